@@ -1,0 +1,1 @@
+//! The command line: the only module that knows clap, the terminal, the environment and exit codes.

@@ -1,0 +1,1 @@
+//! The engine: graph, presence, plan, schedule, transfer, report.

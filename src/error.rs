@@ -1,0 +1,330 @@
+//! What can go wrong, told so that a caller can decide and a person can act.
+//!
+//! A [`Kind`] exists for every decision that somebody takes on an error: try again, use another transport, which exit
+//! code. The answers stand in this file and nowhere else. The text of an [`Error`] is one lower-case line; the chain of
+//! sources holds the details, and a hint says what to do next.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The result of everything that can fail above parsing.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure this is: one variant for each decision that a caller takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// What the user asked for does not make sense; nothing was contacted.
+    Usage,
+    /// The named repository, tag, digest or file is not there.
+    NotFound,
+    /// Access was refused: no credentials, wrong ones, or not enough rights.
+    Denied,
+    /// Not reachable at the moment: connection, timeout, server fault, too many requests.
+    Unavailable,
+    /// Bytes are not what their digest or size says.
+    Corrupt,
+    /// The peer broke the protocol in a way that asking again will not mend.
+    Invalid,
+    /// A bound on what a peer may make us read or do was passed.
+    Limit,
+    /// The destination does not hold something that a manifest refers to.
+    Incomplete,
+    /// This engine or that server cannot do it; another transport may.
+    Unsupported,
+    /// Verification failed. Never retried, never worked around.
+    Untrusted,
+    /// This machine failed: disk, permissions, a missing program.
+    Local,
+    /// Some entries of several failed.
+    Partial,
+    /// Somebody pressed Ctrl-C or sent SIGTERM.
+    Interrupted,
+}
+
+impl Kind {
+    /// Whether the same request may succeed if it is sent again.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        self == Self::Unavailable
+    }
+
+    /// Whether fetching the same content once more may help: a bit can flip on the way.
+    #[must_use]
+    pub fn is_worth_refetching(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Corrupt)
+    }
+
+    /// Whether another transport may succeed where this one failed.
+    #[must_use]
+    pub fn allows_other_transport(self) -> bool {
+        self == Self::Unsupported
+    }
+
+    /// The exit code of a command that ends with this failure (contract §9).
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Untrusted => 3,
+            Self::NotFound
+            | Self::Denied
+            | Self::Unavailable
+            | Self::Corrupt
+            | Self::Invalid
+            | Self::Limit
+            | Self::Incomplete => 4,
+            Self::Partial => 5,
+            Self::Interrupted => 130,
+            Self::Unsupported | Self::Local => 1,
+        }
+    }
+
+    /// The kind in words, as it stands in messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::NotFound => "not found",
+            Self::Denied => "access denied",
+            Self::Unavailable => "unavailable",
+            Self::Corrupt => "content does not match its digest",
+            Self::Invalid => "invalid answer",
+            Self::Limit => "over the limit",
+            Self::Incomplete => "incomplete at the destination",
+            Self::Unsupported => "unsupported",
+            Self::Untrusted => "not trusted",
+            Self::Local => "local failure",
+            Self::Partial => "some entries failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which end of a copy a failure belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Where content comes from.
+    Source,
+    /// Where content goes to.
+    Destination,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        })
+    }
+}
+
+/// A failure: what was being done, to what, on which side, and why.
+///
+/// Prints as one line without its sources; [`Error::chain`] gives the line with them. Holds no secrets: whoever builds
+/// one passes subjects without query strings and credentials.
+///
+/// Clones share their causes: one failed transfer may have to be told to everybody who waited for it.
+#[derive(Debug, Clone)]
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug, Clone)]
+struct Inner {
+    kind: Kind,
+    op: String,
+    side: Option<Side>,
+    subject: String,
+    hint: Option<String>,
+    retry_after: Option<Duration>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure of `kind` while doing `op` (such as `put manifest`).
+    pub fn new(kind: Kind, op: impl Into<String>) -> Self {
+        let inner = Inner {
+            kind,
+            op: op.into(),
+            side: None,
+            subject: String::new(),
+            hint: None,
+            retry_after: None,
+            source: None,
+        };
+        Self { inner: Box::new(inner) }
+    }
+
+    /// Names what the operation was about: a reference, a digest, a file.
+    #[must_use]
+    pub fn on(mut self, subject: impl fmt::Display) -> Self {
+        self.inner.subject = subject.to_string();
+        self
+    }
+
+    /// Says on which side of the copy it happened, unless that is known already.
+    #[must_use]
+    pub fn at(mut self, side: Side) -> Self {
+        self.inner.side.get_or_insert(side);
+        self
+    }
+
+    /// Says what a person can do about it, unless somebody closer to the failure already did.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Attaches the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.inner.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Notes how long the peer asked to be left alone (`Retry-After`).
+    #[must_use]
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.inner.retry_after = Some(pause);
+        self
+    }
+
+    /// How long the peer asked to be left alone.
+    #[must_use]
+    pub fn requested_pause(&self) -> Option<Duration> {
+        self.inner.retry_after
+    }
+
+    /// What sort of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.inner.kind
+    }
+
+    /// The side it happened on, where that is known.
+    #[must_use]
+    pub fn side(&self) -> Option<Side> {
+        self.inner.side
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint_text(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
+    }
+
+    /// This error and its causes in one line, without repeating a text that a cause shares.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let line = cause.to_string();
+            if !line.is_empty() && !text.ends_with(&line) {
+                text.push_str(": ");
+                text.push_str(&line);
+            }
+            next = cause.source();
+        }
+        text
+    }
+
+    /// Finds an [`Error`] of ours in a chain of foreign causes, such as a body error inside an HTTP client's error.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            if let Some(found) = cause.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            // An I/O error hands out the error it wraps through `get_ref`, not through `source`.
+            if let Some(found) =
+                cause.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()).and_then(|e| Self::find(e))
+            {
+                return Some(found);
+            }
+            next = cause.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, op, side, subject, source, .. } = &*self.inner;
+        if let Some(side) = side {
+            write!(f, "{side}: ")?;
+        }
+        f.write_str(op)?;
+        if !subject.is_empty() {
+            write!(f, " {}", printable(subject))?;
+        }
+        // A cause says more than the kind does.
+        if source.is_none() && *kind != Kind::Usage {
+            write!(f, ": {kind}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// Foreign text made fit for a terminal: control characters (also the C1 set and bidirectional overrides) are escaped.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.chars().any(hidden) {
+        return text.to_owned();
+    }
+    text.chars().flat_map(|c| if hidden(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_reads_as_one_line_with_its_side() {
+        let error = Error::new(Kind::Unavailable, "get blob")
+            .on("sha256:ab")
+            .at(Side::Source)
+            .because(std::io::Error::other("connection reset"));
+        assert_eq!(error.chain(), "source: get blob sha256:ab: connection reset");
+    }
+
+    #[test]
+    fn the_first_side_and_hint_stay() {
+        let error = Error::new(Kind::Denied, "get").at(Side::Source).at(Side::Destination).hint("a").hint("b");
+        assert_eq!((error.side(), error.hint_text()), (Some(Side::Source), Some("a")));
+    }
+
+    #[test]
+    fn an_error_of_ours_is_found_inside_foreign_ones() {
+        let ours = Error::new(Kind::Corrupt, "read blob");
+        let foreign = std::io::Error::other(std::io::Error::other(ours));
+        assert_eq!(Error::find(&foreign).map(Error::kind), Some(Kind::Corrupt));
+        assert!(Error::find(&std::io::Error::other("x")).is_none());
+    }
+
+    #[test]
+    fn terminal_escapes_are_shown_not_run() {
+        assert_eq!(printable("a\u{1b}[31mb"), "a\\u{1b}[31mb");
+        assert_eq!(printable("plain ünïcode"), "plain ünïcode");
+    }
+}

@@ -1,0 +1,36 @@
+//! Replicates container images between registries, proves what it moved, and serves them at the edge.
+//!
+//! # Floors
+//!
+//! A module imports from lower floors only; modules on one floor do not see each other (floor 0 excepted). The test
+//! `floors` reads the `use` lines of every file and fails on an upward or sideways import.
+//!
+//! ```text
+//! floor 7  cli
+//! floor 6  observe
+//! floor 5  workflow
+//! floor 4  transport
+//! floor 3  copy    verify    serve
+//! floor 2  store
+//! floor 1  wire    document
+//! floor 0  oci     error
+//! ```
+//!
+//! What each may not know: `oci` knows no HTTP and no files; `wire` no images; `document` no I/O; `store` not what a
+//! seed is; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
+//! command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
+
+pub mod cli;
+pub mod copy;
+pub mod document;
+pub mod error;
+pub mod observe;
+pub mod oci;
+pub mod serve;
+pub mod store;
+pub mod transport;
+pub mod verify;
+pub mod wire;
+pub mod workflow;
+
+pub use error::{Error, Kind, Result, Side};

@@ -1,0 +1,3 @@
+//! The `autonomy` program.
+
+fn main() {}

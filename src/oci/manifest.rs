@@ -1,0 +1,262 @@
+//! Manifests: what of them a replicator has to know, read from bytes that are shipped as they came.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::descriptor::null_is_default;
+use super::{Descriptor, MediaType, Platform};
+
+/// The two things a manifest can be: a list of manifests, or something made of blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// An OCI index or a Docker manifest list.
+    Index,
+    /// An image, an artifact, a signature, a sidecar.
+    Image,
+}
+
+/// What a manifest refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The type: that of the bytes where they name one, else the one it was served with.
+    pub media_type: MediaType,
+    /// Whether it lists manifests or blobs.
+    pub shape: Shape,
+    /// The configuration, of an image.
+    pub config: Option<Descriptor>,
+    /// The layers, of an image. (The artifact manifest of the 1.1 candidates calls them `blobs`.)
+    pub layers: Vec<Descriptor>,
+    /// The entries, of an index.
+    pub manifests: Vec<Descriptor>,
+    /// What this is attached to.
+    pub subject: Option<Descriptor>,
+    /// The type of artifact that this declares.
+    pub artifact_type: Option<MediaType>,
+    /// Free text by key.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Why bytes are not a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or not of a manifest's form.
+    #[error("not a manifest: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The bytes say one type and whoever served or referred to them says another (CVE-2021-41190).
+    #[error("manifest says it is {inside}, but was served as {outside}")]
+    Type {
+        /// What the bytes say.
+        inside: MediaType,
+        /// What was said of them.
+        outside: MediaType,
+    },
+    /// Both a list of manifests and of layers: what it means depends on the reader (CVE-2021-41190).
+    #[error("manifest holds both manifests and layers")]
+    Ambiguous,
+    /// Neither the bytes nor whoever served them tells a type that is known.
+    #[error("{0} is not a manifest type that can be copied")]
+    Unknown(MediaType),
+    /// Docker's schema 1.
+    #[error(
+        "docker schema 1 manifests are not content-addressed and cannot be copied; push the image again with a current client"
+    )]
+    Schema1,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    #[serde(default)]
+    schema_version: Option<u64>,
+    #[serde(default)]
+    media_type: Option<MediaType>,
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    blobs: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    subject: Option<Descriptor>,
+    #[serde(default)]
+    artifact_type: Option<MediaType>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct TypeOnly {
+    #[serde(default, rename = "mediaType")]
+    media_type: Option<MediaType>,
+    #[serde(default)]
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+impl Manifest {
+    /// Reads `bytes`, which were served as, or referred to as, `outside`.
+    ///
+    /// A generic outside type (none, `application/json`, `text/plain`, octet-stream) leaves the word to the bytes.
+    ///
+    /// # Errors
+    ///
+    /// See [`ManifestError`]; nothing else can go wrong, and no input panics (tested with random bytes).
+    pub fn parse(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
+        if outside.is_schema1() {
+            return Err(ManifestError::Schema1);
+        }
+        let raw: Raw = serde_json::from_slice(bytes)?;
+        if raw.schema_version == Some(1) {
+            return Err(ManifestError::Schema1);
+        }
+        let media_type = agreed_type(raw.media_type, outside, raw.manifests.is_some())?;
+        let shape = if media_type.is_index() { Shape::Index } else { Shape::Image };
+        let layers = raw.layers.or(raw.blobs).unwrap_or_default();
+        let manifests = raw.manifests.unwrap_or_default();
+        let is_mixed = match shape {
+            Shape::Index => !layers.is_empty() || raw.config.is_some(),
+            Shape::Image => !manifests.is_empty(),
+        };
+        if is_mixed {
+            return Err(ManifestError::Ambiguous);
+        }
+        Ok(Self {
+            media_type,
+            shape,
+            config: raw.config,
+            layers,
+            manifests,
+            subject: raw.subject,
+            artifact_type: raw.artifact_type,
+            annotations: raw.annotations,
+        })
+    }
+
+    /// The type that `bytes` should be served with, without reading further than needed.
+    #[must_use]
+    pub fn sniff(bytes: &[u8]) -> Option<MediaType> {
+        let raw: TypeOnly = serde_json::from_slice(bytes).ok()?;
+        let implied = if raw.manifests.is_some() { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST };
+        Some(raw.media_type.unwrap_or(implied))
+    }
+
+    /// All nodes that this one needs, in order: configuration first, then layers; or the entries of an index.
+    ///
+    /// The subject is not among them: an attached manifest may be stored before what it is attached to.
+    pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
+        self.config.iter().chain(&self.layers).chain(&self.manifests)
+    }
+
+    /// What the image runs on, by the entries of an index, without attestations and other entries that run nowhere.
+    #[must_use]
+    pub fn platforms(&self) -> Vec<&Platform> {
+        self.manifests.iter().filter_map(|entry| entry.platform.as_ref()).filter(|p| p.is_known()).collect()
+    }
+
+    /// The type that a referrers list shows for this manifest: its own, else its configuration's
+    /// (distribution-spec, "Listing Referrers").
+    #[must_use]
+    pub fn referrer_type(&self) -> Option<&MediaType> {
+        self.artifact_type
+            .as_ref()
+            .filter(|t| !t.as_str().is_empty())
+            .or_else(|| self.config.as_ref().map(|config| &config.media_type))
+    }
+}
+
+fn agreed_type(
+    inside: Option<MediaType>,
+    outside: &MediaType,
+    lists_manifests: bool,
+) -> Result<MediaType, ManifestError> {
+    let inside = inside.filter(|t| !t.as_str().is_empty());
+    let is_generic = !outside.is_manifest()
+        && ["", "application/json", "text/plain", "application/octet-stream"].contains(&outside.as_str());
+    let media_type = match inside {
+        Some(inside) if is_generic || inside == *outside => inside,
+        Some(inside) => return Err(ManifestError::Type { inside, outside: outside.clone() }),
+        None if !is_generic => outside.clone(),
+        None if lists_manifests => MediaType::OCI_INDEX,
+        None => MediaType::OCI_MANIFEST,
+    };
+    if media_type.is_schema1() {
+        return Err(ManifestError::Schema1);
+    }
+    if media_type.is_manifest() { Ok(media_type) } else { Err(ManifestError::Unknown(media_type)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn generic() -> MediaType {
+        MediaType::OCTET_STREAM
+    }
+
+    #[test]
+    fn manifests_of_the_wild_are_read() {
+        for (text, shape, children) in [
+            (r#"{"schemaVersion":2,"layers":null}"#.to_owned(), Shape::Image, 0),
+            (format!(r#"{{"schemaVersion":2,"config":{{"digest":"{D}","size":0}},"layers":[]}}"#), Shape::Image, 1),
+            (
+                format!(r#"{{"manifests":[{{"mediaType":"x/y","digest":"{D}","size":0,"platform":{{}}}}]}}"#),
+                Shape::Index,
+                1,
+            ),
+            (
+                r#"{"schemaVersion":2,"manifests":null,"mediaType":"application/vnd.oci.image.index.v1+json"}"#.into(),
+                Shape::Index,
+                0,
+            ),
+        ] {
+            let manifest = Manifest::parse(text.as_bytes(), &generic()).unwrap();
+            assert_eq!((manifest.shape, manifest.children().count()), (shape, children), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_meanings_in_one_manifest_are_refused() {
+        let both = format!(r#"{{"manifests":[{{"digest":"{D}","size":0}}],"layers":[{{"digest":"{D}","size":0}}]}}"#);
+        assert!(matches!(Manifest::parse(both.as_bytes(), &generic()), Err(ManifestError::Ambiguous)));
+        let index = br#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        assert!(matches!(Manifest::parse(index, &MediaType::OCI_MANIFEST), Err(ManifestError::Type { .. })));
+        assert!(Manifest::parse(index, &MediaType::OCI_INDEX).is_ok());
+    }
+
+    #[test]
+    fn schema_1_is_named_as_such() {
+        assert!(matches!(Manifest::parse(br#"{"schemaVersion":1}"#, &generic()), Err(ManifestError::Schema1)));
+        assert!(matches!(Manifest::parse(b"{}", &MediaType::DOCKER_SCHEMA1_SIGNED), Err(ManifestError::Schema1)));
+    }
+
+    #[test]
+    fn a_path_in_place_of_a_digest_is_refused() {
+        let text = br#"{"layers":[{"digest":"sha256:../../../../etc/passwd","size":1}]}"#;
+        assert!(matches!(Manifest::parse(text, &generic()), Err(ManifestError::Json(_))));
+    }
+
+    #[test]
+    fn the_specifications_own_reader_finds_the_same_children() {
+        let text = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+            "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{D}","size":0}},
+            "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{D}","size":0}}]}}"#
+        );
+        let ours = Manifest::parse(text.as_bytes(), &MediaType::OCI_MANIFEST).unwrap();
+        let theirs = oci_spec::image::ImageManifest::from_reader(text.as_bytes()).unwrap();
+        assert_eq!(ours.layers.len(), theirs.layers().len());
+        assert_eq!(ours.config.unwrap().digest.to_string(), theirs.config().digest().to_string());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = Manifest::parse(&bytes, &MediaType::OCTET_STREAM);
+            let _ = Manifest::sniff(&bytes);
+        }
+    }
+}

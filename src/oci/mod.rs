@@ -1,0 +1,19 @@
+//! The nouns of the OCI specifications: digest, descriptor, media type, platform, reference, manifest.
+//!
+//! Pure: no I/O, no async, no clock. Manifests are read leniently, because a replicator has to carry what the world
+//! holds (`layers: null`, a platform without `os`, media types nobody has heard of) and ships the bytes as they are.
+//! Digests are read strictly, because they become file names and the root of all trust.
+
+mod descriptor;
+mod digest;
+mod manifest;
+mod media_type;
+mod platform;
+mod reference;
+
+pub use descriptor::{Descriptor, empty_json};
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use manifest::{Manifest, ManifestError, Shape};
+pub use media_type::MediaType;
+pub use platform::Platform;
+pub use reference::{Name, Reference, ReferenceError, Repository, RepositoryPath, Tag};

@@ -1,0 +1,1 @@
+//! An OCI distribution server on one folder.

@@ -1,0 +1,1 @@
+//! Image-level movers behind one trait.

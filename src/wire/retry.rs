@@ -1,0 +1,193 @@
+//! The only retry loop in the program.
+//!
+//! Waits grow exponentially with full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter", 2015), a peer's
+//! `Retry-After` is obeyed, and both the number of tries and the time spent are bounded. A transfer that makes progress
+//! between failures starts counting anew: a link that breaks every ten seconds still ends with everything moved.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, Kind, Result};
+
+/// How often and how long something is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// Tries in all, the first included. Default 5, so that four failures in a row are survived.
+    pub attempts: u32,
+    /// Longest wait before the second try; doubles with every further one. Default 200 ms.
+    pub first_pause: Duration,
+    /// Longest wait between two tries that nobody asked for. Default 10 s.
+    pub longest_pause: Duration,
+    /// Longest wait that a peer may ask for with `Retry-After`; a longer one ends the tries. Default 120 s.
+    pub longest_requested: Duration,
+    /// Time after which no further try is begun. Default 10 min.
+    pub budget: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            first_pause: Duration::from_millis(200),
+            longest_pause: Duration::from_secs(10),
+            longest_requested: Duration::from_secs(120),
+            budget: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Retry {
+    /// Never tries twice.
+    #[must_use]
+    pub fn never() -> Self {
+        Self { attempts: 1, ..Self::default() }
+    }
+
+    /// Runs `attempt` until it succeeds, fails in a way that `again` does not accept, or the tries are used up.
+    ///
+    /// # Errors
+    ///
+    /// Those of the last attempt.
+    pub async fn run<T, F, Fut>(&self, again: fn(&Error) -> bool, mut attempt: F) -> Result<T>
+    where
+        F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        let mut tries = self.start();
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) if again(&error) => tries.wait(error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Starts counting, for a caller whose attempts are not one call: a stream that is opened again where it broke.
+    #[must_use]
+    pub fn start(&self) -> Tries {
+        Tries { retry: *self, failures: 0, since: Instant::now() }
+    }
+
+    /// The usual condition: the failure is transient.
+    #[must_use]
+    pub fn transient(error: &Error) -> bool {
+        error.kind().is_transient()
+    }
+
+    /// The condition for content: transient, or corrupt on the way.
+    #[must_use]
+    pub fn refetchable(error: &Error) -> bool {
+        error.kind().is_worth_refetching()
+    }
+}
+
+/// The tries of one operation so far.
+#[derive(Debug)]
+pub struct Tries {
+    retry: Retry,
+    failures: u32,
+    since: Instant,
+}
+
+impl Tries {
+    /// Counts the failure and waits as long as is right before the next try.
+    ///
+    /// # Errors
+    ///
+    /// `error` itself, if there is to be no further try.
+    pub async fn wait(&mut self, error: Error) -> Result<()> {
+        self.failures += 1;
+        // Content that is wrong three times is wrong at its source; waiting longer mends nothing.
+        let attempts = if error.kind() == Kind::Corrupt { self.retry.attempts.min(3) } else { self.retry.attempts };
+        let Some(pause) = self.pause(&error) else { return Err(error) };
+        if self.failures >= attempts || self.since.elapsed() + pause > self.retry.budget {
+            return Err(error);
+        }
+        tracing::debug!(error = %error.chain(), failures = self.failures, pause_ms = pause.as_millis() as u64, "trying again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Says that bytes have moved since the last failure.
+    pub fn progress(&mut self) {
+        if self.failures > 0 {
+            self.failures = 0;
+            self.since = Instant::now();
+        }
+    }
+
+    /// Failures since the last progress.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    fn pause(&self, error: &Error) -> Option<Duration> {
+        if let Some(requested) = error.requested_pause() {
+            return (requested <= self.retry.longest_requested).then_some(requested);
+        }
+        let doubled = self.retry.first_pause.saturating_mul(1 << (self.failures - 1).min(16));
+        Some(doubled.min(self.retry.longest_pause).mul_f64(jitter()))
+    }
+}
+
+/// A random factor from a half to one: clients that failed together must not come back together.
+fn jitter() -> f64 {
+    let mut bytes = [0; 2];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => 0.5 + f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX) / 2.0,
+        Err(_) => 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    async fn count(retry: Retry, kind: Kind, again: fn(&Error) -> bool) -> u32 {
+        let tried = AtomicU32::new(0);
+        let result: Result<()> = retry
+            .run(again, || async {
+                tried.fetch_add(1, Ordering::Relaxed);
+                Err(Error::new(kind, "try"))
+            })
+            .await;
+        assert_eq!(result.unwrap_err().kind(), kind);
+        tried.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_may_pass_is_tried_again() {
+        let retry = Retry::default();
+        assert_eq!(count(retry, Kind::Unavailable, Retry::transient).await, 5);
+        assert_eq!(count(retry, Kind::Untrusted, Retry::transient).await, 1);
+        assert_eq!(count(retry, Kind::Corrupt, Retry::transient).await, 1);
+        assert_eq!(count(retry, Kind::Corrupt, Retry::refetchable).await, 3);
+        assert_eq!(count(Retry::never(), Kind::Unavailable, Retry::transient).await, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_requested_pause_is_obeyed_and_bounded() {
+        let begun = Instant::now();
+        let mut tries = Retry::default().start();
+        let busy = || Error::new(Kind::Unavailable, "get");
+        tries.wait(busy().retry_after(Duration::from_secs(7))).await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 7);
+        assert!(tries.wait(busy().retry_after(Duration::from_secs(86_400))).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_starts_the_count_anew() {
+        let mut tries = Retry::default().start();
+        for _ in 0..20 {
+            tries.wait(Error::new(Kind::Unavailable, "read")).await.unwrap();
+            tries.progress();
+        }
+        assert_eq!(tries.failures(), 0);
+    }
+}

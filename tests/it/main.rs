@@ -1,0 +1,3 @@
+//! Tests of more than one module, and of the whole program. They need nothing but Rust.
+
+mod floors;
