@@ -1,1 +1,113 @@
-//! The engine: graph, presence, plan, schedule, transfer, report.
+//! The engine: copies content-addressed graphs from one store to another.
+//!
+//! Decide, then do. [`graph`] reads what there is to copy, [`presence`] what the sink holds, [`plan`] turns both into a
+//! value that can be printed and compared, [`transfer`] carries it out, [`report`] says what happened. Events go up a
+//! bounded channel that never holds the engine back.
+//!
+//! Knows stores, and neither HTTP nor files nor why something is copied. A node is put only after everything it refers
+//! to, so that no reader of the sink ever sees half an image.
+
+mod event;
+mod graph;
+mod plan;
+mod presence;
+mod report;
+mod schedule;
+mod transfer;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{Kind, Result, Side};
+use crate::oci::{Descriptor, Tag};
+use crate::store::Store;
+
+pub use event::{Event, Events};
+pub use plan::{Fate, Plan, Step, Totals};
+pub use presence::Presence;
+pub use report::Report;
+
+/// How to copy.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Large blobs in flight at once. Default 4: with two ends on a network, more streams only divide the same rate.
+    pub jobs: NonZeroUsize,
+    /// Small requests in flight at once, beside the large blobs. Default 16: these wait for round trips, not for bytes.
+    pub small_jobs: NonZeroUsize,
+    /// What the sink's own manifests prove.
+    pub presence: Presence,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { jobs: at_least_one(4), small_jobs: at_least_one(16), presence: Presence::Vouched }
+    }
+}
+
+fn at_least_one(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// One graph to copy, with the tags that shall name its root.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The root.
+    pub node: Descriptor,
+    /// The root's bytes where they are at hand; they hash to `node.digest`.
+    pub bytes: Option<Bytes>,
+    /// Tags that the root is put under. Without any it is put by digest.
+    pub tags: Vec<Tag>,
+    /// What the sink holds in its place now: what the tag names, or `node` itself if it is known to be held.
+    pub former: Option<Descriptor>,
+}
+
+/// What to copy from where to where.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Where content comes from.
+    pub source: Arc<dyn Store>,
+    /// Where it goes to.
+    pub sink: Arc<dyn Store>,
+    /// The graphs. What they share is copied once.
+    pub targets: Vec<Target>,
+}
+
+/// Works out what copying `job` would do, without moving a blob.
+///
+/// # Errors
+///
+/// Those of reading manifests, with the side they happened on.
+pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
+    let held = presence::held(job, options.presence).await?;
+    let missing = presence::missing(job, options.presence);
+    let graph = graph::Graph::read(&job.source, &missing, Some(&held)).await.map_err(|error| error.at(Side::Source))?;
+    Ok(Plan::new(&graph, job, &held))
+}
+
+/// Copies `job`.
+///
+/// A sink that finds something missing under a manifest which was taken for complete is asked for every node, once.
+///
+/// # Errors
+///
+/// Those of both stores, with the side they happened on. Whatever arrived before stays; it is found again next time.
+pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Report> {
+    match attempt(job, options, events).await {
+        Err(error) if error.kind() == Kind::Incomplete && options.presence == Presence::Vouched => {
+            events.send(Event::Warning(format!("{}; asking for every node", error.chain())));
+            attempt(job, &Options { presence: Presence::EveryNode, ..options.clone() }, events).await
+        }
+        done => done,
+    }
+}
+
+async fn attempt(job: &Job, options: &Options, events: &Events) -> Result<Report> {
+    let plan = plan(job, options).await?;
+    events.send(Event::Planned(plan.totals.clone()));
+    transfer::run(job, plan, options, events).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! What the engine tells about its work while it works.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::Totals;
+use crate::oci::Descriptor;
+use crate::store::{Meter, Put};
+
+/// Something that happened. Bytes in flight are not events: whoever wants them reads the [`Meter`] at its own pace.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A new part of the run begins; named by whoever drives the engine.
+    Stage(&'static str),
+    /// What is about to be done is known.
+    Planned(Totals),
+    /// A node is on its way.
+    Started {
+        /// What.
+        node: Descriptor,
+        /// How far it is.
+        meter: Arc<Meter>,
+    },
+    /// A node is held by the sink.
+    Finished {
+        /// What.
+        node: Descriptor,
+        /// How it came to be held.
+        put: Put,
+    },
+    /// A foreign layer that the source does not serve was left out, as its publisher wants it.
+    LeftOut(Descriptor),
+    /// Something that a person should know and that stops nothing.
+    Warning(String),
+}
+
+/// The way up for events: a bounded channel that drops what nobody takes in time, so that it never blocks the engine.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    sender: Option<mpsc::Sender<Event>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Events {
+    /// A channel that holds up to `capacity` events.
+    #[must_use]
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(capacity);
+        (Self { sender: Some(sender), dropped: Arc::default() }, receiver)
+    }
+
+    /// Nobody listens.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Tells `event`, unless the listener is too far behind.
+    pub fn send(&self, event: Event) {
+        let Some(sender) = &self.sender else { return };
+        if sender.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many events were not told.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_sleeps_holds_nobody_back() {
+        let (events, mut receiver) = Events::channel(1);
+        for _ in 0..3 {
+            events.send(Event::Stage("copying"));
+        }
+        assert_eq!(events.dropped(), 2);
+        assert!(matches!(receiver.try_recv(), Ok(Event::Stage("copying"))));
+        Events::none().send(Event::Stage("copying"));
+    }
+}

@@ -1,0 +1,157 @@
+//! The graph of one or more roots: every manifest read once, children in parallel, all within bounds.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestError};
+use crate::store::{Store, read_manifest};
+
+/// Manifests fetched at the same time.
+const FETCHES: usize = 16;
+/// Deepest nesting of indexes that is followed.
+const MAX_DEPTH: u32 = 16;
+/// Most nodes in one graph: an index of 1,000 images of 100 layers.
+const MAX_NODES: usize = 100_000;
+/// Most manifest bytes in one graph, which stay in memory until they are put.
+const MAX_MANIFEST_BYTES_IN_ALL: u64 = 64 << 20;
+
+/// One node, and what it refers to.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) descriptor: Descriptor,
+    /// The content, of a manifest.
+    pub(super) bytes: Option<Bytes>,
+    /// Positions in the graph.
+    pub(super) children: Vec<usize>,
+}
+
+/// Where to begin: a root, and its bytes where they are at hand.
+pub(super) type Start = (Descriptor, Option<Bytes>);
+
+/// A directed acyclic graph, each node once.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    nodes: Vec<Node>,
+    positions: HashMap<(Digest, bool), usize>,
+}
+
+impl Graph {
+    /// Reads everything that `starts` refer to. A manifest that `known` has is not fetched.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_manifest`]; [`Unsupported`](Kind::Unsupported) for schema 1, [`Invalid`](Kind::Invalid) for what
+    /// is no manifest, [`Limit`](Kind::Limit) past the bounds of this module.
+    pub(super) async fn read(store: &Arc<dyn Store>, starts: &[Start], known: Option<&Self>) -> Result<Self> {
+        let mut graph = Self::default();
+        let mut queue = VecDeque::new();
+        for (node, bytes) in starts {
+            if let (position, true) = graph.add(node)? {
+                queue.push_back((position, 0, bytes.clone()));
+            }
+        }
+        let mut total = 0;
+        let mut fetches = FuturesUnordered::new();
+        loop {
+            while fetches.len() < FETCHES
+                && let Some((position, depth, bytes)) = queue.pop_front()
+            {
+                let node = graph.nodes[position].descriptor.clone();
+                let bytes = bytes.or_else(|| known.and_then(|known| known.bytes(&node)));
+                fetches.push(async move {
+                    let bytes = match bytes {
+                        Some(bytes) => bytes,
+                        None => read_manifest(store.as_ref(), &node).await?,
+                    };
+                    Ok::<_, Error>((position, depth, bytes))
+                });
+            }
+            let Some(fetched) = fetches.next().await else { return Ok(graph) };
+            let (position, depth, bytes) = fetched?;
+            total += bytes.len() as u64;
+            if depth > MAX_DEPTH || total > MAX_MANIFEST_BYTES_IN_ALL {
+                let why = format!("deeper than {MAX_DEPTH} levels, or more than {MAX_MANIFEST_BYTES_IN_ALL} bytes");
+                return Err(Error::new(Kind::Limit, "read manifests").on(store.label()).because(why));
+            }
+            for child in graph.fill(position, bytes, store.label())? {
+                queue.push_back((child, depth + 1, None));
+            }
+        }
+    }
+
+    /// Adds `node`; says where it is, and whether it is a manifest that is still to be read.
+    fn add(&mut self, node: &Descriptor) -> Result<(usize, bool)> {
+        let key = (node.digest, node.is_manifest());
+        if let Some(&position) = self.positions.get(&key) {
+            return Ok((position, false));
+        }
+        if self.nodes.len() >= MAX_NODES {
+            let why = format!("more than {MAX_NODES} nodes");
+            return Err(Error::new(Kind::Limit, "read manifests").because(why));
+        }
+        let position = self.nodes.len();
+        self.nodes.push(Node { descriptor: node.clone(), bytes: None, children: Vec::new() });
+        self.positions.insert(key, position);
+        Ok((position, node.is_manifest()))
+    }
+
+    /// Takes in the content of a manifest; says which new manifests are to be read.
+    fn fill(&mut self, position: usize, bytes: Bytes, label: &str) -> Result<Vec<usize>> {
+        let node = &self.nodes[position].descriptor;
+        let manifest = Manifest::parse(&bytes, &node.media_type).map_err(|why| {
+            let kind = match why {
+                ManifestError::Schema1 | ManifestError::Unknown(_) => Kind::Unsupported,
+                _ => Kind::Invalid,
+            };
+            Error::new(kind, "read manifest").on(format!("{label}@{}", node.digest)).because(why)
+        })?;
+        let mut unread = Vec::new();
+        let mut children = Vec::new();
+        for child in manifest.children() {
+            let (at, is_new) = self.add(child)?;
+            children.push(at);
+            if is_new {
+                unread.push(at);
+            }
+        }
+        self.nodes[position].children = children;
+        self.nodes[position].bytes = Some(bytes);
+        Ok(unread)
+    }
+
+    /// All nodes; the starts come first.
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Where `node` is.
+    pub(super) fn position(&self, node: &Descriptor) -> Option<usize> {
+        self.positions.get(&(node.digest, node.is_manifest())).copied()
+    }
+
+    /// Whether `node` is part of this graph.
+    pub(super) fn contains(&self, node: &Descriptor) -> bool {
+        self.position(node).is_some()
+    }
+
+    fn bytes(&self, node: &Descriptor) -> Option<Bytes> {
+        self.nodes[self.position(node)?].bytes.clone()
+    }
+
+    /// Takes in another graph.
+    pub(super) fn merge(&mut self, other: Self) -> Result<()> {
+        let moved = other.nodes.iter().map(|node| Ok(self.add(&node.descriptor)?.0)).collect::<Result<Vec<_>>>()?;
+        for (node, &position) in other.nodes.iter().zip(&moved) {
+            if self.nodes[position].bytes.is_none() {
+                self.nodes[position].bytes.clone_from(&node.bytes);
+                self.nodes[position].children = node.children.iter().map(|&child| moved[child]).collect();
+            }
+        }
+        Ok(())
+    }
+}

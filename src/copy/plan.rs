@@ -1,0 +1,118 @@
+//! The plan: a pure value that says what will be put, in which order, and what that will cost.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::Job;
+use super::graph::Graph;
+use crate::oci::{Descriptor, Tag};
+
+/// What becomes of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is put: its bytes move unless the sink turns out to hold it, or can mount it.
+    Put,
+    /// The sink is known to hold it.
+    Held,
+}
+
+/// One node of the plan.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// What.
+    pub node: Descriptor,
+    /// The content, of a manifest.
+    pub bytes: Option<Bytes>,
+    /// Tags to put it under.
+    pub tags: Vec<Tag>,
+    /// Steps that have to be done before this one, by position.
+    pub needs: Vec<usize>,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// What a plan amounts to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Manifests in the graph, indexes included.
+    pub manifests: u64,
+    /// Blobs in the graph, each digest once.
+    pub blobs: u64,
+    /// Bytes of all nodes.
+    pub bytes_total: u64,
+    /// Bytes of the nodes that are put; what the sink then turns out to hold does not move.
+    pub bytes_to_move: u64,
+    /// Bytes of the nodes that the sink is known to hold.
+    pub bytes_present: u64,
+}
+
+/// What to do, children before parents.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The steps; every step comes after those it needs.
+    pub steps: Vec<Step>,
+    /// The sums.
+    pub totals: Totals,
+}
+
+impl Plan {
+    /// Orders `graph` bottom-up and marks what `held` shows to be at the sink.
+    pub(super) fn new(graph: &Graph, job: &Job, held: &Graph) -> Self {
+        let order = bottom_up(graph);
+        let mut places = vec![0; order.len()];
+        for (place, &position) in order.iter().enumerate() {
+            places[position] = place;
+        }
+        let mut totals = Totals::default();
+        let steps = order
+            .into_iter()
+            .map(|position| {
+                let node = &graph.nodes()[position];
+                let tags: Vec<_> = tags_of(job, &node.descriptor);
+                let fate = if held.contains(&node.descriptor) && tags.is_empty() { Fate::Held } else { Fate::Put };
+                totals.add(&node.descriptor, fate);
+                Step {
+                    node: node.descriptor.clone(),
+                    bytes: node.bytes.clone(),
+                    tags,
+                    needs: node.children.iter().map(|&child| places[child]).collect(),
+                    fate,
+                }
+            })
+            .collect();
+        Self { steps, totals }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, node: &Descriptor, fate: Fate) {
+        *if node.is_manifest() { &mut self.manifests } else { &mut self.blobs } += 1;
+        self.bytes_total += node.size;
+        *if fate == Fate::Put { &mut self.bytes_to_move } else { &mut self.bytes_present } += node.size;
+    }
+}
+
+fn tags_of(job: &Job, node: &Descriptor) -> Vec<Tag> {
+    let targets = job.targets.iter().filter(|target| target.node.digest == node.digest && node.is_manifest());
+    targets.flat_map(|target| target.tags.iter().cloned()).collect()
+}
+
+/// Positions in the graph, children before parents. Without recursion: the depth is a stranger's.
+fn bottom_up(graph: &Graph) -> Vec<usize> {
+    let nodes = graph.nodes();
+    let mut order = Vec::with_capacity(nodes.len());
+    let mut is_seen = vec![false; nodes.len()];
+    for start in 0..nodes.len() {
+        let mut path = vec![(start, 0)];
+        while let Some((position, next)) = path.pop() {
+            if next == 0 && std::mem::replace(&mut is_seen[position], true) {
+                continue;
+            }
+            match nodes[position].children.get(next) {
+                Some(&child) => path.extend([(position, next + 1), (child, 0)]),
+                None => order.push(position),
+            }
+        }
+    }
+    order
+}

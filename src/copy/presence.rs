@@ -1,0 +1,54 @@
+//! What the sink holds already, learned with the fewest questions.
+//!
+//! The root that a tag names now proves itself and, unless every node is to be asked for, all that it refers to. When
+//! a tag moves, the former image is read from the sink (one request a manifest, no matter how many layers) and shows
+//! which manifests and blobs need not move; whatever it does not show is asked for by the sink's own way of putting.
+//! That is cheaper than a HEAD for each blob whenever images share anything, and never costs more than the manifests
+//! of the former image.
+
+use super::graph::{Graph, Start};
+use super::{Job, Target};
+use crate::error::{Kind, Result, Side};
+
+/// What a manifest at the sink proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// A manifest vouches for everything it refers to: registries refuse manifests whose blobs they do not hold.
+    Vouched,
+    /// It proves nothing: every node is asked for, and what is missing is put.
+    EveryNode,
+}
+
+/// Everything that the former roots at the sink refer to.
+///
+/// A former image that cannot be read whole proves nothing; the copy then mends it.
+pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
+    let mut held = Graph::default();
+    if presence == Presence::EveryNode {
+        return Ok(held);
+    }
+    for target in job.targets.iter().filter(|target| !is_done(target, presence)) {
+        let Some(former) = &target.former else { continue };
+        match Graph::read(&job.sink, &[(former.clone(), None)], Some(&held)).await {
+            Ok(graph) => held.merge(graph)?,
+            Err(error)
+                if matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::Invalid | Kind::Unsupported) =>
+            {
+                tracing::debug!(error = %error.chain(), "the former image proves nothing");
+            }
+            Err(error) => return Err(error.at(Side::Destination)),
+        }
+    }
+    Ok(held)
+}
+
+/// The roots that are not in place yet.
+pub(super) fn missing(job: &Job, presence: Presence) -> Vec<Start> {
+    let targets = job.targets.iter().filter(|target| !is_done(target, presence));
+    targets.map(|target| (target.node.clone(), target.bytes.clone())).collect()
+}
+
+/// Whether the sink already names this very root where it shall be named.
+pub(super) fn is_done(target: &Target, presence: Presence) -> bool {
+    presence == Presence::Vouched && target.former.as_ref().is_some_and(|former| former.digest == target.node.digest)
+}

@@ -1,0 +1,38 @@
+//! What a copy did.
+
+use serde::Serialize;
+
+use crate::oci::Descriptor;
+use crate::store::Put;
+
+/// Counts of one copy. Bytes are those of nodes, without protocol overhead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Manifests in the graph.
+    pub manifests: u64,
+    /// Blobs in the graph.
+    pub blobs: u64,
+    /// Blobs whose bytes were sent.
+    pub blobs_moved: u64,
+    /// Bytes of blobs and manifests that were sent.
+    pub bytes_moved: u64,
+    /// Bytes of what the sink held already.
+    pub bytes_present: u64,
+    /// Bytes of what the sink took from another of its repositories.
+    pub bytes_mounted: u64,
+    /// Foreign layers that the source does not serve.
+    pub foreign_left_out: u64,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, node: &Descriptor, put: Put) {
+        match put {
+            Put::Present => self.bytes_present += node.size,
+            Put::Mounted => self.bytes_mounted += node.size,
+            Put::Sent(bytes) => {
+                self.bytes_moved += bytes;
+                self.blobs_moved += u64::from(!node.is_manifest());
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The engine over stores that count and lie.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use futures_util::stream;
+
+use super::*;
+use crate::error::{Error, Side};
+use crate::oci::{Digest, MediaType, Name};
+use crate::store::{Body, ByteStream, Memory, Put, Root, Want};
+
+/// A memory store that counts what is asked of it, and spoils what it is told to.
+#[derive(Debug, Default)]
+struct Spy {
+    memory: Memory,
+    opens: Mutex<BTreeMap<Digest, u32>>,
+    puts: Mutex<Vec<Digest>>,
+    spoil: Option<Digest>,
+    spoil_times: AtomicU32,
+    refuses: Option<Digest>,
+}
+
+impl Spy {
+    fn opened(&self, node: &Descriptor) -> u32 {
+        self.opens.lock().unwrap().get(&node.digest).copied().unwrap_or_default()
+    }
+
+    fn opens(&self) -> u32 {
+        self.opens.lock().unwrap().values().sum()
+    }
+
+    fn order(&self) -> Vec<Digest> {
+        self.puts.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Store for Spy {
+    fn label(&self) -> &str {
+        "spy"
+    }
+    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        self.memory.resolve(name, want).await
+    }
+    async fn contains(&self, node: &Descriptor) -> Result<bool> {
+        self.memory.contains(node).await
+    }
+    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
+        *self.opens.lock().unwrap().entry(node.digest).or_default() += 1;
+        let is_spoilt = self.spoil == Some(node.digest)
+            && self.spoil_times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+        if is_spoilt {
+            let bytes = Bytes::from(vec![b'!'; usize::try_from(node.size).unwrap()]);
+            return Ok(Box::pin(stream::iter([Ok(bytes)])));
+        }
+        self.memory.open(node, from).await
+    }
+    async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
+        if self.refuses == Some(node.digest) {
+            return Err(Error::new(Kind::Denied, "put"));
+        }
+        let put = self.memory.put(node, body, tags).await?;
+        self.puts.lock().unwrap().push(node.digest);
+        Ok(put)
+    }
+}
+
+async fn hold(store: &dyn Store, media_type: MediaType, bytes: impl Into<Bytes>) -> Descriptor {
+    let bytes = bytes.into();
+    let node = Descriptor::of(media_type, &bytes);
+    store.put(&node, &Body::bytes(node.clone(), bytes), &[]).await.unwrap();
+    node
+}
+
+async fn image(store: &dyn Store, config: &str, layers: &[&str]) -> Descriptor {
+    let config = hold(store, MediaType::OCI_CONFIG, config.to_owned()).await;
+    let mut nodes = Vec::new();
+    for layer in layers {
+        nodes.push(hold(store, MediaType::OCI_LAYER_GZIP, (*layer).to_owned()).await);
+    }
+    let json = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": nodes});
+    hold(store, MediaType::OCI_MANIFEST, json.to_string()).await
+}
+
+async fn index(store: &dyn Store, entries: &[Descriptor]) -> Descriptor {
+    let json = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
+    hold(store, MediaType::OCI_INDEX, json.to_string()).await
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+fn job(source: Spy, sink: Spy, node: &Descriptor, former: Option<&Descriptor>) -> (Job, Arc<Spy>, Arc<Spy>) {
+    let (source, sink) = (Arc::new(source), Arc::new(sink));
+    let target = Target { node: node.clone(), bytes: None, tags: vec![tag("v1")], former: former.cloned() };
+    let job = Job { source: Arc::clone(&source) as _, sink: Arc::clone(&sink) as _, targets: vec![target] };
+    (job, source, sink)
+}
+
+async fn run(job: &Job) -> Result<Report> {
+    copy(job, &Options::default(), &Events::none()).await
+}
+
+#[tokio::test]
+async fn an_index_arrives_whole_and_children_come_before_parents() {
+    let source = Spy::default();
+    let (a, b) = (image(&source.memory, "a", &["1", "2"]).await, image(&source.memory, "b", &["2", "3"]).await);
+    let root = index(&source.memory, &[a.clone(), b.clone()]).await;
+    let (job, source, sink) = job(source, Spy::default(), &root, None);
+
+    let report = run(&job).await.unwrap();
+
+    assert_eq!((report.manifests, report.blobs, report.blobs_moved), (3, 5, 5));
+    let order = sink.order();
+    let place = |node: &Descriptor| order.iter().position(|digest| *digest == node.digest).unwrap();
+    assert_eq!(place(&root), order.len() - 1, "the root comes last");
+    assert!(place(&a) >= 3 && place(&b) >= 3, "a manifest comes after its blobs");
+    assert_eq!(source.opens(), 8, "every node is read once, the shared layer too");
+    let tagged = sink.resolve(&Name::Tag(tag("v1")), Want::Digest).await.unwrap();
+    assert_eq!(tagged.node.digest, root.digest);
+}
+
+#[tokio::test]
+async fn an_image_that_is_there_costs_nothing() {
+    let source = Spy::default();
+    let root = image(&source.memory, "a", &["1"]).await;
+    let (job, source, sink) = job(source, Spy::default(), &root, Some(&root));
+    assert_eq!(run(&job).await.unwrap().bytes_moved, 0);
+    assert_eq!((source.opens(), sink.order().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn only_what_changed_moves_and_only_that_is_read_at_the_source() {
+    let (source, sink) = (Spy::default(), Spy::default());
+    let same = image(&source.memory, "same", &["1", "2"]).await;
+    let new = image(&source.memory, "new", &["1", "4"]).await;
+    let root = index(&source.memory, &[same.clone(), new.clone()]).await;
+    let same_there = image(&sink.memory, "same", &["1", "2"]).await;
+    let old = image(&sink.memory, "old", &["1", "3"]).await;
+    let former = index(&sink.memory, &[same_there, old]).await;
+    let (job, source, sink) = job(source, sink, &root, Some(&former));
+
+    let report = run(&job).await.unwrap();
+
+    assert_eq!(source.opened(&same), 0, "the unchanged manifest is taken from the sink");
+    assert_eq!(source.opens(), 4, "index, changed manifest, its config, its new layer");
+    assert_eq!(sink.order().len(), 4);
+    assert_eq!(report.bytes_moved, root.size + new.size + 3 + 1);
+}
+
+#[tokio::test]
+async fn a_former_image_with_holes_proves_nothing() {
+    let (source, sink) = (Spy::default(), Spy::default());
+    let child = image(&source.memory, "a", &["1"]).await;
+    let root = index(&source.memory, &[child.clone()]).await;
+    // The sink holds an index of an image that it does not hold.
+    let former = index(&sink.memory, &[Descriptor::of(MediaType::OCI_MANIFEST, b"gone")]).await;
+    let (job, _, sink) = job(source, sink, &root, Some(&former));
+    run(&job).await.unwrap();
+    assert!(sink.contains(&child).await.unwrap());
+}
+
+#[tokio::test]
+async fn every_node_is_asked_for_on_demand() {
+    let (source, sink) = (Spy::default(), Spy::default());
+    let child = image(&source.memory, "a", &["1"]).await;
+    let root = index(&source.memory, &[child.clone()]).await;
+    index(&sink.memory, &[child.clone()]).await;
+    let (job, _, sink) = job(source, sink, &root, Some(&root));
+    run(&job).await.unwrap();
+    assert!(!sink.contains(&child).await.unwrap(), "the root vouches");
+    let deep = Options { presence: Presence::EveryNode, ..Options::default() };
+    copy(&job, &deep, &Events::none()).await.unwrap();
+    assert!(sink.contains(&child).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_damaged_once_on_the_way_is_fetched_again() {
+    let source = Spy::default();
+    let layer = hold(&source.memory, MediaType::OCI_LAYER_GZIP, "1").await;
+    let root = image(&source.memory, "a", &["1"]).await;
+    let source = Spy { spoil: Some(layer.digest), spoil_times: 1.into(), ..source };
+    let (job, source, sink) = job(source, Spy::default(), &root, None);
+    run(&job).await.unwrap();
+    assert_eq!(source.opened(&layer), 2);
+    assert!(sink.contains(&root).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_lies_is_named_and_nothing_is_tagged() {
+    let source = Spy::default();
+    let layer = hold(&source.memory, MediaType::OCI_LAYER_GZIP, "1").await;
+    let root = image(&source.memory, "a", &["1"]).await;
+    let source = Spy { spoil: Some(layer.digest), spoil_times: 100.into(), ..source };
+    let (job, source, sink) = job(source, Spy::default(), &root, None);
+    let error = run(&job).await.unwrap_err();
+    assert_eq!((error.kind(), error.side()), (Kind::Corrupt, Some(Side::Source)));
+    assert_eq!(source.opened(&layer), 3, "it was tried three times");
+    assert!(!sink.contains(&root).await.unwrap() && !sink.contains(&layer).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_sink_that_refuses_is_named() {
+    let source = Spy::default();
+    let layer = hold(&source.memory, MediaType::OCI_LAYER_GZIP, "1").await;
+    let root = image(&source.memory, "a", &["1"]).await;
+    let sink = Spy { refuses: Some(layer.digest), ..Spy::default() };
+    let (job, _, sink) = job(source, sink, &root, None);
+    let error = run(&job).await.unwrap_err();
+    assert_eq!((error.kind(), error.side()), (Kind::Denied, Some(Side::Destination)));
+    assert!(!sink.contains(&root).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_foreign_layer_is_copied_if_served_and_left_out_if_not() {
+    let source = Spy::default();
+    let kept = hold(&source.memory, MediaType::OCI_LAYER_GZIP, "1").await;
+    let served = Descriptor { urls: vec!["https://elsewhere.example/1".into()], ..kept };
+    let absent = Descriptor::of(MediaType::new("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), b"2");
+    let json = serde_json::json!({"schemaVersion": 2, "layers": [served, absent]}).to_string();
+    let root = hold(&source.memory, MediaType::OCI_MANIFEST, json).await;
+    let (job, _, sink) = job(source, Spy::default(), &root, None);
+    let report = run(&job).await.unwrap();
+    assert_eq!((report.blobs_moved, report.foreign_left_out), (1, 1));
+    assert!(sink.contains(&served).await.unwrap() && !sink.contains(&absent).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_index_of_indexes_is_followed_and_an_endless_one_is_not() {
+    let source = Spy::default();
+    let mut root = image(&source.memory, "a", &["1"]).await;
+    for _ in 0..4 {
+        root = index(&source.memory, &[root]).await;
+    }
+    let (fine, ..) = job(source, Spy::default(), &root, None);
+    assert_eq!(run(&fine).await.unwrap().manifests, 5);
+
+    let source = Spy::default();
+    for _ in 0..20 {
+        root = index(&source.memory, &[root]).await;
+    }
+    let (deep, ..) = job(source, Spy::default(), &root, None);
+    let error = run(&deep).await.unwrap_err();
+    assert_eq!((error.kind(), error.side()), (Kind::Limit, Some(Side::Source)));
+}
+
+#[tokio::test]
+async fn the_plan_says_what_the_run_then_does() {
+    let source = Spy::default();
+    let root = image(&source.memory, "a", &["12", "345"]).await;
+    let (job, ..) = job(source, Spy::default(), &root, None);
+    let plan = plan(&job, &Options::default()).await.unwrap();
+    let report = run(&job).await.unwrap();
+    assert_eq!(plan.totals.bytes_to_move, report.bytes_moved);
+    assert_eq!(plan.totals.bytes_total, root.size + 1 + 2 + 3);
+    for (position, step) in plan.steps.iter().enumerate() {
+        assert!(step.needs.iter().all(|&need| need < position), "needs come first");
+    }
+}
