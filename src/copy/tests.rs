@@ -156,7 +156,7 @@ async fn only_what_changed_moves_and_only_that_is_read_at_the_source() {
 async fn a_former_image_with_holes_proves_nothing() {
     let (source, sink) = (Spy::default(), Spy::default());
     let child = image(&source.memory, "a", &["1"]).await;
-    let root = index(&source.memory, &[child.clone()]).await;
+    let root = index(&source.memory, std::slice::from_ref(&child)).await;
     // The sink holds an index of an image that it does not hold.
     let former = index(&sink.memory, &[Descriptor::of(MediaType::OCI_MANIFEST, b"gone")]).await;
     let (job, _, sink) = job(source, sink, &root, Some(&former));
@@ -168,8 +168,8 @@ async fn a_former_image_with_holes_proves_nothing() {
 async fn every_node_is_asked_for_on_demand() {
     let (source, sink) = (Spy::default(), Spy::default());
     let child = image(&source.memory, "a", &["1"]).await;
-    let root = index(&source.memory, &[child.clone()]).await;
-    index(&sink.memory, &[child.clone()]).await;
+    let root = index(&source.memory, std::slice::from_ref(&child)).await;
+    index(&sink.memory, std::slice::from_ref(&child)).await;
     let (job, _, sink) = job(source, sink, &root, Some(&root));
     run(&job).await.unwrap();
     assert!(!sink.contains(&child).await.unwrap(), "the root vouches");

@@ -1,1 +1,7 @@
-//! What users and auditors read and write: pure data with one check each.
+//! What users and auditors read and write: pure data, a version each, and one check at the border.
+//!
+//! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
+
+mod seed;
+
+pub use seed::{SeedManifest, Transfer, seed_lock};

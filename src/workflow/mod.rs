@@ -1,1 +1,7 @@
-//! One file per task: seed, demo.
+//! One file per task. Resolve once, verify, carry, verify again, tag, write the record.
+//!
+//! Knows neither the command line nor terminals: takes values, tells events, gives back a value.
+
+mod record;
+
+pub use record::Record;

@@ -1,0 +1,174 @@
+//! `seed-manifest.json` and `seed.lock`: the record of what a seed brought, for auditors and for the next tool.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Reference, Repository};
+
+/// The version that stands in `schema_version`.
+const SCHEMA_VERSION: &str = "seed.v1";
+
+/// What was seeded, from where to where, and whether it was verified. The ten fields stand always and in this order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedManifest {
+    /// Always `seed.v1`.
+    pub schema_version: String,
+    /// The source as the user gave it.
+    pub source_ref: Reference,
+    /// What the source reference stood for.
+    pub source_digest: Digest,
+    /// The destination as the user gave it, with its tag.
+    pub dest_ref: Reference,
+    /// What the destination holds now; equal to the source's.
+    pub dest_digest: Digest,
+    /// `os/arch[/variant]` in the index's order; of a single image, that of its configuration; empty if nothing is known.
+    pub platforms: Vec<String>,
+    /// Whether at least one sidecar (lock or policy) was copied.
+    pub copied_policy: bool,
+    /// The public key that verified, as the user named it; null after `--skip-verify`.
+    pub signing_key_ref: Option<String>,
+    /// Whether the destination was verified from its own bytes.
+    pub verified: bool,
+    /// When the destination was ready.
+    pub seeded_at: jiff::Timestamp,
+    /// How it got there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub transfer: Option<Transfer>,
+}
+
+/// How content moved: an addition to the documented ten fields.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transfer {
+    /// `native` or `skopeo`.
+    pub engine: String,
+    /// Bytes of content sent to the destination.
+    pub bytes_moved: u64,
+    /// Bytes of content that the destination held already.
+    pub bytes_present: u64,
+    /// Bytes of content that the destination took from another of its repositories.
+    pub bytes_mounted: u64,
+    /// Blobs of the image and of what travelled with it.
+    pub blobs: u64,
+    /// Blobs whose bytes were sent.
+    pub blobs_moved: u64,
+    /// Manifests, indexes included.
+    pub manifests: u64,
+    /// Requests to the source, logins included.
+    pub source_requests: u64,
+    /// Requests to the destination, logins included.
+    pub dest_requests: u64,
+    /// Requests that had to be sent again.
+    pub retries: u64,
+    /// Foreign layers that the source does not serve and that were left out.
+    pub foreign_layers_left_out: u64,
+    /// Wall time of the whole seed, in seconds.
+    pub seconds: f64,
+    /// Signatures and sidecars that travelled along.
+    pub accessories: Vec<Digest>,
+}
+
+impl SeedManifest {
+    /// The text of the schema version.
+    #[must_use]
+    pub fn version() -> String {
+        SCHEMA_VERSION.to_owned()
+    }
+
+    /// Reads and checks a document.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if it is not a `seed.v1` document.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let invalid = || Error::new(Kind::Usage, "read seed manifest");
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|cause| invalid().because(cause))?;
+        if manifest.schema_version == SCHEMA_VERSION {
+            Ok(manifest)
+        } else {
+            let found = &manifest.schema_version;
+            Err(invalid().because(format!("schema_version is {found:?}, this program reads {SCHEMA_VERSION:?}")))
+        }
+    }
+
+    /// The document as it is written: indented, with a newline at the end.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: every field can be written as JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self)
+            .map_err(|cause| Error::new(Kind::Local, "write seed manifest").because(cause))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
+/// `seed.lock`: one line, `registry/repo@sha256:<hex>`.
+#[must_use]
+pub fn seed_lock(repository: &Repository, digest: Digest) -> String {
+    format!("{}\n", repository.pinned(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> SeedManifest {
+        SeedManifest {
+            schema_version: SeedManifest::version(),
+            source_ref: "registry.upstream.example.com/robot-behavior:v1".parse().unwrap(),
+            source_digest: Digest::sha256(b"x"),
+            dest_ref: "localhost:5000/robot-behavior:v1".parse().unwrap(),
+            dest_digest: Digest::sha256(b"x"),
+            platforms: vec!["linux/amd64".into(), "linux/arm64".into()],
+            copied_policy: true,
+            signing_key_ref: Some("./cosign.pub".into()),
+            verified: true,
+            seeded_at: "2026-05-25T00:00:00Z".parse().unwrap(),
+            transfer: None,
+        }
+    }
+
+    #[test]
+    fn the_ten_fields_stand_in_the_documented_order() {
+        let mut manifest = example();
+        manifest.signing_key_ref = None;
+        let text = String::from_utf8(manifest.to_json().unwrap()).unwrap();
+        let keys: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  \"")?.split('"').next()).collect();
+        assert_eq!(
+            keys,
+            [
+                "schema_version",
+                "source_ref",
+                "source_digest",
+                "dest_ref",
+                "dest_digest",
+                "platforms",
+                "copied_policy",
+                "signing_key_ref",
+                "verified",
+                "seeded_at"
+            ]
+        );
+        assert!(text.contains("\"signing_key_ref\": null") && text.contains("\"seeded_at\": \"2026-05-25T00:00:00Z\""));
+    }
+
+    #[test]
+    fn a_document_is_read_back_and_others_are_refused() {
+        let manifest = SeedManifest { transfer: Some(Transfer::default()), ..example() };
+        let text = manifest.to_json().unwrap();
+        assert_eq!(SeedManifest::parse(&text).unwrap(), manifest);
+        let other = String::from_utf8(text).unwrap();
+        assert!(SeedManifest::parse(other.replace("seed.v1", "seed.v2").as_bytes()).is_err());
+        assert!(SeedManifest::parse(other.replace("\"verified\"", "\"verify\"").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_lock_is_one_line() {
+        let reference: Reference = "localhost:5000/robot-behavior:v1".parse().unwrap();
+        let digest = Digest::sha256(b"x");
+        assert_eq!(seed_lock(&reference.repository, digest), format!("localhost:5000/robot-behavior@{digest}\n"));
+    }
+}

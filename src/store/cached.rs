@@ -1,0 +1,144 @@
+//! A wrapper that remembers small content, so that what verification has read need not be fetched again to be copied.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+
+use super::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want};
+use crate::error::Result;
+use crate::oci::{Descriptor, Digest, Name, Tag};
+
+/// Largest node that is remembered: signatures, configurations and manifests are smaller, layers are not.
+const MAX_NODE_BYTES: u64 = 64 << 10;
+/// Most bytes remembered in all.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Remembers nodes by digest, after checking them. Names are asked for anew every time: a tag may have moved.
+///
+/// For sources only. What a destination holds must be read from the destination.
+pub struct Cached {
+    inner: Arc<dyn Repository>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    nodes: HashMap<Digest, Bytes>,
+    bytes: u64,
+}
+
+impl Cached {
+    /// Remembers what is read from `inner`.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Repository>) -> Self {
+        Self { inner, known: Mutex::default() }
+    }
+
+    fn find(&self, digest: &Digest) -> Option<Bytes> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).nodes.get(digest).cloned()
+    }
+
+    /// Keeps `bytes` if they are what `digest` says and there is room.
+    fn keep(&self, digest: Digest, bytes: &Bytes) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = bytes.len() as u64;
+        if size <= MAX_NODE_BYTES && known.bytes + size <= MAX_BYTES && digest.matches(bytes) {
+            known.bytes += size;
+            known.nodes.insert(digest, bytes.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cached").field(&self.inner).finish()
+    }
+}
+
+#[async_trait]
+impl Store for Cached {
+    fn label(&self) -> &str {
+        self.inner.label()
+    }
+
+    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        let root = self.inner.resolve(name, want).await?;
+        if let Some(bytes) = &root.bytes {
+            self.keep(root.node.digest, bytes);
+        }
+        Ok(root)
+    }
+
+    async fn contains(&self, node: &Descriptor) -> Result<bool> {
+        match self.find(&node.digest) {
+            Some(_) => Ok(true),
+            None => self.inner.contains(node).await,
+        }
+    }
+
+    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
+        let known = match self.find(&node.digest) {
+            Some(bytes) => bytes,
+            None if from > 0 || node.size > MAX_NODE_BYTES => return self.inner.open(node, from).await,
+            None => {
+                let mut stream = self.inner.open(node, 0).await?;
+                let mut bytes = BytesMut::new();
+                while let Some(piece) = stream.next().await {
+                    bytes.extend_from_slice(&piece?);
+                    if bytes.len() as u64 > node.size {
+                        break;
+                    }
+                }
+                let bytes = bytes.freeze();
+                self.keep(node.digest, &bytes);
+                bytes
+            }
+        };
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(known.len());
+        Ok(Box::pin(stream::iter([Ok(known.slice(from..))])))
+    }
+
+    async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
+        self.inner.put(node, body, tags).await
+    }
+}
+
+#[async_trait]
+impl Listing for Cached {
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.inner.tags().await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.inner.referrers(subject).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+    use crate::store::{Memory, read_small};
+
+    #[tokio::test]
+    async fn small_content_is_read_from_the_inner_store_once() {
+        let memory = Arc::new(Memory::default());
+        let node = Descriptor::of(MediaType::OCI_CONFIG, b"config");
+        memory.put(&node, &Body::bytes(node.clone(), &b"config"[..]), &[]).await.unwrap();
+        let cached = Cached::new(Arc::clone(&memory) as _);
+        assert_eq!(read_small(&cached, &node, 100).await.unwrap(), "config");
+        assert!(cached.find(&node.digest).is_some());
+        assert_eq!(read_small(&cached, &node, 100).await.unwrap(), "config");
+    }
+
+    #[tokio::test]
+    async fn damaged_content_is_not_remembered() {
+        let cached = Cached::new(Arc::new(Memory::default()));
+        cached.keep(Digest::sha256(b"right"), &Bytes::from_static(b"wrong"));
+        assert!(cached.find(&Digest::sha256(b"right")).is_none());
+    }
+}
