@@ -7,6 +7,7 @@
 
 mod body;
 mod memory;
+mod registry;
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use crate::oci::{Descriptor, Digest, Name, Tag};
 
 pub use body::{Body, Meter};
 pub use memory::Memory;
+pub use registry::{Registry, Role};
 
 /// Bytes on their way, in pieces of the sender's choosing.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
