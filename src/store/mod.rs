@@ -8,6 +8,7 @@
 mod body;
 mod cached;
 mod memory;
+mod registry;
 
 use std::fmt;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ use crate::oci::{Descriptor, Digest, Name, Tag};
 pub use body::{Body, Meter};
 pub use cached::Cached;
 pub use memory::Memory;
+pub use registry::{Registry, Role};
 
 /// Bytes on their way, in pieces of the sender's choosing.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;

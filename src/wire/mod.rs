@@ -1,7 +1,33 @@
 //! HTTP with manners: one client, the only retry loop, logins, TLS, and problem bodies told as errors.
 //!
-//! Knows hosts and requests, and nothing about images.
+//! Knows hosts and requests, and nothing about images. Sends no request that nobody asked for: no ping, no token before
+//! a challenge. Whatever a peer sends is bounded by a named constant before it is read.
 
+mod answer;
+mod authority;
+mod challenge;
+mod client;
+mod exchange;
+mod fault;
+mod header;
+mod host;
+mod keychain;
+mod problem;
+mod pulse;
+mod request;
 mod retry;
+mod scope;
+mod tally;
+mod tls;
+mod token;
 
+pub use answer::Answer;
+pub use client::{Client, Options};
+pub use header::{ByteRange, content_range, next_link};
+pub use host::Host;
+pub use keychain::Environment;
+pub use problem::Problem;
+pub use request::{Payload, Request, Stream};
 pub use retry::{Retry, Tries};
+pub use scope::Scopes;
+pub use tally::Tally;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fault::Unreachable;
 use crate::error::{Error, Kind, Result};
 
 /// How often and how long something is tried.
@@ -101,8 +102,13 @@ impl Tries {
     /// `error` itself, if there is to be no further try.
     pub async fn wait(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
-        // Content that is wrong three times is wrong at its source; waiting longer mends nothing.
-        let attempts = if error.kind() == Kind::Corrupt { self.retry.attempts.min(3) } else { self.retry.attempts };
+        let mut attempts = self.retry.attempts;
+        if error.kind() == Kind::Corrupt {
+            // Content that is wrong three times is wrong at its source; waiting longer mends nothing.
+            attempts = attempts.min(3);
+        } else if let Some(unreachable) = Unreachable::of(&error) {
+            attempts = attempts.min(unreachable.attempts());
+        }
         let Some(pause) = self.pause(&error) else { return Err(error) };
         if self.failures >= attempts || self.since.elapsed() + pause > self.retry.budget {
             return Err(error);

@@ -1,0 +1,201 @@
+//! Lists: tags, and what refers to a manifest. Every list that a registry continues has a bound.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::ACCEPT;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{Registry, suffix};
+use crate::error::{Kind, Result};
+use crate::oci::{Descriptor, Digest, MediaType, Name, Tag};
+use crate::store::MAX_MANIFEST_BYTES;
+use crate::wire::{Answer, Request, Retry};
+
+/// Most pages of a list of tags.
+const MAX_TAG_PAGES: usize = 1_000;
+
+/// Most tags of a repository.
+const MAX_TAGS: usize = 100_000;
+
+/// Most pages of a list of referrers.
+const MAX_REFERRER_PAGES: usize = 16;
+
+/// Largest page of tags that is read: all tags that are allowed for, at their longest.
+const MAX_PAGE_BYTES: u64 = 16 << 20;
+
+#[derive(Deserialize)]
+struct Tags {
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+}
+
+/// A page as it is asked for.
+type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
+
+impl Registry {
+    pub(super) async fn all_tags(&self) -> Result<Vec<Tag>> {
+        // No `n`: registries that cap a page cap it anyway, and the others then answer with everything at once.
+        let ask = |next| match next {
+            None => self.request(Method::GET, "tags/list", "list tags of", ""),
+            Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes.clone()),
+        };
+        let mut found = Vec::new();
+        let mut pages = Pages::new(MAX_TAG_PAGES);
+        while let Some(url) = pages.next() {
+            let Some((page, next)) = self.page::<Tags>(&ask, url, MAX_PAGE_BYTES).await? else { break };
+            // What is no tag cannot be asked for either.
+            found.extend(page.tags.unwrap_or_default().iter().filter_map(|tag| tag.parse().ok()));
+            if found.len() > MAX_TAGS || !pages.continued(next) {
+                let why = format!("more than {MAX_TAGS} tags or {MAX_TAG_PAGES} pages");
+                return Err(self.error(Kind::Limit, "list tags of", "").because(why));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn all_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        if !self.notes(|notes| &notes.lacks_referrers)
+            && let Some(found) = self.ask_referrers(subject).await?
+        {
+            return Ok(found);
+        }
+        match self.fallback_index(subject).await? {
+            Some(bytes) => Ok(serde_json::from_slice::<Index>(&bytes)
+                .map_err(|why| self.error(Kind::Invalid, "list referrers of", at(subject)).because(why))?
+                .manifests
+                .unwrap_or_default()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The Referrers API's answer, or `None` without one (distribution-spec, "Listing Referrers").
+    async fn ask_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        let ask = |next| {
+            let request = match next {
+                None => self.request(Method::GET, &format!("referrers/{subject}"), "list referrers of", at(subject)),
+                Some(url) => {
+                    let what = format!("{}{}", self.label, at(subject));
+                    Request::at(Method::GET, url, "list referrers of", what).needing(self.scopes.clone())
+                }
+            };
+            request.header(ACCEPT, MediaType::OCI_INDEX.as_str())
+        };
+        let mut found = Vec::new();
+        let mut pages = Pages::new(MAX_REFERRER_PAGES);
+        while let Some(url) = pages.next() {
+            let is_first = url.is_none();
+            match self.page::<Index>(&ask, url, MAX_MANIFEST_BYTES).await? {
+                Some((page, next)) => {
+                    found.extend(page.manifests.unwrap_or_default());
+                    if !pages.continued(next) {
+                        let why = format!("more than {MAX_REFERRER_PAGES} pages");
+                        return Err(self.error(Kind::Limit, "list referrers of", at(subject)).because(why));
+                    }
+                }
+                None if is_first => return Ok(None),
+                None => break,
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// One page and where the next one is. Only 404 means that there is none.
+    async fn page<T>(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Option<(T, Option<Url>)>>
+    where
+        T: DeserializeOwned + Send,
+    {
+        let answer = self
+            .host
+            .retrying(Retry::transient, || async {
+                let answer = self.host.send(&ask(url.clone())).await?;
+                match answer.status().as_u16() {
+                    404 => {
+                        self.learn_from(answer).await;
+                        Ok(None)
+                    }
+                    _ => {
+                        let answer = answer.expect(&[200]).await?;
+                        let (next, wrong) = (answer.next_page(), answer.error(Kind::Invalid, "not the list asked for"));
+                        let bytes: Bytes = answer.bytes(limit).await?;
+                        Ok(Some((bytes, next, wrong)))
+                    }
+                }
+            })
+            .await?;
+        let Some((bytes, next, wrong)) = answer else { return Ok(None) };
+        let page = serde_json::from_slice(&bytes).map_err(|why| wrong.because(why))?;
+        Ok(Some((page, next)))
+    }
+
+    /// A 404 that does not speak of the repository is that of a path which the registry does not know.
+    async fn learn_from(&self, answer: Answer) {
+        let is_referrers = answer.collection() == Some("referrers");
+        let problem = answer.problem().await;
+        if is_referrers && !problem.has_code("NAME_UNKNOWN") {
+            self.note(|notes| &notes.lacks_referrers);
+        }
+    }
+}
+
+fn at(subject: &Digest) -> String {
+    suffix(&Name::Digest(*subject))
+}
+
+/// Which page is next: each at most once, and no more than allowed.
+struct Pages {
+    next: Option<Option<Url>>,
+    seen: HashSet<Url>,
+    limit: usize,
+}
+
+impl Pages {
+    fn new(limit: usize) -> Self {
+        Self { next: Some(None), seen: HashSet::new(), limit }
+    }
+
+    fn next(&mut self) -> Option<Option<Url>> {
+        self.next.take()
+    }
+
+    /// Takes the link of a page. A page that was there before ends the list; `false` if there are too many.
+    fn continued(&mut self, link: Option<Url>) -> bool {
+        let Some(link) = link else { return true };
+        if self.seen.insert(link.clone()) {
+            self.next = Some(Some(link));
+        }
+        // The first page is not among them.
+        self.seen.len() < self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_of_pages_ends_and_so_does_a_long_list() {
+        let url = |n: u32| Url::parse(&format!("http://r.example/{n}")).unwrap();
+        let mut pages = Pages::new(10);
+        let mut asked = 0;
+        while let Some(page) = pages.next() {
+            asked += 1;
+            let last = page.map_or(0, |page| page.path()[1..].parse().unwrap());
+            assert!(pages.continued(Some(url((last + 1) % 3))));
+        }
+        assert_eq!(asked, 4, "the first page, and three that link in a circle");
+
+        let mut pages = Pages::new(10);
+        let accepted = (0..100).take_while(|n| pages.continued(Some(url(*n)))).count();
+        assert_eq!(accepted, 9);
+    }
+}

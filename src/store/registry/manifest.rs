@@ -1,0 +1,166 @@
+//! Manifests: one GET, one HEAD or one PUT each.
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::Method;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+use super::{Registry, own_failure_may_pass, suffix};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
+use crate::store::{Body, MAX_MANIFEST_BYTES, Put, Root, Want};
+use crate::wire::{Answer, Payload};
+
+/// All types that can be copied, and schema 1 last, so that it is named as what it is and not converted by the registry.
+pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.oci.artifact.manifest.v1+json, application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1";
+
+/// The header that names the digest of what is served or was stored.
+pub(super) const DIGEST_HEADER: &str = "docker-content-digest";
+
+/// The header by which a registry says that it has taken note of a subject (distribution-spec, "Pushing Manifests with
+/// Subject").
+const SUBJECT_HEADER: &str = "oci-subject";
+
+impl Registry {
+    pub(super) async fn resolve_once(&self, name: &Name, want: Want) -> Result<Root> {
+        if want == Want::Digest
+            && let Some(node) = self.head(name).await?
+        {
+            return Ok(Root { node, bytes: None });
+        }
+        let (node, bytes) = self.get(name).await?;
+        Ok(Root { node, bytes: (want == Want::Bytes).then_some(bytes) })
+    }
+
+    /// What the registry claims about `name`, if it claims enough.
+    async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
+        let request = self
+            .request(Method::HEAD, &format!("manifests/{name}"), "find manifest", suffix(name))
+            .header(ACCEPT, ACCEPTED);
+        let answer = self.host.send(&request).await?;
+        if [405, 501].contains(&answer.status().as_u16()) {
+            return Ok(None);
+        }
+        let answer = answer.expect(&[200]).await?;
+        let media_type = MediaType::new(answer.header(CONTENT_TYPE.as_str()).unwrap_or_default());
+        if media_type.is_schema1() {
+            return Err(schema1(&answer));
+        }
+        let (Some(digest), Some(size)) = (claimed_digest(&answer), answer.length()) else { return Ok(None) };
+        let is_other = matches!(name, Name::Digest(asked) if *asked != digest);
+        Ok((media_type.is_manifest() && !is_other).then(|| Descriptor::new(media_type, digest, size)))
+    }
+
+    /// The manifest itself, checked against what was asked for and against what the registry says of it.
+    pub(super) async fn get(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+        let request = self
+            .request(Method::GET, &format!("manifests/{name}"), "get manifest", suffix(name))
+            .header(ACCEPT, ACCEPTED);
+        let answer = self.host.send(&request).await?.expect(&[200]).await?;
+        let served = MediaType::new(answer.header(CONTENT_TYPE.as_str()).unwrap_or_default());
+        if served.is_schema1() {
+            return Err(schema1(&answer));
+        }
+        let claimed = claimed_digest(&answer);
+        let strange = answer.error(Kind::Unsupported, format!("{served} is not a manifest type that can be copied"));
+        let page = answer.error(Kind::Invalid, "an HTML page in place of a manifest");
+        let bytes = answer.bytes(MAX_MANIFEST_BYTES).await?;
+        let asked = if let Name::Digest(digest) = name { Some(*digest) } else { None };
+        for expected in [asked, claimed].into_iter().flatten() {
+            self.check(name, &expected, &bytes)?;
+        }
+        if served.as_str() == "text/html" {
+            return Err(page.hint("check that the host is a registry, and that no portal answers in its place"));
+        }
+        let media_type = if served.is_manifest() { Some(served) } else { Manifest::sniff(&bytes) };
+        let media_type = media_type.filter(MediaType::is_manifest).ok_or(strange)?;
+        let digest = asked.or(claimed).unwrap_or_else(|| Digest::sha256(&bytes));
+        Ok((Descriptor::new(media_type, digest, bytes.len() as u64), bytes))
+    }
+
+    fn check(&self, name: &Name, expected: &Digest, bytes: &[u8]) -> Result<()> {
+        let found = expected.same_kind_of(bytes);
+        if found == *expected {
+            return Ok(());
+        }
+        let why = format!("{}: its bytes hash to {found}, not to {expected}", Kind::Corrupt);
+        Err(self.error(Kind::Corrupt, "get manifest", suffix(name)).because(why))
+    }
+
+    /// Puts a manifest under each of `tags`, or by its digest if there are none.
+    pub(super) async fn put_manifest(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
+        let bytes = self.collect(node, body).await?;
+        let names = match tags {
+            [] => vec![Name::Digest(node.digest)],
+            tags => tags.iter().cloned().map(Name::Tag).collect(),
+        };
+        let mut is_noted = true;
+        for name in &names {
+            is_noted = self.host.retrying(own_failure_may_pass, || self.put_once(name, node, &bytes)).await?;
+        }
+        let manifest = Manifest::parse(&bytes, &node.media_type).ok();
+        if let Some(manifest) = manifest
+            && let Some(subject) = manifest.subject.clone()
+            && !is_noted
+        {
+            self.attach(&subject.digest, node, manifest).await?;
+        }
+        Ok(Put::Sent(node.size))
+    }
+
+    /// Says whether the registry has taken note of the manifest's subject.
+    async fn put_once(&self, name: &Name, node: &Descriptor, bytes: &Bytes) -> Result<bool> {
+        let answer = self.put_bytes(name, &node.media_type, bytes).await?;
+        match claimed_digest(&answer) {
+            Some(stored) if stored.algorithm() == node.digest.algorithm() && stored != node.digest => {
+                Err(answer.error(Kind::Corrupt, format!("the registry stored {stored} in place of {}", node.digest)))
+            }
+            _ => Ok(answer.header(SUBJECT_HEADER).is_some()),
+        }
+    }
+
+    pub(super) async fn put_bytes(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Answer> {
+        let request = self
+            .request(Method::PUT, &format!("manifests/{name}"), "put manifest", suffix(name))
+            .header(CONTENT_TYPE, media_type.as_str())
+            .carrying(Payload::Bytes(bytes.clone()));
+        let answer = self.host.send(&request).await?;
+        if [200, 201].contains(&answer.status().as_u16()) {
+            return Ok(answer);
+        }
+        let mut problem = answer.problem().await;
+        // What is not there in answer to a manifest is something that the manifest refers to. Registries say so under
+        // several names; only an unknown repository is something else.
+        if problem.has_code("BLOB_UNKNOWN") || problem.has_code("MANIFEST_UNKNOWN") {
+            problem.kind = Kind::Incomplete;
+        }
+        Err(problem.into())
+    }
+
+    async fn collect(&self, node: &Descriptor, body: &Body) -> Result<Bytes> {
+        if node.size > MAX_MANIFEST_BYTES {
+            let why = format!("{} bytes, at most {MAX_MANIFEST_BYTES} are allowed for", node.size);
+            return Err(self.error(Kind::Limit, "put manifest", suffix(&Name::Digest(node.digest))).because(why));
+        }
+        // Opened even where the bytes are at hand: the stream is what checks them.
+        let mut stream = body.open();
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = stream.next().await {
+            bytes.extend_from_slice(&piece?);
+        }
+        Ok(bytes.freeze())
+    }
+}
+
+/// What the answer says the digest is; unknown algorithms say nothing that could be checked.
+pub(super) fn claimed_digest(answer: &Answer) -> Option<Digest> {
+    answer.header(DIGEST_HEADER)?.trim().parse().ok()
+}
+
+fn schema1(answer: &Answer) -> Error {
+    answer
+        .error(Kind::Unsupported, "docker schema 1 manifests are not content-addressed and cannot be copied")
+        .hint("push the image again with a current client")
+}

@@ -1,0 +1,154 @@
+//! A repository on a registry, over HTTP (OCI distribution-spec).
+//!
+//! Sends the fewest requests that the specification allows: a manifest is one GET or one PUT, a blob one GET, or one
+//! POST that asks for a mount and opens the upload session in the same breath, and one PUT.
+
+mod attach;
+mod blob;
+mod list;
+mod manifest;
+mod session;
+mod upload;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use http::Method;
+
+use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
+use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
+
+/// What a repository is opened for: which rights are asked for where a registry wants a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Reading.
+    Source,
+    /// Reading and writing.
+    Sink,
+}
+
+/// One repository on a registry. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    host: Host,
+    label: Arc<str>,
+    path: Arc<str>,
+    scopes: Scopes,
+    notes: Arc<Notes>,
+}
+
+/// What has been learnt about a registry, shared by all its repositories for the length of a run.
+#[derive(Debug, Default)]
+struct Notes {
+    /// It does not understand a POST that asks for a mount.
+    refuses_mounts: AtomicBool,
+    /// It has no Referrers API.
+    lacks_referrers: AtomicBool,
+    /// Held by whoever rewrites a fallback index, by repository and tag.
+    fallback_locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Notes {
+    fn fallback_lock(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
+        // A panic elsewhere leaves the map whole: every change is one insertion.
+        let mut locks = self.fallback_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(locks.entry(key).or_default())
+    }
+}
+
+impl Registry {
+    /// The repository `repository`, spoken to through `client`. Nothing is contacted.
+    #[must_use]
+    pub fn new(client: &Client, repository: &Repository, role: Role) -> Self {
+        let path = repository.path.as_str();
+        let host = client.host(repository.api_host(), path);
+        let scopes = match role {
+            Role::Source => Scopes::pull(path),
+            Role::Sink => Scopes::push(path),
+        };
+        let notes = host.notes();
+        Self { host, label: repository.to_string().into(), path: path.into(), scopes, notes }
+    }
+
+    /// What was sent and received for this repository, token requests included.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.host.tally()
+    }
+
+    /// A request below the repository's root, such as `manifests/v1`.
+    fn request(&self, method: Method, below: &str, op: &'static str, what: impl std::fmt::Display) -> Request {
+        let path = format!("/v2/{}/{below}", self.path);
+        Request::new(method, path, op, format!("{}{what}", self.label)).needing(self.scopes.clone())
+    }
+
+    fn notes(&self, which: fn(&Notes) -> &AtomicBool) -> bool {
+        which(&self.notes).load(Ordering::Relaxed)
+    }
+
+    fn note(&self, which: fn(&Notes) -> &AtomicBool) {
+        which(&self.notes).store(true, Ordering::Relaxed);
+    }
+
+    fn error(&self, kind: Kind, op: &str, what: impl std::fmt::Display) -> Error {
+        Error::new(kind, op).on(format!("{}{what}", self.label))
+    }
+}
+
+/// `:tag` or `@digest`, as it follows a repository in a reference.
+fn suffix(name: &Name) -> String {
+    match name {
+        Name::Tag(tag) => format!(":{tag}"),
+        Name::Digest(digest) => format!("@{digest}"),
+    }
+}
+
+/// Whether this registry's side of a write failed in a way that may pass. What the source fails with is the engine's.
+fn own_failure_may_pass(error: &Error) -> bool {
+    error.side() != Some(Side::Source) && Retry::refetchable(error)
+}
+
+#[async_trait]
+impl Store for Registry {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        self.host.retrying(Retry::refetchable, || self.resolve_once(name, want)).await
+    }
+
+    async fn contains(&self, node: &Descriptor) -> Result<bool> {
+        self.host.retrying(Retry::transient, || self.contains_once(node)).await
+    }
+
+    /// One attempt: whoever reads the stream tries again, there and here, in one count.
+    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
+        self.open_once(node, from).await
+    }
+
+    async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
+        if node.is_manifest() {
+            return self.put_manifest(node, body, tags).await;
+        }
+        if !tags.is_empty() {
+            return Err(self.error(Kind::Usage, "tag a blob", suffix(&Name::Digest(node.digest))));
+        }
+        self.host.retrying(own_failure_may_pass, || self.put_blob(node, body)).await
+    }
+}
+
+#[async_trait]
+impl Listing for Registry {
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.all_tags().await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.all_referrers(subject).await
+    }
+}

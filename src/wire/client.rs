@@ -1,0 +1,189 @@
+//! The client of a run: connections, TLS, logins and what is known of each host, shared by everybody.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use url::Url;
+
+use super::host::{Host, Peer};
+use super::keychain::{Environment, Keychain};
+use super::retry::Retry;
+use super::tally::Tally;
+use super::tls::Tls;
+use crate::error::{Error, Kind, Result};
+
+/// Longest time for a connection to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How to speak to registries.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether plain HTTP is permitted. Never excuses a certificate that does not verify. Default no.
+    pub allow_plain_http: bool,
+    /// A file of credentials to look into before all others. Must be readable. Default none.
+    pub authfile: Option<PathBuf>,
+    /// Where else credentials may lie: what the process environment says. Default nowhere, so that nothing is read that
+    /// the caller did not name; a program passes [`Environment::of_process`].
+    pub environment: Environment,
+    /// Certificates (PEM) of authorities to trust beside the system's. Default none.
+    pub ca_file: Option<PathBuf>,
+    /// A folder in the layout of `certs.d`, looked into before the system's. Default none.
+    pub cert_dir: Option<PathBuf>,
+    /// How failures in passing are met. Default [`Retry::default`].
+    pub retry: Retry,
+    /// What this program calls itself. Default name and version of the package.
+    pub user_agent: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            allow_plain_http: false,
+            authfile: None,
+            environment: Environment::default(),
+            ca_file: None,
+            cert_dir: None,
+            retry: Retry::default(),
+            user_agent: concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// The client of a run. Clones are one client.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    tls: Tls,
+    keychain: Keychain,
+    /// By scheme, host and port: TLS set-up and pool belong to one of each.
+    connections: Mutex<HashMap<String, reqwest::Client>>,
+    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
+    leftovers: Mutex<JoinSet<()>>,
+}
+
+impl Client {
+    /// Prepares a client. Nothing is contacted, and of all files only `ca_file` is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if `ca_file` cannot be used.
+    pub fn new(options: Options) -> Result<Self> {
+        let inner = Inner {
+            tls: Tls::new(options.ca_file.as_deref(), options.cert_dir.as_deref())?,
+            keychain: Keychain::new(options.authfile.clone(), &options.environment),
+            options,
+            connections: Mutex::default(),
+            peers: Mutex::default(),
+            leftovers: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The host `name[:port]`, spoken to on behalf of the repository `path`, whose credentials are used.
+    ///
+    /// Each call gives a handle that counts its own requests; what is known of the host is shared.
+    #[must_use]
+    pub fn host(&self, name: &str, path: &str) -> Host {
+        let peer = Arc::clone(lock(&self.inner.peers).entry(name.to_owned()).or_insert_with(|| Peer::new(name)));
+        Host::new(self.clone(), peer, path)
+    }
+
+    /// What was sent and received, by host.
+    #[must_use]
+    pub fn tally(&self) -> BTreeMap<String, Tally> {
+        lock(&self.inner.peers).iter().map(|(name, peer)| (name.clone(), peer.tally())).collect()
+    }
+
+    /// Has `work` done beside everything else: tidying up at a peer that nobody has to wait for.
+    pub fn tidy(&self, work: impl Future<Output = ()> + Send + 'static) {
+        // Outside a runtime there is nobody to do it: the peer's own expiry will have to.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let mut leftovers = lock(&self.inner.leftovers);
+        while leftovers.try_join_next().is_some() {}
+        leftovers.spawn_on(work, &runtime);
+    }
+
+    /// Waits, at most for `limit`, until everything given to [`tidy`](Self::tidy) is done. Called before a program ends.
+    pub async fn settle(&self, limit: Duration) {
+        let mut leftovers = std::mem::take(&mut *lock(&self.inner.leftovers));
+        let _ = tokio::time::timeout(limit, async { while leftovers.join_next().await.is_some() {} }).await;
+    }
+
+    /// How failures in passing are met.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        self.inner.options.retry
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    pub(super) fn tls(&self) -> &Tls {
+        &self.inner.tls
+    }
+
+    pub(super) fn keychain(&self) -> &Keychain {
+        &self.inner.keychain
+    }
+
+    /// The pool of connections to the scheme, host and port of `url`.
+    pub(super) async fn connections(&self, url: &Url) -> Result<reqwest::Client> {
+        let authority = authority(url);
+        let key = format!("{}://{authority}", url.scheme());
+        if let Some(found) = lock(&self.inner.connections).get(&key) {
+            return Ok(found.clone());
+        }
+        let tls =
+            if url.scheme() == "https" { self.inner.tls.config(&authority).await? } else { self.inner.tls.unused()? };
+        let mut builder = reqwest::Client::builder()
+            // One connection a stream: HTTP/2's windows would bound all blobs of a host together.
+            .http1_only()
+            .tls_backend_preconfigured(tls)
+            .user_agent(&self.inner.options.user_agent)
+            // Followed by hand: each hop has its own TLS set-up, and credentials stay with their host.
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            // The only limit here: one on reading would also end uploads that make progress.
+            .connect_timeout(CONNECT);
+        if is_loopback(url) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|why| Error::new(Kind::Local, "set up the HTTP client").because(why))?;
+        Ok(lock(&self.inner.connections).entry(key).or_insert(client).clone())
+    }
+}
+
+/// `host[:port]` of a URL.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// Whether `url` leads to this machine itself.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves these maps whole: every change is one insertion.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

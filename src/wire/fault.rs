@@ -1,0 +1,159 @@
+//! Failures below HTTP, sorted: nobody there, no such name, the wrong protocol, a certificate that does not verify.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use super::request::Context;
+use crate::error::{Error, Kind};
+
+/// What a failed exchange tells about the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It answered a TLS greeting in plain text.
+    SpeaksPlain,
+    /// Nobody listens on the port.
+    Refused,
+    /// What it answered was not HTTP, or it hung up; it may expect TLS.
+    NotHttp,
+    /// Anything else.
+    Other,
+}
+
+/// A failed exchange.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) class: Class,
+    pub(super) error: Error,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self { class: Class::Other, error }
+    }
+}
+
+/// The cause of an error that waiting will hardly mend: tried less often than others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreachable {
+    /// The name is not known.
+    Name,
+    /// Nobody listens.
+    Refused,
+}
+
+impl Unreachable {
+    /// How often it makes sense to try.
+    pub(super) fn attempts(self) -> u32 {
+        match self {
+            Self::Name => 2,
+            Self::Refused => 3,
+        }
+    }
+
+    /// Finds the cause in an error.
+    pub(super) fn of(error: &Error) -> Option<Self> {
+        error.source().and_then(|cause| cause.downcast_ref()).copied()
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "the host name does not resolve",
+            Self::Refused => "connection refused",
+        })
+    }
+}
+
+impl StdError for Unreachable {}
+
+impl Fault {
+    /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before.
+    pub(super) fn of(error: reqwest::Error, context: &Context, is_known: bool) -> Self {
+        let error = error.without_url();
+        if let Some(ours) = Error::find(&error) {
+            return ours.clone().into();
+        }
+        if let Some(tls) = find::<rustls::Error>(&error) {
+            return Self::of_tls(tls, context);
+        }
+        let class = match find::<io::Error>(&error).map(io::Error::kind) {
+            _ if error.is_timeout() => Class::Other,
+            Some(io::ErrorKind::ConnectionRefused) => Class::Refused,
+            _ if error.is_connect() => Class::Other,
+            _ => Class::NotHttp,
+        };
+        let unreachable = match class {
+            _ if is_known => None,
+            Class::Refused => Some(Unreachable::Refused),
+            _ => error.is_dns().then_some(Unreachable::Name),
+        };
+        let fault = context.error(Kind::Unavailable);
+        let error = match unreachable {
+            Some(Unreachable::Name) => {
+                fault.because(Unreachable::Name).hint("check the spelling of the host and this machine's name service")
+            }
+            Some(Unreachable::Refused) => {
+                fault.because(Unreachable::Refused).hint("check host and port, and that the registry runs")
+            }
+            None => fault.because(deepest(&error)),
+        };
+        Self { class, error }
+    }
+
+    fn of_tls(error: &rustls::Error, context: &Context) -> Self {
+        use rustls::{AlertDescription, InvalidMessage};
+        let fault = |kind, why: String| context.error(kind).because(why);
+        match error {
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self {
+                class: Class::SpeaksPlain,
+                error: fault(Kind::Invalid, "the registry speaks plain HTTP where TLS was expected".into()),
+            },
+            rustls::Error::InvalidCertificate(why) => fault(Kind::Invalid, format!("its certificate does not verify: {why}"))
+                .hint("pass the authority's certificate with --ca-file, or put it under certs.d; --allow-insecure-registry does not excuse a certificate")
+                .into(),
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::CertificateUnknown,
+            ) => fault(Kind::Denied, format!("the registry refuses this client's certificate, or wants one: {error}"))
+                .hint("put client.cert and client.key into the host's folder under certs.d")
+                .into(),
+            rustls::Error::DecryptError | rustls::Error::InvalidEncryptedClientHello(_) => {
+                fault(Kind::Unavailable, error.to_string()).into()
+            }
+            // A bit that flips inside a TLS record: the same request may pass.
+            rustls::Error::AlertReceived(AlertDescription::BadRecordMac) => {
+                fault(Kind::Unavailable, error.to_string()).into()
+            }
+            other => fault(Kind::Invalid, format!("no TLS connection: {other}")).into(),
+        }
+    }
+}
+
+/// Finds a foreign error in a chain, also where an I/O error wraps it.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<T>() {
+            return Some(found);
+        }
+        if let Some(found) = cause.downcast_ref::<io::Error>().and_then(|e| e.get_ref()).and_then(|e| find::<T>(e)) {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// The last cause says most: "connection reset by peer" and not "error sending request".
+pub(super) fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    crate::error::printable(&last.to_string())
+}

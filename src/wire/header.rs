@@ -1,0 +1,167 @@
+//! Header values that registries send: `Link`, `Content-Range`, `Retry-After`, `Location`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use url::Url;
+
+/// A `Content-Range` of bytes; both ends are included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteRange {
+    /// Offset of the first byte.
+    pub first: u64,
+    /// Offset of the last byte.
+    pub last: u64,
+    /// Length of the whole, where it is told.
+    pub total: Option<u64>,
+}
+
+/// Reads `bytes first-last/total` (RFC 9110, section 14.4), and nothing that is only like it.
+#[must_use]
+pub fn content_range(value: &str) -> Option<ByteRange> {
+    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let total = if total == "*" { None } else { Some(number(total)?) };
+    let range = ByteRange { first: number(first)?, last: number(last)?, total };
+    (range.first <= range.last && range.total.is_none_or(|total| range.last < total)).then_some(range)
+}
+
+/// Digits and nothing else: `parse` alone would take a sign.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// The target of the link with `rel=next` in a `Link` header (RFC 8288), as it was written.
+#[must_use]
+pub fn next_link(value: &str) -> Option<&str> {
+    let mut rest = value;
+    loop {
+        let (target, after) = rest.split_once('<')?.1.split_once('>')?;
+        let end = outside_quotes(after, b',').unwrap_or(after.len());
+        let mut parameters = &after[..end];
+        while let Some(at) = outside_quotes(parameters, b';') {
+            if is_rel_next(&parameters[..at]) {
+                return Some(target.trim());
+            }
+            parameters = &parameters[at + 1..];
+        }
+        if is_rel_next(parameters) {
+            return Some(target.trim());
+        }
+        rest = &after[end..];
+    }
+}
+
+/// Where `wanted`, an ASCII character, first stands outside quotes.
+fn outside_quotes(text: &str, wanted: u8) -> Option<usize> {
+    let mut is_quoted = false;
+    text.bytes().position(|b| {
+        is_quoted ^= b == b'"';
+        b == wanted && !is_quoted
+    })
+}
+
+fn is_rel_next(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return false };
+    name.trim().eq_ignore_ascii_case("rel")
+        && value.trim().trim_matches('"').split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+}
+
+/// How long a `Retry-After` asks to wait: seconds or an HTTP date (RFC 9110, section 10.2.3).
+///
+/// "Now" and moments in the past are no answer: the caller's own pause is better than none.
+pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let pause = match number(value) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => {
+            let moment = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(value).ok()?;
+            Duration::try_from(moment.duration_since(now)).ok()?
+        }
+    };
+    (!pause.is_zero()).then_some(pause)
+}
+
+/// Resolves a `Location` against the request that it answers.
+///
+/// A registry behind a proxy that ends TLS often believes that it is spoken to over plain HTTP, and says so in its
+/// Locations: on its own host that is read as what it means. Elsewhere a step from TLS to plain HTTP is refused (`None`).
+pub(super) fn resolve(request: &Url, location: &str) -> Option<Url> {
+    let mut url = request.join(location).ok()?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return None;
+    }
+    if request.scheme() == "https" && url.scheme() == "http" {
+        let is_same_host = url.host() == request.host() && (url.port().is_none() || url.port() == request.port());
+        if !is_same_host {
+            return None;
+        }
+        url.set_scheme("https").ok()?;
+        url.set_port(request.port()).ok()?;
+    }
+    url.set_fragment(None);
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_strictly() {
+        let range = |first, last, total| Some(ByteRange { first, last, total });
+        assert_eq!(content_range("bytes 5-9/10"), range(5, 9, Some(10)));
+        assert_eq!(content_range("bytes 5-9/*"), range(5, 9, None));
+        for wrong in ["5-9/10", "bytes 9-5/10", "bytes 5-10/10", "bytes +5-9/10", "bytes */10", "bytes 5-/10", ""] {
+            assert_eq!(content_range(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_next_page_is_found_among_other_links() {
+        assert_eq!(next_link(r#"</v2/a/tags/list?last=b&n=2>; rel="next""#), Some("/v2/a/tags/list?last=b&n=2"));
+        assert_eq!(next_link(r#"<a>; rel=prev; title="x, <y>; rel=next", <b>; REL="last next""#), Some("b"));
+        assert_eq!(next_link("<a>;rel=next"), Some("a"));
+        for none in ["", "<a>", "<a>; rel=prev", "a; rel=next", "<a; rel=next"] {
+            assert_eq!(next_link(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_given_in_seconds_or_as_a_date() {
+        let now: Timestamp = "1994-11-06T08:49:00Z".parse().unwrap();
+        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(37)));
+        for none in ["0", "-1", "soon", "Sun, 06 Nov 1994 08:48:37 GMT", ""] {
+            assert_eq!(retry_after(none, now), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn locations_are_resolved_and_never_leave_tls() {
+        let request = Url::parse("https://r.example:8443/v2/a/blobs/uploads/").unwrap();
+        let resolved = |location| resolve(&request, location).map(String::from);
+        assert_eq!(resolved("/v2/a/u?x=1"), Some("https://r.example:8443/v2/a/u?x=1".into()));
+        assert_eq!(resolved("https://cdn.example/u"), Some("https://cdn.example/u".into()));
+        assert_eq!(resolved("http://r.example/u"), Some("https://r.example:8443/u".into()));
+        assert_eq!(resolved("http://cdn.example/u"), None);
+        assert_eq!(resolved("file:///etc/passwd"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_parser_panic(text in "\\PC{0,60}", links in "[<>;,=\"a-z ]{0,60}") {
+            let _ = (content_range(&text), next_link(&text), next_link(&links), retry_after(&text, Timestamp::UNIX_EPOCH));
+            let base = Url::parse("https://r.example/v2/").unwrap();
+            if let Some(url) = resolve(&base, &text) {
+                proptest::prop_assert_eq!(url.scheme(), "https");
+            }
+        }
+
+        #[test]
+        fn a_range_that_is_taken_is_the_one_that_was_written(first in 0u64..1000, length in 1u64..1000) {
+            let text = format!("bytes {first}-{}/{}", first + length - 1, first + length);
+            proptest::prop_assert_eq!(content_range(&text).map(|r| (r.first, r.last - r.first + 1)), Some((first, length)));
+        }
+    }
+}

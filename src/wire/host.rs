@@ -1,0 +1,277 @@
+//! A host: which scheme it speaks, what it wants to see, and what else is known of it.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use http::StatusCode;
+use url::Url;
+
+use super::answer::Answer;
+use super::authority::Authority;
+use super::client::{Client, is_loopback, lock};
+use super::exchange::is_same_origin;
+use super::fault::{Class, Fault};
+use super::request::{Request, Target};
+use super::tally::{Counters, Tally};
+use crate::error::{Error, Kind, Result};
+
+/// What is known of a host, for the length of a run.
+#[derive(Debug)]
+pub(super) struct Peer {
+    name: String,
+    /// Scheme, host and port that have answered.
+    base: OnceLock<Url>,
+    /// Held during the very first request: those that come with it learn from it what the host speaks and wants.
+    first: tokio::sync::Mutex<()>,
+    is_past_first: AtomicBool,
+    authority: Authority,
+    counters: Arc<Counters>,
+    notes: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Peer {
+    pub(super) fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            base: OnceLock::new(),
+            first: tokio::sync::Mutex::default(),
+            is_past_first: AtomicBool::new(false),
+            authority: Authority::default(),
+            counters: Arc::default(),
+            notes: Mutex::default(),
+        })
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        self.counters.tally()
+    }
+}
+
+/// A host, spoken to on behalf of one repository. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Host {
+    client: Client,
+    peer: Arc<Peer>,
+    path: Arc<str>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Host {
+    pub(super) fn new(client: Client, peer: Arc<Peer>, path: &str) -> Self {
+        let counters = Counters::below(&peer.counters);
+        Self { client, peer, path: path.into(), counters }
+    }
+
+    /// `host[:port]`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.peer.name
+    }
+
+    /// What was sent and received through this handle and its clones.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.counters.tally()
+    }
+
+    /// What somebody else has noted of this host, made at the first call: one of each type, shared by all handles.
+    #[must_use]
+    pub fn notes<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        let mut notes = lock(&self.peer.notes);
+        let note = Arc::clone(notes.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default())));
+        // The key is the type: the default is never taken.
+        note.downcast().unwrap_or_default()
+    }
+
+    /// The client that this belongs to.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Runs an operation on this host, again if it fails in a way that `again` accepts.
+    ///
+    /// # Errors
+    ///
+    /// Those of the last attempt.
+    pub async fn retrying<T, F, Fut>(&self, again: fn(&Error) -> bool, mut attempt: F) -> Result<T>
+    where
+        F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        let tried = AtomicU32::new(0);
+        let tried = &tried;
+        self.client
+            .retry()
+            .run(again, || {
+                if tried.fetch_add(1, Ordering::Relaxed) > 0 {
+                    self.counters.retry();
+                }
+                attempt()
+            })
+            .await
+    }
+
+    /// Sends a request once, with whatever login the host wants, and follows redirects.
+    ///
+    /// Any answer is a success here, a refusal too: the caller knows what it asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](Kind::Unavailable) without an answer; [`Usage`](Kind::Usage) for a plain-HTTP registry that is
+    /// not permitted; [`Denied`](Kind::Denied) if no token is to be had; [`Invalid`](Kind::Invalid) for a certificate
+    /// that does not verify; those of the request's body as they are.
+    pub async fn send(&self, request: &Request) -> Result<Answer> {
+        if !self.peer.is_past_first.load(Ordering::Acquire) {
+            let _first = self.peer.first.lock().await;
+            if !self.peer.is_past_first.load(Ordering::Acquire) {
+                let answer = self.authorized(request).await;
+                self.peer.is_past_first.store(true, Ordering::Release);
+                return answer;
+            }
+        }
+        self.authorized(request).await
+    }
+
+    async fn authorized(&self, request: &Request) -> Result<Answer> {
+        let authority = &self.peer.authority;
+        let shown = authority.login(self, &request.scopes).await?;
+        let answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
+        if !self.is_challenge(&answer) {
+            return Ok(answer.hinting(authority.hint(self)));
+        }
+        let challenges = super::authority::challenges(&answer);
+        match authority.meet(self, &challenges, &request.scopes, shown).await? {
+            Some(shown) => {
+                answer.discard().await;
+                let answer = self.routed(request, Some(&shown.login)).await?;
+                Ok(answer.hinting(authority.hint(self)))
+            }
+            None => Ok(answer.hinting(authority.hint(self))),
+        }
+    }
+
+    /// Whether the answer asks for a login: this host's own 401, not that of a place it redirected to.
+    fn is_challenge(&self, answer: &Answer) -> bool {
+        answer.status() == StatusCode::UNAUTHORIZED
+            && self.peer.base.get().is_some_and(|base| is_same_origin(base, answer.url()))
+    }
+
+    /// Sends to the scheme that the host is known to speak, or finds out.
+    async fn routed(&self, request: &Request, login: Option<&super::exchange::Login>) -> Result<Answer> {
+        if let Some(base) = self.peer.base.get() {
+            return self.follow(request, self.url(base, &request.target)?, login).await.map_err(|fault| fault.error);
+        }
+        let mut first_fault = None;
+        for scheme in self.candidates(request)? {
+            let base = self.base(*scheme)?;
+            let fault = match self.follow(request, self.url(&base, &request.target)?, login).await {
+                Ok(answer) => match self.wants_tls(answer, *scheme).await {
+                    Ok(answer) => {
+                        // Somebody else may have been quicker; both have spoken to the same peer.
+                        let _ = self.peer.base.set(base);
+                        return Ok(answer);
+                    }
+                    Err(fault) => fault,
+                },
+                Err(fault) => fault,
+            };
+            if fault.class == Class::SpeaksPlain && !self.client.options().allow_plain_http {
+                return Err(self.refusal());
+            }
+            let is_final = !self.may_fall_back(*scheme, fault.class);
+            let error = first_fault.get_or_insert(fault.error).clone();
+            if is_final {
+                return Err(error);
+            }
+        }
+        Err(first_fault.unwrap_or_else(|| request.context.error(Kind::Invalid)))
+    }
+
+    /// Schemes to try, in order. On this machine plain HTTP is the rule; elsewhere TLS is.
+    fn candidates(&self, request: &Request) -> Result<&'static [Scheme]> {
+        if let Target::Url(url) = &request.target {
+            // Given out by a host that has answered before, so this cannot be the first request.
+            return Ok(if url.scheme() == "http" { &[Scheme::Http] } else { &[Scheme::Https] });
+        }
+        let is_local = is_loopback(&self.base(Scheme::Https)?);
+        match (self.client.options().allow_plain_http, is_local) {
+            (true, true) => Ok(&[Scheme::Http, Scheme::Https]),
+            (true, false) => Ok(&[Scheme::Https, Scheme::Http]),
+            (false, true) if !self.client.tls().is_set_up_for(self.name()) => Err(self.refusal()),
+            (false, _) => Ok(&[Scheme::Https]),
+        }
+    }
+
+    fn may_fall_back(&self, from: Scheme, class: Class) -> bool {
+        match (from, class) {
+            (Scheme::Http, Class::NotHttp) | (Scheme::Https, Class::SpeaksPlain) => true,
+            (Scheme::Https, Class::Refused) => self.base(Scheme::Http).is_ok_and(|base| base.port().is_none()),
+            _ => false,
+        }
+    }
+
+    /// Servers tell in their own ways that they were spoken to in plain HTTP on a TLS port: Go and nginx with a 400.
+    async fn wants_tls(&self, answer: Answer, scheme: Scheme) -> Result<Answer, Fault> {
+        if scheme == Scheme::Https || answer.status() != StatusCode::BAD_REQUEST {
+            return Ok(answer);
+        }
+        let (answer, beginning) = answer.peek().await;
+        let text = String::from_utf8_lossy(&beginning);
+        if !text.contains("HTTPS server") && !text.contains("HTTPS port") {
+            return Ok(answer);
+        }
+        let error = answer.error(Kind::Invalid, "the registry speaks TLS where plain HTTP was expected");
+        Err(Fault { class: Class::NotHttp, error })
+    }
+
+    fn refusal(&self) -> Error {
+        Error::new(Kind::Usage, "contact")
+            .on(self.name())
+            .because("plain-HTTP registry refused; --allow-insecure-registry permits it")
+            .hint("a registry with TLS on this machine is known by --ca-file or a folder under certs.d")
+    }
+
+    fn base(&self, scheme: Scheme) -> Result<Url> {
+        let scheme = if scheme == Scheme::Http { "http" } else { "https" };
+        Url::parse(&format!("{scheme}://{}/", self.name()))
+            .map_err(|why| Error::new(Kind::Usage, "contact").on(self.name()).because(format!("not a host: {why}")))
+    }
+
+    fn url(&self, base: &Url, target: &Target) -> Result<Url> {
+        match target {
+            Target::Url(url) => Ok(url.clone()),
+            Target::Path(path) => base.join(path).map_err(|why| {
+                Error::new(Kind::Invalid, "contact").on(self.name()).because(format!("not a path: {why}"))
+            }),
+        }
+    }
+
+    /// Whether it has answered in this run.
+    pub(super) fn is_known(&self) -> bool {
+        self.peer.base.get().is_some()
+    }
+
+    /// Scheme, host and port that have answered.
+    pub(super) fn origin(&self) -> Option<&Url> {
+        self.peer.base.get()
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+}

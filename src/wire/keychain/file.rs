@@ -1,0 +1,135 @@
+//! One file of credentials: docker's `config.json`, which podman's `auth.json` is a part of.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use super::Credentials;
+
+/// Under this key docker files what it knows of Docker Hub.
+const HUB_LEGACY: &str = "https://index.docker.io/v1/";
+const HUB: &str = "docker.io";
+
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) path: PathBuf,
+    auths: BTreeMap<String, Credentials>,
+    helpers: BTreeMap<String, String>,
+    store: Option<String>,
+}
+
+/// Something a file says about a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Credentials(Credentials),
+    /// Ask this helper for this server.
+    Helper {
+        name: String,
+        server: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    #[serde(default)]
+    auths: Option<BTreeMap<String, Option<Auth>>>,
+    #[serde(default)]
+    cred_helpers: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    creds_store: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Auth {
+    #[serde(default)]
+    auth: Option<String>,
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    password: Option<String>,
+    #[serde(default)]
+    identitytoken: Option<String>,
+}
+
+impl Config {
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, String> {
+        // The parser's own text may show what stands in the file.
+        let raw: Raw = serde_json::from_slice(bytes)
+            .map_err(|why| format!("not a file of credentials: line {}, column {}", why.line(), why.column()))?;
+        let mut auths = BTreeMap::new();
+        for (key, auth) in raw.auths.unwrap_or_default() {
+            let found = credentials(auth.unwrap_or_default()).ok_or_else(|| {
+                format!("the auth of {} is not base64 of name:password", crate::error::printable(&key))
+            })?;
+            // Docker Desktop leaves entries without content, to say that the store has them.
+            if let Some(found) = found {
+                auths.entry(normal(&key)).or_insert(found);
+            }
+        }
+        let helpers = raw.cred_helpers.unwrap_or_default();
+        Ok(Self {
+            path: path.to_owned(),
+            auths,
+            helpers: helpers.into_iter().map(|(key, name)| (normal(&key), name)).collect(),
+            store: raw.creds_store.filter(|name| !name.is_empty()),
+        })
+    }
+
+    /// What is said about the first of `keys` that anything is said about, and so on; last comes the store for all.
+    pub(super) fn entries(&self, keys: &[String]) -> Vec<Entry> {
+        let mut found = Vec::new();
+        for key in keys {
+            found.extend(self.helpers.get(key).map(|name| helper(name, key)));
+            found.extend(self.auths.get(key).cloned().map(Entry::Credentials));
+        }
+        if let (Some(store), Some(host)) = (&self.store, keys.last()) {
+            found.push(helper(store, host));
+        }
+        found
+    }
+}
+
+fn helper(name: &str, key: &str) -> Entry {
+    let server = if key == HUB { HUB_LEGACY } else { key };
+    Entry::Helper { name: name.to_owned(), server: server.to_owned() }
+}
+
+/// The outer `None` is an `auth` that cannot be read, the inner one an entry without content.
+fn credentials(auth: Auth) -> Option<Option<Credentials>> {
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    if let Some(token) = filled(auth.identitytoken) {
+        return Some(Some(Credentials::Identity(token)));
+    }
+    if let Some(packed) = filled(auth.auth) {
+        let bytes = STANDARD.decode(packed.trim()).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
+        let (user, password) = text.split_once(':')?;
+        // Docker's own encoder used to pad with NUL.
+        let password = password.trim_end_matches('\0');
+        return Some(Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() }));
+    }
+    match (filled(auth.username), filled(auth.password)) {
+        (Some(user), Some(password)) => Some(Some(Credentials::Password { user, password })),
+        _ => Some(None),
+    }
+}
+
+/// A key without what older clients wrote around it, and Docker Hub under its one name.
+pub(super) fn normal(key: &str) -> String {
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
+    let key = match bare {
+        // Only an URL's path can be an API version; without a scheme `v1` may be a namespace.
+        Some(rest) => {
+            let rest = rest.trim_end_matches('/');
+            rest.strip_suffix("/v1").or_else(|| rest.strip_suffix("/v2")).unwrap_or(rest)
+        }
+        None => key.trim_end_matches('/'),
+    };
+    let (host, path) = key.split_once('/').map_or((key, ""), |(host, path)| (host, path));
+    let host = if ["index.docker.io", "registry-1.docker.io"].contains(&host) { HUB } else { host };
+    if path.is_empty() || (host == HUB && path == "v1") { host.to_owned() } else { format!("{host}/{path}") }
+}

@@ -1,0 +1,133 @@
+//! Requests: what to ask of a host, in a form that can be sent more than once.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::scope::Scopes;
+use crate::error::{Error, Kind, Result};
+
+/// A body on its way.
+pub type Stream = Pin<Box<dyn futures_util::Stream<Item = Result<Bytes>> + Send>>;
+
+/// What a request carries. It can always be sent again: after a login, after a redirect.
+#[derive(Clone, Default)]
+pub enum Payload {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A stream of exactly `length` bytes, opened for each time that it is sent.
+    Stream {
+        /// Bytes that the stream will give; sent as `Content-Length`.
+        length: u64,
+        /// Starts a new pass.
+        open: Arc<dyn Fn() -> Stream + Send + Sync>,
+    },
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::Stream { length, .. } => write!(f, "Stream({length})"),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// A path with its query, below the host's root.
+    Path(String),
+    /// A URL that the host gave out.
+    Url(Url),
+}
+
+/// One question to a host, and how to speak of it in errors.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Payload,
+    pub(super) scopes: Scopes,
+    pub(super) context: Context,
+    /// Whether the payload is a secret of the place that it is sent to: never redirected elsewhere.
+    pub(super) is_secret: bool,
+}
+
+/// What is being done to what, for errors.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    pub(super) op: &'static str,
+    pub(super) subject: String,
+}
+
+impl Context {
+    pub(super) fn error(&self, kind: Kind) -> Error {
+        Error::new(kind, self.op).on(&self.subject)
+    }
+}
+
+impl Request {
+    /// A request for `path` (with its query), said in errors to do `op` on `subject`.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>, op: &'static str, subject: impl fmt::Display) -> Self {
+        Self::to(method, Target::Path(path.into()), op, subject)
+    }
+
+    /// A request for a URL that the host gave out: an upload session, the next page.
+    #[must_use]
+    pub fn at(method: Method, url: Url, op: &'static str, subject: impl fmt::Display) -> Self {
+        Self::to(method, Target::Url(url), op, subject)
+    }
+
+    fn to(method: Method, target: Target, op: &'static str, subject: impl fmt::Display) -> Self {
+        let context = Context { op, subject: subject.to_string() };
+        Self {
+            method,
+            target,
+            headers: HeaderMap::new(),
+            payload: Payload::Empty,
+            scopes: Scopes::default(),
+            context,
+            is_secret: false,
+        }
+    }
+
+    /// Says which rights the request needs, should the host want a token.
+    #[must_use]
+    pub fn needing(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
+    }
+
+    /// Adds a header. A value that cannot stand in one is left out.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.append(name, value);
+        }
+        self
+    }
+
+    /// Says that the payload must not go anywhere else.
+    pub(super) fn secretly(mut self) -> Self {
+        self.is_secret = true;
+        self
+    }
+
+    /// Sets what the request carries.
+    #[must_use]
+    pub fn carrying(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+}

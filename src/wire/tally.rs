@@ -1,0 +1,82 @@
+//! Counting requests and bytes, for the report and for tests of work not done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What was sent and received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests sent, those to token services and to the targets of redirects included.
+    pub requests: u64,
+    /// Operations and streams that failed in passing and were begun again.
+    pub retries: u64,
+    /// Bytes of bodies received.
+    pub bytes_in: u64,
+    /// Bytes of bodies handed to the connection.
+    pub bytes_out: u64,
+}
+
+/// A [`Tally`] in the making. What is counted here is counted in the one above as well.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    requests: AtomicU64,
+    retries: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    above: Option<Arc<Self>>,
+}
+
+impl Counters {
+    pub(super) fn below(above: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self { above: Some(Arc::clone(above)), ..Self::default() })
+    }
+
+    pub(super) fn request(&self) {
+        self.add(|counters| &counters.requests, 1);
+    }
+
+    pub(super) fn retry(&self) {
+        self.add(|counters| &counters.retries, 1);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.add(|counters| &counters.bytes_in, bytes as u64);
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.add(|counters| &counters.bytes_out, bytes as u64);
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Tally {
+            requests: read(&self.requests),
+            retries: read(&self.retries),
+            bytes_in: read(&self.bytes_in),
+            bytes_out: read(&self.bytes_out),
+        }
+    }
+
+    fn add(&self, which: fn(&Self) -> &AtomicU64, count: u64) {
+        which(self).fetch_add(count, Ordering::Relaxed);
+        if let Some(above) = &self.above {
+            above.add(which, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_below_is_counted_above() {
+        let above = Arc::new(Counters::default());
+        let (one, other) = (Counters::below(&above), Counters::below(&above));
+        one.request();
+        one.sent(7);
+        other.request();
+        assert_eq!(one.tally(), Tally { requests: 1, bytes_out: 7, ..Tally::default() });
+        assert_eq!(above.tally(), Tally { requests: 2, bytes_out: 7, ..Tally::default() });
+    }
+}

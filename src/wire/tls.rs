@@ -1,0 +1,171 @@
+//! TLS: which authorities are trusted for a host, and which certificate is shown to it.
+//!
+//! Roots are those of the system (Mozilla's where it has none), `--ca-file`, and the host's folder under `certs.d`, the
+//! layout that docker and podman share: `certs.d/<host>[:port]/{*.crt, *.cert + *.key}`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Kind, Result};
+
+/// Where docker and podman look.
+const SYSTEM_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+#[derive(Debug)]
+pub(super) struct Tls {
+    provider: Arc<CryptoProvider>,
+    extra: Vec<CertificateDer<'static>>,
+    dirs: Vec<PathBuf>,
+    /// Reading the system's roots takes many milliseconds: only when a host is spoken to over TLS.
+    system: OnceCell<Arc<RootCertStore>>,
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+impl Tls {
+    pub(super) fn new(ca_file: Option<&Path>, cert_dir: Option<&Path>) -> Result<Self> {
+        let extra = match ca_file {
+            Some(path) => certificates(path)?,
+            None => Vec::new(),
+        };
+        let dirs = cert_dir.into_iter().chain(SYSTEM_DIRS.iter().map(Path::new)).map(Path::to_owned).collect();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Ok(Self { provider, extra, dirs, system: OnceCell::new() })
+    }
+
+    /// Whether somebody has set up TLS for `host` on this machine: says that it is not a plain-HTTP registry.
+    pub(super) fn is_set_up_for(&self, host: &str) -> bool {
+        !self.extra.is_empty() || self.folder(host).is_some()
+    }
+
+    /// The configuration for connections to `host`.
+    pub(super) async fn config(&self, host: &str) -> Result<ClientConfig> {
+        let system = self.system.get_or_try_init(system_roots).await?;
+        let mut roots = RootCertStore::clone(system);
+        for certificate in &self.extra {
+            add(&mut roots, certificate.clone(), Path::new("--ca-file"))?;
+        }
+        let mut identity = None;
+        if let Some(folder) = self.folder(host) {
+            for path in files(&folder, "crt")? {
+                for certificate in certificates(&path)? {
+                    add(&mut roots, certificate, &path)?;
+                }
+            }
+            identity = client_identity(&folder)?;
+        }
+        self.build(roots, identity)
+    }
+
+    /// The configuration of a client that is never going to use it.
+    pub(super) fn unused(&self) -> Result<ClientConfig> {
+        self.build(RootCertStore::empty(), None)
+    }
+
+    fn build(&self, roots: RootCertStore, identity: Option<Identity>) -> Result<ClientConfig> {
+        let wrong = |why: rustls::Error| Error::new(Kind::Local, "set up TLS").because(why);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(wrong)?,
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// The first folder that exists for `host`; with the default port it may be written with or without it.
+    fn folder(&self, host: &str) -> Option<PathBuf> {
+        // The host of a redirect is the peer's word: it must not climb out of the folder.
+        if host.starts_with('.') || host.contains('/') {
+            return None;
+        }
+        let names = [host, host.strip_suffix(":443").unwrap_or(host)];
+        self.dirs.iter().flat_map(|dir| names.map(|name| dir.join(name))).find(|folder| folder.is_dir())
+    }
+}
+
+async fn system_roots() -> Result<Arc<RootCertStore>> {
+    let load = || {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        let (usable, _) = roots.add_parsable_certificates(found.certs);
+        if usable == 0 {
+            tracing::debug!("this machine has no root certificates; Mozilla's are used");
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        Arc::new(roots)
+    };
+    tokio::task::spawn_blocking(load)
+        .await
+        .map_err(|why| Error::new(Kind::Local, "read root certificates").because(why))
+}
+
+fn client_identity(folder: &Path) -> Result<Option<Identity>> {
+    let Some(path) = files(folder, "cert")?.into_iter().next() else { return Ok(None) };
+    let key_path = path.with_extension("key");
+    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
+    Ok(Some((certificates(&path)?, key)))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    match found {
+        Ok(found) if found.is_empty() => Err(unusable("certificate", path, "it holds no PEM certificate")),
+        Ok(found) => Ok(found),
+        Err(why) => Err(unusable("certificate", path, why)),
+    }
+}
+
+fn add(roots: &mut RootCertStore, certificate: CertificateDer<'static>, path: &Path) -> Result<()> {
+    roots.add(certificate).map_err(|why| unusable("certificate", path, why))
+}
+
+/// The files in `folder` that end in `.<ending>`, in order of their names.
+fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|why| unusable("certificates", folder, why))?;
+    let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    found.retain(|path| path.extension().is_some_and(|own| own == ending));
+    found.sort();
+    Ok(found)
+}
+
+fn unusable(what: &str, path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Kind::Usage, format!("read {what}")).on(path.display()).because(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_for_the_host_is_a_set_up() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("r.example:5000")).unwrap();
+        fs::create_dir(dir.path().join("s.example")).unwrap();
+        let tls = Tls::new(None, Some(dir.path())).unwrap();
+        assert!(tls.is_set_up_for("r.example:5000") && tls.is_set_up_for("s.example:443"));
+        assert!(!tls.is_set_up_for("r.example"));
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
+            fs::write(&path, content).unwrap();
+            let error = Tls::new(Some(&path), None).unwrap_err();
+            assert!(error.kind() == Kind::Usage && error.to_string().contains("ca.pem"), "{}", error.chain());
+        }
+        assert!(Tls::new(Some(&dir.path().join("absent")), None).is_err());
+    }
+}
