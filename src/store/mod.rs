@@ -6,6 +6,7 @@
 //! Implementations must pass the contract in `tests/it/store_contract.rs`.
 
 mod body;
+pub(crate) mod layout;
 mod memory;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 
 pub use body::{Body, Meter};
+pub use layout::Layout;
 pub use memory::Memory;
 
 /// Bytes on their way, in pieces of the sender's choosing.
