@@ -7,6 +7,7 @@
 
 mod body;
 mod cached;
+pub(crate) mod layout;
 mod memory;
 mod registry;
 
@@ -22,6 +23,7 @@ use crate::oci::{Descriptor, Digest, Name, Tag};
 
 pub use body::{Body, Meter};
 pub use cached::Cached;
+pub use layout::Layout;
 pub use memory::Memory;
 pub use registry::{Registry, Role};
 

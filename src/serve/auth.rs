@@ -1,0 +1,172 @@
+//! Who may come in: nobody asked, Basic (RFC 7617), or Bearer with tokens of our own (distribution's "Token
+//! Authentication Specification").
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Response, StatusCode, header};
+use base64::Engine as _;
+use serde_json::json;
+
+use super::behaviour::Auth;
+use super::problem::Problem;
+use super::route::Route;
+use super::service::{Query, json};
+
+const SERVICE: &str = "autonomy-registry";
+
+/// Lets requests through, or tells them how to log in.
+#[derive(Debug)]
+pub(super) struct Gate {
+    auth: Auth,
+    /// `http://host:port`, where the token endpoint is said to be.
+    origin: String,
+    tokens: Mutex<HashMap<String, Grant>>,
+}
+
+#[derive(Debug)]
+struct Grant {
+    until: Instant,
+    scopes: Vec<Scope>,
+}
+
+/// `repository:<name>:<action>,<action>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Scope {
+    name: String,
+    actions: Vec<String>,
+}
+
+impl Gate {
+    pub(super) fn new(auth: Auth, origin: String) -> Self {
+        Self { auth, origin, tokens: Mutex::default() }
+    }
+
+    /// Lets the request through or says 401 with a challenge.
+    pub(super) fn check(
+        &self,
+        method: &Method,
+        route: Option<&Route>,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<(), Problem> {
+        match &self.auth {
+            Auth::None => Ok(()),
+            Auth::Basic { user, password } if is_login(headers, user, password) => Ok(()),
+            Auth::Basic { .. } => Err(challenge(format!("Basic realm=\"{SERVICE}\""))),
+            Auth::Bearer { .. } => {
+                let needed = needed(method, route, query);
+                match self.granted(headers, &needed) {
+                    true => Ok(()),
+                    false => Err(challenge(self.bearer(&needed))),
+                }
+            }
+        }
+    }
+
+    fn bearer(&self, needed: &[Scope]) -> String {
+        let mut text = format!("Bearer realm=\"{}/token\",service=\"{SERVICE}\"", self.origin);
+        if !needed.is_empty() {
+            let scopes: Vec<_> = needed.iter().map(Scope::to_string).collect();
+            text += &format!(",scope=\"{}\"", scopes.join(" "));
+        }
+        text
+    }
+
+    fn granted(&self, headers: &HeaderMap, needed: &[Scope]) -> bool {
+        let Some(token) = credentials(headers, "Bearer") else { return false };
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(grant) = tokens.get(token).filter(|grant| grant.until > Instant::now()) else { return false };
+        needed.iter().all(|need| {
+            let covers = |scope: &Scope, action| scope.name == need.name && scope.actions.contains(action);
+            need.actions.iter().all(|action| grant.scopes.iter().any(|scope| covers(scope, action)))
+        })
+    }
+
+    /// `GET /token?service=&scope=&scope=`: everything asked for is granted to whoever may log in.
+    pub(super) fn token(&self, headers: &HeaderMap, query: &Query) -> Result<Response<Body>, Problem> {
+        let Auth::Bearer { login, expires_in } = &self.auth else {
+            return Err(Problem::unsupported("this registry gives no tokens"));
+        };
+        if let Some((user, password)) = login
+            && !is_login(headers, user, password)
+        {
+            return Err(challenge(format!("Basic realm=\"{SERVICE}\"")));
+        }
+        // A client may send several scopes, or one parameter with several in it.
+        let scopes = query.all("scope").flat_map(|text| text.split(' ')).filter_map(Scope::parse).collect();
+        let token = self.issue(scopes, *expires_in)?;
+        let seconds = expires_in.as_secs();
+        Ok(json(&json!({ "token": token, "access_token": token, "expires_in": seconds })))
+    }
+
+    fn issue(&self, scopes: Vec<Scope>, expires_in: Duration) -> Result<String, Problem> {
+        let mut bytes = [0; 24];
+        getrandom::fill(&mut bytes)
+            .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no randomness"))?;
+        let token = hex::encode(bytes);
+        let now = Instant::now();
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|_, grant| grant.until > now);
+        tokens.insert(token.clone(), Grant { until: now + expires_in, scopes });
+        Ok(token)
+    }
+}
+
+impl Scope {
+    fn new(name: impl ToString, actions: &[&str]) -> Self {
+        Self { name: name.to_string(), actions: actions.iter().map(ToString::to_string).collect() }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (name, actions) = text.strip_prefix("repository:")?.rsplit_once(':')?;
+        Some(Self::new(name, &actions.split(',').collect::<Vec<_>>()))
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "repository:{}:{}", self.name, self.actions.join(","))
+    }
+}
+
+/// What a request needs. A mount needs to read the other repository as well.
+fn needed(method: &Method, route: Option<&Route>, query: &Query) -> Vec<Scope> {
+    let actions: &[&str] = match method.as_str() {
+        "GET" | "HEAD" => &["pull"],
+        "DELETE" => &["delete"],
+        _ => &["pull", "push"],
+    };
+    match route {
+        Some(Route::Uploads(name)) => {
+            let from = query.get("from").map(|from| Scope::new(from, &["pull"]));
+            [Scope::new(name, actions)].into_iter().chain(from).collect()
+        }
+        // Giving up or asking after an upload is part of pushing.
+        Some(Route::Upload(name, _)) => vec![Scope::new(name, &["pull", "push"])],
+        Some(Route::Blob(name, _) | Route::Manifest(name, _) | Route::Tags(name) | Route::Referrers(name, _)) => {
+            vec![Scope::new(name, actions)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn challenge(text: String) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
+        .with(header::WWW_AUTHENTICATE, text)
+}
+
+fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let (found, rest) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    found.eq_ignore_ascii_case(scheme).then_some(rest.trim())
+}
+
+fn is_login(headers: &HeaderMap, user: &str, password: &str) -> bool {
+    let sent =
+        credentials(headers, "Basic").and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
+    let right = format!("{user}:{password}");
+    // Hashed first, so that the time a comparison takes says nothing about the password.
+    sent.is_some_and(|sent| crate::oci::Digest::sha256(&sent) == crate::oci::Digest::sha256(right.as_bytes()))
+}

@@ -1,0 +1,107 @@
+//! What a server may do one way or the other, where the specification or the world leaves a choice.
+//!
+//! The server that people run has the defaults. The others exist so that a client can be tested against what registries
+//! in the field really do; each names the registry it was seen at.
+
+use std::time::Duration;
+
+/// Choices of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Whether `/v2/<name>/referrers/` exists; without it clients keep fallback tags. Default true; distribution up to
+    /// 3.1 has none.
+    pub has_referrers_api: bool,
+    /// Whether an index whose children are not all there is refused. Default false; distribution and zot refuse it.
+    pub refuses_sparse: bool,
+    /// What becomes of an upload whose connection breaks inside a body. Default [`AfterCut::Resumable`].
+    pub after_cut: AfterCut,
+    /// Whether a chunk that does not start where the last one ended gets 416, as the specification says. Default true;
+    /// distribution 2.8 appends it.
+    pub checks_content_range: bool,
+    /// Whether one `POST ?digest=` with a body makes a blob. Default true; distribution answers 202 and drops the body.
+    pub takes_single_post: bool,
+    /// Whether `?mount=` without `from` finds the blob in any repository. Default false; zot does so, and does not look
+    /// at `from` either.
+    pub mounts_from_anywhere: bool,
+    /// Whether the body of a closing PUT counts even without Content-Length. Default true; zot ignores such a body.
+    pub takes_unsized_put: bool,
+    /// Whether a manifest goes when the last tag that named it moves away. Default false; zot drops it with its children.
+    pub forgets_untagged: bool,
+    /// Who may come in. Default [`Auth::None`].
+    pub auth: Auth,
+}
+
+/// What becomes of an upload whose connection breaks inside a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterCut {
+    /// What arrived stays; the status says how much, and the next chunk goes on from there (distribution 3).
+    Resumable,
+    /// The session cannot be used any more and is not found (distribution 2.8, Harbor).
+    Unusable,
+    /// The session is deleted (zot).
+    Deleted,
+}
+
+/// Who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Everybody.
+    None,
+    /// Whoever sends this user and password with each request.
+    Basic {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// Whoever brings a token for the repository from this server's own `/token`.
+    Bearer {
+        /// User and password that the token endpoint asks for; without them anybody gets a token.
+        login: Option<(String, String)>,
+        /// How long a token lasts, and what the endpoint says about it.
+        expires_in: Duration,
+    },
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            has_referrers_api: true,
+            refuses_sparse: false,
+            after_cut: AfterCut::Resumable,
+            checks_content_range: true,
+            takes_single_post: true,
+            mounts_from_anywhere: false,
+            takes_unsized_put: true,
+            forgets_untagged: false,
+            auth: Auth::None,
+        }
+    }
+}
+
+impl Behaviour {
+    /// As distribution 2.8 and what is built on it (Harbor).
+    #[must_use]
+    pub fn distribution_2() -> Self {
+        Self { after_cut: AfterCut::Unusable, checks_content_range: false, ..Self::distribution_3() }
+    }
+
+    /// As distribution 3.
+    #[must_use]
+    pub fn distribution_3() -> Self {
+        Self { has_referrers_api: false, refuses_sparse: true, takes_single_post: false, ..Self::default() }
+    }
+
+    /// As zot.
+    #[must_use]
+    pub fn zot() -> Self {
+        Self {
+            refuses_sparse: true,
+            after_cut: AfterCut::Deleted,
+            mounts_from_anywhere: true,
+            takes_unsized_put: false,
+            forgets_untagged: true,
+            ..Self::default()
+        }
+    }
+}

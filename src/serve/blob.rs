@@ -1,0 +1,147 @@
+//! Pulling and deleting blobs (distribution-spec, "Pulling blobs", "Deleting Blobs").
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Response, StatusCode, header};
+use futures_util::TryStreamExt;
+
+use super::problem::Problem;
+use super::service::{Service, reply};
+use crate::error::Kind;
+use crate::oci::{Digest, RepositoryPath};
+use crate::store::layout::file;
+
+/// Part of a blob: from, length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Window {
+    Whole,
+    Part(u64, u64),
+    Beyond,
+}
+
+/// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
+pub(super) async fn pull(
+    service: &Service,
+    repository: &RepositoryPath,
+    digest: Digest,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    let layout = service.registry.existing(repository).await?;
+    let (blob, size) = layout.file(&digest).await.map_err(|error| match error.kind() {
+        Kind::NotFound => Problem::blob_unknown(digest),
+        _ => error.into(),
+    })?;
+    let etag = format!("\"{digest}\"");
+    let common = [
+        ("content-type", "application/octet-stream".to_owned()),
+        ("docker-content-digest", digest.to_string()),
+        ("accept-ranges", "bytes".to_owned()),
+        ("etag", etag.clone()),
+    ];
+    let if_range = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
+    // RFC 9110 §14.2: a range is for GET alone.
+    let range = headers.get(header::RANGE).filter(|_| if_range && method == Method::GET);
+    let window = range.and_then(|value| value.to_str().ok()).map_or(Window::Whole, |text| window(text, size));
+    let (from, length, mut response) = match window {
+        Window::Whole => (0, size, reply(StatusCode::OK, common, Body::empty())),
+        Window::Part(from, length) => {
+            let mut response = reply(StatusCode::PARTIAL_CONTENT, common, Body::empty());
+            let span = format!("bytes {from}-{}/{size}", from + length - 1);
+            response.headers_mut().extend(span.try_into().ok().map(|value| (header::CONTENT_RANGE, value)));
+            (from, length, response)
+        }
+        Window::Beyond => {
+            let headers = [("content-range", format!("bytes */{size}")), ("docker-content-digest", digest.to_string())];
+            return Ok(reply(StatusCode::RANGE_NOT_SATISFIABLE, headers, Body::empty()));
+        }
+    };
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    if method == Method::GET {
+        let metrics = Arc::clone(&service.metrics);
+        *response.body_mut() = Body::from_stream(file::stream(blob, from, length).inspect_ok(move |piece| {
+            metrics.bytes_out.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }));
+    }
+    Ok(response)
+}
+
+/// `DELETE /v2/<name>/blobs/<digest>`.
+pub(super) async fn delete(
+    service: &Service,
+    repository: &RepositoryPath,
+    digest: Digest,
+) -> Result<Response<Body>, Problem> {
+    let layout = service.registry.existing(repository).await?;
+    if layout.is_manifest(digest).await? {
+        return Err(Problem::unsupported("that is a manifest; delete it under manifests/"));
+    }
+    if !layout.remove_blob(digest).await? {
+        return Err(Problem::blob_unknown(digest));
+    }
+    Ok(reply(StatusCode::ACCEPTED, [], Body::empty()))
+}
+
+/// Reads `Range` (RFC 9110 §14.1.2). What is not one range of bytes is ignored, as §14.2 allows.
+fn window(text: &str, size: u64) -> Window {
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+        return Window::Whole;
+    };
+    let number = |text: &str| (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok());
+    match (first.is_empty(), number(first).flatten(), last.is_empty(), number(last).flatten()) {
+        (true, _, false, Some(0)) => Window::Beyond,
+        (true, _, false, Some(suffix)) if size > 0 => {
+            let length = size.min(suffix);
+            Window::Part(size - length, length)
+        }
+        (true, _, false, Some(_)) => Window::Beyond,
+        (false, Some(from), true, _) if from < size => Window::Part(from, size - from),
+        (false, Some(from), false, Some(to)) if from <= to && from < size => {
+            Window::Part(from, to.min(size - 1) - from + 1)
+        }
+        (false, Some(_), true, _) => Window::Beyond,
+        (false, Some(from), false, Some(to)) if from <= to => Window::Beyond,
+        _ => Window::Whole,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_standard_says() {
+        for (text, size, expected) in [
+            ("bytes=0-4", 10, Window::Part(0, 5)),
+            ("bytes=5-", 10, Window::Part(5, 5)),
+            ("bytes=9-100", 10, Window::Part(9, 1)),
+            ("bytes=-3", 10, Window::Part(7, 3)),
+            ("bytes=-30", 10, Window::Part(0, 10)),
+            ("bytes=10-", 10, Window::Beyond),
+            ("bytes=10-11", 10, Window::Beyond),
+            ("bytes=-0", 10, Window::Beyond),
+            ("bytes=0-", 0, Window::Beyond),
+            ("bytes=-1", 0, Window::Beyond),
+            ("bytes=4-2", 10, Window::Whole),
+            ("bytes=0-1,3-4", 10, Window::Whole),
+            ("bytes=a-b", 10, Window::Whole),
+            ("bytes=-", 10, Window::Whole),
+            ("bytes=+1-2", 10, Window::Whole),
+            ("lines=0-4", 10, Window::Whole),
+            ("bytes=0-18446744073709551615", 10, Window::Part(0, 10)),
+        ] {
+            assert_eq!(window(text, size), expected, "{text} of {size}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_range_reaches_past_the_end(text in "bytes=[0-9]{0,20}-[0-9]{0,20}", size in 0u64..1000) {
+            if let Window::Part(from, length) = window(&text, size) {
+                proptest::prop_assert!(length > 0 && from + length <= size);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests").
+
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+
+use super::problem::Problem;
+use super::service::{Query, Service, reply};
+use super::session::SILENCE;
+use crate::error::Kind;
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, RepositoryPath, Shape, Tag};
+use crate::store::{Body as Content, Layout, MAX_MANIFEST_BYTES, Store, Want};
+
+type Answer = Result<Response<Body>, Problem>;
+
+/// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
+pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &Name, method: &Method) -> Answer {
+    let layout = service.registry.existing(repository).await?;
+    let want = if method == Method::GET { Want::Bytes } else { Want::Digest };
+    let root = layout.resolve(name, want).await.map_err(|error| unknown(error, name))?;
+    let headers = [
+        ("content-type", root.node.media_type.to_string()),
+        ("docker-content-digest", root.node.digest.to_string()),
+        ("content-length", root.node.size.to_string()),
+        ("etag", format!("\"{}\"", root.node.digest)),
+    ];
+    let bytes = root.bytes.unwrap_or_default();
+    service.metrics.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    Ok(reply(StatusCode::OK, headers, Body::from(bytes)))
+}
+
+/// `PUT /v2/<name>/manifests/<reference>`.
+pub(super) async fn push(
+    service: &Service,
+    repository: &RepositoryPath,
+    name: &Name,
+    query: &Query,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
+    let tags = tags(name, query)?;
+    let bytes = gather(headers, body).await?;
+    service.metrics.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    let digest = match name {
+        Name::Digest(digest) => digest.same_kind_of(&bytes),
+        Name::Tag(_) => Digest::sha256(&bytes),
+    };
+    if let Name::Digest(named) = name
+        && digest != *named
+    {
+        return Err(Problem::digest_invalid(format!("the bytes sent hash to {digest}, not to {named}")));
+    }
+    let served = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let manifest = Manifest::parse(&bytes, &MediaType::new(served))
+        .map_err(|why| Problem::manifest_invalid(crate::error::printable(&why.to_string())))?;
+    let layout = service.registry.repository(repository);
+    check_children(service, &layout, &manifest).await?;
+    let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
+    let former = former(service, &layout, &tags).await;
+    layout.put(&node, &Content::bytes(node.clone(), bytes), &tags).await?;
+    forget(&layout, former).await?;
+    Ok(created(service, repository, digest, name, &tags, &manifest))
+}
+
+/// The reference in the path if it is a tag, and those that the query names beside a digest.
+fn tags(name: &Name, query: &Query) -> Result<Vec<Tag>, Problem> {
+    match name {
+        Name::Tag(tag) => Ok(vec![tag.clone()]),
+        Name::Digest(_) => query
+            .all("tag")
+            .map(|tag| tag.parse().map_err(|_| Problem::manifest_invalid(format!("{tag:?} is not a tag"))))
+            .collect(),
+    }
+}
+
+fn created(
+    service: &Service,
+    repository: &RepositoryPath,
+    digest: Digest,
+    name: &Name,
+    tags: &[Tag],
+    manifest: &Manifest,
+) -> Response<Body> {
+    let headers =
+        [("location", format!("/v2/{repository}/manifests/{digest}")), ("docker-content-digest", digest.to_string())];
+    let mut response = reply(StatusCode::CREATED, headers, Body::empty());
+    let headers = response.headers_mut();
+    if let (Some(subject), true) = (&manifest.subject, service.behaviour.has_referrers_api) {
+        headers.extend(HeaderValue::try_from(subject.digest.to_string()).ok().map(|v| (super::OCI_SUBJECT, v)));
+    }
+    if matches!(name, Name::Digest(_)) {
+        for tag in tags {
+            headers.extend(HeaderValue::try_from(tag.as_str()).ok().map(|v| (super::OCI_TAG, v)));
+        }
+    }
+    response
+}
+
+/// An image must find its blobs here; an index may be sparse, unless this server insists.
+async fn check_children(service: &Service, layout: &Layout, manifest: &Manifest) -> Result<(), Problem> {
+    if manifest.shape == Shape::Index && !service.behaviour.refuses_sparse {
+        return Ok(());
+    }
+    // Foreign layers are had from their publisher and need not be here.
+    let own = |node: &&Descriptor| node.urls.is_empty() && !node.media_type.is_foreign_layer();
+    let digests = manifest.children().filter(own).map(|node| node.digest).collect();
+    match layout.first_missing(digests).await? {
+        Some(digest) => Err(Problem::manifest_blob_unknown(digest)),
+        None => Ok(()),
+    }
+}
+
+async fn gather(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let message = format!("a manifest holds at most {MAX_MANIFEST_BYTES} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES) {
+        return Err(too_large());
+    }
+    let mut bytes = BytesMut::new();
+    let mut stream = body.into_data_stream();
+    loop {
+        match tokio::time::timeout(SILENCE, stream.next()).await {
+            Ok(Some(Ok(piece))) if (bytes.len() + piece.len()) as u64 > MAX_MANIFEST_BYTES => return Err(too_large()),
+            Ok(Some(Ok(piece))) => bytes.extend_from_slice(&piece),
+            Ok(None) if announced.is_none_or(|length| length == bytes.len() as u64) => return Ok(bytes.freeze()),
+            _ => return Err(Problem::manifest_invalid("the connection broke inside the body")),
+        }
+    }
+}
+
+/// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest with all its tags.
+pub(super) async fn delete(service: &Service, repository: &RepositoryPath, name: &Name) -> Answer {
+    let layout = service.registry.existing(repository).await?;
+    let is_removed = match name {
+        Name::Tag(tag) => layout.remove_tag(tag).await?,
+        Name::Digest(digest) => layout.remove_manifest(*digest).await?,
+    };
+    if !is_removed {
+        return Err(Problem::manifest_unknown(name));
+    }
+    Ok(reply(StatusCode::ACCEPTED, [], Body::empty()))
+}
+
+/// What the tags name before they move, for a server that drops it afterwards.
+async fn former(service: &Service, layout: &Layout, tags: &[Tag]) -> Vec<Digest> {
+    let mut found = Vec::new();
+    for tag in tags.iter().filter(|_| service.behaviour.forgets_untagged) {
+        if let Ok(root) = layout.resolve(&Name::Tag(tag.clone()), Want::Digest).await {
+            found.push(root.node.digest);
+        }
+    }
+    found
+}
+
+async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), Problem> {
+    let mut open = former;
+    // Ends because what was removed is not found again.
+    while let Some(digest) = open.pop() {
+        if layout.is_tagged(digest).await? {
+            continue;
+        }
+        let Ok(root) = layout.resolve(&Name::Digest(digest), Want::Bytes).await else { continue };
+        if let Ok(manifest) = Manifest::parse(&root.bytes.unwrap_or_default(), &root.node.media_type) {
+            open.extend(manifest.manifests.iter().map(|node| node.digest));
+        }
+        layout.remove_manifest(digest).await?;
+    }
+    Ok(())
+}
+
+fn unknown(error: crate::error::Error, name: &Name) -> Problem {
+    match error.kind() {
+        Kind::NotFound => Problem::manifest_unknown(name),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Failures as the specification's JSON (distribution-spec, "Error Codes").
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::error::{Error, Kind};
+use crate::oci::{Digest, RepositoryPath};
+
+/// One failed request.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    detail: Option<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    errors: [Entry<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), detail: None, headers: Vec::new() }
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
+        self.headers.extend(value.try_into().ok().map(|value| (name, value)));
+        self
+    }
+
+    fn detail(mut self, detail: impl ToString) -> Self {
+        self.detail = Some(detail.to_string());
+        self
+    }
+
+    pub(super) fn name_invalid(name: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "invalid repository name").detail(name)
+    }
+
+    pub(super) fn name_unknown(name: &RepositoryPath) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry").detail(name)
+    }
+
+    pub(super) fn manifest_unknown(name: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown to registry").detail(name)
+    }
+
+    pub(super) fn manifest_invalid(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", why)
+    }
+
+    pub(super) fn manifest_blob_unknown(digest: Digest) -> Self {
+        let message = format!("manifest references content that is not in this repository: {digest}");
+        Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", message).detail(digest)
+    }
+
+    pub(super) fn blob_unknown(digest: Digest) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry").detail(digest)
+    }
+
+    pub(super) fn upload_unknown() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+    }
+
+    pub(super) fn upload_invalid(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", why)
+    }
+
+    pub(super) fn digest_invalid(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", why)
+    }
+
+    pub(super) fn unsupported(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", why)
+    }
+
+    pub(super) fn response(self) -> Response<Body> {
+        let Self { status, code, message, detail, headers } = self;
+        let entry = Entry { code, message: &message, detail: detail.as_deref() };
+        // A document of three strings cannot fail to be written.
+        let text = serde_json::to_vec(&Document { errors: [entry] }).unwrap_or_default();
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)).collect::<Vec<_>>());
+        response
+    }
+}
+
+impl From<Error> for Problem {
+    /// For failures that no request should see: the store's own. Its paths stay in the log.
+    fn from(error: Error) -> Self {
+        tracing::error!(error = %error.chain(), "request failed");
+        match error.kind() {
+            Kind::Limit => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", error.kind().as_str()),
+            Kind::Invalid => Self::manifest_invalid(error.kind().as_str()),
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the registry's storage failed; see its log"),
+        }
+    }
+}

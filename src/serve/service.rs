@@ -1,0 +1,129 @@
+//! From a request to the function that answers it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use super::auth::Gate;
+use super::behaviour::Behaviour;
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::registry::Registry;
+use super::route::Route;
+use super::session::Sessions;
+use super::{blob, listing, manifest, upload};
+use crate::oci::Digest;
+
+/// All that requests share.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) registry: Registry,
+    pub(super) sessions: Sessions,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) behaviour: Behaviour,
+    pub(super) gate: Gate,
+    pub(super) is_read_only: bool,
+}
+
+/// Answers one request.
+pub(super) async fn dispatch(State(service): State<Arc<Service>>, request: Request) -> Response<Body> {
+    let method = request.method().clone();
+    let answer = answer(&service, request).await.unwrap_or_else(Problem::response);
+    service.metrics.answered(&method, answer.status());
+    answer
+}
+
+async fn answer(service: &Service, request: Request) -> Result<Response<Body>, Problem> {
+    let (head, body) = request.into_parts();
+    let (method, headers) = (&head.method, &head.headers);
+    let route = Route::parse(head.uri.path());
+    let query = &Query::parse(head.uri.query().unwrap_or_default());
+    // Monitoring and logging in come before the gate; everything else, known or not, behind it.
+    match &route {
+        Ok(Some(Route::Health)) => return Ok(reply(StatusCode::OK, [], Body::from("ok\n"))),
+        Ok(Some(Route::Metrics)) => {
+            let headers = [("content-type", "text/plain; version=0.0.4".to_owned())];
+            let text = service.metrics.text(service.sessions.count());
+            return Ok(reply(StatusCode::OK, headers, Body::from(text)));
+        }
+        Ok(Some(Route::Token)) => return service.gate.token(headers, query),
+        _ => service.gate.check(method, route.as_ref().ok().and_then(Option::as_ref), query, headers)?,
+    }
+    let is_reading = method == Method::GET || method == Method::HEAD;
+    if service.is_read_only && !is_reading {
+        return Err(Problem::unsupported("this registry is read-only"));
+    }
+    let Some(route) = route? else { return Err(no_such_page()) };
+    match (method.as_str(), &route) {
+        ("GET" | "HEAD", Route::Ping) => Ok(json(&serde_json::json!({}))),
+        ("GET", Route::Catalog) => listing::catalog(service, query).await,
+        ("GET", Route::Tags(name)) => listing::tags(service, name, query).await,
+        ("GET", Route::Referrers(name, subject)) => listing::referrers(service, name, *subject, query).await,
+        ("GET" | "HEAD", Route::Blob(name, digest)) => blob::pull(service, name, *digest, method, headers).await,
+        ("DELETE", Route::Blob(name, digest)) => blob::delete(service, name, *digest).await,
+        ("GET" | "HEAD", Route::Manifest(name, which)) => manifest::pull(service, name, which, method).await,
+        ("PUT", Route::Manifest(name, which)) => manifest::push(service, name, which, query, headers, body).await,
+        ("DELETE", Route::Manifest(name, which)) => manifest::delete(service, name, which).await,
+        ("POST", Route::Uploads(name)) => upload::begin(service, name, query, headers, body).await,
+        ("PATCH", Route::Upload(name, id)) => upload::chunk(service, name, id, headers, body).await,
+        ("PUT", Route::Upload(name, id)) => upload::close(service, name, id, query, headers, body).await,
+        ("GET", Route::Upload(name, id)) => upload::status(service, name, id).await,
+        ("DELETE", Route::Upload(name, id)) => upload::cancel(service, name, id).await,
+        _ => Err(Problem::unsupported("the operation is not supported here")),
+    }
+}
+
+fn no_such_page() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such endpoint; the API lives under /v2/")
+}
+
+/// The part of a request's address behind the question mark, decoded.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// The first value of that name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of that name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of that name, which must be a digest.
+    pub(super) fn digest(&self, name: &str) -> Result<Option<Digest>, Problem> {
+        let digest = self.get(name).map(str::parse);
+        digest.transpose().map_err(|why: crate::oci::DigestError| Problem::digest_invalid(why.to_string()))
+    }
+}
+
+/// An answer. Values that cannot stand in a header are left out; ours all can.
+pub(super) fn reply<const N: usize>(
+    status: StatusCode,
+    headers: [(&'static str, String); N],
+    body: Body,
+) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
+/// A JSON answer.
+pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

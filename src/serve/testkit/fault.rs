@@ -1,0 +1,88 @@
+//! What goes wrong, and when.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Kind;
+
+/// Something that goes wrong with some requests.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// Requests of this kind.
+    pub on: Kind,
+    /// Only those whose path holds this text.
+    pub path_contains: Option<String>,
+    /// The first one that it befalls: 1 is the next one.
+    pub nth: u32,
+    /// How many in a row it befalls.
+    pub times: u32,
+    /// What happens to them.
+    pub what: What,
+}
+
+impl Fault {
+    /// Befalls the next request of that kind, once.
+    #[must_use]
+    pub fn next(on: Kind, what: What) -> Self {
+        Self { on, path_contains: None, nth: 1, times: 1, what }
+    }
+
+    /// Befalls every request of that kind from now on.
+    #[must_use]
+    pub fn always(on: Kind, what: What) -> Self {
+        Self { times: u32::MAX, ..Self::next(on, what) }
+    }
+
+    /// Befalls only requests whose path holds `text`.
+    #[must_use]
+    pub fn at(self, text: impl Into<String>) -> Self {
+        Self { path_contains: Some(text.into()), ..self }
+    }
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// This status with an error document, instead of what was asked for. The request's body is read and dropped.
+    Status(u16),
+    /// The same, with a pause to be kept: seconds or a date, as the header has it.
+    StatusWith {
+        /// The status.
+        status: u16,
+        /// The value of `Retry-After`.
+        retry_after: Option<String>,
+    },
+    /// The connection is dropped before anything is answered; nothing is done.
+    ResetBefore,
+    /// All is done as asked, but the connection is dropped before anything is answered.
+    ResetAfter,
+    /// The connection is dropped after so many bytes of the answer's body.
+    CutBody {
+        /// How many.
+        after: u64,
+    },
+    /// The connection is dropped after so many bytes of the request's body.
+    CutRequest {
+        /// How many.
+        after: u64,
+    },
+    /// One bit of the answer's body is turned over.
+    FlipBit {
+        /// In which byte.
+        at: u64,
+    },
+    /// `Content-Length` announces one byte more than there is.
+    WrongLength,
+    /// The answer's body ends early, and `Content-Length` says so too.
+    Truncate {
+        /// Its length.
+        to: u64,
+    },
+    /// Nothing happens for a while.
+    Delay(Duration),
+    /// 200 and a web page, as captive portals have it.
+    Html,
+    /// Another body under the same headers.
+    Replace(Bytes),
+}

@@ -1,0 +1,148 @@
+//! The server as a test bed: on a free port over a temporary folder, with a log of what it was asked and a script of
+//! what goes wrong.
+//!
+//! It is the same server behind one layer; what registries in the field do differently is [`Behaviour`]. It runs on
+//! threads of its own, so that a test may pause its clock, and stops with all its connections when it is dropped.
+
+mod fault;
+mod log;
+mod script;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::middleware;
+use tokio::runtime::Runtime;
+
+pub use self::fault::{Fault, What};
+pub use self::log::{Kind, Seen};
+use self::script::Script;
+use super::registry::Registry;
+use super::{Behaviour, Options, Server};
+use crate::oci::Repository;
+use crate::store::Layout;
+
+/// A running server for tests.
+#[derive(Debug)]
+pub struct Testbed {
+    host: String,
+    data_dir: PathBuf,
+    script: Arc<Script>,
+    /// None once it is being dropped.
+    runtime: Option<Runtime>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Testbed {
+    /// Starts a server that behaves as ours does.
+    ///
+    /// # Panics
+    ///
+    /// If no port or no temporary folder can be had, as all functions that start one.
+    pub async fn start() -> Self {
+        Self::with(Behaviour::default()).await
+    }
+
+    /// Starts a server that behaves otherwise.
+    ///
+    /// # Panics
+    ///
+    /// As [`Testbed::start`].
+    #[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
+    pub async fn with(behaviour: Behaviour) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut testbed = Self::over(folder.path(), behaviour).await;
+        testbed._folder = Some(folder);
+        testbed
+    }
+
+    /// Starts a server over a folder that stays, such as one that another server has left.
+    ///
+    /// # Panics
+    ///
+    /// As [`Testbed::start`].
+    #[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
+    pub async fn over(data_dir: &Path, behaviour: Behaviour) -> Self {
+        let mut options = Options::new(data_dir, ([127, 0, 0, 1], 0).into());
+        options.behaviour = behaviour;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("testbed")
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let bound = runtime.spawn(Server::bind(options)).await;
+        let mut server = bound.expect("the server's task").expect("a port and a folder");
+        let script = Arc::new(Script::default());
+        server.router = server.router.layer(middleware::from_fn_with_state(Arc::clone(&script), script::intercept));
+        let host = server.address().to_string();
+        runtime.spawn(server.run(std::future::pending()));
+        Self { host, data_dir: data_dir.to_owned(), script, runtime: Some(runtime), _folder: None }
+    }
+
+    /// `127.0.0.1:<port>`.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// A repository on this server.
+    ///
+    /// # Panics
+    ///
+    /// If `path` cannot be a repository's.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "tests name their repositories in the source")]
+    pub fn repository(&self, path: &str) -> Repository {
+        Repository { host: self.host.clone(), path: path.parse().expect("a repository path") }
+    }
+
+    /// The folder of a repository, for putting content there and looking at it without asking the server.
+    #[must_use]
+    pub fn layout(&self, path: &str) -> Layout {
+        Registry::layout_in(&self.data_dir, &self.repository(path).path)
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Every request so far, in the order of their arrival.
+    #[must_use]
+    pub fn log(&self) -> Vec<Seen> {
+        self.script.log()
+    }
+
+    /// How many requests there were.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.log().len()
+    }
+
+    /// How many requests of that kind there were.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> usize {
+        self.log().iter().filter(|seen| seen.kind == kind).count()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_log(&self) {
+        self.script.clear();
+    }
+
+    /// Lets something go wrong.
+    pub fn fault(&self, fault: Fault) {
+        self.script.add(fault);
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Without waiting: a test may be dropping this on a thread that must not block.
+            runtime.shutdown_background();
+        }
+    }
+}

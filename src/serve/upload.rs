@@ -1,0 +1,205 @@
+//! Pushing blobs (distribution-spec, "Pushing blobs", "Mounting a blob from another repository").
+
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use tokio::sync::OwnedMutexGuard;
+
+use super::behaviour::AfterCut;
+use super::problem::Problem;
+use super::service::{Query, Service, reply};
+use super::session::{Arrival, Session};
+use crate::oci::{Algorithm, Digest, RepositoryPath};
+
+type Answer = Result<Response<Body>, Problem>;
+
+/// `POST /v2/<name>/blobs/uploads/`: begins an upload, mounts, or takes a whole blob.
+pub(super) async fn begin(
+    service: &Service,
+    repository: &RepositoryPath,
+    query: &Query,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
+    if let Some(digest) = query.digest("mount")?
+        && mount(service, repository, digest, query.get("from")).await?
+    {
+        return Ok(created(repository, digest));
+    }
+    let algorithm = match query.get("digest-algorithm") {
+        Some("sha512") => Algorithm::Sha512,
+        None | Some("sha256") => Algorithm::Sha256,
+        Some(_) => return Err(Problem::digest_invalid("only sha256 and sha512 digests are supported")),
+    };
+    let digest = query.digest("digest")?;
+    let id = service.sessions.begin(repository, algorithm).await?;
+    if let Some(digest) = digest.filter(|_| service.behaviour.takes_single_post) {
+        return close_with(service, repository, &id, digest, headers, body).await;
+    }
+    Ok(accepted(repository, &id, 0, StatusCode::ACCEPTED))
+}
+
+async fn mount(
+    service: &Service,
+    repository: &RepositoryPath,
+    digest: Digest,
+    from: Option<&str>,
+) -> Result<bool, Problem> {
+    let target = service.registry.repository(repository);
+    if service.behaviour.mounts_from_anywhere {
+        for path in service.registry.list().await? {
+            if target.mount(&service.registry.repository(&path), digest).await? {
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    let Some(from) = from else { return Ok(false) };
+    let from: RepositoryPath = from.parse().map_err(|_| Problem::name_invalid(from))?;
+    if from == *repository {
+        return Ok(target.size(&digest).await?.is_some());
+    }
+    match service.registry.existing(&from).await {
+        Ok(source) => Ok(target.mount(&source, digest).await?),
+        // A source that does not exist is no failure: the upload begins (tried on distribution 2.8 and 3).
+        Err(_) => Ok(false),
+    }
+}
+
+/// `PATCH /v2/<name>/blobs/uploads/<id>`: takes a chunk.
+pub(super) async fn chunk(
+    service: &Service,
+    repository: &RepositoryPath,
+    id: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
+    let session = take(service, repository, id).await?;
+    let session = append(service, session, headers, body).await?;
+    Ok(accepted(repository, id, session.offset(), StatusCode::ACCEPTED))
+}
+
+/// `PUT /v2/<name>/blobs/uploads/<id>?digest=`: takes the last chunk, if there is one, and makes it a blob.
+pub(super) async fn close(
+    service: &Service,
+    repository: &RepositoryPath,
+    id: &str,
+    query: &Query,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
+    let digest = query.digest("digest")?.ok_or_else(|| Problem::digest_invalid("the query names no digest"))?;
+    close_with(service, repository, id, digest, headers, body).await
+}
+
+async fn close_with(
+    service: &Service,
+    repository: &RepositoryPath,
+    id: &str,
+    digest: Digest,
+    headers: &HeaderMap,
+    body: Body,
+) -> Answer {
+    let mut session = take(service, repository, id).await?;
+    session.expect(digest.algorithm());
+    if service.behaviour.takes_unsized_put || headers.contains_key(header::CONTENT_LENGTH) {
+        session = append(service, session, headers, body).await?;
+    }
+    let found = session.digest(digest.algorithm()).await?;
+    if found != digest {
+        service.sessions.end(&mut session).await?;
+        return Err(Problem::digest_invalid(format!("the bytes sent hash to {found}, not to {digest}")));
+    }
+    service.registry.repository(repository).adopt(session.path(), digest).await?;
+    service.sessions.end(&mut session).await?;
+    Ok(created(repository, digest))
+}
+
+/// `GET /v2/<name>/blobs/uploads/<id>`: says how much has arrived.
+pub(super) async fn status(service: &Service, repository: &RepositoryPath, id: &str) -> Answer {
+    let offset = service.sessions.offset(repository, id).await?.ok_or_else(Problem::upload_unknown)?;
+    Ok(accepted(repository, id, offset, StatusCode::NO_CONTENT))
+}
+
+/// `DELETE /v2/<name>/blobs/uploads/<id>`: gives the upload up.
+pub(super) async fn cancel(service: &Service, repository: &RepositoryPath, id: &str) -> Answer {
+    let mut session = take(service, repository, id).await?;
+    service.sessions.end(&mut session).await?;
+    Ok(reply(StatusCode::NO_CONTENT, [], Body::empty()))
+}
+
+async fn take(service: &Service, repository: &RepositoryPath, id: &str) -> Result<OwnedMutexGuard<Session>, Problem> {
+    service.sessions.take(repository, id).await?.ok_or_else(Problem::upload_unknown)
+}
+
+async fn append(
+    service: &Service,
+    session: OwnedMutexGuard<Session>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<OwnedMutexGuard<Session>, Problem> {
+    let length = length(headers);
+    if service.behaviour.checks_content_range {
+        check_range(&session, headers, length)?;
+    }
+    let before = session.offset();
+    let (mut session, arrival) = Session::append(session, body, length).await?;
+    service.metrics.bytes_in.fetch_add(session.offset() - before, Ordering::Relaxed);
+    if arrival == Arrival::Whole {
+        return Ok(session);
+    }
+    if service.behaviour.after_cut != AfterCut::Resumable {
+        service.sessions.end(&mut session).await?;
+    }
+    Err(Problem::upload_invalid("the connection broke inside the body"))
+}
+
+/// Checks `Content-Range: <start>-<end>` (no unit, both ends inclusive) against what has arrived and what is to come.
+fn check_range(session: &Session, headers: &HeaderMap, length: Option<u64>) -> Result<(), Problem> {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
+    let range = value.to_str().ok().and_then(|text| {
+        let (start, end) = text.split_once('-')?;
+        Some((start.parse::<u64>().ok()?, end.parse::<u64>().ok()?))
+    });
+    let Some((start, end)) = range.filter(|(start, end)| start <= end) else {
+        return Err(Problem::upload_invalid("Content-Range is <start>-<end>"));
+    };
+    if start != session.offset() {
+        let message = format!("the next byte is {}, the chunk starts at {start}", session.offset());
+        let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message);
+        return Err(problem.with(header::RANGE, arrived(session.offset())));
+    }
+    if length.is_some_and(|length| length != (end - start).saturating_add(1)) {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "SIZE_INVALID",
+            "Content-Range and Content-Length do not agree",
+        ));
+    }
+    Ok(())
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `0-<last byte>`; nothing yet is `0-0`, as everybody writes it.
+fn arrived(offset: u64) -> String {
+    format!("0-{}", offset.saturating_sub(1))
+}
+
+fn accepted(repository: &RepositoryPath, id: &str, offset: u64, status: StatusCode) -> Response<Body> {
+    let headers = [
+        ("location", format!("/v2/{repository}/blobs/uploads/{id}")),
+        ("range", arrived(offset)),
+        ("docker-upload-uuid", id.to_owned()),
+    ];
+    reply(status, headers, Body::empty())
+}
+
+fn created(repository: &RepositoryPath, digest: Digest) -> Response<Body> {
+    let headers =
+        [("location", format!("/v2/{repository}/blobs/{digest}")), ("docker-content-digest", digest.to_string())];
+    reply(StatusCode::CREATED, headers, Body::empty())
+}

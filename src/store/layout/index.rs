@@ -1,0 +1,247 @@
+//! What one layout holds, as `index.json` and the manifests themselves say it.
+//!
+//! `index.json` is the only thing that is written; tags, types and referrers are derived from it and from the manifests
+//! that it leads to. What another program wrote into it (annotations, platforms, names that are no tags) stays.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, failed};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag};
+
+/// The annotation that names an entry (image-spec, "Image Layout", `index.json`).
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// `index.json` as it is written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: u32,
+    #[serde(default = "index_type")]
+    media_type: MediaType,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+fn index_type() -> MediaType {
+    MediaType::OCI_INDEX
+}
+
+/// What tells one version of `index.json` from the next without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<std::time::SystemTime>,
+    length: u64,
+    /// Every version is a new file: two within one tick of the clock still differ.
+    number: u64,
+}
+
+impl Stamp {
+    /// None if there is no `index.json`.
+    pub(super) fn of(folder: &Path) -> Option<Self> {
+        let data = fs::metadata(path(folder)).ok()?;
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(&data);
+        #[cfg(not(unix))]
+        let number = 0;
+        Some(Self { modified: data.modified().ok(), length: data.len(), number })
+    }
+}
+
+/// A layout's manifests, tags and referrers.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    document: Document,
+    stamp: Option<Stamp>,
+    manifests: HashMap<Digest, Descriptor>,
+    tags: BTreeMap<Tag, Digest>,
+    referrers: HashMap<Digest, BTreeMap<Digest, Descriptor>>,
+}
+
+/// Where `index.json` lies.
+pub(super) fn path(folder: &Path) -> PathBuf {
+    folder.join("index.json")
+}
+
+/// Where a blob lies (image-spec, "Image Layout", blobs).
+pub(super) fn blob(folder: &Path, digest: &Digest) -> PathBuf {
+    folder.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+}
+
+impl Index {
+    /// A layout with nothing in it.
+    pub(super) fn empty() -> Self {
+        let document = Document {
+            schema_version: 2,
+            media_type: MediaType::OCI_INDEX,
+            manifests: Vec::new(),
+            rest: serde_json::Map::new(),
+        };
+        Self { document, stamp: None, manifests: HashMap::new(), tags: BTreeMap::new(), referrers: HashMap::new() }
+    }
+
+    /// Reads `index.json` and every manifest that it leads to. A folder without one is empty.
+    ///
+    /// Manifests that are missing or cannot be read are passed over: a layout may be sparse.
+    pub(super) fn load(folder: &Path) -> Result<Self> {
+        let mut index = Self::empty();
+        let Some(stamp) = Stamp::of(folder) else { return Ok(index) };
+        let bytes = fs::read(path(folder)).map_err(|e| failed("read", &path(folder), e))?;
+        index.document = serde_json::from_slice(&bytes).map_err(|why| {
+            let told = Error::new(Kind::Invalid, "read").on(path(folder).display()).because(why);
+            told.hint("index.json must be an OCI image index; restore it or copy the images again")
+        })?;
+        index.stamp = Some(stamp);
+        let entries = index.document.manifests.clone();
+        for entry in &entries {
+            if let Some(tag) = tag_of(entry) {
+                index.tags.insert(tag, entry.digest);
+            }
+        }
+        index.follow(folder, entries);
+        Ok(index)
+    }
+
+    fn follow(&mut self, folder: &Path, mut open: Vec<Descriptor>) {
+        // Each digest is read once, so this ends even on indexes that list one another.
+        while let Some(node) = open.pop() {
+            if !node.is_manifest() || self.manifests.contains_key(&node.digest) {
+                continue;
+            }
+            let path = blob(folder, &node.digest);
+            let read = file::small(&path).and_then(|bytes| {
+                let manifest = file::parse(&bytes, &node.media_type)?;
+                Ok((bytes.len() as u64, manifest))
+            });
+            match read {
+                Ok((size, manifest)) => {
+                    open.extend(manifest.manifests.iter().cloned());
+                    self.learn(&Descriptor::new(node.media_type, node.digest, size), &manifest);
+                }
+                Err(error) => tracing::debug!(error = %error.chain(), "manifest passed over"),
+            }
+        }
+    }
+
+    fn learn(&mut self, node: &Descriptor, manifest: &Manifest) {
+        self.manifests.insert(node.digest, node.clone());
+        if let Some(subject) = &manifest.subject {
+            let referrer = Descriptor {
+                artifact_type: manifest.referrer_type().cloned(),
+                annotations: manifest.annotations.clone(),
+                ..node.clone()
+            };
+            self.referrers.entry(subject.digest).or_default().insert(node.digest, referrer);
+        }
+    }
+
+    /// Whether `index.json` is another than the one that was read or written last.
+    pub(super) fn is_stale(&self, folder: &Path) -> bool {
+        Stamp::of(folder) != self.stamp
+    }
+
+    /// The manifest of that digest: type, digest and size.
+    pub(super) fn manifest(&self, digest: &Digest) -> Option<&Descriptor> {
+        self.manifests.get(digest)
+    }
+
+    /// What `tag` names.
+    pub(super) fn tag(&self, tag: &Tag) -> Option<Digest> {
+        self.tags.get(tag).copied()
+    }
+
+    /// All tags in the order of their bytes.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &Tag> {
+        self.tags.keys()
+    }
+
+    /// What is attached to `subject`.
+    pub(super) fn referrers(&self, subject: &Digest) -> Vec<Descriptor> {
+        self.referrers.get(subject).map(|found| found.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Whether adding `node` under `tags` would change nothing.
+    pub(super) fn has(&self, node: &Descriptor, tags: &[Tag]) -> bool {
+        let is_listed = self.manifests.get(&node.digest).is_some_and(|known| known.media_type == node.media_type);
+        is_listed && tags.iter().all(|tag| self.tag(tag) == Some(node.digest))
+    }
+
+    /// Adds a manifest and lets `tags` name it; what they named before stays, without them.
+    pub(super) fn add(&mut self, node: &Descriptor, manifest: &Manifest, tags: &[Tag]) {
+        let node = Descriptor::new(node.media_type.clone(), node.digest, node.size);
+        for tag in tags {
+            self.untag(tag);
+        }
+        self.learn(&node, manifest);
+        let entries = &mut self.document.manifests;
+        for entry in entries.iter_mut().filter(|entry| entry.digest == node.digest) {
+            entry.media_type = node.media_type.clone();
+            entry.size = node.size;
+        }
+        for tag in tags {
+            self.tags.insert(tag.clone(), node.digest);
+            let mut entry = node.clone();
+            entry.annotations.insert(REF_NAME.to_owned(), tag.as_str().to_owned());
+            entries.push(entry);
+        }
+        self.settle(&node);
+    }
+
+    /// Takes a tag away; its manifest stays. False if there is no such tag.
+    pub(super) fn untag(&mut self, tag: &Tag) -> bool {
+        let Some(digest) = self.tags.remove(tag) else { return false };
+        self.document.manifests.retain(|entry| tag_of(entry).as_ref() != Some(tag));
+        if let Some(node) = self.manifests.get(&digest).cloned() {
+            self.settle(&node);
+        }
+        true
+    }
+
+    /// Takes a manifest away with all its tags. False if it is not there.
+    pub(super) fn remove(&mut self, digest: &Digest) -> bool {
+        self.document.manifests.retain(|entry| entry.digest != *digest);
+        self.tags.retain(|_, named| named != digest);
+        for referrers in self.referrers.values_mut() {
+            referrers.remove(digest);
+        }
+        self.manifests.remove(digest).is_some()
+    }
+
+    /// One nameless entry for a manifest that has no other, none for one that has.
+    fn settle(&mut self, node: &Descriptor) {
+        let entries = &mut self.document.manifests;
+        let is_named = |entry: &Descriptor| entry.digest == node.digest && entry.annotations.contains_key(REF_NAME);
+        if entries.iter().any(is_named) {
+            entries.retain(|entry| entry.digest != node.digest || is_named(entry));
+        } else if !entries.iter().any(|entry| entry.digest == node.digest) {
+            entries.push(node.clone());
+        }
+    }
+
+    /// `index.json` as it is to be written.
+    pub(super) fn text(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.document).map_err(|why| Error::new(Kind::Local, "write index.json").because(why))
+    }
+
+    /// Writes `index.json` anew: whole or not at all.
+    pub(super) fn save(&mut self, folder: &Path) -> Result<()> {
+        let (path, text) = (path(folder), self.text()?);
+        let mut temporary = file::temporary(folder)?;
+        temporary.write_all(&text).map_err(|e| failed("write", &path, e))?;
+        file::publish(temporary, &path)?;
+        self.stamp = Stamp::of(folder);
+        Ok(())
+    }
+}
+
+/// The tag that an entry carries, if its name is one: other programs put whole references there.
+fn tag_of(entry: &Descriptor) -> Option<Tag> {
+    entry.annotations.get(REF_NAME)?.parse().ok()
+}
