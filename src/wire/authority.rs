@@ -23,8 +23,8 @@ pub(super) struct Authority {
     /// What the host asked for last. Nothing is sent before it has asked.
     demand: Mutex<Option<Demand>>,
     tokens: Tokens,
-    /// Where credentials were looked for, for hints.
-    search: Mutex<Option<String>>,
+    /// Where credentials were looked for, once that has been necessary.
+    hint: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,17 +101,13 @@ impl Authority {
 
     async fn credentials(&self, host: &Host) -> Result<Found> {
         let found = host.client().keychain().find(host.name(), host.path()).await?;
-        *lock(&self.search) = Some(found.told());
+        *lock(&self.hint) = Some(found.hint());
         Ok(found)
     }
 
     /// What to do about a refusal.
-    pub(super) fn hint(&self, host: &Host) -> Option<String> {
-        let search = lock(&self.search).clone()?;
-        Some(format!(
-            "{search}; log in to {} with docker login or podman login, or name a file with --authfile",
-            host.name()
-        ))
+    pub(super) fn hint(&self) -> Option<String> {
+        lock(&self.hint).clone()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use http::StatusCode;
 use url::Url;
@@ -15,6 +16,7 @@ use super::client::{Client, is_loopback, lock};
 use super::exchange::is_same_origin;
 use super::fault::{Class, Fault};
 use super::request::{Request, Target};
+use super::retry::Retry;
 use super::tally::{Counters, Tally};
 use crate::error::{Error, Kind, Result};
 
@@ -103,7 +105,26 @@ impl Host {
     /// # Errors
     ///
     /// Those of the last attempt.
-    pub async fn retrying<T, F, Fut>(&self, again: fn(&Error) -> bool, mut attempt: F) -> Result<T>
+    pub async fn retrying<T, F, Fut>(&self, again: fn(&Error) -> bool, attempt: F) -> Result<T>
+    where
+        F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        self.retrying_long(Duration::ZERO, again, attempt).await
+    }
+
+    /// The same for an operation that may itself take up to `longer`, so that this does not use up the time for tries.
+    ///
+    /// # Errors
+    ///
+    /// Those of the last attempt.
+    pub async fn retrying_long<T, F, Fut>(
+        &self,
+        longer: Duration,
+        again: fn(&Error) -> bool,
+        mut attempt: F,
+    ) -> Result<T>
     where
         F: FnMut() -> Fut + Send,
         Fut: Future<Output = Result<T>> + Send,
@@ -111,8 +132,8 @@ impl Host {
     {
         let tried = AtomicU32::new(0);
         let tried = &tried;
-        self.client
-            .retry()
+        let retry = self.client.retry();
+        Retry { budget: retry.budget.saturating_add(longer), ..retry }
             .run(again, || {
                 if tried.fetch_add(1, Ordering::Relaxed) > 0 {
                     self.counters.retry();
@@ -148,16 +169,16 @@ impl Host {
         let shown = authority.login(self, &request.scopes).await?;
         let answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
         if !self.is_challenge(&answer) {
-            return Ok(answer.hinting(authority.hint(self)));
+            return Ok(answer.hinting(authority.hint()));
         }
         let challenges = super::authority::challenges(&answer);
         match authority.meet(self, &challenges, &request.scopes, shown).await? {
             Some(shown) => {
                 answer.discard().await;
                 let answer = self.routed(request, Some(&shown.login)).await?;
-                Ok(answer.hinting(authority.hint(self)))
+                Ok(answer.hinting(authority.hint()))
             }
-            None => Ok(answer.hinting(authority.hint(self))),
+            None => Ok(answer.hinting(authority.hint())),
         }
     }
 
@@ -172,7 +193,7 @@ impl Host {
         if let Some(base) = self.peer.base.get() {
             return self.follow(request, self.url(base, &request.target)?, login).await.map_err(|fault| fault.error);
         }
-        let mut first_fault = None;
+        let mut told = None;
         for scheme in self.candidates(request)? {
             let base = self.base(*scheme)?;
             let fault = match self.follow(request, self.url(&base, &request.target)?, login).await {
@@ -189,13 +210,15 @@ impl Host {
             if fault.class == Class::SpeaksPlain && !self.client.options().allow_plain_http {
                 return Err(self.refusal());
             }
-            let is_final = !self.may_fall_back(*scheme, fault.class);
-            let error = first_fault.get_or_insert(fault.error).clone();
-            if is_final {
-                return Err(error);
+            // That it speaks plain HTTP is no news to somebody who has tried that.
+            if fault.class != Class::SpeaksPlain || told.is_none() {
+                told = Some(fault.error);
+            }
+            if !self.may_fall_back(*scheme, fault.class) {
+                break;
             }
         }
-        Err(first_fault.unwrap_or_else(|| request.context.error(Kind::Invalid)))
+        Err(told.unwrap_or_else(|| request.context.error(Kind::Invalid)))
     }
 
     /// Schemes to try, in order. On this machine plain HTTP is the rule; elsewhere TLS is.

@@ -178,6 +178,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_waiting_hardly_mends_is_given_up_sooner() {
+        for (why, expected) in [(Unreachable::Name, 2), (Unreachable::Refused, 3)] {
+            let tried = AtomicU32::new(0);
+            let result: Result<()> = Retry::default()
+                .run(Retry::transient, || async {
+                    tried.fetch_add(1, Ordering::Relaxed);
+                    Err(Error::new(Kind::Unavailable, "get").because(why))
+                })
+                .await;
+            assert!(result.is_err());
+            assert_eq!(tried.into_inner(), expected, "{why}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_requested_pause_is_obeyed_and_bounded() {
         let begun = Instant::now();
         let mut tries = Retry::default().start();

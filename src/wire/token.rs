@@ -189,8 +189,7 @@ async fn fetch(host: &Host, service: &Service, scopes: &Scopes, found: Found) ->
         if problem.status.is_client_error() && !problem.kind.is_transient() {
             problem.kind = Kind::Denied;
         }
-        let hint = format!("{}; log in to {} with docker login or podman login", found.told(), host.name());
-        return Err(problem.hint(hint).into());
+        return Err(problem.hint(found.hint()).into());
     }
     read(answer).await
 }

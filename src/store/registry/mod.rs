@@ -13,6 +13,7 @@ mod upload;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Method;
@@ -21,6 +22,9 @@ use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
+
+/// The slowest link on which an upload that broke is begun again, in bytes per second.
+const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// What a repository is opened for: which rights are asked for where a registry wants a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +142,9 @@ impl Store for Registry {
         if !tags.is_empty() {
             return Err(self.error(Kind::Usage, "tag a blob", suffix(&Name::Digest(node.digest))));
         }
-        self.host.retrying(own_failure_may_pass, || self.put_blob(node, body)).await
+        // However slow the link, a large blob must not lose its second try by having been large.
+        let longer = Duration::from_secs(node.size / SLOWEST_BYTES_PER_SECOND);
+        self.host.retrying_long(longer, own_failure_may_pass, || self.put_blob(node, body)).await
     }
 }
 

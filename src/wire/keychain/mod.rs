@@ -82,13 +82,19 @@ pub(super) struct Found {
 
 impl Found {
     /// The outcome in words.
-    pub(super) fn told(&self) -> String {
+    fn told(&self) -> String {
         let places = self.places.join(", ");
         match &self.credentials {
             Some(_) => format!("credentials for {} come from {places}", self.host),
             None if places.is_empty() => format!("there are no credentials for {}", self.host),
             None => format!("no credentials for {} in {places}", self.host),
         }
+    }
+
+    /// What to do about a refusal.
+    pub(super) fn hint(&self) -> String {
+        let told = self.told();
+        format!("{told}; log in to {} with docker login or podman login, or name a file with --authfile", self.host)
     }
 }
 
