@@ -14,6 +14,10 @@ use crate::error::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, RepositoryPath, Shape, Tag};
 use crate::store::{Body as Content, Layout, MAX_MANIFEST_BYTES, Store, Want};
 
+/// How much of a body that is too large is read and dropped: a client that is still sending when the connection closes
+/// does not get to see why.
+const DRAINED_BYTES: u64 = 4 * MAX_MANIFEST_BYTES;
+
 type Answer = Result<Response<Body>, Problem>;
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
@@ -119,15 +123,21 @@ async fn gather(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES) {
-        return Err(too_large());
-    }
     let mut bytes = BytesMut::new();
     let mut stream = body.into_data_stream();
+    let mut taken = 0;
     loop {
         match tokio::time::timeout(SILENCE, stream.next()).await {
-            Ok(Some(Ok(piece))) if (bytes.len() + piece.len()) as u64 > MAX_MANIFEST_BYTES => return Err(too_large()),
-            Ok(Some(Ok(piece))) => bytes.extend_from_slice(&piece),
+            Ok(Some(Ok(piece))) => {
+                taken += piece.len() as u64;
+                if taken > DRAINED_BYTES {
+                    return Err(too_large());
+                }
+                if taken <= MAX_MANIFEST_BYTES {
+                    bytes.extend_from_slice(&piece);
+                }
+            }
+            Ok(None) if taken > MAX_MANIFEST_BYTES => return Err(too_large()),
             Ok(None) if announced.is_none_or(|length| length == bytes.len() as u64) => return Ok(bytes.freeze()),
             _ => return Err(Problem::manifest_invalid("the connection broke inside the body")),
         }

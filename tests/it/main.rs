@@ -3,7 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its scaffolding too")]
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod floors;
 mod registry_store;
 mod wire;
 mod wire_server;
+mod serve;
+mod serve_faults;
+mod store_contract;

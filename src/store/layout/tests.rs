@@ -1,1 +1,154 @@
+use super::*;
+use crate::oci::MediaType;
 
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+async fn put(layout: &Layout, text: &str, tags: &[Tag]) -> Descriptor {
+    let node = Descriptor::of(MediaType::OCI_INDEX, text.as_bytes());
+    layout.put(&node, &Body::bytes(node.clone(), text.as_bytes().to_vec()), tags).await.unwrap();
+    node
+}
+
+fn empty_index(salt: u32) -> String {
+    format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"salt":"{salt}"}}}}"#)
+}
+
+/// Names and digests that `index.json` lists.
+fn listed(folder: &Path) -> Vec<(Option<String>, String)> {
+    let bytes = fs::read(folder.join("index.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let entries = document["manifests"].as_array().unwrap().iter();
+    entries
+        .map(|entry| {
+            let name = entry["annotations"][index::REF_NAME].as_str().map(str::to_owned);
+            (name, entry["digest"].as_str().unwrap().to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn every_manifest_is_listed_once_for_each_tag_or_once_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    let one = put(&layout, &empty_index(1), &[]).await;
+    let one = one.digest.to_string();
+    assert_eq!(listed(folder.path()), [(None, one.clone())]);
+    put(&layout, &empty_index(1), &[tag("a"), tag("b")]).await;
+    assert_eq!(listed(folder.path()), [(Some("a".into()), one.clone()), (Some("b".into()), one.clone())]);
+    let two = put(&layout, &empty_index(2), &[tag("a"), tag("b")]).await.digest.to_string();
+    let now = listed(folder.path());
+    assert_eq!(now.len(), 3, "{now:?}");
+    assert!(now.contains(&(None, one)) && now.contains(&(Some("a".into()), two)));
+}
+
+#[tokio::test]
+async fn putting_what_is_there_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    put(&layout, &empty_index(1), &[tag("a")]).await;
+    let before = index::Stamp::of(folder.path());
+    put(&layout, &empty_index(1), &[tag("a")]).await;
+    assert_eq!(index::Stamp::of(folder.path()), before);
+}
+
+#[tokio::test]
+async fn a_foreign_layout_is_followed_from_its_roots_and_keeps_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = folder.path().join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let child = br#"{"schemaVersion":2,"layers":[]}"#;
+    let child_node = Descriptor::of(MediaType::DOCKER_MANIFEST, child);
+    let root = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, serde_json::to_string(&child_node).unwrap());
+    let root_node = Descriptor::of(MediaType::OCI_INDEX, root.as_bytes());
+    fs::write(blobs.join(child_node.digest.hex()), child).unwrap();
+    fs::write(blobs.join(root_node.digest.hex()), &root).unwrap();
+    fs::write(folder.path().join("oci-layout"), VERSION).unwrap();
+    let index = format!(
+        r#"{{"schemaVersion":2,"annotations":{{"by":"somebody"}},"manifests":[{{"mediaType":"{}","digest":"{}","size":{},
+        "annotations":{{"{}":"docker.io/library/a:v1","x":"y"}}}}]}}"#,
+        MediaType::OCI_INDEX,
+        root_node.digest,
+        root.len(),
+        index::REF_NAME
+    );
+    fs::write(folder.path().join("index.json"), index).unwrap();
+    let layout = Layout::open(folder.path()).await.unwrap();
+    let found = layout.resolve(&Name::Digest(child_node.digest), Want::Bytes).await.unwrap();
+    assert_eq!(found.node, child_node, "a child has the type that its parent says");
+    assert!(Listing::tags(&layout).await.unwrap().is_empty(), "a whole reference is no tag");
+    put(&layout, &empty_index(1), &[tag("ours")]).await;
+    let text = fs::read_to_string(folder.path().join("index.json")).unwrap();
+    for kept in [r#""by":"somebody""#, r#""x":"y""#, "docker.io/library/a:v1", r#""ours""#] {
+        assert!(text.contains(kept), "{kept} is lost from {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_process_does_to_the_folder_is_seen_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two values for one folder share no memory, just as two processes.
+    let (here, there) = (Layout::at(folder.path()), Layout::at(folder.path()));
+    let tags: Vec<Tag> = (0..10).map(|n| tag(&format!("t{n}"))).collect();
+    let puts = tags.iter().enumerate().map(|(n, tag)| {
+        let layout = if n % 2 == 0 { &here } else { &there };
+        async move { put(layout, &empty_index(n as u32), std::slice::from_ref(tag)).await }
+    });
+    futures_util::future::join_all(puts).await;
+    assert_eq!(Listing::tags(&here).await.unwrap(), tags);
+    assert_eq!(Listing::tags(&there).await.unwrap(), tags);
+}
+
+#[tokio::test]
+async fn a_blob_of_the_wrong_length_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    let node = Descriptor::of(MediaType::OCI_LAYER, b"whole");
+    let body = Body::bytes(node.clone(), &b"whole"[..]);
+    layout.put(&node, &body, &[]).await.unwrap();
+    fs::write(layout.path(&node.digest), b"who").unwrap();
+    assert!(!layout.contains(&node).await.unwrap());
+    assert_eq!(layout.put(&node, &body, &[]).await.unwrap(), Put::Sent(5));
+    assert_eq!(fs::read(layout.path(&node.digest)).unwrap(), b"whole");
+}
+
+#[tokio::test]
+async fn a_manifest_that_rotted_on_disk_is_told_and_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    let node = put(&layout, &empty_index(1), &[tag("a")]).await;
+    fs::write(layout.path(&node.digest), empty_index(7)).unwrap();
+    let name = Name::Tag(tag("a"));
+    assert_eq!(layout.resolve(&name, Want::Bytes).await.unwrap_err().kind(), Kind::Corrupt);
+    put(&layout, &empty_index(1), &[tag("a")]).await;
+    assert_eq!(layout.resolve(&name, Want::Bytes).await.unwrap().node, node);
+}
+
+#[tokio::test]
+async fn a_mounted_blob_takes_no_second_place_and_outlives_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (Layout::at(folder.path().join("a")), Layout::at(folder.path().join("b")));
+    let node = Descriptor::of(MediaType::OCI_LAYER, b"shared");
+    assert!(!to.mount(&from, node.digest).await.unwrap());
+    from.put(&node, &Body::bytes(node.clone(), &b"shared"[..]), &[]).await.unwrap();
+    assert!(to.mount(&from, node.digest).await.unwrap());
+    assert!(to.mount(&from, node.digest).await.unwrap(), "twice does no harm");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(to.path(&node.digest)).unwrap().nlink(), 2);
+    }
+    assert!(from.remove_blob(node.digest).await.unwrap());
+    assert!(to.contains(&node).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_no_layout_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Layout::open(folder.path()).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "looking must not make one");
+    fs::write(folder.path().join("oci-layout"), VERSION).unwrap();
+    fs::write(folder.path().join("index.json"), "[]").unwrap();
+    assert_eq!(Layout::open(folder.path()).await.unwrap_err().kind(), Kind::Invalid);
+}
