@@ -2,6 +2,9 @@
 //!
 //! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
 
+pub(crate) mod json;
+pub mod lock;
+pub mod policy;
 mod seed;
 
 pub use seed::{SeedManifest, Transfer, seed_lock};

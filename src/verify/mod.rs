@@ -1,1 +1,30 @@
 //! Trust: decides whether an image may be shown to a site. Reads stores, never writes.
+//!
+//! [`Subject`] says what is verified, resolved once; [`Demands`] what must hold; [`Pipeline`] runs the four steps and
+//! gives a [`Report`]; [`Report::approve`] turns a good one into an [`Approved`], without which nothing is copied.
+//!
+//! Everything that comes from a registry is hostile until a trusted key vouches for it: sizes are checked before bytes
+//! are fetched, signatures before bytes are interpreted, and only a 404 means that there is no signature. A store that
+//! could not be asked is an error of its own kind.
+
+mod approved;
+pub mod attach;
+pub mod bundle;
+mod class;
+mod demand;
+mod key;
+pub mod payload;
+mod pem;
+mod pipeline;
+mod report;
+mod search;
+mod subject;
+
+pub use approved::Approved;
+pub use class::{ErrorClass, Failure};
+pub use demand::{Clock, Demands, Identity, SIGNED_AT, SidecarDemand, Tlog, TrustTime};
+pub use key::{PublicKey, Scheme, SigningKey};
+pub use pipeline::Pipeline;
+pub use report::{Evidence, Outcome, Report, Step, StepResult};
+pub use search::{MAX_REFERRERS, MAX_SIGNATURES, signature_tag};
+pub use subject::{Sidecar, SidecarKind, Subject};

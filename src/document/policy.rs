@@ -1,0 +1,212 @@
+//! The policy bundle: a `.tar.gz` of `manifest.json` and `*.rego`, read in memory and never unpacked to a disk.
+//!
+//! It comes from a registry, so every dimension of it has a bound: what is fetched, what it inflates to, how many
+//! entries it has. Links, devices and sparse files have no business in it and are refused.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+
+use flate2::read::MultiGzDecoder;
+use flate2::{Compression, GzBuilder};
+use semver::Version;
+use serde_json::{Map, Value};
+
+use super::json;
+
+/// The media type of a policy bundle, as a layer and as an artifact.
+pub const MEDIA_TYPE: &str = "application/vnd.autonomyops.policy-bundle.v1+tar";
+/// Largest `.tar.gz` that is read, in bytes. Rego is text: bundles of kilobytes are the rule.
+pub const MAX_BYTES: u64 = 16 << 20;
+/// Most bytes that it may inflate to, padding and headers included.
+pub const MAX_INFLATED_BYTES: u64 = 64 << 20;
+/// Most entries, folders included.
+pub const MAX_ENTRIES: usize = 4096;
+/// Largest `manifest.json`, in bytes.
+pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+const MANIFEST: &str = "manifest.json";
+
+/// What a policy bundle says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The bundle's own version.
+    pub version: Version,
+    /// The runtime that it needs: `>= > <= < =` constraints with spaces between. Reported, not judged here.
+    pub required_runtime_version: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// The names of all files in it, in the archive's order.
+    pub files: Vec<String>,
+}
+
+/// Why bytes are not a policy bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// Not a gzip stream, or not a tar inside.
+    #[error("the policy bundle is not a readable .tar.gz: {0}")]
+    Archive(#[from] io::Error),
+    /// Larger, or of more parts, than a policy has reason to be.
+    #[error("the policy bundle has more than {limit} {what}")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there may be.
+        limit: u64,
+    },
+    /// An entry that is no plain file of the bundle's own folder, or stands twice.
+    #[error("the policy bundle's entry {name:?} {why}")]
+    Entry {
+        /// The name in the archive.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// No `manifest.json`.
+    #[error("the policy bundle holds no manifest.json")]
+    NoManifest,
+    /// A `manifest.json` that does not say what it must.
+    #[error("the policy bundle's manifest.json {0}")]
+    Manifest(String),
+}
+
+impl Policy {
+    /// Reads a bundle from its `.tar.gz`.
+    ///
+    /// # Errors
+    ///
+    /// See [`PolicyError`]. The whole archive is read, within its bounds, so that a second `manifest.json` is noticed.
+    pub fn read(bytes: &[u8]) -> Result<Self, PolicyError> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(PolicyError::Limit { what: "bytes", limit: MAX_BYTES });
+        }
+        let is_over = Cell::new(false);
+        let inflated = Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_INFLATED_BYTES, is_over: &is_over };
+        read_archive(inflated).map_err(|why| match why {
+            PolicyError::Archive(_) if is_over.get() => {
+                PolicyError::Limit { what: "bytes when inflated", limit: MAX_INFLATED_BYTES }
+            }
+            other => other,
+        })
+    }
+
+    fn parse(manifest: &[u8], files: Vec<String>) -> Result<Self, PolicyError> {
+        let wrong = |why: String| PolicyError::Manifest(why);
+        let Value::Object(fields) = json::parse(manifest).map_err(|why| wrong(format!("is not readable: {why}")))?
+        else {
+            return Err(wrong("is not an object".into()));
+        };
+        let text = |fields: &Map<String, Value>, key: &str| match fields.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(wrong(format!("has a {key} that is no text"))),
+        };
+        let version = text(&fields, "policy_bundle_version")?.ok_or(wrong("has no policy_bundle_version".into()))?;
+        Ok(Self {
+            version: parse_version(&version)
+                .map_err(|why| wrong(format!("has policy_bundle_version {version:?}, which is no version: {why}")))?,
+            required_runtime_version: text(&fields, "required_runtime_version")?,
+            name: text(&fields, "name")?,
+            files,
+        })
+    }
+}
+
+/// Reads a semantic version, with or without the `v` that tags often carry.
+///
+/// # Errors
+///
+/// Those of [`semver::Version`].
+pub fn parse_version(text: &str) -> Result<Version, semver::Error> {
+    Version::parse(text.strip_prefix('v').unwrap_or(text))
+}
+
+fn read_archive(inflated: impl Read) -> Result<Policy, PolicyError> {
+    let mut archive = tar::Archive::new(inflated);
+    let mut seen = BTreeSet::new();
+    let (mut files, mut manifest) = (Vec::new(), None);
+    for (count, entry) in archive.entries()?.enumerate() {
+        if count >= MAX_ENTRIES {
+            return Err(PolicyError::Limit { what: "entries", limit: MAX_ENTRIES as u64 });
+        }
+        let mut entry = entry?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let kind = entry.header().entry_type();
+        if kind.is_dir() || kind.is_pax_global_extensions() {
+            continue;
+        }
+        let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
+        check_name(&name, kind.is_file(), seen.insert(name.clone()))?;
+        if name == MANIFEST {
+            let mut bytes = Vec::new();
+            entry.by_ref().take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+                return Err(PolicyError::Limit { what: "bytes in manifest.json", limit: MAX_MANIFEST_BYTES });
+            }
+            manifest = Some(bytes);
+        }
+        files.push(name);
+    }
+    Policy::parse(&manifest.ok_or(PolicyError::NoManifest)?, files)
+}
+
+fn check_name(name: &str, is_file: bool, is_first: bool) -> Result<(), PolicyError> {
+    let leaves = name.is_empty() || name.starts_with('/') || name.split('/').any(|part| part == "..");
+    let why = match (is_file, leaves, is_first) {
+        (false, ..) => "is not a plain file",
+        (_, true, _) => "has a path that leaves the bundle",
+        (.., false) => "stands there twice",
+        _ => return Ok(()),
+    };
+    Err(PolicyError::Entry { name: name.to_owned(), why })
+}
+
+/// Packs a bundle. The same files give the same bytes: names sorted, no times, no owners.
+///
+/// # Errors
+///
+/// Those that [`Policy::read`] would give: what this makes can be read.
+pub fn pack(mut files: Vec<(String, Vec<u8>)>) -> Result<Vec<u8>, PolicyError> {
+    files.sort();
+    let mut archive = tar::Builder::new(GzBuilder::new().mtime(0).write(Vec::new(), Compression::best()));
+    for (name, content) in &files {
+        if name != MANIFEST && !name.ends_with(".rego") {
+            return Err(PolicyError::Entry { name: name.clone(), why: "is neither manifest.json nor a .rego file" });
+        }
+        check_name(name, true, true)?;
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        header.set_mtime(0);
+        archive.append_data(&mut header, name, content.as_slice())?;
+    }
+    let mut gzip = archive.into_inner()?;
+    gzip.flush()?;
+    let bytes = gzip.finish()?;
+    Policy::read(&bytes)?;
+    Ok(bytes)
+}
+
+/// A reader that fails, and says so on the side, when more than `left` bytes come out of it.
+struct Bounded<'a, R> {
+    inner: R,
+    left: u64,
+    is_over: &'a Cell<bool>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        match self.left.checked_sub(count as u64) {
+            Some(left) => self.left = left,
+            None => {
+                self.is_over.set(true);
+                return Err(io::Error::other("too many bytes"));
+            }
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+use super::*;
+
+const MANIFEST_JSON: &[u8] = br#"{"policy_bundle_version":"1.2.0","name":"p","required_runtime_version":">=1.0 <2.0"}"#;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// An archive as an attacker would write it: any name, any type.
+fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, kind, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(*kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append(&header, *content).unwrap();
+    }
+    gzip(&tar.into_inner().unwrap())
+}
+
+#[test]
+fn the_same_files_give_the_same_bytes_in_any_order() {
+    let files = vec![
+        ("z.rego".to_owned(), b"package z".to_vec()),
+        (MANIFEST.to_owned(), MANIFEST_JSON.to_vec()),
+        ("sub/a.rego".to_owned(), b"package a".to_vec()),
+    ];
+    let packed = pack(files.clone()).unwrap();
+    assert_eq!(packed, pack(files.into_iter().rev().collect()).unwrap());
+    let read = Policy::read(&packed).unwrap();
+    assert_eq!(read.files, [MANIFEST, "sub/a.rego", "z.rego"]);
+    assert_eq!((read.version, read.name.as_deref()), (Version::new(1, 2, 0), Some("p")));
+    assert_eq!(read.required_runtime_version.as_deref(), Some(">=1.0 <2.0"));
+}
+
+#[test]
+fn a_bundle_that_could_not_be_read_is_not_packed() {
+    let file = |name: &str, content: &[u8]| (name.to_owned(), content.to_vec());
+    assert!(matches!(pack(vec![file("a.rego", b"")]), Err(PolicyError::NoManifest)));
+    assert!(matches!(pack(vec![file(MANIFEST, b"{}")]), Err(PolicyError::Manifest(_))));
+    assert!(matches!(pack(vec![file(MANIFEST, MANIFEST_JSON), file("run.sh", b"")]), Err(PolicyError::Entry { .. })));
+    let twice = vec![file(MANIFEST, MANIFEST_JSON), file("a.rego", b"1"), file("a.rego", b"2")];
+    assert!(matches!(pack(twice), Err(PolicyError::Entry { .. })));
+    let outside = vec![file(MANIFEST, MANIFEST_JSON), file("../a.rego", b"")];
+    assert!(matches!(pack(outside), Err(PolicyError::Entry { .. })));
+}
+
+#[test]
+fn entries_that_are_no_plain_files_of_the_bundle_are_refused() {
+    let good = (MANIFEST, tar::EntryType::Regular, MANIFEST_JSON);
+    assert!(Policy::read(&archive(&[good, ("d/", tar::EntryType::Directory, b"")])).is_ok());
+    let dotted = Policy::read(&archive(&[("./manifest.json", tar::EntryType::Regular, MANIFEST_JSON)])).unwrap();
+    assert_eq!(dotted.files, [MANIFEST]);
+    for (name, kind) in [
+        ("../up.rego", tar::EntryType::Regular),
+        ("/abs.rego", tar::EntryType::Regular),
+        ("link.rego", tar::EntryType::Symlink),
+        ("link.rego", tar::EntryType::Link),
+        ("null", tar::EntryType::Char),
+        ("./manifest.json", tar::EntryType::Regular),
+    ] {
+        let read = Policy::read(&archive(&[good, (name, kind, b"")]));
+        assert!(matches!(read, Err(PolicyError::Entry { .. })), "{name} {kind:?}: {read:?}");
+    }
+}
+
+#[test]
+fn a_manifest_without_a_version_is_refused() {
+    for text in [
+        "{}",
+        "[]",
+        "{",
+        r#"{"policy_bundle_version":1}"#,
+        r#"{"policy_bundle_version":"1.2"}"#,
+        r#"{"policy_bundle_version":"1.2.0","policy_bundle_version":"1.2.0"}"#,
+    ] {
+        let read = Policy::read(&archive(&[(MANIFEST, tar::EntryType::Regular, text.as_bytes())]));
+        assert!(matches!(read, Err(PolicyError::Manifest(_))), "{text}: {read:?}");
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_before_it_has_gone_off() {
+    let zeros = vec![0; 9 << 20];
+    let entries: Vec<_> =
+        ["a", "b", "c", "d", "e", "f", "g", "h"].map(|n| (n, tar::EntryType::Regular, &zeros[..])).into();
+    let bomb = archive(&entries);
+    assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
+    assert!(matches!(Policy::read(&bomb), Err(PolicyError::Limit { limit: MAX_INFLATED_BYTES, .. })));
+    let huge = archive(&[(MANIFEST, tar::EntryType::Regular, &zeros[..2 << 20])]);
+    assert!(matches!(Policy::read(&huge), Err(PolicyError::Limit { limit: MAX_MANIFEST_BYTES, .. })));
+}
+
+#[test]
+fn thousands_of_entries_are_refused() {
+    let names: Vec<_> = (0..=MAX_ENTRIES).map(|n| format!("{n}.rego")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), tar::EntryType::Regular, &b""[..])).collect();
+    assert!(matches!(Policy::read(&archive(&entries)), Err(PolicyError::Limit { what: "entries", .. })));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+        proptest::prop_assert!(Policy::read(&bytes).is_err());
+        proptest::prop_assert!(Policy::read(&gzip(&bytes)).is_err());
+    }
+}

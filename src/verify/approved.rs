@@ -1,0 +1,76 @@
+//! Approval: the right to copy an image, and to let a tag name it.
+//!
+//! It can be made in two ways only: from a report in which every demanded step holds, or with a reason for going without.
+
+use super::report::{Evidence, Report};
+use crate::oci::Digest;
+
+/// The right to copy an image: it was verified, or somebody said why not.
+#[derive(Debug, Clone)]
+pub struct Approved {
+    basis: Basis,
+}
+
+#[derive(Debug, Clone)]
+enum Basis {
+    Verified { digest: Digest, report: Box<Report> },
+    Unchecked { reason: String },
+}
+
+impl Approved {
+    /// Only [`Report::approve`] calls this, once every demanded step holds.
+    pub(super) fn verified(digest: Digest, report: Report) -> Self {
+        Self { basis: Basis::Verified { digest, report: Box::new(report) } }
+    }
+
+    /// Goes without verification; `reason` is printed and recorded by whoever does.
+    #[must_use]
+    pub fn unchecked(reason: impl Into<String>) -> Self {
+        Self { basis: Basis::Unchecked { reason: reason.into() } }
+    }
+
+    /// The content that was verified, and nothing else; none without verification.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        match &self.basis {
+            Basis::Verified { digest, .. } => Some(*digest),
+            Basis::Unchecked { .. } => None,
+        }
+    }
+
+    /// Whether this allows to copy `digest`: it is what was verified, or nothing was.
+    #[must_use]
+    pub fn covers(&self, digest: &Digest) -> bool {
+        self.digest().is_none_or(|verified| verified == *digest)
+    }
+
+    /// The report that it rests on.
+    #[must_use]
+    pub fn report(&self) -> Option<&Report> {
+        match &self.basis {
+            Basis::Verified { report, .. } => Some(report),
+            Basis::Unchecked { .. } => None,
+        }
+    }
+
+    /// The signature objects that proved it, which have to travel along.
+    #[must_use]
+    pub fn evidence(&self) -> &[Evidence] {
+        self.report().map_or(&[], |report| &report.evidence)
+    }
+
+    /// Why there was no verification.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match &self.basis {
+            Basis::Verified { .. } => None,
+            Basis::Unchecked { reason } => Some(reason),
+        }
+    }
+
+    /// Whether it was verified.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        matches!(self.basis, Basis::Verified { .. })
+    }
+}

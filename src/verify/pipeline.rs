@@ -1,0 +1,301 @@
+//! The pipeline: four steps, in order; the first failure ends it.
+
+use bytes::Bytes;
+use futures_util::future::{try_join, try_join3};
+
+use super::class::{ErrorClass, Failure};
+use super::demand::{Demands, Freshness, SidecarDemand};
+use super::report::{Outcome, Report, Step};
+use super::search::{Proof, Search, short};
+use super::subject::{Sidecar, SidecarKind, Subject, absent_is_none, layer};
+use crate::document::lock::{self, FingerprintError, Lock};
+use crate::document::policy::{self, Policy, parse_version};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Name};
+use crate::store::{self, Root, Want};
+
+/// Verifies images against demands.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    demands: Demands,
+}
+
+/// A sidecar's bytes, with the digest of the manifest that they were wrapped in.
+struct Content {
+    manifest: Digest,
+    bytes: Bytes,
+}
+
+/// Why the steps end early: one of them failed, or the store could not be asked.
+enum Stop {
+    Failed(Step, Failure),
+    Broken(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Pipeline {
+    /// A pipeline with these demands.
+    #[must_use]
+    pub fn new(demands: Demands) -> Self {
+        Self { demands }
+    }
+
+    /// What is demanded.
+    #[must_use]
+    pub fn demands(&self) -> &Demands {
+        &self.demands
+    }
+
+    /// Verifies `subject` with what `store` holds. No tag of the image is resolved here.
+    ///
+    /// A verification that fails is a report. An image with a legacy signature costs two requests, one with a bundle
+    /// four.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store when it could not be asked: never a report that says "not signed".
+    pub async fn run(&self, store: &dyn store::Repository, subject: &Subject) -> Result<Report> {
+        let mut report = Report::begin(subject.reference.clone(), subject.root.digest, self.demands.weakened());
+        match self.steps(store, subject, &mut report).await {
+            Ok(()) => {}
+            Err(Stop::Failed(step, failure)) => report.fail(step, failure),
+            Err(Stop::Broken(error)) => return Err(error),
+        }
+        Ok(report)
+    }
+
+    async fn steps(&self, store: &dyn store::Repository, subject: &Subject, report: &mut Report) -> Result<(), Stop> {
+        let failed = |step| move |failure| Stop::Failed(step, failure);
+        let proofs = self.signatures(store, subject).await?.map_err(failed(Step::Signatures))?;
+        report.set(Step::Signatures, Outcome::Ok(told(subject, &proofs)));
+        report.evidence = proofs.into_iter().map(|(_, proof)| proof.evidence).collect();
+
+        if self.demands.lock == SidecarDemand::NotAsked {
+            for step in [Step::Digests, Step::Fingerprint, Step::Semver] {
+                report.set(step, Outcome::Skipped("no lock was asked for".to_owned()));
+            }
+            return Ok(());
+        }
+        let (lock, policy) = try_join(
+            self.content(store, &subject.lock, SidecarKind::Lock),
+            self.content(store, &subject.policy, SidecarKind::Policy),
+        )
+        .await?;
+        let digests = failed(Step::Digests);
+        let (lock, policy) = (lock.map_err(digests)?, policy.map_err(digests)?);
+        let (lock, detail) = check_digests(subject, lock.as_ref(), policy.as_ref()).map_err(digests)?;
+        report.set(Step::Digests, Outcome::Ok(detail));
+
+        let detail = check_fingerprint(&lock).map_err(failed(Step::Fingerprint))?;
+        report.set(Step::Fingerprint, Outcome::Ok(detail));
+
+        let outcome = match policy {
+            Some(policy) => Outcome::Ok(check_semver(&lock, &policy.bytes).map_err(failed(Step::Semver))?),
+            None => Outcome::Skipped("no policy was asked for".to_owned()),
+        };
+        report.set(Step::Semver, outcome);
+        Ok(())
+    }
+
+    /// The proofs for the image and each demanded sidecar. All are searched for side by side; the first that is lacking,
+    /// in this order, is told.
+    async fn signatures(
+        &self,
+        store: &dyn store::Repository,
+        subject: &Subject,
+    ) -> Result<Result<Vec<(&'static str, Proof)>, Failure>> {
+        let image = self.search(store, subject, subject.root.digest, Freshness::Demanded);
+        let lock = self.sidecar(store, subject, &subject.lock, SidecarKind::Lock);
+        let policy = self.sidecar(store, subject, &subject.policy, SidecarKind::Policy);
+        let (image, lock, policy) = try_join3(image, lock, policy).await?;
+        let named = [("image", Some(image)), ("lock", lock), ("policy", policy)];
+        Ok(named.into_iter().filter_map(|(name, found)| found.map(|found| Ok((name, found?)))).collect())
+    }
+
+    async fn sidecar(
+        &self,
+        store: &dyn store::Repository,
+        subject: &Subject,
+        sidecar: &Sidecar,
+        kind: SidecarKind,
+    ) -> Result<Option<Result<Proof, Failure>>> {
+        if self.demand(kind) == SidecarDemand::NotAsked {
+            return Ok(None);
+        }
+        let root = match sidecar.found(kind) {
+            Ok(root) => root,
+            Err(failure) => return Ok(Some(Err(failure))),
+        };
+        let found = self.search(store, subject, root.node.digest, Freshness::IfSaid).await?;
+        let name = |failure: Failure| Failure { detail: format!("{}: {}", kind.as_str(), failure.detail), ..failure };
+        Ok(Some(found.map_err(name)))
+    }
+
+    async fn search(
+        &self,
+        store: &dyn store::Repository,
+        subject: &Subject,
+        digest: Digest,
+        freshness: Freshness,
+    ) -> Result<Result<Proof, Failure>> {
+        let repository = &subject.reference.repository;
+        let referrers = subject.referrers.as_deref().filter(|_| digest == subject.root.digest);
+        Search { store, demands: &self.demands, repository, digest, freshness, referrers }.run().await
+    }
+
+    fn demand(&self, kind: SidecarKind) -> SidecarDemand {
+        match kind {
+            SidecarKind::Lock => self.demands.lock,
+            SidecarKind::Policy => self.demands.policy,
+        }
+    }
+
+    /// The bytes of a demanded sidecar. Only called once its signature is known to be good.
+    async fn content(
+        &self,
+        store: &dyn store::Repository,
+        sidecar: &Sidecar,
+        kind: SidecarKind,
+    ) -> Result<Result<Option<Content>, Failure>> {
+        match sidecar {
+            Sidecar::Found(root) if self.demand(kind) == SidecarDemand::Required => {
+                Ok(fetch(store, root, kind).await?.map(Some))
+            }
+            _ => Ok(Ok(None)),
+        }
+    }
+}
+
+async fn fetch(store: &dyn store::Repository, root: &Root, kind: SidecarKind) -> Result<Result<Content, Failure>> {
+    let fetched;
+    let bytes = match &root.bytes {
+        Some(bytes) => bytes,
+        None => match absent_is_none(store.resolve(&Name::Digest(root.node.digest), Want::Bytes).await)? {
+            Some(Root { bytes: Some(bytes), .. }) => {
+                fetched = bytes;
+                &fetched
+            }
+            _ => return Ok(Err(missing(kind, &root.node))),
+        },
+    };
+    let node = match layer(root, bytes, kind) {
+        Ok(node) => node,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let (limit, class) = match kind {
+        SidecarKind::Lock => (lock::MAX_BYTES, ErrorClass::LockParse),
+        SidecarKind::Policy => (policy::MAX_BYTES, ErrorClass::PolicyDigest),
+    };
+    match store::read_small(store, &node, limit).await {
+        Ok(bytes) => Ok(Ok(Content { manifest: root.node.digest, bytes })),
+        Err(error) => match error.kind() {
+            Kind::NotFound => Ok(Err(missing(kind, &node))),
+            Kind::Corrupt => Ok(Err(Failure::new(ErrorClass::BlobDigest, error.chain()))),
+            Kind::Limit => Ok(Err(Failure::new(class, error.chain()))),
+            _ => Err(error),
+        },
+    }
+}
+
+fn missing(kind: SidecarKind, node: &Descriptor) -> Failure {
+    Failure::new(ErrorClass::SidecarMissing, format!("the {}'s {} is not held", kind.as_str(), node.digest))
+}
+
+/// What the first step says when it holds: who signed what, when, and how.
+fn told(subject: &Subject, proofs: &[(&'static str, Proof)]) -> String {
+    let tell = |(name, proof): &(&'static str, Proof)| {
+        let time = proof.signed_at.map(|time| format!(" at {time}")).unwrap_or_default();
+        let (key, form) = (short(&proof.key), proof.form);
+        match *name {
+            "image" => {
+                format!("key {key} signed sha256:{}{time} ({form}, no transparency log)", subject.root.digest.short())
+            }
+            sidecar => format!("key {key} signed the {sidecar}{time} ({form})"),
+        }
+    };
+    proofs.iter().map(tell).collect::<Vec<_>>().join("; ")
+}
+
+fn check_digests(
+    subject: &Subject,
+    lock: Option<&Content>,
+    policy: Option<&Content>,
+) -> Result<(Lock, String), Failure> {
+    let lock = lock.ok_or_else(|| Failure::new(ErrorClass::SidecarMissing, "a lock is demanded"))?;
+    let lock = Lock::parse(&lock.bytes).map_err(|why| Failure::new(ErrorClass::LockParse, why.to_string()))?;
+    let (named, live) = (lock.agent_artifact().digest, subject.root.digest);
+    if named != live {
+        let why = format!("the lock is for {named}, verified is {live}");
+        return Err(Failure::new(ErrorClass::LockAgentDigest, why));
+    }
+    let Some(policy) = policy else {
+        return Ok((lock, format!("{live} is what the lock names; no policy was asked for")));
+    };
+    let (named, found) = (lock.policy_bundle().digest, Digest::sha256(&policy.bytes));
+    if named == policy.manifest && named != found {
+        let why =
+            format!("the lock names {named}, which is the policy's OCI manifest; it must name the .tar.gz, {found}");
+        return Err(Failure::new(ErrorClass::PolicyDigest, why));
+    }
+    if named != found {
+        let why = format!("the lock is for policy {named}, beside the image is {found}");
+        return Err(Failure::new(ErrorClass::PolicyDigest, why));
+    }
+    Ok((lock, format!("image {live} and policy {found} are what the lock names")))
+}
+
+fn check_fingerprint(lock: &Lock) -> Result<String, Failure> {
+    match lock.check_fingerprint() {
+        Ok(_) => Ok(format!("{} is that of the lock's content", lock.fingerprint())),
+        Err(why @ FingerprintError::Algorithm(_)) => Err(Failure::new(ErrorClass::FingerprintAlgo, why.to_string())),
+        Err(why @ FingerprintError::Mismatch { .. }) => {
+            Err(Failure::new(ErrorClass::FingerprintMismatch, why.to_string()))
+        }
+    }
+}
+
+/// Major and minor of the tag in the lock's `policy_bundle.ref` and of the bundle's own version must be the same.
+fn check_semver(lock: &Lock, policy: &[u8]) -> Result<String, Failure> {
+    let unreadable = |why: String| Failure::new(ErrorClass::SemverParse, why);
+    let reference = &lock.policy_bundle().reference;
+    let named = version_tag(reference);
+    let named = named.ok_or_else(|| unreadable(format!("policy_bundle.ref {reference:?} has no version tag")))?;
+    let wanted = parse_version(named)
+        .map_err(|why| unreadable(format!("the tag of policy_bundle.ref {reference:?} is no version: {why}")))?;
+    let found = Policy::read(policy).map_err(|why| unreadable(why.to_string()))?.version;
+    if (wanted.major, wanted.minor) != (found.major, found.minor) {
+        let why =
+            format!("the lock names policy {wanted}, the bundle says that it is {found}; major and minor must agree");
+        return Err(Failure::new(ErrorClass::SemverMismatch, why));
+    }
+    Ok(format!("policy {found} fits {wanted}, which the lock names"))
+}
+
+/// The tag of a reference. The host may be missing: a lock's references are read by people, and older ones are short.
+fn version_tag(reference: &str) -> Option<&str> {
+    let name = reference.split('@').next()?;
+    let last = name.rsplit('/').next()?;
+    last.split_once(':').map(|(_, tag)| tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_tag_and_not_the_port() {
+        for (reference, tag) in [
+            ("127.0.0.1:5599/robot-behavior-policy:1.2.0", Some("1.2.0")),
+            ("robot-behavior-policy:v1.2.0@sha256:00", Some("v1.2.0")),
+            ("127.0.0.1:5599/robot-behavior-policy", None),
+            ("", None),
+        ] {
+            assert_eq!(version_tag(reference), tag, "{reference}");
+        }
+    }
+}

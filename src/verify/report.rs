@@ -1,0 +1,260 @@
+//! Reports: the four steps of a verification, what each of them found, and what proved it.
+//!
+//! A failed verification is a value: it can be printed, kept and compared. Only [`Report::approve`] makes an error of it.
+
+use std::fmt;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use super::approved::Approved;
+use super::class::{ErrorClass, Failure};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Reference, Tag};
+
+/// A step of a verification, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Image and sidecars are signed by a trusted key, recently enough.
+    Signatures,
+    /// Image and policy are those that the lock names.
+    Digests,
+    /// The lock is as it was sealed.
+    Fingerprint,
+    /// The policy's version is the one that the lock names.
+    Semver,
+}
+
+impl Step {
+    /// All steps, in order.
+    pub const ALL: [Self; 4] = [Self::Signatures, Self::Digests, Self::Fingerprint, Self::Semver];
+
+    /// The step's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signatures => "signatures",
+            Self::Digests => "digests",
+            Self::Fingerprint => "fingerprint",
+            Self::Semver => "semver",
+        }
+    }
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds; what was found.
+    Ok(String),
+    /// It does not.
+    Failed(Failure),
+    /// It did not run; why.
+    Skipped(String),
+}
+
+/// A step and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepResult {
+    /// Which step.
+    pub step: Step,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// A signature object that proved something, and has to travel along so that a destination can verify again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// A manifest of legacy signatures, under its tag.
+    Tagged {
+        /// The tag, `sha256-<hex>.sig`.
+        tag: Tag,
+        /// The manifest.
+        node: Descriptor,
+    },
+    /// A manifest that refers to what it signs.
+    Referrer {
+        /// The manifest.
+        node: Descriptor,
+    },
+}
+
+impl Evidence {
+    /// The manifest.
+    #[must_use]
+    pub fn node(&self) -> &Descriptor {
+        match self {
+            Self::Tagged { node, .. } | Self::Referrer { node } => node,
+        }
+    }
+}
+
+/// The outcome of verifying one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What was verified, as it was named.
+    pub reference: Reference,
+    /// What it was then; none if it could not be resolved.
+    pub digest: Option<Digest>,
+    /// The four steps, in order.
+    pub steps: [StepResult; 4],
+    /// What of the defaults was switched off, in words.
+    pub weakened: Vec<String>,
+    /// What proved the image, then the lock, then the policy.
+    pub evidence: Vec<Evidence>,
+    /// What failed before a step could run: an unusable key, an image that can't be fetched.
+    pub error: Option<Failure>,
+}
+
+impl Report {
+    /// The report of a verification that failed before a step could run.
+    #[must_use]
+    pub fn unreached(reference: Reference, failure: Failure) -> Self {
+        Self { digest: None, error: Some(failure), ..Self::blank(reference) }
+    }
+
+    /// A report whose steps have yet to run.
+    pub(super) fn begin(reference: Reference, digest: Digest, weakened: Vec<String>) -> Self {
+        Self { digest: Some(digest), weakened, ..Self::blank(reference) }
+    }
+
+    fn blank(reference: Reference) -> Self {
+        let skipped = |step| StepResult { step, outcome: Outcome::Skipped("not reached".to_owned()) };
+        let (weakened, evidence) = (Vec::new(), Vec::new());
+        Self { reference, digest: None, steps: Step::ALL.map(skipped), weakened, evidence, error: None }
+    }
+
+    pub(super) fn set(&mut self, step: Step, outcome: Outcome) {
+        self.steps[step as usize].outcome = outcome;
+    }
+
+    /// Notes a failure; the steps after it stay skipped, and say why.
+    pub(super) fn fail(&mut self, step: Step, failure: Failure) {
+        let why = format!("not reached: {} failed", step.as_str());
+        for later in &mut self.steps[step as usize + 1..] {
+            later.outcome = Outcome::Skipped(why.clone());
+        }
+        self.set(step, Outcome::Failed(failure));
+    }
+
+    /// Whether the image may be shown to a site: nothing failed, and its signature was checked.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.failure().is_none() && self.digest.is_some() && matches!(self.steps[0].outcome, Outcome::Ok(_))
+    }
+
+    /// The step that failed and why; without a step if none could run.
+    #[must_use]
+    pub fn failure(&self) -> Option<(Option<Step>, &Failure)> {
+        let early = self.error.as_ref().map(|failure| (None, failure));
+        early.or_else(|| {
+            self.steps.iter().find_map(|result| match &result.outcome {
+                Outcome::Failed(failure) => Some((Some(result.step), failure)),
+                Outcome::Ok(_) | Outcome::Skipped(_) => None,
+            })
+        })
+    }
+
+    /// Turns a verification that holds into the right to copy, and one that does not into an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Untrusted`](Kind::Untrusted), with the step, the class and what was checked against what; the hint says what
+    /// an operator can do.
+    pub fn approve(self) -> Result<Approved> {
+        if let Some(digest) = self.digest.filter(|_| self.is_verified()) {
+            return Ok(Approved::verified(digest, self));
+        }
+        let error = Error::new(Kind::Untrusted, "verify").on(&self.reference);
+        Err(match self.failure() {
+            Some((Some(step), failure)) => {
+                let hint = failure.class.hint();
+                error.because(StepFailure { step, failure: failure.clone() }).hint(hint)
+            }
+            Some((None, failure)) => error.because(failure.clone()).hint(failure.class.hint()),
+            None => error.because("no signature was checked"),
+        })
+    }
+}
+
+/// A failure together with its step, as a cause in an error's chain.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", step.as_str())]
+struct StepFailure {
+    step: Step,
+    #[source]
+    failure: Failure,
+}
+
+/// One aligned line a step, the error before them, and a line for each weakness after them.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = Vec::new();
+        if let Some(failure) = &self.error {
+            lines.push(line("error", "failed", &failure.to_string()));
+        }
+        for StepResult { step, outcome } in &self.steps {
+            let (status, detail) = outcome.parts();
+            let detail = match outcome.class() {
+                Some(class) => format!("{class}: {detail}"),
+                None => detail.to_owned(),
+            };
+            lines.push(line(step.as_str(), status, &detail));
+        }
+        lines.extend(self.weakened.iter().map(|weakness| line("weakened", "", weakness)));
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+fn line(what: &str, status: &str, detail: &str) -> String {
+    format!("{what:<12} {status:<8} {detail}")
+}
+
+impl Outcome {
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Ok(detail) => ("ok", detail),
+            Self::Failed(failure) => ("failed", &failure.detail),
+            Self::Skipped(why) => ("skipped", why),
+        }
+    }
+
+    fn class(&self) -> Option<ErrorClass> {
+        match self {
+            Self::Failed(failure) => Some(failure.class),
+            Self::Ok(_) | Self::Skipped(_) => None,
+        }
+    }
+}
+
+impl Serialize for StepResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (status, detail) = self.outcome.parts();
+        let mut out = serializer.serialize_struct("StepResult", 4)?;
+        out.serialize_field("step", &self.step)?;
+        out.serialize_field("status", status)?;
+        match self.outcome.class() {
+            Some(class) => out.serialize_field("class", &class)?,
+            None => out.skip_field("class")?,
+        }
+        out.serialize_field("detail", detail)?;
+        out.end()
+    }
+}
+
+/// The JSON of contract §8.
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Report", 6)?;
+        out.serialize_field("reference", &self.reference)?;
+        out.serialize_field("digest", &self.digest)?;
+        out.serialize_field("verified", &self.is_verified())?;
+        out.serialize_field("steps", &self.steps)?;
+        out.serialize_field("weakened", &self.weakened)?;
+        match &self.error {
+            Some(failure) => out.serialize_field("error", failure)?,
+            None => out.skip_field("error")?,
+        }
+        out.end()
+    }
+}

@@ -1,0 +1,311 @@
+//! Search: finds, among all that is attached to a digest, one signature that meets every demand by itself.
+//!
+//! The legacy tag comes first, because it costs one request; referrers are asked for only if nothing there satisfies.
+//! The first signature that satisfies ends the search. Everything that a registry can make long has a bound here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::bundle::{self, Envelope};
+use super::class::{ErrorClass, Failure};
+use super::demand::{Claim, Demands, Freshness};
+use super::key::PublicKey;
+use super::payload;
+use super::report::Evidence;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, Name, Repository, Shape, Tag};
+use crate::store::{self, Root, Want};
+
+/// Most signatures in one legacy manifest; cosign stops at 1,000.
+pub const MAX_SIGNATURES: usize = 100;
+/// Most referrers of one subject that are looked into.
+pub const MAX_REFERRERS: usize = 256;
+
+/// The type of a legacy signature that is attached as a referrer (cosign's `oci-1-1` mode).
+const ATTACHED_LEGACY: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+
+/// A signature that met every demand.
+#[derive(Debug, Clone)]
+pub(super) struct Proof {
+    pub(super) key: String,
+    pub(super) signed_at: Option<Timestamp>,
+    pub(super) form: &'static str,
+    pub(super) evidence: Evidence,
+}
+
+/// What is searched for, and where.
+#[derive(Debug)]
+pub(super) struct Search<'a> {
+    pub(super) store: &'a dyn store::Repository,
+    pub(super) demands: &'a Demands,
+    pub(super) repository: &'a Repository,
+    pub(super) digest: Digest,
+    pub(super) freshness: Freshness,
+    /// The referrers, where somebody has asked for them already.
+    pub(super) referrers: Option<&'a [Descriptor]>,
+}
+
+/// The failures so far: how many, and the one that got furthest.
+#[derive(Debug, Default)]
+struct Tally {
+    count: usize,
+    furthest: Option<Failure>,
+}
+
+impl Tally {
+    fn add(&mut self, failure: Failure) {
+        self.count += 1;
+        if self.furthest.as_ref().is_none_or(|furthest| furthest.class.distance() < failure.class.distance()) {
+            self.furthest = Some(failure);
+        }
+    }
+}
+
+/// The tag under which cosign keeps the legacy signatures of `digest`; none where it would be too long for a tag.
+#[must_use]
+pub fn signature_tag(digest: &Digest) -> Option<Tag> {
+    format!("{}-{}.sig", digest.algorithm().as_str(), digest.hex()).parse().ok()
+}
+
+impl Search<'_> {
+    /// Runs the search.
+    ///
+    /// # Errors
+    ///
+    /// That of the store when it could not be asked. Anything that was found wanting is a [`Failure`] instead.
+    pub(super) async fn run(&self) -> Result<Result<Proof, Failure>> {
+        let mut tally = Tally::default();
+        if let Some(proof) = self.under_the_tag(&mut tally).await? {
+            return Ok(Ok(proof));
+        }
+        if let Some(proof) = self.among_the_referrers(&mut tally).await? {
+            return Ok(Ok(proof));
+        }
+        let Tally { count, furthest } = tally;
+        Ok(Err(match furthest {
+            None => {
+                Failure::new(ErrorClass::SigNotFound, format!("nothing that signs {} is attached to it", self.digest))
+            }
+            Some(failure) if count == 1 => failure,
+            Some(Failure { class, detail }) => {
+                Failure::new(class, format!("{detail} (of {count} failures, the one that got furthest)"))
+            }
+        }))
+    }
+
+    async fn under_the_tag(&self, tally: &mut Tally) -> Result<Option<Proof>> {
+        let Some(tag) = signature_tag(&self.digest) else { return Ok(None) };
+        let Some(root) = self.fetch(&Name::Tag(tag.clone()), tally).await? else { return Ok(None) };
+        let evidence = Evidence::Tagged { tag: tag.clone(), node: root.node.clone() };
+        match parse(&root) {
+            Ok(manifest) => self.legacy(&manifest, evidence, tally).await,
+            Err(why) => {
+                tally.add(Failure::new(ErrorClass::SigFormat, format!("under {tag}: {why}")));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn among_the_referrers(&self, tally: &mut Tally) -> Result<Option<Proof>> {
+        let asked;
+        let listed = match self.referrers {
+            Some(listed) => listed,
+            None => {
+                asked = self.store.referrers(&self.digest).await?;
+                &asked
+            }
+        };
+        let mut listed: Vec<_> = listed.iter().collect();
+        // The list's word on types decides nothing, because lists are wrong (buildx #4010); it does say where to begin.
+        listed.sort_by_key(|node| likelihood(node));
+        for node in listed.iter().take(MAX_REFERRERS) {
+            if node.size > store::MAX_MANIFEST_BYTES {
+                tally.add(too_large("referrer", node, store::MAX_MANIFEST_BYTES));
+                continue;
+            }
+            let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await? else { continue };
+            // What is no manifest, or one of something else, is not a signature that fails: it is none.
+            let Ok(manifest) = parse(&root) else { continue };
+            let evidence = Evidence::Referrer { node: root.node.clone() };
+            let proof = match manifest.layers.as_slice() {
+                [layer] if layer.media_type.as_str().starts_with(bundle::MEDIA_TYPE_PREFIX) => {
+                    self.bundle(layer, evidence, tally).await?
+                }
+                _ if is_attached_legacy(&manifest) => self.legacy(&manifest, evidence, tally).await?,
+                _ => None,
+            };
+            if proof.is_some() {
+                return Ok(proof);
+            }
+        }
+        if listed.len() > MAX_REFERRERS {
+            let why = format!("{} referrers are listed, {MAX_REFERRERS} are looked into", listed.len());
+            tally.add(Failure::new(ErrorClass::SigLimit, why));
+        }
+        Ok(None)
+    }
+
+    async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally) -> Result<Option<Proof>> {
+        if manifest.layers.len() > MAX_SIGNATURES {
+            let why = format!("{} signatures in one manifest, {MAX_SIGNATURES} are read", manifest.layers.len());
+            tally.add(Failure::new(ErrorClass::SigLimit, why));
+            return Ok(None);
+        }
+        let mut last: Option<(Digest, Bytes)> = None;
+        for layer in manifest.layers.iter().filter(|layer| layer.media_type.as_str() == payload::MEDIA_TYPE) {
+            let signature = match signature_of(layer) {
+                Ok(signature) => signature,
+                Err(failure) => {
+                    tally.add(failure);
+                    continue;
+                }
+            };
+            // Several keys that sign one image sign the same payload: it is fetched once.
+            let held = last.take().filter(|(digest, _)| *digest == layer.digest).map(|(_, bytes)| bytes);
+            let bytes = match held {
+                Some(bytes) => bytes,
+                None => match self.content(layer, payload::MAX_BYTES, "payload", tally).await? {
+                    Some(bytes) => bytes,
+                    None => continue,
+                },
+            };
+            match self.judge_legacy(&bytes, &signature) {
+                Ok((key, signed_at)) => {
+                    return Ok(Some(Proof { key: key.fingerprint(), signed_at, form: "legacy", evidence }));
+                }
+                Err(failure) => tally.add(failure),
+            }
+            last = Some((layer.digest, bytes));
+        }
+        Ok(None)
+    }
+
+    async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally) -> Result<Option<Proof>> {
+        let Some(bytes) = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await? else { return Ok(None) };
+        match self.judge_bundle(&bytes) {
+            Ok((key, signed_at)) => Ok(Some(Proof { key: key.fingerprint(), signed_at, form: "bundle", evidence })),
+            Err(failure) => {
+                tally.add(failure);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Signature first, then the reading of those same bytes: nothing unsigned is interpreted.
+    fn judge_legacy(&self, bytes: &[u8], signature: &[u8]) -> Result<(&PublicKey, Option<Timestamp>), Failure> {
+        let key = self.demands.keys.iter().find(|key| key.verifies(bytes, signature));
+        let key = key.ok_or_else(|| self.stranger("legacy signature"))?;
+        let claim = payload::read(bytes, &self.digest)?;
+        Ok((key, self.check(&claim)?))
+    }
+
+    fn judge_bundle(&self, bytes: &[u8]) -> Result<(&PublicKey, Option<Timestamp>), Failure> {
+        let envelope = Envelope::parse(bytes)?;
+        let key = envelope.signer(&self.demands.keys).ok_or_else(|| self.stranger("bundle"))?;
+        let claim = envelope.read(&self.digest)?;
+        Ok((key, self.check(&claim)?))
+    }
+
+    fn check(&self, claim: &Claim) -> Result<Option<Timestamp>, Failure> {
+        self.demands.check(claim, self.repository, self.freshness)
+    }
+
+    fn stranger(&self, what: &str) -> Failure {
+        let trusted: Vec<_> = self.demands.keys.iter().map(|key| short(&key.fingerprint())).collect();
+        let why = format!("a {what} of {} is not by a trusted key ({})", self.digest, trusted.join(", "));
+        Failure::new(ErrorClass::SigNoMatch, why)
+    }
+
+    /// A signature's manifest, or none if it is not there or not to be had; the tally knows why.
+    async fn fetch(&self, name: &Name, tally: &mut Tally) -> Result<Option<Root>> {
+        match self.store.resolve(name, Want::Bytes).await {
+            Ok(root) => Ok(Some(root)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => {
+                tally.add(found_wanting(error)?);
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a signature's manifest refers to. Nothing is fetched that says it is too large.
+    async fn content(&self, node: &Descriptor, limit: u64, what: &str, tally: &mut Tally) -> Result<Option<Bytes>> {
+        if node.size > limit {
+            tally.add(too_large(what, node, limit));
+            return Ok(None);
+        }
+        match store::read_small(self.store, node, limit).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == Kind::NotFound => {
+                tally.add(Failure::new(
+                    ErrorClass::SigNotFound,
+                    format!("a signature's {what} {} is not held", node.digest),
+                ));
+                Ok(None)
+            }
+            Err(error) => {
+                tally.add(found_wanting(error)?);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Turns what is wrong with the *content* of a signature object into a failure; what went wrong with the *asking* stays
+/// an error. Mixing them up would let a registry that refuses to answer pass for one that holds nothing.
+fn found_wanting(error: Error) -> Result<Failure> {
+    match error.kind() {
+        Kind::Corrupt => Ok(Failure::new(ErrorClass::BlobDigest, error.chain())),
+        Kind::Limit => Ok(Failure::new(ErrorClass::SigLimit, error.chain())),
+        _ => Err(error),
+    }
+}
+
+fn too_large(what: &str, node: &Descriptor, limit: u64) -> Failure {
+    let why = format!("a {what} says that it is {} bytes long; at most {limit} are read", node.size);
+    Failure::new(ErrorClass::SigLimit, why)
+}
+
+fn parse(root: &Root) -> Result<Manifest, String> {
+    let bytes = root.bytes.as_deref().unwrap_or_default();
+    let manifest = Manifest::parse(bytes, &root.node.media_type).map_err(|why| why.to_string())?;
+    if manifest.shape == Shape::Index { Err("an index, not a manifest".to_owned()) } else { Ok(manifest) }
+}
+
+fn is_attached_legacy(manifest: &Manifest) -> bool {
+    // Older writers leave the artifact type out and say it in the configuration alone.
+    let config = manifest.config.as_ref().map(|config| &config.media_type);
+    manifest.artifact_type.as_ref().into_iter().chain(config).any(|media_type| media_type.as_str() == ATTACHED_LEGACY)
+}
+
+/// A sort key: what the list calls an image signature, then what says nothing, then what it calls something else.
+fn likelihood(node: &Descriptor) -> u8 {
+    let artifact_type = node.artifact_type.as_ref().map_or("", |artifact_type| artifact_type.as_str());
+    let predicate = node.annotations.get("dev.sigstore.bundle.predicateType");
+    match artifact_type {
+        bundle if bundle.starts_with(bundle::MEDIA_TYPE_PREFIX) => match predicate {
+            Some(predicate) if predicate == bundle::PREDICATE_TYPE => 0,
+            None => 1,
+            Some(_) => 3,
+        },
+        ATTACHED_LEGACY => 1,
+        "" | "application/vnd.oci.empty.v1+json" => 2,
+        _ => 3,
+    }
+}
+
+/// The signature in a layer's annotation. cosign's own reader passes over line breaks, and over nothing else.
+fn signature_of(layer: &Descriptor) -> Result<Vec<u8>, Failure> {
+    let format = |why: String| Failure::new(ErrorClass::SigFormat, why);
+    let text = layer.annotations.get(payload::SIGNATURE);
+    let text = text.ok_or_else(|| format(format!("a layer holds no annotation {}", payload::SIGNATURE)))?;
+    let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    STANDARD.decode(text).map_err(|why| format(format!("a signature is not base64: {why}")))
+}
+
+/// The first twelve digits of a key's fingerprint, for people.
+pub(super) fn short(fingerprint: &str) -> String {
+    fingerprint.chars().take(12).collect()
+}

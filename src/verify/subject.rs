@@ -1,0 +1,195 @@
+//! Subjects: what is verified, resolved once. From here on only digests count, so that a tag that moves between
+//! verification and copy changes nothing.
+
+use futures_util::future::try_join3;
+
+use super::class::{ErrorClass, Failure};
+use super::demand::{Demands, SidecarDemand};
+use crate::document::{lock, policy};
+use crate::error::{Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, Name, Reference, Tag};
+use crate::store::{Repository, Root, Want};
+
+/// The two things that stand beside an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SidecarKind {
+    /// `autonomy.lock.json`, under `<tag>-lock`.
+    Lock,
+    /// The policy bundle, under `<tag>-policy`.
+    Policy,
+}
+
+/// What stands for a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Sidecar {
+    /// There is none.
+    #[default]
+    Absent,
+    /// The sidecar's manifest.
+    Found(Box<Root>),
+    /// The tag and the referrers, or several referrers without a tag, name different ones.
+    Ambiguous(Vec<Digest>),
+}
+
+/// What is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// How it was named: for messages, and for the identity that may be demanded.
+    pub reference: Reference,
+    /// The image's manifest or index. Its digest is what is verified.
+    pub root: Descriptor,
+    /// The lock beside it.
+    pub lock: Sidecar,
+    /// The policy beside it.
+    pub policy: Sidecar,
+    /// What refers to the image, where that is known already: it saves asking again.
+    pub referrers: Option<Vec<Descriptor>>,
+}
+
+impl SidecarKind {
+    /// The media type of the layer, and the artifact type of the manifest.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Lock => lock::MEDIA_TYPE,
+            Self::Policy => policy::MEDIA_TYPE,
+        }
+    }
+
+    /// The sidecar's tag beside `tag`; none if that would be too long.
+    #[must_use]
+    pub fn tag(self, tag: &Tag) -> Option<Tag> {
+        format!("{tag}-{}", self.as_str()).parse().ok()
+    }
+
+    /// `lock` or `policy`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+impl Subject {
+    /// An image alone.
+    #[must_use]
+    pub fn new(reference: Reference, root: Descriptor) -> Self {
+        Self { reference, root, lock: Sidecar::Absent, policy: Sidecar::Absent, referrers: None }
+    }
+
+    /// Resolves `reference` in its `store`, and the sidecars that are demanded.
+    ///
+    /// One request for an image alone; with sidecars two more side by side and one a sidecar.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store. A sidecar that is missing or ambiguous is for the verification to judge.
+    pub async fn resolve(store: &dyn Repository, reference: &Reference, demands: &Demands) -> Result<Self> {
+        let root = store.resolve(&reference.name(), Want::Bytes).await?;
+        let mut subject = Self::new(reference.clone(), root.node);
+        let asked = |demand| demand == SidecarDemand::Required;
+        if !asked(demands.lock) && !asked(demands.policy) {
+            return Ok(subject);
+        }
+        let tagged = |kind: SidecarKind, demand| {
+            let tag = reference.tag.as_ref().filter(|_| asked(demand)).and_then(|tag| kind.tag(tag));
+            async move {
+                match tag {
+                    Some(tag) => absent_is_none(store.resolve(&Name::Tag(tag), Want::Bytes).await),
+                    None => Ok(None),
+                }
+            }
+        };
+        let (referrers, lock, policy) = try_join3(
+            store.referrers(&subject.root.digest),
+            tagged(SidecarKind::Lock, demands.lock),
+            tagged(SidecarKind::Policy, demands.policy),
+        )
+        .await?;
+        if asked(demands.lock) {
+            subject.lock = Sidecar::choose(store, SidecarKind::Lock, lock, &referrers).await?;
+        }
+        if asked(demands.policy) {
+            subject.policy = Sidecar::choose(store, SidecarKind::Policy, policy, &referrers).await?;
+        }
+        subject.referrers = Some(referrers);
+        Ok(subject)
+    }
+}
+
+impl Sidecar {
+    /// Decides what the sidecar is, from what its tag names and what refers to the image.
+    ///
+    /// The tag decides if the referrers know what it names: older locks of one image stay among its referrers. If they
+    /// know others only, or there is no tag and they know several, nobody can tell.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store, for a referrer that has to be fetched.
+    pub async fn choose(
+        store: &dyn Repository,
+        kind: SidecarKind,
+        tagged: Option<Root>,
+        referrers: &[Descriptor],
+    ) -> Result<Self> {
+        let is_of_kind = |node: &&Descriptor| {
+            node.artifact_type.as_ref().is_some_and(|artifact_type| artifact_type.as_str() == kind.media_type())
+        };
+        let referring: Vec<_> = referrers.iter().filter(is_of_kind).map(|node| node.digest).collect();
+        match (tagged, referring.as_slice()) {
+            (Some(root), []) => Ok(Self::Found(Box::new(root))),
+            (Some(root), known) if known.contains(&root.node.digest) => Ok(Self::Found(Box::new(root))),
+            (Some(root), _) => Ok(Self::Ambiguous([&[root.node.digest], referring.as_slice()].concat())),
+            (None, []) => Ok(Self::Absent),
+            (None, [digest]) => {
+                let root = absent_is_none(store.resolve(&Name::Digest(*digest), Want::Bytes).await)?;
+                Ok(root.map_or(Self::Absent, |root| Self::Found(Box::new(root))))
+            }
+            (None, _) => Ok(Self::Ambiguous(referring)),
+        }
+    }
+
+    /// The sidecar's manifest, or why there is none to verify.
+    pub(super) fn found(&self, kind: SidecarKind) -> Result<&Root, Failure> {
+        let kind = kind.as_str();
+        match self {
+            Self::Found(root) => Ok(root),
+            Self::Absent => Err(Failure::new(
+                ErrorClass::SidecarMissing,
+                format!("a {kind} is demanded, and none is beside the image"),
+            )),
+            Self::Ambiguous(digests) => {
+                let names: Vec<_> = digests.iter().map(Digest::to_string).collect();
+                let why = format!("tag and referrers name different {kind} sidecars: {}", names.join(", "));
+                Err(Failure::new(ErrorClass::SidecarAmbiguous, why))
+            }
+        }
+    }
+}
+
+/// The one layer of a sidecar's manifest.
+pub(super) fn layer(root: &Root, bytes: &[u8], kind: SidecarKind) -> Result<Descriptor, Failure> {
+    let wrong = |why: String| {
+        let what = format!("{} is no {} sidecar: {why}", root.node.digest, kind.as_str());
+        Failure::new(ErrorClass::SidecarMissing, what)
+    };
+    let manifest = Manifest::parse(bytes, &root.node.media_type).map_err(|why| wrong(why.to_string()))?;
+    match manifest.layers.as_slice() {
+        [layer] if layer.media_type.as_str() == kind.media_type() => Ok(layer.clone()),
+        layers => {
+            let types: Vec<_> = layers.iter().take(3).map(|layer| layer.media_type.as_str()).collect();
+            Err(wrong(format!("its layers are [{}], not one {}", types.join(", "), kind.media_type())))
+        }
+    }
+}
+
+/// Only "there is none" is none; "could not ask" stays an error.
+pub(super) fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

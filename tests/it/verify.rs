@@ -1,0 +1,1 @@
+//! Verification against registries that lie, refuse, and answer at length.
