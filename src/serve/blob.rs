@@ -29,11 +29,15 @@ pub(super) async fn pull(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let layout = service.registry.existing(repository).await?;
-    let (blob, size) = layout.file(&digest).await.map_err(|error| match error.kind() {
-        Kind::NotFound => Problem::blob_unknown(digest),
-        _ => error.into(),
-    })?;
+    let (blob, size) = match service.registry.repository_to_read(repository).file(&digest).await {
+        Ok(found) => found,
+        // Only now is it worth asking whether there is such a repository at all.
+        Err(error) if error.kind() == Kind::NotFound => {
+            service.registry.existing(repository).await?;
+            return Err(Problem::blob_unknown(digest));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let etag = format!("\"{digest}\"");
     let common = [
         ("content-type", "application/octet-stream".to_owned()),

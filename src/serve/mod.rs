@@ -52,7 +52,7 @@ const SWEEP: Duration = Duration::from_secs(3600);
 /// What to serve, and where.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The folder that holds everything. Made if it is not there.
+    /// The folder that holds everything. Made if it is not there, unless the server is read-only.
     pub data_dir: PathBuf,
     /// Address and port to listen at; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -92,8 +92,12 @@ impl Server {
         };
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        // Read-only means the folder too: it may be a medium that cannot be written.
+        if !options.is_read_only {
+            registry::prepare(&options.data_dir).await?;
+        }
         let service = Arc::new(Service {
-            registry: registry::Registry::open(&options.data_dir).await?,
+            registry: registry::Registry::new(&options.data_dir),
             sessions: session::Sessions::new(registry::uploads(&options.data_dir)),
             metrics: Arc::default(),
             gate: auth::Gate::new(options.behaviour.auth.clone(), format!("http://{address}")),

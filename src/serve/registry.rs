@@ -35,25 +35,9 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Prepares the folder and clears away what crashes left.
-    pub(super) async fn open(data: &Path) -> Result<Self> {
-        let (folder, uploads) = (repositories(data), uploads(data));
-        blocking(move || {
-            for path in [&folder, &uploads] {
-                fs::create_dir_all(path).map_err(|e| failed("create", path, e))?;
-            }
-            sweep(&uploads, |_| true);
-            for layout in find(&folder) {
-                let folder = folder.join(layout).join(LAYOUT);
-                sweep(&folder, is_temporary);
-                for algorithm in ["sha256", "sha512"] {
-                    sweep(&folder.join("blobs").join(algorithm), is_temporary);
-                }
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(Self { data: data.to_owned(), layouts: Mutex::default() })
+    /// The repositories in `data`. Nothing is touched.
+    pub(super) fn new(data: &Path) -> Self {
+        Self { data: data.to_owned(), layouts: Mutex::default() }
     }
 
     /// The repository, for writing: it comes into being when something is put.
@@ -94,6 +78,26 @@ impl Registry {
 
 fn repositories(data: &Path) -> PathBuf {
     data.join("repositories")
+}
+
+/// Makes the folder ready to be written to, and clears away what crashes left.
+pub(super) async fn prepare(data: &Path) -> Result<()> {
+    let (folder, uploads) = (repositories(data), uploads(data));
+    blocking(move || {
+        for path in [&folder, &uploads] {
+            fs::create_dir_all(path).map_err(|e| failed("create", path, e))?;
+        }
+        sweep(&uploads, |_| true);
+        for layout in find(&folder) {
+            let folder = folder.join(layout).join(LAYOUT);
+            sweep(&folder, is_temporary);
+            for algorithm in ["sha256", "sha512"] {
+                sweep(&folder.join("blobs").join(algorithm), is_temporary);
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Where uploads in progress lie.

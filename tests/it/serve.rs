@@ -494,6 +494,24 @@ async fn a_read_only_server_refuses_writes_and_stops_when_told() {
 }
 
 #[tokio::test]
+async fn a_read_only_server_writes_nothing_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = folder.path().join("absent");
+    let mut options = Options::new(&absent, ([127, 0, 0, 1], 0).into());
+    options.is_read_only = true;
+    let server = Server::bind(options).await.unwrap();
+    let asking = Asking { client: client(), base: format!("http://{}", server.address()), name: "app".into() };
+    tokio::spawn(server.run(std::future::pending()));
+    for path in ["manifests/v1", "tags/list", "blobs/uploads/x"] {
+        assert_eq!(asking.get(path).await.status(), 404, "{path}");
+    }
+    assert_eq!(json(asking.get("/v2/_catalog").await).await["repositories"], serde_json::json!([]));
+    let subject = Digest::sha256(b"x");
+    assert_eq!(asking.get(&format!("referrers/{subject}")).await.status(), 200);
+    assert!(!absent.exists());
+}
+
+#[tokio::test]
 async fn no_path_leaves_the_data_folder() {
     let server = Testbed::start().await;
     let asking = Asking::of(&server, "app");

@@ -157,6 +157,18 @@ async fn registries_differ_as_they_do_in_the_field() {
 }
 
 #[tokio::test]
+async fn a_closing_body_of_no_told_length_counts_except_where_it_does_not() {
+    for (behaviour, status) in [(Behaviour::default(), 201), (Behaviour::zot(), 400)] {
+        let server = Testbed::with(behaviour).await;
+        let asking = Asking::of(&server, "app");
+        let url = format!("http://{}{}?digest={}", server.host(), asking.begin().await, Digest::sha256(CONTENT));
+        let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(CONTENT))]);
+        let put = crate::serve::client().put(url).body(reqwest::Body::wrap_stream(pieces));
+        assert_eq!(put.send().await.unwrap().status(), status);
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_forgets_untagged_manifests_drops_them_with_their_children() {
     let server = Testbed::with(Behaviour::zot()).await;
     let asking = Asking::of(&server, "app");

@@ -10,6 +10,7 @@
 //! that another process made to `index.json` is seen.
 
 pub(crate) mod file;
+mod folder;
 mod index;
 #[cfg(test)]
 mod tests;
@@ -17,43 +18,30 @@ mod tests;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use self::file::{blocking, failed};
+use self::folder::{Folder, VERSION_FILE};
 use self::index::Index;
 use super::{Body, ByteStream, Listing, MAX_MANIFEST_BYTES, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 
-const VERSION_FILE: &str = "oci-layout";
-const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
 /// One OCI image layout folder. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    folder: PathBuf,
-    label: String,
-    /// None until it is first asked for.
-    index: RwLock<Option<Index>>,
-    writing: Arc<tokio::sync::Mutex<()>>,
+    inner: Arc<Folder>,
 }
 
 impl Layout {
     /// The layout in `folder`. Nothing is read before something is asked, and nothing made before something is put.
     #[must_use]
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        let folder = folder.into();
-        let label = format!("oci:{}", folder.display());
-        Self { inner: Arc::new(Inner { folder, label, index: RwLock::default(), writing: Arc::default() }) }
+        Self { inner: Arc::new(Folder::new(folder.into())) }
     }
 
     /// The layout that is in `folder` already, made here or by another program.
@@ -74,13 +62,13 @@ impl Layout {
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.inner.folder
+        &self.inner.path
     }
 
     /// Whether the folder is an image layout yet.
     pub(crate) async fn exists(&self) -> Result<bool> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || Ok(inner.folder.join(VERSION_FILE).is_file())).await
+        blocking(move || Ok(inner.path.join(VERSION_FILE).is_file())).await
     }
 
     /// Size of the blob of that digest, manifest or not. None if it is not held.
@@ -117,7 +105,7 @@ impl Layout {
         blocking(move || {
             inner.ensure(&digest)?;
             File::open(&from).and_then(|file| file.sync_data()).map_err(|e| failed("sync", &from, e))?;
-            let to = index::blob(&inner.folder, &digest);
+            let to = index::blob(&inner.path, &digest);
             fs::rename(&from, &to).map_err(|e| failed("rename", &to, e))?;
             file::sync_parent(&to)
         })
@@ -132,7 +120,7 @@ impl Layout {
                 return Ok(false);
             }
             inner.ensure(&digest)?;
-            match file::link(&source, &index::blob(&inner.folder, &digest)) {
+            match file::link(&source, &index::blob(&inner.path, &digest)) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(false),
                 linked => linked.map(|()| true),
             }
@@ -179,7 +167,7 @@ impl Layout {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        index::blob(&self.inner.folder, digest)
+        index::blob(&self.inner.path, digest)
     }
 
     /// Looks into the index, which is read first if need be.
@@ -252,7 +240,7 @@ impl Layout {
         let (inner, digest) = (Arc::clone(&self.inner), node.digest);
         let (file, temporary) = blocking(move || {
             let path = inner.ensure(&digest)?;
-            let temporary = file::temporary(path.parent().unwrap_or(&inner.folder))?;
+            let temporary = file::temporary(path.parent().unwrap_or(&inner.path))?;
             let (file, path) = temporary.into_parts();
             Ok((file, path))
         })
@@ -270,69 +258,6 @@ impl Layout {
 
     fn missing(&self, what: impl std::fmt::Display) -> Error {
         Error::new(Kind::NotFound, "find").on(format!("{}/{what}", self.inner.label))
-    }
-}
-
-impl Inner {
-    fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> Result<T> {
-        {
-            let held = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(index) = held.as_ref().filter(|index| !index.is_stale(&self.folder)) {
-                return Ok(look(index));
-            }
-        }
-        let mut held = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let index = self.fresh(&mut held)?;
-        Ok(look(index))
-    }
-
-    fn fresh<'a>(&self, held: &'a mut Option<Index>) -> Result<&'a mut Index> {
-        let index = match held.take() {
-            Some(index) if !index.is_stale(&self.folder) => index,
-            _ => Index::load(&self.folder)?,
-        };
-        Ok(held.insert(index))
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Index, &Path) -> Result<bool>) -> Result<bool> {
-        self.create()?;
-        let path = self.folder.join(VERSION_FILE);
-        let lock = File::open(&path).map_err(|e| failed("open", &path, e))?;
-        // Some network and FAT file systems know no locks; there one process at a time has to do.
-        match lock.lock() {
-            Err(error) if error.kind() != std::io::ErrorKind::Unsupported => return Err(failed("lock", &path, error)),
-            _ => {}
-        }
-        // Readers go on with what was until the new index is on disk.
-        let mut next = self.read(Index::clone)?;
-        let is_changed = change(&mut next, &self.folder)?;
-        if is_changed {
-            next.save(&self.folder)?;
-            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
-        }
-        Ok(is_changed)
-    }
-
-    /// Makes the folder an image layout if it is not one, and gives the place of a blob in it.
-    fn ensure(&self, digest: &Digest) -> Result<PathBuf> {
-        self.create()?;
-        let path = index::blob(&self.folder, digest);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|e| failed("create", folder, e))?;
-        }
-        Ok(path)
-    }
-
-    fn create(&self) -> Result<()> {
-        let path = self.folder.join(VERSION_FILE);
-        if path.is_file() {
-            return Ok(());
-        }
-        let blobs = self.folder.join("blobs");
-        fs::create_dir_all(&blobs).map_err(|e| failed("create", &blobs, e))?;
-        // Last what makes it a layout. A second writer may be doing the same: what is there already stays.
-        file::publish_new(&self.folder, &index::path(&self.folder), &Index::empty().text()?)?;
-        file::publish_new(&self.folder, &path, VERSION)
     }
 }
 

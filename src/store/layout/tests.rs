@@ -1,3 +1,4 @@
+use super::folder::VERSION;
 use super::*;
 use crate::oci::MediaType;
 
