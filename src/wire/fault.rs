@@ -102,7 +102,7 @@ impl Fault {
         Self { class, error }
     }
 
-    fn of_tls(error: &rustls::Error, context: &Context) -> Self {
+    pub(super) fn of_tls(error: &rustls::Error, context: &Context) -> Self {
         use rustls::{AlertDescription, InvalidMessage};
         let fault = |kind, why: String| context.error(kind).because(why);
         match error {

@@ -196,6 +196,7 @@ impl Host {
         let mut told = None;
         for scheme in self.candidates(request)? {
             let base = self.base(*scheme)?;
+            let names_port = base.port().is_some();
             let fault = match self.follow(request, self.url(&base, &request.target)?, login).await {
                 Ok(answer) => match self.wants_tls(answer, *scheme).await {
                     Ok(answer) => {
@@ -214,7 +215,7 @@ impl Host {
             if fault.class != Class::SpeaksPlain || told.is_none() {
                 told = Some(fault.error);
             }
-            if !self.may_fall_back(*scheme, fault.class) {
+            if !may_fall_back(*scheme, fault.class, names_port) {
                 break;
             }
         }
@@ -233,14 +234,6 @@ impl Host {
             (true, false) => Ok(&[Scheme::Https, Scheme::Http]),
             (false, true) if !self.client.tls().is_set_up_for(self.name()) => Err(self.refusal()),
             (false, _) => Ok(&[Scheme::Https]),
-        }
-    }
-
-    fn may_fall_back(&self, from: Scheme, class: Class) -> bool {
-        match (from, class) {
-            (Scheme::Http, Class::NotHttp) | (Scheme::Https, Class::SpeaksPlain) => true,
-            (Scheme::Https, Class::Refused) => self.base(Scheme::Http).is_ok_and(|base| base.port().is_none()),
-            _ => false,
         }
     }
 
@@ -296,5 +289,44 @@ impl Host {
 
     pub(super) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+}
+
+/// Whether the other scheme may be tried. Never because of a certificate, and never because of a host that is away.
+fn may_fall_back(from: Scheme, class: Class, names_port: bool) -> bool {
+    match (from, class) {
+        (Scheme::Http, Class::NotHttp) | (Scheme::Https, Class::SpeaksPlain) => true,
+        // Nobody on 443 is no proof where somebody may be on 80; a port that is named is meant.
+        (Scheme::Https, Class::Refused) => !names_port,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request::Context;
+
+    #[test]
+    fn plain_http_is_fallen_back_to_only_for_a_peer_that_speaks_it_or_is_not_there() {
+        for (class, with_port, without) in [
+            (Class::SpeaksPlain, true, true),
+            (Class::Refused, false, true),
+            (Class::NotHttp, false, false),
+            (Class::Other, false, false),
+        ] {
+            assert_eq!(may_fall_back(Scheme::Https, class, true), with_port, "{class:?}");
+            assert_eq!(may_fall_back(Scheme::Https, class, false), without, "{class:?}");
+        }
+        assert!(!may_fall_back(Scheme::Http, Class::Refused, false));
+    }
+
+    #[test]
+    fn a_certificate_is_never_a_reason_for_another_scheme() {
+        let context = Context { op: "get", subject: "it".into() };
+        for why in [rustls::CertificateError::UnknownIssuer, rustls::CertificateError::Expired] {
+            let fault = Fault::of_tls(&rustls::Error::InvalidCertificate(why), &context);
+            assert_eq!((fault.class, fault.error.kind()), (Class::Other, Kind::Invalid));
+        }
     }
 }

@@ -16,7 +16,7 @@ use url::Url;
 use super::answer::Answer;
 use super::authority::basic;
 use super::challenge::Challenge;
-use super::client::{is_loopback, lock};
+use super::client::lock;
 use super::exchange::Login;
 use super::host::Host;
 use super::keychain::{Credentials, Found};
@@ -179,8 +179,7 @@ async fn fetch(host: &Host, service: &Service, scopes: &Scopes, found: Found) ->
             (Request::at(Method::GET, url.clone(), "get token", &subject), url, None)
         }
     };
-    // A proxy that is set for the world is no way to a service on this machine; the client sees to that.
-    tracing::debug!(host = host.name(), %scopes, local = is_loopback(&url), "fetching a token");
+    tracing::debug!(host = host.name(), %scopes, "fetching a token");
     let request = request.header(ACCEPT, "application/json");
     let answer = host.follow(&request, url, login.as_ref()).await.map_err(|fault| fault.error)?;
     if answer.status().as_u16() != 200 {

@@ -1,11 +1,15 @@
 //! The HTTP layer against servers that answer by script: schemes, TLS, logins, redirects.
 
-use std::fs;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use std::{fs, io};
 
 use autonomy_registry::error::Kind;
 use autonomy_registry::wire::{Client, Options, Request, Scopes};
+use bytes::Bytes;
+use futures_util::stream;
 use http::Method;
 
 use super::wire_server::{Asked, Authority, Plain, Server, answer, client, options, status, tls_server};
@@ -40,13 +44,16 @@ fn bearer(realm: &str) -> String {
 
 #[tokio::test]
 async fn plain_http_needs_the_flag_and_nothing_is_sent_without_it() {
-    let server = Server::start(|_: &Asked| answer(200, &[], "ok")).await;
     let strict = Client::new(Options { allow_plain_http: false, ..options() }).unwrap();
-    let error = ask(&strict, &server.host).await.unwrap_err();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = ask(&strict, &listener.local_addr().unwrap().to_string()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.chain().contains("plain-HTTP registry refused"), "{}", error.chain());
     assert!(error.chain().contains("--allow-insecure-registry"), "{}", error.chain());
-    assert!(server.lines().is_empty());
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "somebody has connected");
+
+    let server = Server::start(|_: &Asked| answer(200, &[], "ok")).await;
     assert_eq!(ask(&client(), &server.host).await.unwrap(), "ok");
     assert_eq!(server.lines().len(), 1);
 }
@@ -243,7 +250,7 @@ async fn a_redirect_from_tls_to_plain_http_is_not_followed() {
 
 #[tokio::test]
 async fn nobody_there_is_said_quickly() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     drop(listener);
     let client = client();
@@ -259,9 +266,28 @@ async fn nobody_there_is_said_quickly() {
 
 #[tokio::test]
 async fn a_body_over_its_bound_is_not_read() {
-    let server = Server::start(|_: &Asked| answer(200, &[], vec![b'x'; 1000])).await;
-    let error = ask(&client(), &server.host).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Limit);
+    // Announced, and never sent: the announcement is enough.
+    let announced = Server::start(|_: &Asked| {
+        answer(
+            200,
+            &[("content-length", "1000")],
+            axum::body::Body::from_stream(stream::pending::<io::Result<Bytes>>()),
+        )
+    })
+    .await;
+    // Not announced, and without an end.
+    let endless = Server::start(|_: &Asked| {
+        answer(
+            200,
+            &[],
+            axum::body::Body::from_stream(stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from_static(&[0; 64])))),
+        )
+    })
+    .await;
+    for server in [announced, endless] {
+        let asked = tokio::time::timeout(Duration::from_secs(10), async { ask(&client(), &server.host).await });
+        assert_eq!(asked.await.unwrap().unwrap_err().kind(), Kind::Limit);
+    }
 }
 
 #[tokio::test]
