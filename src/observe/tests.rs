@@ -13,10 +13,10 @@ use crate::error::Result;
 use crate::oci::{Descriptor, MediaType, Name, Tag};
 use crate::store::{Body, ByteStream, Memory, Put, Root, Store, Want};
 
-const PIECE: usize = 64 << 10;
-const PIECES: usize = 32;
+const PIECE: usize = 16 << 10;
+const PIECES: usize = 128;
 
-/// Hands out 2 MiB of zeros, 64 KiB every half second: 128 KiB/s for 16 s.
+/// Hands out 2 MiB of zeros, 16 KiB every eighth of a second: 128 KiB/s for 16 s.
 #[derive(Debug, Default)]
 struct Trickle(Memory);
 
@@ -33,7 +33,7 @@ impl Store for Trickle {
     }
     async fn open(&self, _: &Descriptor, _: u64) -> Result<ByteStream> {
         Ok(Box::pin(stream::iter(0..PIECES).then(|_| async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(125)).await;
             Ok(Bytes::from_static(&[0; PIECE]))
         })))
     }
@@ -101,9 +101,9 @@ async fn plain_lines_are_few_and_exact() {
         [
             "copying",
             "4 blobs, 1 manifest, 2.0 MiB to move",
-            "576.0 KiB of 2.0 MiB (28%), 117.6 KiB/s, 13 s left",
-            "1.2 MiB of 2.0 MiB (59%), 128.0 KiB/s, 7 s left",
-            "1.8 MiB of 2.0 MiB (90%), 128.0 KiB/s, 2 s left",
+            "624.0 KiB of 2.0 MiB (30%), 127.3 KiB/s, 12 s left",
+            "1.2 MiB of 2.0 MiB (61%), 128.0 KiB/s, 7 s left",
+            "1.9 MiB of 2.0 MiB (92%), 128.0 KiB/s, 2 s left",
             "warning: odd\\u{1b}[2J",
             &left_out,
         ]
@@ -118,7 +118,7 @@ async fn a_terminal_shows_bars_and_is_left_clean() {
     screen.line("above");
     let short = layer().digest.short();
     let bar = format!("{short} [============            ] 1.0 MiB of 2.0 MiB, 128.0 KiB/s");
-    let total = "copying: 1.0 MiB of 2.0 MiB, 128.0 KiB/s, 9 s left, 2/4 blobs";
+    let total = "copying: 1.0 MiB of 2.0 MiB, 128.0 KiB/s, 8 s left, 2/4 blobs";
     assert_eq!(paper.shown(), ["above", &bar, total]);
     copy.await.unwrap();
     listener.finish().await;
