@@ -43,9 +43,7 @@ impl Teller for Bars {
         self.screen.draw(frame(tally, self.columns));
     }
 
-    fn end(&mut self, _: &Tally) {
-        self.screen.draw(Vec::new());
-    }
+    fn end(&mut self, _: &Tally) {}
 }
 
 impl Drop for Bars {

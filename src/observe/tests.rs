@@ -161,6 +161,17 @@ async fn a_transfer_that_was_given_up_does_not_stay_on_the_screen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_display_that_is_cut_short_leaves_nothing_behind() {
+    let (events, listener, paper, _screen) = show(Progress::Bar, Some(100));
+    events.send(Event::Stage("copying"));
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(paper.shown(), ["copying"]);
+    drop(listener);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(paper.shown().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn json_lines_are_objects_with_full_digests_and_at_most_two_samples_a_second() {
     let (events, listener, paper, screen) = show(Progress::Json, None);
     carry(&events).await;
