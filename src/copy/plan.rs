@@ -38,6 +38,9 @@ pub struct Totals {
     pub manifests: u64,
     /// Blobs in the graph, each digest once.
     pub blobs: u64,
+    /// Blobs that are put: those the sink is not known to hold. For displays, which count them off.
+    #[serde(skip)]
+    pub blobs_to_put: u64,
     /// Bytes of all nodes.
     pub bytes_total: u64,
     /// Bytes of the nodes that are put; what the sink then turns out to hold does not move.
@@ -87,6 +90,7 @@ impl Plan {
 impl Totals {
     fn add(&mut self, node: &Descriptor, fate: Fate) {
         *if node.is_manifest() { &mut self.manifests } else { &mut self.blobs } += 1;
+        self.blobs_to_put += u64::from(!node.is_manifest() && fate == Fate::Put);
         self.bytes_total += node.size;
         *if fate == Fate::Put { &mut self.bytes_to_move } else { &mut self.bytes_present } += node.size;
     }

@@ -256,6 +256,7 @@ async fn the_plan_says_what_the_run_then_does() {
     let plan = plan(&job, &Options::default()).await.unwrap();
     let report = run(&job).await.unwrap();
     assert_eq!(plan.totals.bytes_to_move, report.bytes_moved);
+    assert_eq!(plan.totals.blobs_to_put, report.blobs_moved);
     assert_eq!(plan.totals.bytes_total, root.size + 1 + 2 + 3);
     for (position, step) in plan.steps.iter().enumerate() {
         assert!(step.needs.iter().all(|&need| need < position), "needs come first");

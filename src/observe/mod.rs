@@ -1,1 +1,166 @@
-//! Events told to people and machines.
+//! Events for people and machines: bars, plain lines, JSON lines, and the log.
+//!
+//! Reads what the engine tells (its events, and the meters of what is in flight) and knows nothing of how it works. Reads
+//! no environment: where to write, and whether that is a terminal, comes in with the [`Screen`].
+//!
+//! # JSON lines
+//!
+//! A stable format: fields may be added, none changes its meaning. Every line is one object with `"event"` and `"time"`
+//! (RFC 3339, UTC). Sizes are bytes, digests stand in full, text of strangers has its control characters escaped.
+//!
+//! | `event` | further fields |
+//! |---|---|
+//! | `stage` | `stage`: what begins, such as `verifying source` |
+//! | `planned` | `manifests`, `blobs`, `bytes_total`: of the graph; `bytes_present`: known to be there; `blobs_to_put`, `bytes_to_move`: the rest |
+//! | `started` | `digest`, `media_type`, `size` |
+//! | `progress` | `bytes_done`: need not move any more; `bytes_moved`: read, again after a break included; `bytes_per_second`: null while unknown; `blobs_done`; `bytes_to_move` and `blobs_to_put` of all plans so far. At most two a second, none while nothing changes |
+//! | `finished` | `digest`, `media_type`, `size`, `how`: `sent`, `present` or `mounted`; `bytes_sent` |
+//! | `left_out` | `digest`, `media_type`, `size` of a foreign layer that the source does not serve |
+//! | `warning` | `text` |
+//! | `log` | `text`: a line of the log (see [`logging`]) |
+//!
+//! What began need not finish: a run that fails ends with what was told until then. A listener that cannot keep up misses
+//! events (the engine never waits for it), so totals are to be read from the report, not from here.
+
+mod bars;
+mod json;
+pub mod logging;
+mod plain;
+pub mod quantity;
+mod rate;
+mod screen;
+mod tally;
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::copy::{Event, Totals};
+use crate::error::printable;
+use bars::Bars;
+use json::Json;
+use plain::Plain;
+use tally::Tally;
+
+pub use screen::Screen;
+
+/// How often the meters are read.
+const TICK: Duration = Duration::from_millis(100);
+/// From here on a blob is worth a bar of its own: below, it is gone before it can be read.
+const LARGE: u64 = 1 << 20;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Progress {
+    /// Bars on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// Bars, wherever the output goes.
+    Bar,
+    /// Lines for stages, plans and warnings, and one now and then on how far it is.
+    Plain,
+    /// One JSON object a line.
+    Json,
+    /// Nothing, warnings neither.
+    None,
+}
+
+/// One way of showing.
+trait Teller: fmt::Debug + Send {
+    /// Takes note of `event`, which `tally` holds already.
+    fn hear(&mut self, event: &Event, tally: &Tally);
+    /// Time has passed.
+    fn tick(&mut self, tally: &Tally);
+    /// No more events will come.
+    fn end(&mut self, tally: &Tally);
+}
+
+/// Shows what happens until every sender of `events` is gone.
+///
+/// Needs a tokio runtime around it.
+#[must_use]
+pub fn listen(progress: Progress, events: mpsc::Receiver<Event>, screen: &Screen) -> Listener {
+    let screen = screen.clone();
+    let teller: Option<Box<dyn Teller>> = match progress {
+        Progress::Auto if screen.columns().is_some() => Some(Box::new(Bars::new(screen))),
+        Progress::Bar => Some(Box::new(Bars::new(screen))),
+        Progress::Auto | Progress::Plain => Some(Box::new(Plain::new(screen))),
+        Progress::Json => Some(Box::new(Json::new(screen, Timestamp::now))),
+        Progress::None => None,
+    };
+    Listener { task: tokio::spawn(tell(teller, events)) }
+}
+
+/// What [`listen`] started. Dropping it stops the display and clears it up.
+#[derive(Debug)]
+pub struct Listener {
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Waits until everything was shown and cleared up. Returns only after the last sender of the events is gone.
+    pub async fn finish(mut self) {
+        // A display that panicked is no reason to fail a copy.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>) {
+    let Some(mut teller) = teller else {
+        while events.recv().await.is_some() {}
+        return;
+    };
+    let mut tally = Tally::default();
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            // Ticks are rare, so they go first: a stream of events must not starve the display.
+            biased;
+            now = ticks.tick() => {
+                tally.sample(now);
+                teller.tick(&tally);
+            }
+            event = events.recv() => {
+                let Some(event) = event else { break };
+                tally.take(&event);
+                teller.hear(&event, &tally);
+            }
+        }
+    }
+    teller.end(&tally);
+}
+
+/// The line that people get for `event`, if it is worth one.
+fn event_line(event: &Event) -> Option<String> {
+    match event {
+        Event::Stage(stage) => Some((*stage).to_owned()),
+        Event::Planned(totals) => Some(planned_line(totals)),
+        Event::Warning(text) => Some(format!("warning: {}", printable(text))),
+        Event::LeftOut(node) => {
+            Some(format!("left out: foreign layer {}, which the source does not serve", node.digest))
+        }
+        Event::Started { .. } | Event::Finished { .. } => None,
+    }
+}
+
+fn planned_line(totals: &Totals) -> String {
+    if totals.bytes_to_move == 0 {
+        return "nothing to move".to_owned();
+    }
+    let (blobs, manifests) = (quantity::count(totals.blobs, "blob"), quantity::count(totals.manifests, "manifest"));
+    format!("{blobs}, {manifests}, {} to move", quantity::bytes(totals.bytes_to_move))
+}
+
+#[cfg(test)]
+mod tests;

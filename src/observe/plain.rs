@@ -1,0 +1,58 @@
+//! Plain lines, for logs and pipes: stages, plans, warnings, and now and then how far it is.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::quantity::{bytes, duration, rate};
+use super::screen::Screen;
+use super::tally::Tally;
+use super::{Teller, event_line};
+use crate::copy::Event;
+
+/// Shortest time between two lines of progress.
+const PACE: Duration = Duration::from_secs(5);
+
+/// Writes one line for each thing worth one.
+#[derive(Debug)]
+pub(super) struct Plain {
+    screen: Screen,
+    next: Option<Instant>,
+}
+
+impl Plain {
+    pub(super) fn new(screen: Screen) -> Self {
+        Self { screen, next: None }
+    }
+}
+
+impl Teller for Plain {
+    fn hear(&mut self, event: &Event, _: &Tally) {
+        if let Some(line) = event_line(event) {
+            self.screen.line(&line);
+        }
+        // What ends within the pace needs no line in between.
+        if matches!(event, Event::Planned(_)) {
+            self.next.get_or_insert_with(|| Instant::now() + PACE);
+        }
+    }
+
+    fn tick(&mut self, tally: &Tally) {
+        let now = Instant::now();
+        if tally.flights().is_empty() || self.next.is_none_or(|next| now < next) {
+            return;
+        }
+        self.next = Some(now + PACE);
+        let (done, all) = (bytes(tally.bytes_done()), bytes(tally.bytes_to_move));
+        let mut line = format!("{done} of {all} ({}%)", tally.percent());
+        if let Some(per_second) = tally.per_second() {
+            line = format!("{line}, {}", rate(per_second));
+        }
+        if let Some(left) = tally.time_left() {
+            line = format!("{line}, {} left", duration(left));
+        }
+        self.screen.line(&line);
+    }
+
+    fn end(&mut self, _: &Tally) {}
+}

@@ -1,0 +1,234 @@
+//! What is shown of a copy whose bytes trickle. Time is paused.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use super::screen::tests::Paper;
+use super::*;
+use crate::copy::Events;
+use crate::error::Result;
+use crate::oci::{Descriptor, MediaType, Name, Tag};
+use crate::store::{Body, ByteStream, Memory, Put, Root, Store, Want};
+
+const PIECE: usize = 16 << 10;
+const PIECES: usize = 128;
+
+/// Hands out 2 MiB of zeros, 16 KiB every eighth of a second: 128 KiB/s for 16 s.
+#[derive(Debug, Default)]
+struct Trickle(Memory);
+
+#[async_trait]
+impl Store for Trickle {
+    fn label(&self) -> &str {
+        "trickle"
+    }
+    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        self.0.resolve(name, want).await
+    }
+    async fn contains(&self, node: &Descriptor) -> Result<bool> {
+        self.0.contains(node).await
+    }
+    async fn open(&self, _: &Descriptor, _: u64) -> Result<ByteStream> {
+        Ok(Box::pin(stream::iter(0..PIECES).then(|_| async {
+            tokio::time::sleep(Duration::from_millis(125)).await;
+            Ok(Bytes::from_static(&[0; PIECE]))
+        })))
+    }
+    async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
+        self.0.put(node, body, tags).await
+    }
+}
+
+fn layer() -> Descriptor {
+    Descriptor::of(MediaType::OCI_LAYER_GZIP, &[0; PIECE * PIECES])
+}
+
+fn small(text: &str) -> Descriptor {
+    Descriptor::of(MediaType::OCI_CONFIG, text.as_bytes())
+}
+
+/// A copy of a large layer and three small blobs: one is present, one is sent, one is for the caller to end.
+async fn carry(events: &Events) {
+    let totals = Totals {
+        manifests: 1,
+        blobs: 4,
+        blobs_to_put: 4,
+        bytes_total: (PIECE * PIECES + 8) as u64,
+        bytes_to_move: (PIECE * PIECES + 8) as u64,
+        bytes_present: 0,
+    };
+    events.send(Event::Stage("copying"));
+    events.send(Event::Planned(totals));
+    for (text, put) in [("{}", Put::Present), ("12345", Put::Sent(5))] {
+        let body = Body::bytes(small(text), text.to_owned());
+        events.send(Event::Started { node: small(text), meter: body.meter() });
+        if put != Put::Present {
+            body.open().collect::<Vec<_>>().await;
+        }
+        events.send(Event::Finished { node: small(text), put });
+    }
+    // Out of step with the display, so that no piece comes at the very moment of a sample.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let body = Body::stored(layer(), Arc::new(Trickle::default()));
+    events.send(Event::Started { node: layer(), meter: body.meter() });
+    let mut stream = body.open();
+    while stream.next().await.is_some() {}
+    events.send(Event::Finished { node: layer(), put: Put::Sent(layer().size) });
+}
+
+fn show(progress: Progress, columns: Option<u16>) -> (Events, Listener, Paper, Screen) {
+    let paper = Paper::default();
+    let screen = Screen::new(paper.clone(), columns);
+    let (events, receiver) = Events::channel(64);
+    let listener = listen(progress, receiver, &screen);
+    (events, listener, paper, screen)
+}
+
+#[tokio::test(start_paused = true)]
+async fn plain_lines_are_few_and_exact() {
+    let (events, listener, paper, _screen) = show(Progress::Auto, None);
+    carry(&events).await;
+    events.send(Event::Warning("odd\u{1b}[2J".into()));
+    events.send(Event::LeftOut(small("x")));
+    drop(events);
+    listener.finish().await;
+    let left_out = format!("left out: foreign layer {}, which the source does not serve", small("x").digest);
+    assert_eq!(
+        paper.text().lines().collect::<Vec<_>>(),
+        [
+            "copying",
+            "4 blobs, 1 manifest, 2.0 MiB to move",
+            "624.0 KiB of 2.0 MiB (30%), 127.3 KiB/s, 12 s left",
+            "1.2 MiB of 2.0 MiB (61%), 128.0 KiB/s, 7 s left",
+            "1.9 MiB of 2.0 MiB (92%), 128.0 KiB/s, 2 s left",
+            "warning: odd\\u{1b}[2J",
+            &left_out,
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_shows_bars_and_is_left_clean() {
+    let (events, listener, paper, screen) = show(Progress::Auto, Some(100));
+    let copy = tokio::spawn(async move { carry(&events).await });
+    tokio::time::sleep(Duration::from_millis(8_250)).await;
+    screen.line("above");
+    let short = layer().digest.short();
+    let bar = format!("{short} [============            ] 1.0 MiB of 2.0 MiB, 128.0 KiB/s");
+    let total = "copying: 1.0 MiB of 2.0 MiB, 128.0 KiB/s, 8 s left, 2/4 blobs";
+    assert_eq!(paper.shown(), ["above", &bar, total]);
+    copy.await.unwrap();
+    listener.finish().await;
+    assert_eq!(paper.shown(), ["above"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_narrow_terminal_gets_lines_that_fit() {
+    let (events, _listener, paper, _screen) = show(Progress::Bar, Some(30));
+    let copy = tokio::spawn(async move { carry(&events).await });
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(paper.shown().len(), 2);
+    assert!(paper.shown().iter().all(|line| line.len() < 30 && !line.contains('[')), "{:?}", paper.shown());
+    copy.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_never_more_bars_than_fit() {
+    let (events, _listener, paper, _screen) = show(Progress::Bar, Some(100));
+    let bodies: Vec<_> =
+        (0..20u8).map(|n| Body::bytes(Descriptor::of(MediaType::OCI_LAYER, &vec![n; 1 << 20]), "")).collect();
+    for body in &bodies {
+        events.send(Event::Started { node: body.node().clone(), meter: body.meter() });
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(paper.shown().len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_that_was_given_up_does_not_stay_on_the_screen() {
+    let (events, listener, paper, _screen) = show(Progress::Bar, Some(100));
+    let body = Body::stored(layer(), Arc::new(Trickle::default()));
+    events.send(Event::Started { node: layer(), meter: body.meter() });
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(paper.shown().len(), 1);
+    drop(body);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(paper.shown().is_empty());
+    drop(listener);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_display_that_is_cut_short_leaves_nothing_behind() {
+    let (events, listener, paper, _screen) = show(Progress::Bar, Some(100));
+    events.send(Event::Stage("copying"));
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(paper.shown(), ["copying"]);
+    drop(listener);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(paper.shown().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn json_lines_are_objects_with_full_digests_and_at_most_two_samples_a_second() {
+    let (events, listener, paper, screen) = show(Progress::Json, None);
+    carry(&events).await;
+    events.send(Event::Warning("odd \"text\"\u{202e}".into()));
+    events.send(Event::LeftOut(small("x")));
+    drop(events);
+    listener.finish().await;
+    screen.log("WARN from the log");
+
+    let text = paper.text();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str| lines.iter().filter(|line| line["event"] == name).collect::<Vec<_>>();
+    assert!(lines.iter().all(|line| line["time"].as_str().unwrap().parse::<Timestamp>().is_ok()));
+    assert!(text.lines().all(|line| line.starts_with("{\"event\":\"")), "the name stands first");
+    assert_eq!(named("stage")[0]["stage"], "copying");
+    assert_eq!(named("planned")[0]["bytes_to_move"], 2_097_160);
+    let finished: Vec<_> =
+        named("finished").iter().map(|line| (line["how"].clone(), line["bytes_sent"].clone())).collect();
+    assert_eq!(finished, [("present".into(), 0.into()), ("sent".into(), 5.into()), ("sent".into(), 2_097_152.into())]);
+    assert_eq!(named("started")[2]["digest"], layer().digest.to_string());
+    assert_eq!(named("warning")[0]["text"], "odd \"text\"\\u{202e}");
+    assert_eq!(named("left_out")[0]["size"], 1);
+    assert_eq!(named("log")[0]["text"], "WARN from the log");
+
+    let samples = named("progress");
+    assert!((28..=34).contains(&samples.len()), "{} samples in 16 s", samples.len());
+    assert_eq!(samples[0]["bytes_per_second"], serde_json::Value::Null);
+    let last = samples.last().unwrap();
+    assert_eq!((&last["bytes_done"], &last["blobs_done"]), (&2_097_160.into(), &4.into()));
+    assert_eq!(last["bytes_moved"], 2_097_157, "what was present did not move");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_changes_and_nothing_is_said() {
+    let (events, listener, paper, _screen) = show(Progress::Json, None);
+    events.send(Event::Planned(Totals { bytes_to_move: 9, ..Totals::default() }));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(paper.text().lines().count(), 2, "the plan and one sample");
+    drop(events);
+    listener.finish().await;
+    assert_eq!(paper.text().lines().count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_silent_and_takes_all_events() {
+    let (events, listener, paper, _screen) = show(Progress::None, Some(80));
+    for _ in 0..1_000 {
+        events.send(Event::Stage("copying"));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(events.dropped(), 0);
+    drop(events);
+    listener.finish().await;
+    assert_eq!(paper.text(), "");
+}
+
+#[test]
+fn a_plan_with_nothing_to_do_says_so() {
+    assert_eq!(planned_line(&Totals::default()), "nothing to move");
+}
