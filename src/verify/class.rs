@@ -142,19 +142,10 @@ impl ErrorClass {
         }
     }
 
-    /// The class of a failure: the one that it carries, else [`ErrorClass::Transport`], because a registry that could
-    /// not be asked must never look like an unsigned image. None for failures that have nothing to do with trust.
+    /// The class of an error: see [`Failure::of`].
     #[must_use]
     pub fn of(error: &Error) -> Option<Self> {
-        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-        while let Some(cause) = next {
-            if let Some(failure) = cause.downcast_ref::<Failure>() {
-                return Some(failure.class);
-            }
-            next = cause.source();
-        }
-        let is_transport = error.kind().exit_code() == Kind::Unavailable.exit_code();
-        is_transport.then_some(Self::Transport)
+        Failure::of(error).map(|failure| failure.class)
     }
 }
 
@@ -187,10 +178,20 @@ impl Failure {
         Self { class, detail: printable(detail.as_ref()) }
     }
 
-    /// What became of asking a registry, before anything could be judged.
+    /// What an error says about trust: the failure that it carries, else one of [`ErrorClass::Transport`], because a
+    /// registry that could not be asked must never look like an unsigned image. None for errors that have nothing to do
+    /// with trust.
     #[must_use]
     pub fn of(error: &Error) -> Option<Self> {
-        ErrorClass::of(error).map(|class| Self::new(class, error.chain()))
+        let mut next = error.source();
+        while let Some(cause) = next {
+            if let Some(Self { class, detail }) = cause.downcast_ref() {
+                return Some(Self::new(*class, format!("{error}: {detail}")));
+            }
+            next = cause.source();
+        }
+        let is_transport = error.kind().exit_code() == Kind::Unavailable.exit_code();
+        is_transport.then(|| Self::new(ErrorClass::Transport, error.chain()))
     }
 }
 

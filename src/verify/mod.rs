@@ -26,5 +26,5 @@ pub use demand::{Clock, Demands, Identity, SIGNED_AT, SidecarDemand, Tlog, Trust
 pub use key::{PublicKey, Scheme, SigningKey};
 pub use pipeline::Pipeline;
 pub use report::{Evidence, Outcome, Report, Step, StepResult};
-pub use search::{MAX_REFERRERS, MAX_SIGNATURES, signature_tag};
+pub use search::{MAX_REFERRERS, MAX_SIGNATURES, MAX_TOTAL_BYTES, signature_tag};
 pub use subject::{Sidecar, SidecarKind, Subject};

@@ -22,6 +22,9 @@ use crate::store::{self, Root, Want};
 pub const MAX_SIGNATURES: usize = 100;
 /// Most referrers of one subject that are looked into.
 pub const MAX_REFERRERS: usize = 256;
+/// Most bytes that are read in the search for one signature. Each object has a bound of its own; without this one, a
+/// registry that lists 256 of the largest would still make an edge site fetch a gigabyte.
+pub const MAX_TOTAL_BYTES: u64 = 64 << 20;
 
 /// The type of a legacy signature that is attached as a referrer (cosign's `oci-1-1` mode).
 const ATTACHED_LEGACY: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
@@ -47,11 +50,12 @@ pub(super) struct Search<'a> {
     pub(super) referrers: Option<&'a [Descriptor]>,
 }
 
-/// The failures so far: how many, and the one that got furthest.
+/// The failures so far: how many, and the one that got furthest; and the bytes that were read for it.
 #[derive(Debug, Default)]
 struct Tally {
     count: usize,
     furthest: Option<Failure>,
+    bytes: u64,
 }
 
 impl Tally {
@@ -60,6 +64,20 @@ impl Tally {
         if self.furthest.as_ref().is_none_or(|furthest| furthest.class.distance() < failure.class.distance()) {
             self.furthest = Some(failure);
         }
+    }
+
+    /// Whether `node` may be fetched: it is no larger than `limit`, and the search has not read too much already.
+    fn admits(&mut self, node: &Descriptor, what: &str, limit: u64) -> bool {
+        let why = if node.size > limit {
+            format!("a {what} says that it is {} bytes long; at most {limit} are read", node.size)
+        } else if self.bytes.saturating_add(node.size) > MAX_TOTAL_BYTES {
+            format!("what is attached is longer than the {MAX_TOTAL_BYTES} bytes that are read in all")
+        } else {
+            self.bytes += node.size;
+            return true;
+        };
+        self.add(Failure::new(ErrorClass::SigLimit, why));
+        false
     }
 }
 
@@ -83,7 +101,7 @@ impl Search<'_> {
         if let Some(proof) = self.among_the_referrers(&mut tally).await? {
             return Ok(Ok(proof));
         }
-        let Tally { count, furthest } = tally;
+        let Tally { count, furthest, .. } = tally;
         Ok(Err(match furthest {
             None => {
                 Failure::new(ErrorClass::SigNotFound, format!("nothing that signs {} is attached to it", self.digest))
@@ -112,17 +130,22 @@ impl Search<'_> {
         let asked;
         let listed = match self.referrers {
             Some(listed) => listed,
-            None => {
-                asked = self.store.referrers(&self.digest).await?;
-                &asked
-            }
+            None => match self.store.referrers(&self.digest).await {
+                Ok(found) => {
+                    asked = found;
+                    &asked
+                }
+                Err(error) => {
+                    tally.add(found_wanting(error)?);
+                    return Ok(None);
+                }
+            },
         };
         let mut listed: Vec<_> = listed.iter().collect();
         // The list's word on types decides nothing, because lists are wrong (buildx #4010); it does say where to begin.
         listed.sort_by_key(|node| likelihood(node));
         for node in listed.iter().take(MAX_REFERRERS) {
-            if node.size > store::MAX_MANIFEST_BYTES {
-                tally.add(too_large("referrer", node, store::MAX_MANIFEST_BYTES));
+            if !tally.admits(node, "referrer", store::MAX_MANIFEST_BYTES) {
                 continue;
             }
             let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await? else { continue };
@@ -232,8 +255,7 @@ impl Search<'_> {
 
     /// What a signature's manifest refers to. Nothing is fetched that says it is too large.
     async fn content(&self, node: &Descriptor, limit: u64, what: &str, tally: &mut Tally) -> Result<Option<Bytes>> {
-        if node.size > limit {
-            tally.add(too_large(what, node, limit));
+        if !tally.admits(node, what, limit) {
             return Ok(None);
         }
         match store::read_small(self.store, node, limit).await {
@@ -261,11 +283,6 @@ fn found_wanting(error: Error) -> Result<Failure> {
         Kind::Limit => Ok(Failure::new(ErrorClass::SigLimit, error.chain())),
         _ => Err(error),
     }
-}
-
-fn too_large(what: &str, node: &Descriptor, limit: u64) -> Failure {
-    let why = format!("a {what} says that it is {} bytes long; at most {limit} are read", node.size);
-    Failure::new(ErrorClass::SigLimit, why)
 }
 
 fn parse(root: &Root) -> Result<Manifest, String> {

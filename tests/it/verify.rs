@@ -1,1 +1,611 @@
-//! Verification against registries that lie, refuse, and answer at length.
+//! Verification against registries that lie, refuse, and answer at length. The cases that the vectors cannot express.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::time::Duration;
+
+use autonomy_registry::document::{lock, policy};
+use autonomy_registry::error::Kind;
+use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name, Reference};
+use autonomy_registry::store::{MAX_MANIFEST_BYTES, Root, Store, Want};
+use autonomy_registry::verify::attach::{self, Attachment};
+use autonomy_registry::verify::{
+    Approved, Clock, Demands, ErrorClass, Evidence, Identity, MAX_REFERRERS, Outcome, Pipeline, PublicKey, Report,
+    Sidecar, SidecarDemand, SidecarKind, SigningKey, Step, Subject, TrustTime, bundle, payload, signature_tag,
+};
+use jiff::Timestamp;
+
+use crate::verify_site::{Referrers, Site};
+
+const NOW: &str = "2026-06-01T00:00:00Z";
+const RECENT: &str = "2026-05-01T00:00:00Z";
+const STALE: &str = "2024-05-01T00:00:00Z";
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn reference() -> Reference {
+    "site.example/app:v1".parse().unwrap()
+}
+
+/// An image in a registry, and a key that its operator trusts.
+struct Bench {
+    site: Site,
+    image: Descriptor,
+    key: SigningKey,
+    demands: Demands,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let site = Site::default();
+        let manifest = format!(r#"{{"schemaVersion":2,"mediaType":"{}","layers":[]}}"#, MediaType::OCI_MANIFEST);
+        let image = site.manifest(manifest, &["v1"]).await;
+        let key = SigningKey::generate().unwrap();
+        let demands = Demands { clock: Clock::Fixed(time(NOW)), ..Demands::new(vec![public(&key)]) };
+        Self { site, image, key, demands }
+    }
+
+    /// The same with lock and policy sidecars, signed, and demanded.
+    async fn sealed() -> Self {
+        let mut bench = Self::new().await;
+        let policy = policy_bundle("1.2.3");
+        let sealed = lock_for(&bench.image, Digest::sha256(&policy)).to_bytes();
+        for (kind, content) in [(SidecarKind::Lock, sealed), (SidecarKind::Policy, policy)] {
+            let node = bench.sidecar(kind, &content).await;
+            bench.sign(&node, Some(RECENT)).await;
+        }
+        let image = bench.image.clone();
+        bench.sign(&image, Some(RECENT)).await;
+        bench.demands.lock = SidecarDemand::Required;
+        bench.demands.policy = SidecarDemand::Required;
+        bench
+    }
+
+    async fn sidecar(&self, kind: SidecarKind, content: &[u8]) -> Descriptor {
+        let attachment = attach::sidecar_manifest(kind, &self.image, content);
+        let tag = kind.tag(&"v1".parse().unwrap()).unwrap();
+        self.put(&attachment, &[tag.as_str()]).await
+    }
+
+    async fn put(&self, attachment: &Attachment, tags: &[&str]) -> Descriptor {
+        for (node, bytes) in &attachment.blobs {
+            assert_eq!(self.site.blob(bytes.clone()).await.digest, node.digest);
+        }
+        self.site.manifest(attachment.manifest.clone(), tags).await
+    }
+
+    /// A payload about `node`, with the signature of this bench's key.
+    fn signed(&self, node: &Descriptor, at: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+        let payload = payload::legacy(&reference().repository, &node.digest, at.map(time));
+        let signature = self.key.sign(&payload).unwrap();
+        (payload, signature)
+    }
+
+    async fn sign(&self, node: &Descriptor, at: Option<&str>) -> Descriptor {
+        self.attach_legacy(node, &[self.signed(node, at)]).await
+    }
+
+    async fn attach_legacy(&self, node: &Descriptor, signatures: &[(Vec<u8>, Vec<u8>)]) -> Descriptor {
+        let tag = signature_tag(&node.digest).unwrap();
+        self.put(&attach::legacy_manifest(&[], signatures), &[tag.as_str()]).await
+    }
+
+    async fn attach_bundle(&self, node: &Descriptor, key: &SigningKey, at: Option<&str>) -> Descriptor {
+        let statement = bundle::statement(&node.digest, at.map(time));
+        let signature = key.sign(&bundle::pae(&statement)).unwrap();
+        let bundle = bundle::build(&public(key), &statement, &signature);
+        self.put(&attach::bundle_manifest(node, &bundle, time(NOW)), &[]).await
+    }
+
+    async fn try_run(&self) -> autonomy_registry::Result<Report> {
+        let subject = Subject::resolve(&self.site, &reference(), &self.demands).await?;
+        Pipeline::new(self.demands.clone()).run(&self.site, &subject).await
+    }
+
+    async fn run(&self) -> Report {
+        self.try_run().await.unwrap()
+    }
+
+    async fn class(&self) -> Option<ErrorClass> {
+        class(&self.run().await)
+    }
+}
+
+fn class(report: &Report) -> Option<ErrorClass> {
+    report.failure().map(|(_, failure)| failure.class)
+}
+
+fn public(key: &SigningKey) -> PublicKey {
+    PublicKey::from_pem(key.public_pem().unwrap().as_bytes()).unwrap()
+}
+
+fn policy_bundle(version: &str) -> Vec<u8> {
+    let manifest = format!(r#"{{"policy_bundle_version":"{version}"}}"#);
+    policy::pack(vec![("manifest.json".into(), manifest.into()), ("a.rego".into(), b"package a".to_vec())]).unwrap()
+}
+
+fn lock_for(image: &Descriptor, policy: Digest) -> lock::Lock {
+    let hash = format!("blake3:{}", "0".repeat(64));
+    lock::Lock::new(
+        lock::Pin { reference: "site.example/app:v1".into(), digest: image.digest },
+        lock::Pin { reference: "site.example/app-policy:1.2.0".into(), digest: policy },
+        lock::Inputs { prompt_hash: hash.clone(), tool_inputs_hash: hash },
+    )
+}
+
+#[tokio::test]
+async fn what_our_builders_make_passes_all_four_steps() {
+    let bench = Bench::sealed().await;
+    let report = bench.run().await;
+    assert!(report.is_verified(), "{report}");
+    assert!(report.steps.iter().all(|result| matches!(result.outcome, Outcome::Ok(_))), "{report}");
+    assert_eq!(report.evidence.len(), 3, "image, lock and policy");
+    let approved = report.approve().unwrap();
+    assert!(approved.is_verified() && approved.covers(&bench.image.digest));
+    assert!(!approved.covers(&Digest::sha256(b"other")));
+}
+
+#[tokio::test]
+async fn a_legacy_signature_costs_two_requests_and_a_bundle_four() {
+    let bench = Bench::new().await;
+    let subject = Subject::new(reference(), bench.image.clone());
+    let pipeline = Pipeline::new(bench.demands.clone());
+    let referrer = bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+    let report = pipeline.run(&bench.site, &subject).await.unwrap();
+    assert_eq!(report.evidence, [Evidence::Referrer { node: referrer }]);
+    let words: Vec<_> = bench.site.log().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(words, ["tag", "referrers", "digest", "blob"]);
+
+    let bench = Bench::new().await;
+    let node = bench.sign(&bench.image, Some(RECENT)).await;
+    bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+    let pipeline = Pipeline::new(bench.demands.clone());
+    let subject = Subject::new(reference(), bench.image.clone());
+    let report = pipeline.run(&bench.site, &subject).await.unwrap();
+    let tag = signature_tag(&bench.image.digest).unwrap();
+    assert_eq!(bench.site.log().len(), 2, "{:?}", bench.site.log());
+    assert_eq!(report.evidence, [Evidence::Tagged { tag, node }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_cannot_be_asked_is_never_a_registry_without_signatures() {
+    for start in ["tag sha256-", "referrers", "blob", "tag v1-lock", "tag v1", "digest"] {
+        for kind in [Kind::Denied, Kind::Unavailable, Kind::Invalid] {
+            let mut bench = Bench::sealed().await;
+            if start == "digest" {
+                bench = Bench::new().await;
+                bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+            }
+            bench.site.refuse.insert(start, kind);
+            let error = bench.try_run().await.expect_err(start);
+            assert_eq!((error.kind(), error.kind().exit_code()), (kind, 4), "{start}");
+            assert_eq!(ErrorClass::of(&error), Some(ErrorClass::Transport));
+        }
+    }
+}
+
+#[tokio::test]
+async fn damaged_and_endless_signature_objects_are_failures_with_a_class() {
+    for (start, kind, expected) in [
+        ("tag sha256-", Kind::Corrupt, ErrorClass::BlobDigest),
+        ("tag sha256-", Kind::Limit, ErrorClass::SigLimit),
+        ("referrers", Kind::Limit, ErrorClass::SigLimit),
+    ] {
+        let mut bench = Bench::new().await;
+        bench.site.refuse.insert(start, kind);
+        assert_eq!(bench.class().await, Some(expected), "{start} {kind}");
+    }
+    let mut bench = Bench::new().await;
+    bench.site.refuse.insert("tag sha256-", Kind::Corrupt);
+    bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+    assert_eq!(bench.class().await, None, "one damaged object does not hide a good one");
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_after_it_was_resolved_changes_nothing() {
+    let bench = Bench::new().await;
+    bench.sign(&bench.image, Some(RECENT)).await;
+    let subject = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    bench.site.manifest(r#"{"schemaVersion":2,"layers":[],"annotations":{"evil":"1"}}"#, &["v1"]).await;
+    let report = Pipeline::new(bench.demands.clone()).run(&bench.site, &subject).await.unwrap();
+    assert_eq!(report.clone().approve().unwrap().digest(), Some(bench.image.digest));
+    assert_eq!(bench.site.count("tag v1"), 1, "the tag is resolved once");
+    let now = bench.site.memory.resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await.unwrap();
+    assert!(!report.approve().unwrap().covers(&now.node.digest));
+}
+
+#[tokio::test]
+async fn demands_met_by_different_signatures_do_not_add_up() {
+    let mut bench = Bench::new().await;
+    let other = Descriptor::of(MediaType::OCI_MANIFEST, b"another image");
+    // Right digest without a time; recent, but for another image; recent and right, but by a stranger.
+    let stranger = SigningKey::generate().unwrap();
+    let foreign = payload::legacy(&reference().repository, &bench.image.digest, Some(time(RECENT)));
+    let foreign = (foreign.clone(), stranger.sign(&foreign).unwrap());
+    let signatures = [bench.signed(&bench.image, None), bench.signed(&other, Some(RECENT)), foreign];
+    bench.attach_legacy(&bench.image, &signatures).await;
+    bench.attach_bundle(&bench.image, &stranger, Some(RECENT)).await;
+    bench.attach_bundle(&bench.image, &bench.key, Some(STALE)).await;
+    let report = bench.run().await;
+    let (step, failure) = report.failure().unwrap();
+    assert_eq!((step, failure.class), (Some(Step::Signatures), ErrorClass::TimeMissing), "{report}");
+    assert!(failure.detail.contains("of 5 failures"), "{report}");
+    bench.demands.keys.push(public(&stranger));
+    assert_eq!(bench.class().await, None, "any trusted key will do");
+}
+
+#[tokio::test]
+async fn a_stale_legacy_signature_does_not_hide_a_fresh_bundle() {
+    let bench = Bench::new().await;
+    bench.sign(&bench.image, Some(STALE)).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::TimeStale));
+    bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+    assert_eq!(bench.class().await, None);
+}
+
+#[tokio::test]
+async fn the_age_is_checked_with_this_machines_clock() {
+    let mut bench = Bench::new().await;
+    bench.demands.clock = Clock::System;
+    bench.sign(&bench.image, Some(&Timestamp::now().to_string())).await;
+    assert_eq!(bench.class().await, None);
+    bench.demands.max_age = Duration::ZERO;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::TimeStale));
+    bench.demands.trust_time = TrustTime::Off;
+    let report = bench.run().await;
+    assert!(report.is_verified() && report.to_string().contains("weakened"), "{report}");
+}
+
+#[tokio::test]
+async fn a_bundle_cannot_meet_a_demand_for_a_name() {
+    let mut bench = Bench::new().await;
+    bench.demands.identity = Identity::MatchRepository;
+    bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::SigIdentityMismatch));
+    bench.sign(&bench.image, Some(RECENT)).await;
+    assert_eq!(bench.class().await, None);
+}
+
+/// A legacy signature as cosign's `oci-1-1` mode attaches it; older writers leave the artifact type out.
+async fn attach_as_referrer(bench: &Bench, with_type: bool, at: &str) {
+    let attachment = attach::legacy_manifest(&[], &[bench.signed(&bench.image, Some(at))]);
+    let kind = "application/vnd.dev.cosign.artifact.sig.v1+json";
+    let subject = serde_json::to_string(&bench.image).unwrap();
+    let artifact_type = if with_type { format!(r#","artifactType":"{kind}""#) } else { String::new() };
+    let manifest = String::from_utf8(attachment.manifest.to_vec()).unwrap();
+    let manifest = manifest.replacen(MediaType::OCI_CONFIG.as_str(), kind, 1);
+    let manifest = format!(r#"{},"subject":{subject}{artifact_type}}}"#, manifest.strip_suffix('}').unwrap());
+    bench.put(&Attachment { manifest: manifest.into(), ..attachment }, &[]).await;
+}
+
+#[tokio::test]
+async fn attached_legacy_signatures_are_all_read() {
+    for with_type in [true, false] {
+        let bench = Bench::new().await;
+        attach_as_referrer(&bench, with_type, STALE).await;
+        assert_eq!(bench.class().await, Some(ErrorClass::TimeStale));
+        attach_as_referrer(&bench, with_type, RECENT).await;
+        assert_eq!(bench.class().await, None);
+    }
+}
+
+#[tokio::test]
+async fn lists_that_lie_about_types_and_name_what_is_not_there_are_read_through() {
+    let mut bench = Bench::new().await;
+    bench.site.referrers = Referrers::FallbackTag;
+    let good = bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+    let broken = bench.site.manifest(r#"{"schemaVersion":2,"layers":[{"digest":"x"}]}"#, &[]).await;
+    let lie = Descriptor { artifact_type: Some(MediaType::new("text/spdx")), ..good };
+    let gone = Descriptor::of(MediaType::OCI_MANIFEST, b"deleted");
+    bench.site.listed = Some(vec![gone, broken, lie]);
+    assert_eq!(bench.class().await, None);
+}
+
+#[tokio::test]
+async fn what_the_list_calls_an_image_signature_is_read_first() {
+    let mut bench = Bench::new().await;
+    let good = bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
+    let mut listed: Vec<_> = (0..50u8).map(|n| Descriptor::of(MediaType::OCI_MANIFEST, &[n])).collect();
+    for (at, node) in listed.iter_mut().enumerate() {
+        let attestation =
+            [("dev.sigstore.bundle.predicateType".to_owned(), "https://slsa.dev/provenance/v1".to_owned())];
+        let (kind, annotations) = match at % 3 {
+            0 => ("text/spdx", Default::default()),
+            1 => ("application/vnd.oci.empty.v1+json", Default::default()),
+            _ => (bundle::MEDIA_TYPE, attestation.into()),
+        };
+        *node = Descriptor { artifact_type: Some(MediaType::new(kind)), annotations, ..node.clone() };
+    }
+    listed.push(Descriptor { artifact_type: Some(MediaType::new(bundle::MEDIA_TYPE)), ..good });
+    bench.site.listed = Some(listed);
+    assert_eq!(bench.class().await, None);
+    assert_eq!(bench.site.count("digest"), 1);
+}
+
+#[tokio::test]
+async fn no_more_than_the_bounds_is_fetched() {
+    let mut bench = Bench::new().await;
+    let listed = |n: usize| Descriptor::of(MediaType::OCI_MANIFEST, &n.to_be_bytes());
+    bench.site.listed = Some((0..10_000).map(listed).collect());
+    assert_eq!(bench.class().await, Some(ErrorClass::SigLimit));
+    assert_eq!(bench.site.count("digest"), MAX_REFERRERS);
+
+    let huge = |n: usize| Descriptor { size: MAX_MANIFEST_BYTES + 1, ..listed(n) };
+    bench.site.listed = Some((0..10).map(huge).collect());
+    let before = bench.site.count("digest");
+    assert_eq!(bench.class().await, Some(ErrorClass::SigLimit));
+    assert_eq!(bench.site.count("digest"), before, "nothing that says it is too large is fetched");
+
+    let large = |n: usize| Descriptor { size: MAX_MANIFEST_BYTES, ..listed(n) };
+    bench.site.listed = Some((0..200).map(large).collect());
+    assert_eq!(bench.class().await, Some(ErrorClass::SigLimit));
+    assert_eq!(bench.site.count("digest") - before, 16, "64 MiB in all");
+}
+
+#[tokio::test]
+async fn ten_thousand_signatures_are_refused_without_reading_one() {
+    let bench = Bench::new().await;
+    let signature = bench.signed(&bench.image, Some(RECENT));
+    bench.attach_legacy(&bench.image, &vec![signature.clone(); 10_000]).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::SigLimit));
+    assert_eq!(bench.site.count("blob"), 0);
+
+    let bench = Bench::new().await;
+    let stale = bench.signed(&bench.image, Some(STALE));
+    bench.attach_legacy(&bench.image, &vec![stale; 100]).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::TimeStale));
+    assert_eq!(bench.site.count("blob"), 1, "one payload under a hundred signatures is fetched once");
+}
+
+#[tokio::test]
+async fn objects_that_announce_too_much_are_not_fetched() {
+    for (media_type, limit) in [(payload::MEDIA_TYPE, payload::MAX_BYTES), (bundle::MEDIA_TYPE, bundle::MAX_BYTES)] {
+        let bench = Bench::new().await;
+        let layer = Descriptor { size: limit + 1, ..Descriptor::of(MediaType::new(media_type), b"x") };
+        let layer = Descriptor { annotations: [(payload::SIGNATURE.to_owned(), "AAAA".to_owned())].into(), ..layer };
+        let (layer, subject) = (serde_json::to_string(&layer).unwrap(), serde_json::to_string(&bench.image).unwrap());
+        let tag = signature_tag(&bench.image.digest).unwrap();
+        let manifest = format!(r#"{{"schemaVersion":2,"layers":[{layer}],"subject":{subject}}}"#);
+        bench.site.manifest(manifest, &[tag.as_str()]).await;
+        assert_eq!(bench.class().await, Some(ErrorClass::SigLimit), "{media_type}");
+        assert_eq!(bench.site.count("blob"), 0, "{media_type}");
+    }
+}
+
+#[tokio::test]
+async fn line_breaks_in_a_signature_are_passed_over_and_nothing_else() {
+    for (stray, expected) in [("\\r\\n", None), (" ", Some(ErrorClass::SigFormat)), ("-", Some(ErrorClass::SigFormat))]
+    {
+        let bench = Bench::new().await;
+        let attachment = attach::legacy_manifest(&[], &[bench.signed(&bench.image, Some(RECENT))]);
+        let text = String::from_utf8(attachment.manifest.to_vec()).unwrap();
+        let at = text.find("cosign/signature\":\"").unwrap() + "cosign/signature\":\"".len() + 8;
+        let text = format!("{}{stray}{}", &text[..at], &text[at..]);
+        let tag = signature_tag(&bench.image.digest).unwrap();
+        bench.put(&Attachment { manifest: text.into(), ..attachment }, &[tag.as_str()]).await;
+        assert_eq!(bench.class().await, expected, "{stray:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_under_the_tag_but_is_no_signature_manifest_is_a_bad_format() {
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, MediaType::OCI_INDEX);
+    for text in [index.as_str(), r#"{"schemaVersion":2,"layers":[{"digest":"sha256:x"}]}"#] {
+        let bench = Bench::new().await;
+        let tag = signature_tag(&bench.image.digest).unwrap();
+        bench.site.manifest(text.to_owned(), &[tag.as_str()]).await;
+        assert_eq!(bench.class().await, Some(ErrorClass::SigFormat), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_signature_whose_payload_is_gone_is_no_signature() {
+    let bench = Bench::new().await;
+    let attachment = attach::legacy_manifest(&[], &[bench.signed(&bench.image, Some(RECENT))]);
+    let tag = signature_tag(&bench.image.digest).unwrap();
+    bench.site.manifest(attachment.manifest, &[tag.as_str()]).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::SigNotFound));
+}
+
+#[tokio::test]
+async fn steps_that_were_not_asked_for_are_skipped_and_never_ok() {
+    let mut bench = Bench::sealed().await;
+    bench.demands.policy = SidecarDemand::NotAsked;
+    let report = bench.run().await;
+    assert!(report.is_verified(), "{report}");
+    assert!(matches!(&report.steps[3].outcome, Outcome::Skipped(why) if why == "no policy was asked for"), "{report}");
+    bench.demands.lock = SidecarDemand::NotAsked;
+    let report = bench.run().await;
+    let text = report.to_string();
+    let key = &public(&bench.key).fingerprint()[..12];
+    let short = bench.image.digest.short();
+    let expected = format!(
+        "signatures   ok       key {key} signed sha256:{short} at {RECENT} (legacy, no transparency log)\n\
+         digests      skipped  no lock was asked for\n\
+         fingerprint  skipped  no lock was asked for\n\
+         semver       skipped  no lock was asked for"
+    );
+    assert_eq!(text, expected);
+}
+
+#[tokio::test]
+async fn the_json_is_that_of_the_contract() {
+    let mut bench = Bench::new().await;
+    bench.demands.trust_time = TrustTime::Off;
+    let report = serde_json::to_value(bench.run().await).unwrap();
+    let digest = bench.image.digest;
+    let expected = serde_json::json!({
+        "reference": "site.example/app:v1",
+        "digest": digest,
+        "verified": false,
+        "steps": [
+            {"step": "signatures", "status": "failed", "class": "SIG_NOT_FOUND",
+             "detail": format!("nothing that signs {digest} is attached to it")},
+            {"step": "digests", "status": "skipped", "detail": "not reached: signatures failed"},
+            {"step": "fingerprint", "status": "skipped", "detail": "not reached: signatures failed"},
+            {"step": "semver", "status": "skipped", "detail": "not reached: signatures failed"},
+        ],
+        "weakened": ["trust-time off: the age of signatures is not checked (AUTONOMY_TRUST_TIME=false)"],
+    });
+    assert_eq!(report, expected);
+    let key = PublicKey::from_pem(b"").unwrap_err();
+    let failure = autonomy_registry::verify::Failure::of(&key).unwrap();
+    let early = serde_json::to_value(Report::unreached(reference(), failure)).unwrap();
+    assert_eq!(
+        early["error"],
+        serde_json::json!({"class": "KEY_INVALID", "detail": "read public key: it is not PEM text"})
+    );
+    assert_eq!((&early["digest"], &early["verified"]), (&serde_json::Value::Null, &false.into()));
+}
+
+#[tokio::test]
+async fn an_error_names_step_class_and_what_was_checked_against_what() {
+    let bench = Bench::new().await;
+    let other = Descriptor::of(MediaType::OCI_MANIFEST, b"another image");
+    bench.attach_legacy(&bench.image, &[bench.signed(&other, Some(RECENT))]).await;
+    let error = bench.run().await.approve().unwrap_err();
+    assert_eq!((error.kind(), error.kind().exit_code()), (Kind::Untrusted, 3));
+    let expected = format!(
+        "verify site.example/app:v1: signatures: SIG_DIGEST_MISMATCH: signed is {}, verified is {}",
+        other.digest, bench.image.digest
+    );
+    assert_eq!(error.chain(), expected);
+    assert!(error.hint_text().unwrap().contains("copied from another image"));
+}
+
+#[tokio::test]
+async fn a_signatures_text_cannot_drive_a_terminal() {
+    let mut bench = Bench::new().await;
+    bench.demands.identity = Identity::MatchRepository;
+    let (payload, _) = bench.signed(&bench.image, Some(RECENT));
+    let evil = String::from_utf8(payload).unwrap().replace("site.example", "\\u001b[2Jsite.example\u{202e}");
+    let signature = bench.key.sign(evil.as_bytes()).unwrap();
+    bench.attach_legacy(&bench.image, &[(evil.into_bytes(), signature)]).await;
+    let text = bench.run().await.approve().unwrap_err().chain();
+    assert!(text.contains("SIG_IDENTITY_MISMATCH") && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
+}
+
+#[tokio::test]
+async fn sidecars_are_judged_by_what_they_are() {
+    let (absent, ambiguous) = (Some(ErrorClass::SidecarMissing), Some(ErrorClass::SidecarAmbiguous));
+    // A lock that only refers to the image counts; two of them, or one that the tag does not name, do not.
+    let bench = Bench::sealed().await;
+    let subject = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    let by_digest = reference().repository.pinned(bench.image.digest);
+    let again = Subject::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
+    assert_eq!((&again.lock, &again.policy), (&subject.lock, &subject.policy), "found among the referrers");
+
+    let attachment = attach::sidecar_manifest(SidecarKind::Lock, &bench.image, b"{}");
+    let newer = bench.put(&attachment, &[]).await;
+    assert_eq!(bench.class().await, None, "the tag still names one of them");
+    let two = Subject::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
+    assert!(matches!(&two.lock, Sidecar::Ambiguous(names) if names.len() == 2));
+    let listed = bench.site.memory.resolve(&Name::Digest(newer.digest), Want::Digest).await.unwrap().node;
+    let artifact_type = Some(MediaType::new(SidecarKind::Lock.media_type()));
+    let mut bench = bench;
+    bench.site.listed = Some(vec![Descriptor { artifact_type, ..listed }]);
+    assert_eq!(bench.class().await, ambiguous);
+
+    // Another kind of manifest under the tag, and a manifest whose layer is gone.
+    let bench = Bench::sealed().await;
+    let image = bench.image.clone();
+    bench.sign(&image, Some(RECENT)).await;
+    let manifest = bench.site.memory.resolve(&Name::Digest(image.digest), Want::Bytes).await.unwrap().bytes.unwrap();
+    let mut demands = bench.demands.clone();
+    demands.policy = SidecarDemand::NotAsked;
+    let root = Root { node: image.clone(), bytes: Some(manifest) };
+    let subject = Subject { lock: Sidecar::Found(Box::new(root)), ..Subject::new(reference(), image) };
+    let report = Pipeline::new(demands.clone()).run(&bench.site, &subject).await.unwrap();
+    assert_eq!(class(&report), absent, "{report}");
+    assert_eq!(report.failure().unwrap().0, Some(Step::Digests));
+}
+
+#[tokio::test]
+async fn a_lock_may_go_without_a_time_but_not_with_an_old_one() {
+    let bench = Bench::sealed().await;
+    let subject = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    let Sidecar::Found(lock) = &subject.lock else { panic!("{:?}", subject.lock) };
+    bench.sign(&lock.node, None).await;
+    assert_eq!(bench.class().await, None);
+    bench.sign(&lock.node, Some(STALE)).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::TimeStale));
+}
+
+/// Seals `lock` and `policy` beside a signed image, and verifies.
+async fn judge(lock: impl FnOnce(&Descriptor, &[u8], Digest) -> Vec<u8>, policy: Vec<u8>) -> Report {
+    let bench = Bench::sealed().await;
+    let manifest = bench.sidecar(SidecarKind::Policy, &policy).await;
+    bench.sign(&manifest, Some(RECENT)).await;
+    let lock = bench.sidecar(SidecarKind::Lock, &lock(&bench.image, &policy, manifest.digest)).await;
+    bench.sign(&lock, Some(RECENT)).await;
+    bench.run().await
+}
+
+#[tokio::test]
+async fn each_step_fails_by_itself_and_the_later_ones_are_not_reached() {
+    let good = |image: &Descriptor, policy: &[u8], _| lock_for(image, Digest::sha256(policy)).to_bytes();
+    let report = judge(|image, _, manifest| lock_for(image, manifest).to_bytes(), policy_bundle("1.2.0")).await;
+    assert_eq!(class(&report), Some(ErrorClass::PolicyDigest));
+    assert!(report.to_string().contains("which is the policy's OCI manifest"), "{report}");
+
+    let report = judge(|_, _, _| b"{}".to_vec(), policy_bundle("1.2.0")).await;
+    assert_eq!(class(&report), Some(ErrorClass::LockParse));
+
+    let report = judge(good, policy_bundle("1.3.0")).await;
+    assert_eq!(class(&report), Some(ErrorClass::SemverMismatch));
+    assert!(matches!(report.steps[2].outcome, Outcome::Ok(_)), "{report}");
+
+    let report = judge(good, b"not an archive".to_vec()).await;
+    assert_eq!(class(&report), Some(ErrorClass::SemverParse));
+
+    let report = judge(good, policy_bundle("1.2.99")).await;
+    assert!(report.is_verified(), "{report}");
+
+    let changed = |image: &Descriptor, policy: &[u8], digest| {
+        String::from_utf8(good(image, policy, digest)).unwrap().replace("\"v0\"", "\"v1\"").into_bytes()
+    };
+    let report = judge(changed, policy_bundle("1.2.0")).await;
+    assert_eq!(class(&report), Some(ErrorClass::FingerprintMismatch));
+    assert!(
+        matches!(&report.steps[3].outcome, Outcome::Skipped(why) if why.contains("fingerprint failed")),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn a_policy_that_announces_too_much_is_not_fetched() {
+    let bench = Bench::sealed().await;
+    let kind = SidecarKind::Policy.media_type();
+    let layer = Descriptor::new(MediaType::new(kind), Digest::sha256(b"x"), policy::MAX_BYTES + 1);
+    let (layer, subject) = (serde_json::to_string(&layer).unwrap(), serde_json::to_string(&bench.image).unwrap());
+    let manifest = format!(r#"{{"schemaVersion":2,"layers":[{layer}],"subject":{subject},"artifactType":"{kind}"}}"#);
+    let node = bench.site.manifest(manifest, &["v1-policy"]).await;
+    bench.sign(&node, Some(RECENT)).await;
+    assert_eq!(bench.class().await, Some(ErrorClass::PolicyDigest));
+    assert_eq!(bench.site.count(&format!("blob {}", Digest::sha256(b"x"))), 0);
+}
+
+#[tokio::test]
+async fn only_a_good_report_or_a_reason_makes_an_approval() {
+    let bench = Bench::new().await;
+    assert!(bench.run().await.approve().is_err());
+    let unchecked = Approved::unchecked("--skip-verify");
+    assert!(!unchecked.is_verified() && unchecked.covers(&bench.image.digest));
+    assert_eq!((unchecked.digest(), unchecked.reason()), (None, Some("--skip-verify")));
+    assert!(unchecked.evidence().is_empty() && unchecked.report().is_none());
+    // A report in which nothing ran approves nothing.
+    let mut blank = bench.run().await;
+    blank.steps[0].outcome = Outcome::Skipped("x".into());
+    assert!(!blank.is_verified() && blank.approve().is_err());
+}
+
+#[tokio::test]
+async fn without_a_key_nothing_verifies() {
+    let mut bench = Bench::new().await;
+    bench.sign(&bench.image, Some(RECENT)).await;
+    bench.demands.keys.clear();
+    assert_eq!(bench.class().await, Some(ErrorClass::SigNoMatch));
+}

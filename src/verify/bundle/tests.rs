@@ -118,6 +118,14 @@ fn only_a_statement_about_the_digest_counts() {
     assert_eq!(read(good.replace("{\"sha256\"", &format!("{{{digests}\"sha256\""))), Err(ErrorClass::SigLimit));
 }
 
+#[test]
+fn a_statement_under_another_payload_type_is_no_image_signature() {
+    let statement = statement(&DIGEST.parse().unwrap(), None);
+    let payload_type = "application/json".to_owned();
+    let envelope = Envelope { payload_type, payload: statement, signature: vec![], is_by_key: true };
+    assert_eq!(envelope.read(&DIGEST.parse().unwrap()).unwrap_err().class, ErrorClass::SigPayloadType);
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
