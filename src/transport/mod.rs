@@ -1,1 +1,3 @@
 //! Image-level movers behind one trait.
+
+pub mod skopeo;
