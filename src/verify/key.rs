@@ -198,6 +198,15 @@ impl SigningKey {
         Ok(pem::encode("PUBLIC KEY", spki.as_ref()))
     }
 
+    /// The public half, to verify with.
+    ///
+    /// # Errors
+    ///
+    /// As [`SigningKey::public_pem`].
+    pub fn public_key(&self) -> Result<PublicKey> {
+        PublicKey::from_pem(self.public_pem()?.as_bytes())
+    }
+
     /// Signs `message`: an ASN.1 DER signature.
     ///
     /// # Errors

@@ -213,7 +213,9 @@ fn told(subject: &Subject, proofs: &[(&'static str, Proof)]) -> String {
         let (key, form) = (short(&proof.key), proof.form);
         match *name {
             "image" => {
-                format!("key {key} signed sha256:{}{time} ({form}, no transparency log)", subject.root.digest.short())
+                let digest = subject.root.digest;
+                let (algorithm, hash) = (digest.algorithm().as_str(), digest.short());
+                format!("key {key} signed {algorithm}:{hash}{time} ({form}, no transparency log)")
             }
             sidecar => format!("key {key} signed the {sidecar}{time} ({form})"),
         }

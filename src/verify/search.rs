@@ -149,8 +149,12 @@ impl Search<'_> {
                 continue;
             }
             let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await? else { continue };
-            // What is no manifest, or one of something else, is not a signature that fails: it is none.
+            // What is no manifest, or one of something else, is not a signature that fails: it is none. What refers to
+            // other content would be lost at the next registry, which lists by what the manifest says.
             let Ok(manifest) = parse(&root) else { continue };
+            if manifest.subject.as_ref().is_none_or(|subject| subject.digest != self.digest) {
+                continue;
+            }
             let evidence = Evidence::Referrer { node: root.node.clone() };
             let proof = match manifest.layers.as_slice() {
                 [layer] if layer.media_type.as_str().starts_with(bundle::MEDIA_TYPE_PREFIX) => {

@@ -118,7 +118,7 @@ fn class(report: &Report) -> Option<ErrorClass> {
 }
 
 fn public(key: &SigningKey) -> PublicKey {
-    PublicKey::from_pem(key.public_pem().unwrap().as_bytes()).unwrap()
+    key.public_key().unwrap()
 }
 
 fn policy_bundle(version: &str) -> Vec<u8> {
@@ -302,6 +302,18 @@ async fn lists_that_lie_about_types_and_name_what_is_not_there_are_read_through(
     let gone = Descriptor::of(MediaType::OCI_MANIFEST, b"deleted");
     bench.site.listed = Some(vec![gone, broken, lie]);
     assert_eq!(bench.class().await, None);
+}
+
+#[tokio::test]
+async fn what_says_that_it_refers_to_something_else_is_no_referrer() {
+    let mut bench = Bench::new().await;
+    let statement = bundle::statement(&bench.image.digest, Some(time(RECENT)));
+    let signature = bench.key.sign(&bundle::pae(&statement)).unwrap();
+    let bytes = bundle::build(&public(&bench.key), &statement, &signature);
+    let other = Descriptor::of(MediaType::OCI_MANIFEST, b"another image");
+    let node = bench.put(&attach::bundle_manifest(&other, &bytes, time(NOW)), &[]).await;
+    bench.site.listed = Some(vec![node]);
+    assert_eq!(bench.class().await, Some(ErrorClass::SigNotFound));
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ fn a_signature_that_cosign_made_verifies() {
 #[test]
 fn what_our_key_signs_its_public_half_verifies_and_no_other() {
     let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-    let public = |key: &SigningKey| PublicKey::from_pem(key.public_pem().unwrap().as_bytes()).unwrap();
+    let public = |key: &SigningKey| key.public_key().unwrap();
     let signature = key.sign(b"hello").unwrap();
     assert!(public(&key).verifies(b"hello", &signature));
     assert!(!public(&key).verifies(b"hullo", &signature));
