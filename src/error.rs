@@ -185,6 +185,21 @@ impl Error {
         self
     }
 
+    /// Wraps this error in a larger operation, `op` on `subject`. Kind, side and hint stay what they are.
+    #[must_use]
+    pub fn during(mut self, op: impl Into<String>, subject: impl fmt::Display) -> Self {
+        let inner = Inner {
+            kind: self.inner.kind,
+            op: op.into(),
+            side: self.inner.side.take(),
+            subject: subject.to_string(),
+            hint: self.inner.hint.take(),
+            retry_after: None,
+            source: None,
+        };
+        Self { inner: Box::new(inner) }.because(self)
+    }
+
     /// Attaches the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -306,6 +321,14 @@ mod tests {
             .at(Side::Source)
             .because(std::io::Error::other("connection reset"));
         assert_eq!(error.chain(), "source: get blob sha256:ab: connection reset");
+    }
+
+    #[test]
+    fn a_larger_operation_keeps_kind_side_and_hint() {
+        let inner = Error::new(Kind::NotFound, "get manifest").on("v1").at(Side::Source).hint("look at the tags");
+        let error = inner.during("resolve manifest digest", "a.example/app:v1");
+        assert_eq!(error.chain(), "source: resolve manifest digest a.example/app:v1: get manifest v1: not found");
+        assert_eq!((error.kind(), error.hint_text()), (Kind::NotFound, Some("look at the tags")));
     }
 
     #[test]

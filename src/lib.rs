@@ -19,6 +19,30 @@
 //! What each may not know: `oci` knows no HTTP and no files; `wire` no images; `document` no I/O; `store` not what a
 //! seed is; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
 //! command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
+//!
+//! # As a library
+//!
+//! ```
+//! use std::sync::Arc;
+//! use autonomy_registry::copy::{Events, Job, Options, Target, copy};
+//! use autonomy_registry::oci::{Descriptor, MediaType};
+//! use autonomy_registry::store::{Body, Memory, Store};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> autonomy_registry::Result<()> {
+//! let (source, sink) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+//! let bytes = br#"{"schemaVersion":2,"manifests":[]}"#;
+//! let node = Descriptor::of(MediaType::OCI_INDEX, bytes);
+//! source.put(&node, &Body::bytes(node.clone(), &bytes[..]), &[]).await?;
+//!
+//! let target = Target { node: node.clone(), bytes: None, tags: vec![], former: None };
+//! let job = Job { source, sink: sink.clone(), targets: vec![target] };
+//! let report = copy(&job, &Options::default(), &Events::none()).await?;
+//! assert_eq!((report.manifests, report.bytes_moved), (1, node.size));
+//! assert!(sink.contains(&node).await?);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod cli;
 pub mod copy;

@@ -1,3 +1,7 @@
 //! The `autonomy` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    autonomy_registry::cli::main()
+}

@@ -1,1 +1,112 @@
 //! The command line: the only module that knows clap, the terminal, the environment and exit codes.
+//!
+//! Parse without I/O, resolve once, call one workflow, print one result. Results go to stdout, everything else to
+//! stderr.
+
+mod demo;
+mod flags;
+mod output;
+mod seed;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Kind, Result};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed for a reason not listed below
+  2    usage: flags, references, catalog or key file are wrong; nothing was contacted
+  3    verification failed (fail-closed), at the source or at the destination
+  4    source or destination could not be read or written
+  5    some entries failed (--keep-going)
+  130  interrupted; the destination tag was not moved";
+
+/// Replicates container images between registries, verifies them fail-closed, and serves them at the edge.
+#[derive(Debug, Parser)]
+#[command(name = "autonomy", version, after_help = EXIT_CODES, propagate_version = true)]
+struct Autonomy {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Move, serve and show images
+    #[command(subcommand)]
+    Registry(Registry),
+}
+
+#[derive(Debug, Subcommand)]
+enum Registry {
+    /// Copy one image to another registry, verified at both ends, its tag put last
+    Seed(Box<seed::Seed>),
+    /// Serve a folder as an OCI registry
+    Serve(serve::Serve),
+    /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
+    Demo(demo::Demo),
+}
+
+/// Runs the program and says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Autonomy { command: Command::Registry(command) } = Autonomy::parse();
+    let form = match &command {
+        Registry::Seed(seed) => seed.reporting.output,
+        Registry::Serve(_) | Registry::Demo(_) => flags::Output::Human,
+    };
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::failure(&error, form);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn run(command: Registry) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::new(Kind::Local, "start").because(cause))?;
+    let done = runtime.block_on(async {
+        match command {
+            Registry::Seed(seed) => seed.run().await,
+            Registry::Serve(serve) => serve.run().await,
+            Registry::Demo(demo) => demo.run().await,
+        }
+    });
+    // A name look-up that hangs must not keep the program from ending.
+    runtime.shutdown_background();
+    done
+}
+
+/// Ends when somebody presses Ctrl-C or sends SIGTERM.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_holds_together() {
+        use clap::CommandFactory as _;
+        Autonomy::command().debug_assert();
+    }
+}

@@ -1,8 +1,12 @@
 //! Manifests: what of them a replicator has to know, read from bytes that are shipped as they came.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::descriptor::null_is_default;
 use super::{Descriptor, MediaType, Platform};
@@ -64,6 +68,27 @@ pub enum ManifestError {
     Schema1,
 }
 
+/// A JSON object and nothing else: a derived reader takes an array for a struct, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Only<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Only<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Only(PhantomData)).map(Self)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
@@ -107,7 +132,7 @@ impl Manifest {
         if outside.is_schema1() {
             return Err(ManifestError::Schema1);
         }
-        let raw: Raw = serde_json::from_slice(bytes)?;
+        let Object(raw): Object<Raw> = serde_json::from_slice(bytes)?;
         if raw.schema_version == Some(1) {
             return Err(ManifestError::Schema1);
         }
@@ -137,7 +162,7 @@ impl Manifest {
     /// The type that `bytes` should be served with, without reading further than needed.
     #[must_use]
     pub fn sniff(bytes: &[u8]) -> Option<MediaType> {
-        let raw: TypeOnly = serde_json::from_slice(bytes).ok()?;
+        let Object(raw): Object<TypeOnly> = serde_json::from_slice(bytes).ok()?;
         let implied = if raw.manifests.is_some() { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST };
         Some(raw.media_type.unwrap_or(implied))
     }
@@ -225,6 +250,14 @@ mod tests {
         let index = br#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
         assert!(matches!(Manifest::parse(index, &MediaType::OCI_MANIFEST), Err(ManifestError::Type { .. })));
         assert!(Manifest::parse(index, &MediaType::OCI_INDEX).is_ok());
+    }
+
+    #[test]
+    fn only_an_object_is_a_manifest() {
+        for text in ["[]", "[2]", "null", "\"\"", "2", "{", "{}{}"] {
+            assert!(matches!(Manifest::parse(text.as_bytes(), &generic()), Err(ManifestError::Json(_))), "{text}");
+            assert_eq!(Manifest::sniff(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

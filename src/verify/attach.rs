@@ -75,7 +75,13 @@ pub fn bundle_manifest(subject: &Descriptor, bundle: &[u8], created: Timestamp) 
 /// The manifest of a sidecar of `subject`, for the tag [`SidecarKind::tag`] (contract §7).
 #[must_use]
 pub fn sidecar_manifest(kind: SidecarKind, subject: &Descriptor, content: &[u8]) -> Attachment {
-    let layer = Descriptor::of(MediaType::new(kind.media_type()), content);
+    artifact_manifest(&MediaType::new(kind.media_type()), subject, content)
+}
+
+/// The manifest of an artifact of one layer that refers to `subject` (image-spec, "Guidelines for Artifact Usage").
+#[must_use]
+pub fn artifact_manifest(media_type: &MediaType, subject: &Descriptor, content: &[u8]) -> Attachment {
+    let layer = Descriptor::of(media_type.clone(), content);
     let manifest = Written {
         subject: Some(Entry::new(subject)),
         artifact_type: Some(layer.media_type.clone()),

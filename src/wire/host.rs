@@ -79,6 +79,12 @@ impl Host {
         &self.peer.name
     }
 
+    /// Whether it was found to speak plain HTTP; false before anything was sent.
+    #[must_use]
+    pub fn speaks_plain_http(&self) -> bool {
+        self.peer.base.get().is_some_and(|base| base.scheme() == "http")
+    }
+
     /// What was sent and received through this handle and its clones.
     #[must_use]
     pub fn tally(&self) -> Tally {

@@ -63,9 +63,8 @@ impl Record {
         let files = [(MANIFEST, manifest.to_json()?), (LOCK, lock.into_bytes())];
         let mut complete = Vec::new();
         for (name, bytes) in files {
-            let mut file = NamedTempFile::new_in(&self.folder).map_err(failed)?;
+            let mut file = new_file(&self.folder).map_err(failed)?;
             file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-            make_readable(file.as_file()).map_err(failed)?;
             complete.push((file, self.folder.join(name)));
         }
         let mut paths = Vec::new();
@@ -79,16 +78,16 @@ impl Record {
     }
 }
 
-/// Temporary files are private; the record is for everybody who may see the folder.
-#[cfg(unix)]
-fn make_readable(file: &fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_: &fs::File) -> std::io::Result<()> {
-    Ok(())
+/// A temporary file in `folder` with the permissions of an ordinary one: the record is for everybody who may see it.
+fn new_file(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // The user's umask takes its part away.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Tests of more than one module, and of the whole program. They need nothing but Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod command_line;
 mod floors;
+mod images;
 mod registry_store;
+mod seed;
 mod serve;
 mod serve_faults;
 mod store_contract;

@@ -84,6 +84,12 @@ impl Registry {
         self.host.tally()
     }
 
+    /// Whether the registry was found to speak plain HTTP; false before anything was asked.
+    #[must_use]
+    pub fn speaks_plain_http(&self) -> bool {
+        self.host.speaks_plain_http()
+    }
+
     /// A request below the repository's root, such as `manifests/v1`.
     fn request(&self, method: Method, below: &str, op: &'static str, what: impl std::fmt::Display) -> Request {
         let path = format!("/v2/{}/{below}", self.path);

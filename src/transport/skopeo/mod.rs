@@ -1,8 +1,8 @@
 //! The second transport: the program `skopeo`, run as a subprocess.
 //!
 //! Copies one image, all platforms, digests unchanged, and turns what skopeo writes on its standard error into our
-//! errors. Does not verify, does not tag twice, does not carry what is attached to an image: skopeo knows tags and
-//! digests, and its caller decides which of them to copy. A destination given by digest works (tried with skopeo 1.9.3
+//! errors. Does not verify, does not tag twice, does not carry what is attached to an image: skopeo knows neither
+//! referrers nor fallback tags, so signatures and sidecars, which are small, go by our own engine. A destination given by digest works (tried with skopeo 1.9.3
 //! against distribution 2.8.2: images, indexes with all platforms, and nothing is tagged); one with tag and digest does
 //! not exist for skopeo, and is put under its tag.
 //!
@@ -15,6 +15,7 @@
 //! that could be excused, and who can swap its answers could so before.
 
 mod arguments;
+mod carry;
 mod certificates;
 mod outcome;
 
@@ -31,6 +32,8 @@ use tokio::process::Command;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Reference;
 use crate::wire::Retry;
+
+use super::Scheme;
 use certificates::Certificates;
 
 /// Variables that skopeo and the credential helpers it starts need. Nothing else of the environment is theirs to know.
@@ -72,15 +75,6 @@ pub struct Options {
     pub environment: Vec<(OsString, OsString)>,
     /// How often a copy is run that failed for a transient reason. What arrived before is not sent again.
     pub retry: Retry,
-}
-
-/// How a registry is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// TLS, with a certificate that verifies.
-    Https,
-    /// Plain HTTP: permitted by the user, and what our own wire found that the host speaks.
-    Http,
 }
 
 /// One end of a copy.

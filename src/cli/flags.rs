@@ -1,0 +1,112 @@
+//! Flags that several commands share.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::copy::{self, Events};
+use crate::observe::{self, Listener, Screen, logging};
+use crate::wire;
+
+/// Events that may wait for a slow terminal before they are dropped.
+const WAITING_EVENTS: usize = 4096;
+
+/// How registries are spoken to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct Network {
+    /// Permit plain-HTTP registries; never excuses a certificate that does not verify
+    #[arg(long)]
+    pub(super) allow_insecure_registry: bool,
+    /// Large blobs in flight at once
+    #[arg(long, value_name = "N", default_value = "4")]
+    jobs: NonZeroUsize,
+    /// Credentials file (docker config or podman auth.json), asked before the usual places
+    #[arg(long, value_name = "FILE")]
+    pub(super) authfile: Option<PathBuf>,
+    /// Certificate authorities (PEM) to trust besides the system's
+    #[arg(long, value_name = "PEM")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Folder of per-host certificates: DIR/host[:port]/{ca.crt,client.cert,client.key}
+    #[arg(long, value_name = "DIR")]
+    pub(super) cert_dir: Option<PathBuf>,
+}
+
+impl Network {
+    pub(super) fn client(&self) -> wire::Options {
+        wire::Options {
+            allow_plain_http: self.allow_insecure_registry,
+            authfile: self.authfile.clone(),
+            ca_file: self.ca_file.clone(),
+            cert_dir: self.cert_dir.clone(),
+            environment: wire::Environment::of_process(),
+            ..wire::Options::default()
+        }
+    }
+
+    pub(super) fn engine(&self) -> copy::Options {
+        let small_jobs = self.jobs.saturating_mul(NonZeroUsize::MIN.saturating_add(3));
+        copy::Options { jobs: self.jobs, small_jobs, ..copy::Options::default() }
+    }
+}
+
+/// How results and progress are told.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Reporting {
+    /// Form of the result on stdout
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(super) output: Output,
+    /// Form of the progress on stderr
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    progress: Progress,
+    /// Say more: -v what is tried again and why, -vv every request
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// No progress, no warnings: errors and the result only
+    #[arg(short, long, conflicts_with_all = ["verbose", "progress"])]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Progress {
+    /// Bars on a terminal, plain lines otherwise
+    Auto,
+    Bar,
+    Plain,
+    /// One JSON object a line
+    Json,
+    None,
+}
+
+impl Reporting {
+    /// Starts the log and the progress display on stderr.
+    pub(super) fn listen(&self) -> (Events, Listener) {
+        let columns = terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0);
+        let screen = Screen::new(std::io::stderr(), columns);
+        let detail = match (self.quiet, self.verbose) {
+            (true, _) => logging::Detail::Errors,
+            (false, 0) => logging::Detail::Warnings,
+            (false, 1) => logging::Detail::Debug,
+            (false, _) => logging::Detail::Trace,
+        };
+        logging::start(detail, &screen);
+        let progress = match self.progress {
+            _ if self.quiet => observe::Progress::None,
+            Progress::Auto => observe::Progress::Auto,
+            Progress::Bar => observe::Progress::Bar,
+            Progress::Plain => observe::Progress::Plain,
+            Progress::Json => observe::Progress::Json,
+            Progress::None => observe::Progress::None,
+        };
+        let (events, receiver) = Events::channel(WAITING_EVENTS);
+        (events, observe::listen(progress, receiver, &screen))
+    }
+}

@@ -1,0 +1,104 @@
+//! Results on stdout, failures on stderr.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use super::flags::Output;
+use crate::document::Transfer;
+use crate::error::{Error, Kind, Result, printable};
+use crate::observe::quantity;
+use crate::workflow::{Outcome, Status, Verification};
+
+/// Prints one line of result. A reader that has gone away is no failure of ours.
+pub(super) fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints one line for people.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+}
+
+/// Prints `value` as JSON.
+pub(super) fn json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|why| Error::new(Kind::Local, "print").because(why))?;
+    line(&text);
+    Ok(())
+}
+
+/// Prints what a seed did, for people.
+pub(super) fn outcome(outcome: &Outcome) {
+    let Outcome { status, seed, verification, files } = outcome;
+    let verb = match status {
+        Status::Seeded => "seeded",
+        Status::Unchanged => "unchanged",
+    };
+    line(&format!("{verb} {}", seed.dest_ref));
+    let row = |name: &str, text: String| line(&format!("  {name:<10} {text}"));
+    row("digest", seed.dest_digest.to_string());
+    if !seed.platforms.is_empty() {
+        row("platforms", printable(&seed.platforms.join(", ")));
+    }
+    if let Some(Verification { source, destination }) = verification {
+        for (side, report) in [("source", source), ("site", destination)] {
+            for (number, text) in report.to_string().lines().enumerate() {
+                row(if number == 0 { side } else { "" }, text.to_owned());
+            }
+        }
+    }
+    if let Some(transfer) = &seed.transfer {
+        let Transfer { bytes_moved, bytes_present, bytes_mounted, blobs, blobs_moved, .. } = *transfer;
+        let [moved, present, mounted] = [bytes_moved, bytes_present, bytes_mounted].map(quantity::bytes);
+        row("moved", format!("{moved}, {blobs_moved} of {blobs} blobs; {present} present, {mounted} mounted"));
+        let Transfer { source_requests, dest_requests, retries, seconds, .. } = *transfer;
+        row(
+            "requests",
+            format!("{source_requests} source, {dest_requests} destination, {retries} repeated; {seconds:.2} s"),
+        );
+        if transfer.foreign_layers_left_out > 0 {
+            row(
+                "left out",
+                format!("{} foreign layers that the source does not serve", transfer.foreign_layers_left_out),
+            );
+        }
+    }
+    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+    row("record", files.join(", "));
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    error: Told<'a>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    kind: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    side: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    exit_code: u8,
+}
+
+/// Tells a failure: a line and what to do about it; as JSON too if that was asked for.
+pub(super) fn failure(error: &Error, form: Output) {
+    note(&format!("error: {}", error.chain()));
+    if let Some(hint) = error.hint_text() {
+        note(&format!("  hint: {hint}"));
+    }
+    if form == Output::Json {
+        let told = Told {
+            kind: error.kind().as_str(),
+            message: error.chain(),
+            side: error.side().map(|side| side.to_string()),
+            hint: error.hint_text(),
+            exit_code: error.kind().exit_code(),
+        };
+        // There is nobody left to tell if this fails.
+        let _ = json(&Failure { error: told });
+    }
+}

@@ -1,0 +1,176 @@
+//! `autonomy registry seed`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::flags::{Network, Output, Reporting};
+use super::output;
+use crate::copy::Presence;
+use crate::error::{Error, Kind, Result};
+use crate::oci::Reference;
+use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
+use crate::verify::{Demands, PublicKey, TrustTime};
+use crate::wire::Client;
+use crate::workflow::{self, Outcome, Sidecars, Trust};
+
+/// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
+/// the destination from its own bytes; only then is the destination's tag put and the record written.
+#[derive(Debug, Args)]
+pub(super) struct Seed {
+    /// Source: host[:port]/repository[:tag][@digest]
+    #[arg(long, value_name = "REF")]
+    from: Reference,
+    /// Destination: host[:port]/repository[:tag]; without a tag it takes the source's
+    #[arg(long, value_name = "REF")]
+    to: Reference,
+    /// Also replicate the <tag>-lock and <tag>-policy sidecars
+    #[arg(long)]
+    copy_policy: bool,
+    /// Cosign public key (SPKI PEM) that the image must be signed with
+    #[arg(long, value_name = "FILE", conflicts_with = "skip_verify")]
+    pub_key: Option<PathBuf>,
+    /// No verification: development only
+    #[arg(long)]
+    skip_verify: bool,
+    /// Folder for seed-manifest.json and seed.lock
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// What moves the image; auto takes skopeo only for what native cannot do
+    #[arg(long, value_enum, default_value_t = Choice::Native)]
+    transport: Choice,
+    /// What else travels along: none is what verification needs and no more
+    #[arg(long, value_enum, default_value_t = Accessories::None)]
+    accessories: Accessories,
+    /// Ask the destination for every node, even below manifests that it holds
+    #[arg(long)]
+    deep: bool,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    pub(super) reporting: Reporting,
+}
+
+/// Longest time that cancelling open uploads may take at the end.
+const TIDY: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    Native,
+    Skopeo,
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Accessories {
+    None,
+}
+
+impl Seed {
+    pub(super) async fn run(self) -> Result<()> {
+        let seed = self.request()?;
+        let transport = self.transport()?;
+        let client = Client::new(self.network.client())?;
+        if matches!(seed.trust, Trust::Skip) {
+            output::note(
+                "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
+            );
+        }
+        let (events, progress) = self.reporting.listen();
+        let done = tokio::select! {
+            done = workflow::seed(&seed, &client, transport.as_ref(), &events) => done,
+            () = super::interrupted() => Err(Error::new(Kind::Interrupted, "seed").on(&seed.to)
+                .because("interrupted; the destination tag was not moved")),
+        };
+        drop(events);
+        progress.finish().await;
+        client.settle(TIDY).await;
+        self.print(&done?)
+    }
+
+    /// What is asked for, checked as far as that goes without contacting anybody.
+    fn request(&self) -> Result<workflow::Seed> {
+        let usage = |op: &str| Error::new(Kind::Usage, op);
+        let trust = match &self.pub_key {
+            Some(path) => trust(path)?,
+            None if self.skip_verify => Trust::Skip,
+            None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
+        };
+        if self.to.digest.is_some() {
+            return Err(usage("a digest cannot be chosen for --to; name a tag").on(&self.to));
+        }
+        if self.copy_policy && (self.from.digest.is_some() || self.from.tag.is_none()) {
+            return Err(usage("--copy-policy requires tag-based --from and --to")
+                .hint("sidecars stand beside the image as <tag>-lock and <tag>-policy; a digest has none"));
+        }
+        let mut to = self.to.clone();
+        if to.tag.is_none() {
+            let from_tag = || match self.from.name() {
+                crate::oci::Name::Tag(tag) => Some(tag),
+                crate::oci::Name::Digest(_) => self.from.tag.clone(),
+            };
+            to.tag = from_tag();
+        }
+        if to.tag.is_none() {
+            return Err(usage("--to needs a tag, because --from is a digest")
+                .on(&self.to)
+                .hint(format!("write {}:<tag>", self.to)));
+        }
+        let mut engine = self.network.engine();
+        if self.deep {
+            engine.presence = Presence::EveryNode;
+        }
+        let sidecars = if self.copy_policy { Sidecars::Copy } else { Sidecars::Leave };
+        Ok(workflow::Seed { from: self.from.clone(), to, sidecars, trust, engine, folder: self.out.clone() })
+    }
+}
+
+/// The demands that `--pub-key` and the environment make.
+fn trust(path: &Path) -> Result<Trust> {
+    let refused = |error: Error| error.during("use the key of --pub-key", path.display());
+    let pem = std::fs::read(path).map_err(|why| {
+        refused(Error::new(Kind::Usage, "read").because(why).hint("name a cosign public key (cosign.pub)"))
+    })?;
+    let key = PublicKey::from_pem(&pem).map_err(refused)?;
+    let mut demands = Demands::new(vec![key]);
+    demands.trust_time = match std::env::var("AUTONOMY_TRUST_TIME").as_deref() {
+        Err(_) | Ok("true" | "1" | "") => TrustTime::On,
+        Ok("false" | "0") => TrustTime::Off,
+        Ok(other) => {
+            return Err(Error::new(Kind::Usage, format!("AUTONOMY_TRUST_TIME is true or false, not {other:?}")));
+        }
+    };
+    Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
+}
+
+impl Seed {
+    fn transport(&self) -> Result<Box<dyn Transport>> {
+        let skopeo = || {
+            let options = skopeo::Options {
+                authfile: self.network.authfile.clone(),
+                ca_file: self.network.ca_file.clone(),
+                cert_dir: self.network.cert_dir.clone(),
+                environment: std::env::vars_os().collect(),
+                ..skopeo::Options::default()
+            };
+            Skopeo::find(std::env::var_os("PATH").as_deref(), options)
+        };
+        Ok(match self.transport {
+            Choice::Native => Box::new(Native),
+            Choice::Skopeo => Box::new(skopeo()?),
+            // Without skopeo on this machine native is all there is.
+            Choice::Auto => Box::new(Fallback::new(Native, skopeo().ok())),
+        })
+    }
+
+    fn print(&self, outcome: &Outcome) -> Result<()> {
+        match self.reporting.output {
+            Output::Json => output::json(outcome),
+            Output::Human => {
+                output::outcome(outcome);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! One transport, and another for what the first cannot do.
+
+use async_trait::async_trait;
+
+use super::{Carried, Job, Transport};
+use crate::copy::{self, Event, Events};
+use crate::error::Result;
+
+/// Tries `first`; only if that says *unsupported*, `second`. Every other failure is final: a transport that was refused,
+/// or found content damaged, must not be gone around.
+#[derive(Debug)]
+pub struct Fallback<A, B> {
+    first: A,
+    second: Option<B>,
+}
+
+impl<A, B> Fallback<A, B> {
+    /// Tries `first`, then `second` if there is one on this machine.
+    #[must_use]
+    pub fn new(first: A, second: Option<B>) -> Self {
+        Self { first, second }
+    }
+}
+
+#[async_trait]
+impl<A: Transport, B: Transport> Transport for Fallback<A, B> {
+    fn name(&self) -> &'static str {
+        self.first.name()
+    }
+
+    async fn carry(&self, job: &Job, options: &copy::Options, events: &Events) -> Result<Carried> {
+        match self.first.carry(job, options, events).await {
+            Err(error) if error.kind().allows_other_transport() => {
+                let Some(second) = &self.second else { return Err(error) };
+                let (from, to) = (self.first.name(), second.name());
+                events.send(Event::Warning(format!("{from} cannot do it, {to} takes over: {}", error.chain())));
+                second.carry(job, options, events).await
+            }
+            done => done,
+        }
+    }
+}

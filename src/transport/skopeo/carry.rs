@@ -1,0 +1,40 @@
+//! skopeo as a transport: the image by skopeo, what is attached to it by our own engine.
+
+use async_trait::async_trait;
+
+use super::{End, Skopeo};
+use crate::copy::{self, Events, Presence};
+use crate::error::Result;
+use crate::oci::Reference;
+use crate::transport::{Carried, Job, Place, Transport};
+
+#[async_trait]
+impl Transport for Skopeo {
+    fn name(&self) -> &'static str {
+        "skopeo"
+    }
+
+    async fn carry(&self, job: &Job, options: &copy::Options, events: &Events) -> Result<Carried> {
+        let mut rest = job.copy.clone();
+        // A job holds its image to its approval when it is made, so there is a first target.
+        let image = rest.targets.remove(0);
+        let is_there = image.former.as_ref().is_some_and(|former| former.digest == image.node.digest);
+        if !is_there || options.presence == Presence::EveryNode {
+            let from = end(&job.from, job.from.repository.pinned(image.node.digest));
+            let to = &job.to.repository;
+            if image.tags.is_empty() {
+                self.copy(&from, &end(&job.to, to.pinned(image.node.digest))).await?;
+            }
+            for tag in &image.tags {
+                self.copy(&from, &end(&job.to, to.tagged(tag))).await?;
+            }
+        }
+        // Counts what went by our own engine: what skopeo moved it does not tell.
+        let report = copy::copy(&rest, options, events).await?;
+        Ok(Carried { engine: self.name(), report })
+    }
+}
+
+fn end(place: &Place, reference: Reference) -> End {
+    End { reference, scheme: place.scheme }
+}

@@ -1,0 +1,93 @@
+//! Verification of either end: approval before anything moves, and a second look at what arrived.
+
+use super::resolve::Resolved;
+use super::seed::{Ends, Seed, Trust};
+use crate::copy::{Event, Events};
+use crate::error::{Error, Result, Side};
+use crate::oci::Reference;
+use crate::store::{Repository, Root, read_manifest};
+use crate::verify::{Approved, Demands, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Subject};
+
+/// Approves the image at the source, or takes note that nobody wants that.
+///
+/// # Errors
+///
+/// [`Untrusted`](crate::Kind::Untrusted) if a demand is not met; the kind of the transport error if it could not be
+/// asked. Either way the text says `source verification failed (fail-closed)`.
+pub(super) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -> Result<Approved> {
+    let Trust::Verify { demands, .. } = &seed.trust else {
+        return Ok(Approved::unchecked("--skip-verify"));
+    };
+    events.send(Event::Stage("verifying the source"));
+    let checked = async {
+        let source = ends.source.as_ref();
+        let mut subject = subject(&seed.from, found);
+        if found.sidecars().next().is_some() {
+            // Tag and referrers must not name different sidecars (contract §7); the answer serves the signatures too.
+            let referrers = source.referrers(&found.root.node.digest).await?;
+            for sidecar in found.sidecars() {
+                let root = Some(sidecar.root.clone());
+                *place(&mut subject, sidecar.kind) = Sidecar::choose(source, sidecar.kind, root, &referrers).await?;
+            }
+            subject.referrers = Some(referrers);
+        }
+        run(demands, source, &subject, found).await?.approve()
+    };
+    checked.await.map_err(|error| failed(error, Side::Source, &seed.from))
+}
+
+/// Looks at what arrived: the destination's own bytes, by digest, before any tag names them.
+///
+/// # Errors
+///
+/// As [`source`], with `destination verification failed (fail-closed)`.
+pub(super) async fn destination(
+    seed: &Seed,
+    ends: &Ends,
+    found: &Resolved,
+    events: &Events,
+) -> Result<Option<Approved>> {
+    let Trust::Verify { demands, .. } = &seed.trust else { return Ok(None) };
+    events.send(Event::Stage("verifying the destination"));
+    let sink = ends.sink.as_ref();
+    let checked = async {
+        // The sidecars' bytes are read by the steps that need them; the image's own only here.
+        read_manifest(sink, &found.root.node).await?;
+        run(demands, sink, &subject(&seed.to, found), found).await?.approve()
+    };
+    checked.await.map(Some).map_err(|error| failed(error, Side::Destination, &seed.to))
+}
+
+/// What is verified, as it was resolved at the start: no tag is looked at again.
+fn subject(reference: &Reference, found: &Resolved) -> Subject {
+    let mut subject = Subject::new(reference.clone(), found.root.node.clone());
+    for sidecar in found.sidecars() {
+        // Without its bytes: what is verified is what the store holds.
+        let root = Root { node: sidecar.root.node.clone(), bytes: None };
+        *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
+    }
+    subject
+}
+
+fn place(subject: &mut Subject, kind: SidecarKind) -> &mut Sidecar {
+    match kind {
+        SidecarKind::Lock => &mut subject.lock,
+        SidecarKind::Policy => &mut subject.policy,
+    }
+}
+
+/// Runs the pipeline. Whatever travels has to be trusted (contract §8): the sidecars that the source has are demanded.
+async fn run(demands: &Demands, store: &dyn Repository, subject: &Subject, found: &Resolved) -> Result<Report> {
+    let mut demands = demands.clone();
+    for sidecar in found.sidecars() {
+        match sidecar.kind {
+            SidecarKind::Lock => demands.lock = SidecarDemand::Required,
+            SidecarKind::Policy => demands.policy = SidecarDemand::Required,
+        }
+    }
+    Pipeline::new(demands).run(store, subject).await
+}
+
+fn failed(error: Error, side: Side, reference: &Reference) -> Error {
+    error.during(format!("{side} verification failed (fail-closed)"), reference)
+}

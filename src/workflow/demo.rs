@@ -1,0 +1,283 @@
+//! The tour: two registries on this machine, a signed bundle, a verified seed, and forgeries that are refused.
+//!
+//! Everything goes through the same doors as in earnest: HTTP, the workflow of `registry seed`, its record. Nothing that
+//! is shown was written beforehand.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::bundle::{self, Sidecars};
+use super::{Outcome, Seed, Trust, seed};
+use crate::copy::{self, Events};
+use crate::document::lock::{Inputs, Lock, Pin};
+use crate::document::policy;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, MediaType, Name, Reference};
+use crate::serve::{Options, Server};
+use crate::store::{Registry, Role, Store, Want};
+use crate::transport::Native;
+use crate::verify::{Demands, PublicKey, SigningKey, attach, signature_tag};
+use crate::wire::{self, Client};
+
+const REPOSITORY: &str = "robot-behavior";
+const POLICY_VERSION: &str = "1.2.0";
+const PROMPT: &[u8] = b"carry the tray, slowly";
+
+/// A tour under way. Its registries run until it is dropped.
+#[derive(Debug)]
+pub struct Demo {
+    folder: PathBuf,
+    upstream: Running,
+    site: Running,
+    client: Client,
+    key: SigningKey,
+}
+
+/// A registry of the tour.
+#[derive(Debug)]
+struct Running {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+/// What was published.
+#[derive(Debug)]
+pub struct Published {
+    /// Where the bundle stands.
+    pub reference: Reference,
+    /// What its tag names.
+    pub digest: Digest,
+    /// The public key that it is signed with.
+    pub public_key: PathBuf,
+}
+
+/// A forged bundle, and what became of it.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What is wrong with it.
+    pub forgery: Forgery,
+    /// Why it was refused.
+    pub error: Error,
+}
+
+/// What can be wrong with a bundle: one thing for each step of the verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgery {
+    /// Another image under the genuine one's signature.
+    Image,
+    /// A lock that was made for another image.
+    Lock,
+    /// A lock that was edited after its fingerprint was taken.
+    Prompt,
+    /// A policy of another version than the lock names.
+    Policy,
+}
+
+impl Forgery {
+    /// All of them, in the order of the steps that find them.
+    pub const ALL: [Self; 4] = [Self::Image, Self::Lock, Self::Prompt, Self::Policy];
+
+    /// In words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "another image, under the genuine one's signature",
+            Self::Lock => "a signed lock that was made for another image",
+            Self::Prompt => "a signed lock that was edited after its fingerprint was taken",
+            Self::Policy => "a signed policy of another version than the lock names",
+        }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Self::Image => "forged-image",
+            Self::Lock => "forged-lock",
+            Self::Prompt => "forged-prompt",
+            Self::Policy => "forged-policy",
+        }
+    }
+}
+
+impl Demo {
+    /// Starts two empty registries whose data lies below `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if no port or no folder can be had.
+    pub async fn start(folder: &Path) -> Result<Self> {
+        Ok(Self {
+            upstream: Running::start(&folder.join("upstream")).await?,
+            site: Running::start(&folder.join("site")).await?,
+            client: Client::new(wire::Options { allow_plain_http: true, ..wire::Options::default() })?,
+            key: SigningKey::generate()?,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// Where the two registries listen: the one that images come from, and the site's.
+    #[must_use]
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.upstream.address, self.site.address)
+    }
+
+    /// Publishes a bundle of three platforms: image, lock, policy, an SBOM that refers to the image, and signatures.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry and of the disk.
+    pub async fn publish(&self) -> Result<Published> {
+        let at = self.at(&self.upstream, "v1")?;
+        let store = self.store(&at, Role::Sink);
+        let image = self.image(&store, &at, "the behavior that was tested").await?;
+        let sidecars = sidecars(&at, image.digest)?;
+        bundle::seal(&store, &at, &image, &sidecars, &self.key).await?;
+        bundle::put_attachment(&store, &sbom(&image), &[]).await?;
+        let public_key = self.public_key();
+        let write = std::fs::write(&public_key, self.key.public_pem()?);
+        write.map_err(|why| Error::new(Kind::Local, "write").on(public_key.display()).because(why))?;
+        Ok(Published { reference: at, digest: image.digest, public_key })
+    }
+
+    /// Seeds the site with what [`publish`](Self::publish) made.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`seed`](super::seed).
+    pub async fn seed(&self, events: &Events) -> Result<Outcome> {
+        self.seed_tag("v1", events).await
+    }
+
+    /// Publishes a forged bundle and tries to seed the site with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Untrusted`](Kind::Untrusted) if it was *not* refused, or the site shows it all the same.
+    pub async fn forge(&self, forgery: Forgery) -> Result<Refusal> {
+        let at = self.at(&self.upstream, forgery.tag())?;
+        let store = self.store(&at, Role::Sink);
+        let image = self.image(&store, &at, forgery.as_str()).await?;
+        let mut sidecars = sidecars(&at, image.digest)?;
+        match forgery {
+            Forgery::Image => {}
+            Forgery::Lock => {
+                sidecars.lock = lock(&at, Digest::sha256(b"another image"), POLICY_VERSION, &sidecars.policy);
+            }
+            Forgery::Prompt => sidecars.lock = edited(&sidecars.lock),
+            Forgery::Policy => sidecars.lock = lock(&at, image.digest, "1.3.0", &sidecars.policy),
+        }
+        bundle::seal(&store, &at, &image, &sidecars, &self.key).await?;
+        if forgery == Forgery::Image {
+            self.steal_signature(&store, &image).await?;
+        }
+        let error = match self.seed_tag(forgery.tag(), &Events::none()).await {
+            Ok(_) => return Err(Error::new(Kind::Untrusted, "refuse").on(forgery.as_str())),
+            Err(error) => error,
+        };
+        let site = self.at(&self.site, forgery.tag())?;
+        match self.store(&site, Role::Source).resolve(&site.name(), Want::Digest).await {
+            Err(absent) if absent.kind() == Kind::NotFound => Ok(Refusal { forgery, error }),
+            _ => Err(Error::new(Kind::Untrusted, "keep from the site").on(forgery.as_str()).because(error)),
+        }
+    }
+
+    /// Stops both registries and waits until their data is at rest.
+    pub async fn finish(mut self) {
+        for registry in [&mut self.upstream, &mut self.site] {
+            registry.stop.take();
+            let _ = (&mut registry.task).await;
+        }
+    }
+
+    async fn seed_tag(&self, tag: &str, events: &Events) -> Result<Outcome> {
+        let public_key = self.public_key();
+        let key = PublicKey::from_pem(self.key.public_pem()?.as_bytes())?;
+        let trust = Trust::Verify { demands: Box::new(Demands::new(vec![key])), key: public_key.display().to_string() };
+        let request = Seed {
+            from: self.at(&self.upstream, tag)?,
+            to: self.at(&self.site, tag)?,
+            sidecars: super::Sidecars::Copy,
+            trust,
+            engine: copy::Options::default(),
+            folder: self.folder.join("record"),
+        };
+        seed(&request, &self.client, &Native, events).await
+    }
+
+    /// Puts the genuine image's signature in the place of the forged one's.
+    async fn steal_signature(&self, store: &Registry, forged: &Descriptor) -> Result<()> {
+        let genuine = store.resolve(&self.at(&self.upstream, "v1")?.name(), Want::Digest).await?;
+        let tags = (signature_tag(&genuine.node.digest), signature_tag(&forged.digest));
+        let (Some(from), Some(to)) = tags else {
+            return Err(Error::new(Kind::Local, "name the signature's tag"));
+        };
+        let signature = store.resolve(&Name::Tag(from), Want::Bytes).await?;
+        let body = crate::store::Body::bytes(signature.node.clone(), signature.bytes.unwrap_or_default());
+        store.put(&signature.node, &body, &[to]).await.map(drop)
+    }
+
+    async fn image(&self, store: &Registry, at: &Reference, text: &str) -> Result<Descriptor> {
+        let tag = at.tag.as_ref().ok_or_else(|| Error::new(Kind::Usage, "name the tag").on(at))?;
+        bundle::image(store, &["amd64", "arm64", "riscv64"], text, tag).await
+    }
+
+    fn at(&self, registry: &Running, tag: &str) -> Result<Reference> {
+        let text = format!("{}/{REPOSITORY}:{tag}", registry.address);
+        text.parse().map_err(|why| Error::new(Kind::Local, "name").on(text).because(why))
+    }
+
+    fn store(&self, at: &Reference, role: Role) -> Registry {
+        Registry::new(&self.client, &at.repository, role)
+    }
+
+    fn public_key(&self) -> PathBuf {
+        self.folder.join("cosign.pub")
+    }
+}
+
+fn sidecars(at: &Reference, image: Digest) -> Result<Sidecars> {
+    let manifest = format!(r#"{{"name":"{REPOSITORY}","policy_bundle_version":"{POLICY_VERSION}"}}"#);
+    let rego = "package behavior\n\ndefault allow := false\n\nallow if input.speed < 2\n";
+    let files = vec![("manifest.json".to_owned(), manifest.into_bytes()), ("motion.rego".to_owned(), rego.into())];
+    let policy = policy::pack(files).map_err(|why| Error::new(Kind::Local, "pack the policy").because(why))?;
+    Ok(Sidecars { lock: lock(at, image, POLICY_VERSION, &policy), policy })
+}
+
+fn lock(at: &Reference, image: Digest, version: &str, policy: &[u8]) -> Vec<u8> {
+    let inputs =
+        Inputs { prompt_hash: Digest::sha256(PROMPT).to_string(), tool_inputs_hash: Digest::sha256(b"").to_string() };
+    let agent = Pin { reference: at.to_string(), digest: image };
+    let policy = Pin { reference: format!("{}-policy:{version}", at.repository), digest: Digest::sha256(policy) };
+    Lock::new(agent, policy, inputs).to_bytes()
+}
+
+/// A lock with another prompt and the old fingerprint.
+fn edited(lock: &[u8]) -> Vec<u8> {
+    let honest = Digest::sha256(PROMPT).to_string();
+    let edited = Digest::sha256(b"carry the tray, fast").to_string();
+    String::from_utf8_lossy(lock).replace(&honest, &edited).into_bytes()
+}
+
+/// A bill of materials that refers to the image.
+fn sbom(image: &Descriptor) -> attach::Attachment {
+    let content = br#"{"spdxVersion":"SPDX-2.3","name":"robot-behavior","packages":[]}"#;
+    attach::artifact_manifest(&MediaType::new("application/spdx+json"), image, content)
+}
+
+impl Running {
+    async fn start(folder: &Path) -> Result<Self> {
+        let server = Server::bind(Options::new(folder, SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
+        let address = server.address();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let shutdown = async { drop(stopped.await) };
+            if let Err(error) = server.run(shutdown).await {
+                tracing::warn!(error = %error.chain(), "a registry of the tour ended");
+            }
+        });
+        Ok(Self { address, stop: Some(stop), task })
+    }
+}

@@ -1,0 +1,43 @@
+//! What the record says of an image beyond its digest: the platforms that it runs on.
+
+use serde::Deserialize;
+
+use crate::error::Result;
+use crate::oci::{Manifest, MediaType, Platform, Shape};
+use crate::store::{Root, Store, read_small};
+
+/// Largest configuration that is read for its platform. Larger ones exist only to be refused.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(flatten)]
+    platform: Platform,
+}
+
+/// The platforms of `root`, in the index's order; of a single image, that of its configuration, read from `store`.
+///
+/// Nothing known gives an empty list: an artifact runs nowhere.
+///
+/// # Errors
+///
+/// Those of reading the configuration. What it holds is the publisher's matter and no error.
+pub(super) async fn platforms(root: &Root, store: &dyn Store) -> Result<Vec<String>> {
+    let Some(manifest) = root.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &root.node.media_type).ok())
+    else {
+        return Ok(Vec::new());
+    };
+    if manifest.shape == Shape::Index {
+        return Ok(manifest.platforms().into_iter().map(ToString::to_string).collect());
+    }
+    let is_image = |media_type: &MediaType| [MediaType::OCI_CONFIG, MediaType::DOCKER_CONFIG].contains(media_type);
+    match manifest.config {
+        Some(config) if is_image(&config.media_type) => {
+            let bytes = read_small(store, &config, MAX_CONFIG_BYTES).await?;
+            let config = serde_json::from_slice::<Config>(&bytes);
+            let known = config.into_iter().map(|config| config.platform).filter(Platform::is_known);
+            Ok(known.map(|platform| platform.to_string()).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,121 @@
+//! What the names of a seed stand for, asked once: from here on only digests move.
+
+use futures_util::try_join;
+
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Name, Reference, Tag};
+use crate::store::{Root, Store, Want};
+use crate::verify::SidecarKind;
+
+use super::seed::{Ends, Seed, Sidecars};
+
+/// What both ends say at the start.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// The image at the source.
+    pub(super) root: Root,
+    /// What the destination's tag names now.
+    pub(super) former: Option<Descriptor>,
+    /// The sidecars that the source has.
+    pub(super) lock: Option<Sidecar>,
+    /// The same for the policy.
+    pub(super) policy: Option<Sidecar>,
+    /// What a person should know.
+    pub(super) warnings: Vec<String>,
+}
+
+/// A manifest that stands beside the image under a tag of its own.
+#[derive(Debug)]
+pub(super) struct Sidecar {
+    pub(super) kind: SidecarKind,
+    pub(super) root: Root,
+    /// Its tag at the destination.
+    pub(super) tag: Tag,
+    /// What that tag names now.
+    pub(super) former: Option<Descriptor>,
+}
+
+/// Asks both ends at the same time.
+pub(super) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
+    let (root, former) = try_join!(source_root(ends, &seed.from), former(ends, &seed.to))?;
+    let mut warnings = Vec::new();
+    if seed.from.tag.is_none() && seed.from.digest.is_none() {
+        warnings.push(format!("{} names no tag: latest is used, which is not pinned and moves", seed.from));
+    }
+    let (lock, policy) = match seed.sidecars {
+        Sidecars::Leave => (None, None),
+        Sidecars::Copy => try_join!(sidecar(seed, ends, SidecarKind::Lock), sidecar(seed, ends, SidecarKind::Policy))?,
+    };
+    if seed.sidecars == Sidecars::Copy {
+        for (kind, found) in [(SidecarKind::Lock, &lock), (SidecarKind::Policy, &policy)] {
+            if found.is_none() {
+                warnings.push(format!("sidecar not replicated: {} has no {} sidecar", seed.from, kind.as_str()));
+            }
+        }
+    }
+    Ok(Resolved { root, former, lock, policy, warnings })
+}
+
+async fn source_root(ends: &Ends, from: &Reference) -> Result<Root> {
+    let root = ends.source.resolve(&from.name(), Want::Bytes).await;
+    let root = root.map_err(|error| unresolved(error, Side::Source, from))?;
+    if root.node.size == 0 {
+        let error = Error::new(Kind::Invalid, "empty content digest resolved");
+        return Err(unresolved(error, Side::Source, from));
+    }
+    Ok(root)
+}
+
+impl Resolved {
+    /// Those that were found.
+    pub(super) fn sidecars(&self) -> impl Iterator<Item = &Sidecar> {
+        self.lock.iter().chain(&self.policy)
+    }
+
+    /// Whether the destination's tag names the image already.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.former.as_ref().is_some_and(|former| former.digest == self.root.node.digest)
+    }
+}
+
+/// What the destination holds under `to`, if anything.
+async fn former(ends: &Ends, to: &Reference) -> Result<Option<Descriptor>> {
+    held(ends.sink.as_ref(), &to.name()).await.map_err(|error| unresolved(error, Side::Destination, to))
+}
+
+/// What `store` holds under `name`, if anything.
+pub(super) async fn held(store: &dyn Store, name: &Name) -> Result<Option<Descriptor>> {
+    match store.resolve(name, Want::Digest).await {
+        Ok(root) => Ok(Some(root.node)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn sidecar(seed: &Seed, ends: &Ends, kind: SidecarKind) -> Result<Option<Sidecar>> {
+    let (Some(from), Some(to)) = (&seed.from.tag, &seed.to.tag) else { return Ok(None) };
+    let (Some(from_tag), Some(tag)) = (kind.tag(from), kind.tag(to)) else {
+        return Err(Error::new(Kind::Usage, "name the sidecar: the tag is too long").on(&seed.to));
+    };
+    let source = seed.from.repository.tagged(&from_tag);
+    let root = match ends.source.resolve(&Name::Tag(from_tag), Want::Bytes).await {
+        Ok(root) => root,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(unresolved(error, Side::Source, &source)),
+    };
+    let former = former(ends, &seed.to.repository.tagged(&tag)).await?;
+    Ok(Some(Sidecar { kind, root, tag, former }))
+}
+
+fn unresolved(error: Error, side: Side, reference: &Reference) -> Error {
+    let hint = match error.kind() {
+        Kind::NotFound => Some("check the repository and the tag; a tag is case-sensitive"),
+        Kind::Unavailable => Some("check the host name, the port and the network"),
+        _ => None,
+    };
+    let error = error.at(side).during("resolve manifest digest", reference);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}

@@ -1,0 +1,281 @@
+//! One image from one registry to another, verified at both ends, its tag put last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::resolve::{self, Resolved};
+use super::{Record, check, inspect};
+use crate::copy::{self, Event, Events, Target};
+use crate::document::{SeedManifest, Transfer};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
+use crate::store::{Body, Cached, Registry, Repository, Role, Root, Store};
+use crate::transport::{Carried, Job, Place, Scheme, Transport};
+use crate::verify::{Approved, Demands, Evidence, Report};
+use crate::wire::Client;
+
+/// What to seed, and what it has to satisfy.
+#[derive(Debug)]
+pub struct Seed {
+    /// The source: tag, digest or neither.
+    pub from: Reference,
+    /// The destination, with its tag.
+    pub to: Reference,
+    /// Whether the lock and policy sidecars travel along.
+    pub sidecars: Sidecars,
+    /// What the image has to satisfy.
+    pub trust: Trust,
+    /// How the engine works.
+    pub engine: copy::Options,
+    /// Where the record goes.
+    pub folder: PathBuf,
+}
+
+/// Whether `<tag>-lock` and `<tag>-policy` travel along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sidecars {
+    /// Those that the source has.
+    Copy,
+    /// Neither.
+    Leave,
+}
+
+/// What an image has to satisfy.
+#[derive(Debug)]
+pub enum Trust {
+    /// These demands, at both ends.
+    Verify {
+        /// What is demanded.
+        demands: Box<Demands>,
+        /// The key as the user named it, for the record.
+        key: String,
+    },
+    /// Nothing: development only.
+    Skip,
+}
+
+/// The two repositories.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Where content comes from, as the registry tells it.
+    pub(super) origin: Arc<Registry>,
+    /// The same, remembering what is small: verification and copy read it once.
+    pub(super) source: Arc<dyn Repository>,
+    /// Where content goes.
+    pub(super) sink: Arc<Registry>,
+}
+
+/// Whether anything had to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The destination's tag names the image now.
+    Seeded,
+    /// It did already.
+    Unchanged,
+}
+
+/// What a seed did.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Whether anything had to be done.
+    pub status: Status,
+    /// The record.
+    pub seed: SeedManifest,
+    /// What verification found; nothing after `--skip-verify`.
+    pub verification: Option<Verification>,
+    /// The files written.
+    pub files: Vec<PathBuf>,
+}
+
+/// What verification found at both ends.
+#[derive(Debug, Serialize)]
+pub struct Verification {
+    /// Before anything moved.
+    pub source: Report,
+    /// From the destination's own bytes, before its tag was put.
+    pub destination: Report,
+}
+
+/// Seeds one image.
+///
+/// # Errors
+///
+/// By kind as in the exit codes; whatever fails, the destination's tag has not moved and no file was written.
+pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
+    let begun = Instant::now();
+    let record = Record::prepare(&seed.folder)?;
+    let ends = Ends::new(client, seed);
+    events.send(Event::Stage("resolving"));
+    let found = resolve::names(seed, &ends).await?;
+    for warning in &found.warnings {
+        events.send(Event::Warning(warning.clone()));
+    }
+    let approved = check::source(seed, &ends, &found, events).await?;
+    let platforms = platforms(&found, &ends, &record).await?;
+
+    events.send(Event::Stage("copying"));
+    let targets = targets(seed, &ends, &found, &approved).await?;
+    let accessories = targets.iter().skip(1).map(|target| target.node.digest).collect();
+    let job = copy::Job { source: ends.source(), sink: ends.sink.clone(), targets };
+    let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
+    let job = Job::new(&approved, from, to, job)?;
+    let carried = transport.carry(&job, &seed.engine, events).await?;
+
+    let destination = check::destination(seed, &ends, &found, events).await?;
+    put_tags(seed, &ends, &found, events).await?;
+
+    events.send(Event::Stage("writing the record"));
+    let manifest = SeedManifest {
+        schema_version: SeedManifest::version(),
+        source_ref: seed.from.clone(),
+        source_digest: found.root.node.digest,
+        dest_ref: seed.to.clone(),
+        dest_digest: found.root.node.digest,
+        platforms,
+        copied_policy: found.sidecars().next().is_some(),
+        signing_key_ref: seed.trust.key(),
+        verified: destination.is_some(),
+        seeded_at: now()?,
+        transfer: Some(ends.account(carried, accessories, begun)),
+    };
+    let files = record.write(&manifest)?;
+    let status =
+        if found.is_unchanged() && carried.report.bytes_moved == 0 { Status::Unchanged } else { Status::Seeded };
+    let reports = approved.report().zip(destination.as_ref().and_then(Approved::report));
+    let verification = reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
+    Ok(Outcome { status, seed: manifest, verification, files })
+}
+
+fn place(reference: &Reference, registry: &Registry) -> Place {
+    let scheme = if registry.speaks_plain_http() { Scheme::Http } else { Scheme::Https };
+    Place { repository: reference.repository.clone(), scheme }
+}
+
+impl Ends {
+    fn new(client: &Client, seed: &Seed) -> Self {
+        let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
+        let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
+        Self { source: Arc::new(Cached::new(origin.clone())), origin, sink }
+    }
+
+    fn source(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.source) as _
+    }
+
+    /// What the seed cost, for the record.
+    fn account(&self, carried: Carried, accessories: Vec<Digest>, begun: Instant) -> Transfer {
+        let Carried { engine, report } = carried;
+        let (source, sink) = (self.origin.tally(), self.sink.tally());
+        Transfer {
+            engine: engine.to_owned(),
+            bytes_moved: report.bytes_moved,
+            bytes_present: report.bytes_present,
+            bytes_mounted: report.bytes_mounted,
+            blobs: report.blobs,
+            blobs_moved: report.blobs_moved,
+            manifests: report.manifests,
+            source_requests: source.requests,
+            dest_requests: sink.requests,
+            retries: source.retries + sink.retries,
+            foreign_layers_left_out: report.foreign_left_out,
+            seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            accessories,
+        }
+    }
+}
+
+impl Trust {
+    fn key(&self) -> Option<String> {
+        match self {
+            Self::Verify { key, .. } => Some(key.clone()),
+            Self::Skip => None,
+        }
+    }
+}
+
+/// The image first, then what proves it, then its sidecars.
+///
+/// Where the image is verified nothing gets its tag yet: the image and the sidecars are put by digest.
+async fn targets(seed: &Seed, ends: &Ends, found: &Resolved, approved: &Approved) -> Result<Vec<Target>> {
+    let tags = |tag: &Tag| match seed.trust {
+        Trust::Skip => vec![tag.clone()],
+        Trust::Verify { .. } => Vec::new(),
+    };
+    let target = |root: &Root, tag: &Tag, former: &Option<Descriptor>| Target {
+        node: root.node.clone(),
+        bytes: root.bytes.clone(),
+        tags: tags(tag),
+        former: former.clone(),
+    };
+    let mut targets = vec![target(&found.root, &seed.tag()?, &found.former)];
+    for evidence in approved.evidence() {
+        targets.push(evidence_target(ends, found, evidence).await?);
+    }
+    targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
+    Ok(targets)
+}
+
+/// A signature as a target. Whether the destination has it already is asked only where it has had an image before.
+async fn evidence_target(ends: &Ends, found: &Resolved, evidence: &Evidence) -> Result<Target> {
+    let (node, tags) = match evidence {
+        Evidence::Tagged { tag, node } => (node, vec![tag.clone()]),
+        Evidence::Referrer { node } => (node, Vec::new()),
+    };
+    let name = tags.first().map_or(Name::Digest(node.digest), |tag| Name::Tag(tag.clone()));
+    let former = match &found.former {
+        Some(_) => resolve::held(ends.sink.as_ref(), &name).await.map_err(|error| error.at(Side::Destination))?,
+        None => None,
+    };
+    Ok(Target { node: node.clone(), bytes: None, tags, former })
+}
+
+/// Puts the tags of what was verified: the sidecars', and last of all the image's.
+async fn put_tags(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -> Result<()> {
+    if matches!(seed.trust, Trust::Skip) {
+        return Ok(());
+    }
+    events.send(Event::Stage("tagging"));
+    for sidecar in found.sidecars() {
+        put_tag(ends, &sidecar.root, &sidecar.tag, &sidecar.former).await?;
+    }
+    put_tag(ends, &found.root, &seed.tag()?, &found.former).await
+}
+
+async fn put_tag(ends: &Ends, root: &Root, tag: &Tag, former: &Option<Descriptor>) -> Result<()> {
+    if former.as_ref().is_some_and(|former| former.digest == root.node.digest) {
+        return Ok(());
+    }
+    let bytes = root.bytes.clone().unwrap_or_default();
+    let body = Body::bytes(root.node.clone(), bytes);
+    let put = ends.sink.put(&root.node, &body, std::slice::from_ref(tag)).await;
+    put.map(drop).map_err(|error| error.at(Side::Destination).during("put tag", tag))
+}
+
+/// The platforms for the record. An unchanged image's are those of the last record, if it is at hand: that saves the
+/// request for a configuration that nothing else needs.
+async fn platforms(found: &Resolved, ends: &Ends, record: &Record) -> Result<Vec<String>> {
+    let recorded =
+        record.former().filter(|former| found.is_unchanged() && former.dest_digest == found.root.node.digest);
+    match recorded {
+        Some(recorded) => Ok(recorded.platforms),
+        None => inspect::platforms(&found.root, ends.source.as_ref()).await.map_err(|error| error.at(Side::Source)),
+    }
+}
+
+/// The time, to the second as the record shows it.
+fn now() -> Result<jiff::Timestamp> {
+    let failed = |why| Error::new(Kind::Local, "read the clock").because(why);
+    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).map_err(failed)
+}
+
+impl Seed {
+    /// The destination's tag.
+    pub(super) fn tag(&self) -> Result<Tag> {
+        let missing = || Error::new(Kind::Usage, "name the destination's tag").on(&self.to);
+        self.to.tag.clone().ok_or_else(missing)
+    }
+}

@@ -1,0 +1,150 @@
+//! Seeds between every pair of registries, of images of every shape, read back with crane.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use autonomy_registry::oci::{Descriptor, Digest, Reference};
+use autonomy_registry::store::{Registry, Role, Store};
+use autonomy_registry::wire::{Client, Options};
+
+use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
+use crate::{Case, images};
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "every shape of image arrives whole between every pair of registries",
+        needs: &["crane", "docker-registry", "registry3"],
+        run: every_pair,
+    },
+    Case { name: "every shape of image arrives whole at and from zot", needs: &["crane", "zot"], run: zot_pairs },
+    Case {
+        name: "skopeo as the transport brings the same digests",
+        needs: &["crane", "skopeo", "docker-registry"],
+        run: by_skopeo,
+    },
+];
+
+/// A store for publishing test images, through this program's own client.
+pub(crate) fn repository(host: &str, path: &str) -> Registry {
+    let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+    let reference: Reference = format!("{host}/{path}:v1").parse().unwrap();
+    Registry::new(&client, &reference.repository, Role::Sink)
+}
+
+/// Runs to the end on a runtime of its own.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// `autonomy registry seed` with its record in `out`.
+pub(crate) fn seed(out: &Path, from: &str, to: &str, more: &[&str]) -> std::process::Output {
+    let mut command = Command::new(AUTONOMY);
+    command.args(["registry", "seed", "--allow-insecure-registry", "--progress", "none", "--from", from, "--to", to]);
+    command.arg("--out").arg(out).args(more).output().unwrap()
+}
+
+/// All blobs of a layout on disk, by digest, each checked against its name.
+fn blobs(layout: &Path) -> BTreeMap<String, u64> {
+    let folder = layout.join("blobs/sha256");
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| {
+            let bytes = std::fs::read(&path).unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(Digest::sha256(&bytes).hex(), name);
+            (name, bytes.len() as u64)
+        })
+        .collect()
+}
+
+/// What crane finds under `reference`: everything it refers to, as a set of blobs.
+fn pulled(peers: &Peers, reference: &str) -> BTreeMap<String, u64> {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path().join("layout");
+    peers.run("crane", ["pull", "--insecure", "--format", "oci", reference, layout.to_str().unwrap()]);
+    blobs(&layout)
+}
+
+fn pairs(peers: &Peers, sources: &[Kind], sinks: &[Kind]) {
+    let every = images::every_shape();
+    println!("table: {} shapes of image, each seeded between every pair", every.len());
+    for &from in sources {
+        let source = Server::start(peers, from);
+        let mut published: Vec<(&str, Descriptor)> = Vec::new();
+        for (name, build) in &every {
+            let store = repository(&source.host, &format!("shapes/{name}"));
+            published.push((name, block_on(build(&store, "v1"))));
+        }
+        for &to in sinks {
+            let sink = Server::start(peers, to);
+            let mut seconds = 0.0;
+            for (name, root) in &published {
+                let (source, sink) =
+                    (format!("{}/shapes/{name}:v1", source.host), format!("{}/site/{name}:v1", sink.host));
+                let out = tempfile::tempdir().unwrap();
+                let done = seed(out.path(), &source, &sink, &["--skip-verify"]);
+                assert!(done.status.success(), "{name} from {} to {}: {}", from.name(), to.name(), text(&done));
+                let digest = root.digest.to_string();
+                assert_eq!(peers.run("crane", ["digest", "--insecure", &sink]), digest, "{name}");
+                assert_eq!(peers.run("crane", ["digest", "--insecure", &source]), digest, "{name}");
+                assert_eq!(
+                    pulled(peers, &sink),
+                    pulled(peers, &source),
+                    "{name} from {} to {}",
+                    from.name(),
+                    to.name()
+                );
+                let record: serde_json::Value =
+                    serde_json::from_slice(&std::fs::read(out.path().join("seed-manifest.json")).unwrap()).unwrap();
+                assert_eq!(record["dest_digest"], digest);
+                seconds += record["transfer"]["seconds"].as_f64().unwrap();
+            }
+            println!(
+                "table: {:>16} -> {:<16} {} images equal, {seconds:.2} s",
+                from.name(),
+                to.name(),
+                published.len()
+            );
+        }
+    }
+}
+
+fn every_pair(peers: &Peers) {
+    let kinds = [Kind::Embedded, Kind::Distribution2, Kind::Distribution3];
+    pairs(peers, &kinds, &kinds);
+}
+
+fn zot_pairs(peers: &Peers) {
+    let others = [Kind::Embedded, Kind::Distribution2, Kind::Distribution3, Kind::Zot];
+    let there: Vec<_> = others.into_iter().filter(|kind| Kind::all(peers).contains(kind)).collect();
+    pairs(peers, &[Kind::Zot], &there);
+    pairs(peers, &there, &[Kind::Zot]);
+}
+
+fn by_skopeo(peers: &Peers) {
+    let (source, sink) = (Server::start(peers, Kind::Distribution2), Server::start(peers, Kind::Embedded));
+    let store = repository(&source.host, "app");
+    let root = block_on(images::three_platforms(&store, 7, &[1 << 12, 1 << 14]));
+    let out = tempfile::tempdir().unwrap();
+    let (from, to) = (format!("{}/app:v1", source.host), format!("{}/app:v1", sink.host));
+    block_on(images::tag(&store, &root, "v1"));
+    let path = std::env::join_paths([peers.path("skopeo").parent().unwrap().to_owned(), "/usr/bin".into()]).unwrap();
+    let mut command = Command::new(AUTONOMY);
+    command.env("PATH", path).args([
+        "registry",
+        "seed",
+        "--allow-insecure-registry",
+        "--skip-verify",
+        "--transport",
+        "skopeo",
+    ]);
+    let done = command.args(["--from", &from, "--to", &to, "--out"]).arg(out.path()).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(peers.run("crane", ["digest", "--insecure", &to]), root.digest.to_string());
+    assert_eq!(pulled(peers, &to), pulled(peers, &from));
+    let record = std::fs::read_to_string(out.path().join("seed-manifest.json")).unwrap();
+    assert!(record.contains("\"engine\": \"skopeo\""), "{record}");
+    let is_same = block_on(repository(&sink.host, "app").contains(&root)).unwrap();
+    assert!(is_same);
+}

@@ -1,0 +1,161 @@
+//! The peers: where their programs are, and how their servers are started and stopped.
+
+use std::ffi::OsStr;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// This program, as built for the test.
+pub(crate) const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
+
+/// The folder of the peers' programs.
+pub(crate) struct Peers {
+    folder: Option<PathBuf>,
+}
+
+pub(crate) fn how_to_get(name: &str) -> &'static str {
+    match name {
+        "skopeo" => "Debian package skopeo",
+        "docker-registry" => "Debian package docker-registry",
+        "zot" => "name its binary in ZOT_BIN",
+        _ => "tests/peers builds it with Go 1.24 or newer",
+    }
+}
+
+impl Peers {
+    pub(crate) fn from_environment() -> Self {
+        Self { folder: std::env::var_os("AUTONOMY_PEERS_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from) }
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.folder.as_ref().is_some_and(|folder| folder.join(name).exists())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().unwrap().join(name)
+    }
+
+    /// Runs a client and gives what it printed; panics with its output if it fails.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, name: &str, arguments: impl IntoIterator<Item = S>) -> String {
+        let output = self.command(name).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{name} failed: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// A client with an environment of its own: no credentials, no proxies, a known password for keys.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.path(name));
+        command.stdin(Stdio::null()).env("COSIGN_PASSWORD", "").env_remove("REGISTRY_AUTH_FILE");
+        command
+    }
+}
+
+/// Both streams of a program that has ended.
+pub(crate) fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Which registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Embedded,
+    Distribution2,
+    Distribution3,
+    Zot,
+}
+
+impl Kind {
+    /// All registries that are there.
+    pub(crate) fn all(peers: &Peers) -> Vec<Self> {
+        let program = |kind: &Self| kind.program().is_none_or(|name| peers.has(name));
+        [Self::Embedded, Self::Distribution2, Self::Distribution3, Self::Zot].into_iter().filter(program).collect()
+    }
+
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Embedded => None,
+            Self::Distribution2 => Some("docker-registry"),
+            Self::Distribution3 => Some("registry3"),
+            Self::Zot => Some("zot"),
+        }
+    }
+
+    /// As it stands in the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Distribution2 => "distribution 2.8",
+            Self::Distribution3 => "distribution 3",
+            Self::Zot => "zot",
+        }
+    }
+}
+
+/// A registry that runs until it is dropped.
+pub(crate) struct Server {
+    pub(crate) host: String,
+    child: Child,
+    _home: TempDir,
+}
+
+impl Server {
+    pub(crate) fn start(peers: &Peers, kind: Kind) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = format!("127.0.0.1:{port}");
+        let config = home.path().join("config");
+        std::fs::write(&config, configuration(kind, &host, home.path())).unwrap();
+        let mut command = match kind.program() {
+            None => {
+                let mut command = Command::new(AUTONOMY);
+                command.args(["registry", "serve", "--listen", &host, "--data-dir"]).arg(home.path().join("data"));
+                command
+            }
+            Some(name) => {
+                let mut command = peers.command(name);
+                command.arg("serve").arg(&config);
+                command
+            }
+        };
+        let log = std::fs::File::create(home.path().join("log")).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let server = Self { host, child, _home: home };
+        server.wait();
+        server
+    }
+
+    fn wait(&self) {
+        let begun = Instant::now();
+        while TcpStream::connect(&self.host).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "no registry came up on {}", self.host);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configuration(kind: Kind, host: &str, home: &Path) -> String {
+    let storage = home.join("data");
+    let storage = storage.display();
+    match kind {
+        Kind::Embedded => String::new(),
+        Kind::Distribution2 | Kind::Distribution3 => format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {storage}\n  delete:\n    enabled: true\nhttp:\n  addr: {host}\n"
+        ),
+        Kind::Zot => {
+            let (address, port) = host.split_once(':').unwrap();
+            format!(
+                r#"{{"distSpecVersion": "1.1.0", "storage": {{"rootDirectory": "{storage}"}}, "http": {{"address": "{address}", "port": "{port}"}}, "log": {{"level": "error"}}}}"#
+            )
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The command line as a contract: exit codes, where output goes, what help says.
+
+use crate::seed::{assert_code, autonomy, text};
+
+#[tokio::test]
+async fn help_and_version_go_to_stdout_with_exit_0() {
+    for arguments in
+        [&["--help"][..], &["--version"], &["registry", "seed", "--help"], &["registry", "serve", "--help"]]
+    {
+        let done = autonomy(arguments).await;
+        assert_code(&done, 0);
+        assert!(!done.stdout.is_empty() && done.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn help_lists_every_exit_code_and_every_documented_flag() {
+    let help = text(&autonomy(&["--help"]).await);
+    for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "5  ", "130"] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(code.trim_end())), "{code:?} in {help}");
+    }
+    let help = text(&autonomy(&["registry", "seed", "--help"]).await);
+    for flag in [
+        "--from",
+        "--to",
+        "--copy-policy",
+        "--pub-key",
+        "--skip-verify",
+        "--allow-insecure-registry",
+        "--out",
+        "--transport",
+        "--accessories",
+        "--deep",
+        "--jobs",
+        "--output",
+        "--progress",
+        "--authfile",
+        "--ca-file",
+        "--cert-dir",
+        "--verbose",
+        "--quiet",
+    ] {
+        assert!(help.contains(flag), "{flag} is not in the help");
+    }
+}
+
+#[tokio::test]
+async fn the_readme_names_every_flag_of_seed() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let help = text(&autonomy(&["registry", "seed", "--help"]).await);
+    let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
+    for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':'])) {
+        let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag) || readme.contains(flag);
+        assert!(is_known, "{flag} is not in the README");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_flag_is_a_usage_error_on_stderr() {
+    let done = autonomy(&["registry", "seed", "--form", "a.example/b:c"]).await;
+    assert_code(&done, 2);
+    assert!(done.stdout.is_empty() && text(&done).contains("--from"), "{}", text(&done));
+}
+
+#[tokio::test]
+async fn serving_beyond_loopback_in_plain_http_needs_a_flag() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().to_str().unwrap();
+    let done = autonomy(&["registry", "serve", "--listen", "0.0.0.0:0", "--data-dir", folder]).await;
+    assert_code(&done, 2);
+    assert!(text(&done).contains("--allow-insecure-registry"), "{}", text(&done));
+}

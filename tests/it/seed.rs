@@ -1,0 +1,309 @@
+//! `autonomy registry seed`, the whole program, between embedded registries that count and fail on demand.
+
+use std::path::Path;
+use std::process::Output;
+
+use autonomy_registry::oci::{Descriptor, Name, Reference};
+use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
+use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::store::{Registry, Role, Store, Want};
+use autonomy_registry::wire::{Client, Options};
+
+use crate::images;
+
+/// A store over this program's own client, to publish what is to be seeded.
+pub(crate) fn publisher(bed: &Testbed, path: &str) -> Registry {
+    let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+    Registry::new(&client, &bed.repository(path), Role::Sink)
+}
+
+/// Runs the program to its end.
+pub(crate) async fn autonomy(arguments: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
+    for name in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "AUTONOMY_TRUST_TIME"] {
+        command.env_remove(name);
+    }
+    command.env("HOME", "/nonexistent").args(arguments).output().await.unwrap()
+}
+
+/// `registry seed` with what all these tests share.
+pub(crate) async fn seed(from: &str, to: &str, out: &Path, more: &[&str]) -> Output {
+    let out = out.to_str().unwrap();
+    let fixed = ["registry", "seed", "--allow-insecure-registry", "--from", from, "--to", to, "--out", out];
+    autonomy(&[&fixed, more].concat()).await
+}
+
+pub(crate) fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[track_caller]
+pub(crate) fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}", text(output));
+}
+
+/// Two registries, an image of two platforms with three layers each in the first.
+struct Field {
+    source: Testbed,
+    sink: Testbed,
+    root: Descriptor,
+    out: tempfile::TempDir,
+}
+
+impl Field {
+    async fn new() -> Self {
+        let (source, sink) = (Testbed::start().await, Testbed::start().await);
+        let root = images::two_platforms(&publisher(&source, "app"), 1, &[1000, 2000, 3000]).await;
+        images::tag(&publisher(&source, "app"), &root, "v1").await;
+        source.clear_log();
+        Self { source, sink, root, out: tempfile::tempdir().unwrap() }
+    }
+
+    fn from(&self) -> String {
+        format!("{}/app:v1", self.source.host())
+    }
+
+    fn to(&self) -> String {
+        format!("{}/site/app:v1", self.sink.host())
+    }
+
+    async fn seed(&self, more: &[&str]) -> Output {
+        seed(&self.from(), &self.to(), self.out.path(), more).await
+    }
+
+    /// What the destination's tag names, by its folder.
+    async fn arrived(&self) -> Option<String> {
+        self.tagged("v1").await
+    }
+
+    async fn tagged(&self, tag: &str) -> Option<String> {
+        let name = Name::Tag(tag.parse().unwrap());
+        let root = self.sink.layout("site/app").resolve(&name, Want::Digest).await.ok()?;
+        Some(root.node.digest.to_string())
+    }
+
+    fn written(&self) -> usize {
+        std::fs::read_dir(self.out.path()).unwrap().count()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_seed_costs_eleven_requests_at_the_source_and_twenty_at_the_destination() {
+    let field = Field::new().await;
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_eq!((field.source.requests(), field.sink.requests()), (11, 20), "{:#?}", field.sink.log());
+    assert_eq!(field.arrived().await.unwrap(), field.root.digest.to_string());
+
+    let record = std::fs::read_to_string(field.out.path().join("seed-manifest.json")).unwrap();
+    assert!(record.contains("\"source_requests\": 11") && record.contains("\"dest_requests\": 20"), "{record}");
+    let lock = std::fs::read_to_string(field.out.path().join("seed.lock")).unwrap();
+    assert_eq!(lock, format!("{}/site/app@{}\n", field.sink.host(), field.root.digest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_there_costs_one_request_a_side() {
+    let field = Field::new().await;
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    field.source.clear_log();
+    field.sink.clear_log();
+    let again = field.seed(&["--skip-verify"]).await;
+    assert_code(&again, 0);
+    assert_eq!((field.source.requests(), field.sink.requests()), (1, 1));
+    assert!(text(&again).contains("unchanged"), "{}", text(&again));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_changed_layer_moves_that_layer_its_configuration_and_the_manifests() {
+    let field = Field::new().await;
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    let changed = images::with_one_layer_changed(&publisher(&field.source, "app"), 1, &[1000, 2000, 3000]).await;
+    images::tag(&publisher(&field.source, "app"), &changed, "v1").await;
+    field.source.clear_log();
+    field.sink.clear_log();
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_eq!(field.source.count(Kind::BlobGet), 2, "the layer and the configuration");
+    assert_eq!(field.source.count(Kind::ManifestGet), 2, "the index and the changed manifest");
+    assert_eq!(field.sink.count(Kind::UploadPut), 2);
+    assert_eq!(field.sink.count(Kind::UploadPost), 2, "nothing that the former image shows is asked for");
+    assert_eq!(field.arrived().await.unwrap(), changed.digest.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_source_ends_in_exit_4_with_nothing_tagged_and_nothing_written() {
+    for (on, what) in [
+        (Kind::BlobGet, What::FlipBit { at: 5 }),
+        (Kind::BlobGet, What::Truncate { to: 7 }),
+        (Kind::BlobGet, What::WrongLength),
+        (Kind::BlobGet, What::CutBody { after: 3 }),
+        (Kind::ManifestGet, What::FlipBit { at: 30 }),
+        (Kind::ManifestGet, What::Truncate { to: 30 }),
+    ] {
+        let field = Field::new().await;
+        field.source.fault(Fault::always(on, what.clone()));
+        let done = field.seed(&["--skip-verify"]).await;
+        assert_code(&done, 4);
+        assert!(text(&done).contains("source"), "the side is named: {}", text(&done));
+        assert_eq!((field.arrived().await, field.written()), (None, 0), "{on:?} {what:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_on_the_way_is_mended_by_fetching_again() {
+    for (on, what) in [
+        (Kind::BlobGet, What::FlipBit { at: 5 }),
+        (Kind::BlobGet, What::Truncate { to: 7 }),
+        (Kind::BlobGet, What::CutBody { after: 3 }),
+        (Kind::ManifestGet, What::FlipBit { at: 30 }),
+        (Kind::ManifestGet, What::CutBody { after: 30 }),
+    ] {
+        let field = Field::new().await;
+        field.source.fault(Fault::next(on, what.clone()));
+        let done = field.seed(&["--skip-verify"]).await;
+        assert_code(&done, 0);
+        assert_eq!(field.arrived().await.unwrap(), field.root.digest.to_string(), "{on:?} {what:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_failure_of_any_request_is_survived() {
+    let reading = [Kind::ManifestGet, Kind::BlobGet];
+    let writing = [Kind::ManifestHead, Kind::UploadPost, Kind::UploadPut, Kind::ManifestPut];
+    for what in [What::Status(503), What::StatusWith { status: 429, retry_after: Some("1".into()) }, What::ResetBefore]
+    {
+        for (is_source, on) in reading.map(|on| (true, on)).into_iter().chain(writing.map(|on| (false, on))) {
+            let field = Field::new().await;
+            let bed = if is_source { &field.source } else { &field.sink };
+            bed.fault(Fault::next(on, what.clone()));
+            let done = field.seed(&["--skip-verify"]).await;
+            assert_code(&done, 0);
+            assert_eq!(field.arrived().await.unwrap(), field.root.digest.to_string(), "{on:?} {what:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_input_gets_one_clear_line_and_the_right_exit_code() {
+    let field = Field::new().await;
+    let home = tempfile::tempdir().unwrap();
+    let (from, to) = (field.from(), field.to());
+    let out = field.out.path().to_str().unwrap().to_owned();
+    let no_key = home.path().join("none.pub").to_str().unwrap().to_owned();
+    let no_pem = home.path().join("text.pub");
+    std::fs::write(&no_pem, "hello").unwrap();
+    let no_pem = no_pem.to_str().unwrap().to_owned();
+    let no_tag = format!("{}/app:v9", field.source.host());
+    let no_repository = format!("{}/nowhere:v1", field.source.host());
+    let insecure = "--allow-insecure-registry";
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--from", &from, "--to", &to, insecure], 2, "registry seed requires --pub-key or --skip-verify"),
+        (&["--from", &from, "--to", &to, insecure, "--skip-verify", "--pub-key", &no_key], 2, "cannot be used with"),
+        (
+            &["--from", &from, "--from", &from, "--to", &to, insecure, "--skip-verify"],
+            2,
+            "cannot be used multiple times",
+        ),
+        (&["--from", "nginx", "--to", &to, insecure, "--skip-verify"], 2, "docker.io/library/nginx:latest"),
+        (&["--from", "docker://a.example/b:c", "--to", &to, "--skip-verify"], 2, "a.example/b:c"),
+        (&["--from", "a.example/UPPER:c", "--to", &to, "--skip-verify"], 2, "not a repository name"),
+        (&["--from", &from, "--to", &to, insecure, "--pub-key", &no_key], 2, "none.pub"),
+        (&["--from", &from, "--to", &to, insecure, "--pub-key", &no_pem], 2, "text.pub"),
+        (&["--from", &from, "--to", &to, "--skip-verify"], 2, "plain-HTTP registry refused"),
+        (&["--from", &no_tag, "--to", &to, insecure, "--skip-verify"], 4, "resolve manifest digest"),
+        (&["--from", &no_repository, "--to", &to, insecure, "--skip-verify"], 4, "resolve manifest digest"),
+        (&["--from", "127.0.0.1:1/app:v1", "--to", &to, insecure, "--skip-verify"], 4, "127.0.0.1:1"),
+        (&["--from", "no-such-host.invalid/app:v1", "--to", &to, insecure, "--skip-verify"], 4, "no-such-host.invalid"),
+        (&["--from", &from, "--to", &to, insecure, "--skip-verify", "--out", "/proc/nowhere"], 2, "--out"),
+        (&["--from", &from, "--to", &to, insecure, "--skip-verify", "--transport", "carrier-pigeon"], 2, "native"),
+        (&["--from", &from, "--to", &format!("{to}@{}", field.root.digest), insecure, "--skip-verify"], 2, "tag"),
+    ];
+    for (arguments, code, says) in cases {
+        let mut all = vec!["registry", "seed"];
+        if !arguments.contains(&"--out") {
+            all.extend(["--out", &out]);
+        }
+        all.extend(*arguments);
+        let done = autonomy(&all).await;
+        assert_code(&done, *code);
+        assert!(text(&done).contains(says), "{arguments:?} says {says:?}: {}", text(&done));
+        assert_eq!((field.arrived().await, field.written()), (None, 0), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_source_needs_a_tag_to_go_to_and_has_no_sidecars() {
+    let field = Field::new().await;
+    let pinned = format!("{}/app@{}", field.source.host(), field.root.digest);
+    let no_tag = format!("{}/site/app", field.sink.host());
+    let out = field.out.path();
+    assert_code(&seed(&pinned, &no_tag, out, &["--skip-verify"]).await, 2);
+    let sidecars = seed(&pinned, &field.to(), out, &["--skip-verify", "--copy-policy"]).await;
+    assert_code(&sidecars, 2);
+    assert!(text(&sidecars).contains("--copy-policy requires tag-based --from and --to"));
+    assert_code(&seed(&pinned, &field.to(), out, &["--skip-verify"]).await, 0);
+    assert_eq!(field.arrived().await.unwrap(), field.root.digest.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sidecars_travel_on_request_and_their_absence_is_only_a_warning() {
+    let field = Field::new().await;
+    let absent = field.seed(&["--skip-verify", "--copy-policy"]).await;
+    assert_code(&absent, 0);
+    assert!(text(&absent).contains("sidecar not replicated"), "{}", text(&absent));
+
+    let store = publisher(&field.source, "app");
+    let lock = images::sidecar(&store, &field.root, "application/vnd.autonomyops.lock.v1+json", b"{}").await;
+    images::tag(&store, &lock, "v1-lock").await;
+    let present = field.seed(&["--skip-verify", "--copy-policy"]).await;
+    assert_code(&present, 0);
+    assert_eq!(field.tagged("v1-lock").await.unwrap(), lock.digest.to_string());
+    let record = std::fs::read_to_string(field.out.path().join("seed-manifest.json")).unwrap();
+    assert!(record.contains("\"copied_policy\": true"), "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_seed_leaves_the_tag_and_no_upload() {
+    let field = Field::new().await;
+    field.source.fault(Fault::always(Kind::BlobGet, What::Delay(std::time::Duration::from_secs(20))));
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
+    command.args(["registry", "seed", "--allow-insecure-registry", "--skip-verify"]);
+    command.args(["--from", &field.from(), "--to", &field.to(), "--out"]).arg(field.out.path());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    while field.source.count(Kind::BlobGet) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = tokio::time::timeout(std::time::Duration::from_secs(5), child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert_eq!((field.arrived().await, field.written()), (None, 0));
+    assert_eq!(field.sink.count(Kind::UploadDelete), field.sink.count(Kind::UploadPost), "every session is closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_wants_a_login_gets_one_token_and_no_ping() {
+    let login = Some(("robot".to_owned(), "secret".to_owned()));
+    let auth = Auth::Bearer { login, expires_in: std::time::Duration::from_secs(300) };
+    let source = Testbed::with(Behaviour { auth, ..Behaviour::default() }).await;
+    let sink = Testbed::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let authfile = home.path().join("auth.json");
+    let login = format!(r#"{{"auths":{{"{}":{{"auth":"cm9ib3Q6c2VjcmV0"}}}}}}"#, source.host());
+    std::fs::write(&authfile, login).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let (from, to) = (format!("{}/app:v1", source.host()), format!("{}/app:v1", sink.host()));
+    let client =
+        Client::new(Options { allow_plain_http: true, authfile: Some(authfile.clone()), ..Options::default() });
+    let reference: Reference = from.parse().unwrap();
+    let store = Registry::new(&client.unwrap(), &reference.repository, Role::Sink);
+    let root = images::two_platforms(&store, 1, &[1000, 2000, 3000]).await;
+    images::tag(&store, &root, "v1").await;
+
+    let denied = seed(&from, &to, out.path(), &["--skip-verify"]).await;
+    assert_code(&denied, 4);
+    assert!(!text(&denied).contains("secret"));
+    source.clear_log();
+    let done = seed(&from, &to, out.path(), &["--skip-verify", "--authfile", authfile.to_str().unwrap()]).await;
+    assert_code(&done, 0);
+    assert_eq!((source.count(Kind::Token), source.count(Kind::Ping)), (1, 0));
+    assert_eq!(source.requests(), 11 + 2, "the refused request and the token on top");
+}
