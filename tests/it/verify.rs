@@ -7,7 +7,7 @@ use std::time::Duration;
 use autonomy_registry::document::{lock, policy};
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name, Reference};
-use autonomy_registry::store::{MAX_MANIFEST_BYTES, Root, Store, Want};
+use autonomy_registry::store::{MAX_MANIFEST_BYTES, Store, Want};
 use autonomy_registry::verify::attach::{self, Attachment};
 use autonomy_registry::verify::{
     Approved, Clock, Demands, ErrorClass, Evidence, Identity, MAX_REFERRERS, Outcome, Pipeline, PublicKey, Report,
@@ -145,6 +145,25 @@ async fn what_our_builders_make_passes_all_four_steps() {
     let approved = report.approve().unwrap();
     assert!(approved.is_verified() && approved.covers(&bench.image.digest));
     assert!(!approved.covers(&Digest::sha256(b"other")));
+}
+
+#[tokio::test]
+async fn bundles_alone_prove_image_and_sidecars() {
+    let mut bench = Bench::new().await;
+    let policy = policy_bundle("1.2.0");
+    let sealed = lock_for(&bench.image, Digest::sha256(&policy)).to_bytes();
+    let lock = bench.sidecar(SidecarKind::Lock, &sealed).await;
+    let policy = bench.sidecar(SidecarKind::Policy, &policy).await;
+    let mut expected = Vec::new();
+    for node in [&bench.image, &lock, &policy] {
+        expected.push(Evidence::Referrer { node: bench.attach_bundle(node, &bench.key, Some(RECENT)).await });
+    }
+    bench.demands.lock = SidecarDemand::Required;
+    bench.demands.policy = SidecarDemand::Required;
+    let report = bench.run().await;
+    assert!(report.is_verified(), "{report}");
+    assert_eq!(report.evidence, expected);
+    assert_eq!(bench.site.count("referrers"), 3, "once for the image and once for each sidecar");
 }
 
 #[tokio::test]
@@ -498,6 +517,15 @@ async fn a_signatures_text_cannot_drive_a_terminal() {
     bench.attach_legacy(&bench.image, &[(evil.into_bytes(), signature)]).await;
     let text = bench.run().await.approve().unwrap_err().chain();
     assert!(text.contains("SIG_IDENTITY_MISMATCH") && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
+
+    let bench = Bench::new().await;
+    let (payload, _) = bench.signed(&bench.image, Some(RECENT));
+    let evil = String::from_utf8(payload).unwrap().replace(RECENT, "\\u001b[2J\u{202e}soon");
+    let signature = bench.key.sign(evil.as_bytes()).unwrap();
+    bench.attach_legacy(&bench.image, &[(evil.into_bytes(), signature)]).await;
+    let report = bench.run().await;
+    let text = format!("{report}{}", report.clone().approve().unwrap_err().chain());
+    assert!(text.contains("TIME_MALFORMED") && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
 }
 
 #[tokio::test]
@@ -521,18 +549,23 @@ async fn sidecars_are_judged_by_what_they_are() {
     bench.site.listed = Some(vec![Descriptor { artifact_type, ..listed }]);
     assert_eq!(bench.class().await, ambiguous);
 
-    // Another kind of manifest under the tag, and a manifest whose layer is gone.
+    // The image itself, and the other sidecar, in the place of a lock: signed, and yet no lock.
     let bench = Bench::sealed().await;
-    let image = bench.image.clone();
-    bench.sign(&image, Some(RECENT)).await;
-    let manifest = bench.site.memory.resolve(&Name::Digest(image.digest), Want::Bytes).await.unwrap().bytes.unwrap();
-    let mut demands = bench.demands.clone();
-    demands.policy = SidecarDemand::NotAsked;
-    let root = Root { node: image.clone(), bytes: Some(manifest) };
-    let subject = Subject { lock: Sidecar::Found(Box::new(root)), ..Subject::new(reference(), image) };
-    let report = Pipeline::new(demands.clone()).run(&bench.site, &subject).await.unwrap();
-    assert_eq!(class(&report), absent, "{report}");
-    assert_eq!(report.failure().unwrap().0, Some(Step::Digests));
+    let good = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    let image = bench.site.memory.resolve(&Name::Digest(bench.image.digest), Want::Bytes).await.unwrap();
+    for lock in [Sidecar::Found(Box::new(image)), good.policy.clone()] {
+        let subject = Subject { lock, ..good.clone() };
+        let report = Pipeline::new(bench.demands.clone()).run(&bench.site, &subject).await.unwrap();
+        assert_eq!(class(&report), absent, "{report}");
+        assert_eq!(report.failure().unwrap().0, Some(Step::Digests));
+    }
+
+    // A sidecar whose manifest was not kept is fetched again by its digest, never by its tag.
+    let Sidecar::Found(mut root) = good.lock.clone() else { panic!("{:?}", good.lock) };
+    root.bytes = None;
+    let (subject, tags) = (Subject { lock: Sidecar::Found(root), ..good }, bench.site.count("tag v1"));
+    assert!(Pipeline::new(bench.demands.clone()).run(&bench.site, &subject).await.unwrap().is_verified());
+    assert_eq!(bench.site.count("tag v1"), tags);
 }
 
 #[tokio::test]
