@@ -2,5 +2,7 @@
 
 mod floors;
 mod verify;
+mod verify_bench;
+mod verify_sidecars;
 mod verify_site;
 mod verify_vectors;
