@@ -56,7 +56,7 @@ impl Approved {
     /// The signature objects that proved it, which have to travel along.
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
-        self.report().map_or(&[], |report| &report.evidence)
+        self.report().map_or(&[], Report::evidence)
     }
 
     /// Why there was no verification.

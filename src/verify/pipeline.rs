@@ -73,7 +73,7 @@ impl Pipeline {
         let failed = |step| move |failure| Stop::Failed(step, failure);
         let proofs = self.signatures(store, subject).await?.map_err(failed(Step::Signatures))?;
         report.set(Step::Signatures, Outcome::Ok(told(subject, &proofs)));
-        report.evidence = proofs.into_iter().map(|(_, proof)| proof.evidence).collect();
+        report.prove(proofs.into_iter().map(|(_, proof)| proof.evidence));
 
         if self.demands.lock == SidecarDemand::NotAsked {
             for step in [Step::Digests, Step::Fingerprint, Step::Semver] {

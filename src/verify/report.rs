@@ -89,21 +89,15 @@ impl Evidence {
     }
 }
 
-/// The outcome of verifying one image.
+/// The outcome of verifying one image. Read-only outside this module: nobody can make one that approves what did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What was verified, as it was named.
-    pub reference: Reference,
-    /// What it was then; none if it could not be resolved.
-    pub digest: Option<Digest>,
-    /// The four steps, in order.
-    pub steps: [StepResult; 4],
-    /// What of the defaults was switched off, in words.
-    pub weakened: Vec<String>,
-    /// What proved the image, then the lock, then the policy.
-    pub evidence: Vec<Evidence>,
-    /// What failed before a step could run: an unusable key, an image that can't be fetched.
-    pub error: Option<Failure>,
+    reference: Reference,
+    digest: Option<Digest>,
+    steps: [StepResult; 4],
+    weakened: Vec<String>,
+    evidence: Vec<Evidence>,
+    error: Option<Failure>,
 }
 
 impl Report {
@@ -122,6 +116,46 @@ impl Report {
         let skipped = |step| StepResult { step, outcome: Outcome::Skipped("not reached".to_owned()) };
         let (weakened, evidence) = (Vec::new(), Vec::new());
         Self { reference, digest: None, steps: Step::ALL.map(skipped), weakened, evidence, error: None }
+    }
+
+    /// What was verified, as it was named.
+    #[must_use]
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// What it was then; none if it could not be resolved.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// The four steps, in order.
+    #[must_use]
+    pub fn steps(&self) -> &[StepResult; 4] {
+        &self.steps
+    }
+
+    /// What of the defaults was switched off, in words.
+    #[must_use]
+    pub fn weakened(&self) -> &[String] {
+        &self.weakened
+    }
+
+    /// What proved the image, then the lock, then the policy.
+    #[must_use]
+    pub fn evidence(&self) -> &[Evidence] {
+        &self.evidence
+    }
+
+    /// What failed before a step could run: an unusable key, an image that can't be fetched.
+    #[must_use]
+    pub fn error(&self) -> Option<&Failure> {
+        self.error.as_ref()
+    }
+
+    pub(super) fn prove(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
+        self.evidence.extend(evidence);
     }
 
     pub(super) fn set(&mut self, step: Step, outcome: Outcome) {
@@ -256,5 +290,22 @@ impl Serialize for Report {
             None => out.skip_field("error")?,
         }
         out.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_in_which_nothing_was_checked_approves_nothing() {
+        let reference: Reference = "site.example/app:v1".parse().unwrap();
+        let mut report = Report::begin(reference, Digest::sha256(b"image"), Vec::new());
+        assert!(report.failure().is_none() && !report.is_verified());
+        assert!(report.clone().approve().unwrap_err().chain().contains("no signature was checked"));
+        report.set(Step::Signatures, Outcome::Ok("signed".into()));
+        assert!(report.clone().approve().is_ok(), "steps that were not asked for do not stand in the way");
+        report.set(Step::Semver, Outcome::Failed(Failure::new(ErrorClass::SemverMismatch, "x")));
+        assert!(report.approve().is_err());
     }
 }

@@ -10,6 +10,8 @@ mod serve;
 mod serve_faults;
 mod store_contract;
 mod verify;
+mod verify_bench;
+mod verify_sidecars;
 mod verify_site;
 mod verify_vectors;
 mod wire;

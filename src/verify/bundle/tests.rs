@@ -65,6 +65,7 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ("\"mediaType\"", "\"MediaType\""),
         ("{\"mediaType\"", "{\"media_type\":\"x\",\"mediaType\""),
         ("{\"mediaType\"", "{\"x\":1,\"mediaType\""),
+        ("\"payloadType\"", "\"payload_type\":\"application/vnd.in-toto+json\",\"payloadType\""),
         ("{\"hint\"", "{\"x\":1,\"hint\""),
         ("{\"sig\"", "{\"x\":1,\"sig\""),
         ("{\"publicKey\"", "{\"certificate\":{},\"publicKey\""),
