@@ -114,8 +114,17 @@ impl Client {
 
     /// Waits, at most for `limit`, until everything given to [`tidy`](Self::tidy) is done. Called before a program ends.
     pub async fn settle(&self, limit: Duration) {
-        let mut leftovers = std::mem::take(&mut *lock(&self.inner.leftovers));
-        let _ = tokio::time::timeout(limit, async { while leftovers.join_next().await.is_some() {} }).await;
+        let all = async {
+            loop {
+                let mut leftovers = std::mem::take(&mut *lock(&self.inner.leftovers));
+                if leftovers.is_empty() {
+                    return;
+                }
+                // What ends may leave more to tidy up: an upload that was opened for nobody has to be cancelled.
+                while leftovers.join_next().await.is_some() {}
+            }
+        };
+        let _ = tokio::time::timeout(limit, all).await;
     }
 
     /// How failures in passing are met.

@@ -214,6 +214,19 @@ async fn an_image_layout_holds_the_contract() {
     holds(&Layout::at(folder.path().join("not/there/yet"))).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_holds_the_contract_with_and_without_the_referrers_api() {
+    for behaviour in [Behaviour::default(), Behaviour::distribution_2(), Behaviour::distribution_3()] {
+        let bed = Testbed::with(behaviour).await;
+        holds(&crate::seed::publisher(&bed, "contract")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_remembers_holds_the_contract() {
+    holds(&Cached::new(Arc::new(Memory::default()))).await;
+}
+
 #[tokio::test]
 async fn a_layout_is_the_same_after_it_was_opened_again() {
     let folder = tempfile::tempdir().unwrap();

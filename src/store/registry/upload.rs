@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 use http::header::CONTENT_TYPE;
+use tokio::sync::oneshot;
 
 use super::manifest::claimed_digest;
 use super::session::Session;
@@ -26,13 +27,27 @@ impl Registry {
     /// then on, zot deletes it.
     pub(super) async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
         let foreign = body.mount_from().map(|path| path.as_str()).filter(|path| **path != *self.path);
-        let session = match self.ask(node, foreign).await? {
-            Opened::Held if foreign.is_some() => return Ok(Put::Mounted),
+        let foreign = foreign.map(str::to_owned);
+        let is_foreign = foreign.is_some();
+        let session = match self.ask_to_the_end(node.clone(), foreign).await? {
+            Opened::Held if is_foreign => return Ok(Put::Mounted),
             Opened::Held => return Ok(Put::Present),
             Opened::Session(session) => session,
         };
         self.send(node, body, session).await?;
         Ok(Put::Sent(node.size))
+    }
+
+    /// Asks in a task of its own, which goes on if whoever waits goes away: a session that was opened meanwhile would
+    /// stay open for good, as nobody would know its place.
+    async fn ask_to_the_end(&self, node: Descriptor, foreign: Option<String>) -> Result<Opened> {
+        let (answer, opened) = oneshot::channel();
+        let this = self.clone();
+        self.host.client().tidy(async move {
+            // Given back when nobody waits, and cancelled as it drops.
+            drop(answer.send(this.ask(&node, foreign.as_deref()).await));
+        });
+        opened.await.unwrap_or_else(|_| Err(self.error(Kind::Interrupted, "start upload", "")))
     }
 
     async fn ask(&self, node: &Descriptor, foreign: Option<&str>) -> Result<Opened> {
