@@ -3,28 +3,25 @@
 //! Run `cargo bench --bench one_gib [-- ROUNDS]` with `docker-registry` (distribution 2.8) and `skopeo` in `PATH`. One
 //! index of 3 platforms with 8 layers each, 1 GiB in all, goes from one registry to another on this machine, both with
 //! their storage in memory, into a fresh repository each time. The programs take turns, so that the machine's moods
-//! meet both; quote the ratios. Layers are random bytes behind a gzip header: neither program looks further into them.
+//! meet both; quote the ratios. Layers are valid tar in gzip, of bytes that do not compress.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
-use std::collections::HashMap;
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which need more of it")]
+#[path = "../tests/it/images/shape/mod.rs"]
+mod shape;
+
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use autonomy_registry::error::{Error, Kind, Result};
-use autonomy_registry::oci::{Algorithm, Descriptor, Digest, Hasher, MediaType, Name, Reference, Tag};
-use autonomy_registry::store::{Body, ByteStream, Put, Registry, Role, Root, Store, Want};
+use autonomy_registry::oci::Reference;
+use autonomy_registry::store::{Registry, Role};
 use autonomy_registry::wire::{Client, Options};
-use bytes::Bytes;
-use futures_util::stream;
 
 /// Sizes of a platform's layers, in MiB; log-normal in spirit, 341 in all.
 const LAYERS: [u64; 8] = [1, 3, 7, 15, 30, 45, 80, 160];
-const PIECE: u64 = 256 << 10;
 
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
@@ -147,94 +144,10 @@ impl Drop for Server {
     }
 }
 
-/// Layers that exist only while they are read: each made from its number.
-#[derive(Debug, Default)]
-struct Generated {
-    seeds: HashMap<Digest, u64>,
-}
-
-impl Generated {
-    fn layer(&mut self, seed: u64, size: u64) -> Descriptor {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        for at in (0..size).step_by(usize::try_from(PIECE).unwrap()) {
-            hasher.update(&piece(seed, at));
-        }
-        let digest = hasher.finish();
-        self.seeds.insert(digest, seed);
-        Descriptor::new(MediaType::OCI_LAYER_GZIP, digest, size)
-    }
-}
-
-/// 256 KiB of splitmix64 (Steele, Lea, Flood 2014), by seed and offset.
-fn piece(seed: u64, at: u64) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ at;
-    let words = (0..PIECE / 8).map(|_| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    });
-    let mut bytes: Vec<_> = words.flat_map(u64::to_le_bytes).collect();
-    if at == 0 {
-        // Skopeo compresses what does not begin like gzip, which would be another measurement.
-        bytes[..10].copy_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
-    }
-    bytes.into()
-}
-
-#[async_trait]
-impl Store for Generated {
-    fn label(&self) -> &str {
-        "generated"
-    }
-    async fn resolve(&self, _: &Name, _: Want) -> Result<Root> {
-        Err(Error::new(Kind::NotFound, "resolve"))
-    }
-    async fn contains(&self, node: &Descriptor) -> Result<bool> {
-        Ok(self.seeds.contains_key(&node.digest))
-    }
-    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
-        let seed = self.seeds[&node.digest];
-        let offsets = (from..node.size).step_by(usize::try_from(PIECE).unwrap());
-        Ok(Box::pin(stream::iter(offsets.map(move |at| Ok(piece(seed, at))))))
-    }
-    async fn put(&self, _: &Descriptor, _: &Body, _: &[Tag]) -> Result<Put> {
-        Err(Error::new(Kind::Unsupported, "put"))
-    }
-}
-
 async fn publish(reference: &str) {
     let reference: Reference = reference.parse().unwrap();
     let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
     let sink = Registry::new(&client, &reference.repository, Role::Sink);
-    let mut made = Generated::default();
-    let mut platforms = Vec::new();
-    for (number, architecture) in ["amd64", "arm64", "riscv64"].into_iter().enumerate() {
-        let seeds = (0..).map(|layer| number as u64 * 100 + layer);
-        let layers: Vec<_> = LAYERS.iter().zip(seeds).map(|(mib, seed)| made.layer(seed, mib << 20)).collect();
-        platforms.push((architecture, layers));
-    }
-    let made: Arc<dyn Store> = Arc::new(made);
-    let mut entries = Vec::new();
-    for (architecture, layers) in platforms {
-        for layer in &layers {
-            sink.put(layer, &Body::stored(layer.clone(), Arc::clone(&made)), &[]).await.unwrap();
-        }
-        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
-        let config = serde_json::json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = put(&sink, MediaType::OCI_CONFIG, &config, &[]).await;
-        let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers});
-        let mut entry = serde_json::to_value(put(&sink, MediaType::OCI_MANIFEST, &manifest, &[]).await).unwrap();
-        entry["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});
-        entries.push(entry);
-    }
-    let index = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
-    put(&sink, MediaType::OCI_INDEX, &index, &[reference.tag.unwrap()]).await;
-}
-
-async fn put(sink: &Registry, media_type: MediaType, content: &serde_json::Value, tags: &[Tag]) -> Descriptor {
-    let bytes = content.to_string().into_bytes();
-    let node = Descriptor::of(media_type, &bytes);
-    sink.put(&node, &Body::bytes(node.clone(), bytes), tags).await.unwrap();
-    node
+    let sizes = LAYERS.map(|mib| mib << 20);
+    shape::three_platforms(1, &sizes).put(&sink, &[reference.tag.unwrap()]).await;
 }

@@ -9,7 +9,7 @@ use super::flags::{Network, Output, Reporting};
 use super::output;
 use crate::copy::Presence;
 use crate::error::{Error, Kind, Result};
-use crate::oci::Reference;
+use crate::oci::{Name, Reference};
 use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
 use crate::verify::{Demands, PublicKey, TrustTime};
 use crate::wire::Client;
@@ -106,11 +106,10 @@ impl Seed {
         }
         let mut to = self.to.clone();
         if to.tag.is_none() {
-            let from_tag = || match self.from.name() {
-                crate::oci::Name::Tag(tag) => Some(tag),
-                crate::oci::Name::Digest(_) => self.from.tag.clone(),
+            to.tag = match self.from.name() {
+                Name::Tag(tag) => Some(tag),
+                Name::Digest(_) => self.from.tag.clone(),
             };
-            to.tag = from_tag();
         }
         if to.tag.is_none() {
             return Err(usage("--to needs a tag, because --from is a digest")

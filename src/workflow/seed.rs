@@ -120,7 +120,7 @@ pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, event
     events.send(Event::Stage("copying"));
     let targets = targets(seed, &ends, &found, &approved).await?;
     let accessories = targets.iter().skip(1).map(|target| target.node.digest).collect();
-    let job = copy::Job { source: ends.source(), sink: ends.sink.clone(), targets };
+    let job = copy::Job { source: ends.source(), sink: Arc::clone(&ends.sink) as _, targets };
     let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
     let job = Job::new(&approved, from, to, job)?;
     let carried = transport.carry(&job, &seed.engine, events).await?;
@@ -159,7 +159,7 @@ impl Ends {
     fn new(client: &Client, seed: &Seed) -> Self {
         let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
         let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
-        Self { source: Arc::new(Cached::new(origin.clone())), origin, sink }
+        Self { source: Arc::new(Cached::new(Arc::clone(&origin) as _)), origin, sink }
     }
 
     fn source(&self) -> Arc<dyn Store> {

@@ -8,6 +8,7 @@ use autonomy_registry::oci::{Descriptor, Digest, Reference};
 use autonomy_registry::store::{Registry, Role, Store};
 use autonomy_registry::wire::{Client, Options};
 
+use crate::images::shape;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
 use crate::{Case, images};
 
@@ -24,6 +25,21 @@ pub(crate) const CASES: &[Case] = &[
         run: by_skopeo,
     },
 ];
+
+/// Every shape of image, by name.
+fn every_shape() -> Vec<(&'static str, shape::Image)> {
+    vec![
+        ("three-platforms", shape::three_platforms(1, &[100, 5000, 70_000])),
+        ("docker-list", shape::docker_list(2, &[500, 3000])),
+        ("single-manifest", shape::single_manifest(3, &[1000, 2000])),
+        ("attestations", shape::with_attestations(4, &[2000])),
+        ("artifact", shape::artifact_with_empty_config(5, 700)),
+        ("nested-index", shape::nested_index(6, &[900])),
+        ("shared-layer", shape::shared_layer_everywhere(7, 4000)),
+        ("zero-byte-blob", shape::zero_byte_blob(8)),
+        ("two-hundred-layers", shape::two_hundred_layers(9)),
+    ]
+}
 
 /// A store for publishing test images, through this program's own client.
 pub(crate) fn repository(host: &str, path: &str) -> Registry {
@@ -67,14 +83,14 @@ fn pulled(peers: &Peers, reference: &str) -> BTreeMap<String, u64> {
 }
 
 fn pairs(peers: &Peers, sources: &[Kind], sinks: &[Kind]) {
-    let every = images::every_shape();
+    let every = every_shape();
     println!("table: {} shapes of image, each seeded between every pair", every.len());
     for &from in sources {
         let source = Server::start(peers, from);
         let mut published: Vec<(&str, Descriptor)> = Vec::new();
-        for (name, build) in &every {
+        for (name, image) in &every {
             let store = repository(&source.host, &format!("shapes/{name}"));
-            published.push((name, block_on(build(&store, "v1"))));
+            published.push((name, block_on(image.put(&store, &["v1".parse().unwrap()]))));
         }
         for &to in sinks {
             let sink = Server::start(peers, to);
@@ -125,7 +141,7 @@ fn zot_pairs(peers: &Peers) {
 fn by_skopeo(peers: &Peers) {
     let (source, sink) = (Server::start(peers, Kind::Distribution2), Server::start(peers, Kind::Embedded));
     let store = repository(&source.host, "app");
-    let root = block_on(images::three_platforms(&store, 7, &[1 << 12, 1 << 14]));
+    let root = block_on(shape::three_platforms(7, &[1 << 12, 1 << 14]).put(&store, &[]));
     let out = tempfile::tempdir().unwrap();
     let (from, to) = (format!("{}/app:v1", source.host), format!("{}/app:v1", sink.host));
     block_on(images::tag(&store, &root, "v1"));

@@ -7,7 +7,8 @@
 
 mod clients;
 mod copies;
-#[path = "../it/images.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with the other test program, which needs more of it")]
+#[path = "../it/images/mod.rs"]
 mod images;
 mod peers;
 mod signatures;

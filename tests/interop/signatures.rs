@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Case;
 use crate::copies::{block_on, repository, seed};
-use crate::images;
+use crate::images::shape;
 use crate::peers::{Kind, Peers, Server, text};
 
 pub(crate) const CASES: &[Case] = &[
@@ -56,11 +56,7 @@ fn cosign_verifies(peers: &Peers, key: &Path, reference: &str) -> bool {
 
 fn publish(host: &str, path: &str, seed: u64) -> String {
     let store = repository(host, path);
-    let root = block_on(async {
-        let root = images::three_platforms(&store, seed, &[1 << 10, 1 << 12]).await;
-        images::tag(&store, &root, "v1").await;
-        root
-    });
+    let root = block_on(shape::three_platforms(seed, &[1 << 10, 1 << 12]).put(&store, &["v1".parse().unwrap()]));
     format!("{host}/{path}@{}", root.digest)
 }
 

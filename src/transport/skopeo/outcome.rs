@@ -73,12 +73,15 @@ fn kind_of(piece: &str) -> Option<Kind> {
         {
             Some(Kind::Invalid)
         }
-        () if says(&["invalid reference format", "not supported", "instructed to preserve digests"]) => {
+        () if says(&["invalid reference format", "not supported", "instructed to preserve digests", NESTED]) => {
             Some(Kind::Unsupported)
         }
         () => None,
     })
 }
+
+/// An index inside an index is nothing that skopeo copies.
+const NESTED: &str = "unexpectedly received a manifest list";
 
 const DIGEST: &[&str] = &[
     "digest did not match",
@@ -125,8 +128,15 @@ fn side(message: &str) -> Option<Side> {
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     let destination =
         ["initializing destination", "invalid destination name", "trying to reuse blob", "writing ", "uploading "];
-    let source =
-        ["initializing source", "invalid source name", "source image", "reading ", "fetching ", "manifest mime type"];
+    let source = [
+        "initializing source",
+        "invalid source name",
+        "source image",
+        "reading ",
+        "fetching ",
+        "manifest mime type",
+        NESTED,
+    ];
     match () {
         () if says(&["happened during read"]) => Some(Side::Source),
         () if says(&destination) => Some(Side::Destination),

@@ -122,6 +122,11 @@ fn content_that_lies_is_the_sources() {
 fn refusals_of_other_sorts() {
     for (message, kind, side) in [
         (
+            "copying image 1/2 from manifest list: Unexpectedly received a manifest list instead of a manifest for a single image",
+            Kind::Unsupported,
+            SOURCE,
+        ),
+        (
             "copying image 1/3 from manifest list: writing blob: initiating layer upload to /v2/f/x/blobs/uploads/ in h: unsupported",
             Kind::Unsupported,
             DESTINATION,
