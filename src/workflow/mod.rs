@@ -9,7 +9,9 @@ mod inspect;
 mod record;
 mod resolve;
 mod seed;
+mod verify;
 
 pub use demo::{Demo, Forgery, Published, Refusal};
 pub use record::Record;
 pub use seed::{Outcome, Seed, Sidecars, Status, Trust, Verification, seed};
+pub use verify::verify;
