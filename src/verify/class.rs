@@ -44,7 +44,7 @@ classes! {
     SigLimit = "SIG_LIMIT";
     /// Bytes that stay different from their digest.
     BlobDigest = "BLOB_DIGEST";
-    /// A key file that holds no usable public key.
+    /// A key file that holds no usable key.
     KeyInvalid = "KEY_INVALID";
     /// A private key that does not open with the password.
     KeyPassword = "KEY_PASSWORD";

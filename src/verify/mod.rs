@@ -13,6 +13,7 @@ pub mod bundle;
 mod class;
 mod demand;
 mod key;
+mod key_file;
 pub mod payload;
 mod pem;
 mod pipeline;
