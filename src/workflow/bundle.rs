@@ -1,14 +1,18 @@
 //! Making bundles: an image with its lock, its policy and the signatures over all three, put into a store.
 
 use bytes::Bytes;
+use futures_util::try_join;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
+use crate::document::lock::{Inputs, Lock, Pin};
+use crate::document::policy::Policy;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, MediaType, Reference, Repository, Tag};
-use crate::store::{Body, Store};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Reference, Repository, Shape, Tag};
+use crate::store::{Body, Store, Want};
 use crate::verify::attach::{self, Attachment};
-use crate::verify::{SidecarKind, SigningKey, payload, signature_tag};
+use crate::verify::{MAX_SIGNATURES, SidecarKind, SigningKey, bundle, payload, signature_tag};
 
 /// What stands beside an image.
 #[derive(Debug, Clone)]
@@ -19,40 +23,150 @@ pub(super) struct Sidecars {
     pub(super) policy: Vec<u8>,
 }
 
-/// Puts the sidecars of `image` beside the tag of `at`, and signs all three with `key`.
+/// In which of cosign's two formats signatures are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Under the tag `sha256-<hex>.sig`: what every version of cosign reads, and the fewest requests to verify.
+    Legacy,
+    /// As a bundle that refers to what it signs: what cosign writes since version 3.
+    Bundle,
+    /// Both of them.
+    Both,
+}
+
+/// A signature that was put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// What it signs.
+    pub signs: Digest,
+    /// `legacy` or `bundle`.
+    pub format: &'static str,
+    /// The manifest that holds it.
+    pub digest: Digest,
+}
+
+/// Who signs, how, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signer<'a> {
+    key: &'a SigningKey,
+    format: Format,
+    /// One time for all signatures of a bundle.
+    time: Timestamp,
+}
+
+/// What has become of a bundle.
+#[derive(Debug)]
+pub(super) struct Put {
+    /// The lock's and the policy's manifest and tag.
+    pub(super) sidecars: Vec<(Descriptor, Tag)>,
+    pub(super) signatures: Vec<Signature>,
+}
+
+/// The lock for the image `agent` and a policy of `version`, whose `.tar.gz` is `archive`, beside it in `repository`.
+pub(super) fn lock(agent: &Reference, image: Digest, version: &str, archive: &[u8], inputs: Inputs) -> Lock {
+    let policy = format!("{}-policy:{version}", agent.repository);
+    let policy = Pin { reference: policy, digest: Digest::sha256(archive) };
+    Lock::new(Pin { reference: agent.to_string(), digest: image }, policy, inputs)
+}
+
+/// The version of a policy as a tag can hold it: build metadata has no place in one, and is not compared either.
+pub(super) fn version_tag(policy: &Policy) -> String {
+    semver::Version { build: semver::BuildMetadata::EMPTY, ..policy.version.clone() }.to_string()
+}
+
+/// Puts the sidecars of `image` beside the tag of `at`, and signs all that there is.
+///
+/// The sidecars are put by digest, signed, and only then tagged; the image's signature comes last. A bundle that breaks
+/// off half-way leaves the tags on what they named before, or on what is not signed as a whole yet: never on more than
+/// was sealed.
 pub(super) async fn seal(
     store: &dyn Store,
     at: &Reference,
     image: &Descriptor,
-    sidecars: &Sidecars,
-    key: &SigningKey,
-) -> Result<()> {
+    sidecars: Option<&Sidecars>,
+    signer: Signer<'_>,
+) -> Result<Put> {
     let repository = &at.repository;
-    sign(store, repository, image, key).await?;
-    for (kind, content) in [(SidecarKind::Lock, &sidecars.lock), (SidecarKind::Policy, &sidecars.policy)] {
-        let tag = at.tag.as_ref().and_then(|tag| kind.tag(tag));
-        let tag = tag.ok_or_else(|| Error::new(Kind::Usage, "name the sidecar's tag").on(at))?;
-        let sidecar = attach::sidecar_manifest(kind, image, content);
-        put_attachment(store, &sidecar, &[tag]).await?;
-        sign(store, repository, &sidecar.node, key).await?;
+    let mut put = Put { sidecars: Vec::new(), signatures: Vec::new() };
+    if let Some(Sidecars { lock, policy }) = sidecars {
+        let sidecar = async |kind: SidecarKind, content: &[u8]| {
+            let tag = at.tag.as_ref().and_then(|tag| kind.tag(tag));
+            let tag = tag.ok_or_else(|| Error::new(Kind::Usage, "name the sidecar's tag").on(at))?;
+            let sidecar = attach::sidecar_manifest(kind, image, content);
+            put_attachment(store, &sidecar, &[]).await?;
+            let signatures = signer.sign(store, repository, &sidecar.node).await?;
+            Ok::<_, Error>((sidecar, tag, signatures))
+        };
+        let (lock, policy) = try_join!(sidecar(SidecarKind::Lock, lock), sidecar(SidecarKind::Policy, policy))?;
+        for (sidecar, tag, signatures) in [lock, policy] {
+            self::put(store, &sidecar.node, sidecar.manifest, std::slice::from_ref(&tag)).await?;
+            put.sidecars.push((sidecar.node, tag));
+            put.signatures.extend(signatures);
+        }
     }
-    Ok(())
+    put.signatures.extend(signer.sign(store, repository, image).await?);
+    Ok(put)
 }
 
-/// Signs `node` in cosign's legacy format: a payload that names it, under the tag that is derived from its digest.
-pub(super) async fn sign(
-    store: &dyn Store,
-    repository: &Repository,
-    node: &Descriptor,
-    key: &SigningKey,
-) -> Result<Attachment> {
-    let signed = payload::legacy(repository, &node.digest, Some(Timestamp::now()));
-    let signature = key.sign(&signed)?;
-    let attachment = attach::legacy_manifest(&[], &[(signed, signature)]);
-    let tag = signature_tag(&node.digest);
-    let tag = tag.ok_or_else(|| Error::new(Kind::Unsupported, "name the signature's tag").on(node.digest))?;
-    put_attachment(store, &attachment, &[tag]).await?;
-    Ok(attachment)
+impl<'a> Signer<'a> {
+    /// Signs with `key`, as of now.
+    pub(super) fn new(key: &'a SigningKey, format: Format) -> Self {
+        Self { key, format, time: Timestamp::now() }
+    }
+
+    async fn sign(&self, store: &dyn Store, repository: &Repository, node: &Descriptor) -> Result<Vec<Signature>> {
+        let mut made = Vec::new();
+        let told = |format, holder: &Attachment| Signature { signs: node.digest, format, digest: holder.node.digest };
+        if self.format != Format::Bundle {
+            made.push(told("legacy", &self.legacy(store, repository, node).await?));
+        }
+        if self.format != Format::Legacy {
+            made.push(told("bundle", &self.bundle(store, node).await?));
+        }
+        Ok(made)
+    }
+
+    /// A payload that names `node`, under the tag that is derived from its digest, beside the signatures that are there.
+    ///
+    /// Two signers at the same time overwrite each other, as cosign's do: the last one to write wins.
+    async fn legacy(&self, store: &dyn Store, repository: &Repository, node: &Descriptor) -> Result<Attachment> {
+        let tag = signature_tag(&node.digest);
+        let tag = tag.ok_or_else(|| Error::new(Kind::Unsupported, "name the signature's tag").on(node.digest))?;
+        let carried = signatures(store, &tag).await?;
+        let signed = payload::legacy(repository, &node.digest, Some(self.time));
+        let signature = self.key.sign(&signed)?;
+        let attachment = attach::legacy_manifest(&carried, &[(signed, signature)]);
+        put_attachment(store, &attachment, &[tag]).await?;
+        Ok(attachment)
+    }
+
+    async fn bundle(&self, store: &dyn Store, node: &Descriptor) -> Result<Attachment> {
+        let statement = bundle::statement(&node.digest, Some(self.time));
+        let signature = self.key.sign(&bundle::pae(&statement))?;
+        let bundle = bundle::build(&self.key.public_key()?, &statement, &signature);
+        let attachment = attach::bundle_manifest(node, &bundle, self.time);
+        put_attachment(store, &attachment, &[]).await?;
+        Ok(attachment)
+    }
+}
+
+/// The signatures that stand under `tag`. Whatever is there and is no list of signatures is not overwritten.
+async fn signatures(store: &dyn Store, tag: &Tag) -> Result<Vec<Descriptor>> {
+    let root = match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
+        Err(absent) if absent.kind() == Kind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    let refused = |kind, why: String| Error::new(kind, "keep the signatures under").on(tag).because(why);
+    let manifest = Manifest::parse(root.bytes.as_deref().unwrap_or_default(), &root.node.media_type);
+    let manifest = manifest.map_err(|why| refused(Kind::Invalid, why.to_string()))?;
+    if manifest.shape == Shape::Index {
+        return Err(refused(Kind::Invalid, "an index stands there, not a manifest".to_owned()));
+    }
+    if manifest.layers.len() >= MAX_SIGNATURES {
+        let why = format!("{} stand there already, and {MAX_SIGNATURES} are read", manifest.layers.len());
+        return Err(refused(Kind::Limit, why).hint("delete that tag and sign again, or seal with --format bundle"));
+    }
+    Ok(manifest.layers)
 }
 
 /// Puts the blobs of an attachment, then its manifest.

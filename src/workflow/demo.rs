@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::bundle::{self, Sidecars};
+use super::bundle::{self, Format, Sidecars, Signer};
 use super::{Outcome, Seed, Trust, seed};
 use crate::copy::{self, Events};
-use crate::document::lock::{Inputs, Lock, Pin};
+use crate::document::lock::Inputs;
 use crate::document::policy;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference};
@@ -134,7 +134,7 @@ impl Demo {
         let store = self.store(&at, Role::Sink);
         let image = self.image(&store, &at, "the behavior that was tested").await?;
         let sidecars = sidecars(&at, image.digest)?;
-        bundle::seal(&store, &at, &image, &sidecars, &self.key).await?;
+        self.seal(&store, &at, &image, &sidecars).await?;
         bundle::put_attachment(&store, &sbom(&image), &[]).await?;
         let public_key = self.public_key();
         let write = std::fs::write(&public_key, self.key.public_pem()?);
@@ -169,7 +169,7 @@ impl Demo {
             Forgery::Prompt => sidecars.lock = edited(&sidecars.lock),
             Forgery::Policy => sidecars.lock = lock(&at, image.digest, "1.3.0", &sidecars.policy),
         }
-        bundle::seal(&store, &at, &image, &sidecars, &self.key).await?;
+        self.seal(&store, &at, &image, &sidecars).await?;
         if forgery == Forgery::Image {
             self.steal_signature(&store, &image).await?;
         }
@@ -224,6 +224,10 @@ impl Demo {
         bundle::image(store, &["amd64", "arm64", "riscv64"], text, tag).await
     }
 
+    async fn seal(&self, store: &Registry, at: &Reference, image: &Descriptor, sidecars: &Sidecars) -> Result<()> {
+        bundle::seal(store, at, image, Some(sidecars), Signer::new(&self.key, Format::Legacy)).await.map(drop)
+    }
+
     fn at(&self, registry: &Running, tag: &str) -> Result<Reference> {
         let text = format!("{}/{REPOSITORY}:{tag}", registry.address);
         text.parse().map_err(|why| Error::new(Kind::Local, "name").on(text).because(why))
@@ -249,9 +253,7 @@ fn sidecars(at: &Reference, image: Digest) -> Result<Sidecars> {
 fn lock(at: &Reference, image: Digest, version: &str, policy: &[u8]) -> Vec<u8> {
     let inputs =
         Inputs { prompt_hash: Digest::sha256(PROMPT).to_string(), tool_inputs_hash: Digest::sha256(b"").to_string() };
-    let agent = Pin { reference: at.to_string(), digest: image };
-    let policy = Pin { reference: format!("{}-policy:{version}", at.repository), digest: Digest::sha256(policy) };
-    Lock::new(agent, policy, inputs).to_bytes()
+    bundle::lock(at, image, version, policy, inputs).to_bytes()
 }
 
 /// A lock with another prompt and the old fingerprint.

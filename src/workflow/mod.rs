@@ -6,12 +6,17 @@ mod bundle;
 mod check;
 mod demo;
 mod inspect;
+mod keygen;
 mod record;
 mod resolve;
+mod seal;
 mod seed;
 mod verify;
 
+pub use bundle::{Format, Signature};
 pub use demo::{Demo, Forgery, Published, Refusal};
+pub use keygen::{Existing, KeyPair, Keygen};
 pub use record::Record;
+pub use seal::{Content, Seal, Sealed, SealedSidecar, seal};
 pub use seed::{Outcome, Seed, Sidecars, Status, Trust, Verification, seed};
 pub use verify::verify;

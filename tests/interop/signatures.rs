@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::Case;
 use crate::copies::{block_on, repository, seed};
 use crate::images::shape;
-use crate::peers::{Kind, Peers, Server, text};
+use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -17,6 +17,17 @@ pub(crate) const CASES: &[Case] = &[
         name: "an image without the right signature is refused and nothing is left behind",
         needs: &["cosign", "crane", "docker-registry"],
         run: refused,
+    },
+    Case {
+        name: "a bundle that we sealed is verified by cosign in every format",
+        needs: &["cosign", "docker-registry", "registry3"],
+        run: sealed,
+    },
+    Case { name: "cosign and we open each other's private keys", needs: &["cosign"], run: private_keys },
+    Case {
+        name: "our signature and cosign's stand beside each other",
+        needs: &["cosign", "docker-registry"],
+        run: both_sign,
     },
 ];
 
@@ -100,5 +111,114 @@ fn refused(peers: &Peers) {
         assert!(text(&done).contains("source verification failed (fail-closed)"), "{}", text(&done));
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0);
         assert!(!peers.command("crane").args(["digest", "--insecure", &to]).output().unwrap().status.success());
+    }
+}
+
+/// This program, with the password that the peers use.
+fn autonomy(arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(AUTONOMY).env("COSIGN_PASSWORD", "").args(arguments).output().unwrap()
+}
+
+/// A policy's folder.
+fn policy(home: &Path) -> PathBuf {
+    let folder = home.join("policy");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("manifest.json"), r#"{"policy_bundle_version":"1.2.0"}"#).unwrap();
+    std::fs::write(folder.join("motion.rego"), "package motion\n").unwrap();
+    folder
+}
+
+fn sealed(peers: &Peers) {
+    let home = tempfile::tempdir().unwrap();
+    let (key, public) = keys(peers, home.path());
+    let (key, public_text) = (key.to_str().unwrap(), public.to_str().unwrap());
+    let policy = policy(home.path());
+    for kind in [Kind::Embedded, Kind::Distribution2, Kind::Distribution3] {
+        let server = Server::start(peers, kind);
+        for (number, format) in ["legacy", "bundle", "both"].into_iter().enumerate() {
+            publish(&server.host, format, number as u64);
+            let image = format!("{}/{format}:v1", server.host);
+            let what = format!("{format} on {}", kind.name());
+            let done = autonomy(&[
+                "bundle",
+                "seal",
+                &image,
+                "--key",
+                key,
+                "--policy",
+                policy.to_str().unwrap(),
+                "--format",
+                format,
+            ]);
+            assert!(done.status.success(), "{what}: {}", text(&done));
+            let done =
+                autonomy(&["bundle", "verify", &image, "--pub-key", public_text, "--require-lock", "--require-policy"]);
+            assert!(done.status.success(), "{what}: {}", text(&done));
+            for suffix in ["", "-lock", "-policy"] {
+                assert!(cosign_verifies(peers, &public, &format!("{image}{suffix}")), "{what}: {suffix}");
+            }
+            println!("table: {what}: image, lock and policy sealed by us and verified by cosign");
+        }
+    }
+}
+
+fn private_keys(peers: &Peers) {
+    let home = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (home.path().join("ours"), home.path().join("theirs"));
+    let done = autonomy(&["bundle", "keygen", "--out", ours.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", text(&done));
+    let of_ours = ours.join("cosign.key");
+    // What cosign reads out of our file is the public key that we wrote beside it.
+    let public = peers.run("cosign", ["public-key", "--key", of_ours.to_str().unwrap()]);
+    assert_eq!(public, std::fs::read_to_string(ours.join("cosign.pub")).unwrap().trim());
+    let server = Server::start(peers, Kind::Embedded);
+    let pinned = publish(&server.host, "ours", 1);
+    sign(peers, &of_ours, &pinned, "false");
+    let ours_public = ours.join("cosign.pub");
+    let done = autonomy(&["verify", "--image", &pinned, "--pub", ours_public.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", text(&done));
+
+    std::fs::create_dir(&theirs).unwrap();
+    let (key, public) = keys(peers, &theirs);
+    let pinned = publish(&server.host, "theirs", 2);
+    let done = autonomy(&["bundle", "seal", &pinned, "--key", key.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(cosign_verifies(peers, &public, &pinned));
+
+    let wrong = std::process::Command::new(AUTONOMY)
+        .env("COSIGN_PASSWORD", "wrong")
+        .args(["bundle", "seal", &pinned, "--key", key.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong).contains("KEY_PASSWORD"), "{}", text(&wrong));
+}
+
+fn both_sign(peers: &Peers) {
+    let home = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (home.path().join("ours"), home.path().join("theirs"));
+    for folder in [&ours, &theirs] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let ((our_key, our_public), (their_key, their_public)) = (keys(peers, &ours), keys(peers, &theirs));
+    let server = Server::start(peers, Kind::Distribution2);
+    for (number, cosign_first) in [true, false].into_iter().enumerate() {
+        let pinned = publish(&server.host, &format!("both{number}"), number as u64);
+        let seal = || {
+            let done = autonomy(&["bundle", "seal", &pinned, "--key", our_key.to_str().unwrap()]);
+            assert!(done.status.success(), "{}", text(&done));
+        };
+        if !cosign_first {
+            seal();
+        }
+        sign(peers, &their_key, &pinned, "false");
+        if cosign_first {
+            seal();
+        }
+        for public in [&our_public, &their_public] {
+            assert!(cosign_verifies(peers, public, &pinned), "cosign first: {cosign_first}");
+            let done = autonomy(&["verify", "--image", &pinned, "--pub", public.to_str().unwrap()]);
+            assert!(done.status.success(), "{}", text(&done));
+        }
     }
 }

@@ -31,7 +31,11 @@ pub(crate) struct BundleBed {
 impl BundleBed {
     /// An image, and nothing beside it.
     pub(crate) async fn bare() -> Self {
-        let bed = Testbed::start().await;
+        Self::on(Testbed::start().await).await
+    }
+
+    /// The same, on a registry of the caller's.
+    pub(crate) async fn on(bed: Testbed) -> Self {
         let store = publisher(&bed, "robot");
         let image = images::two_platforms(&store, 1, &[1000, 2000]).await;
         images::tag(&store, &image, "v1").await;

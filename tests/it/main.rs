@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod bundle_bed;
+mod bundle_keys;
+mod bundle_seal;
 mod bundle_verify;
 mod command_line;
 mod floors;

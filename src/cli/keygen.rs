@@ -1,0 +1,44 @@
+//! `autonomy bundle keygen`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::flags::{Output, Voice};
+use super::{output, password};
+use crate::error::Result;
+use crate::workflow::{Existing, Keygen as Workflow};
+
+/// Makes a pair of keys, cosign.key and cosign.pub, in cosign's format. The password comes from COSIGN_PASSWORD, or is
+/// asked for.
+#[derive(Debug, Args)]
+pub(super) struct Keygen {
+    /// Folder for the two files; made if it does not exist
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Replace keys that are there, for good
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+impl Keygen {
+    pub(super) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(super) async fn run(self) -> Result<()> {
+        self.voice.start();
+        let existing = if self.force { Existing::Replaced } else { Existing::Kept };
+        let keygen = Workflow::prepare(&self.out, existing)?;
+        let pair = keygen.write(&password::get(password::Purpose::New).await?)?;
+        if self.voice.output == Output::Json {
+            return output::json(&pair);
+        }
+        output::line(&format!("made key {}", pair.fingerprint));
+        output::line(&format!("  private    {}", pair.private_key.display()));
+        output::line(&format!("  public     {}", pair.public_key.display()));
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The password of a private key: from `COSIGN_PASSWORD`, as cosign has it, or typed without being shown.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::error::{Error, Kind, Result};
+
+/// Longest password that is typed, in bytes.
+const MAX_BYTES: u64 = 4096;
+
+/// What the password is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A new key: asked for twice, because a slip could never be put right.
+    New,
+    /// A key that is there.
+    Open,
+}
+
+/// The password, which may be empty.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) if there is none and nobody to ask, or two that differ; [`Interrupted`](Kind::Interrupted).
+pub(super) async fn get(purpose: Purpose) -> Result<Vec<u8>> {
+    if let Some(password) = std::env::var_os("COSIGN_PASSWORD") {
+        return Ok(OsString::into_encoded_bytes(password));
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Error::new(Kind::Usage, "ask for the key's password")
+            .because("COSIGN_PASSWORD is not set, and stdin is no terminal")
+            .hint("set COSIGN_PASSWORD (to nothing, for a key without a password)"));
+    }
+    let password = ask("Password of the private key: ").await?;
+    if purpose == Purpose::New && password != ask("The same again: ").await? {
+        return Err(Error::new(Kind::Usage, "take the password").because("the two are not the same"));
+    }
+    Ok(password)
+}
+
+/// Reads a line from the terminal, unseen. Ctrl-C gives the terminal back as it was.
+async fn ask(prompt: &str) -> Result<Vec<u8>> {
+    let failed = |why: io::Error| Error::new(Kind::Local, "ask for the key's password").because(why);
+    let hidden = Hidden::start().map_err(failed)?;
+    let _ = write!(io::stderr(), "{prompt}");
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::Read::take(io::stdin().lock(), MAX_BYTES), &mut line).map(|_| line)
+    });
+    let line = tokio::select! {
+        line = line => line.map_err(|why| failed(io::Error::other(why))),
+        () = super::interrupted() => Err(Error::new(Kind::Interrupted, "ask for the key's password")),
+    };
+    drop(hidden);
+    // The line's end was not shown either.
+    let _ = writeln!(io::stderr());
+    let line = line?.map_err(failed)?;
+    if line.is_empty() {
+        return Err(Error::new(Kind::Usage, "ask for the key's password").because("the input ended"));
+    }
+    Ok(line.trim_end_matches(['\n', '\r']).as_bytes().to_vec())
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+#[cfg(unix)]
+struct Hidden(rustix::termios::Termios);
+
+#[cfg(unix)]
+impl Hidden {
+    fn start() -> io::Result<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let shown = tcgetattr(io::stdin())?;
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self(shown))
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, &self.0);
+    }
+}
+
+#[cfg(not(unix))]
+struct Hidden;
+
+#[cfg(not(unix))]
+impl Hidden {
+    fn start() -> io::Result<Self> {
+        Err(io::Error::other("set COSIGN_PASSWORD: this system's terminals are not known"))
+    }
+}
