@@ -95,7 +95,10 @@ impl Verify {
         let (report, error) = match self.report().await {
             Ok(report) => (report.clone(), report.approve().err()),
             Err(error) => match Failure::of(&error) {
-                Some(failure) => (Report::unreached(self.image.clone(), failure), Some(error)),
+                Some(failure) => {
+                    let error = error.hint(failure.class.hint());
+                    (Report::unreached(self.image.clone(), failure), Some(error))
+                }
                 None => return Err(error),
             },
         };

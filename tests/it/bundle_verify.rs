@@ -267,7 +267,8 @@ async fn what_fails_before_a_step_can_run_stands_in_error() {
         );
         let keys: Vec<_> = report["error"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(keys, ["class", "detail"]);
-        assert!(String::from_utf8_lossy(&done.stderr).contains("error: "), "{}", text(&done));
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(told.contains("error: ") && told.contains("hint: "), "{told}");
     }
 }
 
