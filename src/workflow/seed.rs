@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::resolve::{self, Resolved};
 use super::{Record, check, inspect};
-use crate::copy::{self, Event, Events, Target};
+use crate::copy::{self, Commit, Event, Events, Target};
 use crate::document::{SeedManifest, Transfer};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
@@ -32,6 +32,8 @@ pub struct Seed {
     pub engine: copy::Options,
     /// Where the record goes.
     pub folder: PathBuf,
+    /// Told before the destination's tag moves.
+    pub commit: Commit,
 }
 
 /// Whether `<tag>-lock` and `<tag>-policy` travel along.
@@ -120,7 +122,8 @@ pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, event
     events.send(Event::Stage("copying"));
     let targets = targets(seed, &ends, &found, &approved).await?;
     let accessories = targets.iter().skip(1).map(|target| target.node.digest).collect();
-    let job = copy::Job { source: ends.source(), sink: Arc::clone(&ends.sink) as _, targets };
+    let job =
+        copy::Job { source: ends.source(), sink: Arc::clone(&ends.sink) as _, targets, commit: seed.commit.clone() };
     let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
     let job = Job::new(&approved, from, to, job)?;
     let carried = transport.carry(&job, &seed.engine, events).await?;
@@ -239,6 +242,7 @@ async fn put_tags(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -
         return Ok(());
     }
     events.send(Event::Stage("tagging"));
+    seed.commit.begin();
     for sidecar in found.sidecars() {
         put_tag(ends, &sidecar.root, &sidecar.tag, &sidecar.former).await?;
     }

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod command_line;
+mod demo;
 mod floors;
 mod images;
 mod registry_store;
 mod seed;
+mod seed_verified;
 mod serve;
 mod serve_faults;
 mod store_contract;
