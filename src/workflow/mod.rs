@@ -5,11 +5,14 @@
 mod bundle;
 mod check;
 mod demo;
+mod ends;
 mod inspect;
 mod record;
+mod request;
 mod resolve;
 mod seed;
 
 pub use demo::{Demo, Forgery, Published, Refusal};
 pub use record::Record;
-pub use seed::{Outcome, Seed, Sidecars, Status, Trust, Verification, seed};
+pub use request::{Seed, Sidecars, Trust};
+pub use seed::{Outcome, Status, Verification, seed};
