@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::copy::{self, Events};
 use crate::observe::{self, Listener, Screen, logging};
+use crate::oci::Repository;
 use crate::wire;
 
 /// Events that may wait for a slow terminal before they are dropped.
@@ -15,13 +16,10 @@ const WAITING_EVENTS: usize = 4096;
 /// How registries are spoken to.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
-pub(super) struct Network {
+pub(super) struct Access {
     /// Permit plain-HTTP registries; never excuses a certificate that does not verify
     #[arg(long)]
     pub(super) allow_insecure_registry: bool,
-    /// Large blobs in flight at once
-    #[arg(long, value_name = "N", default_value = "4")]
-    jobs: NonZeroUsize,
     /// Credentials file (docker config or podman auth.json), asked before the usual places
     #[arg(long, value_name = "FILE")]
     pub(super) authfile: Option<PathBuf>,
@@ -33,7 +31,7 @@ pub(super) struct Network {
     pub(super) cert_dir: Option<PathBuf>,
 }
 
-impl Network {
+impl Access {
     pub(super) fn client(&self) -> wire::Options {
         wire::Options {
             allow_plain_http: self.allow_insecure_registry,
@@ -45,28 +43,55 @@ impl Network {
         }
     }
 
+    /// For the `bundle` commands: on this machine itself plain HTTP needs no flag (contract §8).
+    pub(super) fn client_for(&self, repository: &Repository) -> wire::Options {
+        let client = self.client();
+        wire::Options { allow_plain_http: client.allow_plain_http || repository.is_loopback(), ..client }
+    }
+}
+
+/// How registries are spoken to by what moves images.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct Network {
+    #[command(flatten)]
+    pub(super) access: Access,
+    /// Large blobs in flight at once
+    #[arg(long, value_name = "N", default_value = "4")]
+    jobs: NonZeroUsize,
+}
+
+impl Network {
     pub(super) fn engine(&self) -> copy::Options {
         let small_jobs = self.jobs.saturating_mul(NonZeroUsize::MIN.saturating_add(3));
         copy::Options { jobs: self.jobs, small_jobs, ..copy::Options::default() }
     }
 }
 
+/// How results are told.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Voice {
+    /// Form of the result on stdout
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(super) output: Output,
+    /// Say more: -v what is tried again and why, -vv every request
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// No progress, no warnings: errors and the result only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
 /// How results and progress are told.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Reporting {
-    /// Form of the result on stdout
-    #[arg(long, value_enum, default_value_t = Output::Human)]
-    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) voice: Voice,
     /// Form of the progress on stderr
-    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    #[arg(long, value_enum, default_value_t = Progress::Auto, conflicts_with = "quiet")]
     progress: Progress,
-    /// Say more: -v what is tried again and why, -vv every request
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    pub(super) verbose: u8,
-    /// No progress, no warnings: errors and the result only
-    #[arg(short, long, conflicts_with_all = ["verbose", "progress"])]
-    pub(super) quiet: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,9 +111,9 @@ pub(super) enum Progress {
     None,
 }
 
-impl Reporting {
-    /// Starts the log and the progress display on stderr.
-    pub(super) fn listen(&self) -> (Events, Listener) {
+impl Voice {
+    /// Starts the log on stderr.
+    pub(super) fn start(&self) -> Screen {
         let columns = terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0);
         let screen = Screen::new(std::io::stderr(), columns);
         let detail = match (self.quiet, self.verbose) {
@@ -98,8 +123,23 @@ impl Reporting {
             (false, _) => logging::Detail::Trace,
         };
         logging::start(detail, &screen);
+        screen
+    }
+
+    /// Tells a person something that is no failure.
+    pub(super) fn warn(&self, text: &str) {
+        if !self.quiet {
+            super::output::note(&format!("warning: {text}"));
+        }
+    }
+}
+
+impl Reporting {
+    /// Starts the log and the progress display on stderr.
+    pub(super) fn listen(&self) -> (Events, Listener) {
+        let screen = self.voice.start();
         let progress = match self.progress {
-            _ if self.quiet => observe::Progress::None,
+            _ if self.voice.quiet => observe::Progress::None,
             Progress::Auto => observe::Progress::Auto,
             Progress::Bar => observe::Progress::Bar,
             Progress::Plain => observe::Progress::Plain,

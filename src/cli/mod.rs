@@ -3,11 +3,15 @@
 //! Parse without I/O, resolve once, call one workflow, print one result. Results go to stdout, everything else to
 //! stderr.
 
+mod bundle;
 mod demo;
+mod duration;
 mod flags;
 mod output;
 mod seed;
 mod serve;
+mod trust;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -38,6 +42,11 @@ enum Command {
     /// Move, serve and show images
     #[command(subcommand)]
     Registry(Registry),
+    /// Verify and make signed bundles: an image with its lock and its policy
+    #[command(subcommand)]
+    Bundle(bundle::Bundle),
+    /// The same as bundle verify, with the image and the key named by flags
+    Verify(verify::ByFlags),
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,13 +62,10 @@ enum Registry {
 /// Runs the program and says how it ended.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Autonomy { command: Command::Registry(command) } = Autonomy::parse();
-    let form = match &command {
-        Registry::Seed(seed) => seed.reporting.output,
-        Registry::Serve(_) | Registry::Demo(_) => flags::Output::Human,
-    };
+    let Autonomy { command } = Autonomy::parse();
+    let form = command.form();
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::failure(&error, form);
             ExitCode::from(error.kind().exit_code())
@@ -67,18 +73,35 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Registry) -> Result<()> {
+impl Command {
+    /// The form in which a failure is told.
+    fn form(&self) -> flags::Output {
+        match self {
+            Self::Registry(Registry::Seed(seed)) => seed.reporting.voice.output,
+            Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
+            Self::Bundle(bundle) => bundle.form(),
+            Self::Verify(verify) => verify.form(),
+        }
+    }
+
+    async fn run(self) -> Result<ExitCode> {
+        let done = match self {
+            Self::Registry(Registry::Seed(seed)) => seed.run().await,
+            Self::Registry(Registry::Serve(serve)) => serve.run().await,
+            Self::Registry(Registry::Demo(demo)) => demo.run().await,
+            Self::Bundle(bundle) => return bundle.run().await,
+            Self::Verify(verify) => return verify.run().await,
+        };
+        done.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|cause| Error::new(Kind::Local, "start").because(cause))?;
-    let done = runtime.block_on(async {
-        match command {
-            Registry::Seed(seed) => seed.run().await,
-            Registry::Serve(serve) => serve.run().await,
-            Registry::Demo(demo) => demo.run().await,
-        }
-    });
+    let done = runtime.block_on(command.run());
     // A name look-up that hangs must not keep the program from ending.
     runtime.shutdown_background();
     done

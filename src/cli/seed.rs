@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::flags::{Network, Output, Reporting};
-use super::output;
+use super::{output, trust};
 use crate::copy::{Commit, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
-use crate::verify::{Demands, PublicKey, TrustTime};
+use crate::verify::Demands;
 use crate::wire::Client;
 use crate::workflow::{self, Outcome, Sidecars, Trust};
 
@@ -71,7 +71,7 @@ impl Seed {
     pub(super) async fn run(self) -> Result<()> {
         let seed = self.request()?;
         let transport = self.transport()?;
-        let client = Client::new(self.network.client())?;
+        let client = Client::new(self.network.access.client())?;
         if matches!(seed.trust, Trust::Skip) {
             output::note(
                 "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
@@ -100,7 +100,7 @@ impl Seed {
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         let trust = match &self.pub_key {
-            Some(path) => trust(path)?,
+            Some(path) => demands(path)?,
             None if self.skip_verify => Trust::Skip,
             None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
@@ -141,30 +141,20 @@ impl Seed {
 }
 
 /// The demands that `--pub-key` and the environment make.
-fn trust(path: &Path) -> Result<Trust> {
-    let refused = |error: Error| error.during("use the key of --pub-key", path.display());
-    let pem = std::fs::read(path).map_err(|why| {
-        refused(Error::new(Kind::Usage, "read").because(why).hint("name a cosign public key (cosign.pub)"))
-    })?;
-    let key = PublicKey::from_pem(&pem).map_err(refused)?;
-    let mut demands = Demands::new(vec![key]);
-    demands.trust_time = match std::env::var("AUTONOMY_TRUST_TIME").as_deref() {
-        Err(_) | Ok("true" | "1" | "") => TrustTime::On,
-        Ok("false" | "0") => TrustTime::Off,
-        Ok(other) => {
-            return Err(Error::new(Kind::Usage, format!("AUTONOMY_TRUST_TIME is true or false, not {other:?}")));
-        }
-    };
+fn demands(path: &Path) -> Result<Trust> {
+    let mut demands = Demands::new(vec![trust::public_key("--pub-key", path)?]);
+    demands.trust_time = trust::time()?;
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
 }
 
 impl Seed {
     fn transport(&self) -> Result<Box<dyn Transport>> {
+        let access = &self.network.access;
         let skopeo = || {
             let options = skopeo::Options {
-                authfile: self.network.authfile.clone(),
-                ca_file: self.network.ca_file.clone(),
-                cert_dir: self.network.cert_dir.clone(),
+                authfile: access.authfile.clone(),
+                ca_file: access.ca_file.clone(),
+                cert_dir: access.cert_dir.clone(),
                 environment: std::env::vars_os().collect(),
                 ..skopeo::Options::default()
             };
@@ -179,7 +169,7 @@ impl Seed {
     }
 
     fn print(&self, outcome: &Outcome) -> Result<()> {
-        match self.reporting.output {
+        match self.reporting.voice.output {
             Output::Json => output::json(outcome),
             Output::Human => {
                 output::outcome(outcome);

@@ -11,8 +11,10 @@ mod record;
 mod request;
 mod resolve;
 mod seed;
+mod verify;
 
 pub use demo::{Demo, Forgery, Published, Refusal};
 pub use record::Record;
 pub use request::{Seed, Sidecars, Trust};
 pub use seed::{Outcome, Status, Verification, seed};
+pub use verify::verify;

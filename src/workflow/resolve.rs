@@ -109,12 +109,17 @@ async fn sidecar(seed: &Seed, ends: &Ends, kind: SidecarKind) -> Result<Option<S
 }
 
 fn unresolved(error: Error, side: Side, reference: &Reference) -> Error {
+    explained(error.at(side), reference)
+}
+
+/// Says what could not be resolved, and what a person can look at.
+pub(super) fn explained(error: Error, reference: &Reference) -> Error {
     let hint = match error.kind() {
         Kind::NotFound => Some("check the repository and the tag; a tag is case-sensitive"),
         Kind::Unavailable => Some("check the host name, the port and the network"),
         _ => None,
     };
-    let error = error.at(side).during("resolve manifest digest", reference);
+    let error = error.during("resolve manifest digest", reference);
     match hint {
         Some(hint) => error.hint(hint),
         None => error,

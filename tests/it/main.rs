@@ -1,6 +1,8 @@
 //! Tests of more than one module, and of the whole program. They need nothing but Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod bundle_bed;
+mod bundle_verify;
 mod command_line;
 mod demo;
 mod floors;
