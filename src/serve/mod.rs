@@ -25,7 +25,7 @@ mod upload;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,11 @@ pub struct Server {
     address: SocketAddr,
     service: Arc<Service>,
     router: Router,
+}
+
+fn unusable(folder: &Path, why: Error) -> Error {
+    let told = Error::new(Kind::Local, "open the data folder").on(folder.display()).because(why);
+    told.hint("name a folder that this user may write to, or one that can be made")
 }
 
 impl Server {
