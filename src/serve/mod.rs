@@ -99,7 +99,7 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         // Read-only means the folder too: it may be a medium that cannot be written.
         if !options.is_read_only {
-            registry::prepare(&options.data_dir).await?;
+            registry::prepare(&options.data_dir).await.map_err(|why| unusable(&options.data_dir, why))?;
         }
         let service = Arc::new(Service {
             registry: registry::Registry::new(&options.data_dir),
