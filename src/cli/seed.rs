@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::flags::{Network, Output, Reporting};
 use super::{output, trust};
-use crate::copy::Presence;
+use crate::copy::{Commit, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
@@ -25,7 +25,7 @@ pub(super) struct Seed {
     /// Destination: host[:port]/repository[:tag]; without a tag it takes the source's
     #[arg(long, value_name = "REF")]
     to: Reference,
-    /// Also replicate the <tag>-lock and <tag>-policy sidecars
+    /// Also replicate the sidecars TAG-lock and TAG-policy
     #[arg(long)]
     copy_policy: bool,
     /// Cosign public key (SPKI PEM) that the image must be signed with
@@ -78,11 +78,18 @@ impl Seed {
             );
         }
         let (events, progress) = self.reporting.listen();
+        let mut flow = Box::pin(workflow::seed(&seed, &client, transport.as_ref(), &events));
         let done = tokio::select! {
-            done = workflow::seed(&seed, &client, transport.as_ref(), &events) => done,
-            () = super::interrupted() => Err(Error::new(Kind::Interrupted, "seed").on(&seed.to)
-                .because("interrupted; the destination tag was not moved")),
+            done = &mut flow => done,
+            () = super::interrupted() => match seed.commit.has_begun() {
+                // Too late to say that nothing has happened; what is left is short.
+                true => (&mut flow).await,
+                false => Err(Error::new(Kind::Interrupted, "seed").on(&seed.to)
+                    .because("interrupted; the destination tag was not moved")),
+            },
         };
+        // What is dropped in flight leaves its upload to be cancelled below.
+        drop(flow);
         drop(events);
         progress.finish().await;
         client.settle(TIDY).await;
@@ -121,7 +128,15 @@ impl Seed {
             engine.presence = Presence::EveryNode;
         }
         let sidecars = if self.copy_policy { Sidecars::Copy } else { Sidecars::Leave };
-        Ok(workflow::Seed { from: self.from.clone(), to, sidecars, trust, engine, folder: self.out.clone() })
+        Ok(workflow::Seed {
+            from: self.from.clone(),
+            to,
+            sidecars,
+            trust,
+            engine,
+            folder: self.out.clone(),
+            commit: Commit::default(),
+        })
     }
 }
 

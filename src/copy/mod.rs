@@ -1,7 +1,7 @@
 //! The engine: copies content-addressed graphs from one store to another.
 //!
-//! Decide, then do. [`graph`] reads what there is to copy, [`presence`] what the sink holds, [`plan`] turns both into a
-//! value that can be printed and compared, [`transfer`] carries it out, [`report`] says what happened. Events go up a
+//! Decide, then do. `graph` reads what there is to copy, `presence` what the sink holds, `plan` turns both into a
+//! value that can be printed and compared, `transfer` carries it out, `report` says what happened. Events go up a
 //! bounded channel that never holds the engine back.
 //!
 //! Knows stores, and neither HTTP nor files nor why something is copied. A node is put only after everything it refers
@@ -17,6 +17,7 @@ mod transfer;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -63,6 +64,26 @@ pub struct Target {
     pub former: Option<Descriptor>,
 }
 
+/// Whether the first target's tags have begun to move: from there on a run is finished and not broken off, so that
+/// "interrupted" always means that the tag is where it was.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    has_begun: Arc<AtomicBool>,
+}
+
+impl Commit {
+    /// Says that the next thing sent may move a tag.
+    pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a tag may have moved.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+}
+
 /// What to copy from where to where.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -72,6 +93,8 @@ pub struct Job {
     pub sink: Arc<dyn Store>,
     /// The graphs. What they share is copied once.
     pub targets: Vec<Target>,
+    /// Told before the first target's tags move.
+    pub commit: Commit,
 }
 
 /// Works out what copying `job` would do, without moving a blob.

@@ -97,7 +97,12 @@ fn tag(text: &str) -> Tag {
 fn job(source: Spy, sink: Spy, node: &Descriptor, former: Option<&Descriptor>) -> (Job, Arc<Spy>, Arc<Spy>) {
     let (source, sink) = (Arc::new(source), Arc::new(sink));
     let target = Target { node: node.clone(), bytes: None, tags: vec![tag("v1")], former: former.cloned() };
-    let job = Job { source: Arc::clone(&source) as _, sink: Arc::clone(&sink) as _, targets: vec![target] };
+    let job = Job {
+        source: Arc::clone(&source) as _,
+        sink: Arc::clone(&sink) as _,
+        targets: vec![target],
+        commit: Commit::default(),
+    };
     (job, source, sink)
 }
 

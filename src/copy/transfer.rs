@@ -34,6 +34,9 @@ pub(super) async fn run(job: &Job, plan: Plan, options: &Options, events: &Event
     loop {
         while let Some((step, lane)) = run.schedule.take() {
             let work = carry(job, &plan.steps[step], events);
+            if moves_the_tag(job, &plan.steps[step]) {
+                job.commit.begin();
+            }
             tasks.spawn(async move { Done { step, lane, outcome: work.await } });
         }
         // Dropping the set on the way out aborts what is still in flight.
@@ -120,6 +123,12 @@ fn carry(job: &Job, step: &Step, events: &Events) -> impl Future<Output = Result
             Err(error) => Err(error.at(Side::Destination)),
         }
     }
+}
+
+/// Whether this step puts the first target under its tags.
+fn moves_the_tag(job: &Job, step: &Step) -> bool {
+    let first = job.targets.first();
+    !step.tags.is_empty() && first.is_some_and(|first| first.node.digest == step.node.digest)
 }
 
 fn came_damaged(error: &Error) -> bool {

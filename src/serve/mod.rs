@@ -25,7 +25,7 @@ mod upload;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +79,11 @@ pub struct Server {
     router: Router,
 }
 
+fn unusable(folder: &Path, why: Error) -> Error {
+    let told = Error::new(Kind::Local, "open the data folder").on(folder.display()).because(why);
+    told.hint("name a folder that this user may write to, or one that can be made")
+}
+
 impl Server {
     /// Takes the port and opens the data folder.
     ///
@@ -94,7 +99,7 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         // Read-only means the folder too: it may be a medium that cannot be written.
         if !options.is_read_only {
-            registry::prepare(&options.data_dir).await?;
+            registry::prepare(&options.data_dir).await.map_err(|why| unusable(&options.data_dir, why))?;
         }
         let service = Arc::new(Service {
             registry: registry::Registry::new(&options.data_dir),

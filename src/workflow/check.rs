@@ -1,7 +1,8 @@
 //! Verification of either end: approval before anything moves, and a second look at what arrived.
 
+use super::ends::Ends;
+use super::request::{Seed, Trust};
 use super::resolve::Resolved;
-use super::seed::{Ends, Seed, Trust};
 use crate::copy::{Event, Events};
 use crate::error::{Error, Result, Side};
 use crate::oci::Reference;

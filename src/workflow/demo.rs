@@ -146,7 +146,7 @@ impl Demo {
     ///
     /// # Errors
     ///
-    /// Those of [`seed`](super::seed).
+    /// Those of [`seed`](super::seed()).
     pub async fn seed(&self, events: &Events) -> Result<Outcome> {
         self.seed_tag("v1", events).await
     }
@@ -203,6 +203,7 @@ impl Demo {
             trust,
             engine: copy::Options::default(),
             folder: self.folder.join("record"),
+            commit: copy::Commit::default(),
         };
         seed(&request, &self.client, &Native, events).await
     }

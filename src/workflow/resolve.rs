@@ -7,7 +7,8 @@ use crate::oci::{Descriptor, Name, Reference, Tag};
 use crate::store::{Root, Store, Want};
 use crate::verify::SidecarKind;
 
-use super::seed::{Ends, Seed, Sidecars};
+use super::ends::Ends;
+use super::request::{Seed, Sidecars};
 
 /// What both ends say at the start.
 #[derive(Debug)]

@@ -6,67 +6,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::ends::{Ends, place};
+use super::request::{Seed, Trust};
 use super::resolve::{self, Resolved};
 use super::{Record, check, inspect};
 use crate::copy::{self, Event, Events, Target};
-use crate::document::{SeedManifest, Transfer};
+use crate::document::SeedManifest;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
-use crate::store::{Body, Cached, Registry, Repository, Role, Root, Store};
-use crate::transport::{Carried, Job, Place, Scheme, Transport};
-use crate::verify::{Approved, Demands, Evidence, Report};
+use crate::oci::{Descriptor, Name, Tag};
+use crate::store::{Body, Root, Store};
+use crate::transport::{Job, Transport};
+use crate::verify::{Approved, Evidence, Report};
 use crate::wire::Client;
-
-/// What to seed, and what it has to satisfy.
-#[derive(Debug)]
-pub struct Seed {
-    /// The source: tag, digest or neither.
-    pub from: Reference,
-    /// The destination, with its tag.
-    pub to: Reference,
-    /// Whether the lock and policy sidecars travel along.
-    pub sidecars: Sidecars,
-    /// What the image has to satisfy.
-    pub trust: Trust,
-    /// How the engine works.
-    pub engine: copy::Options,
-    /// Where the record goes.
-    pub folder: PathBuf,
-}
-
-/// Whether `<tag>-lock` and `<tag>-policy` travel along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sidecars {
-    /// Those that the source has.
-    Copy,
-    /// Neither.
-    Leave,
-}
-
-/// What an image has to satisfy.
-#[derive(Debug)]
-pub enum Trust {
-    /// These demands, at both ends.
-    Verify {
-        /// What is demanded.
-        demands: Box<Demands>,
-        /// The key as the user named it, for the record.
-        key: String,
-    },
-    /// Nothing: development only.
-    Skip,
-}
-
-/// The two repositories.
-#[derive(Debug)]
-pub(super) struct Ends {
-    /// Where content comes from, as the registry tells it.
-    pub(super) origin: Arc<Registry>,
-    /// The same, remembering what is small: verification and copy read it once.
-    pub(super) source: Arc<dyn Repository>,
-    /// Where content goes.
-    pub(super) sink: Arc<Registry>,
-}
 
 /// Whether anything had to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -120,7 +71,8 @@ pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, event
     events.send(Event::Stage("copying"));
     let targets = targets(seed, &ends, &found, &approved).await?;
     let accessories = targets.iter().skip(1).map(|target| target.node.digest).collect();
-    let job = copy::Job { source: ends.source(), sink: Arc::clone(&ends.sink) as _, targets };
+    let job =
+        copy::Job { source: ends.source(), sink: Arc::clone(&ends.sink) as _, targets, commit: seed.commit.clone() };
     let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
     let job = Job::new(&approved, from, to, job)?;
     let carried = transport.carry(&job, &seed.engine, events).await?;
@@ -148,53 +100,6 @@ pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, event
     let reports = approved.report().zip(destination.as_ref().and_then(Approved::report));
     let verification = reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
     Ok(Outcome { status, seed: manifest, verification, files })
-}
-
-fn place(reference: &Reference, registry: &Registry) -> Place {
-    let scheme = if registry.speaks_plain_http() { Scheme::Http } else { Scheme::Https };
-    Place { repository: reference.repository.clone(), scheme }
-}
-
-impl Ends {
-    fn new(client: &Client, seed: &Seed) -> Self {
-        let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
-        let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
-        Self { source: Arc::new(Cached::new(Arc::clone(&origin) as _)), origin, sink }
-    }
-
-    fn source(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.source) as _
-    }
-
-    /// What the seed cost, for the record.
-    fn account(&self, carried: Carried, accessories: Vec<Digest>, begun: Instant) -> Transfer {
-        let Carried { engine, report } = carried;
-        let (source, sink) = (self.origin.tally(), self.sink.tally());
-        Transfer {
-            engine: engine.to_owned(),
-            bytes_moved: report.bytes_moved,
-            bytes_present: report.bytes_present,
-            bytes_mounted: report.bytes_mounted,
-            blobs: report.blobs,
-            blobs_moved: report.blobs_moved,
-            manifests: report.manifests,
-            source_requests: source.requests,
-            dest_requests: sink.requests,
-            retries: source.retries + sink.retries,
-            foreign_layers_left_out: report.foreign_left_out,
-            seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-            accessories,
-        }
-    }
-}
-
-impl Trust {
-    fn key(&self) -> Option<String> {
-        match self {
-            Self::Verify { key, .. } => Some(key.clone()),
-            Self::Skip => None,
-        }
-    }
 }
 
 /// The image first, then what proves it, then its sidecars.
@@ -239,6 +144,7 @@ async fn put_tags(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -
         return Ok(());
     }
     events.send(Event::Stage("tagging"));
+    seed.commit.begin();
     for sidecar in found.sidecars() {
         put_tag(ends, &sidecar.root, &sidecar.tag, &sidecar.former).await?;
     }
@@ -270,12 +176,4 @@ async fn platforms(found: &Resolved, ends: &Ends, record: &Record) -> Result<Vec
 fn now() -> Result<jiff::Timestamp> {
     let failed = |why| Error::new(Kind::Local, "read the clock").because(why);
     jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).map_err(failed)
-}
-
-impl Seed {
-    /// The destination's tag.
-    pub(super) fn tag(&self) -> Result<Tag> {
-        let missing = || Error::new(Kind::Usage, "name the destination's tag").on(&self.to);
-        self.to.tag.clone().ok_or_else(missing)
-    }
 }

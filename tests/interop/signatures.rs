@@ -77,7 +77,7 @@ fn signed(peers: &Peers) {
     let kinds = [Kind::Embedded, Kind::Distribution2, Kind::Distribution3];
     for from in kinds {
         let source = Server::start(peers, from);
-        for (number, format) in ["false", "true"].into_iter().enumerate() {
+        for (number, (name, format)) in [("legacy", "false"), ("bundle", "true")].into_iter().enumerate() {
             let path = format!("signed{number}");
             let pinned = publish(&source.host, &path, number as u64);
             sign(peers, &key, &pinned, format);
@@ -86,7 +86,7 @@ fn signed(peers: &Peers) {
                 let out = tempfile::tempdir().unwrap();
                 let (source, sink) = (format!("{}/{path}:v1", source.host), format!("{}/{path}:v1", sink.host));
                 let done = seed(out.path(), &source, &sink, &["--pub-key", public.to_str().unwrap()]);
-                let what = format!("bundle={format} from {} to {}", from.name(), to.name());
+                let what = format!("{name} from {} to {}", from.name(), to.name());
                 assert!(done.status.success(), "{what}: {}", text(&done));
                 assert!(cosign_verifies(peers, &public, &sink), "{what}: cosign does not verify what arrived");
                 println!("table: {what}: verified by us twice and by cosign after");

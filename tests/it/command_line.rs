@@ -70,3 +70,10 @@ async fn serving_beyond_loopback_in_plain_http_needs_a_flag() {
     assert_code(&done, 2);
     assert!(text(&done).contains("--allow-insecure-registry"), "{}", text(&done));
 }
+
+#[tokio::test]
+async fn a_data_folder_that_cannot_be_is_a_local_failure() {
+    let done = autonomy(&["registry", "serve", "--listen", "127.0.0.1:0", "--data-dir", "/proc/nowhere"]).await;
+    assert_code(&done, 1);
+    assert!(text(&done).contains("open the data folder /proc/nowhere"), "{}", text(&done));
+}

@@ -22,8 +22,9 @@ impl Transport for Skopeo {
         if !is_there || options.presence == Presence::EveryNode {
             let from = end(&job.from, job.from.repository.pinned(image.node.digest));
             let to = &job.to.repository;
-            if image.tags.is_empty() {
-                self.copy(&from, &end(&job.to, to.pinned(image.node.digest))).await?;
+            self.copy(&from, &end(&job.to, to.pinned(image.node.digest))).await?;
+            if !image.tags.is_empty() {
+                rest.commit.begin();
             }
             for tag in &image.tags {
                 self.copy(&from, &end(&job.to, to.tagged(tag))).await?;

@@ -1,0 +1,62 @@
+//! The two ends of a seed: their stores, and what speaking to them has cost.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::request::Seed;
+use crate::document::Transfer;
+use crate::oci::{Digest, Reference};
+use crate::store::{Cached, Registry, Repository, Role, Store};
+use crate::transport::{Carried, Place, Scheme};
+use crate::wire::Client;
+
+/// The two repositories.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Where content comes from, as the registry tells it.
+    pub(super) origin: Arc<Registry>,
+    /// The same, remembering what is small: verification and copy read it once.
+    pub(super) source: Arc<dyn Repository>,
+    /// Where content goes.
+    pub(super) sink: Arc<Registry>,
+}
+
+impl Ends {
+    pub(super) fn new(client: &Client, seed: &Seed) -> Self {
+        let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
+        let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
+        Self { source: Arc::new(Cached::new(Arc::clone(&origin) as _)), origin, sink }
+    }
+
+    /// The source as the engine wants it.
+    pub(super) fn source(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.source) as _
+    }
+
+    /// What the seed cost, for the record.
+    pub(super) fn account(&self, carried: Carried, accessories: Vec<Digest>, begun: Instant) -> Transfer {
+        let Carried { engine, report } = carried;
+        let (source, sink) = (self.origin.tally(), self.sink.tally());
+        Transfer {
+            engine: engine.to_owned(),
+            bytes_moved: report.bytes_moved,
+            bytes_present: report.bytes_present,
+            bytes_mounted: report.bytes_mounted,
+            blobs: report.blobs,
+            blobs_moved: report.blobs_moved,
+            manifests: report.manifests,
+            source_requests: source.requests,
+            dest_requests: sink.requests,
+            retries: source.retries + sink.retries,
+            foreign_layers_left_out: report.foreign_left_out,
+            seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            accessories,
+        }
+    }
+}
+
+/// Where `registry` is found by movers that find their own way there.
+pub(super) fn place(reference: &Reference, registry: &Registry) -> Place {
+    let scheme = if registry.speaks_plain_http() { Scheme::Http } else { Scheme::Https };
+    Place { repository: reference.repository.clone(), scheme }
+}
