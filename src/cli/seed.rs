@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
 use crate::verify::{Demands, PublicKey, TrustTime};
-use crate::wire::Client;
+use crate::wire::{self, Client};
 use crate::workflow::{self, Outcome, Sidecars, Trust};
 
 /// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
@@ -72,17 +72,14 @@ impl Seed {
         let seed = self.request()?;
         let transport = self.transport()?;
         let client = Client::new(self.network.client())?;
+        client.check_credentials().await?;
         if matches!(seed.trust, Trust::Skip) {
             output::note(
                 "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
             );
         }
         let (events, progress) = self.reporting.listen();
-        let done = tokio::select! {
-            done = workflow::seed(&seed, &client, transport.as_ref(), &events) => done,
-            () = super::interrupted() => Err(Error::new(Kind::Interrupted, "seed").on(&seed.to)
-                .because("interrupted; the destination tag was not moved")),
-        };
+        let done = workflow::seed_until(&seed, &client, transport.as_ref(), &events, super::interrupted()).await;
         drop(events);
         progress.finish().await;
         client.settle(TIDY).await;
@@ -106,11 +103,10 @@ impl Seed {
         }
         let mut to = self.to.clone();
         if to.tag.is_none() {
-            let from_tag = || match self.from.name() {
+            to.tag = match self.from.name() {
                 crate::oci::Name::Tag(tag) => Some(tag),
                 crate::oci::Name::Digest(_) => self.from.tag.clone(),
             };
-            to.tag = from_tag();
         }
         if to.tag.is_none() {
             return Err(usage("--to needs a tag, because --from is a digest")
@@ -129,7 +125,7 @@ impl Seed {
 /// The demands that `--pub-key` and the environment make.
 fn trust(path: &Path) -> Result<Trust> {
     let refused = |error: Error| error.during("use the key of --pub-key", path.display());
-    let pem = std::fs::read(path).map_err(|why| {
+    let pem = wire::read_file(path).map_err(|why| {
         refused(Error::new(Kind::Usage, "read").because(why).hint("name a cosign public key (cosign.pub)"))
     })?;
     let key = PublicKey::from_pem(&pem).map_err(refused)?;

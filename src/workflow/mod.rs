@@ -12,4 +12,4 @@ mod seed;
 
 pub use demo::{Demo, Forgery, Published, Refusal};
 pub use record::Record;
-pub use seed::{Outcome, Seed, Sidecars, Status, Trust, Verification, seed};
+pub use seed::{Outcome, Seed, Sidecars, Status, Trust, Verification, seed, seed_until};

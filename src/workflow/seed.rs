@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -16,6 +16,9 @@ use crate::store::{Body, Cached, Registry, Repository, Role, Root, Store};
 use crate::transport::{Carried, Job, Place, Scheme, Transport};
 use crate::verify::{Approved, Demands, Evidence, Report};
 use crate::wire::Client;
+
+/// How long the tags may still take once a person wants to stop: they are to be gone within five seconds (contract §10).
+const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// What to seed, and what it has to satisfy.
 #[derive(Debug)]
@@ -100,33 +103,93 @@ pub struct Verification {
     pub destination: Report,
 }
 
+/// What is in place at the destination, and lacks only its tags and its record.
+struct Ready {
+    found: Resolved,
+    approved: Approved,
+    destination: Option<Approved>,
+    platforms: Vec<String>,
+    accessories: Vec<Digest>,
+    carried: Carried,
+}
+
 /// Seeds one image.
 ///
 /// # Errors
 ///
-/// By kind as in the exit codes; whatever fails, the destination's tag has not moved and no file was written.
+/// By kind as in the exit codes; whatever fails before the tags are put leaves them where they are, and no file.
 pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
+    seed_until(seed, client, transport, events, std::future::pending()).await
+}
+
+/// Seeds one image, unless `stop` comes before the first tag is put. From then on it is too late to say that nothing has
+/// happened: the few requests that are left are finished.
+///
+/// # Errors
+///
+/// As [`seed`]; [`Interrupted`](Kind::Interrupted) after `stop`.
+pub async fn seed_until(
+    seed: &Seed,
+    client: &Client,
+    transport: &dyn Transport,
+    events: &Events,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<Outcome> {
     let begun = Instant::now();
     let record = Record::prepare(&seed.folder)?;
     let ends = Ends::new(client, seed);
+    let interrupted = |what: &str| Error::new(Kind::Interrupted, "seed").on(&seed.to).because(what.to_owned());
+    let mut stop = std::pin::pin!(stop);
+    let ready = tokio::select! {
+        ready = bring(seed, &ends, &record, transport, events) => ready?,
+        () = &mut stop => return Err(interrupted(match seed.trust {
+            Trust::Verify { .. } => "interrupted; the destination tag was not moved",
+            // There the tag is put by the last request of the copy.
+            Trust::Skip => "interrupted; the destination tag was not moved, unless that was under way already",
+        })),
+    };
+    let mut finishing = std::pin::pin!(finish(seed, &ends, &record, ready, events, begun));
+    tokio::select! {
+        done = &mut finishing => done,
+        () = stop => tokio::time::timeout(LAST_WORDS, finishing)
+            .await
+            .unwrap_or_else(|_| Err(interrupted("interrupted while the tags were being put: they may have moved"))),
+    }
+}
+
+/// Everything up to the tags: verified, carried, verified again.
+async fn bring(seed: &Seed, ends: &Ends, record: &Record, transport: &dyn Transport, events: &Events) -> Result<Ready> {
     events.send(Event::Stage("resolving"));
-    let found = resolve::names(seed, &ends).await?;
+    let found = resolve::names(seed, ends).await?;
     for warning in &found.warnings {
         events.send(Event::Warning(warning.clone()));
     }
-    let approved = check::source(seed, &ends, &found, events).await?;
-    let platforms = platforms(&found, &ends, &record).await?;
+    let approved = check::source(seed, ends, &found, events).await?;
+    let platforms = platforms(&found, ends, record).await?;
 
     events.send(Event::Stage("copying"));
-    let targets = targets(seed, &ends, &found, &approved).await?;
+    let targets = targets(seed, ends, &found, &approved).await?;
     let accessories = targets.iter().skip(1).map(|target| target.node.digest).collect();
-    let job = copy::Job { source: ends.source(), sink: ends.sink.clone(), targets };
+    let job = copy::Job { source: ends.source(), sink: Arc::clone(&ends.sink) as _, targets };
     let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
     let job = Job::new(&approved, from, to, job)?;
     let carried = transport.carry(&job, &seed.engine, events).await?;
 
-    let destination = check::destination(seed, &ends, &found, events).await?;
-    put_tags(seed, &ends, &found, events).await?;
+    let destination = check::destination(seed, ends, &found, events).await?;
+    Ok(Ready { found, approved, destination, platforms, accessories, carried })
+}
+
+/// The tags, the image's last, and the record.
+async fn finish(
+    seed: &Seed,
+    ends: &Ends,
+    record: &Record,
+    ready: Ready,
+    events: &Events,
+    begun: Instant,
+) -> Result<Outcome> {
+    let Ready { found, approved, destination, platforms, accessories, carried } = ready;
+    put_tags(seed, ends, &found, events).await?;
 
     events.send(Event::Stage("writing the record"));
     let manifest = SeedManifest {
@@ -159,7 +222,7 @@ impl Ends {
     fn new(client: &Client, seed: &Seed) -> Self {
         let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
         let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
-        Self { source: Arc::new(Cached::new(origin.clone())), origin, sink }
+        Self { source: Arc::new(Cached::new(Arc::clone(&origin) as _)), origin, sink }
     }
 
     fn source(&self) -> Arc<dyn Store> {
