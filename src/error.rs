@@ -75,10 +75,11 @@ impl Kind {
             | Self::Corrupt
             | Self::Invalid
             | Self::Limit
-            | Self::Incomplete => 4,
+            | Self::Incomplete
+            | Self::Unsupported => 4,
             Self::Partial => 5,
             Self::Interrupted => 130,
-            Self::Unsupported | Self::Local => 1,
+            Self::Local => 1,
         }
     }
 

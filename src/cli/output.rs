@@ -44,7 +44,7 @@ pub(super) fn outcome(outcome: &Outcome) {
     if let Some(Verification { source, destination }) = verification {
         for (side, report) in [("source", source), ("site", destination)] {
             for (number, text) in report.to_string().lines().enumerate() {
-                row(if number == 0 { side } else { "" }, text.to_owned());
+                row(if number == 0 { side } else { "" }, printable(text));
             }
         }
     }
@@ -69,18 +69,18 @@ pub(super) fn outcome(outcome: &Outcome) {
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
-    error: Told<'a>,
+struct Failure {
+    error: Told,
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct Told {
     kind: &'static str,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     side: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
+    hint: Option<String>,
     exit_code: u8,
 }
 
@@ -93,9 +93,9 @@ pub(super) fn failure(error: &Error, form: Output) {
     if form == Output::Json {
         let told = Told {
             kind: error.kind().as_str(),
-            message: error.chain(),
+            message: printable(&error.chain()),
             side: error.side().map(|side| side.to_string()),
-            hint: error.hint_text(),
+            hint: error.hint_text().map(printable),
             exit_code: error.kind().exit_code(),
         };
         // There is nobody left to tell if this fails.

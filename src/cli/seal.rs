@@ -10,6 +10,7 @@ use super::{output, password};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::verify::SigningKey;
+use crate::wire;
 use crate::wire::Client;
 use crate::workflow::{self, Content, Sealed};
 
@@ -87,7 +88,7 @@ impl Seal {
 
     async fn signing_key(&self) -> Result<SigningKey> {
         let refused = |error: Error| error.during("use the key of --key", self.key.display());
-        let pem = std::fs::read(&self.key).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
+        let pem = wire::read_file(&self.key).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
         let password = password::get(password::Purpose::Open).await?;
         SigningKey::from_encrypted_pem(&pem, &password).map_err(refused)
     }

@@ -72,24 +72,14 @@ impl Seed {
         let seed = self.request()?;
         let transport = self.transport()?;
         let client = Client::new(self.network.access.client())?;
+        client.check_credentials().await?;
         if matches!(seed.trust, Trust::Skip) {
             output::note(
                 "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
             );
         }
         let (events, progress) = self.reporting.listen();
-        let mut flow = Box::pin(workflow::seed(&seed, &client, transport.as_ref(), &events));
-        let done = tokio::select! {
-            done = &mut flow => done,
-            () = super::interrupted() => match seed.commit.has_begun() {
-                // Too late to say that nothing has happened; what is left is short.
-                true => (&mut flow).await,
-                false => Err(Error::new(Kind::Interrupted, "seed").on(&seed.to)
-                    .because("interrupted; the destination tag was not moved")),
-            },
-        };
-        // What is dropped in flight leaves its upload to be cancelled below.
-        drop(flow);
+        let done = workflow::seed_until(&seed, &client, transport.as_ref(), &events, super::interrupted()).await;
         drop(events);
         progress.finish().await;
         client.settle(TIDY).await;

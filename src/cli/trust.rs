@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
 use crate::verify::{ErrorClass, Failure, PublicKey, TrustTime};
+use crate::wire;
 
 /// Reads the public key that `flag` names.
 ///
@@ -12,7 +13,7 @@ use crate::verify::{ErrorClass, Failure, PublicKey, TrustTime};
 /// [`Usage`](Kind::Usage) with the class `KEY_INVALID`.
 pub(super) fn public_key(flag: &str, path: &Path) -> Result<PublicKey> {
     let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
-    let pem = std::fs::read(path).map_err(|why| {
+    let pem = wire::read_file(path).map_err(|why| {
         let why = Failure::new(ErrorClass::KeyInvalid, why.to_string());
         refused(Error::new(Kind::Usage, "read").because(why).hint("name a cosign public key (cosign.pub)"))
     })?;

@@ -15,10 +15,17 @@ use crate::store::{Store, read_manifest};
 const FETCHES: usize = 16;
 /// Deepest nesting of indexes that is followed.
 const MAX_DEPTH: u32 = 16;
-/// Most nodes in one graph: an index of 1,000 images of 100 layers.
-const MAX_NODES: usize = 100_000;
+/// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container is made of. With half as
+/// many again, this image and the former one would take more than the 64 MiB that a whole run may take (measured).
+const MAX_NODES: usize = 20_000;
 /// Most manifest bytes in one graph, which stay in memory until they are put.
-const MAX_MANIFEST_BYTES_IN_ALL: u64 = 64 << 20;
+const MAX_MANIFEST_BYTES_IN_ALL: u64 = 16 << 20;
+/// Most bytes that all nodes together may announce, a pebibyte: sizes are a stranger's words, and sums must not overflow.
+const MAX_BYTES_ANNOUNCED: u64 = 1 << 50;
+/// Longest media type (RFC 6838, section 4.2: two names of at most 127 characters).
+const MAX_TYPE_CHARS: usize = 255;
+/// Largest embedded content (base64) that is used. What is larger is fetched like everything else.
+const MAX_EMBEDDED: usize = 64 << 10;
 
 /// One node, and what it refers to.
 #[derive(Debug, Clone)]
@@ -38,6 +45,8 @@ pub(super) type Start = (Descriptor, Option<Bytes>);
 pub(super) struct Graph {
     nodes: Vec<Node>,
     positions: HashMap<(Digest, bool), usize>,
+    /// Sum of what the nodes say of their sizes.
+    announced: u64,
 }
 
 impl Graph {
@@ -62,6 +71,12 @@ impl Graph {
                 && let Some((position, depth, bytes)) = queue.pop_front()
             {
                 let node = graph.nodes[position].descriptor.clone();
+                // By what it announces, which is all that will be read of it: the bound holds before the bytes come.
+                total += node.size;
+                if depth > MAX_DEPTH || total > MAX_MANIFEST_BYTES_IN_ALL {
+                    let why = format!("deeper than {MAX_DEPTH} levels, or more than {MAX_MANIFEST_BYTES_IN_ALL} bytes");
+                    return Err(Error::new(Kind::Limit, "read manifests").on(store.label()).because(why));
+                }
                 let bytes = bytes.or_else(|| known.and_then(|known| known.bytes(&node)));
                 fetches.push(async move {
                     let bytes = match bytes {
@@ -73,11 +88,6 @@ impl Graph {
             }
             let Some(fetched) = fetches.next().await else { return Ok(graph) };
             let (position, depth, bytes) = fetched?;
-            total += bytes.len() as u64;
-            if depth > MAX_DEPTH || total > MAX_MANIFEST_BYTES_IN_ALL {
-                let why = format!("deeper than {MAX_DEPTH} levels, or more than {MAX_MANIFEST_BYTES_IN_ALL} bytes");
-                return Err(Error::new(Kind::Limit, "read manifests").on(store.label()).because(why));
-            }
             for child in graph.fill(position, bytes, store.label())? {
                 queue.push_back((child, depth + 1, None));
             }
@@ -88,14 +98,20 @@ impl Graph {
     fn add(&mut self, node: &Descriptor) -> Result<(usize, bool)> {
         let key = (node.digest, node.is_manifest());
         if let Some(&position) = self.positions.get(&key) {
+            let known = self.nodes[position].descriptor.size;
+            if known != node.size {
+                let why = format!("said to be {known} bytes long in one place and {} in another", node.size);
+                return Err(Error::new(Kind::Invalid, "read manifests").on(node.digest).because(why));
+            }
             return Ok((position, false));
         }
-        if self.nodes.len() >= MAX_NODES {
-            let why = format!("more than {MAX_NODES} nodes");
+        self.announced = self.announced.saturating_add(node.size);
+        if self.nodes.len() >= MAX_NODES || self.announced > MAX_BYTES_ANNOUNCED {
+            let why = format!("more than {MAX_NODES} nodes, or more than {MAX_BYTES_ANNOUNCED} bytes announced");
             return Err(Error::new(Kind::Limit, "read manifests").because(why));
         }
         let position = self.nodes.len();
-        self.nodes.push(Node { descriptor: node.clone(), bytes: None, children: Vec::new() });
+        self.nodes.push(Node { descriptor: slim(node)?, bytes: None, children: Vec::new() });
         self.positions.insert(key, position);
         Ok((position, node.is_manifest()))
     }
@@ -106,6 +122,7 @@ impl Graph {
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(|why| {
             let kind = match why {
                 ManifestError::Schema1 | ManifestError::Unknown(_) => Kind::Unsupported,
+                ManifestError::Limit(_) => Kind::Limit,
                 _ => Kind::Invalid,
             };
             Error::new(kind, "read manifest").on(format!("{label}@{}", node.digest)).because(why)
@@ -134,9 +151,9 @@ impl Graph {
         self.positions.get(&(node.digest, node.is_manifest())).copied()
     }
 
-    /// Whether `node` is part of this graph.
+    /// Whether `node` is part of this graph. What is known by another size is not the same node: one of the two lies.
     pub(super) fn contains(&self, node: &Descriptor) -> bool {
-        self.position(node).is_some()
+        self.position(node).is_some_and(|position| self.nodes[position].descriptor.size == node.size)
     }
 
     fn bytes(&self, node: &Descriptor) -> Option<Bytes> {
@@ -154,4 +171,19 @@ impl Graph {
         }
         Ok(())
     }
+}
+
+/// What the engine needs of a descriptor. The rest stands in the manifest's bytes, and can be as long as those: a plan
+/// that kept it would hold a multiple of what was read.
+fn slim(node: &Descriptor) -> Result<Descriptor> {
+    if node.media_type.as_str().len() > MAX_TYPE_CHARS {
+        let why = format!("its media type is longer than {MAX_TYPE_CHARS} characters");
+        return Err(Error::new(Kind::Invalid, "read manifests").on(node.digest).because(why));
+    }
+    Ok(Descriptor {
+        // That there are some, not which.
+        urls: if node.urls.is_empty() { Vec::new() } else { vec![String::new()] },
+        data: node.data.clone().filter(|data| data.len() <= MAX_EMBEDDED),
+        ..Descriptor::new(node.media_type.clone(), node.digest, node.size)
+    })
 }

@@ -29,10 +29,15 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
     }
     for target in job.targets.iter().filter(|target| !is_done(target, presence)) {
         let Some(former) = &target.former else { continue };
-        match Graph::read(&job.sink, &[(former.clone(), None)], Some(&held)).await {
-            Ok(graph) => held.merge(graph)?,
+        let read = Graph::read(&job.sink, &[(former.clone(), None)], Some(&held)).await;
+        match read.and_then(|graph| held.merge(graph)) {
+            Ok(()) => {}
+            // Too large to be looked at is no reason to leave it there.
             Err(error)
-                if matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::Invalid | Kind::Unsupported) =>
+                if matches!(
+                    error.kind(),
+                    Kind::NotFound | Kind::Corrupt | Kind::Invalid | Kind::Unsupported | Kind::Limit
+                ) =>
             {
                 tracing::debug!(error = %error.chain(), "the former image proves nothing");
             }

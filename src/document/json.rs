@@ -2,15 +2,23 @@
 //!
 //! `serde_json` alone keeps the last of two equal keys, other readers the first or either, whatever the case of the
 //! letters. Two readers of one signed text would then see two meanings. Nesting past serde_json's limit of 128 and data
-//! after the value are refused too.
+//! after the value are refused too, and more values than any document has: most of what is read here was not verified yet.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Reads one JSON value that fills `bytes` and holds no duplicate keys.
+use crate::oci::weight;
+
+/// Most values in one document.
+const MAX_VALUES: usize = 50_000;
+
+/// Reads one JSON value that fills `bytes` and holds no duplicate keys, and no more than [`MAX_VALUES`] in all.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    if weight::exceeds(bytes, MAX_VALUES) {
+        return Err(de::Error::custom(format_args!("more than {MAX_VALUES} values")));
+    }
     serde_json::from_slice::<Unique>(bytes).map(|Unique(value)| value)
 }
 
@@ -95,6 +103,13 @@ mod tests {
         for open in ["[", r#"{"a":"#] {
             assert!(parse(open.repeat(1000).as_bytes()).unwrap_err().to_string().contains("recursion limit"));
         }
+    }
+
+    #[test]
+    fn a_document_of_too_many_values_is_refused_before_they_take_memory() {
+        let text = format!("[{}0]", "0,".repeat(MAX_VALUES + 1));
+        assert!(parse(text.as_bytes()).unwrap_err().to_string().contains("more than 50000 values"));
+        assert!(parse(format!("[{}0]", "0,".repeat(MAX_VALUES)).as_bytes()).is_ok());
     }
 
     proptest::proptest! {

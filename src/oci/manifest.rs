@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::descriptor::null_is_default;
-use super::{Descriptor, MediaType, Platform};
+use super::{Descriptor, MediaType, Platform, weight};
 
 /// The two things a manifest can be: a list of manifests, or something made of blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,16 @@ pub struct Manifest {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// Most values in one manifest. An index of 1,000 platforms has some 10,000; a value of two bytes can take a hundred in
+/// memory, so a bound on bytes alone would let 4 MiB become 400.
+const MAX_VALUES: usize = 50_000;
+
 /// Why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
+    /// More parts than a manifest has reason to have.
+    #[error("manifest holds more than {0} values")]
+    Limit(usize),
     /// Not JSON, or not of a manifest's form.
     #[error("not a manifest: {0}")]
     Json(#[from] serde_json::Error),
@@ -131,6 +138,9 @@ impl Manifest {
     pub fn parse(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
         if outside.is_schema1() {
             return Err(ManifestError::Schema1);
+        }
+        if weight::exceeds(bytes, MAX_VALUES) {
+            return Err(ManifestError::Limit(MAX_VALUES));
         }
         let Object(raw): Object<Raw> = serde_json::from_slice(bytes)?;
         if raw.schema_version == Some(1) {

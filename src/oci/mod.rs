@@ -10,6 +10,7 @@ mod manifest;
 mod media_type;
 mod platform;
 mod reference;
+pub(crate) mod weight;
 
 pub use descriptor::{Descriptor, empty_json};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderMap, LINK, LOCATION, RETRY_AFTER};
 use jiff::Timestamp;
+use tokio::time::Instant;
 use url::Url;
 
 use super::fault::deepest;
@@ -17,8 +18,15 @@ use super::request::{Context, Stream};
 use super::tally::Counters;
 use crate::error::{Error, Kind, Result};
 
-/// Longest silence inside a small body.
+/// Longest silence inside a body.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// Slowest body that is waited for, in bytes per second, once it has been waited for for [`GRACE`]. Nothing that carries
+/// images is as slow; a peer that gives a byte now and then, so as never to be silent, is.
+const SLOWEST: u64 = 64;
+
+/// Time for a body to become faster than [`SLOWEST`].
+const GRACE: Duration = Duration::from_secs(120);
 
 /// What a host answered.
 #[derive(Debug)]
@@ -84,9 +92,15 @@ impl Answer {
     }
 
     /// The next page of a list, if there is one.
-    #[must_use]
-    pub fn next_page(&self) -> Option<Url> {
-        header::resolve(&self.url, header::next_link(self.header(LINK.as_str())?)?)
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](Kind::Invalid) if there is one that cannot be gone to: the list would seem to end here.
+    pub fn next_page(&self) -> Result<Option<Url>> {
+        let mut links = self.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        let Some(link) = links.find_map(header::next_link) else { return Ok(None) };
+        let page = header::resolve(&self.url, link);
+        page.map(Some).ok_or_else(|| self.error(Kind::Invalid, "the list goes on at a place that cannot be gone to"))
     }
 
     /// Reads the whole body, of at most `limit` bytes.
@@ -104,33 +118,41 @@ impl Answer {
         }
         let mut stream = self.stream();
         let mut bytes = BytesMut::new();
-        loop {
-            match tokio::time::timeout(SILENCE, stream.next()).await {
-                Ok(None) => return Ok(bytes.freeze()),
-                Ok(Some(piece)) => bytes.extend_from_slice(&piece?),
-                Err(_) => {
-                    let why = format!("silent for {} s", SILENCE.as_secs());
-                    return Err(context.error(Kind::Unavailable).because(why));
-                }
-            }
+        while let Some(piece) = stream.next().await {
+            bytes.extend_from_slice(&piece?);
             if bytes.len() as u64 > limit {
                 return Err(over(&context));
             }
         }
+        Ok(bytes.freeze())
     }
 
-    /// The body as it comes, without a time limit. A break is [`Unavailable`](Kind::Unavailable).
+    /// The body as it comes. However it is read, it ends: a break and a silence are [`Unavailable`](Kind::Unavailable),
+    /// a trickle that has no end in sight is [`Limit`](Kind::Limit). Only waiting counts: a slow reader takes its time.
     #[must_use]
     pub fn stream(self) -> Stream {
         let Self { response, read, context, counters, .. } = self;
-        let rest = response.bytes_stream().map(move |piece| match piece {
-            Ok(piece) => {
-                counters.received(piece.len());
-                Ok(piece)
-            }
-            Err(error) => {
-                counters.retry();
-                Err(context.error(Kind::Unavailable).because(deepest(&error)))
+        let (mut waited, mut received) = (Duration::ZERO, 0);
+        let rest = pieces(response).map(move |(piece, took)| {
+            waited += took;
+            match piece {
+                Some(Ok(piece)) => {
+                    counters.received(piece.len());
+                    received += piece.len() as u64;
+                    if waited > GRACE && received < SLOWEST * waited.as_secs() {
+                        let why = format!("{received} bytes in {} s are too slow to wait for", waited.as_secs());
+                        return Err(context.error(Kind::Limit).because(why));
+                    }
+                    Ok(piece)
+                }
+                Some(Err(error)) => {
+                    counters.retry();
+                    Err(context.error(Kind::Unavailable).because(deepest(&error)))
+                }
+                None => {
+                    let why = format!("silent for {} s", SILENCE.as_secs());
+                    Err(context.error(Kind::Unavailable).because(why))
+                }
             }
         });
         Box::pin(stream::iter(read.map(Ok)).chain(rest))
@@ -151,11 +173,10 @@ impl Answer {
         let mut body = BytesMut::new();
         // No more than the beginning, and whatever has come before it broke: the status says most.
         let mut stream = self.stream();
-        while (body.len() as u64) < MAX_PROBLEM_BYTES {
-            match tokio::time::timeout(SILENCE, stream.next()).await {
-                Ok(Some(Ok(piece))) => body.extend_from_slice(&piece),
-                _ => break,
-            }
+        while (body.len() as u64) < MAX_PROBLEM_BYTES
+            && let Some(Ok(piece)) = stream.next().await
+        {
+            body.extend_from_slice(&piece);
         }
         Problem { retry_after, hint, ..Problem::new(status, &body, context) }
     }
@@ -188,5 +209,71 @@ impl Answer {
         };
         self.read = Some(first.clone());
         (self, first)
+    }
+}
+
+/// The pieces of a body, and how long each was waited for; none for one that did not come in time, which is the last.
+fn pieces(response: reqwest::Response) -> impl futures_util::Stream<Item = (Option<reqwest::Result<Bytes>>, Duration)> {
+    stream::unfold(Some(response), |response| async {
+        let mut response = response?;
+        let begun = Instant::now();
+        match tokio::time::timeout(SILENCE, response.chunk()).await {
+            Ok(Ok(None)) => None,
+            Ok(Ok(Some(piece))) => Some(((Some(Ok(piece)), begun.elapsed()), Some(response))),
+            Ok(Err(error)) => Some(((Some(Err(error)), begun.elapsed()), None)),
+            Err(_) => Some(((None, begun.elapsed()), None)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer whose body is `pieces`, each after a pause.
+    fn answer(pause: Duration, pieces: usize) -> Answer {
+        let body = stream::iter(0..pieces).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+        });
+        let response = http::Response::new(reqwest::Body::wrap_stream(body));
+        let context = Context { op: "get", subject: "it".into() };
+        Answer::new(response.into(), Url::parse("http://r.example/").unwrap(), &context, &Arc::default())
+    }
+
+    async fn read_raw(answer: Answer) -> Result<usize> {
+        let mut stream = answer.stream();
+        let mut count = 0;
+        while let Some(piece) = stream.next().await {
+            count += piece?.len();
+        }
+        Ok(count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_falls_silent_ends_however_it_is_read() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(answer(hour, 1).bytes(100).await.unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(read_raw(answer(hour, 1)).await.unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(answer(hour, 1).problem().await.status, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_given_up_and_a_slow_line_is_not() {
+        let begun = Instant::now();
+        let error = read_raw(answer(Duration::from_secs(20), usize::MAX)).await.unwrap_err();
+        assert!(error.kind() == Kind::Limit && begun.elapsed() < 2 * GRACE, "{} {:?}", error.chain(), begun.elapsed());
+        assert_eq!(read_raw(answer(Duration::from_millis(15), 20_000)).await.unwrap(), 20_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_readers_own_time_does_not_count() {
+        let mut stream = answer(Duration::from_millis(1), 300).stream();
+        let mut count = 0;
+        while let Some(piece) = stream.next().await {
+            count += piece.unwrap().len();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        assert_eq!(count, 300);
     }
 }

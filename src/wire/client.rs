@@ -88,6 +88,15 @@ impl Client {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Reads the files of credentials that were named: one that is missing or wrong is better told before anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) for a file that cannot be used.
+    pub async fn check_credentials(&self) -> Result<()> {
+        self.inner.keychain.check().await
+    }
+
     /// The host `name[:port]`, spoken to on behalf of the repository `path`, whose credentials are used.
     ///
     /// Each call gives a handle that counts its own requests; what is known of the host is shared.

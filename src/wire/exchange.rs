@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, LOCATION};
 use http::{Method, StatusCode};
 use url::Url;
@@ -65,6 +66,14 @@ impl Host {
             Payload::Bytes(bytes) => {
                 self.counters().sent(bytes.len());
                 builder.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone())
+            }
+            Payload::Stream { length: 0, open } => {
+                // An empty body is never asked for, and so would never be found to be the wrong one.
+                let mut nothing = open();
+                while let Some(piece) = nothing.next().await {
+                    piece?;
+                }
+                builder.header(CONTENT_LENGTH, 0)
             }
             Payload::Stream { length, open } => {
                 let (body, watch) = Pulse::watch(open(), self.counters());

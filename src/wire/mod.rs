@@ -9,6 +9,7 @@ mod challenge;
 mod client;
 mod exchange;
 mod fault;
+mod file;
 mod header;
 mod host;
 mod keychain;
@@ -23,6 +24,7 @@ mod token;
 
 pub use answer::Answer;
 pub use client::{Client, Options};
+pub(crate) use file::read as read_file;
 pub use header::{ByteRange, content_range, next_link};
 pub use host::Host;
 pub use keychain::Environment;

@@ -95,7 +95,7 @@ fn kind(status: StatusCode, codes: &[String]) -> Kind {
         405 | 501 => Kind::Unsupported,
         _ if says("UNSUPPORTED") => Kind::Unsupported,
         _ if says("TOOMANYREQUESTS") => Kind::Unavailable,
-        404 | 410 => Kind::NotFound,
+        404 => Kind::NotFound,
         413 => Kind::Limit,
         // 507 and 505 stay as they are however often they are asked for.
         505 | 507 => Kind::Invalid,
@@ -180,6 +180,8 @@ mod tests {
             (500, "", Kind::Unavailable),
             (504, "", Kind::Unavailable),
             (507, "", Kind::Invalid),
+            // Only 404 means that there is none: what is gone may be a signature.
+            (410, "", Kind::Invalid),
         ] {
             assert_eq!(problem(status, &coded(code)).kind(), kind, "{status} {code}");
         }

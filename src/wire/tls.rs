@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 
+use super::file;
 use crate::error::{Error, Kind, Result};
 
 /// Where docker and podman look.
@@ -113,12 +114,14 @@ async fn system_roots() -> Result<Arc<RootCertStore>> {
 fn client_identity(folder: &Path) -> Result<Option<Identity>> {
     let Some(path) = files(folder, "cert")?.into_iter().next() else { return Ok(None) };
     let key_path = path.with_extension("key");
-    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
+    let key = file::read(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|why| unusable("private key", &key_path, why))?;
     Ok(Some((certificates(&path)?, key)))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let text = file::read(path).map_err(|why| unusable("certificate", path, why))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if found.is_empty() => Err(unusable("certificate", path, "it holds no PEM certificate")),
         Ok(found) => Ok(found),

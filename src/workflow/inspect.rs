@@ -1,19 +1,11 @@
 //! What the record says of an image beyond its digest: the platforms that it runs on.
 
-use serde::Deserialize;
-
 use crate::error::Result;
 use crate::oci::{Manifest, MediaType, Platform, Shape};
 use crate::store::{Root, Store, read_small};
 
 /// Largest configuration that is read for its platform. Larger ones exist only to be refused.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
-
-#[derive(Deserialize)]
-struct Config {
-    #[serde(flatten)]
-    platform: Platform,
-}
 
 /// The platforms of `root`, in the index's order; of a single image, that of its configuration, read from `store`.
 ///
@@ -34,8 +26,8 @@ pub(super) async fn platforms(root: &Root, store: &dyn Store) -> Result<Vec<Stri
     match manifest.config {
         Some(config) if is_image(&config.media_type) => {
             let bytes = read_small(store, &config, MAX_CONFIG_BYTES).await?;
-            let config = serde_json::from_slice::<Config>(&bytes);
-            let known = config.into_iter().map(|config| config.platform).filter(Platform::is_known);
+            // The platform's fields stand beside all others (image-spec, "Image Configuration"), which are passed over.
+            let known = serde_json::from_slice::<Platform>(&bytes).into_iter().filter(Platform::is_known);
             Ok(known.map(|platform| platform.to_string()).collect())
         }
         _ => Ok(Vec::new()),

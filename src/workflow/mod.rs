@@ -21,5 +21,5 @@ pub use keygen::{Existing, KeyPair, Keygen};
 pub use record::Record;
 pub use request::{Seed, Sidecars, Trust};
 pub use seal::{Content, Seal, Sealed, SealedSidecar, seal};
-pub use seed::{Outcome, Status, Verification, seed};
+pub use seed::{Outcome, Status, Verification, seed, seed_until};
 pub use verify::verify;

@@ -1,7 +1,7 @@
 //! The record of a seed on disk: all of its files, or none.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -12,6 +12,9 @@ use crate::error::{Error, Kind, Result};
 const MANIFEST: &str = "seed-manifest.json";
 const LOCK: &str = "seed.lock";
 
+/// Bytes that have to be free for a record: many times what one takes.
+const ROOM: usize = 32 << 10;
+
 /// The folder that takes `seed-manifest.json` and `seed.lock`.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -19,27 +22,27 @@ pub struct Record {
 }
 
 impl Record {
-    /// Takes `folder`, which is made when there is something to put in, after trying that this will be possible.
+    /// Takes `folder`, after trying that it can be made, that it takes files, and that there is room for them.
     ///
-    /// Asked before anything moves: a full copy that then cannot be recorded helps nobody.
+    /// Asked before anything moves: a full copy that then cannot be recorded helps nobody. What was made for the trial
+    /// is gone again afterwards.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if `folder` is no folder or cannot be written to.
+    /// [`Usage`](Kind::Usage) if `folder` is no folder or cannot be written to; [`Local`](Kind::Local) if there is no
+    /// room.
     pub fn prepare(folder: &Path) -> Result<Self> {
-        let existing = folder.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("."));
-        let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
-        let refuse = |why: std::io::Error| {
-            Error::new(Kind::Usage, "use the folder of --out")
-                .on(folder.display())
-                .because(why)
-                .hint("name a folder that this user may write to")
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let refused = |why: io::Error| {
+            let is_full = matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+            let (kind, hint) = if is_full {
+                (Kind::Local, "free some space on that file system, or name a folder on another one")
+            } else {
+                (Kind::Usage, "name a folder that this user may write to")
+            };
+            Error::new(kind, "use the folder of --out").on(folder.display()).because(why).hint(hint)
         };
-        if !existing.is_dir() {
-            return Err(refuse(std::io::Error::other("not a folder")));
-        }
-        // Gone again when the value is dropped, on the next line.
-        drop(NamedTempFile::new_in(existing).map_err(refuse)?);
+        patiently(|| try_out(folder)).map_err(refused)?;
         Ok(Self { folder: folder.to_owned() })
     }
 
@@ -55,18 +58,24 @@ impl Record {
     ///
     /// [`Local`](Kind::Local) if the disk refuses.
     pub fn write(&self, manifest: &SeedManifest) -> Result<Vec<PathBuf>> {
-        let failed = |cause: std::io::Error| {
-            Error::new(Kind::Local, "write the record").on(self.folder.display()).because(cause)
+        let failed = |cause: io::Error| {
+            Error::new(Kind::Local, "write the record")
+                .on(self.folder.display())
+                .because(cause)
+                .hint("the destination is complete, only its record is missing: run the same command again")
         };
-        fs::create_dir_all(&self.folder).map_err(failed)?;
         let lock = seed_lock(&manifest.dest_ref.repository, manifest.dest_digest);
         let files = [(MANIFEST, manifest.to_json()?), (LOCK, lock.into_bytes())];
-        let mut complete = Vec::new();
-        for (name, bytes) in files {
-            let mut file = new_file(&self.folder).map_err(failed)?;
-            file.write_all(&bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-            complete.push((file, self.folder.join(name)));
-        }
+        let complete = patiently(|| {
+            fs::create_dir_all(&self.folder)?;
+            let complete = files.iter().map(|(name, bytes)| {
+                let mut file = new_file(&self.folder)?;
+                file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
+                Ok((file, self.folder.join(name)))
+            });
+            complete.collect::<io::Result<Vec<_>>>()
+        });
+        let complete = complete.map_err(failed)?;
         let mut paths = Vec::new();
         for (file, path) in complete {
             file.persist(&path).map_err(|cause| failed(cause.error))?;
@@ -78,8 +87,65 @@ impl Record {
     }
 }
 
+/// Tries all that writing a record takes, in `folder`, which need not be there.
+fn try_out(folder: &Path) -> io::Result<()> {
+    let _made = Made::path_to(folder)?;
+    if !folder.is_dir() {
+        return Err(io::Error::other("not a folder"));
+    }
+    if let Some(name) = [MANIFEST, LOCK].into_iter().find(|name| folder.join(name).is_dir()) {
+        return Err(io::Error::other(format!("{name} in it is a folder")));
+    }
+    let mut file = new_file(folder)?;
+    // Some file systems find out that they are full only when they are told to write.
+    file.write_all(&[0; ROOM]).and_then(|()| file.as_file().sync_all())
+}
+
+/// Does `work` again if its folder vanished: another run with the same one was just trying it out.
+fn patiently<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..5 {
+        match work() {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    work()
+}
+
+/// Folders that were made for a trial. Those that nobody has put anything in go with the value.
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes every folder on the way to `folder` that is not there.
+    fn path_to(folder: &Path) -> io::Result<Self> {
+        // A link that leads nowhere is there, and in the way.
+        let is_missing = |path: &&Path| {
+            !path.as_os_str().is_empty()
+                && fs::symlink_metadata(path).is_err_and(|why| why.kind() == io::ErrorKind::NotFound)
+        };
+        let missing: Vec<_> = folder.ancestors().take_while(is_missing).collect();
+        let mut made = Self(Vec::new());
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(path) {
+                Ok(()) => made.0.push(path.to_owned()),
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
 /// A temporary file in `folder` with the permissions of an ordinary one: the record is for everybody who may see it.
-fn new_file(folder: &Path) -> std::io::Result<NamedTempFile> {
+fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
@@ -131,5 +197,16 @@ mod tests {
         fs::write(&file, "").unwrap();
         assert_eq!(Record::prepare(&file).unwrap_err().kind(), Kind::Usage);
         assert_eq!(Record::prepare(&file.join("below")).unwrap_err().kind(), Kind::Usage);
+        assert_eq!(Record::prepare(&home.path().join("x".repeat(300))).unwrap_err().kind(), Kind::Usage);
+        let folder = home.path().join("taken");
+        fs::create_dir_all(folder.join(LOCK)).unwrap();
+        assert!(Record::prepare(&folder).unwrap_err().chain().contains("seed.lock in it is a folder"));
+        #[cfg(unix)]
+        {
+            let link = home.path().join("link");
+            std::os::unix::fs::symlink(home.path().join("nowhere"), &link).unwrap();
+            assert_eq!(Record::prepare(&link).unwrap_err().kind(), Kind::Usage);
+            assert_eq!(Record::prepare(&link.join("below")).unwrap_err().kind(), Kind::Usage);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -51,11 +51,40 @@ pub struct Verification {
     pub destination: Report,
 }
 
+/// How long the tags may still take once a person wants to stop: the program is to be gone in five seconds (contract §10).
+const LAST_WORDS: Duration = Duration::from_secs(4);
+
+/// Seeds one image, unless `stop` comes before the first tag is put. From then on it is too late to say that nothing has
+/// happened: the few requests that are left are finished.
+///
+/// # Errors
+///
+/// As [`seed`](seed()); [`Interrupted`](Kind::Interrupted) after `stop`.
+pub async fn seed_until(
+    request: &Seed,
+    client: &Client,
+    transport: &dyn Transport,
+    events: &Events,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<Outcome> {
+    let interrupted = |what: &str| Error::new(Kind::Interrupted, "seed").on(&request.to).because(what.to_owned());
+    let mut flow = std::pin::pin!(seed(request, client, transport, events));
+    tokio::select! {
+        done = &mut flow => done,
+        () = stop => match request.commit.has_begun() {
+            false => Err(interrupted("interrupted; the destination tag was not moved")),
+            true => tokio::time::timeout(LAST_WORDS, flow)
+                .await
+                .unwrap_or_else(|_| Err(interrupted("interrupted while the tags were being put: they may have moved"))),
+        },
+    }
+}
+
 /// Seeds one image.
 ///
 /// # Errors
 ///
-/// By kind as in the exit codes; whatever fails, the destination's tag has not moved and no file was written.
+/// By kind as in the exit codes; whatever fails before the tags are put leaves them where they are, and no file.
 pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
     let begun = Instant::now();
     let record = Record::prepare(&seed.folder)?;

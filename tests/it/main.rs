@@ -1,6 +1,8 @@
 //! Tests of more than one module, and of the whole program. They need nothing but Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod attack;
+mod attack_site;
 mod bundle_bed;
 mod bundle_keys;
 mod bundle_seal;

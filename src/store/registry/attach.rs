@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::list::MAX_VALUES;
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, weight};
 use crate::wire::Retry;
 
 /// How often an entry is written that somebody else overwrites.
@@ -61,6 +62,11 @@ impl Registry {
             found => found?,
         };
         if node.media_type.is_index() {
+            if weight::exceeds(&bytes, MAX_VALUES) {
+                let why = format!("the fallback index holds more than {MAX_VALUES} values");
+                let what = suffix(&Name::Digest(*subject));
+                return Err(self.error(Kind::Limit, "list referrers of", what).because(why));
+            }
             return Ok(Some(bytes));
         }
         let why = format!("the tag is kept for an index of referrers, and holds a {}", node.media_type);

@@ -72,7 +72,9 @@ fn accepted(node: &Descriptor) -> &str {
 
 fn check_length(answer: &Answer, expected: u64, whole: u64) -> Result<()> {
     match answer.length() {
-        Some(length) if length != expected => Err(other_length(answer, whole - expected + length, whole)),
+        Some(length) if length != expected => {
+            Err(other_length(answer, (whole - expected).saturating_add(length), whole))
+        }
         _ => Ok(()),
     }
 }
@@ -88,7 +90,7 @@ fn check_range(answer: &Answer, from: u64, size: u64) -> Result<()> {
         Some(range) if range.total.is_some_and(|total| total != size) => {
             Err(other_length(answer, range.total.unwrap_or_default(), size))
         }
-        Some(range) if range.first == from && range.last + 1 == size => Ok(()),
+        Some(range) if range.first == from && range.last == size - 1 => Ok(()),
         _ => Err(answer.error(Kind::Invalid, format!("asked for bytes {from}-{}, was given {said:?}", size - 1))),
     }
 }

@@ -2,16 +2,15 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
 use http::Method;
 use http::header::ACCEPT;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use super::{Registry, suffix};
-use crate::error::{Kind, Result};
-use crate::oci::{Descriptor, Digest, MediaType, Name, Tag};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, weight};
 use crate::store::MAX_MANIFEST_BYTES;
 use crate::wire::{Answer, Request, Retry};
 
@@ -27,16 +26,29 @@ const MAX_REFERRER_PAGES: usize = 16;
 /// Largest page of tags that is read: all tags that are allowed for, at their longest.
 const MAX_PAGE_BYTES: u64 = 16 << 20;
 
+/// Most values in all that a list of referrers says.
+pub(super) const MAX_VALUES: usize = 50_000;
+
+/// Most referrers of one subject: hundreds are already unheard of.
+const MAX_REFERRERS: usize = 10_000;
+
+// Both members are always there (distribution-spec, "Content Discovery"), even if null: an object without is something
+// else, an error for example, and must not pass for an empty list.
+
 #[derive(Deserialize)]
 struct Tags {
-    #[serde(default)]
-    tags: Option<Vec<String>>,
+    #[serde(deserialize_with = "null_is_empty")]
+    tags: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct Index {
-    #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    #[serde(deserialize_with = "null_is_empty")]
+    manifests: Vec<Descriptor>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A page as it is asked for.
@@ -50,11 +62,11 @@ impl Registry {
             Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes.clone()),
         };
         let mut found = Vec::new();
-        let mut pages = Pages::new(MAX_TAG_PAGES);
+        let mut pages = Pages::new(MAX_TAG_PAGES, MAX_TAGS);
         while let Some(url) = pages.next() {
-            let Some((page, next)) = self.page::<Tags>(&ask, url, MAX_PAGE_BYTES).await? else { break };
+            let Some((page, next)) = self.page::<Tags>(&ask, url, MAX_PAGE_BYTES, &mut pages).await? else { break };
             // What is no tag cannot be asked for either.
-            found.extend(page.tags.unwrap_or_default().iter().filter_map(|tag| tag.parse().ok()));
+            found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
             if found.len() > MAX_TAGS || !pages.continued(next) {
                 let why = format!("more than {MAX_TAGS} tags or {MAX_TAG_PAGES} pages");
                 return Err(self.error(Kind::Limit, "list tags of", "").because(why));
@@ -70,10 +82,10 @@ impl Registry {
             return Ok(found);
         }
         match self.fallback_index(subject).await? {
-            Some(bytes) => Ok(serde_json::from_slice::<Index>(&bytes)
-                .map_err(|why| self.error(Kind::Invalid, "list referrers of", at(subject)).because(why))?
-                .manifests
-                .unwrap_or_default()),
+            Some(bytes) => {
+                let wrong = |kind| self.error(kind, "list referrers of", at(subject));
+                Ok(read::<Index>(&bytes, MAX_VALUES, wrong)?.manifests)
+            }
             None => Ok(Vec::new()),
         }
     }
@@ -91,26 +103,29 @@ impl Registry {
             request.header(ACCEPT, MediaType::OCI_INDEX.as_str())
         };
         let mut found = Vec::new();
-        let mut pages = Pages::new(MAX_REFERRER_PAGES);
+        let mut pages = Pages::new(MAX_REFERRER_PAGES, MAX_VALUES);
         while let Some(url) = pages.next() {
-            let is_first = url.is_none();
-            match self.page::<Index>(&ask, url, MAX_MANIFEST_BYTES).await? {
-                Some((page, next)) => {
-                    found.extend(page.manifests.unwrap_or_default());
-                    if !pages.continued(next) {
-                        let why = format!("more than {MAX_REFERRER_PAGES} pages");
-                        return Err(self.error(Kind::Limit, "list referrers of", at(subject)).because(why));
-                    }
-                }
-                None if is_first => return Ok(None),
-                None => break,
+            let Some((page, next)) = self.page::<Index>(&ask, url, MAX_MANIFEST_BYTES, &mut pages).await? else {
+                return Ok(None);
+            };
+            found.extend(page.manifests);
+            if found.len() > MAX_REFERRERS || !pages.continued(next) {
+                let why = format!("more than {MAX_REFERRERS} referrers or {MAX_REFERRER_PAGES} pages");
+                return Err(self.error(Kind::Limit, "list referrers of", at(subject)).because(why));
             }
         }
         Ok(Some(found))
     }
 
-    /// One page and where the next one is. Only 404 means that there is none.
-    async fn page<T>(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Option<(T, Option<Url>)>>
+    /// One page of at most `limit` bytes, and where the next one is. Only 404 means that there is
+    /// none, and only for the first: a list that breaks off is not one that ends.
+    async fn page<T>(
+        &self,
+        ask: Ask<'_>,
+        url: Option<Url>,
+        limit: u64,
+        pages: &mut Pages,
+    ) -> Result<Option<(T, Option<Url>)>>
     where
         T: DeserializeOwned + Send,
     {
@@ -119,21 +134,22 @@ impl Registry {
             .retrying(Retry::transient, || async {
                 let answer = self.host.send(&ask(url.clone())).await?;
                 match answer.status().as_u16() {
-                    404 => {
+                    404 if url.is_none() => {
                         self.learn_from(answer).await;
                         Ok(None)
                     }
+                    404 => Err(answer.error(Kind::Invalid, "the list breaks off: its next page is not found")),
                     _ => {
                         let answer = answer.expect(&[200]).await?;
-                        let (next, wrong) = (answer.next_page(), answer.error(Kind::Invalid, "not the list asked for"));
-                        let bytes: Bytes = answer.bytes(limit).await?;
-                        Ok(Some((bytes, next, wrong)))
+                        let next = answer.next_page()?;
+                        Ok(Some((answer.bytes(limit).await?, next)))
                     }
                 }
             })
             .await?;
-        let Some((bytes, next, wrong)) = answer else { return Ok(None) };
-        let page = serde_json::from_slice(&bytes).map_err(|why| wrong.because(why))?;
+        let Some((bytes, next)) = answer else { return Ok(None) };
+        let page = read(&bytes, pages.values_left, |kind| self.error(kind, "read the list of", ""))?;
+        pages.values_left -= weight::count(&bytes);
         Ok(Some((page, next)))
     }
 
@@ -147,6 +163,17 @@ impl Registry {
     }
 }
 
+/// Reads a page: an object (a derived reader takes an array for one, too) of no more than `most` values.
+fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl Fn(Kind) -> Error) -> Result<T> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(wrong(Kind::Invalid).because("not a JSON object"));
+    }
+    if weight::exceeds(bytes, most) {
+        return Err(wrong(Kind::Limit).because("the list holds more values than are read"));
+    }
+    serde_json::from_slice(bytes).map_err(|why| wrong(Kind::Invalid).because(why))
+}
+
 fn at(subject: &Digest) -> String {
     suffix(&Name::Digest(*subject))
 }
@@ -156,11 +183,13 @@ struct Pages {
     next: Option<Option<Url>>,
     seen: HashSet<Url>,
     limit: usize,
+    /// How many values the pages to come may hold.
+    values_left: usize,
 }
 
 impl Pages {
-    fn new(limit: usize) -> Self {
-        Self { next: Some(None), seen: HashSet::new(), limit }
+    fn new(limit: usize, values_left: usize) -> Self {
+        Self { next: Some(None), seen: HashSet::new(), limit, values_left }
     }
 
     fn next(&mut self) -> Option<Option<Url>> {
@@ -185,7 +214,7 @@ mod tests {
     #[test]
     fn a_circle_of_pages_ends_and_so_does_a_long_list() {
         let url = |n: u32| Url::parse(&format!("http://r.example/{n}")).unwrap();
-        let mut pages = Pages::new(10);
+        let mut pages = Pages::new(10, 0);
         let mut asked = 0;
         while let Some(page) = pages.next() {
             asked += 1;
@@ -194,7 +223,7 @@ mod tests {
         }
         assert_eq!(asked, 4, "the first page, and three that link in a circle");
 
-        let mut pages = Pages::new(10);
+        let mut pages = Pages::new(10, 0);
         let accepted = (0..100).take_while(|n| pages.continued(Some(url(*n)))).count();
         assert_eq!(accepted, 9);
     }

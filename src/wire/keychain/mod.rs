@@ -163,11 +163,21 @@ impl Keychain {
         said
     }
 
-    async fn read(&self) -> Result<Vec<Config>> {
+    /// Reads the files that were named by somebody, which have to be there and right whether they are needed or not.
+    pub(super) async fn check(&self) -> Result<()> {
+        self.read_named().await.map(drop)
+    }
+
+    async fn read_named(&self) -> Result<Vec<Config>> {
         let mut found = Vec::new();
         for path in &self.named {
             found.push(read(path).await?.ok_or_else(|| unusable(path).because("no such file"))?);
         }
+        Ok(found)
+    }
+
+    async fn read(&self) -> Result<Vec<Config>> {
+        let mut found = self.read_named().await?;
         for path in &self.usual {
             found.extend(read(path).await?);
         }
@@ -176,7 +186,9 @@ impl Keychain {
 }
 
 async fn read(path: &Path) -> Result<Option<Config>> {
-    match tokio::fs::read(path).await {
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || crate::wire::file::read(&owned)).await;
+    match read.map_err(std::io::Error::other).flatten() {
         Ok(bytes) => Config::parse(path, &bytes).map(Some).map_err(|why| unusable(path).because(why)),
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(unusable(path).because(why)),
