@@ -10,8 +10,7 @@ use super::{output, password};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::verify::SigningKey;
-use crate::wire;
-use crate::wire::Client;
+use crate::wire::{self, Client};
 use crate::workflow::{self, Content, Sealed};
 
 /// Makes a bundle of an image that stands in a registry: packs the policy, puts lock and policy beside the image, signs
