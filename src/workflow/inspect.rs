@@ -1,6 +1,6 @@
 //! What the record says of an image beyond its digest: the platforms that it runs on.
 
-use crate::error::Result;
+use crate::error::{Result, printable};
 use crate::oci::{Manifest, MediaType, Platform, Shape};
 use crate::store::{Root, Store, read_small};
 
@@ -20,7 +20,7 @@ pub(super) async fn platforms(root: &Root, store: &dyn Store) -> Result<Vec<Stri
         return Ok(Vec::new());
     };
     if manifest.shape == Shape::Index {
-        return Ok(manifest.platforms().into_iter().map(ToString::to_string).collect());
+        return Ok(manifest.platforms().into_iter().map(told).collect());
     }
     let is_image = |media_type: &MediaType| [MediaType::OCI_CONFIG, MediaType::DOCKER_CONFIG].contains(media_type);
     match manifest.config {
@@ -28,8 +28,13 @@ pub(super) async fn platforms(root: &Root, store: &dyn Store) -> Result<Vec<Stri
             let bytes = read_small(store, &config, MAX_CONFIG_BYTES).await?;
             // The platform's fields stand beside all others (image-spec, "Image Configuration"), which are passed over.
             let known = serde_json::from_slice::<Platform>(&bytes).into_iter().filter(Platform::is_known);
-            Ok(known.map(|platform| platform.to_string()).collect())
+            Ok(known.map(|platform| told(&platform)).collect())
         }
         _ => Ok(Vec::new()),
     }
+}
+
+/// A platform as it stands in the record, which people look at: it is an image's own word.
+fn told(platform: &Platform) -> String {
+    printable(&platform.to_string())
 }
