@@ -24,7 +24,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use autonomy_registry::copy::{Commit, Events, Job, Options, Target, copy};
+//! use autonomy_registry::copy::{Events, Job, Options, Target, copy};
 //! use autonomy_registry::oci::{Descriptor, MediaType};
 //! use autonomy_registry::store::{Body, Memory, Store};
 //!
@@ -36,7 +36,7 @@
 //! source.put(&node, &Body::bytes(node.clone(), &bytes[..]), &[]).await?;
 //!
 //! let target = Target { node: node.clone(), bytes: None, tags: vec![], former: None };
-//! let job = Job { source, sink: sink.clone(), targets: vec![target], commit: Commit::default() };
+//! let job = Job::new(source, sink.clone(), vec![target]);
 //! let report = copy(&job, &Options::default(), &Events::none()).await?;
 //! assert_eq!((report.manifests, report.bytes_moved), (1, node.size));
 //! assert!(sink.contains(&node).await?);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::copy::{self, Events};
+use crate::copy::{self, Events, Lanes};
 use crate::observe::{self, Listener, Screen, logging};
 use crate::oci::Repository;
 use crate::wire;
@@ -63,8 +63,8 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn engine(&self) -> copy::Options {
-        let small_jobs = self.jobs.saturating_mul(NonZeroUsize::MIN.saturating_add(3));
-        copy::Options { jobs: self.jobs, small_jobs, ..copy::Options::default() }
+        let small = self.jobs.saturating_mul(NonZeroUsize::MIN.saturating_add(3));
+        copy::Options { lanes: Lanes::new(self.jobs, small), ..copy::Options::default() }
     }
 }
 

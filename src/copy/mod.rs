@@ -8,6 +8,7 @@
 //! to, so that no reader of the sink ever sees half an image.
 
 mod event;
+mod flights;
 mod graph;
 mod plan;
 mod presence;
@@ -15,7 +16,6 @@ mod report;
 mod schedule;
 mod transfer;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,29 +26,19 @@ use crate::oci::{Descriptor, Tag};
 use crate::store::Store;
 
 pub use event::{Event, Events};
+pub use flights::{Flights, Site};
 pub use plan::{Fate, Plan, Step, Totals};
 pub use presence::Presence;
 pub use report::Report;
+pub use schedule::Lanes;
 
 /// How to copy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Large blobs in flight at once. Default 4: with two ends on a network, more streams only divide the same rate.
-    pub jobs: NonZeroUsize,
-    /// Small requests in flight at once, beside the large blobs. Default 16: these wait for round trips, not for bytes.
-    pub small_jobs: NonZeroUsize,
+    /// What may be in flight at once, together with all other copies on the same lanes.
+    pub lanes: Lanes,
     /// What the sink's own manifests prove.
     pub presence: Presence,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { jobs: at_least_one(4), small_jobs: at_least_one(16), presence: Presence::Vouched }
-    }
-}
-
-fn at_least_one(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// One graph to copy, with the tags that shall name its root.
@@ -91,13 +81,25 @@ pub struct Job {
     pub source: Arc<dyn Store>,
     /// Where it goes to.
     pub sink: Arc<dyn Store>,
+    /// The sink as one repository of a registry, where other copies bring things to the same registry.
+    pub site: Option<Site>,
     /// The graphs. What they share is copied once.
     pub targets: Vec<Target>,
     /// Told before the first target's tags move.
     pub commit: Commit,
+    /// What [`plan`](plan()) has worked out for this very job. Without it that is done first.
+    pub plan: Option<Arc<Plan>>,
 }
 
-/// Works out what copying `job` would do, without moving a blob.
+impl Job {
+    /// Copies `targets` from `source` to `sink`, with nobody else at work there.
+    #[must_use]
+    pub fn new(source: Arc<dyn Store>, sink: Arc<dyn Store>, targets: Vec<Target>) -> Self {
+        Self { source, sink, site: None, targets, commit: Commit::default(), plan: None }
+    }
+}
+
+/// Works out what copying `job` will do, without moving a blob.
 ///
 /// # Errors
 ///
@@ -109,7 +111,7 @@ pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
     Ok(Plan::new(&graph, job, &held))
 }
 
-/// Copies `job`.
+/// Copies `job`, as it is planned where it has a plan.
 ///
 /// A sink that finds something missing under a manifest which was taken for complete is asked for every node, once.
 ///
@@ -117,7 +119,11 @@ pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
 ///
 /// Those of both stores, with the side they happened on. Whatever arrived before stays; it is found again next time.
 pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Report> {
-    match attempt(job, options, events).await {
+    let first = match &job.plan {
+        Some(plan) => transfer::run(job, plan, options, events).await,
+        None => attempt(job, options, events).await,
+    };
+    match first {
         Err(error) if error.kind() == Kind::Incomplete && options.presence == Presence::Vouched => {
             events.send(Event::Warning(format!("{}; asking for every node", error.chain())));
             attempt(job, &Options { presence: Presence::EveryNode, ..options.clone() }, events).await
@@ -129,7 +135,7 @@ pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Repor
 async fn attempt(job: &Job, options: &Options, events: &Events) -> Result<Report> {
     let plan = plan(job, options).await?;
     events.send(Event::Planned(plan.totals.clone()));
-    transfer::run(job, plan, options, events).await
+    transfer::run(job, &plan, options, events).await
 }
 
 #[cfg(test)]

@@ -66,8 +66,10 @@ impl Plan {
         for (place, &position) in order.iter().enumerate() {
             places[position] = place;
         }
+        let last = job.targets.first().filter(|first| !first.tags.is_empty());
+        let last = last.and_then(|first| graph.position(&first.node)).map(|position| places[position]);
         let mut totals = Totals::default();
-        let steps = order
+        let mut steps: Vec<_> = order
             .into_iter()
             .map(|position| {
                 let node = &graph.nodes()[position];
@@ -83,6 +85,11 @@ impl Plan {
                 }
             })
             .collect();
+        if let Some(last) = last {
+            // What travels with the image is there before the tag is. Of two that refer to each other neither can wait.
+            let others = job.targets.iter().filter_map(|target| graph.position(&target.node));
+            steps[last].needs.extend(others.map(|position| places[position]).filter(|&place| place < last));
+        }
         Self { steps, totals }
     }
 }
@@ -101,12 +108,12 @@ fn tags_of(job: &Job, node: &Descriptor) -> Vec<Tag> {
     targets.flat_map(|target| target.tags.iter().cloned()).collect()
 }
 
-/// Positions in the graph, children before parents. Without recursion: the depth is a stranger's.
+/// Positions in the graph, children before parents, the first root as late as it can be. Without recursion: the depth is a stranger's.
 fn bottom_up(graph: &Graph) -> Vec<usize> {
     let nodes = graph.nodes();
     let mut order = Vec::with_capacity(nodes.len());
     let mut is_seen = vec![false; nodes.len()];
-    for start in 0..nodes.len() {
+    for start in (1..nodes.len()).chain([0]).take(nodes.len()) {
         let mut path = vec![(start, 0)];
         while let Some((position, next)) = path.pop() {
             if next == 0 && std::mem::replace(&mut is_seen[position], true) {

@@ -7,13 +7,15 @@
 //! of the former image.
 
 use super::graph::{Graph, Start};
-use super::{Job, Target};
+use super::{Job, Site, Target};
 use crate::error::{Kind, Result, Side};
+use crate::oci::Manifest;
 
 /// What a manifest at the sink proves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Presence {
     /// A manifest vouches for everything it refers to: registries refuse manifests whose blobs they do not hold.
+    #[default]
     Vouched,
     /// It proves nothing: every node is asked for, and what is missing is put.
     EveryNode,
@@ -44,7 +46,21 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
             Err(error) => return Err(error.at(Side::Destination)),
         }
     }
+    if let Some(site) = &job.site {
+        let nodes = held.nodes().iter().filter(|node| node.bytes.is_none() && node.descriptor.urls.is_empty());
+        nodes.for_each(|node| site.holds(&node.descriptor.digest));
+        job.targets.iter().filter(|target| is_done(target, presence)).for_each(|target| note_blobs(site, target));
+    }
     Ok(held)
+}
+
+/// Tells other copies what an image vouches for that is in place, as far as that costs no request.
+fn note_blobs(site: &Site, target: &Target) {
+    let manifest = target.bytes.as_ref().map(|bytes| Manifest::parse(bytes, &target.node.media_type));
+    let Some(Ok(manifest)) = manifest else { return };
+    let blobs = manifest.children().filter(|child| !child.is_manifest());
+    // A foreign layer may have been left out.
+    blobs.filter(|blob| blob.urls.is_empty()).for_each(|blob| site.holds(&blob.digest));
 }
 
 /// The roots that are not in place yet.

@@ -6,96 +6,114 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use super::Options;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// From here on a blob counts as large: at this size a stream over a 100 ms, 100 Mbit/s path is limited by its rate.
 const LARGE: u64 = 1 << 20;
 
-/// Which kind of lane a node takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    Large,
-    Small,
+/// How much may be in flight at once. Clones are the same lanes: several copies share them.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    large: Arc<Semaphore>,
+    small: Arc<Semaphore>,
 }
 
-impl Lane {
-    fn of(size: u64) -> Self {
-        if size >= LARGE { Self::Large } else { Self::Small }
+impl Lanes {
+    /// `large` lanes for large blobs, and `small` ones beside them for everything that waits for round trips and not for
+    /// bytes.
+    #[must_use]
+    pub fn new(large: NonZeroUsize, small: NonZeroUsize) -> Self {
+        let lanes = |count: NonZeroUsize| Arc::new(Semaphore::new(count.get().min(Semaphore::MAX_PERMITS)));
+        Self { large: lanes(large), small: lanes(small) }
     }
 }
 
-/// Steps that may begin, and how many of each kind may run.
+impl Default for Lanes {
+    /// 4 large: with two ends on a network, more streams only divide the same rate. 16 small.
+    fn default() -> Self {
+        let at_least_one = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+        Self::new(at_least_one(4), at_least_one(16))
+    }
+}
+
+/// A lane, held until it is dropped.
+pub(super) type Lane = OwnedSemaphorePermit;
+
+/// Steps of one copy that may begin.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    large: Queue,
-    small: Queue,
-}
-
-/// A queue with the largest in front; of equals, the earliest.
-#[derive(Debug)]
-struct Queue {
-    ready: BinaryHeap<(u64, Reverse<usize>)>,
-    free: usize,
-}
-
-impl Queue {
-    fn new(free: usize) -> Self {
-        Self { ready: BinaryHeap::new(), free }
-    }
-
-    fn take(&mut self) -> Option<usize> {
-        if self.free == 0 {
-            return None;
-        }
-        let (_, Reverse(step)) = self.ready.pop()?;
-        self.free -= 1;
-        Some(step)
-    }
+    lanes: Lanes,
+    /// The largest in front; of equals, the earliest.
+    large: BinaryHeap<(u64, Reverse<usize>)>,
+    small: BinaryHeap<(u64, Reverse<usize>)>,
 }
 
 impl Schedule {
-    pub(super) fn new(options: &Options) -> Self {
-        Self { large: Queue::new(options.jobs.get()), small: Queue::new(options.small_jobs.get()) }
+    pub(super) fn new(lanes: &Lanes) -> Self {
+        Self { lanes: lanes.clone(), large: BinaryHeap::new(), small: BinaryHeap::new() }
     }
 
-    fn queue(&mut self, lane: Lane) -> &mut Queue {
-        match lane {
-            Lane::Large => &mut self.large,
-            Lane::Small => &mut self.small,
-        }
-    }
-
-    /// Says that `step`, of `size` bytes, may begin.
+    /// Says that `step`, which will move about `size` bytes, may begin.
     pub(super) fn ready(&mut self, step: usize, size: u64) {
-        self.queue(Lane::of(size)).ready.push((size, Reverse(step)));
+        let queue = if size >= LARGE { &mut self.large } else { &mut self.small };
+        queue.push((size, Reverse(step)));
     }
 
-    /// The next step to begin and the lane that it holds until [`Schedule::done`], if a lane is free.
-    pub(super) fn take(&mut self) -> Option<(usize, Lane)> {
-        let small = self.small.take().map(|step| (step, Lane::Small));
-        small.or_else(|| self.large.take().map(|step| (step, Lane::Large)))
+    /// Whether no step is ready.
+    pub(super) fn is_empty(&self) -> bool {
+        self.large.is_empty() && self.small.is_empty()
     }
 
-    /// Gives a lane back.
-    pub(super) fn done(&mut self, lane: Lane) {
-        self.queue(lane).free += 1;
+    /// The next step to begin, once a lane for it is free. Never ends while no step is ready.
+    ///
+    /// Given up while it waits, it has taken nothing.
+    pub(super) async fn next(&mut self) -> (usize, Lane) {
+        let (large, small) = (Arc::clone(&self.lanes.large), Arc::clone(&self.lanes.small));
+        let (queue, lane) = tokio::select! {
+            biased;
+            lane = small.acquire_owned(), if !self.small.is_empty() => (&mut self.small, lane),
+            lane = large.acquire_owned(), if !self.large.is_empty() => (&mut self.large, lane),
+            else => std::future::pending().await,
+        };
+        match (queue.pop(), lane) {
+            (Some((_, Reverse(step))), Ok(lane)) => (step, lane),
+            // Neither happens: the queue was asked, and nobody closes the lanes.
+            _ => std::future::pending().await,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
     fn the_largest_goes_first_and_the_small_never_wait_for_it() {
-        let mut schedule = Schedule::new(&Options { jobs: super::super::at_least_one(1), ..Options::default() });
+        let mut schedule = Schedule::new(&Lanes::new(NonZeroUsize::MIN, NonZeroUsize::new(9).unwrap()));
         for (step, size) in [(0, 5 << 20), (1, 9 << 20), (2, 100), (3, 200)] {
             schedule.ready(step, size);
         }
-        let order: Vec<_> = std::iter::from_fn(|| schedule.take()).collect();
-        assert_eq!(order, [(3, Lane::Small), (2, Lane::Small), (1, Lane::Large)]);
-        schedule.done(Lane::Large);
-        assert_eq!(schedule.take(), Some((0, Lane::Large)));
+        let mut held: Vec<_> = std::iter::from_fn(|| schedule.next().now_or_never()).collect();
+        assert_eq!(held.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 2, 1]);
+        held.clear();
+        assert_eq!(schedule.next().now_or_never().unwrap().0, 0);
+        assert!(schedule.is_empty());
+    }
+
+    #[test]
+    fn two_copies_share_the_lanes() {
+        let lanes = Lanes::new(NonZeroUsize::MIN, NonZeroUsize::MIN);
+        let (mut one, mut other) = (Schedule::new(&lanes), Schedule::new(&lanes));
+        one.ready(0, 1);
+        other.ready(0, 1);
+        let held = one.next().now_or_never().unwrap();
+        assert!(other.next().now_or_never().is_none());
+        drop(held);
+        assert!(other.next().now_or_never().is_some());
     }
 }

@@ -10,7 +10,7 @@ use futures_util::stream;
 use super::*;
 use crate::error::{Error, Side};
 use crate::oci::{Digest, MediaType, Name};
-use crate::store::{Body, ByteStream, Memory, Put, Root, Want};
+use crate::store::{Body, ByteStream, Memory, Put, Root, Want, read_manifest};
 
 /// A memory store that counts what is asked of it, and spoils what it is told to.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ struct Spy {
     memory: Memory,
     opens: Mutex<BTreeMap<Digest, u32>>,
     puts: Mutex<Vec<Digest>>,
+    mounts: Mutex<Vec<(Digest, String)>>,
     spoil: Option<Digest>,
     spoil_times: AtomicU32,
     refuses: Option<Digest>,
@@ -62,6 +63,10 @@ impl Store for Spy {
         if self.refuses == Some(node.digest) {
             return Err(Error::new(Kind::Denied, "put"));
         }
+        if let Some(from) = body.mount_from() {
+            self.mounts.lock().unwrap().push((node.digest, from.as_str().to_owned()));
+            return Ok(Put::Mounted);
+        }
         let put = self.memory.put(node, body, tags).await?;
         self.puts.lock().unwrap().push(node.digest);
         Ok(put)
@@ -97,12 +102,7 @@ fn tag(text: &str) -> Tag {
 fn job(source: Spy, sink: Spy, node: &Descriptor, former: Option<&Descriptor>) -> (Job, Arc<Spy>, Arc<Spy>) {
     let (source, sink) = (Arc::new(source), Arc::new(sink));
     let target = Target { node: node.clone(), bytes: None, tags: vec![tag("v1")], former: former.cloned() };
-    let job = Job {
-        source: Arc::clone(&source) as _,
-        sink: Arc::clone(&sink) as _,
-        targets: vec![target],
-        commit: Commit::default(),
-    };
+    let job = Job::new(Arc::clone(&source) as _, Arc::clone(&sink) as _, vec![target]);
     (job, source, sink)
 }
 
@@ -266,4 +266,78 @@ async fn the_plan_says_what_the_run_then_does() {
     for (position, step) in plan.steps.iter().enumerate() {
         assert!(step.needs.iter().all(|&need| need < position), "needs come first");
     }
+}
+
+/// Two images that share a layer, each with a repository of its own at one registry.
+async fn neighbours(first: Spy) -> [(Job, Arc<Spy>, Arc<Spy>); 2] {
+    let second = Spy::default();
+    let roots = [image(&first.memory, "a", &["shared", "1"]).await, image(&second.memory, "b", &["shared", "2"]).await];
+    let flights = Arc::new(Flights::default());
+    let [mut a, mut b] = [job(first, Spy::default(), &roots[0], None), job(second, Spy::default(), &roots[1], None)];
+    a.0.site = Some(flights.site(&"a".parse().unwrap()));
+    b.0.site = Some(flights.site(&"b".parse().unwrap()));
+    [a, b]
+}
+
+#[tokio::test]
+async fn what_two_copies_share_is_read_once_and_mounted_after_that() {
+    let [(a, _, sink_a), (b, source_b, sink_b)] = neighbours(Spy::default()).await;
+    let shared = Digest::sha256(b"shared");
+    let (report_a, report_b) = tokio::join!(run(&a), run(&b));
+    let [moved, mounted] =
+        [report_a.unwrap(), report_b.unwrap()].map(|report| (report.blobs_moved, report.bytes_mounted));
+    assert_eq!((moved, mounted), ((3, 0), (2, 6)));
+    assert_eq!(*sink_b.mounts.lock().unwrap(), [(shared, "a".to_owned())]);
+    assert!(sink_a.mounts.lock().unwrap().is_empty());
+    assert!(!source_b.opens.lock().unwrap().contains_key(&shared), "what is mounted is not read");
+}
+
+#[tokio::test]
+async fn the_second_brings_it_where_the_first_has_failed() {
+    let shared = Digest::sha256(b"shared");
+    let [(mut a, ..), (b, source_b, _)] = neighbours(Spy::default()).await;
+    a.sink = Arc::new(Spy { refuses: Some(shared), ..Spy::default() });
+    let (report_a, report_b) = tokio::join!(run(&a), run(&b));
+    assert_eq!(report_a.unwrap_err().kind(), Kind::Denied);
+    assert_eq!(report_b.unwrap().blobs_moved, 3);
+    assert_eq!(source_b.opens.lock().unwrap()[&shared], 1);
+}
+
+#[tokio::test]
+async fn a_second_tag_of_the_same_repository_asks_for_nothing_again() {
+    let [(a, ..), (mut b, source_b, sink_b)] = neighbours(Spy::default()).await;
+    b.site.clone_from(&a.site);
+    run(&a).await.unwrap();
+    let report = run(&b).await.unwrap();
+    assert_eq!((report.blobs_moved, report.bytes_present), (2, 6));
+    let shared = Digest::sha256(b"shared");
+    assert!(!source_b.opens.lock().unwrap().contains_key(&shared) && !sink_b.order().contains(&shared));
+}
+
+#[tokio::test]
+async fn an_image_in_place_can_be_mounted_from() {
+    let [(mut a, ..), (b, _, sink_b)] = neighbours(Spy::default()).await;
+    let root = a.targets[0].node.clone();
+    a.targets[0].bytes = Some(read_manifest(a.source.as_ref(), &root).await.unwrap());
+    a.targets[0].former = Some(root);
+    assert_eq!(run(&a).await.unwrap().bytes_moved, 0);
+    run(&b).await.unwrap();
+    assert_eq!(sink_b.mounts.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_tag_comes_after_all_that_travels_with_the_image() {
+    let source = Spy::default();
+    let root = image(&source.memory, "a", &["1"]).await;
+    let companion = image(&source.memory, "b", &["2"]).await;
+    // One that refers to the image cannot be waited for by it.
+    let around = index(&source.memory, std::slice::from_ref(&root)).await;
+    let (mut job, _, sink) = job(source, Spy::default(), &root, None);
+    for node in [&companion, &around] {
+        job.targets.push(Target { node: node.clone(), bytes: None, tags: Vec::new(), former: None });
+    }
+    run(&job).await.unwrap();
+    let order = sink.order();
+    let place = |node: &Descriptor| order.iter().position(|digest| *digest == node.digest).unwrap();
+    assert!(place(&companion) < place(&root) && place(&root) < place(&around));
 }

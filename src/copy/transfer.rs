@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::flights::{Arrival, Clearance, Flight};
 use super::schedule::{Lane, Schedule};
-use super::{Event, Events, Fate, Job, Options, Plan, Report, Step};
+use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Descriptor;
 use crate::store::{Body, Put};
@@ -16,51 +17,43 @@ enum Outcome {
     Held(Put),
     /// A foreign layer that the source does not serve.
     LeftOut,
+    /// Somebody else was bringing it, and has ended: it is to be asked for again.
+    Again,
 }
 
 /// A step that has ended.
 struct Done {
     step: usize,
-    lane: Lane,
     outcome: Result<Outcome>,
 }
 
 /// Runs all steps of `plan`.
 ///
 /// The first failure ends the run: what is in flight is dropped, and nothing new begins.
-pub(super) async fn run(job: &Job, plan: Plan, options: &Options, events: &Events) -> Result<Report> {
-    let mut run = Run::new(&plan, options);
+pub(super) async fn run(job: &Job, plan: &Plan, options: &Options, events: &Events) -> Result<Report> {
+    let mut run = Run::new(job, plan, options, events);
+    // Dropping it on the way out aborts what is still in flight.
     let mut tasks = JoinSet::new();
-    loop {
-        while let Some((step, lane)) = run.schedule.take() {
-            let work = carry(job, &plan.steps[step], events);
-            if moves_the_tag(job, &plan.steps[step]) {
-                job.commit.begin();
+    while !run.schedule.is_empty() || !tasks.is_empty() {
+        let done = tokio::select! {
+            biased;
+            Some(done) = tasks.join_next() => done.map_err(|why| Error::new(Kind::Local, "copy").because(why))?,
+            (step, lane) = run.schedule.next() => match run.begin(step, lane, &mut tasks) {
+                Some(done) => done,
+                None => continue,
             }
-            tasks.spawn(async move { Done { step, lane, outcome: work.await } });
-        }
-        // Dropping the set on the way out aborts what is still in flight.
-        let Some(done) = tasks.join_next().await else { break };
-        let done = done.map_err(|cause| Error::new(Kind::Local, "copy").because(cause))?;
-        run.schedule.done(done.lane);
-        let node = &plan.steps[done.step].node;
-        match done.outcome? {
-            Outcome::Held(put) => {
-                run.report.add(node, put);
-                events.send(Event::Finished { node: node.clone(), put });
-            }
-            Outcome::LeftOut => {
-                run.report.foreign_left_out += 1;
-                events.send(Event::LeftOut(node.clone()));
-            }
-        }
-        run.release(done.step, &plan);
+        };
+        run.end(done)?;
     }
     debug_assert!(run.waiting.iter().all(|&needs| needs == 0), "a step was never reached");
     Ok(run.report)
 }
 
-struct Run {
+struct Run<'a> {
+    job: &'a Job,
+    plan: &'a Plan,
+    presence: Presence,
+    events: &'a Events,
     schedule: Schedule,
     /// How many steps each step still waits for.
     waiting: Vec<usize>,
@@ -69,11 +62,15 @@ struct Run {
     report: Report,
 }
 
-impl Run {
-    fn new(plan: &Plan, options: &Options) -> Self {
+impl<'a> Run<'a> {
+    fn new(job: &'a Job, plan: &'a Plan, options: &Options, events: &'a Events) -> Self {
         let steps = &plan.steps;
         let mut run = Self {
-            schedule: Schedule::new(options),
+            job,
+            plan,
+            presence: options.presence,
+            events,
+            schedule: Schedule::new(&options.lanes),
             waiting: vec![0; steps.len()],
             parents: vec![Vec::new(); steps.len()],
             report: Report { manifests: plan.totals.manifests, blobs: plan.totals.blobs, ..Report::default() },
@@ -88,33 +85,108 @@ impl Run {
                 run.parents[need].push(position);
             }
             if run.waiting[position] == 0 {
-                run.schedule.ready(position, step.node.size);
+                run.ready(position);
             }
         }
         run
     }
 
+    /// Queues a step: by its size, unless the registry has its bytes already and one small request will do.
+    fn ready(&mut self, step: usize) {
+        let node = &self.plan.steps[step].node;
+        let is_near = self.job.site.as_ref().is_some_and(|site| site.is_near(&node.digest));
+        self.schedule.ready(step, if is_near { 0 } else { node.size });
+    }
+
+    /// Begins a step; gives back how it ended if nothing had to be done.
+    fn begin(&mut self, step: usize, lane: Lane, tasks: &mut JoinSet<Done>) -> Option<Done> {
+        let site = self.job.site.as_ref().filter(|_| !self.plan.steps[step].node.is_manifest());
+        let mut body = body(self.job, &self.plan.steps[step]);
+        let mut flight = None;
+        match site.map(|site| site.clear(&body.node().digest)) {
+            Some(Clearance::Held) if self.presence == Presence::Vouched => {
+                return Some(Done { step, outcome: Ok(Outcome::Held(Put::Present)) });
+            }
+            Some(Clearance::Mount(from)) => body = body.mountable(from),
+            Some(Clearance::Fly(cleared)) => flight = Some(cleared),
+            Some(Clearance::Wait(arrival)) => {
+                tasks.spawn(again(step, arrival));
+                return None;
+            }
+            Some(Clearance::Held) | None => {}
+        }
+        if moves_the_tag(self.job, &self.plan.steps[step]) {
+            self.job.commit.begin();
+        }
+        self.events.send(Event::Started { node: body.node().clone(), meter: body.meter() });
+        let work = carry(self.job, &self.plan.steps[step], body);
+        tasks.spawn(async move {
+            let outcome = work.await;
+            land(flight, &outcome);
+            drop(lane);
+            Done { step, outcome }
+        });
+        None
+    }
+
+    fn end(&mut self, done: Done) -> Result<()> {
+        let node = &self.plan.steps[done.step].node;
+        match done.outcome? {
+            Outcome::Again => {
+                self.ready(done.step);
+                return Ok(());
+            }
+            Outcome::Held(put) => {
+                self.report.add(node, put);
+                if let Some(site) = self.job.site.as_ref().filter(|_| !node.is_manifest()) {
+                    site.holds(&node.digest);
+                }
+                self.events.send(Event::Finished { node: node.clone(), put });
+            }
+            Outcome::LeftOut => {
+                self.report.foreign_left_out += 1;
+                self.events.send(Event::LeftOut(node.clone()));
+            }
+        }
+        self.release(done.step);
+        Ok(())
+    }
+
     /// Lets the parents of a finished step begin if it was the last they waited for.
-    fn release(&mut self, step: usize, plan: &Plan) {
+    fn release(&mut self, step: usize) {
         for parent in std::mem::take(&mut self.parents[step]) {
             self.waiting[parent] -= 1;
             if self.waiting[parent] == 0 {
-                self.schedule.ready(parent, plan.steps[parent].node.size);
+                self.ready(parent);
             }
         }
     }
 }
 
+async fn again(step: usize, arrival: Arrival) -> Done {
+    arrival.wait().await;
+    Done { step, outcome: Ok(Outcome::Again) }
+}
+
+/// Ends a flight: it has landed where its bytes are held now.
+fn land(flight: Option<Flight>, outcome: &Result<Outcome>) {
+    if let (Some(flight), Ok(Outcome::Held(_))) = (flight, outcome) {
+        flight.landed();
+    }
+}
+
+fn body(job: &Job, step: &Step) -> Body {
+    match &step.bytes {
+        Some(bytes) => Body::bytes(step.node.clone(), bytes.clone()),
+        None => Body::stored(step.node.clone(), Arc::clone(&job.source)),
+    }
+}
+
 /// Puts one node; a body that comes damaged is fetched again, a bounded number of times.
-fn carry(job: &Job, step: &Step, events: &Events) -> impl Future<Output = Result<Outcome>> + Send + 'static {
+fn carry(job: &Job, step: &Step, body: Body) -> impl Future<Output = Result<Outcome>> + Send + 'static {
     let node = step.node.clone();
     let tags = step.tags.clone();
     let sink = Arc::clone(&job.sink);
-    let body = match &step.bytes {
-        Some(bytes) => Body::bytes(node.clone(), bytes.clone()),
-        None => Body::stored(node.clone(), Arc::clone(&job.source)),
-    };
-    events.send(Event::Started { node: node.clone(), meter: body.meter() });
     async move {
         let put = Retry::default().run(came_damaged, || sink.put(&node, &body, &tags)).await;
         match put {

@@ -100,8 +100,8 @@ pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, event
     events.send(Event::Stage("copying"));
     let targets = targets(seed, &ends, &found, &approved).await?;
     let accessories = targets.iter().skip(1).map(|target| target.node.digest).collect();
-    let job =
-        copy::Job { source: ends.source(), sink: Arc::clone(&ends.sink) as _, targets, commit: seed.commit.clone() };
+    let mut job = copy::Job::new(ends.source(), Arc::clone(&ends.sink) as _, targets);
+    job.commit = seed.commit.clone();
     let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
     let job = Job::new(&approved, from, to, job)?;
     let carried = transport.carry(&job, &seed.engine, events).await?;

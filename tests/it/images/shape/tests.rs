@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-use autonomy_registry::copy::{Commit, Events, Job, Options, Target, copy};
+use autonomy_registry::copy::{Events, Job, Options, Target, copy};
 use autonomy_registry::oci::{Manifest, Name};
 use autonomy_registry::store::{Memory, Want, read_manifest};
 use flate2::Compression;
@@ -84,12 +84,7 @@ async fn the_engine_copies_every_shape_from_the_generator_itself() {
     for (name, image, [manifests, blobs]) in all() {
         let sink = Arc::new(Memory::default());
         let target = Target { node: image.root.clone(), bytes: None, tags: vec!["v1".parse().unwrap()], former: None };
-        let job = Job {
-            source: image.source(),
-            sink: Arc::clone(&sink) as _,
-            targets: vec![target],
-            commit: Commit::default(),
-        };
+        let job = Job::new(image.source(), Arc::clone(&sink) as _, vec![target]);
         let report = copy(&job, &Options::default(), &Events::none()).await.unwrap();
         assert_eq!([report.manifests, report.blobs, report.bytes_moved], [manifests, blobs, image.size()], "{name}");
     }

@@ -1,0 +1,183 @@
+//! One flight per digest: what several copies need at the same registry crosses the wire once, and is mounted after that.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::oci::{Digest, RepositoryPath};
+
+/// What is on its way to one registry in this run, and what is known to have arrived in which of its repositories.
+///
+/// Only blobs: a manifest cannot be mounted. Takes some 40 bytes for each digest in each repository.
+#[derive(Debug, Default)]
+pub struct Flights {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Repositories by number, so that each name is kept once.
+    names: Vec<RepositoryPath>,
+    numbers: HashMap<RepositoryPath, u32>,
+    /// Where each digest arrived first.
+    landed: HashMap<Digest, u32>,
+    held: HashSet<(Digest, u32)>,
+    flying: HashMap<Digest, watch::Sender<()>>,
+}
+
+impl State {
+    fn number(&mut self, path: &RepositoryPath) -> u32 {
+        if let Some(&number) = self.numbers.get(path) {
+            return number;
+        }
+        // As many repositories as descriptors would fill the memory long before the number is too large.
+        let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(path.clone());
+        self.numbers.insert(path.clone(), number);
+        number
+    }
+}
+
+/// A repository of a registry whose flights are shared by several copies.
+#[derive(Debug, Clone)]
+pub struct Site {
+    flights: Arc<Flights>,
+    path: RepositoryPath,
+}
+
+/// How a digest may be brought to a repository.
+#[derive(Debug)]
+pub(super) enum Clearance {
+    /// The repository holds it.
+    Held,
+    /// Another repository of the registry holds it.
+    Mount(RepositoryPath),
+    /// Nobody has it: whoever asked brings it.
+    Fly(Flight),
+    /// Somebody is bringing it.
+    Wait(Arrival),
+}
+
+/// The one way of a digest to a registry. Given up unless it has landed, so that somebody else may try.
+#[derive(Debug)]
+pub(super) struct Flight {
+    site: Site,
+    digest: Digest,
+}
+
+/// The end of somebody else's flight, whether it landed or not.
+#[derive(Debug)]
+pub(super) struct Arrival(watch::Receiver<()>);
+
+impl Flights {
+    /// The repository `path` of this registry.
+    #[must_use]
+    pub fn site(self: &Arc<Self>, path: &RepositoryPath) -> Site {
+        Site { flights: Arc::clone(self), path: path.clone() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves it whole: what is half noted is only not known.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Site {
+    /// Takes note that the repository holds `digest`.
+    pub(super) fn holds(&self, digest: &Digest) {
+        let mut state = self.flights.state();
+        let number = state.number(&self.path);
+        state.landed.entry(*digest).or_insert(number);
+        state.held.insert((*digest, number));
+    }
+
+    /// Whether `digest` is somewhere at the registry, so that it takes one request at most.
+    pub(super) fn is_near(&self, digest: &Digest) -> bool {
+        self.flights.state().landed.contains_key(digest)
+    }
+
+    /// Another repository that holds `digest`, if this one is not known to and another is.
+    pub(super) fn elsewhere(&self, digest: &Digest) -> Option<RepositoryPath> {
+        let mut state = self.flights.state();
+        let number = state.number(&self.path);
+        let first = *state.landed.get(digest)?;
+        (!state.held.contains(&(*digest, number))).then(|| state.names[first as usize].clone())
+    }
+
+    /// Asks how `digest` may come here.
+    pub(super) fn clear(&self, digest: &Digest) -> Clearance {
+        let mut state = self.flights.state();
+        let number = state.number(&self.path);
+        if state.held.contains(&(*digest, number)) {
+            return Clearance::Held;
+        }
+        if let Some(&first) = state.landed.get(digest) {
+            return Clearance::Mount(state.names[first as usize].clone());
+        }
+        if let Some(flying) = state.flying.get(digest) {
+            return Clearance::Wait(Arrival(flying.subscribe()));
+        }
+        state.flying.insert(*digest, watch::Sender::new(()));
+        Clearance::Fly(Flight { site: self.clone(), digest: *digest })
+    }
+}
+
+impl Flight {
+    /// Says that the digest has arrived.
+    pub(super) fn landed(self) {
+        self.site.holds(&self.digest);
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        // Whoever waits sees the sender go, and asks again.
+        self.site.flights.state().flying.remove(&self.digest);
+    }
+}
+
+impl Arrival {
+    /// Waits for the end of the flight.
+    pub(super) async fn wait(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(flights: &Arc<Flights>, path: &str) -> Site {
+        flights.site(&path.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn one_flies_the_others_wait_and_mount() {
+        let flights = Arc::new(Flights::default());
+        let (a, b) = (site(&flights, "a"), site(&flights, "b"));
+        let digest = Digest::sha256(b"layer");
+        let Clearance::Fly(flight) = a.clear(&digest) else { panic!("nobody has it") };
+        let Clearance::Wait(arrival) = b.clear(&digest) else { panic!("a is bringing it") };
+        let waiting = tokio::spawn(arrival.wait());
+        assert!(!b.is_near(&digest));
+        flight.landed();
+        waiting.await.unwrap();
+        assert!(matches!(a.clear(&digest), Clearance::Held));
+        assert!(matches!(b.clear(&digest), Clearance::Mount(from) if from.as_str() == "a"));
+        b.holds(&digest);
+        assert!(matches!(b.clear(&digest), Clearance::Held));
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_is_given_up_is_taken_over() {
+        let flights = Arc::new(Flights::default());
+        let (a, b) = (site(&flights, "a"), site(&flights, "b"));
+        let digest = Digest::sha256(b"layer");
+        let Clearance::Fly(flight) = a.clear(&digest) else { panic!("nobody has it") };
+        let Clearance::Wait(arrival) = b.clear(&digest) else { panic!("a is bringing it") };
+        drop(flight);
+        arrival.wait().await;
+        assert!(matches!(b.clear(&digest), Clearance::Fly(_)));
+    }
+}
