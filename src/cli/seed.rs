@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::flags::{Network, Output, Reporting};
 use super::{output, trust};
 use crate::copy::{Commit, Presence};
+use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
@@ -40,9 +41,9 @@ pub(super) struct Seed {
     /// What moves the image; auto takes skopeo only for what native cannot do
     #[arg(long, value_enum, default_value_t = Choice::Native)]
     transport: Choice,
-    /// What else travels along: none is what verification needs and no more
-    #[arg(long, value_enum, default_value_t = Accessories::None)]
-    accessories: Accessories,
+    /// Which signatures, attestations and other attachments travel along
+    #[arg(long, value_enum, default_value_t = Attachments::All)]
+    accessories: Attachments,
     /// Ask the destination for every node, even below manifests that it holds
     #[arg(long)]
     deep: bool,
@@ -63,8 +64,23 @@ enum Choice {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Accessories {
+enum Attachments {
+    /// Those of every manifest that is copied
+    All,
+    /// Those of the root alone
+    Root,
+    /// What verification needs and no more
     None,
+}
+
+impl From<Attachments> for Accessories {
+    fn from(wanted: Attachments) -> Self {
+        match wanted {
+            Attachments::All => Self::All,
+            Attachments::Root => Self::Root,
+            Attachments::None => Self::None,
+        }
+    }
 }
 
 impl Seed {
@@ -122,6 +138,7 @@ impl Seed {
             from: self.from.clone(),
             to,
             sidecars,
+            accessories: self.accessories.into(),
             trust,
             engine,
             folder: self.out.clone(),

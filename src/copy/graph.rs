@@ -17,7 +17,7 @@ const FETCHES: usize = 16;
 const MAX_DEPTH: u32 = 16;
 /// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container is made of. With half as
 /// many again, this image and the former one would take more than the 64 MiB that a whole run may take (measured).
-const MAX_NODES: usize = 20_000;
+pub(super) const MAX_NODES: usize = 20_000;
 /// Most manifest bytes in one graph, which stay in memory until they are put.
 const MAX_MANIFEST_BYTES_IN_ALL: u64 = 16 << 20;
 /// Most bytes that all nodes together may announce, a pebibyte: sizes are a stranger's words, and sums must not overflow.

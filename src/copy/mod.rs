@@ -7,6 +7,7 @@
 //! Knows stores, and neither HTTP nor files nor why something is copied. A node is put only after everything it refers
 //! to, so that no reader of the sink ever sees half an image.
 
+mod attached;
 mod event;
 mod flights;
 mod graph;
@@ -25,6 +26,7 @@ use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Tag};
 use crate::store::Store;
 
+pub use attached::{Attached, AttachmentTags, attached, manifests, referrers};
 pub use event::{Event, Events};
 pub use flights::{Flights, Site};
 pub use plan::{Fate, Plan, Step, Totals};

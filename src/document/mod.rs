@@ -2,9 +2,11 @@
 //!
 //! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
 
+mod accessories;
 pub(crate) mod json;
 pub mod lock;
 pub mod policy;
 mod seed;
 
+pub use accessories::Accessories;
 pub use seed::{SeedManifest, Transfer, seed_lock};

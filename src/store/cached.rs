@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -17,9 +17,13 @@ const MAX_NODE_BYTES: u64 = 64 << 10;
 /// Most bytes remembered in all.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Remembers nodes by digest, after checking them. Names are asked for anew every time: a tag may have moved.
+/// Most lists of referrers remembered, and most entries of one.
+const MAX_LISTS: usize = 1_000;
+
+/// Remembers nodes by digest, after checking them, and what names and lists of referrers have said: whoever looks twice
+/// in the course of one task sees the same thing twice, even if a tag has moved meanwhile.
 ///
-/// For sources only. What a destination holds must be read from the destination.
+/// For sources, and for one task only. What a destination holds must be read from the destination.
 pub struct Cached {
     inner: Arc<dyn Repository>,
     known: Mutex<Known>,
@@ -29,6 +33,8 @@ pub struct Cached {
 struct Known {
     nodes: HashMap<Digest, Bytes>,
     bytes: u64,
+    names: HashMap<Name, Descriptor>,
+    referrers: HashMap<Digest, Vec<Descriptor>>,
 }
 
 impl Cached {
@@ -39,12 +45,31 @@ impl Cached {
     }
 
     fn find(&self, digest: &Digest) -> Option<Bytes> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).nodes.get(digest).cloned()
+        self.known().nodes.get(digest).cloned()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A panic elsewhere leaves it whole: every change is one insertion.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn named(&self, name: &Name) -> Option<Root> {
+        let known = self.known();
+        let node = known.names.get(name)?;
+        let bytes = known.nodes.get(&node.digest)?;
+        Some(Root { node: node.clone(), bytes: Some(bytes.clone()) })
+    }
+
+    fn keep_list(&self, subject: &Digest, list: &[Descriptor]) {
+        let mut known = self.known();
+        if list.len() <= MAX_LISTS && known.referrers.len() < MAX_LISTS {
+            known.referrers.insert(*subject, list.to_vec());
+        }
     }
 
     /// Keeps `bytes` if they are what `digest` says and there is room.
     fn keep(&self, digest: Digest, bytes: &Bytes) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         let size = bytes.len() as u64;
         if size <= MAX_NODE_BYTES && known.bytes + size <= MAX_BYTES && digest.matches(bytes) {
             known.bytes += size;
@@ -66,9 +91,13 @@ impl Store for Cached {
     }
 
     async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        if let Some(root) = self.named(name) {
+            return Ok(root);
+        }
         let root = self.inner.resolve(name, want).await?;
         if let Some(bytes) = &root.bytes {
             self.keep(root.node.digest, bytes);
+            self.known().names.insert(name.clone(), root.node.clone());
         }
         Ok(root)
     }
@@ -114,7 +143,25 @@ impl Listing for Cached {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        self.inner.referrers(subject).await
+        let known = self.known().referrers.get(subject).cloned();
+        if let Some(list) = known {
+            return Ok(list);
+        }
+        let list = self.inner.referrers(subject).await?;
+        self.keep_list(subject, &list);
+        Ok(list)
+    }
+
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        let known = self.known().referrers.get(subject).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let list = self.inner.api_referrers(subject).await?;
+        if let Some(list) = &list {
+            self.keep_list(subject, list);
+        }
+        Ok(list)
     }
 }
 
@@ -133,6 +180,22 @@ mod tests {
         assert_eq!(read_small(&cached, &node, 100).await.unwrap(), "config");
         assert!(cached.find(&node.digest).is_some());
         assert_eq!(read_small(&cached, &node, 100).await.unwrap(), "config");
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_moves_in_between_stays_what_it_was() {
+        let memory = Arc::new(Memory::default());
+        let (name, tag) = (Name::Tag("v1".parse().unwrap()), "v1".parse().unwrap());
+        let put = async |text: &'static str| {
+            let node = Descriptor::of(MediaType::OCI_INDEX, text.as_bytes());
+            memory.put(&node, &Body::bytes(node.clone(), text), &[Tag::clone(&tag)]).await.unwrap();
+        };
+        put(r#"{"manifests":[]}"#).await;
+        let cached = Cached::new(Arc::clone(&memory) as _);
+        let first = cached.resolve(&name, Want::Bytes).await.unwrap();
+        put(r#"{"manifests":[],"x":1}"#).await;
+        assert_eq!(cached.resolve(&name, Want::Bytes).await.unwrap(), first);
+        assert_ne!(memory.resolve(&name, Want::Bytes).await.unwrap(), first);
     }
 
     #[tokio::test]

@@ -109,4 +109,8 @@ impl Listing for Memory {
         found.sort_by_key(|node| node.digest);
         Ok(found)
     }
+
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        self.referrers(subject).await.map(Some)
+    }
 }

@@ -129,6 +129,14 @@ pub trait Listing: fmt::Debug + Send + Sync {
     ///
     /// [`Limit`](Kind::Limit) past 16 pages.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
+
+    /// The same by the Referrers API alone: `None` where a store has none and keeps a fallback index instead, for those
+    /// who know by other means whether there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`referrers`](Self::referrers).
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>>;
 }
 
 /// A store that can list: what verification reads.

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::bundle::{self, Format, Sidecars, Signer};
 use super::{Outcome, Seed, Trust, seed};
 use crate::copy::{self, Events};
+use crate::document::Accessories;
 use crate::document::lock::Inputs;
 use crate::document::policy;
 use crate::error::{Error, Kind, Result};
@@ -200,6 +201,7 @@ impl Demo {
             from: self.at(&self.upstream, tag)?,
             to: self.at(&self.site, tag)?,
             sidecars: super::Sidecars::Copy,
+            accessories: Accessories::All,
             trust,
             engine: copy::Options::default(),
             folder: self.folder.join("record"),

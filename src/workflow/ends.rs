@@ -1,7 +1,7 @@
 //! The two ends of a seed: their stores, and what speaking to them has cost.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::request::Seed;
 use crate::document::Transfer;
@@ -34,7 +34,7 @@ impl Ends {
     }
 
     /// What the seed cost, for the record.
-    pub(super) fn account(&self, carried: Carried, accessories: Vec<Digest>, begun: Instant) -> Transfer {
+    pub(super) fn account(&self, carried: Carried, accessories: Vec<Digest>, spent: Duration) -> Transfer {
         let Carried { engine, report } = carried;
         let (source, sink) = (self.origin.tally(), self.sink.tally());
         Transfer {
@@ -49,7 +49,7 @@ impl Ends {
             dest_requests: sink.requests,
             retries: source.retries + sink.retries,
             foreign_layers_left_out: report.foreign_left_out,
-            seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            seconds: (spent.as_secs_f64() * 1000.0).round() / 1000.0,
             accessories,
         }
     }

@@ -2,12 +2,15 @@
 //!
 //! Knows neither the command line nor terminals: takes values, tells events, gives back a value.
 
+mod accessories;
 mod bundle;
 mod check;
+mod commons;
 mod demo;
 mod ends;
 mod inspect;
 mod keygen;
+mod prepare;
 mod record;
 mod request;
 mod resolve;

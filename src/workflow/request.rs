@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::copy::{self, Commit};
+use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Reference, Tag};
 use crate::verify::Demands;
@@ -16,6 +17,8 @@ pub struct Seed {
     pub to: Reference,
     /// Whether the lock and policy sidecars travel along.
     pub sidecars: Sidecars,
+    /// Which of the things attached to the image travel along.
+    pub accessories: Accessories,
     /// What the image has to satisfy.
     pub trust: Trust,
     /// How the engine works.

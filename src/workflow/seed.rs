@@ -1,22 +1,23 @@
 //! One image from one registry to another, verified at both ends, its tag put last.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::ends::{Ends, place};
+use super::commons::Commons;
+use super::ends::Ends;
+use super::prepare::{Prepared, Run};
 use super::request::{Seed, Trust};
-use super::resolve::{self, Resolved};
-use super::{Record, check, inspect};
-use crate::copy::{self, Event, Events, Target};
+use super::resolve::Resolved;
+use super::{accessories, check};
+use crate::copy::{Event, Events};
 use crate::document::SeedManifest;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Name, Tag};
+use crate::oci::{Descriptor, Tag};
 use crate::store::{Body, Root, Store};
-use crate::transport::{Job, Transport};
-use crate::verify::{Approved, Evidence, Report};
+use crate::transport::{Carried, Transport};
+use crate::verify::{Approved, Report};
 use crate::wire::Client;
 
 /// Whether anything had to be done.
@@ -86,85 +87,76 @@ pub async fn seed_until(
 ///
 /// By kind as in the exit codes; whatever fails before the tags are put leaves them where they are, and no file.
 pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
-    let begun = Instant::now();
-    let record = Record::prepare(&seed.folder)?;
-    let ends = Ends::new(client, seed);
-    events.send(Event::Stage("resolving"));
-    let found = resolve::names(seed, &ends).await?;
-    for warning in &found.warnings {
-        events.send(Event::Warning(warning.clone()));
-    }
-    let approved = check::source(seed, &ends, &found, events).await?;
-    let platforms = platforms(&found, &ends, &record).await?;
-
-    events.send(Event::Stage("copying"));
-    let targets = targets(seed, &ends, &found, &approved).await?;
-    let accessories = targets.iter().skip(1).map(|target| target.node.digest).collect();
-    let mut job = copy::Job::new(ends.source(), Arc::clone(&ends.sink) as _, targets);
-    job.commit = seed.commit.clone();
-    let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
-    let job = Job::new(&approved, from, to, job)?;
-    let carried = transport.carry(&job, &seed.engine, events).await?;
-
-    let destination = check::destination(seed, &ends, &found, events).await?;
-    put_tags(seed, &ends, &found, events).await?;
-
-    events.send(Event::Stage("writing the record"));
-    let manifest = SeedManifest {
-        schema_version: SeedManifest::version(),
-        source_ref: seed.from.clone(),
-        source_digest: found.root.node.digest,
-        dest_ref: seed.to.clone(),
-        dest_digest: found.root.node.digest,
-        platforms,
-        copied_policy: found.sidecars().next().is_some(),
-        signing_key_ref: seed.trust.key(),
-        verified: destination.is_some(),
-        seeded_at: now()?,
-        transfer: Some(ends.account(carried, accessories, begun)),
-    };
-    let files = record.write(&manifest)?;
-    let status =
-        if found.is_unchanged() && carried.report.bytes_moved == 0 { Status::Unchanged } else { Status::Seeded };
-    let reports = approved.report().zip(destination.as_ref().and_then(Approved::report));
-    let verification = reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
-    Ok(Outcome { status, seed: manifest, verification, files })
+    let commons = Commons::default();
+    let run = Run { client, transport, events, commons: &commons };
+    Prepared::new(seed, run).await?.carry(run).await?.finish(run).await
 }
 
-/// The image first, then what proves it, then its sidecars.
-///
-/// Where the image is verified nothing gets its tag yet: the image and the sidecars are put by digest.
-async fn targets(seed: &Seed, ends: &Ends, found: &Resolved, approved: &Approved) -> Result<Vec<Target>> {
-    let tags = |tag: &Tag| match seed.trust {
-        Trust::Skip => vec![tag.clone()],
-        Trust::Verify { .. } => Vec::new(),
-    };
-    let target = |root: &Root, tag: &Tag, former: &Option<Descriptor>| Target {
-        node: root.node.clone(),
-        bytes: root.bytes.clone(),
-        tags: tags(tag),
-        former: former.clone(),
-    };
-    let mut targets = vec![target(&found.root, &seed.tag()?, &found.former)];
-    for evidence in approved.evidence() {
-        targets.push(evidence_target(ends, found, evidence).await?);
+impl<'a> Prepared<'a> {
+    /// Carries everything to the destination and looks at what has arrived. No tag moves, unless nothing is verified.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(super) async fn carry(mut self, run: Run<'_>) -> Result<Staged<'a>> {
+        let begun = Instant::now();
+        let Self { seed, ends, found, .. } = &self;
+        run.events.send(Event::Stage("copying"));
+        let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
+        let destination = check::destination(seed, ends, found, run.events).await?;
+        let evidence = destination.iter().flat_map(Approved::evidence);
+        let proven = evidence.map(|evidence| evidence.node().digest).collect();
+        accessories::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
+        // All manifests of the plan: what is left to do needs none of them.
+        self.job.copy.plan = None;
+        self.spent += begun.elapsed();
+        Ok(Staged { prepared: self, carried, destination })
     }
-    targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
-    Ok(targets)
 }
 
-/// A signature as a target. Whether the destination has it already is asked only where it has had an image before.
-async fn evidence_target(ends: &Ends, found: &Resolved, evidence: &Evidence) -> Result<Target> {
-    let (node, tags) = match evidence {
-        Evidence::Tagged { tag, node } => (node, vec![tag.clone()]),
-        Evidence::Referrer { node } => (node, Vec::new()),
-    };
-    let name = tags.first().map_or(Name::Digest(node.digest), |tag| Name::Tag(tag.clone()));
-    let former = match &found.former {
-        Some(_) => resolve::held(ends.sink.as_ref(), &name).await.map_err(|error| error.at(Side::Destination))?,
-        None => None,
-    };
-    Ok(Target { node: node.clone(), bytes: None, tags, former })
+/// A seed of which only the tags and the record are missing.
+#[derive(Debug)]
+pub(super) struct Staged<'a> {
+    pub(super) prepared: Prepared<'a>,
+    carried: Carried,
+    destination: Option<Approved>,
+}
+
+impl Staged<'_> {
+    /// Puts the tags and writes the record.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(super) async fn finish(self, run: Run<'_>) -> Result<Outcome> {
+        let begun = Instant::now();
+        let Self { prepared, carried, destination } = self;
+        let Prepared { seed, ends, found, .. } = &prepared;
+        put_tags(seed, ends, found, run.events).await?;
+
+        run.events.send(Event::Stage("writing the record"));
+        let spent = prepared.spent + begun.elapsed();
+        let manifest = SeedManifest {
+            schema_version: SeedManifest::version(),
+            source_ref: seed.from.clone(),
+            source_digest: found.root.node.digest,
+            dest_ref: seed.to.clone(),
+            dest_digest: found.root.node.digest,
+            platforms: prepared.platforms.clone(),
+            copied_policy: found.sidecars().next().is_some(),
+            signing_key_ref: seed.trust.key(),
+            verified: destination.is_some(),
+            seeded_at: now()?,
+            transfer: Some(ends.account(carried, prepared.accessories(), spent)),
+        };
+        let files = prepared.record.write(&manifest)?;
+        let status =
+            if found.is_unchanged() && carried.report.bytes_moved == 0 { Status::Unchanged } else { Status::Seeded };
+        let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
+        let verification =
+            reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
+        Ok(Outcome { status, seed: manifest, verification, files })
+    }
 }
 
 /// Puts the tags of what was verified: the sidecars', and last of all the image's.
@@ -188,17 +180,6 @@ async fn put_tag(ends: &Ends, root: &Root, tag: &Tag, former: &Option<Descriptor
     let body = Body::bytes(root.node.clone(), bytes);
     let put = ends.sink.put(&root.node, &body, std::slice::from_ref(tag)).await;
     put.map(drop).map_err(|error| error.at(Side::Destination).during("put tag", tag))
-}
-
-/// The platforms for the record. An unchanged image's are those of the last record, if it is at hand: that saves the
-/// request for a configuration that nothing else needs.
-async fn platforms(found: &Resolved, ends: &Ends, record: &Record) -> Result<Vec<String>> {
-    let recorded =
-        record.former().filter(|former| found.is_unchanged() && former.dest_digest == found.root.node.digest);
-    match recorded {
-        Some(recorded) => Ok(recorded.platforms),
-        None => inspect::platforms(&found.root, ends.source.as_ref()).await.map_err(|error| error.at(Side::Source)),
-    }
 }
 
 /// The time, to the second as the record shows it.

@@ -71,6 +71,11 @@ impl Field {
         seed(&self.from(), &self.to(), self.out.path(), more).await
     }
 
+    /// The image and nothing else.
+    async fn seed_bare(&self) -> Output {
+        self.seed(&["--skip-verify", "--accessories", "none"]).await
+    }
+
     /// What the destination's tag names, by its folder.
     async fn arrived(&self) -> Option<String> {
         self.tagged("v1").await
@@ -90,7 +95,7 @@ impl Field {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_seed_costs_eleven_requests_at_the_source_and_twenty_at_the_destination() {
     let field = Field::new().await;
-    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_code(&field.seed_bare().await, 0);
     assert_eq!((field.source.requests(), field.sink.requests()), (11, 20), "{:#?}", field.sink.log());
     assert_eq!(field.arrived().await.unwrap(), field.root.digest.to_string());
 
@@ -103,24 +108,35 @@ async fn a_fresh_seed_costs_eleven_requests_at_the_source_and_twenty_at_the_dest
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_there_costs_one_request_a_side() {
     let field = Field::new().await;
-    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_code(&field.seed_bare().await, 0);
     field.source.clear_log();
     field.sink.clear_log();
-    let again = field.seed(&["--skip-verify"]).await;
+    let again = field.seed_bare().await;
     assert_code(&again, 0);
     assert_eq!((field.source.requests(), field.sink.requests()), (1, 1));
     assert!(text(&again).contains("unchanged"), "{}", text(&again));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_changed_layer_moves_that_layer_its_configuration_and_the_manifests() {
+async fn finding_that_nothing_is_attached_costs_a_tag_list_and_a_question_a_manifest() {
     let field = Field::new().await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_eq!((field.source.requests(), field.sink.requests()), (11 + 1 + 3, 20), "{:#?}", field.source.log());
+    field.source.clear_log();
+    field.sink.clear_log();
+    assert_code(&field.seed(&["--skip-verify", "--accessories", "root"]).await, 0);
+    assert_eq!((field.source.requests(), field.sink.requests()), (1 + 1 + 1, 1), "{:#?}", field.source.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_changed_layer_moves_that_layer_its_configuration_and_the_manifests() {
+    let field = Field::new().await;
+    assert_code(&field.seed_bare().await, 0);
     let changed = images::with_one_layer_changed(&publisher(&field.source, "app"), 1, &[1000, 2000, 3000]).await;
     images::tag(&publisher(&field.source, "app"), &changed, "v1").await;
     field.source.clear_log();
     field.sink.clear_log();
-    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_code(&field.seed_bare().await, 0);
     assert_eq!((field.source.requests(), field.sink.requests()), (4, 10));
     assert_eq!(field.source.count(Kind::BlobGet), 2, "the layer and the configuration");
     assert_eq!(field.source.count(Kind::ManifestGet), 2, "the index and the changed manifest");
@@ -303,7 +319,13 @@ async fn a_registry_that_wants_a_login_gets_one_token_and_no_ping() {
     assert_code(&denied, 4);
     assert!(!text(&denied).contains("secret"));
     source.clear_log();
-    let done = seed(&from, &to, out.path(), &["--skip-verify", "--authfile", authfile.to_str().unwrap()]).await;
+    let done = seed(
+        &from,
+        &to,
+        out.path(),
+        &["--skip-verify", "--accessories=none", "--authfile", authfile.to_str().unwrap()],
+    )
+    .await;
     assert_code(&done, 0);
     assert_eq!((source.count(Kind::Token), source.count(Kind::Ping)), (1, 0));
     assert_eq!(source.requests(), 11 + 2, "the refused request and the token on top");

@@ -145,4 +145,8 @@ impl Listing for Site {
             Err(error) => Err(error),
         }
     }
+
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        panic!("verification asked past the fallback index of {subject}");
+    }
 }

@@ -351,4 +351,8 @@ impl Listing for Layout {
         let subject = *subject;
         self.read(move |index| index.referrers(&subject)).await
     }
+
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        self.referrers(subject).await.map(Some)
+    }
 }

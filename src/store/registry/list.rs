@@ -1,6 +1,7 @@
 //! Lists: tags, and what refers to a manifest. Every list that a registry continues has a bound.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use http::Method;
 use http::header::ACCEPT;
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use super::{Registry, suffix};
+use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, weight};
 use crate::store::MAX_MANIFEST_BYTES;
@@ -76,9 +77,7 @@ impl Registry {
     }
 
     pub(super) async fn all_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        if !self.notes(|notes| &notes.lacks_referrers)
-            && let Some(found) = self.ask_referrers(subject).await?
-        {
+        if let Some(found) = self.known_by_the_api(subject).await? {
             return Ok(found);
         }
         match self.fallback_index(subject).await? {
@@ -88,6 +87,23 @@ impl Registry {
             }
             None => Ok(Vec::new()),
         }
+    }
+
+    /// The Referrers API's answer, or `None` without one. Whether there is one is found out once.
+    pub(super) async fn known_by_the_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        let is_past_first = |notes: &Notes| notes.is_past_first_referrers.load(Ordering::Acquire);
+        let mut first = None;
+        if !is_past_first(&self.notes) {
+            first = Some(self.notes.first_referrers.lock().await).filter(|_| !is_past_first(&self.notes));
+        }
+        if self.notes(|notes| &notes.lacks_referrers) {
+            return Ok(None);
+        }
+        let answer = self.ask_referrers(subject).await;
+        if first.is_some() && answer.is_ok() {
+            self.notes.is_past_first_referrers.store(true, Ordering::Release);
+        }
+        answer
     }
 
     /// The Referrers API's answer, or `None` without one (distribution-spec, "Listing Referrers").

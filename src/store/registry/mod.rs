@@ -52,6 +52,10 @@ struct Notes {
     refuses_mounts: AtomicBool,
     /// It has no Referrers API.
     lacks_referrers: AtomicBool,
+    /// Held while that is being found out: those that come meanwhile would only be told the same.
+    first_referrers: tokio::sync::Mutex<()>,
+    /// That has been found out.
+    is_past_first_referrers: AtomicBool,
     /// Held by whoever rewrites a fallback index, by repository and tag.
     fallback_locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -162,5 +166,9 @@ impl Listing for Registry {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         self.all_referrers(subject).await
+    }
+
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        self.known_by_the_api(subject).await
     }
 }

@@ -1,0 +1,179 @@
+//! What is attached to manifests (contract §6): cosign's tags, and OCI 1.1 referrers, each with what is attached to it.
+//!
+//! One list of tags answers for all cosign tags of a repository, and for the fallback indexes where there is no Referrers
+//! API; with the API it takes one request a manifest more. "None" and "could not ask" are different answers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, try_join};
+
+use super::graph::MAX_NODES;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
+use crate::store::{Listing, Repository, Root, Store, Want, read_manifest};
+
+/// What cosign appends to `sha256-<hex>`.
+const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
+/// Most things attached to one image and to what is attached to it.
+const MAX_ATTACHED: usize = 10_000;
+/// Most bytes of manifests that are read on the way: the attachments', and those of the indexes that have them.
+const MAX_BYTES: u64 = 16 << 20;
+/// Manifests whose attachments are asked for at the same time.
+const QUESTIONS: usize = 8;
+
+/// Something attached to a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// What it is attached to.
+    pub subject: Digest,
+    /// The manifest itself. Of a referrer, as the list of referrers says it.
+    pub node: Descriptor,
+    /// Its bytes, where finding it has brought them.
+    pub bytes: Option<Bytes>,
+    /// The tag by which it is attached; none for a referrer.
+    pub tag: Option<Tag>,
+}
+
+/// The tags of a repository under which attachments are kept.
+#[derive(Debug, Clone, Default)]
+pub struct AttachmentTags(Option<Arc<HashSet<Tag>>>);
+
+impl AttachmentTags {
+    /// Lists the tags of `store`. A list that cannot be had, or that lacks the tag `known` to be there, is none; every tag
+    /// is then asked for by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Listing::tags`], unless they say that there is no such list or that it is too long.
+    pub async fn list(store: &dyn Listing, known: Option<&Tag>) -> Result<Self> {
+        let tags = match store.tags().await {
+            Ok(tags) => tags,
+            Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Limit) => return Ok(Self(None)),
+            Err(error) => return Err(error),
+        };
+        if tags.is_empty() || known.is_some_and(|known| !tags.contains(known)) {
+            return Ok(Self(None));
+        }
+        let attachments = tags.into_iter().filter(is_attachment);
+        Ok(Self(Some(Arc::new(attachments.collect()))))
+    }
+
+    /// Whether it is worth asking for `tag`.
+    #[must_use]
+    pub fn may_hold(&self, tag: &Tag) -> bool {
+        self.0.as_ref().is_none_or(|tags| tags.contains(tag))
+    }
+}
+
+/// The manifests that `root` is made of, itself first. Of those only indexes are read.
+///
+/// # Errors
+///
+/// Those of [`read_manifest`]; [`Limit`](Kind::Limit) past the bounds of an image's graph.
+pub async fn manifests(store: &dyn Store, root: &Root) -> Result<Vec<Digest>> {
+    let mut seen = HashSet::from([root.node.digest]);
+    let mut found = vec![root.node.digest];
+    let mut indexes = if root.node.media_type.is_index() { vec![root.node.clone()] } else { Vec::new() };
+    let mut bytes_read = 0;
+    while let Some(index) = indexes.pop() {
+        bytes_read += index.size;
+        if found.len() > MAX_NODES || bytes_read > MAX_BYTES {
+            let why = format!("more than {MAX_NODES} manifests, or more than {MAX_BYTES} bytes of indexes");
+            return Err(Error::new(Kind::Limit, "read indexes").on(store.label()).because(why));
+        }
+        let bytes = match &root.bytes {
+            Some(bytes) if index.digest == root.node.digest => bytes.clone(),
+            _ => read_manifest(store, &index).await?,
+        };
+        // What cannot be read as a manifest is told by whoever copies it.
+        let Ok(manifest) = Manifest::parse(&bytes, &index.media_type) else { continue };
+        for child in manifest.manifests.into_iter().filter(Descriptor::is_manifest) {
+            if seen.insert(child.digest) {
+                found.push(child.digest);
+                indexes.extend(child.media_type.is_index().then_some(child));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Everything that is attached to `subjects`, and to that in turn.
+///
+/// # Errors
+///
+/// Whatever keeps the store from answering; [`Limit`](Kind::Limit) past 10,000 attachments.
+pub async fn attached(store: &dyn Repository, tags: &AttachmentTags, subjects: &[Digest]) -> Result<Vec<Attached>> {
+    let mut seen: HashSet<Digest> = subjects.iter().copied().collect();
+    let mut queue: Vec<Digest> = subjects.iter().rev().copied().collect();
+    let mut found = Vec::new();
+    let mut questions = FuturesUnordered::new();
+    loop {
+        while questions.len() < QUESTIONS
+            && let Some(subject) = queue.pop()
+        {
+            questions.push(attached_to(store, tags, subject));
+        }
+        let Some(answer) = questions.next().await else { break };
+        for attached in answer? {
+            if seen.insert(attached.node.digest) {
+                queue.push(attached.node.digest);
+            }
+            found.push(attached);
+        }
+        let bytes: u64 =
+            found.iter().filter_map(|attached| attached.bytes.as_ref()).map(|bytes| bytes.len() as u64).sum();
+        if found.len() > MAX_ATTACHED || bytes > MAX_BYTES {
+            let why =
+                format!("more than {MAX_ATTACHED} signatures and other attachments, or {MAX_BYTES} bytes of them");
+            return Err(Error::new(Kind::Limit, "list what is attached").on(store.label()).because(why));
+        }
+    }
+    // The order of answers is chance.
+    found.sort_by(|a, b| (&a.tag, a.subject, a.node.digest).cmp(&(&b.tag, b.subject, b.node.digest)));
+    Ok(found)
+}
+
+async fn attached_to(store: &dyn Repository, tags: &AttachmentTags, subject: Digest) -> Result<Vec<Attached>> {
+    let names = cosign_tags(&subject).filter(|tag| tags.may_hold(tag));
+    let tagged = try_join_all(names.map(|tag| tagged(store, subject, tag)));
+    let (tagged, referrers) = try_join!(tagged, referrers(store, tags, &subject))?;
+    let referrers = referrers.into_iter().map(|node| Attached { subject, node, bytes: None, tag: None });
+    Ok(tagged.into_iter().flatten().chain(referrers).collect())
+}
+
+async fn tagged(store: &dyn Repository, subject: Digest, tag: Tag) -> Result<Option<Attached>> {
+    match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
+        Ok(root) => Ok(Some(Attached { subject, node: root.node, bytes: root.bytes, tag: Some(tag) })),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The referrers of `subject`. Where there is no Referrers API, its fallback index is asked for only if `tags` has it.
+///
+/// # Errors
+///
+/// Those of [`Listing::referrers`].
+pub async fn referrers(store: &dyn Repository, tags: &AttachmentTags, subject: &Digest) -> Result<Vec<Descriptor>> {
+    if let Some(found) = store.api_referrers(subject).await? {
+        return Ok(found);
+    }
+    match subject.fallback_tag().parse() {
+        Ok(tag) if tags.may_hold(&tag) => store.referrers(subject).await,
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn is_attachment(tag: &Tag) -> bool {
+    ["sha256-", "sha512-"].iter().any(|start| tag.as_str().starts_with(start))
+}
+
+/// The tags that cosign keeps for `digest`. A SHA-512 digest has none: they would be too long.
+fn cosign_tags(digest: &Digest) -> impl Iterator<Item = Tag> + use<> {
+    let stem = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+    SUFFIXES.into_iter().filter_map(move |suffix| format!("{stem}{suffix}").parse().ok())
+}

@@ -1,0 +1,46 @@
+//! What the seeds of one run share: the flights to each registry, and the tag lists of each repository.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use crate::copy::{AttachmentTags, Flights, Site};
+use crate::error::Result;
+use crate::oci::{Repository, Tag};
+use crate::store::Listing;
+
+/// Lives as long as the run.
+#[derive(Debug, Default)]
+pub(super) struct Commons {
+    flights: Mutex<HashMap<String, Arc<Flights>>>,
+    tags: Mutex<HashMap<Repository, Arc<OnceCell<AttachmentTags>>>>,
+}
+
+impl Commons {
+    /// `repository` as one of its registry's, whose flights all seeds share.
+    pub(super) fn site(&self, repository: &Repository) -> Site {
+        shared(&self.flights, repository.api_host().to_owned()).site(&repository.path)
+    }
+
+    /// The tags of `repository` under which attachments are kept, as they were when this run first asked.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AttachmentTags::list`].
+    pub(super) async fn tags(
+        &self,
+        repository: &Repository,
+        store: &dyn Listing,
+        known: Option<&Tag>,
+    ) -> Result<AttachmentTags> {
+        let cell = shared(&self.tags, repository.clone());
+        cell.get_or_try_init(|| AttachmentTags::list(store, known)).await.cloned()
+    }
+}
+
+fn shared<K: Eq + Hash, V: Default>(map: &Mutex<HashMap<K, Arc<V>>>, key: K) -> Arc<V> {
+    // A panic elsewhere leaves the map whole: every change is one insertion.
+    Arc::clone(map.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+}

@@ -1,0 +1,151 @@
+//! The first half of a seed: everything that is known and approved before a blob moves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::accessories::{self, Companion};
+use super::commons::Commons;
+use super::ends::{Ends, place};
+use super::request::{Seed, Trust};
+use super::resolve::{self, Resolved};
+use super::{Record, check, inspect};
+use crate::copy::{self, Event, Events, Plan, Target};
+use crate::error::{Result, Side};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::Root;
+use crate::transport::{Job, Transport};
+use crate::verify::{Approved, Evidence};
+use crate::wire::Client;
+
+/// What the seeds of a run work with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) client: &'a Client,
+    pub(super) transport: &'a dyn Transport,
+    pub(super) events: &'a Events,
+    pub(super) commons: &'a Commons,
+}
+
+/// A seed of which nothing has moved yet.
+#[derive(Debug)]
+pub(super) struct Prepared<'a> {
+    pub(super) seed: &'a Seed,
+    pub(super) ends: Ends,
+    pub(super) record: Record,
+    pub(super) found: Resolved,
+    pub(super) approved: Approved,
+    pub(super) platforms: Vec<String>,
+    pub(super) companions: Vec<Companion>,
+    pub(super) job: Job,
+    /// How long it took so far, without waiting for others.
+    pub(super) spent: Duration,
+}
+
+impl<'a> Prepared<'a> {
+    /// Resolves the names, verifies the source, and finds what travels along.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(super) async fn new(seed: &'a Seed, run: Run<'_>) -> Result<Self> {
+        let begun = Instant::now();
+        let Run { events, commons, .. } = run;
+        let record = Record::prepare(&seed.folder)?;
+        let ends = Ends::new(run.client, seed);
+        events.send(Event::Stage("resolving"));
+        let found = resolve::names(seed, &ends).await?;
+        for warning in &found.warnings {
+            events.send(Event::Warning(warning.clone()));
+        }
+        let approved = check::source(seed, &ends, &found, events).await?;
+        let platforms = platforms(&found, &ends, &record).await?;
+        let companions = accessories::travelling(seed, &ends, &found, commons, events).await?;
+        let targets = targets(seed, &ends, &found, &approved, &companions).await?;
+
+        let mut job = copy::Job::new(ends.source(), Arc::clone(&ends.sink) as _, targets);
+        job.commit = seed.commit.clone();
+        job.site = Some(commons.site(&seed.to.repository));
+        let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
+        let job = Job::new(&approved, from, to, job)?;
+        let spent = begun.elapsed();
+        Ok(Self { seed, ends, record, found, approved, platforms, companions, job, spent })
+    }
+
+    /// Works out what is to be carried, so that it is known before anything moves.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading manifests.
+    pub(super) async fn plan(&mut self) -> Result<Arc<Plan>> {
+        let begun = Instant::now();
+        let plan = Arc::new(copy::plan(&self.job.copy, &self.seed.engine).await?);
+        self.job.copy.plan = Some(Arc::clone(&plan));
+        self.spent += begun.elapsed();
+        Ok(plan)
+    }
+
+    /// What travels besides the image itself, each digest once.
+    pub(super) fn accessories(&self) -> Vec<Digest> {
+        let image = self.found.root.node.digest;
+        let mut digests: Vec<_> = self.job.copy.targets.iter().map(|target| target.node.digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        digests.retain(|digest| *digest != image);
+        digests
+    }
+}
+
+/// The image first, then what proves it, then its sidecars and what is attached to any of them.
+///
+/// Where the image is verified nothing gets its tag yet: the image and the sidecars are put by digest.
+async fn targets(
+    seed: &Seed,
+    ends: &Ends,
+    found: &Resolved,
+    approved: &Approved,
+    companions: &[Companion],
+) -> Result<Vec<Target>> {
+    let tags = |tag: &Tag| match seed.trust {
+        Trust::Skip => vec![tag.clone()],
+        Trust::Verify { .. } => Vec::new(),
+    };
+    let target = |root: &Root, tag: &Tag, former: &Option<Descriptor>| Target {
+        node: root.node.clone(),
+        bytes: root.bytes.clone(),
+        tags: tags(tag),
+        former: former.clone(),
+    };
+    let mut targets = vec![target(&found.root, &seed.tag()?, &found.former)];
+    let travels = |evidence: &Evidence| companions.iter().any(|one| one.attached.node.digest == evidence.node().digest);
+    for evidence in approved.evidence().iter().filter(|evidence| !travels(evidence)) {
+        targets.push(evidence_target(ends, found, evidence).await?);
+    }
+    targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
+    targets.extend(companions.iter().map(Companion::target));
+    Ok(targets)
+}
+
+/// A signature as a target. Whether the destination has it already is asked only where it has had an image before.
+async fn evidence_target(ends: &Ends, found: &Resolved, evidence: &Evidence) -> Result<Target> {
+    let (node, tags) = match evidence {
+        Evidence::Tagged { tag, node } => (node, vec![tag.clone()]),
+        Evidence::Referrer { node } => (node, Vec::new()),
+    };
+    let name = tags.first().map_or(Name::Digest(node.digest), |tag| Name::Tag(tag.clone()));
+    let former = match &found.former {
+        Some(_) => resolve::held(ends.sink.as_ref(), &name).await.map_err(|error| error.at(Side::Destination))?,
+        None => None,
+    };
+    Ok(Target { node: node.clone(), bytes: None, tags, former })
+}
+
+/// The platforms for the record. An unchanged image's are those of the last record, if it is at hand: that saves the
+/// request for a configuration that nothing else needs.
+async fn platforms(found: &Resolved, ends: &Ends, record: &Record) -> Result<Vec<String>> {
+    let recorded =
+        record.former().filter(|former| found.is_unchanged() && former.dest_digest == found.root.node.digest);
+    match recorded {
+        Some(recorded) => Ok(recorded.platforms),
+        None => inspect::platforms(&found.root, ends.source.as_ref()).await.map_err(|error| error.at(Side::Source)),
+    }
+}
