@@ -2,9 +2,13 @@
 //!
 //! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
 
+pub mod catalog;
+mod directory;
 pub(crate) mod json;
 pub mod lock;
 pub mod policy;
+pub mod rollup;
 mod seed;
 
+pub use directory::entry_directory;
 pub use seed::{SeedManifest, Transfer, seed_lock};
