@@ -2,11 +2,14 @@
 //!
 //! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
 
-mod accessories;
+pub mod catalog;
+mod directory;
 pub(crate) mod json;
 pub mod lock;
 pub mod policy;
+pub mod rollup;
 mod seed;
 
-pub use accessories::Accessories;
+pub use catalog::Accessories;
+pub use directory::entry_directory;
 pub use seed::{SeedManifest, Transfer, seed_lock};

@@ -16,5 +16,5 @@ pub use descriptor::{Descriptor, empty_json};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use manifest::{Manifest, ManifestError, Shape};
 pub use media_type::MediaType;
-pub use platform::Platform;
+pub use platform::{Platform, PlatformError};
 pub use reference::{Name, Reference, ReferenceError, Repository, RepositoryPath, Tag};

@@ -1,6 +1,7 @@
 //! Platforms: `os/arch[/variant]`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,11 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// Why a text is not a platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a platform: write os/arch or os/arch/variant, such as linux/arm64 or linux/arm/v7")]
+pub struct PlatformError(String);
+
 impl Platform {
     /// Whether this names something to run on: attestation entries say `unknown/unknown`, some entries say nothing.
     #[must_use]
@@ -26,12 +32,58 @@ impl Platform {
     }
 }
 
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let is_word = |word: &&str| {
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+        };
+        let words: Vec<_> = text.split('/').take_while(is_word).collect();
+        let platform = match words[..] {
+            [os, architecture] => Self { os: os.into(), architecture: architecture.into(), variant: None },
+            [os, architecture, variant] => {
+                Self { os: os.into(), architecture: architecture.into(), variant: Some(variant.into()) }
+            }
+            _ => return Err(PlatformError(text.to_owned())),
+        };
+        let is_whole = platform.is_known() && platform.to_string() == text;
+        if is_whole { Ok(platform) } else { Err(PlatformError(text.to_owned())) }
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
         match self.variant.as_deref() {
             Some(variant) if !variant.is_empty() => write!(f, "/{variant}"),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_read_as_they_are_written() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows/amd64", "linux/riscv64"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/arm/",
+            "linux/arm/v7/x",
+            "Linux/amd64",
+            "unknown/unknown",
+            "linux/arm 64",
+        ] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }
 }

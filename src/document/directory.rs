@@ -1,0 +1,126 @@
+//! The folder of one entry's record, named after its destination.
+//!
+//! `localhost:5000/fleet/robot:v1` becomes `localhost_5000+fleet+robot@v1`: no two references share a name, and every
+//! character is safe on every file system. Where that alone cannot be had (length, capitals on file systems that do not
+//! tell them apart, IPv6 addresses, Windows' device names), the name is cut or changed and ends with a hash of the whole.
+
+use crate::oci::{Digest, Reference};
+
+/// Longest name, in bytes. File systems that encrypt names take 143; the record's own files need no more in all.
+const MAX_BYTES: usize = 120;
+
+/// Hex digits of the hash. Sixteen: nobody meets a collision, and one that is made on purpose is the maker's own.
+const HASH_DIGITS: usize = 16;
+
+/// The name of the folder for the record of what was put under `to`: one path component, unique for each reference.
+#[must_use]
+pub fn entry_directory(to: &Reference) -> String {
+    // Hosts hold no `_`, paths no `+`, tags neither `+` nor `@`, digests no `_`: what replaces what can be told back.
+    let host = to.repository.host.replace(':', "_");
+    let mut name = format!("{host}+{}", to.repository.path.as_str().replace('/', "+"));
+    if let Some(tag) = &to.tag {
+        name.push('@');
+        name.push_str(tag.as_str());
+    }
+    if let Some(digest) = &to.digest {
+        name.push('@');
+        name.push_str(&digest.to_string().replace(':', "="));
+    }
+    if is_safe(&name) { name } else { hashed(&name, to) }
+}
+
+/// Whether `name` can stand as it is.
+fn is_safe(name: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-+@=".contains(&b);
+    // Windows drops a dot at the end, and takes what stands before the first one for a device.
+    name.len() <= MAX_BYTES && name.bytes().all(is_plain) && !name.ends_with('.') && !is_device(name)
+}
+
+/// Whether Windows takes `name` for a device, whatever comes after the first dot.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let numbered = |prefix| stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
+    ["con", "prn", "aux", "nul"].contains(&stem.as_str()) || numbered("com") || numbered("lpt")
+}
+
+/// What can be read of `name`, and a hash. `~` stands in no name without one.
+fn hashed(name: &str, to: &Reference) -> String {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || "._-+@=".contains(c);
+    let mut readable: String = name.chars().map(|c| if is_fit(c) { c } else { '_' }).collect();
+    if is_device(&readable) {
+        readable.insert(0, '_');
+    }
+    let hash = Digest::sha256(to.to_string().as_bytes()).hex();
+    readable.truncate(MAX_BYTES - HASH_DIGITS - 1);
+    format!("{readable}~{}", &hash[..HASH_DIGITS])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn directory(text: &str) -> String {
+        entry_directory(&text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_ordinary_destination_can_be_read_in_its_folders_name() {
+        assert_eq!(directory("localhost:5000/fleet/robot-behavior:v1"), "localhost_5000+fleet+robot-behavior@v1");
+        assert_eq!(directory("ghcr.io/acme/app:1.2.3"), "ghcr.io+acme+app@1.2.3");
+    }
+
+    #[test]
+    fn what_some_system_cannot_hold_ends_with_a_hash() {
+        let long = format!("a.example/{}:v1", "x".repeat(200));
+        for text in [
+            "a.example/app:V1",
+            "a.example/app:v1.",
+            "A.example/app:v1",
+            "[::1]:5000/app:v1",
+            "con.example/app:v1",
+            "com1.example/app:v1",
+            &long,
+        ] {
+            let name = directory(text);
+            assert_eq!(name.find('~'), Some(name.len() - HASH_DIGITS - 1), "{name}");
+        }
+        assert_ne!(directory("a.example/app:V1").to_lowercase(), directory("a.example/app:v1"));
+        assert!(directory("con.example/app:v1").starts_with("_con.example+app@v1~"));
+        assert!(directory("[::1]:5000/app:v1").starts_with("___1__5000+app@v1~"));
+    }
+
+    /// References that are as alike as references can be.
+    fn alike() -> impl proptest::strategy::Strategy<Value = String> {
+        proptest::string::string_regex(concat!(
+            r"(a\.b|A\.b|a-b\.c|localhost|localhost:5000|\[::1\]|\[::1\]:5|a\.b:1|nul\.x)",
+            r"/[ab]([-_.]|__|/|--)[ab1](/[ab])?(:[aAvV_][aA._-]{0,2})?(@sha256:(a{64}|b{64}))?"
+        ))
+        .unwrap()
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(32))]
+        #[test]
+        fn no_two_references_share_a_folder_even_where_case_does_not_count(
+            texts in proptest::collection::vec(alike(), 200)
+        ) {
+            let mut taken = HashMap::new();
+            for text in texts {
+                if let Some(other) = taken.insert(directory(&text).to_lowercase(), text.clone()) {
+                    proptest::prop_assert_eq!(other, text);
+                }
+            }
+        }
+
+        #[test]
+        fn every_name_is_one_harmless_component(text in "([a-z]{1,9}\\.){1,30}[a-z]{1,3}(:[1-9]{1,4})?/[a-z]{1,9}([/._-][a-z]{1,9}){0,25}:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}") {
+            let Ok(reference) = text.parse::<Reference>() else { return Ok(()) };
+            let name = entry_directory(&reference);
+            proptest::prop_assert!(name.len() <= MAX_BYTES && !is_device(&name) && !name.ends_with('.'), "{}", name);
+            proptest::prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+@=~".contains(&b)), "{}", name);
+            proptest::prop_assert!(name.as_bytes()[0].is_ascii_alphanumeric() || name.starts_with('_'), "{}", name);
+        }
+    }
+}
