@@ -56,9 +56,9 @@ impl Access {
 pub(super) struct Network {
     #[command(flatten)]
     pub(super) access: Access,
-    /// Large blobs in flight at once
+    /// Large blobs, and of a catalog images, in flight at once
     #[arg(long, value_name = "N", default_value = "4")]
-    jobs: NonZeroUsize,
+    pub(super) jobs: NonZeroUsize,
 }
 
 impl Network {

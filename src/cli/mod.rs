@@ -4,10 +4,12 @@
 //! stderr.
 
 mod bundle;
+mod catalog;
 mod demo;
 mod duration;
 mod flags;
 mod keygen;
+mod movement;
 mod output;
 mod password;
 mod seal;
@@ -56,6 +58,10 @@ enum Command {
 enum Registry {
     /// Copy one image to another registry, verified at both ends, its tag put last
     Seed(Box<seed::Seed>),
+    /// Copy every image of a catalog in one run; what they share moves once
+    SeedCatalog(Box<catalog::SeedCatalog>),
+    /// Copy repositories from one registry to another under the same names
+    Sync(Box<catalog::Sync>),
     /// Serve a folder as an OCI registry
     Serve(serve::Serve),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
@@ -80,7 +86,9 @@ impl Command {
     /// The form in which a failure is told.
     fn form(&self) -> flags::Output {
         match self {
-            Self::Registry(Registry::Seed(seed)) => seed.reporting.voice.output,
+            Self::Registry(Registry::Seed(seed)) => seed.movement.form(),
+            Self::Registry(Registry::SeedCatalog(catalog)) => catalog.form(),
+            Self::Registry(Registry::Sync(sync)) => sync.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -90,6 +98,8 @@ impl Command {
     async fn run(self) -> Result<ExitCode> {
         let done = match self {
             Self::Registry(Registry::Seed(seed)) => seed.run().await,
+            Self::Registry(Registry::SeedCatalog(catalog)) => return catalog.run().await,
+            Self::Registry(Registry::Sync(sync)) => return sync.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,

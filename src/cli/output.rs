@@ -5,10 +5,10 @@ use std::io::Write as _;
 use serde::Serialize;
 
 use super::flags::Output;
-use crate::document::Transfer;
+use crate::document::{Transfer, rollup};
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::quantity;
-use crate::workflow::{Outcome, Status, Verification};
+use crate::workflow::{Outcome, Seeded, Status, Verification};
 
 /// Prints one line of result. A reader that has gone away is no failure of ours.
 pub(super) fn line(text: &str) {
@@ -30,12 +30,8 @@ pub(super) fn json(value: &impl Serialize) -> Result<()> {
 
 /// Prints what a seed did, for people.
 pub(super) fn outcome(outcome: &Outcome) {
-    let Outcome { status, seed, verification, files } = outcome;
-    let verb = match status {
-        Status::Seeded => "seeded",
-        Status::Unchanged => "unchanged",
-    };
-    line(&format!("{verb} {}", seed.dest_ref));
+    let Outcome { status, seed, verification, files, .. } = outcome;
+    line(&format!("{} {}", verb(*status), seed.dest_ref));
     let row = |name: &str, text: String| line(&format!("  {name:<10} {text}"));
     row("digest", seed.dest_digest.to_string());
     if !seed.platforms.is_empty() {
@@ -66,6 +62,41 @@ pub(super) fn outcome(outcome: &Outcome) {
     }
     let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
     row("record", files.join(", "));
+}
+
+/// Prints what became of a catalog.
+pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
+    let Seeded { roll_up, entries, file } = seeded;
+    if form == Output::Json {
+        return json(roll_up);
+    }
+    for entry in entries {
+        let to = &entry.seed.to;
+        match &entry.result {
+            Ok(Outcome { status, seed, .. }) => {
+                let moved = seed.transfer.as_ref().map_or(0, |transfer| transfer.bytes_moved);
+                let (verb, digest) = (verb(*status), seed.dest_digest.short());
+                line(&format!("{verb:<9} {to}  {digest}  {} moved", quantity::bytes(moved)));
+            }
+            Err(error) => line(&printable(&format!("{:<9} {to}  {}", "failed", error.chain()))),
+        }
+    }
+    let totals = &roll_up.totals;
+    let [moved, present, mounted] = [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(quantity::bytes);
+    line(&format!("{} of {} images are in place", totals.seeded, totals.entries));
+    line(&format!("  moved      {moved}, {} blobs; {present} present, {mounted} mounted", totals.blobs_moved));
+    let rollup::Totals { source_requests, dest_requests, retries, seconds, .. } = *totals;
+    let requests = format!("{source_requests} source, {dest_requests} destination, {retries} repeated");
+    line(&format!("  requests   {requests}; {seconds:.2} s"));
+    line(&format!("  record     {}", file.display()));
+    Ok(())
+}
+
+fn verb(status: Status) -> &'static str {
+    match status {
+        Status::Seeded => "seeded",
+        Status::Unchanged => "unchanged",
+    }
 }
 
 #[derive(Serialize)]

@@ -1,19 +1,16 @@
 //! `autonomy registry seed`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::flags::{Network, Output, Reporting};
+use super::flags::Output;
+use super::movement::Movement;
 use super::{output, trust};
-use crate::copy::{Commit, Presence};
-use crate::document::Accessories;
+use crate::copy::Commit;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
-use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
 use crate::verify::Demands;
-use crate::wire::Client;
 use crate::workflow::{self, Outcome, Sidecars, Trust};
 
 /// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
@@ -38,67 +35,16 @@ pub(super) struct Seed {
     /// Folder for seed-manifest.json and seed.lock
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// What moves the image; auto takes skopeo only for what native cannot do
-    #[arg(long, value_enum, default_value_t = Choice::Native)]
-    transport: Choice,
-    /// Which signatures, attestations and other attachments travel along
-    #[arg(long, value_enum, default_value_t = Attachments::All)]
-    accessories: Attachments,
-    /// Ask the destination for every node, even below manifests that it holds
-    #[arg(long)]
-    deep: bool,
     #[command(flatten)]
-    network: Network,
-    #[command(flatten)]
-    pub(super) reporting: Reporting,
+    pub(super) movement: Movement,
 }
-
-/// Longest time that cancelling open uploads may take at the end.
-const TIDY: Duration = Duration::from_secs(3);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Choice {
-    Native,
-    Skopeo,
-    Auto,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Attachments {
-    /// Those of every manifest that is copied
-    All,
-    /// Those of the root alone
-    Root,
-    /// What verification needs and no more
-    None,
-}
-
-impl From<Attachments> for Accessories {
-    fn from(wanted: Attachments) -> Self {
-        match wanted {
-            Attachments::All => Self::All,
-            Attachments::Root => Self::Root,
-            Attachments::None => Self::None,
-        }
-    }
-}
-
 impl Seed {
     pub(super) async fn run(self) -> Result<()> {
         let seed = self.request()?;
-        let transport = self.transport()?;
-        let client = Client::new(self.network.access.client())?;
-        client.check_credentials().await?;
-        if matches!(seed.trust, Trust::Skip) {
-            output::note(
-                "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
-            );
-        }
-        let (events, progress) = self.reporting.listen();
-        let done = workflow::seed_until(&seed, &client, transport.as_ref(), &events, super::interrupted()).await;
-        drop(events);
-        progress.finish().await;
-        client.settle(TIDY).await;
+        let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
+        let transport = moving.transport.as_ref();
+        let done = workflow::seed_until(&seed, &moving.client, transport, &moving.events, super::interrupted()).await;
+        moving.end().await;
         self.print(&done?)
     }
 
@@ -106,7 +52,7 @@ impl Seed {
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         let trust = match &self.pub_key {
-            Some(path) => demands(path)?,
+            Some(path) => demands("--pub-key", path)?,
             None if self.skip_verify => Trust::Skip,
             None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
@@ -129,54 +75,30 @@ impl Seed {
                 .on(&self.to)
                 .hint(format!("write {}:<tag>", self.to)));
         }
-        let mut engine = self.network.engine();
-        if self.deep {
-            engine.presence = Presence::EveryNode;
-        }
         let sidecars = if self.copy_policy { Sidecars::Copy } else { Sidecars::Leave };
         Ok(workflow::Seed {
             from: self.from.clone(),
             to,
             sidecars,
-            accessories: self.accessories.into(),
+            accessories: self.movement.accessories(),
             trust,
-            engine,
+            engine: self.movement.engine(),
             folder: self.out.clone(),
             commit: Commit::default(),
         })
     }
 }
 
-/// The demands that `--pub-key` and the environment make.
-fn demands(path: &Path) -> Result<Trust> {
-    let mut demands = Demands::new(vec![trust::public_key("--pub-key", path)?]);
+/// The demands that the key at `path`, named by `flag`, and the environment make.
+pub(super) fn demands(flag: &str, path: &Path) -> Result<Trust> {
+    let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
     demands.trust_time = trust::time()?;
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
 }
 
 impl Seed {
-    fn transport(&self) -> Result<Box<dyn Transport>> {
-        let access = &self.network.access;
-        let skopeo = || {
-            let options = skopeo::Options {
-                authfile: access.authfile.clone(),
-                ca_file: access.ca_file.clone(),
-                cert_dir: access.cert_dir.clone(),
-                environment: std::env::vars_os().collect(),
-                ..skopeo::Options::default()
-            };
-            Skopeo::find(std::env::var_os("PATH").as_deref(), options)
-        };
-        Ok(match self.transport {
-            Choice::Native => Box::new(Native),
-            Choice::Skopeo => Box::new(skopeo()?),
-            // Without skopeo on this machine native is all there is.
-            Choice::Auto => Box::new(Fallback::new(Native, skopeo().ok())),
-        })
-    }
-
     fn print(&self, outcome: &Outcome) -> Result<()> {
-        match self.reporting.voice.output {
+        match self.movement.form() {
             Output::Json => output::json(outcome),
             Output::Human => {
                 output::outcome(outcome);

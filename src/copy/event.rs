@@ -34,6 +34,13 @@ pub enum Event {
     LeftOut(Descriptor),
     /// Something that a person should know and that stops nothing.
     Warning(String),
+    /// An image of several has come to its end.
+    Image {
+        /// Its destination.
+        to: String,
+        /// `seeded`, `unchanged` or `failed`.
+        outcome: &'static str,
+    },
 }
 
 /// The way up for events: a bounded channel that drops what nobody takes in time, so that it never blocks the engine.
@@ -41,6 +48,7 @@ pub enum Event {
 pub struct Events {
     sender: Option<mpsc::Sender<Event>>,
     dropped: Arc<AtomicU64>,
+    is_one_of_many: bool,
 }
 
 impl Events {
@@ -48,7 +56,7 @@ impl Events {
     #[must_use]
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (Self { sender: Some(sender), dropped: Arc::default() }, receiver)
+        (Self { sender: Some(sender), ..Self::default() }, receiver)
     }
 
     /// Nobody listens.
@@ -57,9 +65,18 @@ impl Events {
         Self::default()
     }
 
+    /// The same way up for one of several images at a time, whose stages would only contradict each other.
+    #[must_use]
+    pub fn of_one_among_many(&self) -> Self {
+        Self { is_one_of_many: true, ..self.clone() }
+    }
+
     /// Tells `event`, unless the listener is too far behind.
     pub fn send(&self, event: Event) {
         let Some(sender) = &self.sender else { return };
+        if self.is_one_of_many && matches!(event, Event::Stage(_)) {
+            return;
+        }
         if sender.try_send(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

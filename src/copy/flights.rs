@@ -97,14 +97,6 @@ impl Site {
         self.flights.state().landed.contains_key(digest)
     }
 
-    /// Another repository that holds `digest`, if this one is not known to and another is.
-    pub(super) fn elsewhere(&self, digest: &Digest) -> Option<RepositoryPath> {
-        let mut state = self.flights.state();
-        let number = state.number(&self.path);
-        let first = *state.landed.get(digest)?;
-        (!state.held.contains(&(*digest, number))).then(|| state.names[first as usize].clone())
-    }
-
     /// Asks how `digest` may come here.
     pub(super) fn clear(&self, digest: &Digest) -> Clearance {
         let mut state = self.flights.state();

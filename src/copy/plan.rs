@@ -1,5 +1,7 @@
 //! The plan: a pure value that says what will be put, in which order, and what that will cost.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -47,6 +49,8 @@ pub struct Totals {
     pub bytes_to_move: u64,
     /// Bytes of the nodes that the sink is known to hold.
     pub bytes_present: u64,
+    /// Bytes of blobs that another image of the run brings to the same registry, so that they are mounted.
+    pub bytes_mountable: u64,
 }
 
 /// What to do, children before parents.
@@ -95,6 +99,26 @@ impl Plan {
 }
 
 impl Totals {
+    /// The sums of several plans, each with the registry that it is for. What several bring to one registry moves once.
+    #[must_use]
+    pub fn of_all<'a>(plans: impl Iterator<Item = (&'a str, &'a Plan)>) -> Self {
+        let mut totals = Self::default();
+        let mut seen = HashSet::new();
+        for (registry, plan) in plans {
+            let Self { manifests, blobs, blobs_to_put, bytes_total, bytes_present, .. } = plan.totals;
+            totals.manifests += manifests;
+            totals.blobs += blobs;
+            totals.blobs_to_put += blobs_to_put;
+            totals.bytes_total += bytes_total;
+            totals.bytes_present += bytes_present;
+            for Step { node, .. } in plan.steps.iter().filter(|step| step.fate == Fate::Put) {
+                let is_first = node.is_manifest() || seen.insert((registry, node.digest));
+                *if is_first { &mut totals.bytes_to_move } else { &mut totals.bytes_mountable } += node.size;
+            }
+        }
+        totals
+    }
+
     fn add(&mut self, node: &Descriptor, fate: Fate) {
         *if node.is_manifest() { &mut self.manifests } else { &mut self.blobs } += 1;
         self.blobs_to_put += u64::from(!node.is_manifest() && fate == Fate::Put);

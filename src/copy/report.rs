@@ -20,6 +20,8 @@ pub struct Report {
     pub bytes_present: u64,
     /// Bytes of what the sink took from another of its repositories.
     pub bytes_mounted: u64,
+    /// Blobs that the sink took from another of its repositories.
+    pub blobs_mounted: u64,
     /// Foreign layers that the source does not serve.
     pub foreign_left_out: u64,
 }
@@ -28,7 +30,10 @@ impl Report {
     pub(super) fn add(&mut self, node: &Descriptor, put: Put) {
         match put {
             Put::Present => self.bytes_present += node.size,
-            Put::Mounted => self.bytes_mounted += node.size,
+            Put::Mounted => {
+                self.bytes_mounted += node.size;
+                self.blobs_mounted += 1;
+            }
             Put::Sent(bytes) => {
                 self.bytes_moved += bytes;
                 self.blobs_moved += u64::from(!node.is_manifest());

@@ -130,6 +130,12 @@ impl Entry {
         Ok(self.to.repository.tagged(&tag))
     }
 
+    /// Whether the source says for good which image it is: by its digest, or by a tag that is not `latest`.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.from.digest.is_some() || self.from.tag.as_ref().is_some_and(|tag| tag.as_str() != "latest")
+    }
+
     /// From where to where the image of a chosen tag goes.
     #[must_use]
     pub fn chosen(&self, tag: &Tag) -> (Reference, Reference) {

@@ -99,7 +99,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds up what `entries` say of themselves. What they do not say (mounted blobs, time, what failed entries cost) is
+    /// Adds up what `entries` say of themselves. What they do not say (time, what failed entries cost) is
     /// left to the caller.
     #[must_use]
     pub fn of(entries: &[Attempt]) -> Self {
@@ -111,6 +111,7 @@ impl Totals {
             totals.bytes_present += transfer.bytes_present;
             totals.bytes_mounted += transfer.bytes_mounted;
             totals.blobs_moved += transfer.blobs_moved;
+            totals.blobs_mounted += transfer.blobs_mounted;
             totals.source_requests += transfer.source_requests;
             totals.dest_requests += transfer.dest_requests;
             totals.retries += transfer.retries;

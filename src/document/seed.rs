@@ -53,6 +53,9 @@ pub struct Transfer {
     pub blobs: u64,
     /// Blobs whose bytes were sent.
     pub blobs_moved: u64,
+    /// Blobs that the destination took from another of its repositories.
+    #[serde(default)]
+    pub blobs_mounted: u64,
     /// Manifests, indexes included.
     pub manifests: u64,
     /// Requests to the source, logins included.

@@ -33,6 +33,12 @@ enum Line {
         bytes_total: u64,
         bytes_to_move: u64,
         bytes_present: u64,
+        bytes_mountable: u64,
+    },
+    Image {
+        time: String,
+        to: String,
+        outcome: &'static str,
     },
     Started {
         time: String,
@@ -141,6 +147,7 @@ fn told(event: &Event, time: String) -> Line {
             bytes_total: totals.bytes_total,
             bytes_to_move: totals.bytes_to_move,
             bytes_present: totals.bytes_present,
+            bytes_mountable: totals.bytes_mountable,
         },
         Event::Started { node, .. } => Line::Started {
             time,
@@ -163,6 +170,7 @@ fn told(event: &Event, time: String) -> Line {
             media_type: printable(node.media_type.as_str()),
             size: node.size,
         },
+        Event::Image { to, outcome } => Line::Image { time, to: printable(to), outcome },
         Event::Warning(text) => Line::Warning { time, text: printable(text) },
     }
 }

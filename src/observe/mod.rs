@@ -11,11 +11,12 @@
 //! | `event` | further fields |
 //! |---|---|
 //! | `stage` | `stage`: what begins, such as `verifying source` |
-//! | `planned` | `manifests`, `blobs`, `bytes_total`: of the graph; `bytes_present`: known to be there; `blobs_to_put`, `bytes_to_move`: the rest |
+//! | `planned` | `manifests`, `blobs`, `bytes_total`: of the graph; `bytes_present`: known to be there; `bytes_mountable`: shared by images of this run; `blobs_to_put`, `bytes_to_move`: the rest |
 //! | `started` | `digest`, `media_type`, `size` |
 //! | `progress` | `bytes_done`: need not move any more; `bytes_moved`: read, again after a break included; `bytes_per_second`: null while unknown; `blobs_done`; `bytes_to_move` and `blobs_to_put` of all plans so far. At most two a second, none while nothing changes |
 //! | `finished` | `digest`, `media_type`, `size`, `how`: `sent`, `present` or `mounted`; `bytes_sent` |
 //! | `left_out` | `digest`, `media_type`, `size` of a foreign layer that the source does not serve |
+//! | `image` | `to`, and `outcome` (`seeded`, `unchanged`, `failed`) of one image of several |
 //! | `warning` | `text` |
 //! | `log` | `text`: a line of the log (see [`logging`]) |
 //!
@@ -150,6 +151,7 @@ fn event_line(event: &Event) -> Option<String> {
         Event::LeftOut(node) => {
             Some(format!("left out: foreign layer {}, which the source does not serve", node.digest))
         }
+        Event::Image { to, outcome } => Some(format!("{outcome} {}", printable(to))),
         Event::Started { .. } | Event::Finished { .. } => None,
     }
 }
@@ -159,7 +161,11 @@ fn planned_line(totals: &Totals) -> String {
         return "nothing to move".to_owned();
     }
     let (blobs, manifests) = (quantity::count(totals.blobs, "blob"), quantity::count(totals.manifests, "manifest"));
-    format!("{blobs}, {manifests}, {} to move", quantity::bytes(totals.bytes_to_move))
+    let mut line = format!("{blobs}, {manifests}, {} to move", quantity::bytes(totals.bytes_to_move));
+    if totals.bytes_mountable > 0 {
+        line = format!("{line}, {} shared", quantity::bytes(totals.bytes_mountable));
+    }
+    line
 }
 
 #[cfg(test)]

@@ -61,13 +61,13 @@ impl Tally {
             }),
             Event::Finished { node, put } => self.finish(node, Some(*put)),
             Event::LeftOut(node) => self.finish(node, None),
-            Event::Warning(_) => {}
+            Event::Warning(_) | Event::Image { .. } => {}
         }
     }
 
     fn plan(&mut self, totals: &Totals) {
         self.is_planned = true;
-        self.bytes_to_move += totals.bytes_to_move;
+        self.bytes_to_move += totals.bytes_to_move + totals.bytes_mountable;
         self.blobs_to_put += totals.blobs_to_put;
     }
 

@@ -9,11 +9,11 @@ use super::commons::Commons;
 use super::ends::Ends;
 use super::request::Seed;
 use super::resolve::{self, Resolved};
-use crate::copy::{self, Attached, Event, Events, Presence, Target};
+use crate::copy::{self, Attached, AttachmentTags, Event, Events, Presence, Target};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Manifest, Name};
-use crate::store::{Listing, Repository, Store, Want};
+use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
+use crate::store::{Listing, Registry, Repository, Store, Want};
 
 /// Questions asked at the same time.
 const QUESTIONS: usize = 8;
@@ -31,6 +31,10 @@ impl Companion {
     /// Whether the destination has it already.
     fn is_there(&self) -> bool {
         self.former.as_ref().is_some_and(|former| former.digest == self.attached.node.digest)
+    }
+
+    fn is_unread(&self) -> bool {
+        !self.is_there() && self.attached.bytes.is_none()
     }
 
     pub(super) fn target(&self) -> Target {
@@ -97,37 +101,41 @@ async fn compared(
     let sink = ends.sink.as_ref();
     let tags = commons.tags(&seed.to.repository, sink, seed.to.tag.as_ref()).await?;
     let subjects = subjects_of_referrers(attached.iter());
-    let listed = subjects.into_iter().map(|subject| {
-        let tags = &tags;
-        async move { copy::referrers(sink, tags, &subject).await.map(|listed| (subject, listed)) }
-    });
-    let listed: HashMap<_, _> = stream::iter(listed).buffer_unordered(QUESTIONS).try_collect().await?;
-    let companions = attached.into_iter().map(|attached| {
-        let (tags, listed) = (&tags, &listed);
-        async move {
-            let former = match &attached.tag {
-                Some(tag) if tags.may_hold(tag) => resolve::held(sink, &Name::Tag(tag.clone())).await?,
-                Some(_) => None,
-                None => listed.get(&attached.subject).and_then(|listed| entry(listed, &attached)).cloned(),
-            };
-            Ok(Companion { attached, former })
-        }
-    });
-    stream::iter(companions).buffered(QUESTIONS).try_collect().await
+    // Collected first: a future over a stream of closures cannot be told to be sendable.
+    let questions: Vec<_> = subjects.into_iter().map(|subject| listed(sink, &tags, subject)).collect();
+    let lists: HashMap<_, _> = stream::iter(questions).buffer_unordered(QUESTIONS).try_collect().await?;
+    let questions: Vec<_> = attached.into_iter().map(|attached| compare(sink, &tags, &lists, attached)).collect();
+    stream::iter(questions).buffered(QUESTIONS).try_collect().await
+}
+
+async fn listed(sink: &Registry, tags: &AttachmentTags, subject: Digest) -> Result<(Digest, Vec<Descriptor>)> {
+    Ok((subject, copy::referrers(sink, tags, &subject).await?))
+}
+
+async fn compare(
+    sink: &Registry,
+    tags: &AttachmentTags,
+    lists: &HashMap<Digest, Vec<Descriptor>>,
+    attached: Attached,
+) -> Result<Companion> {
+    let former = match &attached.tag {
+        Some(tag) if tags.may_hold(tag) => resolve::held(sink, &Name::Tag(tag.clone())).await?,
+        Some(_) => None,
+        None => lists.get(&attached.subject).and_then(|list| entry(list, &attached)).cloned(),
+    };
+    Ok(Companion { attached, former })
 }
 
 /// Reads the manifests that the destination lacks. A list may name what is not there, or what does not refer to the
 /// subject at all: neither is a referrer, and neither can travel.
 async fn read_missing(source: &dyn Repository, companions: &mut Vec<Companion>, events: &Events) -> Result<()> {
-    let unread = |companion: &Companion| !companion.is_there() && companion.attached.bytes.is_none();
-    let announced: u64 = companions.iter().filter(|one| unread(one)).map(|one| one.attached.node.size).sum();
+    let unread = companions.iter().filter(|one| one.is_unread());
+    let announced = unread.map(|one| one.attached.node.size).fold(0, u64::saturating_add);
     if announced > MAX_BYTES {
         let why = format!("{announced} bytes of manifests, at most {MAX_BYTES} are read");
         return Err(Error::new(Kind::Limit, "read what is attached").on(source.label()).because(why));
     }
-    let read = std::mem::take(companions).into_iter().map(|companion| async move {
-        if unread(&companion) { referrer(source, companion).await } else { Ok(Ok(companion)) }
-    });
+    let read: Vec<_> = std::mem::take(companions).into_iter().map(|companion| referrer(source, companion)).collect();
     let mut read = stream::iter(read).buffered(QUESTIONS);
     while let Some(read) = read.next().await {
         match read? {
@@ -139,6 +147,9 @@ async fn read_missing(source: &dyn Repository, companions: &mut Vec<Companion>, 
 }
 
 async fn referrer(source: &dyn Repository, mut companion: Companion) -> Result<Result<Companion, String>> {
+    if !companion.is_unread() {
+        return Ok(Ok(companion));
+    }
     let Attached { node, subject, .. } = &companion.attached;
     let root = match source.resolve(&Name::Digest(node.digest), Want::Bytes).await {
         Ok(root) => root,
@@ -163,16 +174,14 @@ async fn referrer(source: &dyn Repository, mut companion: Companion) -> Result<R
 /// [`Incomplete`](Kind::Incomplete) if something is missing; whatever keeps the destination from answering.
 pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &HashSet<Digest>) -> Result<()> {
     let sink = ends.sink.as_ref();
-    let brought = || companions.iter().filter(|one| !one.is_there() && !proven.contains(&one.attached.node.digest));
-    let tagged = brought().filter_map(|one| one.attached.tag.as_ref().map(|tag| (tag, one))).map(|(tag, one)| async {
-        let held = resolve::held(sink, &Name::Tag(tag.clone())).await?;
-        Ok::<_, Error>(held.is_none_or(|held| held.digest != one.attached.node.digest).then_some(&one.attached))
-    });
+    let is_brought = |one: &&Companion| !one.is_there() && !proven.contains(&one.attached.node.digest);
+    let brought: Vec<_> = companions.iter().filter(is_brought).map(|one| &one.attached).collect();
+    let tagged: Vec<_> = brought.iter().filter_map(|one| Some(lost(sink, one.tag.as_ref()?, one))).collect();
     let mut missing: Vec<_> = stream::iter(tagged).buffer_unordered(QUESTIONS).try_collect().await?;
-    for subject in subjects_of_referrers(brought().map(|one| &one.attached)) {
+    for subject in subjects_of_referrers(brought.iter().copied()) {
         let listed = sink.referrers(&subject).await?;
-        let expected = brought().filter(|one| one.attached.tag.is_none() && one.attached.subject == subject);
-        missing.extend(expected.map(|one| entry(&listed, &one.attached).is_none().then_some(&one.attached)));
+        let expected = brought.iter().filter(|one| one.tag.is_none() && one.subject == subject);
+        missing.extend(expected.map(|one| entry(&listed, one).is_none().then_some(*one)));
     }
     match missing.into_iter().flatten().next() {
         None => Ok(()),
@@ -183,6 +192,12 @@ pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &Hash
             Err(Error::new(Kind::Incomplete, "find what was attached").on(sink.label()).because(why).hint(hint))
         }
     }
+}
+
+/// Says what the destination does not hold under `tag`.
+async fn lost<'a>(sink: &Registry, tag: &Tag, attached: &'a Attached) -> Result<Option<&'a Attached>> {
+    let held = resolve::held(sink, &Name::Tag(tag.clone())).await?;
+    Ok(held.is_none_or(|held| held.digest != attached.node.digest).then_some(attached))
 }
 
 /// What has referrers among `attached`, each once.

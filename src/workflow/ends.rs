@@ -44,6 +44,7 @@ impl Ends {
             bytes_mounted: report.bytes_mounted,
             blobs: report.blobs,
             blobs_moved: report.blobs_moved,
+            blobs_mounted: report.blobs_mounted,
             manifests: report.manifests,
             source_requests: source.requests,
             dest_requests: sink.requests,

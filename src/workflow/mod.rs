@@ -4,22 +4,27 @@
 
 mod accessories;
 mod bundle;
+mod catalog;
 mod check;
 mod commons;
 mod demo;
 mod ends;
+mod expand;
 mod inspect;
 mod keygen;
 mod prepare;
 mod record;
 mod request;
 mod resolve;
+mod roll_up;
 mod seal;
 mod seed;
 mod verify;
 
 pub use bundle::{Format, Signature};
+pub use catalog::{Catalog, Entry, Seeded, seed_catalog};
 pub use demo::{Demo, Forgery, Published, Refusal};
+pub use expand::Wish;
 pub use keygen::{Existing, KeyPair, Keygen};
 pub use record::Record;
 pub use request::{Seed, Sidecars, Trust};

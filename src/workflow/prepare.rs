@@ -9,7 +9,7 @@ use super::ends::{Ends, place};
 use super::request::{Seed, Trust};
 use super::resolve::{self, Resolved};
 use super::{Record, check, inspect};
-use crate::copy::{self, Event, Events, Plan, Target};
+use crate::copy::{self, Event, Events, Target};
 use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::Root;
@@ -24,6 +24,8 @@ pub(super) struct Run<'a> {
     pub(super) transport: &'a dyn Transport,
     pub(super) events: &'a Events,
     pub(super) commons: &'a Commons,
+    /// Whether the folders of records lie below one that was tried.
+    pub(super) is_folder_tried: bool,
 }
 
 /// A seed of which nothing has moved yet.
@@ -50,7 +52,7 @@ impl<'a> Prepared<'a> {
     pub(super) async fn new(seed: &'a Seed, run: Run<'_>) -> Result<Self> {
         let begun = Instant::now();
         let Run { events, commons, .. } = run;
-        let record = Record::prepare(&seed.folder)?;
+        let record = if run.is_folder_tried { Record::below(&seed.folder) } else { Record::prepare(&seed.folder)? };
         let ends = Ends::new(run.client, seed);
         events.send(Event::Stage("resolving"));
         let found = resolve::names(seed, &ends).await?;
@@ -76,12 +78,11 @@ impl<'a> Prepared<'a> {
     /// # Errors
     ///
     /// Those of reading manifests.
-    pub(super) async fn plan(&mut self) -> Result<Arc<Plan>> {
+    pub(super) async fn plan(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let plan = Arc::new(copy::plan(&self.job.copy, &self.seed.engine).await?);
-        self.job.copy.plan = Some(Arc::clone(&plan));
+        self.job.copy.plan = Some(Arc::new(copy::plan(&self.job.copy, &self.seed.engine).await?));
         self.spent += begun.elapsed();
-        Ok(plan)
+        Ok(())
     }
 
     /// What travels besides the image itself, each digest once.

@@ -24,26 +24,18 @@ pub struct Record {
 impl Record {
     /// Takes `folder`, after trying that it can be made, that it takes files, and that there is room for them.
     ///
-    /// Asked before anything moves: a full copy that then cannot be recorded helps nobody. What was made for the trial
-    /// is gone again afterwards.
-    ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if `folder` is no folder or cannot be written to; [`Local`](Kind::Local) if there is no
-    /// room.
+    /// Those of [`try_folder`].
     pub fn prepare(folder: &Path) -> Result<Self> {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let refused = |why: io::Error| {
-            let is_full = matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-            let (kind, hint) = if is_full {
-                (Kind::Local, "free some space on that file system, or name a folder on another one")
-            } else {
-                (Kind::Usage, "name a folder that this user may write to")
-            };
-            Error::new(kind, "use the folder of --out").on(folder.display()).because(why).hint(hint)
-        };
-        patiently(|| try_out(folder)).map_err(refused)?;
-        Ok(Self { folder: folder.to_owned() })
+        try_folder(folder, &[MANIFEST, LOCK])?;
+        Ok(Self::below(folder))
+    }
+
+    /// Takes `folder` without a trial: one above it was tried.
+    #[must_use]
+    pub fn below(folder: &Path) -> Self {
+        Self { folder: named(folder).to_owned() }
     }
 
     /// What a former run recorded here, if it can be read.
@@ -58,42 +50,77 @@ impl Record {
     ///
     /// [`Local`](Kind::Local) if the disk refuses.
     pub fn write(&self, manifest: &SeedManifest) -> Result<Vec<PathBuf>> {
-        let failed = |cause: io::Error| {
-            Error::new(Kind::Local, "write the record")
-                .on(self.folder.display())
-                .because(cause)
-                .hint("the destination is complete, only its record is missing: run the same command again")
-        };
         let lock = seed_lock(&manifest.dest_ref.repository, manifest.dest_digest);
-        let files = [(MANIFEST, manifest.to_json()?), (LOCK, lock.into_bytes())];
-        let complete = patiently(|| {
-            fs::create_dir_all(&self.folder)?;
-            let complete = files.iter().map(|(name, bytes)| {
-                let mut file = new_file(&self.folder)?;
-                file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
-                Ok((file, self.folder.join(name)))
-            });
-            complete.collect::<io::Result<Vec<_>>>()
-        });
-        let complete = complete.map_err(failed)?;
-        let mut paths = Vec::new();
-        for (file, path) in complete {
-            file.persist(&path).map_err(|cause| failed(cause.error))?;
-            paths.push(path);
-        }
-        // A rename is on disk once its folder is.
-        fs::File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        Ok(paths)
+        write_files(&self.folder, &[(MANIFEST, manifest.to_json()?), (LOCK, lock.into_bytes())])
     }
 }
 
-/// Tries all that writing a record takes, in `folder`, which need not be there.
-fn try_out(folder: &Path) -> io::Result<()> {
+/// Tries that files of these names can be written to `folder`, which need not be there.
+///
+/// Asked before anything moves: a full copy that then cannot be recorded helps nobody. What was made for the trial is
+/// gone again afterwards.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) if `folder` is no folder or cannot be written to; [`Local`](Kind::Local) if there is no room.
+pub(super) fn try_folder(folder: &Path, names: &[&str]) -> Result<()> {
+    let refused = |why: io::Error| {
+        let is_full = matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let (kind, hint) = if is_full {
+            (Kind::Local, "free some space on that file system, or name a folder on another one")
+        } else {
+            (Kind::Usage, "name a folder that this user may write to")
+        };
+        Error::new(kind, "use the folder of --out").on(folder.display()).because(why).hint(hint)
+    };
+    patiently(|| try_out(named(folder), names)).map_err(refused)
+}
+
+/// Writes all `files` to `folder`: each is complete and flushed under another name before any takes its place.
+///
+/// # Errors
+///
+/// [`Local`](Kind::Local) if the disk refuses.
+pub(super) fn write_files(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<Vec<PathBuf>> {
+    let folder = named(folder);
+    let failed = |cause: io::Error| {
+        Error::new(Kind::Local, "write the record")
+            .on(folder.display())
+            .because(cause)
+            .hint("the destination is complete, only its record is missing: run the same command again")
+    };
+    let complete = patiently(|| {
+        fs::create_dir_all(folder)?;
+        let complete = files.iter().map(|(name, bytes)| {
+            let mut file = new_file(folder)?;
+            file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
+            Ok((file, folder.join(name)))
+        });
+        complete.collect::<io::Result<Vec<_>>>()
+    });
+    let complete = complete.map_err(failed)?;
+    let mut paths = Vec::new();
+    for (file, path) in complete {
+        file.persist(&path).map_err(|cause| failed(cause.error))?;
+        paths.push(path);
+    }
+    // A rename is on disk once its folder is.
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(paths)
+}
+
+/// The current folder where none is named.
+fn named(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// Tries all that writing takes, in `folder`.
+fn try_out(folder: &Path, names: &[&str]) -> io::Result<()> {
     let _made = Made::path_to(folder)?;
     if !folder.is_dir() {
         return Err(io::Error::other("not a folder"));
     }
-    if let Some(name) = [MANIFEST, LOCK].into_iter().find(|name| folder.join(name).is_dir()) {
+    if let Some(name) = names.iter().find(|name| folder.join(name).is_dir()) {
         return Err(io::Error::other(format!("{name} in it is a folder")));
     }
     let mut file = new_file(folder)?;

@@ -39,7 +39,7 @@ pub enum Sidecars {
 }
 
 /// What an image has to satisfy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Trust {
     /// These demands, at both ends.
     Verify {

@@ -14,7 +14,7 @@ use super::{accessories, check};
 use crate::copy::{Event, Events};
 use crate::document::SeedManifest;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Tag};
+use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::{Body, Root, Store};
 use crate::transport::{Carried, Transport};
 use crate::verify::{Approved, Report};
@@ -37,6 +37,8 @@ pub struct Outcome {
     pub status: Status,
     /// The record.
     pub seed: SeedManifest,
+    /// What the destination's tag named before; null if it did not exist.
+    pub previous_digest: Option<Digest>,
     /// What verification found; nothing after `--skip-verify`.
     pub verification: Option<Verification>,
     /// The files written.
@@ -68,17 +70,30 @@ pub async fn seed_until(
     events: &Events,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Outcome> {
-    let interrupted = |what: &str| Error::new(Kind::Interrupted, "seed").on(&request.to).because(what.to_owned());
-    let mut flow = std::pin::pin!(seed(request, client, transport, events));
+    until(request, seed(request, client, transport, events), stop).await
+}
+
+/// Runs `flow`, a part of `request`, unless `stop` comes before the first tag is put.
+pub(super) async fn until<T: Send>(
+    request: &Seed,
+    flow: impl Future<Output = Result<T>> + Send,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<T> {
+    let mut flow = std::pin::pin!(flow);
     tokio::select! {
-        done = &mut flow => done,
+        biased;
         () = stop => match request.commit.has_begun() {
-            false => Err(interrupted("interrupted; the destination tag was not moved")),
-            true => tokio::time::timeout(LAST_WORDS, flow)
-                .await
-                .unwrap_or_else(|_| Err(interrupted("interrupted while the tags were being put: they may have moved"))),
+            false => Err(interrupted(&request.to, "interrupted; the destination tag was not moved")),
+            true => tokio::time::timeout(LAST_WORDS, flow).await.unwrap_or_else(|_| {
+                Err(interrupted(&request.to, "interrupted while the tags were being put: they may have moved"))
+            }),
         },
+        done = &mut flow => done,
     }
+}
+
+pub(super) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
+    Error::new(Kind::Interrupted, "seed").on(what).because(why.to_owned())
 }
 
 /// Seeds one image.
@@ -88,7 +103,7 @@ pub async fn seed_until(
 /// By kind as in the exit codes; whatever fails before the tags are put leaves them where they are, and no file.
 pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
     let commons = Commons::default();
-    let run = Run { client, transport, events, commons: &commons };
+    let run = Run { client, transport, events, commons: &commons, is_folder_tried: false };
     Prepared::new(seed, run).await?.carry(run).await?.finish(run).await
 }
 
@@ -155,7 +170,8 @@ impl Staged<'_> {
         let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
         let verification =
             reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
-        Ok(Outcome { status, seed: manifest, verification, files })
+        let previous_digest = found.former.as_ref().map(|former| former.digest);
+        Ok(Outcome { status, seed: manifest, previous_digest, verification, files })
     }
 }
 
@@ -183,7 +199,7 @@ async fn put_tag(ends: &Ends, root: &Root, tag: &Tag, former: &Option<Descriptor
 }
 
 /// The time, to the second as the record shows it.
-fn now() -> Result<jiff::Timestamp> {
+pub(super) fn now() -> Result<jiff::Timestamp> {
     let failed = |why| Error::new(Kind::Local, "read the clock").because(why);
     jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).map_err(failed)
 }

@@ -1,0 +1,122 @@
+//! What the commands share that move images: flags, the client, progress, and tidying up.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::flags::{Network, Output, Reporting};
+use super::output;
+use crate::copy::{self, Events, Presence};
+use crate::document::Accessories;
+use crate::error::Result;
+use crate::observe::Listener;
+use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
+use crate::wire::Client;
+
+/// Longest time that cancelling open uploads may take at the end.
+const TIDY: Duration = Duration::from_secs(3);
+
+/// How images are moved.
+#[derive(Debug, Args)]
+pub(super) struct Movement {
+    /// What moves the images; auto takes skopeo only for what native cannot do
+    #[arg(long, value_enum, default_value_t = Choice::Native)]
+    transport: Choice,
+    /// Which signatures, attestations and other attachments travel along
+    #[arg(long, value_enum, default_value_t = Attachments::All)]
+    accessories: Attachments,
+    /// Ask the destination for every node, even below manifests that it holds
+    #[arg(long)]
+    deep: bool,
+    #[command(flatten)]
+    pub(super) network: Network,
+    #[command(flatten)]
+    reporting: Reporting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    Native,
+    Skopeo,
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Attachments {
+    /// Those of every manifest that is copied
+    All,
+    /// Those of the root alone
+    Root,
+    /// What verification needs and no more
+    None,
+}
+
+/// A run that has begun.
+pub(super) struct Moving {
+    pub(super) client: Client,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) events: Events,
+    progress: Listener,
+}
+
+impl Movement {
+    pub(super) fn form(&self) -> Output {
+        self.reporting.voice.output
+    }
+
+    pub(super) fn engine(&self) -> copy::Options {
+        let presence = if self.deep { Presence::EveryNode } else { Presence::Vouched };
+        copy::Options { presence, ..self.network.engine() }
+    }
+
+    pub(super) fn accessories(&self) -> Accessories {
+        match self.accessories {
+            Attachments::All => Accessories::All,
+            Attachments::Root => Accessories::Root,
+            Attachments::None => Accessories::None,
+        }
+    }
+
+    /// Sets up all that a run needs. Nothing is contacted.
+    pub(super) async fn begin(&self, is_unverified: bool) -> Result<Moving> {
+        let transport = self.transport()?;
+        let client = Client::new(self.network.access.client())?;
+        client.check_credentials().await?;
+        if is_unverified {
+            output::note(
+                "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
+            );
+        }
+        let (events, progress) = self.reporting.listen();
+        Ok(Moving { client, transport, events, progress })
+    }
+
+    fn transport(&self) -> Result<Box<dyn Transport>> {
+        let access = &self.network.access;
+        let skopeo = || {
+            let options = skopeo::Options {
+                authfile: access.authfile.clone(),
+                ca_file: access.ca_file.clone(),
+                cert_dir: access.cert_dir.clone(),
+                environment: std::env::vars_os().collect(),
+                ..skopeo::Options::default()
+            };
+            Skopeo::find(std::env::var_os("PATH").as_deref(), options)
+        };
+        Ok(match self.transport {
+            Choice::Native => Box::new(Native),
+            Choice::Skopeo => Box::new(skopeo()?),
+            // Without skopeo on this machine native is all there is.
+            Choice::Auto => Box::new(Fallback::new(Native, skopeo().ok())),
+        })
+    }
+}
+
+impl Moving {
+    /// Lets the display show what is left, and open uploads be cancelled.
+    pub(super) async fn end(self) {
+        drop(self.events);
+        self.progress.finish().await;
+        self.client.settle(TIDY).await;
+    }
+}
