@@ -7,6 +7,7 @@ mod bundle_bed;
 mod bundle_keys;
 mod bundle_seal;
 mod bundle_verify;
+mod catalog;
 mod command_line;
 mod demo;
 mod floors;

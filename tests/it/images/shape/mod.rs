@@ -114,6 +114,15 @@ pub(crate) fn single_manifest(seed: u64, layer_sizes: &[u64]) -> Image {
     maker.done()
 }
 
+/// One image of layers that all images of the seed `base` share, and layers of its own on top.
+pub(crate) fn on_a_base(base: u64, base_sizes: &[u64], seed: u64, layer_sizes: &[u64]) -> Image {
+    let mut maker = Maker::new(base, OCI);
+    let base: Vec<_> = base_sizes.iter().map(|&size| maker.layer(size)).collect();
+    maker.seeds = Noise(seed);
+    maker.image(PLATFORMS[0], layer_sizes, &base);
+    maker.done()
+}
+
 /// Three platforms with what BuildKit adds: an attestation for each, as an index entry that runs nowhere.
 pub(crate) fn with_attestations(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
