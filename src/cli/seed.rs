@@ -34,6 +34,8 @@ pub(super) struct Seed {
     /// No verification: development only
     #[arg(long)]
     skip_verify: bool,
+    #[command(flatten)]
+    log: trust::Log,
     /// Folder for seed-manifest.json and seed.lock
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -90,7 +92,11 @@ impl Seed {
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         let trust = match &self.pub_key {
-            Some(path) => demands(path)?,
+            Some(path) => self.demands(path)?,
+            None if self.skip_verify && self.log.is_asked() => {
+                return Err(usage("--rekor-key and --require-tlog verify, and --skip-verify does not")
+                    .hint("name the key that signed with --pub-key, or leave the log out"));
+            }
             None if self.skip_verify => Trust::Skip,
             None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
@@ -130,14 +136,15 @@ impl Seed {
     }
 }
 
-/// The demands that `--pub-key` and the environment make.
-fn demands(path: &Path) -> Result<Trust> {
-    let mut demands = Demands::new(vec![trust::public_key("--pub-key", path)?]);
-    demands.trust_time = trust::time()?;
-    Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
-}
-
 impl Seed {
+    /// The demands that `--pub-key`, the flags about logs and the environment make.
+    fn demands(&self, path: &Path) -> Result<Trust> {
+        let mut demands = Demands::new(vec![trust::public_key("--pub-key", path)?]);
+        demands.trust_time = trust::time()?;
+        self.log.demand(&mut demands)?;
+        Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
+    }
+
     fn transport(&self) -> Result<Box<dyn Transport>> {
         let access = &self.network.access;
         let skopeo = || {
