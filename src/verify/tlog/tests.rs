@@ -290,18 +290,43 @@ fn a_body_of_a_kind_that_does_not_belong_there_is_refused() {
     let (old, new) = (r#""payloadHash":{"algorithm":"sha256""#, r#""payloadHash":{"algorithm":"sha512""#);
     assert_eq!(bundled(&edited("dsse", old, new)).class, ErrorClass::TlogRequired);
     for (kind, old, new) in [
-        ("dsse", "\"signatures\":[", "\"signatures\":[{},"),
         ("dsse", "\"verifier\"", "\"Verifier\""),
         ("dsse", "\"kind\"", "\"kind\":\"dsse\",\"kind\""),
         ("dsse", "\"payloadHash\"", "\"x\""),
-        ("intoto", "\"signatures\":[", "\"signatures\":[{},"),
         ("intoto", "\"sig\":\"", "\"sig\":\"KioqKioq"),
     ] {
         assert_eq!(bundled(&edited(kind, old, new)).class, ErrorClass::SigFormat, "{kind} {new}");
     }
+    for (kind, signatures) in [("dsse", "/spec/signatures"), ("intoto", "/spec/content/envelope/signatures")] {
+        let mut body: Value = serde_json::from_slice(&enveloped.body(kind)).unwrap();
+        let list = body.pointer_mut(signatures).unwrap().as_array_mut().unwrap();
+        list.push(list[0].clone());
+        assert!(bundled(body.to_string().as_bytes()).to_string().contains("exactly one signature"), "{kind}");
+    }
     let entry = log.entry(&enveloped.body("dsse"), 0, 1);
     for (pointer, new) in [("/kindVersion/kind", "intoto"), ("/kindVersion/version", "0.0.2")] {
         assert_eq!(class(judge(&[&log], &enveloped, &[replaced(&entry, pointer, new)])), Some(ErrorClass::SigFormat));
+    }
+}
+
+#[test]
+fn the_second_rekor_names_content_by_the_hash_that_goes_with_the_key() {
+    use sha2::{Digest as _, Sha384, Sha512};
+    let (log, signature) = (Log::new(), Signature::enveloped());
+    let (sha384, sha512) = (Sha384::digest(&signature.message), Sha512::digest(&signature.message));
+    for (algorithm, digest, is_it) in [
+        ("SHA2_384", &sha384[..], true),
+        ("SHA2_512", &sha512[..], true),
+        ("SHA2_512", &sha384[..], false),
+        ("SHA2_384", &sha384[..32], false),
+        ("SHA3_384", &sha384[..], false),
+        ("SHA2_256", b"", false),
+    ] {
+        let body: Value = serde_json::from_slice(&signature.body("second")).unwrap();
+        let body = replaced(&body, "/spec/hashedRekordV002/data/algorithm", algorithm);
+        let body = replaced(&body, "/spec/hashedRekordV002/data/digest", STANDARD.encode(digest));
+        let verdict = judge(&[&log], &signature, &[log.second_entry(body.to_string().as_bytes(), 0, 1)]);
+        assert_eq!(verdict.is_ok(), is_it, "{algorithm} {digest:?}");
     }
 }
 
