@@ -12,6 +12,8 @@ mod demo;
 mod floors;
 mod images;
 mod registry_store;
+#[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
+mod rekor;
 mod seed;
 mod seed_verified;
 mod serve;

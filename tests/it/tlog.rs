@@ -1,99 +1,37 @@
 //! Transparency logs, through the program: what is told, what is refused, and that nobody but the registry is asked.
 
-use autonomy_registry::oci::{Descriptor, Digest, MediaType};
+use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{Body, Store};
-use autonomy_registry::verify::attach;
-use autonomy_registry::verify::{SidecarKind, SigningKey, bundle, payload, signature_tag};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use autonomy_registry::verify::{SidecarKind, SigningKey};
 use jiff::Timestamp;
-use serde_json::json;
 
 use crate::bundle_bed::{BundleBed, Signed, report};
+use crate::rekor::{self, Log, Made};
 use crate::seed::{assert_code, seed, text};
 
-const INTEGRATED: u64 = 1_768_478_400;
-
-/// A log of the test's own.
-struct Log {
-    key: SigningKey,
+/// A new log, whose key stands in the bed's `rekor.pub`.
+fn log_of(bed: &BundleBed) -> Log {
+    let log = Log::new();
+    std::fs::write(bed.file("rekor.pub"), log.key.public_pem().unwrap()).unwrap();
+    log
 }
 
-impl Log {
-    /// A new log, whose key stands in the bed's `rekor.pub`.
-    fn of(bed: &BundleBed) -> Self {
-        let key = SigningKey::generate().unwrap();
-        std::fs::write(bed.file("rekor.pub"), key.public_pem().unwrap()).unwrap();
-        Self { key }
-    }
-
-    fn id(&self) -> Digest {
-        Digest::sha256(self.key.public_key().unwrap().spki())
-    }
-
-    fn promise(&self, body: &str) -> String {
-        let (body, log) = (STANDARD.encode(body), self.id().hex());
-        let text = format!(r#"{{"body":"{body}","integratedTime":{INTEGRATED},"logID":"{log}","logIndex":12345}}"#);
-        STANDARD.encode(self.key.sign(text.as_bytes()).unwrap())
-    }
-
-    fn annotation(&self, body: &str) -> String {
-        let log = self.id().hex();
-        let payload =
-            json!({"body": STANDARD.encode(body), "integratedTime": INTEGRATED, "logIndex": 12345, "logID": log});
-        json!({"SignedEntryTimestamp": self.promise(body), "Payload": payload}).to_string()
-    }
-
-    /// The only entry of a tree.
-    fn entry(&self, body: &str) -> serde_json::Value {
-        let leaf = Digest::sha256(&[&[0], body.as_bytes()].concat());
-        let root = STANDARD.encode(leaf.as_bytes());
-        let tree = format!("log.example - 7\n1\n{root}\n");
-        let signature = [&self.id().as_bytes()[..4], &self.key.sign(tree.as_bytes()).unwrap()].concat();
-        let checkpoint = format!("{tree}\n\u{2014} log.example {}\n", STANDARD.encode(signature));
-        json!({
-            "logIndex": "12345",
-            "logId": {"keyId": STANDARD.encode(self.id().as_bytes())},
-            "kindVersion": {"kind": "dsse", "version": "0.0.1"},
-            "integratedTime": INTEGRATED.to_string(),
-            "inclusionPromise": {"signedEntryTimestamp": self.promise(body)},
-            "inclusionProof": {
-                "logIndex": "0", "rootHash": root, "treeSize": "1", "hashes": [], "checkpoint": {"envelope": checkpoint},
-            },
-            "canonicalizedBody": STANDARD.encode(body),
-        })
-    }
+/// A legacy signature of `node`, of now.
+fn legacy(bed: &BundleBed, node: &Descriptor) -> Made {
+    rekor::legacy(bed.payload(node, Some(Timestamp::now())), &bed.key)
 }
 
-/// A payload about `node`, its signature of now, and how a log records it.
-fn legacy(bed: &BundleBed, node: &Descriptor) -> (Vec<u8>, Vec<u8>, String) {
-    let signed = bed.payload(node, Some(Timestamp::now()));
-    let signature = bed.key.sign(&signed).unwrap();
-    let hash = json!({"algorithm": "sha256", "value": Digest::sha256(&signed).hex()});
-    let key = json!({"content": STANDARD.encode(bed.key.public_pem().unwrap())});
-    let recorded = json!({"content": STANDARD.encode(&signature), "publicKey": key});
-    let spec = json!({"data": {"hash": hash}, "signature": recorded});
-    let body = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": spec}).to_string();
-    (signed, signature, body)
-}
-
-/// Puts a legacy signature of `node` with a log entry.
-async fn put_legacy(bed: &BundleBed, node: &Descriptor, signed: Vec<u8>, signature: &[u8], entry: String) {
-    let mut layer = Descriptor::of(MediaType::new(payload::MEDIA_TYPE), &signed);
-    bed.store.put(&layer, &Body::bytes(layer.clone(), signed), &[]).await.unwrap();
-    layer.annotations.insert(payload::SIGNATURE.to_owned(), STANDARD.encode(signature));
-    layer.annotations.insert("dev.sigstore.cosign/bundle".to_owned(), entry);
-    let tag = signature_tag(&node.digest).unwrap();
-    bed.put(&attach::legacy_manifest(&[layer], &[]), &[tag.as_str()]).await;
+/// Puts it, with this entry.
+async fn put(bed: &BundleBed, made: &Made, entry: String) {
+    rekor::put_legacy(&bed.store, &bed.image, &made.signed, &made.signature, entry).await;
 }
 
 /// A bed whose image has a legacy signature that a log has recorded.
 async fn recorded() -> (BundleBed, Log) {
     let bed = BundleBed::bare().await;
-    let log = Log::of(&bed);
-    let (signed, signature, body) = legacy(&bed, &bed.image);
-    put_legacy(&bed, &bed.image, signed, &signature, log.annotation(&body)).await;
+    let log = log_of(&bed);
+    let made = legacy(&bed, &bed.image);
+    put(&bed, &made, log.annotation(&made.body)).await;
     (bed, log)
 }
 
@@ -126,20 +64,7 @@ async fn a_recorded_signature_is_told_with_its_entry_in_both_forms_of_output() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_brings_its_entry_along() {
     let bed = BundleBed::bare().await;
-    let log = Log::of(&bed);
-    let statement = bundle::statement(&bed.image.digest, Some(Timestamp::now()));
-    let signature = bed.key.sign(&bundle::pae(&statement)).unwrap();
-    let hash = |content: &[u8]| json!({"algorithm": "sha256", "value": Digest::sha256(content).hex()});
-    let verifier = STANDARD.encode(bed.key.public_pem().unwrap());
-    let signatures = json!([{"signature": STANDARD.encode(&signature), "verifier": verifier}]);
-    let spec = json!({"envelopeHash": hash(b""), "payloadHash": hash(&statement), "signatures": signatures});
-    let body = json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": spec}).to_string();
-    let mut bundle: serde_json::Value =
-        serde_json::from_slice(&bundle::build(&bed.key.public_key().unwrap(), &statement, &signature)).unwrap();
-    bundle["verificationMaterial"]["tlogEntries"] = json!([log.entry(&body)]);
-    let bundle = attach::bundle_manifest(&bed.image, bundle.to_string().as_bytes(), Timestamp::now());
-    bed.put(&bundle, &[]).await;
-
+    log_of(&bed).put_bundle(&bed.store, &bed.image, &bed.key).await;
     let key = log_key(&bed);
     let done = bed.verify(&["--rekor-key", &key, "--require-tlog"]).await;
     assert_code(&done, 0);
@@ -165,14 +90,14 @@ async fn an_entry_that_does_not_hold_is_refused_even_if_none_is_demanded() {
 
     // An entry of the same log, of the same key, about another payload: what a hostile registry has at hand.
     let (bed, log) = recorded().await;
-    let (_, _, stray) = legacy(&bed, &Descriptor::of(MediaType::OCI_MANIFEST, b"another image"));
-    let (signed, signature, _) = legacy(&bed, &bed.image);
-    put_legacy(&bed, &bed.image, signed.clone(), &signature, log.annotation(&stray)).await;
+    let stray = legacy(&bed, &Descriptor::of(MediaType::OCI_MANIFEST, b"another image"));
+    let made = legacy(&bed, &bed.image);
+    put(&bed, &made, log.annotation(&stray.body)).await;
     let done = bed.verify(&["--rekor-key", &log_key(&bed), "--output", "json"]).await;
     assert_code(&done, 3);
     assert_eq!(detail(&report(&done)).0, "TLOG_REQUIRED");
 
-    put_legacy(&bed, &bed.image, signed, &signature, "{}".to_owned()).await;
+    put(&bed, &made, "{}".to_owned()).await;
     let done = bed.verify(&["--rekor-key", &log_key(&bed), "--output", "json"]).await;
     assert_code(&done, 3);
     assert_eq!(detail(&report(&done)).0, "SIG_FORMAT");
@@ -181,7 +106,7 @@ async fn an_entry_that_does_not_hold_is_refused_even_if_none_is_demanded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_entry_is_a_failure_only_where_one_is_demanded_and_then_for_every_signature() {
     let bed = BundleBed::honest().await;
-    Log::of(&bed);
+    log_of(&bed);
     let key = log_key(&bed);
     let done = bed.verify(&["--rekor-key", &key, "--output", "json"]).await;
     assert_code(&done, 0);
@@ -208,10 +133,10 @@ async fn no_entry_is_a_failure_only_where_one_is_demanded_and_then_for_every_sig
 async fn a_signature_that_lacks_an_entry_does_not_borrow_that_of_another() {
     let (bed, log) = recorded().await;
     // The same payload, signed again: the entry is of the first signature, and hangs on the second.
-    let (signed, signature, body) = legacy(&bed, &bed.image);
-    let again = bed.key.sign(&signed).unwrap();
-    assert_ne!(again, signature);
-    put_legacy(&bed, &bed.image, signed, &again, log.annotation(&body)).await;
+    let first = legacy(&bed, &bed.image);
+    let second = rekor::legacy(first.signed.clone(), &bed.key);
+    assert_ne!(first.signature, second.signature);
+    put(&bed, &second, log.annotation(&first.body)).await;
     let done = bed.verify(&["--rekor-key", &log_key(&bed), "--output", "json"]).await;
     assert_code(&done, 3);
     assert!(detail(&report(&done)).1.contains("is about another signature"), "{}", text(&done));
