@@ -32,6 +32,8 @@ pub(super) struct Seed {
     /// No verification: development only
     #[arg(long)]
     skip_verify: bool,
+    #[command(flatten)]
+    log: trust::Log,
     /// Folder for seed-manifest.json and seed.lock
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -52,7 +54,11 @@ impl Seed {
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         let trust = match &self.pub_key {
-            Some(path) => demands("--pub-key", path)?,
+            Some(path) => demands("--pub-key", path, &self.log)?,
+            None if self.skip_verify && self.log.is_asked() => {
+                return Err(usage("--rekor-key and --require-tlog verify, and --skip-verify does not")
+                    .hint("name the key that signed with --pub-key, or leave the log out"));
+            }
             None if self.skip_verify => Trust::Skip,
             None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
@@ -89,10 +95,11 @@ impl Seed {
     }
 }
 
-/// The demands that the key at `path`, named by `flag`, and the environment make.
-pub(super) fn demands(flag: &str, path: &Path) -> Result<Trust> {
+/// The demands that the key at `path`, named by `flag`, the flags about logs and the environment make.
+pub(super) fn demands(flag: &str, path: &Path, log: &trust::Log) -> Result<Trust> {
     let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
     demands.trust_time = trust::time()?;
+    log.demand(&mut demands)?;
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
 }
 

@@ -11,7 +11,7 @@ use super::flags::{Access, Output, Voice};
 use super::{duration, output, trust};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
-use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand, Tlog};
+use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand};
 use crate::wire::Client;
 use crate::workflow;
 
@@ -57,12 +57,8 @@ struct Demanded {
     /// The signed data must name this repository: refuses images mirrored from another one
     #[arg(long)]
     match_identity: bool,
-    /// A transparency log must vouch for the signature; nothing can meet this yet
-    #[arg(long)]
-    require_tlog: bool,
-    /// Public key of a transparency log: refused, because log entries cannot be checked yet
-    #[arg(long, value_name = "FILE", hide = true)]
-    rekor_key: Option<PathBuf>,
+    #[command(flatten)]
+    log: trust::Log,
     #[command(flatten)]
     access: Access,
     #[command(flatten)]
@@ -122,24 +118,19 @@ impl Verify {
     }
 
     fn demands(&self) -> Result<Demands> {
-        let Demanded { require_lock, require_policy, max_age, match_identity, require_tlog, rekor_key, .. } =
-            &self.demanded;
-        if let Some(path) = rekor_key {
-            return Err(Error::new(Kind::Usage, "--rekor-key cannot be used: log entries are not checked yet")
-                .on(path.display())
-                .hint("leave it out: the key alone decides, and the report says so"));
-        }
+        let Demanded { require_lock, require_policy, max_age, match_identity, log, .. } = &self.demanded;
         let keys = self.pub_key.iter().map(|path| trust::public_key("--pub-key", path)).collect::<Result<_>>()?;
         let demand = |is_asked| if is_asked { SidecarDemand::Required } else { SidecarDemand::NotAsked };
-        Ok(Demands {
+        let mut demands = Demands {
             max_age: *max_age,
             trust_time: trust::time()?,
             identity: if *match_identity { Identity::MatchRepository } else { Identity::Any },
             lock: demand(*require_lock),
             policy: demand(*require_policy),
-            tlog: if *require_tlog { Tlog::Required } else { Tlog::NotAsked },
             ..Demands::new(keys)
-        })
+        };
+        log.demand(&mut demands)?;
+        Ok(demands)
     }
 }
 

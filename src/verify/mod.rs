@@ -17,9 +17,11 @@ mod key_file;
 pub mod payload;
 mod pem;
 mod pipeline;
+mod protojson;
 mod report;
 mod search;
 mod subject;
+mod tlog;
 
 pub use approved::Approved;
 pub use class::{ErrorClass, Failure};

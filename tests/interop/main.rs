@@ -11,6 +11,8 @@ mod copies;
 #[path = "../it/images/mod.rs"]
 mod images;
 mod peers;
+#[path = "../it/rekor.rs"]
+mod rekor;
 mod signatures;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

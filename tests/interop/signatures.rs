@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use autonomy_registry::oci::Reference;
+use autonomy_registry::verify::{SigningKey, payload};
+use jiff::Timestamp;
+
 use crate::Case;
 use crate::copies::{block_on, repository, seed};
 use crate::images::shape;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
+use crate::rekor::{self, Log};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -28,6 +33,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "our signature and cosign's stand beside each other",
         needs: &["cosign", "docker-registry"],
         run: both_sign,
+    },
+    Case {
+        name: "log entries that we believe are those that cosign believes",
+        needs: &["cosign", "docker-registry"],
+        run: recorded,
     },
 ];
 
@@ -219,6 +229,44 @@ fn both_sign(peers: &Peers) {
             assert!(cosign_verifies(peers, public, &pinned), "cosign first: {cosign_first}");
             let done = autonomy(&["verify", "--image", &pinned, "--pub", public.to_str().unwrap()]);
             assert!(done.status.success(), "{}", text(&done));
+        }
+    }
+}
+
+/// Both of us, with the key of the right log and with that of another.
+fn recorded(peers: &Peers) {
+    let home = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: String| {
+        let path = home.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (log, other, key) = (Log::new(), Log::new(), SigningKey::generate().unwrap());
+    let public = file("cosign.pub", key.public_pem().unwrap());
+    let source = Server::start(peers, Kind::Distribution2);
+    for (path, form) in [("legacy", "--new-bundle-format=false"), ("bundle", "--new-bundle-format=true")] {
+        let store = repository(&source.host, path);
+        let image = shape::three_platforms(7, &[1 << 10]);
+        let image = block_on(image.put(&store, &["v1".parse().unwrap()]));
+        if path == "legacy" {
+            let name = format!("{}/{path}:v1", source.host).parse::<Reference>().unwrap().repository;
+            let made = rekor::legacy(payload::legacy(&name, &image.digest, Some(Timestamp::now())), &key);
+            let entry = log.annotation(&made.body);
+            block_on(rekor::put_legacy(&store, &image, &made.signed, &made.signature, entry));
+        } else {
+            block_on(log.put_bundle(&store, &image, &key));
+        }
+        let reference = format!("{}/{path}:v1", source.host);
+        for (log, is_believed) in [(&log, true), (&other, false)] {
+            let root = file("root.json", log.trusted_root());
+            let mut cosign = peers.command("cosign");
+            cosign.args(["verify", "--key", &public, "--offline", "--allow-http-registry", "--trusted-root", &root]);
+            let theirs = cosign.args([form, &reference]).output().unwrap();
+            assert_eq!(theirs.status.success(), is_believed, "{path}: cosign: {}", text(&theirs));
+            let log = file("rekor.pub", log.key.public_pem().unwrap());
+            let demanded = ["--pub-key", &public, "--rekor-key", &log, "--require-tlog"];
+            let ours = autonomy(&[&["bundle", "verify", &reference], &demanded[..]].concat());
+            assert_eq!(ours.status.success(), is_believed, "{path}: {}", text(&ours));
         }
     }
 }

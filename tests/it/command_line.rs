@@ -26,6 +26,8 @@ async fn help_lists_every_exit_code_and_every_documented_flag() {
         "--copy-policy",
         "--pub-key",
         "--skip-verify",
+        "--rekor-key",
+        "--require-tlog",
         "--allow-insecure-registry",
         "--out",
         "--transport",

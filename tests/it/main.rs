@@ -13,11 +13,14 @@ mod demo;
 mod floors;
 mod images;
 mod registry_store;
+#[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
+mod rekor;
 mod seed;
 mod seed_verified;
 mod serve;
 mod serve_faults;
 mod store_contract;
+mod tlog;
 mod verify;
 mod verify_bench;
 mod verify_sidecars;
