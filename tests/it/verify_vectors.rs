@@ -128,7 +128,7 @@ impl Case {
         let reference = self.reference();
         let demands = match self.demands() {
             Ok(demands) => demands,
-            Err(error) => return Report::unreached(reference, Failure::of(&error).unwrap()),
+            Err(error) => return Report::unreached(reference, None, Failure::of(&error).unwrap()),
         };
         let subject = Subject::resolve(site, &reference, &demands).await.unwrap();
         Pipeline::new(demands).run(site, &subject).await.unwrap()
