@@ -23,7 +23,7 @@ pub(crate) const CASES: &[Case] = &[
         needs: &["cosign", "docker-registry", "registry3"],
         run: every_kind_of_key,
     },
-    Case { name: "cosign and we open each other's files of every kind of key", needs: &["cosign"], run: key_files },
+    Case { name: "a key file opens at cosign and here whatever its cost", needs: &["cosign"], run: every_cost },
     Case {
         name: "what cosign signs recursively is verified as a whole and by platform",
         needs: &["cosign", "docker-registry", "registry3"],
@@ -125,6 +125,9 @@ fn on_each(peers: &Peers, kinds: &[Kind], check: impl Fn(&Server, &'static str) 
 fn every_kind_of_key(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
     let keys: Vec<_> = KINDS.iter().map(|kind| kind.keys(peers, home.path())).collect();
+    for (kind, keys) in KINDS.iter().zip(&keys) {
+        each_opens_the_others_file(peers, keys, kind.name);
+    }
     on_each(peers, &Kind::MATRIX, |server, registry| {
         for ((number, kind), keys) in (0..).zip(&KINDS).zip(&keys) {
             let mut cells = Vec::new();
@@ -146,19 +149,18 @@ fn every_kind_of_key(peers: &Peers) {
     });
 }
 
-fn key_files(peers: &Peers) {
-    let home = tempfile::tempdir().unwrap();
-    let file = home.path().join("ours.key");
-    for kind in &KINDS {
-        let keys = kind.keys(peers, home.path());
-        let public = PublicKey::from_pem(&std::fs::read(&keys.public).unwrap()).unwrap();
-        let key = SigningKey::from_encrypted_pem(&std::fs::read(&keys.private).unwrap(), b"").unwrap();
-        assert_eq!(key.public_key().unwrap().spki(), public.spki(), "{}", kind.name);
-        std::fs::write(&file, key.to_encrypted_pem(b"").unwrap()).unwrap();
-        let read = peers.run("cosign", ["public-key", "--key", file.to_str().unwrap()]);
-        assert_eq!(read, std::fs::read_to_string(&keys.public).unwrap().trim(), "{}", kind.name);
-        println!("table: key file of {:<17} cosign's opens here, ours at cosign", kind.name);
-    }
+fn each_opens_the_others_file(peers: &Peers, keys: &Keys, what: &str) {
+    let public = PublicKey::from_pem(&std::fs::read(&keys.public).unwrap()).unwrap();
+    let key = SigningKey::from_encrypted_pem(&std::fs::read(&keys.private).unwrap(), b"").unwrap();
+    assert_eq!(key.public_key().unwrap().spki(), public.spki(), "{what}");
+    let file = keys.private.with_file_name("ours.key");
+    std::fs::write(&file, key.to_encrypted_pem(b"").unwrap()).unwrap();
+    let read = peers.run("cosign", ["public-key", "--key", file.to_str().unwrap()]);
+    assert_eq!(read, std::fs::read_to_string(&keys.public).unwrap().trim(), "{what}");
+    println!("table: key file of {what:<17} cosign's opens here, ours at cosign");
+}
+
+fn every_cost(peers: &Peers) {
     // Both tools write N=65536 alone; cosign's older files and those of other writers have the others.
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verify-vectors/keys");
     let public = std::fs::read_to_string(vectors.join("keyA.pub")).unwrap();
@@ -194,8 +196,8 @@ fn recursive(peers: &Peers) {
             let platforms = children(&whole);
             for reference in platforms.iter().chain([&whole]) {
                 assert_eq!(judged(&keys, reference), "ok", "{} on {registry}: {reference}", form.name());
-                verify(peers, &keys, reference, form).unwrap();
             }
+            verify(peers, &keys, &platforms[0], form).unwrap();
             // Other content, because a signature of it would stand there already.
             let alone = publish(&server.host, &format!("alone/{}", form.name()), 10 + number);
             sign(peers, &keys, &alone, form);
@@ -222,7 +224,7 @@ enum Signer {
 use Signer::{Stranger, Trusted};
 
 /// Several signatures in the order in which they are made, years old, and our verdict.
-const SEVERAL: [(&str, &[Signature], &str); 8] = [
+const SEVERAL: [(&str, &[Signature], &str); 7] = [
     ("a stranger's, then the right one", &[(Stranger, Some(0)), (Trusted, Some(0))], "ok"),
     ("the right one, then a stranger's", &[(Trusted, Some(0)), (Stranger, Some(0))], "ok"),
     ("the same key twice", &[(Trusted, Some(0)), (Trusted, Some(0))], "ok"),
@@ -230,15 +232,17 @@ const SEVERAL: [(&str, &[Signature], &str); 8] = [
     ("fresh, then stale", &[(Trusted, Some(0)), (Trusted, Some(2))], "ok"),
     ("the right one stale, a stranger's fresh", &[(Trusted, Some(2)), (Stranger, Some(0))], "TIME_STALE"),
     ("without a time of signing", &[(Trusted, None)], "TIME_MISSING"),
-    ("a stranger's alone", &[(Stranger, Some(0))], "SIG_NO_MATCH"),
 ];
 
 fn several(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
     let [trusted, stranger] = ["trusted", "stranger"].map(|name| Keys::generated(peers, &home.path().join(name)));
-    // With the Referrers API, and with the tag that stands in for it.
     on_each(peers, &[Kind::Embedded, Kind::Distribution2], |server, registry| {
-        for form in Form::ALL {
+        // With the Referrers API, and with the tag that stands in for it. What stands under a tag of its own is the same
+        // on both.
+        let forms =
+            if registry == Kind::Embedded.name() { [Form::Bundle, Form::Oci11] } else { [Form::Legacy, Form::Bundle] };
+        for form in forms {
             for (number, (what, signatures, expected)) in (0..).zip(SEVERAL) {
                 let pinned = publish(&server.host, &format!("several/{}{number}", form.name()), number);
                 for (signer, age) in signatures {
@@ -247,10 +251,9 @@ fn several(peers: &Peers) {
                 }
                 assert_eq!(judged(&trusted, &pinned), expected, "{what}, {} on {registry}", form.name());
                 // cosign knows no age. Of several referrers in its experimental form it reads the last one alone.
-                let is_known = signatures.iter().any(|(signer, _)| *signer == Trusted);
                 if form != Form::Oci11 || signatures.len() == 1 {
                     let said = verify(peers, &trusted, &pinned, form);
-                    assert_eq!(said.is_ok(), is_known, "{what}, {} on {registry}: {said:?}", form.name());
+                    said.unwrap_or_else(|why| panic!("{what}, {} on {registry}: {why}", form.name()));
                 }
             }
             println!("table: several signatures, {} on {registry}: {} cases ok", form.name(), SEVERAL.len());
