@@ -136,13 +136,17 @@ fn every_kind_of_key(peers: &Peers) {
                 let theirs = publish(&server.host, &format!("theirs/{path}"), number);
                 sign(peers, keys, &theirs, form);
                 assert_eq!(judged(keys, &theirs), "ok", "{what} on {registry}");
-                let own = kind.check_own(peers, keys, &theirs, form);
+                // What cosign says to cosign is the same on every registry.
+                let own = match registry == Kind::Embedded.name() {
+                    true => format!(", cosign->cosign {}", kind.check_own(peers, keys, &theirs, form)),
+                    false => String::new(),
+                };
 
                 let ours = publish(&server.host, &format!("ours/{path}"), number);
                 let done = autonomy(&["bundle", "seal", &ours, "--key", keys.private(), "--format", form.name()]);
                 assert!(done.status.success(), "{what} on {registry}: {}", text(&done));
                 verify(peers, keys, &ours, form).unwrap_or_else(|why| panic!("{what} on {registry}: {why}"));
-                cells.push(format!("{}: cosign->us ok, us->cosign ok, cosign->cosign {own}", form.name()));
+                cells.push(format!("{}: cosign->us ok, us->cosign ok{own}", form.name()));
             }
             println!("table: {:<17} on {registry:<16} {}", kind.name, cells.join("; "));
         }
