@@ -93,7 +93,8 @@ impl SeedCatalog {
         let text = wire::read_file(&self.catalog).map_err(|why| Error::new(Kind::Usage, "read").because(why))?;
         let text = String::from_utf8(text).map_err(|why| Error::new(Kind::Usage, "read").because(why))?;
         let catalog = Catalog::parse(&text)?;
-        let mut keys = Keys { folder: self.catalog.parent().unwrap_or(Path::new("")), known: HashMap::new(), log: &self.log };
+        let mut keys =
+            Keys { folder: self.catalog.parent().unwrap_or(Path::new("")), known: HashMap::new(), log: &self.log };
         let mut unused = false;
         let wish = |entry: Entry| {
             let trust = match &entry.pub_key {

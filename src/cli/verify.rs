@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand};
 use crate::wire::Client;
-use crate::workflow;
+use crate::workflow::{self, Unfinished};
 
 /// Verifies an image where it stands, fail-closed; nothing is copied. The age of the signature is checked unless
 /// AUTONOMY_TRUST_TIME=false.
@@ -90,10 +90,10 @@ impl Verify {
         }
         let (report, error) = match self.report().await {
             Ok(report) => (report.clone(), report.approve().err()),
-            Err(error) => match Failure::of(&error) {
+            Err(Unfinished { digest, error }) => match Failure::of(&error) {
                 Some(failure) => {
                     let error = error.hint(failure.class.hint());
-                    (Report::unreached(self.image.clone(), failure), Some(error))
+                    (Report::unreached(self.image.clone(), digest, failure), Some(error))
                 }
                 None => return Err(error),
             },
@@ -108,12 +108,13 @@ impl Verify {
         Ok(ExitCode::from(error.kind().exit_code()))
     }
 
-    async fn report(&self) -> Result<Report> {
-        let demands = self.demands()?;
-        let client = Client::new(self.demanded.access.client_for(&self.image.repository))?;
+    async fn report(&self) -> Result<Report, Unfinished> {
+        let unasked = |error| Unfinished { digest: None, error };
+        let demands = self.demands().map_err(unasked)?;
+        let client = Client::new(self.demanded.access.client_for(&self.image.repository)).map_err(unasked)?;
         tokio::select! {
             report = workflow::verify(&self.image, demands, &client) => report,
-            () = super::interrupted() => Err(Error::new(Kind::Interrupted, "verify").on(&self.image)),
+            () = super::interrupted() => Err(unasked(Error::new(Kind::Interrupted, "verify").on(&self.image))),
         }
     }
 
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn only_the_status_is_coloured() {
         let failure = Failure::new(ErrorClass::Transport, "ok failed skipped");
-        let report = Report::unreached("a.example/b:c".parse().unwrap(), failure).to_string();
+        let report = Report::unreached("a.example/b:c".parse().unwrap(), None, failure).to_string();
         let lines: Vec<_> = report.lines().map(coloured).collect();
         assert_eq!(lines[0], "error        \u{1b}[31mfailed\u{1b}[0m   TRANSPORT: ok failed skipped");
         assert_eq!(lines[1], "signatures   \u{1b}[33mskipped\u{1b}[0m  not reached");

@@ -10,8 +10,8 @@ use crypto_secretbox::{Nonce, XSalsa20Poly1305};
 use serde_json::Value;
 
 use super::class::{ErrorClass, Failure};
-use super::key::SigningKey;
 use super::pem;
+use super::signing_key::SigningKey;
 use crate::document::json;
 use crate::error::{Error, Kind, Result};
 
@@ -78,7 +78,8 @@ impl SigningKey {
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) with the class `KEY_PASSWORD` if the password does not open it, `KEY_KDF_PARAMS` if it
-    /// asks for other work than cosign's files do, `KEY_INVALID` if it is something else or no ECDSA P-256 key.
+    /// asks for other work than cosign's files do, `KEY_INVALID` if it is something else or holds a key of another kind
+    /// than [`SigningKey::from_pkcs8`] takes.
     pub fn from_encrypted_pem(bytes: &[u8], password: &[u8]) -> Result<Self> {
         let Sealed { cost, salt, nonce, ciphertext } = read(bytes).map_err(refused)?;
         let key = cost.derive(password, &salt)?;

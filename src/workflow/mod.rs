@@ -30,4 +30,4 @@ pub use record::Record;
 pub use request::{Seed, Sidecars, Trust};
 pub use seal::{Content, Seal, Sealed, SealedSidecar, seal};
 pub use seed::{Outcome, Status, Verification, seed, seed_until};
-pub use verify::verify;
+pub use verify::{Unfinished, verify};

@@ -7,9 +7,11 @@
 
 mod clients;
 mod copies;
+mod cosign;
 #[expect(dead_code, unused_imports, reason = "shared with the other test program, which needs more of it")]
 #[path = "../it/images/mod.rs"]
 mod images;
+mod matrix;
 mod peers;
 #[path = "../it/rekor.rs"]
 mod rekor;
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES) {
+    for case in copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES).chain(matrix::CASES) {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
             continue;
         }

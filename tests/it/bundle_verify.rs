@@ -222,14 +222,23 @@ async fn a_registry_that_could_not_be_asked_is_never_an_unsigned_image() {
         assert_code(&done, 4);
         let report = report(&done);
         assert_eq!((&report["verified"], &report["error"]["class"]), (&false.into(), &"TRANSPORT".into()), "{what:?}");
+        assert_eq!(report["digest"], bed.image.digest.to_string(), "what was resolved before is told");
         assert!(!text(&done).contains("SIG_NOT_FOUND"), "{what:?}: {}", text(&done));
         assert!(steps(&report).0.iter().all(|step| step.ends_with(":skipped")), "{report:#}");
     }
+    for more in [&[][..], &["--require-lock"]] {
+        let bed = BundleBed::bare().await;
+        bed.bed.fault(Fault::always(Kind::Referrers, What::Status(500)));
+        let done = bed.verify(&[more, &["--output", "json"]].concat()).await;
+        assert_code(&done, 4);
+        let report = report(&done);
+        assert_eq!(report["error"]["class"], "TRANSPORT");
+        assert_eq!(report["digest"], bed.image.digest.to_string(), "{more:?}");
+    }
     let bed = BundleBed::bare().await;
-    bed.bed.fault(Fault::always(Kind::Referrers, What::Status(500)));
+    bed.bed.fault(Fault::always(Kind::ManifestGet, What::Status(500)));
     let done = bed.verify(&["--output", "json"]).await;
-    assert_code(&done, 4);
-    assert_eq!(report(&done)["error"]["class"], "TRANSPORT");
+    assert_eq!(report(&done)["digest"], serde_json::Value::Null, "{}", text(&done));
 }
 
 #[tokio::test(flavor = "multi_thread")]
