@@ -16,6 +16,7 @@ mod seed;
 mod seed_verified;
 mod serve;
 mod serve_faults;
+mod serve_kill;
 mod store_contract;
 mod verify;
 mod verify_bench;
