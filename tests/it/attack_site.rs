@@ -349,7 +349,9 @@ async fn a_seed_is_stopped_in_any_phase_within_five_seconds_and_leaves_no_trace(
             let child = command.stdout(piped()).stderr(piped()).kill_on_drop(true).spawn().unwrap();
             let pid = child.id().unwrap().to_string();
             let is_there = || bed.log().iter().any(|seen| seen.kind == on && seen.path.contains(at));
+            let begun = std::time::Instant::now();
             while !is_there() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{on:?} {at}: never asked for");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
