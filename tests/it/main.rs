@@ -18,6 +18,7 @@ mod serve;
 mod serve_faults;
 mod serve_kill;
 mod store_contract;
+mod tamper;
 mod verify;
 mod verify_bench;
 mod verify_sidecars;
