@@ -9,19 +9,19 @@ use super::End::{Broken, Refused};
 use super::{FORMS, Form, Place, Row, Scene, each};
 
 /// What happens to every answer to a request for a manifest whose path holds `at`.
-fn manifest(at: impl Into<String>, what: What) -> Fault {
+pub(super) fn manifest(at: impl Into<String>, what: What) -> Fault {
     Fault::always(Kind::ManifestGet, what).at(at)
 }
 
-fn blob(at: &Digest, what: What) -> Fault {
+pub(super) fn blob(at: &Digest, what: What) -> Fault {
     Fault::always(Kind::BlobGet, what).at(at.to_string())
 }
 
-fn list(at: impl Into<String>, what: What) -> Fault {
+pub(super) fn list(at: impl Into<String>, what: What) -> Fault {
     Fault::always(Kind::Referrers, what).at(at)
 }
 
-fn tag(node: &Descriptor) -> String {
+pub(super) fn tag(node: &Descriptor) -> String {
     signature_tag(&node.digest).unwrap().to_string()
 }
 
@@ -30,7 +30,7 @@ fn instead(name: &str) -> What {
     What::AnswerOf(format!("/v2/robot/manifests/{name}"))
 }
 
-const FLIP: What = What::FlipBit { at: 3 };
+pub(super) const FLIP: What = What::FlipBit { at: 3 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_does_not_answer_is_never_one_without_signatures() {
@@ -56,24 +56,30 @@ async fn a_source_that_does_not_answer_is_never_one_without_signatures() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_answers_otherwise_is_refused() {
+    let scene = Scene::new(Form::Legacy).await;
+    let (lock, policy) = (scene.layer_of(&scene.lock).await, scene.layer_of(&scene.policy).await);
+    let other = What::Replace(br#"{"schemaVersion":2,"layers":[]}"#[..].into());
+    const WRONG: super::End = Refused(&["SIDECAR_AMBIGUOUS", "SIDECAR_MISSING"]);
+    let rows: Vec<Row> = vec![
+        ("other bytes for the lock's content", blob(&lock, FLIP), Refused(&["BLOB_DIGEST"])),
+        ("other bytes for the policy", blob(&policy, FLIP), Refused(&["BLOB_DIGEST"])),
+        ("no policy behind its manifest", blob(&policy, What::Status(404)), Refused(&["SIDECAR_MISSING"])),
+        ("the policy in the place of the lock", manifest("manifests/v1-lock", instead("v1-policy")), WRONG),
+        ("the image in the place of the policy", manifest("manifests/v1-policy", instead("v1")), WRONG),
+        ("another image under the tag", manifest("manifests/v1", instead("v0")), Refused(&["SIG_NOT_FOUND"])),
+        ("other bytes for the image", manifest("manifests/v1", other), Broken),
+    ];
+    each(&scene, Place::Source, rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_alters_or_hides_a_signature_is_refused() {
     for form in FORMS {
         let scene = Scene::new(form).await;
-        let (lock, policy) = (scene.layer_of(&scene.lock).await, scene.layer_of(&scene.policy).await);
-        let other = What::Replace(br#"{"schemaVersion":2,"layers":[]}"#[..].into());
-        const WRONG: super::End = Refused(&["SIDECAR_AMBIGUOUS", "SIDECAR_MISSING"]);
-        let mut rows: Vec<Row> = vec![
-            ("other bytes for the lock's content", blob(&lock, FLIP), Refused(&["BLOB_DIGEST"])),
-            ("other bytes for the policy", blob(&policy, FLIP), Refused(&["BLOB_DIGEST"])),
-            ("no policy behind its manifest", blob(&policy, What::Status(404)), Refused(&["SIDECAR_MISSING"])),
-            ("the policy in the place of the lock", manifest("manifests/v1-lock", instead("v1-policy")), WRONG),
-            ("the image in the place of the policy", manifest("manifests/v1-policy", instead("v1")), WRONG),
-            ("another image under the tag", manifest("manifests/v1", instead("v0")), Refused(&["SIG_NOT_FOUND"])),
-            ("other bytes for the image", manifest("manifests/v1", other), Broken),
-        ];
-        rows.extend(match form {
+        let rows = match form {
             Form::Legacy => legacy(&scene),
             Form::Bundle => bundle(&scene).await,
-        });
+        };
         each(&scene, Place::Source, rows).await;
     }
 }
