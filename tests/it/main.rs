@@ -12,14 +12,18 @@ mod command_line;
 mod demo;
 mod floors;
 mod images;
+mod limits;
 mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
 mod rekor;
+mod resident;
 mod seed;
 mod seed_verified;
 mod serve;
 mod serve_faults;
+mod serve_kill;
 mod store_contract;
+mod tamper;
 mod tlog;
 mod verify;
 mod verify_bench;

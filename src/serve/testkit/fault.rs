@@ -85,4 +85,29 @@ pub enum What {
     Html,
     /// Another body under the same headers.
     Replace(Bytes),
+    /// What this server says to a request for another path, with that answer's own headers: a lie that contradicts
+    /// nothing.
+    AnswerOf(String),
+    /// 200 and these bytes, with their own digest and length and this type: what a registry might say that checks nothing.
+    Serve {
+        /// The value of `Content-Type`.
+        media_type: &'static str,
+        /// The body.
+        bytes: Bytes,
+    },
+    /// A list without its entries that hold this text.
+    Hide(String),
+    /// Status and headers as they should be, and a body that is made while it is sent: nobody holds it.
+    Pour {
+        /// How it begins.
+        head: Bytes,
+        /// What comes after that, over and over.
+        unit: Bytes,
+        /// How many bytes in all.
+        total: u64,
+        /// Whether `Content-Length` tells.
+        is_length_told: bool,
+    },
+    /// This body, and a link to a next page, on every page.
+    EndlessPages(Bytes),
 }

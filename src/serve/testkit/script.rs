@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::fault::{Fault, What};
+use super::lie;
 use super::log::{Entry, Seen};
 use crate::serve::problem::Problem;
 
@@ -41,6 +42,10 @@ impl Script {
 
     pub(super) fn add(&self, fault: Fault) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(Pending { fault, met: 0 });
+    }
+
+    pub(super) fn heal(&self) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn record(&self, request: &Request) -> Arc<Entry> {
@@ -97,7 +102,7 @@ fn add(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
-async fn strike(what: What, request: Request, next: Next) -> Response<Body> {
+async fn strike(what: What, mut request: Request, next: Next) -> Response<Body> {
     match what {
         What::Status(status) => refuse(request, status, None).await,
         What::StatusWith { status, retry_after } => refuse(request, status, retry_after).await,
@@ -132,6 +137,22 @@ async fn strike(what: What, request: Request, next: Next) -> Response<Body> {
         What::Replace(bytes) => {
             let answer = next.run(request).await.map(|_| Body::empty());
             resize(answer, |_| bytes.len() as u64).map(|_| Body::from(bytes.clone()))
+        }
+        What::AnswerOf(path) => match path.parse() {
+            Ok(uri) => {
+                *request.uri_mut() = uri;
+                next.run(request).await
+            }
+            Err(_) => broken(),
+        },
+        What::Serve { media_type, bytes } => lie::served(media_type, bytes),
+        What::Hide(text) => lie::hidden(next.run(request).await, &text).await,
+        What::Pour { head, unit, total, is_length_told } => {
+            lie::poured(next.run(request).await, head, unit, total, is_length_told)
+        }
+        What::EndlessPages(bytes) => {
+            let uri = request.uri().clone();
+            lie::paged(next.run(request).await, &uri, bytes)
         }
     }
 }

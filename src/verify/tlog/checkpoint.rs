@@ -108,7 +108,8 @@ impl Line {
 fn identity(key: &PublicKey, name: &str) -> Digest {
     let named = |kind: &[u8], key: &[u8]| Digest::sha256(&[name.as_bytes(), b"\n", kind, key].concat());
     match key.scheme() {
-        Scheme::EcdsaP256 | Scheme::EcdsaP384 | Scheme::EcdsaP521 => Digest::sha256(key.spki()),
+        // No type of signature is defined for PSS: such a key is known by itself alone.
+        Scheme::EcdsaP256 | Scheme::EcdsaP384 | Scheme::EcdsaP521 | Scheme::RsaPss => Digest::sha256(key.spki()),
         // The last 32 bytes of the SPKI are the key itself (RFC 8410).
         Scheme::Ed25519 => named(&[1], &key.spki()[key.spki().len().saturating_sub(32)..]),
         Scheme::Rsa => named(b"\xffPKIX-RSA-PKCS#1v1.5", key.spki()),
