@@ -2,6 +2,8 @@
 //!
 //! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod json;
 pub mod lock;
 pub mod policy;

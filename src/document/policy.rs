@@ -25,6 +25,9 @@ pub const MAX_ENTRIES: usize = 4096;
 /// Largest `manifest.json`, in bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
+/// Longest name of an entry, in bytes: PATH_MAX of the systems that bundles are made on.
+pub const MAX_NAME_BYTES: usize = 4096;
+
 const MANIFEST: &str = "manifest.json";
 
 /// What a policy bundle says of itself.
@@ -130,7 +133,11 @@ fn read_archive(inflated: impl Read) -> Result<Policy, PolicyError> {
             return Err(PolicyError::Limit { what: "entries", limit: MAX_ENTRIES as u64 });
         }
         let mut entry = entry?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = entry.path_bytes();
+        if name.len() > MAX_NAME_BYTES {
+            return Err(PolicyError::Limit { what: "bytes in the name of an entry", limit: MAX_NAME_BYTES as u64 });
+        }
+        let name = String::from_utf8_lossy(&name).into_owned();
         let kind = entry.header().entry_type();
         if kind.is_dir() || kind.is_pax_global_extensions() {
             continue;

@@ -11,6 +11,8 @@
 mod auth;
 mod behaviour;
 mod blob;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod listing;
 mod manifest;
 mod metrics;

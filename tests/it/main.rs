@@ -8,6 +8,7 @@ mod bundle_keys;
 mod bundle_seal;
 mod bundle_verify;
 mod command_line;
+mod corpora;
 mod demo;
 mod floors;
 mod images;
