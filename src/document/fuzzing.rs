@@ -45,6 +45,7 @@ fn strict_json(bytes: &[u8]) {
     match json::parse(bytes) {
         Ok(ours) => {
             assert!(weight::count(bytes) <= json::MAX_VALUES && values(&ours) <= bytes.len());
+            assert_eq!(members(&ours), colons(bytes), "a key that was said twice is lost");
             assert!(is_private(&ours) || elsewhere(bytes) == Some(ours), "read otherwise elsewhere");
         }
         Err(why) => {
@@ -52,6 +53,29 @@ fn strict_json(bytes: &[u8]) {
             assert!(elsewhere(bytes).is_none() || why.contains("duplicate key") || why.contains("more than"), "{why}");
         }
     }
+}
+
+fn members(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.iter().map(members).sum(),
+        Value::Object(map) => map.len() + map.values().map(members).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// How many colons stand outside texts: one a member.
+fn colons(json: &[u8]) -> usize {
+    let mut bytes = json.iter();
+    let (mut count, mut is_text) = (0, false);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if is_text => drop(bytes.next()),
+            b'"' => is_text = !is_text,
+            b':' if !is_text => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// The value as another reader sees it; none where it sees none.

@@ -11,7 +11,7 @@ use super::key::{PublicKey, Scheme, SigningKey};
 use super::{key_file, payload as legacy, pem};
 use crate::document::fuzzing::{elsewhere, is_private};
 use crate::document::json;
-use crate::error::{Kind, printable};
+use crate::error::{Kind, LONGEST_TEXT, printable};
 use crate::oci::{Digest, Reference};
 
 /// What the seeds of the corpora are about, and the key that signed them.
@@ -184,4 +184,6 @@ fn public(file: &[u8], der: Option<&[u8]>) {
 fn told(failure: &Failure, classes: &[ErrorClass]) {
     assert!(classes.contains(&failure.class), "{failure}");
     assert_eq!(printable(&failure.detail), failure.detail);
+    // Each byte may have become the six characters of an escape.
+    assert!(failure.detail.len() <= 6 * LONGEST_TEXT + 100, "{}", failure.detail.len());
 }

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use autonomy_registry::fuzzing::TARGETS;
+use proptest::arbitrary::any;
+use proptest::sample::Index;
 
 /// Most files in the corpus of one target, and most bytes: kept so small that running them all takes seconds.
 const MAX_FILES: usize = 60;
@@ -64,9 +66,56 @@ fn corpora_are_small_and_say_different_things() {
     }
 }
 
+/// The packages that a lock file names, as `name version`.
+fn packages(lock: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(lock)).unwrap();
+    let packages = text.split("[[package]]").skip(1).map(|package| {
+        let field = |name: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim_matches([' ', '=', '"']).to_owned()
+        };
+        format!("{} {}", field("name"), field("version"))
+    });
+    packages.collect()
+}
+
+#[test]
+fn what_is_fuzzed_is_what_is_shipped() {
+    let own = ["arbitrary", "autonomy-registry-fuzz", "libfuzzer-sys"];
+    let (shipped, fuzzed) = (packages("Cargo.lock"), packages("fuzz/Cargo.lock"));
+    let others: Vec<_> = fuzzed.difference(&shipped).filter(|p| !own.iter().any(|own| p.starts_with(own))).collect();
+    assert!(fuzzed.len() > 100, "{} packages", fuzzed.len());
+    assert!(others.is_empty(), "cp Cargo.lock fuzz/ and cargo +nightly fuzz build bring them in step: {others:?}");
+}
+
 #[test]
 fn a_property_that_does_not_hold_is_noticed() {
     let refuses_braces = |bytes: &[u8]| assert!(!bytes.starts_with(b"{"));
     assert!(!broken("lock", refuses_braces).is_empty());
     assert!(broken("lock", |_| ()).is_empty());
+}
+
+proptest::proptest! {
+    /// The same properties a step away from the corpora: a piece of another input put in, some bytes changed.
+    #[test]
+    fn changed_inputs_hold_their_properties_too(
+        (target, input, other) in any::<(Index, Index, Index)>(),
+        (start, length, at) in any::<(Index, Index, Index)>(),
+        changes in proptest::collection::vec(any::<(Index, u8)>(), 0..4),
+    ) {
+        let (target, properties) = TARGETS[target.index(TARGETS.len())];
+        let inputs = corpus(target);
+        let [mut bytes, other] = [input, other].map(|which| inputs[which.index(inputs.len())].1.clone());
+        let from = start.index(other.len() + 1);
+        let piece = other[from..].iter().take(length.index(100)).copied();
+        let at = at.index(bytes.len() + 1);
+        bytes.splice(at..bytes.len().min(at + piece.len() / 2), piece);
+        for (place, byte) in changes {
+            let length = bytes.len();
+            if length > 0 {
+                bytes[place.index(length)] = byte;
+            }
+        }
+        properties(&bytes);
+    }
 }
