@@ -6,7 +6,7 @@
 //! `floors` reads the `use` lines of every file and fails on an upward or sideways import.
 //!
 //! ```text
-//! floor 7  cli
+//! floor 7  cli     fuzzing
 //! floor 6  observe
 //! floor 5  workflow
 //! floor 4  transport
@@ -48,6 +48,9 @@ pub mod cli;
 pub mod copy;
 pub mod document;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod observe;
 pub mod oci;
 pub mod serve;

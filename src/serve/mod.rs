@@ -12,6 +12,8 @@ mod auth;
 mod behaviour;
 mod blob;
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod listing;
 mod manifest;
 mod metrics;

@@ -33,18 +33,18 @@ pub const MAX_TLOG_ENTRIES: usize = 32;
 /// What a statement must be to count as an image signature; anything else signed by the key is an attestation.
 pub const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 
-const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
 /// An envelope taken out of its bundle; nothing in it is believed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Envelope {
-    payload_type: String,
-    payload: Vec<u8>,
-    signature: Vec<u8>,
-    is_by_key: bool,
+    pub(super) payload_type: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    pub(super) is_by_key: bool,
     /// Log entries, whose insides are looked into only if there is a log to believe.
-    entries: Vec<Value>,
+    pub(super) entries: Vec<Value>,
 }
 
 /// The bytes that are signed: DSSE's pre-authentication encoding of an in-toto statement.

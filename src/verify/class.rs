@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::error::{Error, Kind, printable};
+use crate::error::{Error, Kind, printable, shortened};
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -174,10 +174,10 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Control characters of a registry's or a signature's text are escaped here, once.
+    /// Control characters of a registry's or a signature's text are escaped here, once, and what is too long is cut.
     #[must_use]
     pub fn new(class: ErrorClass, detail: impl AsRef<str>) -> Self {
-        Self { class, detail: printable(detail.as_ref()) }
+        Self { class, detail: printable(&shortened(detail.as_ref())) }
     }
 
     /// What an error says about trust: the failure that it carries, else one of [`ErrorClass::Transport`], because a

@@ -12,6 +12,8 @@ pub mod attach;
 pub mod bundle;
 mod class;
 mod demand;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod key;
 mod key_file;
 pub mod payload;

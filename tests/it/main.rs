@@ -9,6 +9,7 @@ mod bundle_seal;
 mod bundle_verify;
 mod catalog;
 mod command_line;
+mod corpora;
 mod demo;
 mod floors;
 mod images;

@@ -97,6 +97,20 @@ fn a_bomb_is_refused_before_it_has_gone_off() {
 }
 
 #[test]
+fn a_name_of_megabytes_is_refused_before_it_is_copied() {
+    let name = vec![0xff; 2 << 20];
+    let mut record = format!("{} path=", name.len() + 14).into_bytes();
+    record.extend_from_slice(&name);
+    record.push(b'\n');
+    for (kind, content) in [(tar::EntryType::GNULongName, &name), (tar::EntryType::XHeader, &record)] {
+        let bomb = archive(&[("long", kind, content), (MANIFEST, tar::EntryType::Regular, MANIFEST_JSON)]);
+        assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
+        let read = Policy::read(&bomb);
+        assert!(matches!(read, Err(PolicyError::Limit { .. })), "{kind:?}: {:?}", read.map(|_| ()));
+    }
+}
+
+#[test]
 fn thousands_of_entries_are_refused() {
     let names: Vec<_> = (0..=MAX_ENTRIES).map(|n| format!("{n}.rego")).collect();
     let entries: Vec<_> = names.iter().map(|name| (name.as_str(), tar::EntryType::Regular, &b""[..])).collect();

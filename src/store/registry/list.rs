@@ -38,15 +38,15 @@ const MAX_REFERRERS: usize = 10_000;
 // else, an error for example, and must not pass for an empty list.
 
 #[derive(Deserialize)]
-struct Tags {
+pub(super) struct Tags {
     #[serde(deserialize_with = "null_is_empty")]
-    tags: Vec<String>,
+    pub(super) tags: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Index {
+pub(super) struct Index {
     #[serde(deserialize_with = "null_is_empty")]
-    manifests: Vec<Descriptor>,
+    pub(super) manifests: Vec<Descriptor>,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
@@ -190,7 +190,7 @@ impl Registry {
 }
 
 /// Reads a page: an object (a derived reader takes an array for one, too) of no more than `most` values.
-fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl Fn(Kind) -> Error) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl Fn(Kind) -> Error) -> Result<T> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(wrong(Kind::Invalid).because("not a JSON object"));
     }

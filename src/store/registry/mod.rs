@@ -5,6 +5,8 @@
 
 mod attach;
 mod blob;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod list;
 mod manifest;
 mod session;
