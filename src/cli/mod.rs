@@ -10,6 +10,7 @@ mod flags;
 mod keygen;
 mod output;
 mod password;
+mod publish_index;
 mod seal;
 mod seed;
 mod serve;
@@ -56,6 +57,8 @@ enum Command {
 enum Registry {
     /// Copy one image to another registry, verified at both ends, its tag put last
     Seed(Box<seed::Seed>),
+    /// Publish what became of a catalog where one query finds it
+    PublishIndex(publish_index::PublishIndex),
     /// Serve a folder as an OCI registry
     Serve(serve::Serve),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
@@ -81,6 +84,7 @@ impl Command {
     fn form(&self) -> flags::Output {
         match self {
             Self::Registry(Registry::Seed(seed)) => seed.reporting.voice.output,
+            Self::Registry(Registry::PublishIndex(publish)) => publish.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -90,6 +94,7 @@ impl Command {
     async fn run(self) -> Result<ExitCode> {
         let done = match self {
             Self::Registry(Registry::Seed(seed)) => seed.run().await,
+            Self::Registry(Registry::PublishIndex(publish)) => publish.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,

@@ -11,6 +11,7 @@ mod command_line;
 mod demo;
 mod floors;
 mod images;
+mod publish_index;
 mod registry_store;
 mod seed;
 mod seed_verified;
