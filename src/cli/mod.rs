@@ -3,12 +3,14 @@
 //! Parse without I/O, resolve once, call one workflow, print one result. Results go to stdout, everything else to
 //! stderr.
 
+mod bootstrap;
 mod bundle;
 mod demo;
 mod duration;
 mod flags;
 mod keygen;
 mod output;
+mod package;
 mod password;
 mod publish_index;
 mod seal;
@@ -59,6 +61,10 @@ enum Registry {
     Seed(Box<seed::Seed>),
     /// Publish what became of a catalog where one query finds it
     PublishIndex(publish_index::PublishIndex),
+    /// Write the files that start zot as a site's registry; nothing is pulled or started
+    BootstrapZot(bootstrap::BootstrapZot),
+    /// Write a catalog's images as a Zarf package; nothing is pulled
+    Package(package::Package),
     /// Serve a folder as an OCI registry
     Serve(serve::Serve),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
@@ -85,6 +91,8 @@ impl Command {
         match self {
             Self::Registry(Registry::Seed(seed)) => seed.reporting.voice.output,
             Self::Registry(Registry::PublishIndex(publish)) => publish.form(),
+            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.form(),
+            Self::Registry(Registry::Package(package)) => package.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -95,6 +103,8 @@ impl Command {
         let done = match self {
             Self::Registry(Registry::Seed(seed)) => seed.run().await,
             Self::Registry(Registry::PublishIndex(publish)) => publish.run().await,
+            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.run(),
+            Self::Registry(Registry::Package(package)) => package.run(),
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,

@@ -2,12 +2,15 @@
 //!
 //! Knows neither the command line nor terminals: takes values, tells events, gives back a value.
 
+mod bootstrap;
 mod bundle;
 mod check;
 mod demo;
 mod ends;
+mod files;
 mod inspect;
 mod keygen;
+mod package;
 mod publish_index;
 mod record;
 mod request;
@@ -16,9 +19,11 @@ mod seal;
 mod seed;
 mod verify;
 
+pub use bootstrap::{Bootstrap, Bootstrapped, Search, bootstrap};
 pub use bundle::{Format, Signature};
 pub use demo::{Demo, Forgery, Published, Refusal};
 pub use keygen::{Existing, KeyPair, Keygen};
+pub use package::{Package, Packaged, package};
 pub use publish_index::{Change, Publication, publish_index};
 pub use record::Record;
 pub use request::{Seed, Sidecars, Trust};

@@ -17,6 +17,7 @@ mod seed;
 mod seed_verified;
 mod serve;
 mod serve_faults;
+mod site_files;
 mod store_contract;
 mod verify;
 mod verify_bench;
