@@ -11,13 +11,13 @@
 //! floor 5  workflow
 //! floor 4  transport
 //! floor 3  copy    verify    serve
-//! floor 2  store
+//! floor 2  store   render
 //! floor 1  wire    document
 //! floor 0  oci     error
 //! ```
 //!
 //! What each may not know: `oci` knows no HTTP and no files; `wire` no images; `document` no I/O; `store` not what a
-//! seed is; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
+//! seed is; `render` no I/O; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
 //! command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
 //!
 //! # As a library
@@ -53,6 +53,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod observe;
 pub mod oci;
+mod render;
 pub mod serve;
 pub mod store;
 pub mod transport;

@@ -3,6 +3,7 @@
 //! Parse without I/O, resolve once, call one workflow, print one result. Results go to stdout, everything else to
 //! stderr.
 
+mod bootstrap;
 mod bundle;
 mod catalog;
 mod demo;
@@ -11,7 +12,9 @@ mod flags;
 mod keygen;
 mod movement;
 mod output;
+mod package;
 mod password;
+mod publish_index;
 mod seal;
 mod seed;
 mod serve;
@@ -62,6 +65,12 @@ enum Registry {
     SeedCatalog(Box<catalog::SeedCatalog>),
     /// Copy repositories from one registry to another under the same names
     Sync(Box<catalog::Sync>),
+    /// Publish what became of a catalog where one query finds it
+    PublishIndex(publish_index::PublishIndex),
+    /// Write the files that start zot as a site's registry; nothing is pulled or started
+    BootstrapZot(bootstrap::BootstrapZot),
+    /// Write a catalog's images as a Zarf package; nothing is pulled
+    Package(package::Package),
     /// Serve a folder as an OCI registry
     Serve(serve::Serve),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
@@ -89,6 +98,9 @@ impl Command {
             Self::Registry(Registry::Seed(seed)) => seed.movement.form(),
             Self::Registry(Registry::SeedCatalog(catalog)) => catalog.form(),
             Self::Registry(Registry::Sync(sync)) => sync.form(),
+            Self::Registry(Registry::PublishIndex(publish)) => publish.form(),
+            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.form(),
+            Self::Registry(Registry::Package(package)) => package.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -100,6 +112,9 @@ impl Command {
             Self::Registry(Registry::Seed(seed)) => seed.run().await,
             Self::Registry(Registry::SeedCatalog(catalog)) => return catalog.run().await,
             Self::Registry(Registry::Sync(sync)) => return sync.run().await,
+            Self::Registry(Registry::PublishIndex(publish)) => publish.run().await,
+            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.run(),
+            Self::Registry(Registry::Package(package)) => package.run(),
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,

@@ -3,6 +3,7 @@
 //! Knows neither the command line nor terminals: takes values, tells events, gives back a value.
 
 mod accessories;
+mod bootstrap;
 mod bundle;
 mod catalog;
 mod check;
@@ -10,9 +11,12 @@ mod commons;
 mod demo;
 mod ends;
 mod expand;
+mod files;
 mod inspect;
 mod keygen;
+mod package;
 mod prepare;
+mod publish_index;
 mod record;
 mod request;
 mod resolve;
@@ -21,11 +25,14 @@ mod seal;
 mod seed;
 mod verify;
 
+pub use bootstrap::{Bootstrap, Bootstrapped, Search, bootstrap};
 pub use bundle::{Format, Signature};
 pub use catalog::{Catalog, Entry, Seeded, seed_catalog};
 pub use demo::{Demo, Forgery, Published, Refusal};
 pub use expand::Wish;
 pub use keygen::{Existing, KeyPair, Keygen};
+pub use package::{Package, Packaged, package};
+pub use publish_index::{Change, Publication, publish_index};
 pub use record::Record;
 pub use request::{Seed, Sidecars, Trust};
 pub use seal::{Content, Seal, Sealed, SealedSidecar, seal};

@@ -14,6 +14,7 @@ mod demo;
 mod floors;
 mod images;
 mod limits;
+mod publish_index;
 mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
 mod rekor;
@@ -23,6 +24,7 @@ mod seed_verified;
 mod serve;
 mod serve_faults;
 mod serve_kill;
+mod site_files;
 mod store_contract;
 mod tamper;
 mod tlog;

@@ -96,6 +96,12 @@ impl Registry {
         self.host.speaks_plain_http()
     }
 
+    /// Whether the registry was found to have no Referrers API; false before it was asked for referrers.
+    #[must_use]
+    pub fn lacks_referrers_api(&self) -> bool {
+        self.notes(|notes| &notes.lacks_referrers)
+    }
+
     /// A request below the repository's root, such as `manifests/v1`.
     fn request(&self, method: Method, below: &str, op: &'static str, what: impl std::fmt::Display) -> Request {
         let path = format!("/v2/{}/{below}", self.path);
