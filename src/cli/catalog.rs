@@ -209,6 +209,12 @@ impl Many {
             keep_going: self.keep_going,
             folder: self.out,
         };
+        if self.movement.dry_run {
+            let forecasts = workflow::forecast_catalog(catalog, &moving.client, &moving.events);
+            let done = super::unless_interrupted(forecasts).await;
+            moving.end().await;
+            return output::forecasts(&done?, self.movement.form()).map(|()| ExitCode::SUCCESS);
+        }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
         let done = workflow::seed_catalog(catalog, client, transport, events, super::interrupted()).await;
         moving.end().await;

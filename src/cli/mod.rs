@@ -135,6 +135,14 @@ fn run(command: Command) -> Result<ExitCode> {
     done
 }
 
+/// Does `work`, which leaves nothing behind, unless somebody presses Ctrl-C or sends SIGTERM.
+async fn unless_interrupted<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted() => Err(Error::new(Kind::Interrupted, "interrupted; nothing was moved")),
+    }
+}
+
 /// Ends when somebody presses Ctrl-C or sends SIGTERM.
 async fn interrupted() {
     #[cfg(unix)]

@@ -28,6 +28,9 @@ pub(super) struct Movement {
     /// Ask the destination for every node, even below manifests that it holds
     #[arg(long)]
     deep: bool,
+    /// Say what would be done and what it would cost; move and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) network: Network,
     #[command(flatten)]

@@ -44,6 +44,12 @@ impl Seed {
     pub(super) async fn run(self) -> Result<()> {
         let seed = self.request()?;
         let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
+        if self.movement.dry_run {
+            let forecast = workflow::forecast(&seed, &moving.client, &moving.events);
+            let done = super::unless_interrupted(forecast).await;
+            moving.end().await;
+            return output::forecasts(&done?, self.movement.form());
+        }
         let transport = moving.transport.as_ref();
         let done = workflow::seed_until(&seed, &moving.client, transport, &moving.events, super::interrupted()).await;
         moving.end().await;

@@ -118,7 +118,7 @@ impl<'a> Prepared<'a> {
         let Self { seed, ends, found, .. } = &self;
         run.events.send(Event::Stage("copying"));
         let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
-        let destination = check::destination(seed, ends, found, run.events).await?;
+        let destination = check::destination(seed, ends.sink.as_ref(), found, run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
         accessories::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;

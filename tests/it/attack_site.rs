@@ -298,7 +298,9 @@ async fn any_one_request_of_a_verified_seed_may_fail_once() {
     for (is_source, log) in [(true, clean.source.log()), (false, clean.sink.log())] {
         for (place, seen) in log.iter().enumerate() {
             let nth = u32::try_from(log[..=place].iter().filter(|other| other.kind == seen.kind).count()).unwrap();
-            let read = [What::FlipBit { at: 20 }, What::CutBody { after: 20 }, What::ResetBefore];
+            // A list has no digest: only damage that keeps it from being read is seen at all.
+            let at = if [Kind::Tags, Kind::Referrers].contains(&seen.kind) { 0 } else { 20 };
+            let read = [What::FlipBit { at }, What::CutBody { after: 20 }, What::ResetBefore];
             let written = [What::Status(503), What::ResetAfter, What::ResetBefore];
             let is_read = seen.method == "GET" && seen.status == 200;
             let what = if is_read { read } else { written }[place % 3].clone();

@@ -11,6 +11,7 @@ mod catalog;
 mod command_line;
 mod corpora;
 mod demo;
+mod dry_run;
 mod floors;
 mod images;
 mod limits;
