@@ -12,6 +12,7 @@ mod keygen;
 mod movement;
 mod output;
 mod password;
+mod rollback;
 mod seal;
 mod seed;
 mod serve;
@@ -31,7 +32,7 @@ Exit codes:
   2    usage: flags, references, catalog or key file are wrong; nothing was contacted
   3    verification failed (fail-closed), at the source or at the destination
   4    source or destination could not be read or written
-  5    some entries failed (--keep-going)
+  5    some entries failed (--keep-going), or some tags could not be put back (rollback)
   130  interrupted; the destination tag was not moved";
 
 /// Replicates container images between registries, verifies them fail-closed, and serves them at the edge.
@@ -62,6 +63,8 @@ enum Registry {
     SeedCatalog(Box<catalog::SeedCatalog>),
     /// Copy repositories from one registry to another under the same names
     Sync(Box<catalog::Sync>),
+    /// Put back what the tags of a seed-catalog or sync run named before
+    Rollback(Box<rollback::Rollback>),
     /// Serve a folder as an OCI registry
     Serve(serve::Serve),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
@@ -89,6 +92,7 @@ impl Command {
             Self::Registry(Registry::Seed(seed)) => seed.movement.form(),
             Self::Registry(Registry::SeedCatalog(catalog)) => catalog.form(),
             Self::Registry(Registry::Sync(sync)) => sync.form(),
+            Self::Registry(Registry::Rollback(rollback)) => rollback.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -100,6 +104,7 @@ impl Command {
             Self::Registry(Registry::Seed(seed)) => seed.run().await,
             Self::Registry(Registry::SeedCatalog(catalog)) => return catalog.run().await,
             Self::Registry(Registry::Sync(sync)) => return sync.run().await,
+            Self::Registry(Registry::Rollback(rollback)) => return rollback.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,

@@ -3,6 +3,7 @@
 //! Knows neither the command line nor terminals: takes values, tells events, gives back a value.
 
 mod accessories;
+mod atomic;
 mod bundle;
 mod catalog;
 mod check;
@@ -10,13 +11,16 @@ mod commons;
 mod demo;
 mod ends;
 mod expand;
+mod former;
 mod inspect;
 mod keygen;
 mod prepare;
 mod record;
 mod request;
 mod resolve;
+mod restore;
 mod roll_up;
+mod rollback;
 mod seal;
 mod seed;
 mod verify;
@@ -25,9 +29,11 @@ pub use bundle::{Format, Signature};
 pub use catalog::{Catalog, Entry, Seeded, seed_catalog};
 pub use demo::{Demo, Forgery, Published, Refusal};
 pub use expand::Wish;
+pub use former::Tagging;
 pub use keygen::{Existing, KeyPair, Keygen};
 pub use record::Record;
 pub use request::{Seed, Sidecars, Trust};
+pub use rollback::{Fate, Rollback, Step};
 pub use seal::{Content, Seal, Sealed, SealedSidecar, seal};
 pub use seed::{Outcome, Status, Verification, seed, seed_until};
 pub use verify::verify;

@@ -33,7 +33,13 @@ impl File {
     /// # Errors
     ///
     /// [`Local`](crate::Kind::Local) if the disk refuses.
-    pub(super) fn write(self, name: &str, entries: &[Entry], choosing: Tally, spent: Duration) -> Result<(RollUp, PathBuf)> {
+    pub(super) fn write(
+        self,
+        name: &str,
+        entries: &[Entry],
+        choosing: Tally,
+        spent: Duration,
+    ) -> Result<(RollUp, PathBuf)> {
         let entries: Vec<_> = entries.iter().map(attempt).collect();
         let mut totals = Totals::of(&entries);
         totals.source_requests += choosing.requests;
@@ -59,11 +65,13 @@ fn attempt(entry: &Entry) -> Attempt {
             status: Status::Seeded,
             error: None,
             previous_digest: outcome.previous_digest,
+            sidecars: outcome.sidecars.clone(),
             seed: Some(outcome.seed.clone()),
         },
         Err(error) => {
             let error = Some(printable(&error.chain()));
-            Attempt { from, to, dir, status: Status::Failed, error, previous_digest: None, seed: None }
+            let (previous_digest, sidecars, seed) = (None, Vec::new(), None);
+            Attempt { from, to, dir, status: Status::Failed, error, previous_digest, sidecars, seed }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of more than one module, and of the whole program. They need nothing but Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod atomic;
 mod attack;
 mod attack_site;
 mod bundle_bed;
@@ -12,10 +13,12 @@ mod demo;
 mod floors;
 mod images;
 mod registry_store;
+mod rollback;
 mod seed;
 mod seed_verified;
 mod serve;
 mod serve_faults;
+mod site_bed;
 mod store_contract;
 mod verify;
 mod verify_bench;
