@@ -13,7 +13,7 @@ use crate::document::catalog::{Catalog, Entry, MAX_CATALOG_BYTES};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::wire;
-use crate::workflow::{self, Trust, Wish};
+use crate::workflow::{self, Tagging, Trust, Wish};
 
 /// Copies every image of a catalog. Everything is resolved, verified and planned before the first blob moves; what
 /// images share moves once and is mounted after that.
@@ -70,6 +70,9 @@ struct Many {
     /// Try every image, whatever fails; exit 5 if one did
     #[arg(long)]
     keep_going: bool,
+    /// All tags or none: they move once every image is in place, and are put back if one cannot; implies --keep-previous
+    #[arg(long, conflicts_with = "keep_going")]
+    atomic: bool,
     #[command(flatten)]
     movement: Movement,
 }
@@ -207,6 +210,7 @@ impl Many {
             engine: self.movement.engine(),
             images_at_once: self.movement.network.jobs.get(),
             keep_going: self.keep_going,
+            tagging: if self.atomic { Tagging::Together } else { self.movement.tagging() },
             folder: self.out,
         };
         if self.movement.dry_run {

@@ -15,6 +15,7 @@ mod output;
 mod package;
 mod password;
 mod publish_index;
+mod rollback;
 mod seal;
 mod seed;
 mod serve;
@@ -34,7 +35,7 @@ Exit codes:
   2    usage: flags, references, catalog or key file are wrong; nothing was contacted
   3    verification failed (fail-closed), at the source or at the destination
   4    source or destination could not be read or written
-  5    some entries failed (--keep-going)
+  5    some entries failed (--keep-going), or some tags could not be put back (rollback)
   130  interrupted; the destination tag was not moved";
 
 /// Replicates container images between registries, verifies them fail-closed, and serves them at the edge.
@@ -71,6 +72,8 @@ enum Registry {
     BootstrapZot(bootstrap::BootstrapZot),
     /// Write a catalog's images as a Zarf package; nothing is pulled
     Package(package::Package),
+    /// Put back what the tags of a seed-catalog or sync run named before
+    Rollback(Box<rollback::Rollback>),
     /// Serve a folder as an OCI registry
     Serve(serve::Serve),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
@@ -101,6 +104,7 @@ impl Command {
             Self::Registry(Registry::PublishIndex(publish)) => publish.form(),
             Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.form(),
             Self::Registry(Registry::Package(package)) => package.form(),
+            Self::Registry(Registry::Rollback(rollback)) => rollback.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -115,6 +119,7 @@ impl Command {
             Self::Registry(Registry::PublishIndex(publish)) => publish.run().await,
             Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.run(),
             Self::Registry(Registry::Package(package)) => package.run(),
+            Self::Registry(Registry::Rollback(rollback)) => return rollback.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,

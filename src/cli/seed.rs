@@ -94,6 +94,7 @@ impl Seed {
             sidecars,
             accessories: self.movement.accessories(),
             trust,
+            tagging: self.movement.tagging(),
             engine: self.movement.engine(),
             folder: self.out.clone(),
             commit: Commit::default(),

@@ -48,6 +48,9 @@ pub struct Attempt {
     /// What the tag named before; null if it named nothing.
     #[serde(deserialize_with = "present")]
     pub previous_digest: Option<Digest>,
+    /// The tags of its sidecars that travelled, for going back; left out without any.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sidecars: Vec<SidecarTag>,
     /// Its `seed-manifest.json`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seed: Option<SeedManifest>,
@@ -56,6 +59,30 @@ pub struct Attempt {
 /// A field that has to stand, be it null: serde takes an `Option` for one that may be left out.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
     Option::deserialize(deserializer)
+}
+
+/// What the tag of a sidecar names since, and what it named before. The tag itself is the image's with `-lock` or
+/// `-policy`, and is not for a document to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SidecarTag {
+    /// Which.
+    pub kind: SidecarName,
+    /// What its tag names since.
+    pub digest: Digest,
+    /// What it named before; null if it named nothing.
+    #[serde(deserialize_with = "present")]
+    pub previous_digest: Option<Digest>,
+}
+
+/// Which sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SidecarName {
+    /// Under `<tag>-lock`.
+    Lock,
+    /// Under `<tag>-policy`.
+    Policy,
 }
 
 /// How an image ended.
@@ -192,7 +219,11 @@ impl Attempt {
         if !is_one_name || self.dir.contains(['/', '\\', '\0']) {
             return Err(format!("dir {:?} is not the name of a folder", self.dir));
         }
+        if self.sidecars.len() > 2 || matches!(&self.sidecars[..], [one, other] if one.kind == other.kind) {
+            return Err("a sidecar stands twice".into());
+        }
         match (self.status, &self.seed, &self.error) {
+            (Status::Failed, ..) if !self.sidecars.is_empty() => Err("failed entries have no sidecars".into()),
             (Status::Seeded, Some(seed), None) if seed.schema_version == SeedManifest::version() => Ok(()),
             (Status::Seeded, Some(seed), None) => Err(format!("seed has schema_version {:?}", seed.schema_version)),
             (Status::Seeded, ..) => Err("seeded entries have seed and no error".into()),
@@ -256,6 +287,7 @@ mod tests {
             status: Status::Seeded,
             error: None,
             previous_digest: Some(Digest::sha256(b"before")),
+            sidecars: Vec::new(),
             seed: Some(seed),
         }
     }

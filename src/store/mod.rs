@@ -27,7 +27,7 @@ pub use layout::Layout;
 pub use memory::Memory;
 #[cfg(feature = "fuzzing")]
 pub(crate) use registry::fuzzing;
-pub use registry::{Registry, Role};
+pub use registry::{Registry, Role, Untagged};
 
 /// Bytes on their way, in pieces of the sender's choosing.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;

@@ -10,10 +10,11 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::commons::Commons;
+use super::former::Tagging;
 use super::prepare::{Prepared, Run};
 use super::rehearsal::Rehearsal;
-use super::request::{Seed, Trust};
-use super::{accessories, check};
+use super::request::Seed;
+use super::{accessories, check, former};
 use crate::copy::{Events, Fate, Plan, Step, Whereabouts};
 use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Reference};
@@ -174,17 +175,24 @@ impl Prepared<'_> {
         let rehearsal = Rehearsal::new(Arc::clone(&ends.source));
         let site = check::destination(seed, &rehearsal, found, events).await?;
         let proven: HashSet<_> = site.iter().flat_map(Approved::evidence).map(|one| one.node().digest).collect();
-        let moves = |former: &Option<Descriptor>, root: &Descriptor| {
-            u64::from(former.as_ref().is_none_or(|former| former.digest != root.digest))
-        };
-        let tags = match seed.trust {
-            Trust::Skip => 0,
-            Trust::Verify { .. } => {
-                let sidecars = found.sidecars().map(|sidecar| moves(&sidecar.former, &sidecar.root.node)).sum::<u64>();
-                moves(&found.former, &found.root.node) + sidecars
-            }
-        };
+        let sidecars = found.sidecars().map(|sidecar| (&sidecar.former, &sidecar.root.node));
+        let names = sidecars.chain([(&found.former, &found.root.node)]);
+        let is_staged = former::is_staged(seed, found);
+        let tags: u64 = names.map(|(former, root)| tagging(seed.tagging, is_staged, former.as_ref(), root)).sum();
         Ok(rehearsal.requests() + tags + accessories::last_questions(&self.companions, &proven))
+    }
+}
+
+/// Requests for a tag, and for what it takes to keep what the tag names.
+fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root: &Descriptor) -> u64 {
+    if !is_staged || former.is_some_and(|former| former.digest == root.digest) {
+        return 0;
+    }
+    // Kept: the tag is read once more, the holding tag asked for and put. Of a new tag one look says that it is new.
+    1 + match (tagging, former) {
+        (Tagging::Plain, _) | (Tagging::Keep, None) => 0,
+        (Tagging::Together, None) => 1,
+        (Tagging::Keep | Tagging::Together, Some(_)) => 3,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of more than one module, and of the whole program. They need nothing but Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod atomic;
 mod attack;
 mod attack_site;
 mod bundle_bed;
@@ -20,11 +21,13 @@ mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
 mod rekor;
 mod resident;
+mod rollback;
 mod seed;
 mod seed_verified;
 mod serve;
 mod serve_faults;
 mod serve_kill;
+mod site_bed;
 mod site_files;
 mod store_contract;
 mod tamper;

@@ -85,6 +85,7 @@ fn rollup(to: &str, seeded_at: &str) -> Vec<u8> {
         status: Status::Failed,
         error: Some("source: get manifest v1: not found".into()),
         previous_digest: None,
+        sidecars: Vec::new(),
         seed: None,
     }];
     let totals = Totals::of(&entries);

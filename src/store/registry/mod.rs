@@ -10,6 +10,7 @@ pub(crate) mod fuzzing;
 mod list;
 mod manifest;
 mod session;
+mod untag;
 mod upload;
 
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
+
+pub use untag::Untagged;
 
 /// The slowest link on which an upload that broke is begun again, in bytes per second.
 const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
