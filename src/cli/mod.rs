@@ -15,6 +15,7 @@ mod password;
 mod seal;
 mod seed;
 mod serve;
+mod subset;
 mod trust;
 mod verify;
 

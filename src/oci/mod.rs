@@ -8,6 +8,7 @@ mod descriptor;
 mod digest;
 mod manifest;
 mod media_type;
+pub mod narrow;
 mod platform;
 mod reference;
 pub(crate) mod weight;

@@ -6,13 +6,13 @@ use std::time::Instant;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::watch;
 
-use super::{Outcome, Status};
 use super::commons::Commons;
 use super::expand::{self, Wish};
 use super::prepare::{Prepared, Run};
-use super::request::Seed;
+use super::request::{Index, Seed};
 use super::roll_up;
 use super::seed::{interrupted, until};
+use super::{Outcome, Status};
 use crate::copy::{self, Event, Events, Plan, Totals};
 use crate::document::rollup::RollUp;
 use crate::document::{Accessories, entry_directory};
@@ -109,6 +109,8 @@ fn order(catalog: &Catalog, image: expand::Image) -> Entry {
     let seed = Seed {
         from: image.from,
         to: image.to,
+        platforms: image.platforms,
+        index: Index::Keep,
         sidecars: image.sidecars,
         accessories: image.accessories.unwrap_or(catalog.accessories),
         trust: image.trust,

@@ -33,7 +33,13 @@ impl File {
     /// # Errors
     ///
     /// [`Local`](crate::Kind::Local) if the disk refuses.
-    pub(super) fn write(self, name: &str, entries: &[Entry], choosing: Tally, spent: Duration) -> Result<(RollUp, PathBuf)> {
+    pub(super) fn write(
+        self,
+        name: &str,
+        entries: &[Entry],
+        choosing: Tally,
+        spent: Duration,
+    ) -> Result<(RollUp, PathBuf)> {
         let entries: Vec<_> = entries.iter().map(attempt).collect();
         let mut totals = Totals::of(&entries);
         totals.source_requests += choosing.requests;

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::accessories;
+use super::bundle::Signature;
 use super::commons::Commons;
 use super::ends::Ends;
 use super::prepare::{Prepared, Run};
-use super::request::{Seed, Trust};
+use super::request::{Index, Seed, Trust};
 use super::resolve::Resolved;
-use super::{accessories, check};
+use super::rewrite::{self, Rewritten};
 use crate::copy::{Event, Events};
 use crate::document::SeedManifest;
 use crate::error::{Error, Kind, Result, Side};
@@ -39,6 +41,9 @@ pub struct Outcome {
     pub seed: SeedManifest,
     /// What the destination's tag named before; null if it did not exist.
     pub previous_digest: Option<Digest>,
+    /// Where a smaller index took the place of the source's: what that was, and who signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<Rewritten>,
     /// What verification found; nothing after `--skip-verify`.
     pub verification: Option<Verification>,
     /// The files written.
@@ -118,14 +123,14 @@ impl<'a> Prepared<'a> {
         let Self { seed, ends, found, .. } = &self;
         run.events.send(Event::Stage("copying"));
         let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
-        let destination = check::destination(seed, ends, found, run.events).await?;
+        let (destination, signature) = rewrite::verified(seed, ends, found, run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
         accessories::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
         // All manifests of the plan: what is left to do needs none of them.
         self.job.copy.plan = None;
         self.spent += begun.elapsed();
-        Ok(Staged { prepared: self, carried, destination })
+        Ok(Staged { prepared: self, carried, destination, signature })
     }
 }
 
@@ -135,6 +140,8 @@ pub(super) struct Staged<'a> {
     pub(super) prepared: Prepared<'a>,
     carried: Carried,
     destination: Option<Approved>,
+    /// The site's own, if one was put.
+    signature: Option<Signature>,
 }
 
 impl Staged<'_> {
@@ -145,33 +152,39 @@ impl Staged<'_> {
     /// By kind as in the exit codes.
     pub(super) async fn finish(self, run: Run<'_>) -> Result<Outcome> {
         let begun = Instant::now();
-        let Self { prepared, carried, destination } = self;
+        let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &prepared;
         put_tags(seed, ends, found, run.events).await?;
 
         run.events.send(Event::Stage("writing the record"));
         let spent = prepared.spent + begun.elapsed();
+        let mut accessories = prepared.accessories();
+        accessories.extend(signature.iter().map(|signature| signature.digest));
         let manifest = SeedManifest {
             schema_version: SeedManifest::version(),
             source_ref: seed.from.clone(),
-            source_digest: found.root.node.digest,
+            source_digest: found.source_digest(),
             dest_ref: seed.to.clone(),
             dest_digest: found.root.node.digest,
             platforms: prepared.platforms.clone(),
             copied_policy: found.sidecars().next().is_some(),
-            signing_key_ref: seed.trust.key(),
+            signing_key_ref: seed.key(),
             verified: destination.is_some(),
             seeded_at: now()?,
-            transfer: Some(ends.account(carried, prepared.accessories(), spent)),
+            transfer: Some(ends.account(carried, accessories, spent)),
         };
         let files = prepared.record.write(&manifest)?;
-        let status =
-            if found.is_unchanged() && carried.report.bytes_moved == 0 { Status::Unchanged } else { Status::Seeded };
+        let is_idle = found.is_unchanged() && carried.report.bytes_moved == 0 && signature.is_none();
+        let status = if is_idle { Status::Unchanged } else { Status::Seeded };
         let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
         let verification =
             reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
         let previous_digest = found.former.as_ref().map(|former| former.digest);
-        Ok(Outcome { status, seed: manifest, previous_digest, verification, files })
+        let rewritten = found.original.as_ref().map(|original| Rewritten {
+            source_digest: original.node.digest,
+            signed_with: if let Index::Rewrite(Some(site)) = &seed.index { Some(site.name.clone()) } else { None },
+        });
+        Ok(Outcome { status, seed: manifest, previous_digest, rewritten, verification, files })
     }
 }
 

@@ -17,6 +17,7 @@ mod seed_verified;
 mod serve;
 mod serve_faults;
 mod store_contract;
+mod subset;
 mod verify;
 mod verify_bench;
 mod verify_sidecars;
