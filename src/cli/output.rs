@@ -8,7 +8,7 @@ use super::flags::Output;
 use crate::document::{Transfer, rollup};
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::quantity;
-use crate::workflow::{Cost, Forecast, Forecasts, Outcome, Seeded, Status, Verification};
+use crate::workflow::{Cost, Forecast, Forecasts, Outcome, Rewritten, Seeded, Status, Verification};
 
 /// Prints one line of result. A reader that has gone away is no failure of ours.
 pub(super) fn line(text: &str) {
@@ -34,6 +34,10 @@ pub(super) fn outcome(outcome: &Outcome) {
     line(&format!("{} {}", verb(*status), seed.dest_ref));
     let row = |name: &str, text: String| line(&format!("  {name:<10} {text}"));
     row("digest", seed.dest_digest.to_string());
+    if let Some(Rewritten { source_digest, signed_with }) = &outcome.rewritten {
+        let signed = signed_with.as_ref().map_or("NOT signed".to_owned(), |key| format!("signed with {key}"));
+        row("rewritten", format!("a smaller index in the place of {source_digest}, {signed}"));
+    }
     if !seed.platforms.is_empty() {
         row("platforms", printable(&seed.platforms.join(", ")));
     }

@@ -6,12 +6,13 @@ use clap::Args;
 
 use super::flags::Output;
 use super::movement::Movement;
+use super::subset::Subset;
 use super::{output, trust};
 use crate::copy::Commit;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::verify::Demands;
-use crate::workflow::{self, Outcome, Sidecars, Trust};
+use crate::workflow::{self, Index, Outcome, Sidecars, Trust};
 
 /// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
 /// the destination from its own bytes; only then is the destination's tag put and the record written.
@@ -38,11 +39,14 @@ pub(super) struct Seed {
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
     #[command(flatten)]
+    subset: Subset,
+    #[command(flatten)]
     pub(super) movement: Movement,
 }
 impl Seed {
     pub(super) async fn run(self) -> Result<()> {
-        let seed = self.request()?;
+        let mut seed = self.request()?;
+        seed.index = self.subset.index().await?;
         let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
         if self.movement.dry_run {
             let forecast = workflow::forecast(&seed, &moving.client, &moving.events);
@@ -59,6 +63,7 @@ impl Seed {
     /// What is asked for, checked as far as that goes without contacting anybody.
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
+        self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
         let trust = match &self.pub_key {
             Some(path) => demands("--pub-key", path, &self.log)?,
             None if self.skip_verify && self.log.is_asked() => {
@@ -91,6 +96,8 @@ impl Seed {
         Ok(workflow::Seed {
             from: self.from.clone(),
             to,
+            platforms: self.subset.platforms.clone(),
+            index: Index::Keep,
             sidecars,
             accessories: self.movement.accessories(),
             trust,

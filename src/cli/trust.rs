@@ -1,12 +1,13 @@
-//! What an operator trusts: public keys from files, transparency logs, and whether the time of signing counts, from the
-//! environment.
+//! What an operator trusts and signs with: keys from files, transparency logs, and whether the time of signing counts, from
+//! the environment.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::password;
 use crate::error::{Error, Kind, Result};
-use crate::verify::{Demands, ErrorClass, Failure, PublicKey, Tlog, TrustTime};
+use crate::verify::{Demands, ErrorClass, Failure, PublicKey, SigningKey, Tlog, TrustTime};
 use crate::wire;
 
 /// Reads the public key that `flag` names.
@@ -56,6 +57,18 @@ impl Log {
         demands.tlog = if self.require_tlog { Tlog::Required } else { Tlog::NotAsked };
         Ok(())
     }
+}
+
+/// Reads the private key that `flag` names, and asks for its password.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for what is no key, or not with that password; those of asking.
+pub(super) async fn signing_key(flag: &str, path: &Path) -> Result<SigningKey> {
+    let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
+    let pem = wire::read_file(path).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
+    let password = password::get(password::Purpose::Open).await?;
+    SigningKey::from_encrypted_pem(&pem, &password).map_err(refused)
 }
 
 /// Whether the time of signing is checked: `AUTONOMY_TRUST_TIME` (contract §8).

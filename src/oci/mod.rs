@@ -10,6 +10,7 @@ mod digest;
 pub(crate) mod fuzzing;
 mod manifest;
 mod media_type;
+pub mod narrow;
 mod platform;
 mod reference;
 pub(crate) mod weight;

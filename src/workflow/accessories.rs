@@ -74,9 +74,11 @@ async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons
     let source = ends.source.as_ref();
     let subjects = match seed.accessories {
         Accessories::None => return Ok(Vec::new()),
+        // What is attached to the original names that, and not what takes its place.
+        Accessories::Root if found.original.is_some() => return Ok(Vec::new()),
         Accessories::Root => vec![found.root.node.digest],
         Accessories::All => {
-            let mut subjects = copy::manifests(source, &found.root).await?;
+            let mut subjects = found.subjects(source).await?;
             subjects.extend(found.sidecars().map(|sidecar| sidecar.root.node.digest));
             subjects
         }

@@ -13,7 +13,7 @@ use super::expand::{self, Wish};
 use super::forecast::Forecasts;
 use super::former::{Move, Tagging};
 use super::prepare::{Prepared, Run};
-use super::request::Seed;
+use super::request::{Index, Seed};
 use super::roll_up;
 use super::seed::{Staged, interrupted, until};
 use super::{Outcome, Status};
@@ -144,6 +144,8 @@ fn order(catalog: &Catalog, image: expand::Image) -> Entry {
     let seed = Seed {
         from: image.from,
         to: image.to,
+        platforms: image.platforms,
+        index: Index::Keep,
         sidecars: image.sidecars,
         accessories: image.accessories.unwrap_or(catalog.accessories),
         trust: image.trust,

@@ -48,12 +48,12 @@ pub(super) async fn destination(
     found: &Resolved,
     events: &Events,
 ) -> Result<Option<Approved>> {
-    let Trust::Verify { demands, .. } = &seed.trust else { return Ok(None) };
+    let Some(demands) = seed.site_demands()? else { return Ok(None) };
     events.send(Event::Stage("verifying the destination"));
     let checked = async {
         // The sidecars' bytes are read by the steps that need them; the image's own only here.
         read_manifest(sink, &found.root.node).await?;
-        run(demands, sink, &subject(&seed.to, found), found).await?.approve()
+        run(&demands, sink, &subject(&seed.to, found), found).await?.approve()
     };
     checked.await.map(Some).map_err(|error| failed(error, Side::Destination, &seed.to))
 }

@@ -30,6 +30,7 @@ mod serve_kill;
 mod site_bed;
 mod site_files;
 mod store_contract;
+mod subset;
 mod tamper;
 mod tlog;
 mod verify;
