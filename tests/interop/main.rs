@@ -11,6 +11,7 @@ mod copies;
 #[path = "../it/images/mod.rs"]
 mod images;
 mod peers;
+mod rollback;
 mod signatures;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES) {
+    let cases = copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES).chain(rollback::CASES);
+    for case in cases {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
             continue;
         }
