@@ -13,6 +13,8 @@ pub struct Fault {
     pub on: Kind,
     /// Only those whose path holds this text.
     pub path_contains: Option<String>,
+    /// Only those whose path ends in this text.
+    pub path_ends: Option<String>,
     /// The first one that it befalls: 1 is the next one.
     pub nth: u32,
     /// How many in a row it befalls.
@@ -25,7 +27,7 @@ impl Fault {
     /// Befalls the next request of that kind, once.
     #[must_use]
     pub fn next(on: Kind, what: What) -> Self {
-        Self { on, path_contains: None, nth: 1, times: 1, what }
+        Self { on, path_contains: None, path_ends: None, nth: 1, times: 1, what }
     }
 
     /// Befalls every request of that kind from now on.
@@ -38,6 +40,12 @@ impl Fault {
     #[must_use]
     pub fn at(self, text: impl Into<String>) -> Self {
         Self { path_contains: Some(text.into()), ..self }
+    }
+
+    /// Befalls only requests whose path ends in `text`.
+    #[must_use]
+    pub fn at_the_end(self, text: impl Into<String>) -> Self {
+        Self { path_ends: Some(text.into()), ..self }
     }
 }
 

@@ -60,7 +60,8 @@ impl Script {
         let mut drawn = None;
         for Pending { fault, met } in faults.iter_mut() {
             let is_meant = fault.on == entry.kind()
-                && fault.path_contains.as_ref().is_none_or(|text| entry.path().contains(text.as_str()));
+                && fault.path_contains.as_ref().is_none_or(|text| entry.path().contains(text.as_str()))
+                && fault.path_ends.as_ref().is_none_or(|text| entry.path().ends_with(text.as_str()));
             if is_meant {
                 *met += 1;
                 let is_due = *met >= fault.nth && *met - fault.nth < fault.times;
