@@ -86,7 +86,8 @@ pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
         }
     }
     let totals = &roll_up.totals;
-    let [moved, present, mounted] = [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(quantity::bytes);
+    let [moved, present, mounted] =
+        [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(quantity::bytes);
     line(&format!("{} of {} images are in place", totals.seeded, totals.entries));
     line(&format!("  moved      {moved}, {} blobs; {present} present, {mounted} mounted", totals.blobs_moved));
     let rollup::Totals { source_requests, dest_requests, retries, seconds, .. } = *totals;

@@ -29,6 +29,9 @@ pub const MAX_NAME_BYTES: u64 = 1024;
 /// Largest header that extends an entry's own, in bytes.
 pub const MAX_EXTENSION_BYTES: u64 = 64 << 10;
 
+/// Most bytes of a name in a message.
+const MAX_TOLD: usize = 128;
+
 const MANIFEST: &str = "manifest.json";
 
 /// What a policy bundle says of itself.
@@ -128,15 +131,23 @@ pub fn parse_version(text: &str) -> Result<Version, semver::Error> {
 fn read_archive(inflated: impl Read) -> Result<Policy, PolicyError> {
     let mut archive = tar::Archive::new(inflated);
     let mut seen = BTreeSet::new();
-    let (mut files, mut manifest, mut long_name, mut count) = (Vec::new(), None, None, 0);
+    let (mut files, mut manifest, mut long_name, mut is_extended, mut count) = (Vec::new(), None, None, false, 0);
     // Raw: left to itself the archive's reader takes in extending headers whole, however long.
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let kind = entry.header().entry_type();
         if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
-            long_name = extended_name(&mut entry)?.or(long_name);
+            let name = extended_name(&mut entry)?;
+            if name.is_some() && long_name.is_some() {
+                return Err(PolicyError::Entry {
+                    name: told(name.as_deref()),
+                    why: "stands for an entry that is named twice",
+                });
+            }
+            (long_name, is_extended) = (name.or(long_name), true);
             continue;
         }
+        is_extended = false;
         count += 1;
         if count > MAX_ENTRIES {
             return Err(PolicyError::Limit { what: "entries", limit: MAX_ENTRIES as u64 });
@@ -156,7 +167,19 @@ fn read_archive(inflated: impl Read) -> Result<Policy, PolicyError> {
         }
         files.push(name);
     }
+    if is_extended {
+        return Err(PolicyError::Entry {
+            name: told(long_name.as_deref()),
+            why: "names an entry that does not follow",
+        });
+    }
     Policy::parse(&manifest.ok_or(PolicyError::NoManifest)?, files)
+}
+
+/// A name in a message.
+fn told(name: Option<&[u8]>) -> String {
+    let name = name.unwrap_or_default();
+    String::from_utf8_lossy(&name[..name.len().min(MAX_TOLD)]).into_owned()
 }
 
 /// The name that a header gives to the entry after it, if it does: GNU's long names are its content, PAX (POSIX.1-2017,

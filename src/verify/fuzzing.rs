@@ -8,7 +8,7 @@ use super::SigningKey;
 use super::bundle::{self, Envelope, MAX_SUBJECTS, PAYLOAD_TYPE};
 use super::class::{ErrorClass, Failure};
 use super::demand::{Claim, Clock, Demands, Freshness, SIGNED_AT, TrustTime};
-use super::key::{PublicKey, Scheme};
+use super::key::PublicKey;
 use super::{key_file, payload as legacy, pem};
 use crate::document::fuzzing::{elsewhere, is_private};
 use crate::document::json;

@@ -81,7 +81,10 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, _) = bed.two_generations().await;
     // Five attempts, each of which does what it is asked; the sixth PUT is the one that puts back.
-    bed.sink.fault(Fault { times: 5, ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1") });
+    bed.sink.fault(Fault {
+        times: 5,
+        ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1")
+    });
     let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
     assert_code(&done, 4);
     assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None], "{}", text(&done));
@@ -92,7 +95,10 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
 async fn what_cannot_be_put_back_is_named() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, second) = bed.two_generations().await;
-    bed.sink.fault(Fault { nth: 2, ..Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/a/manifests/v1") });
+    bed.sink.fault(Fault {
+        nth: 2,
+        ..Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/a/manifests/v1")
+    });
     bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/c/manifests/v1"));
     bed.sink.fault(Fault::always(Kind::ManifestDelete, What::Status(405)));
     let done = bed.seed_catalog(&["a", "b", "d", "c"], &["--atomic"]).await;
@@ -183,7 +189,8 @@ async fn a_run_that_is_stopped_before_the_first_tag_has_moved_none() {
 async fn a_run_that_is_stopped_while_its_tags_move_is_finished() {
     let bed = Bed::new(Behaviour::default()).await;
     let (_, second) = bed.two_generations().await;
-    bed.sink.fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_millis(400))).at_the_end("/manifests/v1"));
+    bed.sink
+        .fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_millis(400))).at_the_end("/manifests/v1"));
     let child = start(&bed.catalog(&ALL, &["--atomic"]));
     while bed.puts("v1") < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -197,7 +204,9 @@ async fn a_run_that_is_stopped_while_its_tags_move_is_finished() {
 async fn a_run_that_cannot_be_finished_in_time_says_which_tags_moved() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, second) = bed.two_generations().await;
-    bed.sink.fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_secs(20))).at_the_end("site/b/manifests/v1"));
+    bed.sink.fault(
+        Fault::always(Kind::ManifestPut, What::Delay(Duration::from_secs(20))).at_the_end("site/b/manifests/v1"),
+    );
     let child = start(&bed.catalog(&ALL, &["--atomic"]));
     while bed.puts("v1") < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
