@@ -12,6 +12,7 @@ mod copies;
 mod images;
 mod peers;
 mod signatures;
+mod subsets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES) {
+    for case in copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES).chain(subsets::CASES) {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
             continue;
         }

@@ -32,14 +32,14 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A key pair that this test makes for itself.
-fn keys(peers: &Peers, folder: &Path) -> (PathBuf, PathBuf) {
+pub(crate) fn keys(peers: &Peers, folder: &Path) -> (PathBuf, PathBuf) {
     let output = peers.command("cosign").current_dir(folder).arg("generate-key-pair").output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     (folder.join("cosign.key"), folder.join("cosign.pub"))
 }
 
 /// Signs `reference` in cosign's old format (`.sig` tag) or its new one (bundle as referrer).
-fn sign(peers: &Peers, key: &Path, reference: &str, format: &str) {
+pub(crate) fn sign(peers: &Peers, key: &Path, reference: &str, format: &str) {
     let at = format!("autonomy.signed-at={}", jiff_now());
     let mut command = peers.command("cosign");
     command.args(["sign", "--key", key.to_str().unwrap(), "--use-signing-config=false", "--tlog-upload=false", "-y"]);
@@ -52,7 +52,7 @@ fn jiff_now() -> String {
     jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap().to_string()
 }
 
-fn cosign_verifies(peers: &Peers, key: &Path, reference: &str) -> bool {
+pub(crate) fn cosign_verifies(peers: &Peers, key: &Path, reference: &str) -> bool {
     let mut command = peers.command("cosign");
     command.args([
         "verify",
@@ -65,7 +65,7 @@ fn cosign_verifies(peers: &Peers, key: &Path, reference: &str) -> bool {
     command.output().unwrap().status.success()
 }
 
-fn publish(host: &str, path: &str, seed: u64) -> String {
+pub(crate) fn publish(host: &str, path: &str, seed: u64) -> String {
     let store = repository(host, path);
     let root = block_on(shape::three_platforms(seed, &[1 << 10, 1 << 12]).put(&store, &["v1".parse().unwrap()]));
     format!("{host}/{path}@{}", root.digest)

@@ -12,6 +12,7 @@ mod demo;
 mod floors;
 mod images;
 mod registry_store;
+mod rewrite;
 mod seed;
 mod seed_verified;
 mod serve;
