@@ -17,6 +17,7 @@ mod peers;
 mod rekor;
 mod rollback;
 mod signatures;
+mod subsets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let suites = [copies::CASES, clients::CASES, signatures::CASES, matrix::CASES, rollback::CASES];
+    let suites = [copies::CASES, clients::CASES, signatures::CASES, matrix::CASES, rollback::CASES, subsets::CASES];
     for case in suites.into_iter().flatten() {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
             continue;

@@ -21,6 +21,7 @@ mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
 mod rekor;
 mod resident;
+mod rewrite;
 mod rollback;
 mod seed;
 mod seed_verified;
