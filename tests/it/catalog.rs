@@ -1,11 +1,12 @@
 //! Whole catalogs: what is shared moves once, what fails stops the rest, and what is recorded.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
 use autonomy_registry::oci::{Name, Tag};
-use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
+use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use serde_json::Value;
 
@@ -133,9 +134,11 @@ async fn a_failure_on_the_way_moves_no_later_tag() {
         assert!(!field.arrived(&format!("site/{number}"), "v1").await, "{number} came after the failure");
     }
     assert!(!field.out().join("catalog-seed-manifest.json").exists());
-    let (opened, closed) = (field.sink.log(), field.sink.count(Kind::UploadDelete));
-    let sessions = opened.iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 202).count();
-    assert_eq!(sessions, closed + field.sink.count(Kind::UploadPut), "no session stays open");
+    let log = field.sink.log();
+    let opened = log.iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 202).count();
+    let is_end = |seen: &&Seen| seen.kind == Kind::UploadDelete || (seen.kind == Kind::UploadPut && seen.status == 201);
+    let ended: HashSet<_> = log.iter().filter(is_end).map(|seen| &seen.path).collect();
+    assert_eq!(opened, ended.len(), "no session stays open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
