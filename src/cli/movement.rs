@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::observe::Listener;
 use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
+use crate::workflow::Tagging;
 
 /// Longest time that cancelling open uploads may take at the end.
 const TIDY: Duration = Duration::from_secs(3);
@@ -28,6 +29,12 @@ pub(super) struct Movement {
     /// Ask the destination for every node, even below manifests that it holds
     #[arg(long)]
     deep: bool,
+    /// Say what would be done and what it would cost; move and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Keep what a tag named before it moves: under TAG-was-<12 hex digits>
+    #[arg(long)]
+    pub(super) keep_previous: bool,
     #[command(flatten)]
     pub(super) network: Network,
     #[command(flatten)]
@@ -67,6 +74,10 @@ impl Movement {
     pub(super) fn engine(&self) -> copy::Options {
         let presence = if self.deep { Presence::EveryNode } else { Presence::Vouched };
         copy::Options { presence, ..self.network.engine() }
+    }
+
+    pub(super) fn tagging(&self) -> Tagging {
+        if self.keep_previous { Tagging::Keep } else { Tagging::Plain }
     }
 
     pub(super) fn accessories(&self) -> Accessories {

@@ -33,6 +33,8 @@ pub(super) struct Seed {
     /// No verification: development only
     #[arg(long)]
     skip_verify: bool,
+    #[command(flatten)]
+    log: trust::Log,
     /// Folder for seed-manifest.json and seed.lock
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -46,6 +48,12 @@ impl Seed {
         let mut seed = self.request()?;
         seed.index = self.subset.index().await?;
         let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
+        if self.movement.dry_run {
+            let forecast = workflow::forecast(&seed, &moving.client, &moving.events);
+            let done = super::unless_interrupted(forecast).await;
+            moving.end().await;
+            return output::forecasts(&done?, self.movement.form());
+        }
         let transport = moving.transport.as_ref();
         let done = workflow::seed_until(&seed, &moving.client, transport, &moving.events, super::interrupted()).await;
         moving.end().await;
@@ -57,7 +65,11 @@ impl Seed {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
         let trust = match &self.pub_key {
-            Some(path) => demands("--pub-key", path)?,
+            Some(path) => demands("--pub-key", path, &self.log)?,
+            None if self.skip_verify && self.log.is_asked() => {
+                return Err(usage("--rekor-key and --require-tlog verify, and --skip-verify does not")
+                    .hint("name the key that signed with --pub-key, or leave the log out"));
+            }
             None if self.skip_verify => Trust::Skip,
             None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
@@ -89,6 +101,7 @@ impl Seed {
             sidecars,
             accessories: self.movement.accessories(),
             trust,
+            tagging: self.movement.tagging(),
             engine: self.movement.engine(),
             folder: self.out.clone(),
             commit: Commit::default(),
@@ -96,10 +109,11 @@ impl Seed {
     }
 }
 
-/// The demands that the key at `path`, named by `flag`, and the environment make.
-pub(super) fn demands(flag: &str, path: &Path) -> Result<Trust> {
+/// The demands that the key at `path`, named by `flag`, the flags about logs and the environment make.
+pub(super) fn demands(flag: &str, path: &Path, log: &trust::Log) -> Result<Trust> {
     let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
     demands.trust_time = trust::time()?;
+    log.demand(&mut demands)?;
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
 }
 

@@ -29,7 +29,7 @@ use crate::store::Store;
 
 pub use attached::{Attached, AttachmentTags, attached, manifests, referrers};
 pub use event::{Event, Events};
-pub use flights::{Flights, Site};
+pub use flights::{Flights, Site, Whereabouts};
 pub use plan::{Fate, Plan, Step, Totals};
 pub use presence::Presence;
 pub use report::Report;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::flights::{Arrival, Clearance, Flight};
+use super::flights::{Arrival, Clearance, Flight, Whereabouts};
 use super::schedule::{Lane, Schedule};
 use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step};
 use crate::error::{Error, Kind, Result, Side};
@@ -94,8 +94,8 @@ impl<'a> Run<'a> {
     /// Queues a step: by its size, unless the registry has its bytes already and one small request will do.
     fn ready(&mut self, step: usize) {
         let node = &self.plan.steps[step].node;
-        let is_near = self.job.site.as_ref().is_some_and(|site| site.is_near(&node.digest));
-        self.schedule.ready(step, if is_near { 0 } else { node.size });
+        let whereabouts = self.job.site.as_ref().map_or(Whereabouts::Unknown, |site| site.whereabouts(&node.digest));
+        self.schedule.ready(step, if whereabouts == Whereabouts::Unknown { node.size } else { 0 });
     }
 
     /// Begins a step; gives back how it ended if nothing had to be done.

@@ -12,7 +12,7 @@ use crate::oci::{Digest, Reference};
 const SCHEMA_VERSION: &str = "catalog-seed.v1";
 
 /// Largest roll-up that is read, in bytes: a full catalog of 100,000 entries takes two thirds of it.
-const MAX_BYTES: usize = 256 << 20;
+pub const MAX_ROLLUP_BYTES: usize = 256 << 20;
 
 /// The outcome of a catalog. The fields stand in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct Attempt {
     /// What the tag named before; null if it named nothing.
     #[serde(deserialize_with = "present")]
     pub previous_digest: Option<Digest>,
+    /// The tags of its sidecars that travelled, for going back; left out without any.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sidecars: Vec<SidecarTag>,
     /// Its `seed-manifest.json`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seed: Option<SeedManifest>,
@@ -56,6 +59,30 @@ pub struct Attempt {
 /// A field that has to stand, be it null: serde takes an `Option` for one that may be left out.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
     Option::deserialize(deserializer)
+}
+
+/// What the tag of a sidecar names since, and what it named before. The tag itself is the image's with `-lock` or
+/// `-policy`, and is not for a document to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SidecarTag {
+    /// Which.
+    pub kind: SidecarName,
+    /// What its tag names since.
+    pub digest: Digest,
+    /// What it named before; null if it named nothing.
+    #[serde(deserialize_with = "present")]
+    pub previous_digest: Option<Digest>,
+}
+
+/// Which sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SidecarName {
+    /// Under `<tag>-lock`.
+    Lock,
+    /// Under `<tag>-policy`.
+    Policy,
 }
 
 /// How an image ended.
@@ -121,6 +148,9 @@ impl Totals {
 }
 
 impl RollUp {
+    /// The media type of the document, and the type of the artifact that it is published as.
+    pub const MEDIA_TYPE: &str = "application/vnd.autonomyops.catalog-seed.v1+json";
+
     /// The file that holds it.
     pub const FILE: &str = "catalog-seed-manifest.json";
 
@@ -136,15 +166,16 @@ impl RollUp {
     ///
     /// [`Usage`](Kind::Usage) if it is not a `catalog-seed.v1` document that holds together.
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        let invalid = || Error::new(Kind::Usage, "read roll-up");
-        if bytes.len() > MAX_BYTES {
-            return Err(invalid().because(format!("{} bytes, at most {MAX_BYTES} are read", bytes.len())));
+        let invalid = |why: Box<dyn std::error::Error + Send + Sync>| {
+            let error = Error::new(Kind::Usage, "read roll-up").because(why);
+            error.hint(format!("name the {} of a registry seed-catalog run, as it was written", Self::FILE))
+        };
+        if bytes.len() > MAX_ROLLUP_BYTES {
+            return Err(invalid(format!("{} bytes, at most {MAX_ROLLUP_BYTES} are read", bytes.len()).into()));
         }
-        version(bytes).map_err(|why| {
-            invalid().because(why).hint(format!("name the {} of a registry seed-catalog run", Self::FILE))
-        })?;
-        let document: Self = serde_json::from_slice(bytes).map_err(|why| invalid().because(why))?;
-        document.check().map_err(|why| invalid().because(why))?;
+        version(bytes).map_err(|why| invalid(why.into()))?;
+        let document: Self = serde_json::from_slice(bytes).map_err(|why| invalid(why.into()))?;
+        document.check().map_err(|why| invalid(why.into()))?;
         Ok(document)
     }
 
@@ -153,14 +184,15 @@ impl RollUp {
             entry.check().map_err(|why| format!("entry {} ({}): {why}", number + 1, entry.to))?;
         }
         let Totals { entries, seeded, failed, .. } = Totals::of(&self.entries);
-        let said = (self.totals.entries, self.totals.seeded, self.totals.failed);
-        if said == (entries, seeded, failed) {
-            Ok(())
-        } else {
-            Err(format!(
-                "totals say {said:?} entries, seeded and failed, where the entries are {entries}, {seeded}, {failed}"
-            ))
+        let (said, found) = (&self.totals, [entries, seeded, failed]);
+        if [said.entries, said.seeded, said.failed] == found {
+            return Ok(());
         }
+        let Totals { entries, seeded, failed, .. } = said;
+        Err(format!(
+            "totals say {entries} entries, {seeded} seeded and {failed} failed, where there are {}, {} and {}",
+            found[0], found[1], found[2]
+        ))
     }
 
     /// The document as it is written: indented, with a newline at the end.
@@ -187,7 +219,11 @@ impl Attempt {
         if !is_one_name || self.dir.contains(['/', '\\', '\0']) {
             return Err(format!("dir {:?} is not the name of a folder", self.dir));
         }
+        if self.sidecars.len() > 2 || matches!(&self.sidecars[..], [one, other] if one.kind == other.kind) {
+            return Err("a sidecar stands twice".into());
+        }
         match (self.status, &self.seed, &self.error) {
+            (Status::Failed, ..) if !self.sidecars.is_empty() => Err("failed entries have no sidecars".into()),
             (Status::Seeded, Some(seed), None) if seed.schema_version == SeedManifest::version() => Ok(()),
             (Status::Seeded, Some(seed), None) => Err(format!("seed has schema_version {:?}", seed.schema_version)),
             (Status::Seeded, ..) => Err("seeded entries have seed and no error".into()),
@@ -251,6 +287,7 @@ mod tests {
             status: Status::Seeded,
             error: None,
             previous_digest: Some(Digest::sha256(b"before")),
+            sidecars: Vec::new(),
             seed: Some(seed),
         }
     }

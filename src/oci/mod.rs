@@ -6,6 +6,8 @@
 
 mod descriptor;
 mod digest;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod manifest;
 mod media_type;
 pub mod narrow;

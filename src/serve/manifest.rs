@@ -1,5 +1,6 @@
 //! Manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests").
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
@@ -12,7 +13,7 @@ use super::service::{Query, Service, reply};
 use super::session::SILENCE;
 use crate::error::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, RepositoryPath, Shape, Tag};
-use crate::store::{Body as Content, Layout, MAX_MANIFEST_BYTES, Store, Want};
+use crate::store::{Body as Content, Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
 /// How much of a body that is too large is read and dropped: a client that is still sending when the connection closes
 /// does not get to see why.
@@ -148,7 +149,12 @@ async fn gather(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
 pub(super) async fn delete(service: &Service, repository: &RepositoryPath, name: &Name) -> Answer {
     let layout = service.registry.existing(repository).await?;
     let is_removed = match name {
-        Name::Tag(tag) => layout.remove_tag(tag).await?,
+        Name::Tag(tag) => {
+            let former = former(service, &layout, std::slice::from_ref(tag)).await;
+            let is_removed = layout.remove_tag(tag).await?;
+            forget(&layout, former).await?;
+            is_removed
+        }
         Name::Digest(digest) => layout.remove_manifest(*digest).await?,
     };
     if !is_removed {
@@ -170,9 +176,11 @@ async fn former(service: &Service, layout: &Layout, tags: &[Tag]) -> Vec<Digest>
 
 async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), Problem> {
     let mut open = former;
+    // What other tagged indexes list stays.
+    let listed = if open.is_empty() { HashSet::new() } else { listed(layout).await? };
     // Ends because what was removed is not found again.
     while let Some(digest) = open.pop() {
-        if layout.is_tagged(digest).await? {
+        if listed.contains(&digest) || layout.is_tagged(digest).await? {
             continue;
         }
         let Ok(root) = layout.resolve(&Name::Digest(digest), Want::Bytes).await else { continue };
@@ -182,6 +190,21 @@ async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), Problem> {
         layout.remove_manifest(digest).await?;
     }
     Ok(())
+}
+
+/// Everything that tagged indexes list, at any depth.
+async fn listed(layout: &Layout) -> Result<HashSet<Digest>, Problem> {
+    let (mut open, mut found) = (Vec::new(), HashSet::new());
+    for tag in layout.tags().await? {
+        open.extend(layout.resolve(&Name::Tag(tag), Want::Digest).await.map(|root| root.node.digest));
+    }
+    while let Some(digest) = open.pop() {
+        let Ok(root) = layout.resolve(&Name::Digest(digest), Want::Bytes).await else { continue };
+        if let Ok(manifest) = Manifest::parse(&root.bytes.unwrap_or_default(), &root.node.media_type) {
+            open.extend(manifest.manifests.iter().map(|node| node.digest).filter(|digest| found.insert(*digest)));
+        }
+    }
+    Ok(found)
 }
 
 fn unknown(error: crate::error::Error, name: &Name) -> Problem {

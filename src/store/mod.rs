@@ -25,7 +25,9 @@ pub use body::{Body, Meter};
 pub use cached::Cached;
 pub use layout::Layout;
 pub use memory::Memory;
-pub use registry::{Registry, Role};
+#[cfg(feature = "fuzzing")]
+pub(crate) use registry::fuzzing;
+pub use registry::{Registry, Role, Untagged};
 
 /// Bytes on their way, in pieces of the sender's choosing.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;

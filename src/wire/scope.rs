@@ -20,6 +20,12 @@ impl Scopes {
         Self::default().with(&format!("repository:{path}"), &["pull", "push"])
     }
 
+    /// Deleting from the repository `path`: a right of its own where registries have one.
+    #[must_use]
+    pub fn delete(path: &str) -> Self {
+        Self::default().with(&format!("repository:{path}"), &["delete"])
+    }
+
     /// Both sets together.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {

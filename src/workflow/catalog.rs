@@ -1,23 +1,27 @@
 //! Many images in one run: everything is known and approved before the first blob moves, and what they share moves once.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
+use super::atomic::{self, Step};
 use super::commons::Commons;
 use super::expand::{self, Wish};
+use super::forecast::Forecasts;
+use super::former::{Move, Tagging};
 use super::prepare::{Prepared, Run};
 use super::request::{Index, Seed};
 use super::roll_up;
-use super::seed::{interrupted, until};
+use super::seed::{Staged, interrupted, until};
 use super::{Outcome, Status};
 use crate::copy::{self, Event, Events, Plan, Totals};
 use crate::document::rollup::RollUp;
 use crate::document::{Accessories, entry_directory};
 use crate::error::{Error, Kind, Result};
-use crate::transport::Transport;
+use crate::transport::{Native, Transport};
 use crate::wire::Client;
 
 /// What to seed, and what happens when something fails.
@@ -33,8 +37,10 @@ pub struct Catalog {
     pub engine: copy::Options,
     /// Images under way at the same time.
     pub images_at_once: usize,
-    /// Whether the others are tried when one fails.
+    /// Whether the others are tried when one fails. Not with tags that move together.
     pub keep_going: bool,
+    /// How the tags move.
+    pub tagging: Tagging,
     /// Where the roll-up goes, and a folder for each image.
     pub folder: PathBuf,
 }
@@ -87,7 +93,8 @@ pub async fn seed_catalog(
     let all = async {
         events.send(Event::Stage("resolving"));
         let (images, choosing) = expand::images(wishes, client).await?;
-        let entries = fleet.seed(images.into_iter().map(|image| order(&catalog, image)).collect()).await?;
+        let entries = images.into_iter().map(|image| order(&catalog, image)).collect();
+        let entries = fleet.seed(name, catalog.tagging, entries).await?;
         Ok((entries, choosing))
     };
     let mut all = std::pin::pin!(all);
@@ -96,11 +103,39 @@ pub async fn seed_catalog(
         () = stop => {
             halt.send_replace(true);
             // Whose tags are being put is let finish; everybody else hears of it at once.
-            all.await.and_then(|_| Err(interrupted(name, "interrupted; no roll-up was written")))
+            let done = all.await;
+            match catalog.tagging {
+                // Complete, if it was too late for anything else.
+                Tagging::Together => done,
+                _ => done.and_then(|_| Err(interrupted(name, "interrupted; no roll-up was written"))),
+            }
         }
     }?;
     let (roll_up, file) = roll_up.write(name, &entries, choosing, begun.elapsed())?;
     Ok(Seeded { roll_up, entries, file })
+}
+
+/// Works out what a catalog would cost. Nothing is put, nothing is written.
+///
+/// # Errors
+///
+/// That of the first image that cannot be resolved or does not verify: it has no forecast.
+pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events) -> Result<Forecasts> {
+    let commons = Commons::default();
+    let halt = watch::Sender::new(false);
+    let each = events.of_one_among_many();
+    let run = Run { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
+    let fleet = Fleet { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
+    events.send(Event::Stage("resolving"));
+    let (images, choosing) = expand::images(&catalog.wishes, client).await?;
+    let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
+    let mut images = Vec::with_capacity(entries.len());
+    for (_, prepared) in fleet.prepared(&entries).await? {
+        images.push(prepared?.forecast(&commons, &each).await?);
+    }
+    let mut forecasts = Forecasts::of(images);
+    forecasts.totals.requests += choosing.requests;
+    Ok(forecasts)
 }
 
 /// One image as a seed of its own, with a folder below the catalog's.
@@ -114,6 +149,7 @@ fn order(catalog: &Catalog, image: expand::Image) -> Entry {
         sidecars: image.sidecars,
         accessories: image.accessories.unwrap_or(catalog.accessories),
         trust: image.trust,
+        tagging: catalog.tagging,
         engine: catalog.engine.clone(),
         folder: catalog.folder.join(&directory),
         commit: copy::Commit::default(),
@@ -121,6 +157,9 @@ fn order(catalog: &Catalog, image: expand::Image) -> Entry {
     let result = Err(Error::new(Kind::Interrupted, "seed").on(&seed.to).because("it was not begun".to_owned()));
     Entry { seed, directory, is_pinned_late: image.is_pinned_late, result }
 }
+
+/// What became of an image, by its place in the catalog.
+type Aim<T> = (usize, Result<T>);
 
 /// The images of a run, a bounded number of them under way at a time.
 #[derive(Debug, Clone, Copy)]
@@ -135,30 +174,48 @@ struct Fleet<'a> {
 
 impl Fleet<'_> {
     /// Prepares all, then carries all.
-    async fn seed(self, mut entries: Vec<Entry>) -> Result<Vec<Entry>> {
-        let prepared = entries.iter().enumerate().map(|(at, entry)| self.prepare(at, &entry.seed));
-        let mut prepared = self.all(prepared).await?;
-        // In the order of the catalog: what its first images bring, the later ones mount.
-        prepared.sort_by_key(|(at, _)| *at);
+    async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<Entry>) -> Result<Vec<Entry>> {
+        let prepared = self.prepared(&entries).await?;
         self.events.send(Event::Planned(Totals::of_all(prepared.iter().filter_map(planned))));
         self.events.send(Event::Stage("copying"));
-        let results = self.all(prepared.into_iter().map(|(at, prepared)| self.carry(at, prepared))).await?;
+        let results = match tagging {
+            Tagging::Together => self.together(name, prepared).await?,
+            _ => {
+                let mut queue = prepared.into_iter();
+                self.all(move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
+            }
+        };
         for (at, result) in results {
             entries[at].result = result;
         }
         Ok(entries)
     }
 
-    /// Runs `work`, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
-    async fn all<T, F>(self, work: impl Iterator<Item = F> + Send) -> Result<Vec<(usize, Result<T>)>>
+    /// Prepares all.
+    async fn prepared(self, entries: &[Entry]) -> Result<Vec<(usize, Result<Prepared<'_>>)>> {
+        let mut queue = entries.iter().enumerate();
+        let mut prepared = self.all(move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed))).await?;
+        // In the order of the catalog: what its first images bring, the later ones mount.
+        prepared.sort_by_key(|(at, _)| *at);
+        Ok(prepared)
+    }
+
+    /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
+    async fn all<T, F>(self, mut work: impl FnMut() -> Option<F> + Send) -> Result<Vec<(usize, Result<T>)>>
     where
         F: Future<Output = (usize, Result<T>)> + Send,
         T: Send,
     {
-        let mut work = stream::iter(work).buffer_unordered(self.at_once.max(1));
+        let mut under_way = FuturesUnordered::new();
         let mut results = Vec::new();
         let mut first = None;
-        while let Some((at, result)) = work.next().await {
+        loop {
+            while under_way.len() < self.at_once.max(1)
+                && let Some(next) = work()
+            {
+                under_way.push(next);
+            }
+            let Some((at, result)) = under_way.next().await else { break };
             if let Err(error) = &result
                 && !self.keep_going
             {
@@ -190,6 +247,50 @@ impl Fleet<'_> {
         let result = until(seed, flow, self.halted()).await.map_err(|error| error.during("seed", &seed.to));
         self.tell(seed, &result);
         (at, result)
+    }
+
+    /// Stages all, then moves all tags, then writes all records.
+    async fn together(self, name: &str, prepared: Vec<Aim<Prepared<'_>>>) -> Result<Vec<Aim<Outcome>>> {
+        let mut queue = prepared.into_iter();
+        let staged = self.all(move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
+        let mut queue = staged.into_iter();
+        let ready = self.all(move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
+        let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
+        ready.sort_by_key(|(at, _)| *at);
+        self.events.send(Event::Stage("tagging"));
+        let steps = ready.iter().flat_map(|(_, (staged, moves))| {
+            let Prepared { seed, ends, .. } = &staged.prepared;
+            let needed = moves.iter().filter(|step| step.is_needed());
+            needed.map(|step| Step { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
+        });
+        atomic::move_all(name, &steps.collect::<Vec<_>>(), self.halted()).await?;
+        let record = |(at, (staged, moves)): (usize, (Staged<'_>, Vec<Move>))| {
+            let seed = staged.prepared.seed;
+            let result = staged.record(self.run, &moves);
+            self.tell(seed, &result);
+            result.map(|outcome| (at, Ok(outcome)))
+        };
+        ready.into_iter().map(record).collect()
+    }
+
+    async fn stage<'s>(self, at: usize, prepared: Result<Prepared<'s>>) -> Aim<Staged<'s>> {
+        let staged = async {
+            let prepared = prepared?;
+            let seed = prepared.seed;
+            let staged = until(seed, prepared.carry(self.run), self.halted()).await;
+            staged.map_err(|error| error.during("seed", &seed.to))
+        };
+        (at, staged.await)
+    }
+
+    async fn ready<'s>(self, at: usize, staged: Result<Staged<'s>>) -> Aim<(Staged<'s>, Vec<Move>)> {
+        let ready = async {
+            let mut staged = staged?;
+            let seed = staged.prepared.seed;
+            let moves = until(seed, staged.ready(), self.halted()).await;
+            Ok((moves.map_err(|error| error.during("seed", &seed.to))?, staged))
+        };
+        (at, ready.await.map(|(moves, staged)| (staged, moves)))
     }
 
     fn tell(self, seed: &Seed, result: &Result<Outcome>) {

@@ -205,6 +205,7 @@ impl Demo {
             sidecars: super::Sidecars::Copy,
             accessories: Accessories::All,
             trust,
+            tagging: super::Tagging::Plain,
             engine: copy::Options::default(),
             folder: self.folder.join("record"),
             commit: copy::Commit::default(),

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::accessories::{self, Companion};
 use super::commons::Commons;
 use super::ends::{Ends, place};
-use super::request::{Seed, Trust};
+use super::request::Seed;
 use super::resolve::{self, Resolved};
-use super::{Record, check, subset};
+use super::{Record, check, former, subset};
 use crate::copy::{self, Event, Events, Selection, Target};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
@@ -52,6 +52,7 @@ impl<'a> Prepared<'a> {
     pub(super) async fn new(seed: &'a Seed, run: Run<'_>) -> Result<Self> {
         let begun = Instant::now();
         let Run { events, commons, .. } = run;
+        former::check_names(seed)?;
         let record = if run.is_folder_tried { Record::below(&seed.folder) } else { Record::prepare(&seed.folder)? };
         let ends = Ends::new(run.client, seed);
         events.send(Event::Stage("resolving"));
@@ -107,7 +108,8 @@ fn covering(approved: &Approved, found: &Resolved) -> Result<Approved> {
 
 /// The image first, then what proves it, then its sidecars and what is attached to any of them.
 ///
-/// Where the image is verified nothing gets its tag yet: the image and the sidecars are put by digest.
+/// Where the image is verified, or former roots are kept, nothing gets its tag yet: the image and the sidecars are put by
+/// digest.
 async fn targets(
     seed: &Seed,
     ends: &Ends,
@@ -115,10 +117,8 @@ async fn targets(
     approved: &Approved,
     companions: &[Companion],
 ) -> Result<Vec<Target>> {
-    let tags = |tag: &Tag| match seed.trust {
-        Trust::Skip => vec![tag.clone()],
-        Trust::Verify { .. } => Vec::new(),
-    };
+    let is_staged = former::is_staged(seed, found);
+    let tags = |tag: &Tag| if is_staged { Vec::new() } else { vec![tag.clone()] };
     let target = |root: &Root, tag: &Tag, former: &Option<Descriptor>| Target {
         node: root.node.clone(),
         bytes: root.bytes.clone(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::former::Tagging;
 use crate::copy::{self, Commit};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
@@ -26,6 +27,8 @@ pub struct Seed {
     pub accessories: Accessories,
     /// What the image has to satisfy.
     pub trust: Trust,
+    /// How the tags move.
+    pub tagging: Tagging,
     /// How the engine works.
     pub engine: copy::Options,
     /// Where the record goes.

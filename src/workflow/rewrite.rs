@@ -73,9 +73,9 @@ pub(super) async fn verified(
     events: &Events,
 ) -> Result<(Option<Approved>, Option<Signature>)> {
     let Index::Rewrite(Some(site)) = &seed.index else {
-        return Ok((check::destination(seed, ends, found, events).await?, None));
+        return Ok((check::destination(seed, ends.sink.as_ref(), found, events).await?, None));
     };
-    match check::destination(seed, ends, found, events).await {
+    match check::destination(seed, ends.sink.as_ref(), found, events).await {
         Err(error) if error.kind() == Kind::Untrusted => {
             tracing::debug!(error = %error.chain(), "not signed by this site yet");
         }
@@ -86,5 +86,5 @@ pub(super) async fn verified(
     let signer = Signer::new(&site.key, Format::Legacy);
     let signed = signer.sign(ends.sink.as_ref(), &seed.to.repository, &found.root.node).await;
     let signed = signed.map_err(|error| error.at(Side::Destination).during("sign the rewritten index", &seed.to))?;
-    Ok((check::destination(seed, ends, found, events).await?, signed.into_iter().next()))
+    Ok((check::destination(seed, ends.sink.as_ref(), found, events).await?, signed.into_iter().next()))
 }

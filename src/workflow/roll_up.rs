@@ -65,11 +65,13 @@ fn attempt(entry: &Entry) -> Attempt {
             status: Status::Seeded,
             error: None,
             previous_digest: outcome.previous_digest,
+            sidecars: outcome.sidecars.clone(),
             seed: Some(outcome.seed.clone()),
         },
         Err(error) => {
             let error = Some(printable(&error.chain()));
-            Attempt { from, to, dir, status: Status::Failed, error, previous_digest: None, seed: None }
+            let (previous_digest, sidecars, seed) = (None, Vec::new(), None);
+            Attempt { from, to, dir, status: Status::Failed, error, previous_digest, sidecars, seed }
         }
     }
 }

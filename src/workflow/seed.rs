@@ -8,16 +8,16 @@ use serde::Serialize;
 use super::accessories;
 use super::bundle::Signature;
 use super::commons::Commons;
-use super::ends::Ends;
+use super::former::{self, Move};
 use super::prepare::{Prepared, Run};
-use super::request::{Index, Seed, Trust};
-use super::resolve::Resolved;
+use super::request::{Index, Seed};
 use super::rewrite::{self, Rewritten};
 use crate::copy::{Event, Events};
 use crate::document::SeedManifest;
+use crate::document::rollup::SidecarTag;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Tag};
-use crate::store::{Body, Root, Store};
+use crate::oci::Digest;
+use crate::store::{Registry, read_manifest};
 use crate::transport::{Carried, Transport};
 use crate::verify::{Approved, Report};
 use crate::wire::Client;
@@ -41,6 +41,9 @@ pub struct Outcome {
     pub seed: SeedManifest,
     /// What the destination's tag named before; null if it did not exist.
     pub previous_digest: Option<Digest>,
+    /// The same of the sidecars that travelled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sidecars: Vec<SidecarTag>,
     /// Where a smaller index took the place of the source's: what that was, and who signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewritten: Option<Rewritten>,
@@ -60,7 +63,7 @@ pub struct Verification {
 }
 
 /// How long the tags may still take once a person wants to stop: the program is to be gone in five seconds (contract §10).
-const LAST_WORDS: Duration = Duration::from_secs(4);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// Seeds one image, unless `stop` comes before the first tag is put. From then on it is too late to say that nothing has
 /// happened: the few requests that are left are finished.
@@ -150,14 +153,48 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(super) async fn finish(self, run: Run<'_>) -> Result<Outcome> {
+    pub(super) async fn finish(mut self, run: Run<'_>) -> Result<Outcome> {
         let begun = Instant::now();
+        let Prepared { seed, ends, found, .. } = &self.prepared;
+        let moves = former::moves(seed, &ends.sink, found).await?;
+        if former::is_staged(seed, found) {
+            run.events.send(Event::Stage("tagging"));
+            seed.commit.begin();
+            for step in &moves {
+                put_tag(&ends.sink, step).await?;
+            }
+        }
+        self.prepared.spent += begun.elapsed();
+        self.record(run, &moves)
+    }
+
+    /// The tags that are to move. Everything that they will name is seen to be there, and what they name is kept.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(super) async fn ready(&mut self) -> Result<Vec<Move>> {
+        let begun = Instant::now();
+        let Prepared { seed, ends, found, .. } = &self.prepared;
+        if self.destination.is_none() {
+            // Verification has read it back; here nobody has.
+            let read = read_manifest(ends.sink.as_ref(), &found.root.node).await;
+            read.map_err(|error| error.at(Side::Destination).during("find what was put", &seed.to))?;
+        }
+        let moves = former::moves(seed, &ends.sink, found).await?;
+        self.prepared.spent += begun.elapsed();
+        Ok(moves)
+    }
+
+    /// Writes the record, once the tags are where they belong.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if the disk refuses.
+    pub(super) fn record(self, run: Run<'_>, moves: &[Move]) -> Result<Outcome> {
         let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &prepared;
-        put_tags(seed, ends, found, run.events).await?;
-
         run.events.send(Event::Stage("writing the record"));
-        let spent = prepared.spent + begun.elapsed();
         let mut accessories = prepared.accessories();
         accessories.extend(signature.iter().map(|signature| signature.digest));
         let manifest = SeedManifest {
@@ -171,7 +208,7 @@ impl Staged<'_> {
             signing_key_ref: seed.key(),
             verified: destination.is_some(),
             seeded_at: now()?,
-            transfer: Some(ends.account(carried, accessories, spent)),
+            transfer: Some(ends.account(carried, accessories, prepared.spent)),
         };
         let files = prepared.record.write(&manifest)?;
         let is_idle = found.is_unchanged() && carried.report.bytes_moved == 0 && signature.is_none();
@@ -179,36 +216,28 @@ impl Staged<'_> {
         let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
         let verification =
             reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
-        let previous_digest = found.former.as_ref().map(|former| former.digest);
+        let previous_digest = moves.last().and_then(Move::former_digest);
+        let sidecars = moves.iter().filter_map(sidecar_tag).collect();
         let rewritten = found.original.as_ref().map(|original| Rewritten {
             source_digest: original.node.digest,
             signed_with: if let Index::Rewrite(Some(site)) = &seed.index { Some(site.name.clone()) } else { None },
         });
-        Ok(Outcome { status, seed: manifest, previous_digest, rewritten, verification, files })
+        Ok(Outcome { status, seed: manifest, previous_digest, sidecars, rewritten, verification, files })
     }
 }
 
-/// Puts the tags of what was verified: the sidecars', and last of all the image's.
-async fn put_tags(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -> Result<()> {
-    if matches!(seed.trust, Trust::Skip) {
-        return Ok(());
-    }
-    events.send(Event::Stage("tagging"));
-    seed.commit.begin();
-    for sidecar in found.sidecars() {
-        put_tag(ends, &sidecar.root, &sidecar.tag, &sidecar.former).await?;
-    }
-    put_tag(ends, &found.root, &seed.tag()?, &found.former).await
+fn sidecar_tag(step: &Move) -> Option<SidecarTag> {
+    let previous_digest = step.former_digest();
+    Some(SidecarTag { kind: step.sidecar?.into(), digest: step.root.node.digest, previous_digest })
 }
 
-async fn put_tag(ends: &Ends, root: &Root, tag: &Tag, former: &Option<Descriptor>) -> Result<()> {
-    if former.as_ref().is_some_and(|former| former.digest == root.node.digest) {
+/// Makes a tag name what was verified.
+pub(super) async fn put_tag(sink: &Registry, step: &Move) -> Result<()> {
+    if !step.is_needed() {
         return Ok(());
     }
-    let bytes = root.bytes.clone().unwrap_or_default();
-    let body = Body::bytes(root.node.clone(), bytes);
-    let put = ends.sink.put(&root.node, &body, std::slice::from_ref(tag)).await;
-    put.map(drop).map_err(|error| error.at(Side::Destination).during("put tag", tag))
+    let put = former::put(sink, &step.root, &step.tag).await;
+    put.map_err(|error| error.at(Side::Destination).during("put tag", &step.tag))
 }
 
 /// The time, to the second as the record shows it.

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use crate::Case;
 use crate::copies::seed;
+use crate::cosign::{Form, Keys, sign, verify};
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
-use crate::signatures::{cosign_verifies, keys, publish, sign};
+use crate::signatures::publish;
 
 pub(crate) const CASES: &[Case] = &[Case {
     name: "a subset is refused as a sparse index, and served rewritten and signed by the site",
@@ -18,21 +19,21 @@ const PLATFORMS: [&str; 4] = ["--platform", "linux/amd64", "--platform", "linux/
 fn subsets(peers: &Peers) {
     let source = Server::start(peers, Kind::Embedded);
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let [(publisher, publisher_public), (site, site_public)] = folders.each_ref().map(|home| keys(peers, home.path()));
-    sign(peers, &publisher, &publish(&source.host, "app", 1), "false");
+    let [publisher, site] = folders.each_ref().map(|home| Keys::generated(peers, home.path()));
+    sign(peers, &publisher, &publish(&source.host, "app", 1), Form::Legacy);
     let from = format!("{}/app:v1", source.host);
     for kind in [Kind::Distribution2, Kind::Distribution3] {
         let sink = Server::start(peers, kind);
         let to = format!("{}/app:v1", sink.host);
         let out = tempfile::tempdir().unwrap();
-        let keyed = ["--pub-key", publisher_public.to_str().unwrap()];
+        let keyed = ["--pub-key", publisher.public()];
 
         let refused = seed(out.path(), &from, &to, &[&keyed[..], &PLATFORMS].concat());
         assert_eq!(refused.status.code(), Some(4), "{}", text(&refused));
         assert!(text(&refused).contains("this registry wants all that an index lists"), "{}", text(&refused));
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0);
 
-        let signing = ["--rewrite-index", "--sign-key", site.to_str().unwrap()];
+        let signing = ["--rewrite-index", "--sign-key", site.private()];
         let mut command = Command::new(AUTONOMY);
         command.env("COSIGN_PASSWORD", "").args(["registry", "seed", "--allow-insecure-registry", "--from", &from]);
         command.args(["--to", &to, "--out"]).arg(out.path()).args(keyed).args(PLATFORMS).args(signing);
@@ -46,8 +47,8 @@ fn subsets(peers: &Peers) {
         peers.run("crane", ["pull", "--insecure", "--format", "oci", &to, layouts[0].to_str().unwrap()]);
         let (image, layout) = (format!("docker://{to}"), format!("oci:{}:v1", layouts[1].display()));
         peers.run("skopeo", ["copy", "--all", "--src-tls-verify=false", &image, &layout]);
-        assert!(cosign_verifies(peers, &site_public, &to), "the site's key verifies on {}", kind.name());
-        assert!(!cosign_verifies(peers, &publisher_public, &to), "the publisher's does not");
+        assert_eq!(verify(peers, &site, &to, Form::Legacy), Ok(()), "the site's key verifies on {}", kind.name());
+        assert!(verify(peers, &publisher, &to, Form::Legacy).is_err(), "the publisher's does not");
         println!("table: 2 of 3 platforms -> {:<16} rewritten, signed, pulled by crane and skopeo", kind.name());
     }
 }

@@ -5,9 +5,12 @@
 
 mod attach;
 mod blob;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod list;
 mod manifest;
 mod session;
+mod untag;
 mod upload;
 
 use std::collections::HashMap;
@@ -22,6 +25,8 @@ use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
+
+pub use untag::Untagged;
 
 /// The slowest link on which an upload that broke is begun again, in bytes per second.
 const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
@@ -92,6 +97,12 @@ impl Registry {
     #[must_use]
     pub fn speaks_plain_http(&self) -> bool {
         self.host.speaks_plain_http()
+    }
+
+    /// Whether the registry was found to have no Referrers API; false before it was asked for referrers.
+    #[must_use]
+    pub fn lacks_referrers_api(&self) -> bool {
+        self.notes(|notes| &notes.lacks_referrers)
     }
 
     /// A request below the repository's root, such as `manifests/v1`.
