@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Descriptor, Digest, ManifestError};
+use super::{Digest, ManifestError};
 
 /// What becomes of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Fate {
     /// It goes.
     Drop,
     /// It refers to this content from now on, and says all else that it said.
-    Become(Descriptor, Bytes),
+    Become(Bytes),
 }
 
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> Fate) -> Result<Bytes, Man
         match fate(&serde_json::from_str(parts.digest.get())?) {
             Fate::Keep => kept.push(entry.get().to_owned()),
             Fate::Drop => {}
-            Fate::Become(node, content) => kept.push(replaced(entry.get(), &parts, &node, &content)),
+            Fate::Become(content) => kept.push(replaced(entry.get(), &parts, &content)),
         }
     }
     let (Some(first), Some(last)) = (manifests.first(), manifests.last()) else {
@@ -70,9 +70,11 @@ pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> Fate) -> Result<Bytes, Man
 }
 
 /// `entry` with the values changed that say which content it is.
-fn replaced(entry: &str, parts: &Entry<'_>, node: &Descriptor, content: &[u8]) -> String {
-    let mut values =
-        vec![(parts.digest.get(), format!("\"{}\"", node.digest)), (parts.size.get(), node.size.to_string())];
+fn replaced(entry: &str, parts: &Entry<'_>, content: &[u8]) -> String {
+    let mut values = vec![
+        (parts.digest.get(), format!("\"{}\"", Digest::sha256(content))),
+        (parts.size.get(), content.len().to_string()),
+    ];
     values.extend(parts.data.map(|data| (data.get(), format!("\"{}\"", STANDARD.encode(content)))));
     values.sort_by_key(|(part, _)| part.as_ptr().addr());
     let (mut made, mut done) = (String::new(), 0);
@@ -96,7 +98,6 @@ fn end(text: &str, part: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::MediaType;
 
     fn digest(name: &str) -> Digest {
         Digest::sha256(name.as_bytes())
@@ -143,11 +144,12 @@ mod tests {
 
     #[test]
     fn an_entry_that_becomes_another_says_all_else_that_it_said() {
-        let node = Descriptor::of(MediaType::OCI_INDEX, b"narrowed");
-        let become_node = |_: &Digest| Fate::Become(node.clone(), Bytes::from_static(b"narrowed"));
+        let become_node = |_: &Digest| Fate::Become(Bytes::from_static(b"narrowed"));
         let source = format!(r#"{{"manifests":[{{"data":"eA==", "size": 1 ,"k":"v","digest":"{}"}}]}}"#, digest("a"));
-        let expected =
-            format!(r#"{{"manifests":[{{"data":"bmFycm93ZWQ=", "size": 8 ,"k":"v","digest":"{}"}}]}}"#, node.digest);
+        let expected = format!(
+            r#"{{"manifests":[{{"data":"bmFycm93ZWQ=", "size": 8 ,"k":"v","digest":"{}"}}]}}"#,
+            digest("narrowed")
+        );
         assert_eq!(narrow(source.as_bytes(), become_node).unwrap(), expected);
     }
 

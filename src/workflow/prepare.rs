@@ -126,8 +126,13 @@ async fn targets(
         former: former.clone(),
     };
     let mut targets = vec![target(&found.root, &seed.tag()?, &found.former)];
-    let nested =
-        |root: &Root| Target { node: root.node.clone(), bytes: root.bytes.clone(), tags: vec![], former: None };
+    // An index that was made here has all that it lists, so the root that is there vouches for those below it.
+    let nested = |root: &Root| Target {
+        node: root.node.clone(),
+        bytes: root.bytes.clone(),
+        tags: Vec::new(),
+        former: found.is_unchanged().then(|| root.node.clone()),
+    };
     targets.extend(found.nested.iter().map(nested));
     // What proves the original says nothing of an index that takes its place.
     let evidence = if found.original.is_some() { &[] } else { approved.evidence() };

@@ -43,7 +43,7 @@ pub(super) async fn rewrite(source: &dyn Store, found: &mut Resolved, chosen: &C
         };
         let fate = |entry: &Digest| match made.get(entry) {
             _ if !chosen.selection.takes(&index.digest, entry) => Fate::Drop,
-            Some(Root { node, bytes: Some(bytes) }) => Fate::Become(node.clone(), bytes.clone()),
+            Some(Root { bytes: Some(bytes), .. }) => Fate::Become(bytes.clone()),
             _ => Fate::Keep,
         };
         let unreadable = |why| Error::new(Kind::Invalid, "rewrite the index").on(index.digest).because(why);
