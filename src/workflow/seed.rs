@@ -10,7 +10,7 @@ use super::ends::Ends;
 use super::prepare::{Prepared, Run};
 use super::request::{Seed, Trust};
 use super::resolve::Resolved;
-use super::{accessories, check};
+use super::{arrival, check};
 use crate::copy::{Event, Events};
 use crate::document::SeedManifest;
 use crate::error::{Error, Kind, Result, Side};
@@ -106,7 +106,7 @@ impl<'a> Prepared<'a> {
         let destination = check::destination(seed, ends, found, run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
-        accessories::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
+        arrival::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
         // All manifests of the plan: what is left to do needs none of them.
         self.job.copy.plan = None;
         self.spent += begun.elapsed();

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "this is a test runner")]
 
+mod attached;
 mod clients;
 mod copies;
 #[expect(dead_code, unused_imports, reason = "shared with the other test program, which needs more of it")]
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES) {
+    for case in copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES).chain(attached::CASES) {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
             continue;
         }

@@ -1,6 +1,7 @@
 //! Tests of more than one module, and of the whole program. They need nothing but Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod accessories;
 mod attack;
 mod attack_site;
 mod bundle_bed;
@@ -9,6 +10,7 @@ mod bundle_seal;
 mod bundle_verify;
 mod command_line;
 mod demo;
+mod fallback;
 mod floors;
 mod images;
 mod registry_store;
