@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use autonomy_registry::oci::{Descriptor, MediaType, empty_json};
 use autonomy_registry::store::Store;
@@ -138,10 +138,12 @@ fn two_at_once(peers: &Peers) {
             let mut command = Command::new(AUTONOMY);
             command.args(["registry", "seed", "--allow-insecure-registry", "--skip-verify", "--progress", "none"]);
             command.args(["--from", &format!("{}/{path}:v1", source.host), "--to", &to]);
-            command.arg("--out").arg(home.path().join(source.host.replace(':', "-"))).spawn().unwrap()
+            command.arg("--out").arg(home.path().join(source.host.replace(':', "-")));
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         });
-        for mut run in runs {
-            assert!(run.wait().unwrap().success(), "round {round}");
+        for run in runs {
+            let done = run.wait_with_output().unwrap();
+            assert!(done.status.success(), "round {round}: {}", text(&done));
         }
         let listed = run(peers, home.path(), "oras", &["discover", "--plain-http", "--format", "json", &to]);
         assert_eq!(digests(&listed), expected, "round {round}");

@@ -189,15 +189,16 @@ async fn a_writer_that_is_given_up_leaves_its_work_to_the_next() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_could_not_be_read_again_is_not_written() {
-    let entry = |number: u32, text: &str| {
+    let entry = |number: u32, annotations: Value| {
         let mut entry = json!(Descriptor::of(MediaType::OCI_MANIFEST, &number.to_be_bytes()));
-        entry["annotations"] = json!({"text": text});
+        entry["annotations"] = annotations;
         entry
     };
-    let long = "x".repeat(10_000);
+    let long = json!({"": "x".repeat(10_000)});
+    let many = (0..49_985).map(|key: u32| (format!("{key:x}"), json!(""))).collect();
     for (name, entries, text) in [
-        ("bytes", (0..190).map(|number| entry(number, &long)).collect::<Vec<_>>(), "x".repeat(200_000)),
-        ("values", (0..12_497).map(|number| entry(number, "")).collect(), String::new()),
+        ("bytes", (0..190).map(|number| entry(number, long.clone())).collect(), "x".repeat(200_000)),
+        ("values", vec![entry(0, Value::Object(many))], String::new()),
     ] {
         let bed = Bed::new().await;
         let count = entries.len();

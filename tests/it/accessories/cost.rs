@@ -37,6 +37,20 @@ async fn an_unchanged_image_costs_a_question_for_each_thing_that_may_be_attached
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn that_nothing_is_attached_costs_a_list_of_tags_and_a_question_for_each_manifest_at_the_source_alone() {
+    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    field.clear_logs();
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_eq!(field.requests(), (1 + 1 + 3, 1), "{:#?}", field.source.log());
+    let changed = images::with_one_layer_changed(&field.store(), 1, &[1000, 2000]).await;
+    images::tag(&field.store(), &changed, "v1").await;
+    field.clear_logs();
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert_eq!(field.requests(), (4 + 1 + 3, 10), "{:#?}", field.sink.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signed_image_costs_one_question_more_at_a_destination_that_has_it_and_two_at_one_that_has_not() {
     let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
     let signed = field.signature(&[0]).await;
