@@ -14,7 +14,7 @@ use futures_util::{StreamExt, try_join};
 use super::Selection;
 use super::graph::MAX_NODES;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Listing, Repository, Root, Store, Want, read_manifest};
 
 /// What cosign appends to `sha256-<hex>`.
@@ -31,7 +31,7 @@ const QUESTIONS: usize = 8;
 pub struct Attached {
     /// What it is attached to.
     pub subject: Digest,
-    /// The manifest itself. Of a referrer, as the list of referrers says it.
+    /// The manifest itself. Of a referrer, as far as the list of referrers says it: only the digest can be relied on.
     pub node: Descriptor,
     /// Its bytes, where finding it has brought them.
     pub bytes: Option<Bytes>,
@@ -39,28 +39,41 @@ pub struct Attached {
     pub tag: Option<Tag>,
 }
 
+/// What is known of a repository before its tags are listed.
+#[derive(Debug, Clone, Copy)]
+pub enum Known<'a> {
+    /// Nothing: there may be no such repository.
+    Nothing,
+    /// It holds something, with or without a tag.
+    Something,
+    /// It has this tag.
+    Tag(&'a Tag),
+}
+
 /// The tags of a repository under which attachments are kept.
 #[derive(Debug, Clone, Default)]
 pub struct AttachmentTags(Option<Arc<HashSet<Tag>>>);
 
 impl AttachmentTags {
-    /// Lists the tags of `store`. A list that cannot be had, or that lacks the tag `known` to be there, is none; every tag
-    /// is then asked for by itself.
+    /// Lists the tags of `store`. A list that cannot be had, or that lacks what is `known` to be there, is none; every
+    /// tag is then asked for by itself.
     ///
     /// # Errors
     ///
     /// Those of [`Listing::tags`], unless they say that there is no such list or that it is too long.
-    pub async fn list(store: &dyn Listing, known: Option<&Tag>) -> Result<Self> {
+    pub async fn list(store: &dyn Listing, known: Known<'_>) -> Result<Self> {
         let tags = match store.tags().await {
             Ok(tags) => tags,
             Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Limit) => return Ok(Self(None)),
             Err(error) => return Err(error),
         };
-        if tags.is_empty() || known.is_some_and(|known| !tags.contains(known)) {
-            return Ok(Self(None));
-        }
+        let is_likely = match known {
+            Known::Nothing => true,
+            Known::Something => !tags.is_empty(),
+            Known::Tag(known) => tags.contains(known),
+        };
         let attachments = tags.into_iter().filter(is_attachment);
-        Ok(Self(Some(Arc::new(attachments.collect()))))
+        Ok(Self(is_likely.then(|| Arc::new(attachments.collect()))))
     }
 
     /// Whether it is worth asking for `tag`.
@@ -113,6 +126,7 @@ pub async fn attached(store: &dyn Repository, tags: &AttachmentTags, subjects: &
     let mut seen: HashSet<Digest> = subjects.iter().copied().collect();
     let mut queue: Vec<Digest> = subjects.iter().rev().copied().collect();
     let mut found = Vec::new();
+    let mut bytes_found = 0;
     let mut questions = FuturesUnordered::new();
     loop {
         while questions.len() < QUESTIONS
@@ -121,15 +135,11 @@ pub async fn attached(store: &dyn Repository, tags: &AttachmentTags, subjects: &
             questions.push(attached_to(store, tags, subject));
         }
         let Some(answer) = questions.next().await else { break };
-        for attached in answer? {
-            if seen.insert(attached.node.digest) {
-                queue.push(attached.node.digest);
-            }
-            found.push(attached);
-        }
-        let bytes: u64 =
-            found.iter().filter_map(|attached| attached.bytes.as_ref()).map(|bytes| bytes.len() as u64).sum();
-        if found.len() > MAX_ATTACHED || bytes > MAX_BYTES {
+        let (attached, manifests) = answer?;
+        queue.extend(manifests.into_iter().filter(|digest| seen.insert(*digest)));
+        bytes_found += attached.iter().filter_map(|one| one.bytes.as_ref()).map(Bytes::len).sum::<usize>();
+        found.extend(attached);
+        if found.len() > MAX_ATTACHED || seen.len() > MAX_NODES || bytes_found as u64 > MAX_BYTES {
             let why =
                 format!("more than {MAX_ATTACHED} signatures and other attachments, or {MAX_BYTES} bytes of them");
             return Err(Error::new(Kind::Limit, "list what is attached").on(store.label()).because(why));
@@ -140,12 +150,45 @@ pub async fn attached(store: &dyn Repository, tags: &AttachmentTags, subjects: &
     Ok(found)
 }
 
-async fn attached_to(store: &dyn Repository, tags: &AttachmentTags, subject: Digest) -> Result<Vec<Attached>> {
+/// What is attached to `subject`, and the manifests that this is made of.
+async fn attached_to(
+    store: &dyn Repository,
+    tags: &AttachmentTags,
+    subject: Digest,
+) -> Result<(Vec<Attached>, Vec<Digest>)> {
     let names = cosign_tags(&subject).filter(|tag| tags.may_hold(tag));
     let tagged = try_join_all(names.map(|tag| tagged(store, subject, tag)));
     let (tagged, referrers) = try_join!(tagged, referrers(store, tags, &subject))?;
     let referrers = referrers.into_iter().map(|node| Attached { subject, node, bytes: None, tag: None });
-    Ok(tagged.into_iter().flatten().chain(referrers).collect())
+    let attached: Vec<_> = tagged.into_iter().flatten().chain(referrers).collect();
+    let mut digests: Vec<_> = attached.iter().map(|attached| attached.node.digest).collect();
+    // Rare, and read one after the other: nothing says how many there are, and each may be as large as a manifest can.
+    for attached in attached.iter().filter(|attached| attached.node.media_type.is_index()) {
+        digests.extend(entries(store, attached).await?);
+    }
+    Ok((attached, digests))
+}
+
+/// The manifests in an index that is attached. One that is not there, or is not attached at all, has none; whoever carries
+/// it says so.
+async fn entries(store: &dyn Repository, index: &Attached) -> Result<Vec<Digest>> {
+    let root = match &index.bytes {
+        Some(bytes) => Root { node: index.node.clone(), bytes: Some(bytes.clone()) },
+        None => match store.resolve(&Name::Digest(index.node.digest), Want::Bytes).await {
+            Ok(root) if refers_to(&root, &index.subject) => root,
+            Ok(_) => return Ok(Vec::new()),
+            Err(error) if error.kind() == Kind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        },
+    };
+    manifests(store, &root, &Selection::default()).await
+}
+
+/// Whether the manifest itself names `subject` as its own: a list can say anything.
+#[must_use]
+pub fn refers_to(root: &Root, subject: &Digest) -> bool {
+    let manifest = root.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &root.node.media_type).ok());
+    manifest.and_then(|manifest| manifest.subject).is_some_and(|own| own.digest == *subject)
 }
 
 async fn tagged(store: &dyn Repository, subject: Digest, tag: Tag) -> Result<Option<Attached>> {
@@ -157,18 +200,21 @@ async fn tagged(store: &dyn Repository, subject: Digest, tag: Tag) -> Result<Opt
 }
 
 /// The referrers of `subject`. Where there is no Referrers API, its fallback index is asked for only if `tags` has it.
-///
-/// # Errors
-///
-/// Those of [`Listing::referrers`].
-pub async fn referrers(store: &dyn Repository, tags: &AttachmentTags, subject: &Digest) -> Result<Vec<Descriptor>> {
-    if let Some(found) = store.api_referrers(subject).await? {
-        return Ok(found);
-    }
-    match subject.fallback_tag().parse() {
-        Ok(tag) if tags.may_hold(&tag) => store.referrers(subject).await,
-        _ => Ok(Vec::new()),
-    }
+async fn referrers(store: &dyn Repository, tags: &AttachmentTags, subject: &Digest) -> Result<Vec<Descriptor>> {
+    let listed = match store.api_referrers(subject).await? {
+        Some(listed) => listed,
+        None => match subject.fallback_tag().parse() {
+            Ok(tag) if tags.may_hold(&tag) => store.referrers(subject).await?,
+            _ => Vec::new(),
+        },
+    };
+    Ok(listed.iter().map(slim).collect())
+}
+
+/// What is used of a list's entry. The rest is a stranger's, and can be as long as the list.
+fn slim(entry: &Descriptor) -> Descriptor {
+    let media_type = if entry.is_manifest() { entry.media_type.clone() } else { MediaType::OCTET_STREAM };
+    Descriptor::new(media_type, entry.digest, entry.size)
 }
 
 fn is_attachment(tag: &Tag) -> bool {

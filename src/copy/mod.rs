@@ -27,7 +27,7 @@ use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Tag};
 use crate::store::Store;
 
-pub use attached::{Attached, AttachmentTags, attached, manifests, referrers};
+pub use attached::{Attached, AttachmentTags, Known, attached, manifests, refers_to};
 pub use event::{Event, Events};
 pub use flights::{Flights, Site, Whereabouts};
 pub use plan::{Fate, Plan, Step, Totals};

@@ -10,15 +10,17 @@ use futures_util::{StreamExt, stream};
 
 use super::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want};
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::oci::{Descriptor, Digest, Name, Tag, weight};
 
 /// Largest node that is remembered: signatures, configurations and manifests are smaller, layers are not.
 const MAX_NODE_BYTES: u64 = 64 << 10;
-/// Most bytes remembered in all.
+/// Most bytes remembered in all, of nodes and as many of lists.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Most lists of referrers remembered, and most entries of one.
-const MAX_LISTS: usize = 1_000;
+/// What an entry of a list of referrers takes besides its texts, in bytes.
+const ENTRY_BYTES: usize = 300;
+/// What each of its values takes.
+const VALUE_BYTES: usize = 50;
 
 /// Remembers nodes by digest, after checking them, and what names and lists of referrers have said: whoever looks twice
 /// in the course of one task sees the same thing twice, even if a tag has moved meanwhile.
@@ -35,6 +37,7 @@ struct Known {
     bytes: u64,
     names: HashMap<Name, Descriptor>,
     referrers: HashMap<Digest, Vec<Descriptor>>,
+    list_bytes: u64,
 }
 
 impl Cached {
@@ -68,7 +71,9 @@ impl Cached {
 
     fn keep_list(&self, subject: &Digest, list: &[Descriptor]) {
         let mut known = self.known();
-        if list.len() <= MAX_LISTS && known.referrers.len() < MAX_LISTS {
+        let bytes = taken(list);
+        if known.list_bytes + bytes <= MAX_BYTES {
+            known.list_bytes += bytes;
             known.referrers.insert(*subject, list.to_vec());
         }
     }
@@ -82,6 +87,12 @@ impl Cached {
             known.nodes.insert(digest, bytes.clone());
         }
     }
+}
+
+/// About how many bytes a list takes in memory: its texts are a stranger's, and can be as long as the list.
+fn taken(list: &[Descriptor]) -> u64 {
+    let json = serde_json::to_vec(list).unwrap_or_default();
+    (ENTRY_BYTES * (list.len() + 1) + VALUE_BYTES * weight::count(&json) + json.len()) as u64
 }
 
 impl fmt::Debug for Cached {
@@ -202,6 +213,21 @@ mod tests {
         put(r#"{"manifests":[],"x":1}"#).await;
         assert_eq!(cached.resolve(&name, Want::Bytes).await.unwrap(), first);
         assert_ne!(memory.resolve(&name, Want::Bytes).await.unwrap(), first);
+    }
+
+    #[test]
+    fn lists_are_remembered_only_as_long_as_they_are_small() {
+        let cached = Cached::new(Arc::new(Memory::default()));
+        let plain = Descriptor::of(MediaType::OCI_MANIFEST, b"x");
+        let mut long = plain.clone();
+        long.annotations.insert("a".into(), "x".repeat(3 << 20));
+        let subjects: Vec<_> = (0..3).map(|number: u8| Digest::sha256(&[number])).collect();
+        for subject in &subjects[..2] {
+            cached.keep_list(subject, &[long.clone()]);
+        }
+        cached.keep_list(&subjects[2], &[plain]);
+        let known = subjects.iter().map(|subject| cached.known().referrers.contains_key(subject));
+        assert_eq!(known.collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[tokio::test]

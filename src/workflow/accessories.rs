@@ -1,7 +1,9 @@
-//! What is attached to the image and travels with it (contract §6): found at the source, compared with the destination,
-//! and looked for there once more when it has been carried.
+//! What is attached to the image and travels with it (contract §6): found at the source, and compared with the destination.
+//!
+//! A referrer stands beside the others of its subject. A cosign tag is replaced as a whole, as cosign itself does it: what
+//! only the destination has under it is named in a warning before it goes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -9,16 +11,16 @@ use super::commons::Commons;
 use super::ends::Ends;
 use super::request::Seed;
 use super::resolve::{self, Resolved};
-use crate::copy::{self, Attached, AttachmentTags, Event, Events, Presence, Target};
+use crate::copy::{self, Attached, AttachmentTags, Event, Events, Known, Presence, Target};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
-use crate::store::{Listing, Registry, Repository, Store, Want};
+use crate::oci::{Descriptor, Digest, Manifest, Name};
+use crate::store::{Repository, Want};
 
 /// Questions asked at the same time.
-const QUESTIONS: usize = 8;
+pub(super) const QUESTIONS: usize = 8;
 /// Most bytes of manifests that are read for what is missing at the destination.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: usize = 16 << 20;
 
 /// An attachment, and what the destination has in its place.
 #[derive(Debug)]
@@ -29,12 +31,8 @@ pub(super) struct Companion {
 
 impl Companion {
     /// Whether the destination has it already.
-    fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         self.former.as_ref().is_some_and(|former| former.digest == self.attached.node.digest)
-    }
-
-    fn is_unread(&self) -> bool {
-        !self.is_there() && self.attached.bytes.is_none()
     }
 
     pub(super) fn target(&self) -> Target {
@@ -63,11 +61,9 @@ pub(super) async fn travelling(
         let hint = "give --accessories none to go without what is attached to the image";
         error.at(Side::Source).during("list what is attached", &seed.from).hint(hint)
     })?;
-    let compared = compared(seed, ends, found, commons, attached).await;
-    let mut companions =
-        compared.map_err(|error| error.at(Side::Destination).during("list what is attached", &seed.to))?;
-    read_missing(ends.source.as_ref(), &mut companions, events).await.map_err(|error| error.at(Side::Source))?;
-    Ok(companions)
+    let compared = compared(seed, ends, found, commons, attached, events).await;
+    let companions = compared.map_err(|error| error.at(Side::Destination).during("list what is attached", &seed.to))?;
+    read_missing(ends.source.as_ref(), companions, events).await.map_err(|error| error.at(Side::Source))
 }
 
 async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons) -> Result<Vec<Attached>> {
@@ -83,143 +79,171 @@ async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons
             subjects
         }
     };
-    let known = if seed.from.digest.is_some() { None } else { seed.from.tag.as_ref() };
+    let known = match &seed.from.tag {
+        Some(tag) if seed.from.digest.is_none() => Known::Tag(tag),
+        _ => Known::Something,
+    };
     let tags = commons.tags(&seed.from.repository, source, known).await?;
     copy::attached(source, &tags, &subjects).await
 }
 
-/// Asks the destination for each, where it has had an image before.
+/// Asks the destination for each.
+///
+/// Where it has had an image before, most of what is attached is likely to be there: each is asked for by itself, and a
+/// list of all tags would come on top. Where the tag is new only cosign's tags are asked for, because they would be
+/// replaced; if they are several, one list says that there are none.
 async fn compared(
     seed: &Seed,
     ends: &Ends,
     found: &Resolved,
     commons: &Commons,
     attached: Vec<Attached>,
+    events: &Events,
 ) -> Result<Vec<Companion>> {
-    let is_asked = found.former.is_some() && seed.engine.presence == Presence::Vouched;
-    if attached.is_empty() || !is_asked {
-        return Ok(attached.into_iter().map(|attached| Companion { attached, former: None }).collect());
-    }
     let sink = ends.sink.as_ref();
-    let tags = commons.tags(&seed.to.repository, sink, seed.to.tag.as_ref()).await?;
-    let subjects = subjects_of_referrers(attached.iter());
-    // Collected first: a future over a stream of closures cannot be told to be sendable.
-    let questions: Vec<_> = subjects.into_iter().map(|subject| listed(sink, &tags, subject)).collect();
-    let lists: HashMap<_, _> = stream::iter(questions).buffer_unordered(QUESTIONS).try_collect().await?;
-    let questions: Vec<_> = attached.into_iter().map(|attached| compare(sink, &tags, &lists, attached)).collect();
-    stream::iter(questions).buffered(QUESTIONS).try_collect().await
-}
-
-async fn listed(sink: &Registry, tags: &AttachmentTags, subject: Digest) -> Result<(Digest, Vec<Descriptor>)> {
-    Ok((subject, copy::referrers(sink, tags, &subject).await?))
+    let is_new = found.former.is_none();
+    let is_proof = seed.engine.presence == Presence::Vouched;
+    let tags = match attached.iter().filter(|one| one.tag.is_some()).count() {
+        2.. if is_new => commons.tags(&seed.to.repository, sink, Known::Nothing).await?,
+        _ => AttachmentTags::default(),
+    };
+    let listed = match is_new || !is_proof {
+        true => HashSet::new(),
+        false => listed(sink, attached.iter()).await?,
+    };
+    let compare = |attached| compare(sink, &tags, &listed, attached, is_proof, events);
+    // Collected first: what a stream makes of closures cannot be told to be sendable.
+    let companions: Vec<_> = attached.into_iter().map(compare).collect();
+    stream::iter(companions).buffered(QUESTIONS).try_collect().await
 }
 
 async fn compare(
-    sink: &Registry,
+    sink: &dyn Repository,
     tags: &AttachmentTags,
-    lists: &HashMap<Digest, Vec<Descriptor>>,
+    listed: &HashSet<Entry>,
     attached: Attached,
+    is_proof: bool,
+    events: &Events,
 ) -> Result<Companion> {
     let former = match &attached.tag {
-        Some(tag) if tags.may_hold(tag) => resolve::held(sink, &Name::Tag(tag.clone())).await?,
+        Some(tag) if tags.may_hold(tag) => replaced(sink, &Name::Tag(tag.clone()), &attached, events).await?,
         Some(_) => None,
-        None => lists.get(&attached.subject).and_then(|list| entry(list, &attached)).cloned(),
+        None => listed.contains(&entry(&attached)).then(|| attached.node.clone()),
     };
-    Ok(Companion { attached, former })
+    Ok(Companion { attached, former: former.filter(|_| is_proof) })
+}
+
+/// What the tag of an attachment names now. If something goes with it that the source does not have, that is said.
+async fn replaced(
+    sink: &dyn Repository,
+    tag: &Name,
+    attached: &Attached,
+    events: &Events,
+) -> Result<Option<Descriptor>> {
+    let held = resolve::held(sink, tag).await?;
+    if let Some(former) = held.as_ref().filter(|held| held.digest != attached.node.digest) {
+        let what = match parts(sink, former).await? {
+            None => "could not be read".to_owned(),
+            Some(former) => {
+                let bytes = attached.bytes.as_deref().unwrap_or_default();
+                let new = Manifest::parse(bytes, &attached.node.media_type).map(parts_of).unwrap_or_default();
+                match former.iter().filter(|part| !new.contains(part)).count() {
+                    0 => return Ok(held),
+                    lost => format!("has {lost} of {} entries that the source does not have", former.len()),
+                }
+            }
+        };
+        let named = format!("{tag} names {} at the destination, which {what}", former.digest);
+        events.send(Event::Warning(format!("{named}; it is replaced, and can be had by that digest while it is kept")));
+    }
+    Ok(held)
+}
+
+/// The signatures, or whatever else a manifest is made of. None where that cannot be told.
+async fn parts(sink: &dyn Repository, node: &Descriptor) -> Result<Option<Vec<Descriptor>>> {
+    match sink.resolve(&Name::Digest(node.digest), Want::Bytes).await {
+        Ok(root) => {
+            let manifest = Manifest::parse(root.bytes.as_deref().unwrap_or_default(), &root.node.media_type);
+            Ok(manifest.map(parts_of).ok())
+        }
+        Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Denied) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn parts_of(manifest: Manifest) -> Vec<Descriptor> {
+    manifest.layers.into_iter().chain(manifest.manifests).collect()
 }
 
 /// Reads the manifests that the destination lacks. A list may name what is not there, or what does not refer to the
-/// subject at all: neither is a referrer, and neither can travel.
-async fn read_missing(source: &dyn Repository, companions: &mut Vec<Companion>, events: &Events) -> Result<()> {
-    let unread = companions.iter().filter(|one| one.is_unread());
-    let announced = unread.map(|one| one.attached.node.size).fold(0, u64::saturating_add);
-    if announced > MAX_BYTES {
-        let why = format!("{announced} bytes of manifests, at most {MAX_BYTES} are read");
-        return Err(Error::new(Kind::Limit, "read what is attached").on(source.label()).because(why));
-    }
-    let read: Vec<_> = std::mem::take(companions).into_iter().map(|companion| referrer(source, companion)).collect();
+/// subject at all: neither is a referrer, and neither travels, nor does what is attached to it.
+async fn read_missing(source: &dyn Repository, companions: Vec<Companion>, events: &Events) -> Result<Vec<Companion>> {
+    let read: Vec<_> = companions.into_iter().map(|companion| referrer(source, companion)).collect();
     let mut read = stream::iter(read).buffered(QUESTIONS);
+    let (mut travelling, mut left_out, mut bytes) = (Vec::new(), Vec::new(), 0);
     while let Some(read) = read.next().await {
         match read? {
-            Ok(companion) => companions.push(companion),
-            Err(why) => events.send(Event::Warning(why)),
+            Ok(companion) => {
+                bytes += companion.attached.bytes.as_ref().map_or(0, |bytes| bytes.len());
+                travelling.push(companion);
+            }
+            Err((Attached { node, subject, .. }, why)) => {
+                events.send(Event::Warning(format!("{} is listed as attached to {subject}, {why}", node.digest)));
+                left_out.push(node.digest);
+            }
+        }
+        // What the list announces proves nothing: what was read counts.
+        if bytes > MAX_BYTES {
+            let why = format!("more than {MAX_BYTES} bytes of manifests");
+            return Err(Error::new(Kind::Limit, "read what is attached").on(source.label()).because(why));
         }
     }
-    Ok(())
+    while let Some(digest) = left_out.pop() {
+        // The same manifest may be attached elsewhere.
+        if !travelling.iter().any(|one| one.attached.node.digest == digest) {
+            let orphans = travelling.extract_if(.., |one| one.attached.subject == digest);
+            left_out.extend(orphans.map(|one| one.attached.node.digest));
+        }
+    }
+    Ok(travelling)
 }
 
-async fn referrer(source: &dyn Repository, mut companion: Companion) -> Result<Result<Companion, String>> {
-    if !companion.is_unread() {
+/// A referrer with its bytes, or why it is none. What is there, or was read, is as it is.
+async fn referrer(
+    source: &dyn Repository,
+    mut companion: Companion,
+) -> Result<Result<Companion, (Attached, &'static str)>> {
+    if companion.is_there() || companion.attached.bytes.is_some() {
         return Ok(Ok(companion));
     }
-    let Attached { node, subject, .. } = &companion.attached;
-    let root = match source.resolve(&Name::Digest(node.digest), Want::Bytes).await {
+    let root = match source.resolve(&Name::Digest(companion.attached.node.digest), Want::Bytes).await {
         Ok(root) => root,
-        Err(error) if error.kind() == Kind::NotFound => {
-            return Ok(Err(format!("{} is listed as attached to {subject}, and is not there", node.digest)));
-        }
+        Err(error) if error.kind() == Kind::NotFound => return Ok(Err((companion.attached, "and is not there"))),
         Err(error) => return Err(error),
     };
-    let manifest = root.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &root.node.media_type).ok());
-    if manifest.and_then(|manifest| manifest.subject).is_none_or(|own| own.digest != *subject) {
-        return Ok(Err(format!("{} is listed as attached to {subject}, and does not say so itself", node.digest)));
+    if !copy::refers_to(&root, &companion.attached.subject) {
+        return Ok(Err((companion.attached, "and does not say so itself")));
     }
     companion.attached.node = root.node;
     companion.attached.bytes = root.bytes;
     Ok(Ok(companion))
 }
 
-/// Looks at the destination for everything that was brought; `proven` was found there by verification.
-///
-/// # Errors
-///
-/// [`Incomplete`](Kind::Incomplete) if something is missing; whatever keeps the destination from answering.
-pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &HashSet<Digest>) -> Result<()> {
-    let sink = ends.sink.as_ref();
-    let brought = brought(companions, proven);
-    let tagged: Vec<_> = brought.iter().filter_map(|one| Some(lost(sink, one.tag.as_ref()?, one))).collect();
-    let mut missing: Vec<_> = stream::iter(tagged).buffer_unordered(QUESTIONS).try_collect().await?;
-    for subject in subjects_of_referrers(brought.iter().copied()) {
-        let listed = sink.referrers(&subject).await?;
-        let expected = brought.iter().filter(|one| one.tag.is_none() && one.subject == subject);
-        missing.extend(expected.map(|one| entry(&listed, one).is_none().then_some(*one)));
-    }
-    match missing.into_iter().flatten().next() {
-        None => Ok(()),
-        Some(Attached { subject, node, tag, .. }) => {
-            let name = tag.as_ref().map_or_else(|| node.digest.to_string(), ToString::to_string);
-            let why = format!("{name}, attached to {subject}, was put and is not listed");
-            let hint = "somebody else may be writing to the same repository: run the same command again";
-            Err(Error::new(Kind::Incomplete, "find what was attached").on(sink.label()).because(why).hint(hint))
-        }
-    }
+/// A referrer as an entry of its subject's list.
+pub(super) type Entry = (Digest, Digest);
+
+pub(super) fn entry(attached: &Attached) -> Entry {
+    (attached.subject, attached.node.digest)
 }
 
-/// Says what the destination does not hold under `tag`.
-async fn lost<'a>(sink: &Registry, tag: &Tag, attached: &'a Attached) -> Result<Option<&'a Attached>> {
-    let held = resolve::held(sink, &Name::Tag(tag.clone())).await?;
-    Ok(held.is_none_or(|held| held.digest != attached.node.digest).then_some(attached))
+/// What the destination lists for the subjects of the referrers among `attached`.
+pub(super) async fn listed(sink: &dyn Repository, attached: impl Iterator<Item = &Attached>) -> Result<HashSet<Entry>> {
+    let subjects: HashSet<_> = attached.filter(|one| one.tag.is_none()).map(|one| one.subject).collect();
+    let asked: Vec<_> = subjects.into_iter().map(|subject| entries(sink, subject)).collect();
+    let lists: Vec<_> = stream::iter(asked).buffer_unordered(QUESTIONS).try_collect().await?;
+    Ok(lists.into_iter().flatten().collect())
 }
 
-/// How many requests [`arrived`] takes when all goes well.
-pub(super) fn last_questions(companions: &[Companion], proven: &HashSet<Digest>) -> u64 {
-    let brought = brought(companions, proven);
-    let tagged = brought.iter().filter(|one| one.tag.is_some()).count();
-    (tagged + subjects_of_referrers(brought.iter().copied()).len()) as u64
-}
-
-/// What has to be looked for at the destination in the end.
-fn brought<'a>(companions: &'a [Companion], proven: &HashSet<Digest>) -> Vec<&'a Attached> {
-    let is_brought = |one: &&Companion| !one.is_there() && !proven.contains(&one.attached.node.digest);
-    companions.iter().filter(is_brought).map(|one| &one.attached).collect()
-}
-
-/// What has referrers among `attached`, each once.
-fn subjects_of_referrers<'a>(attached: impl Iterator<Item = &'a Attached>) -> Vec<Digest> {
-    let mut seen = HashSet::new();
-    attached.filter(|one| one.tag.is_none() && seen.insert(one.subject)).map(|one| one.subject).collect()
-}
-
-fn entry<'a>(listed: &'a [Descriptor], attached: &Attached) -> Option<&'a Descriptor> {
-    listed.iter().find(|entry| entry.digest == attached.node.digest)
+async fn entries(sink: &dyn Repository, subject: Digest) -> Result<Vec<Entry>> {
+    Ok(sink.referrers(&subject).await?.into_iter().map(|node| (subject, node.digest)).collect())
 }

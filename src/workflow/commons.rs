@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use crate::copy::{AttachmentTags, Flights, Site};
+use crate::copy::{AttachmentTags, Flights, Known, Site};
 use crate::error::Result;
-use crate::oci::{Repository, Tag};
+use crate::oci::Repository;
 use crate::store::Listing;
 
 /// Lives as long as the run.
@@ -33,7 +33,7 @@ impl Commons {
         &self,
         repository: &Repository,
         store: &dyn Listing,
-        known: Option<&Tag>,
+        known: Known<'_>,
     ) -> Result<AttachmentTags> {
         let cell = shared(&self.tags, repository.clone());
         cell.get_or_try_init(|| AttachmentTags::list(store, known)).await.cloned()

@@ -14,7 +14,7 @@ use super::former::Tagging;
 use super::prepare::{Prepared, Run};
 use super::rehearsal::Rehearsal;
 use super::request::Seed;
-use super::{accessories, check, former};
+use super::{arrival, check, former};
 use crate::copy::{Events, Fate, Plan, Step, Whereabouts};
 use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Reference};
@@ -183,7 +183,7 @@ impl Prepared<'_> {
         let names = sidecars.chain([(&found.former, &found.root.node)]);
         let is_staged = former::is_staged(seed, found);
         let tags: u64 = names.map(|(former, root)| tagging(seed.tagging, is_staged, former.as_ref(), root)).sum();
-        Ok(rehearsal.requests() + tags + accessories::last_questions(&self.companions, &proven))
+        Ok(rehearsal.requests() + tags + arrival::questions(&self.companions, &proven))
     }
 }
 

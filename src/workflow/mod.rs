@@ -3,6 +3,7 @@
 //! Knows neither the command line nor terminals: takes values, tells events, gives back a value.
 
 mod accessories;
+mod arrival;
 mod atomic;
 mod bootstrap;
 mod bundle;

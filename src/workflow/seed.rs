@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::accessories;
+use super::arrival;
 use super::bundle::Signature;
 use super::commons::Commons;
 use super::former::{self, Move};
@@ -129,7 +129,7 @@ impl<'a> Prepared<'a> {
         let (destination, signature) = rewrite::verified(seed, ends, found, run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
-        accessories::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
+        arrival::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
         // All manifests of the plan: what is left to do needs none of them.
         self.job.copy.plan = None;
         self.spent += begun.elapsed();

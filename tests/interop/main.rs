@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "this is a test runner")]
 
+mod attached;
 mod clients;
 mod copies;
 mod cosign;
@@ -36,7 +37,15 @@ fn main() -> ExitCode {
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let suites = [copies::CASES, clients::CASES, signatures::CASES, matrix::CASES, rollback::CASES, subsets::CASES];
+    let suites = [
+        copies::CASES,
+        clients::CASES,
+        signatures::CASES,
+        matrix::CASES,
+        attached::CASES,
+        rollback::CASES,
+        subsets::CASES,
+    ];
     for case in suites.into_iter().flatten() {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
             continue;

@@ -15,7 +15,7 @@ use crate::seed::{assert_code, text};
 use crate::wire_server::{Asked, Server, answer, client, status};
 
 /// Most that a run may hold, in MiB.
-const MAX_RESIDENT: u64 = 64;
+pub(crate) const MAX_RESIDENT: u64 = 64;
 
 /// Requests whose line holds the first, and what they are answered: status, headers and body.
 type Case = (&'static str, u16, &'static [(&'static str, &'static str)], &'static str);
@@ -92,7 +92,7 @@ fn stranger() -> tempfile::NamedTempFile {
 
 /// Seeds `source` into a fresh registry. Says how it ended, what it held at most in MiB, and that nothing was tagged or
 /// written unless it succeeded.
-async fn seed(source: &Server, more: &[&str]) -> (Output, u64) {
+pub(crate) async fn seed(source: &Server, more: &[&str]) -> (Output, u64) {
     let (sink, out) = (Testbed::start().await, tempfile::tempdir().unwrap());
     let (from, to) = (format!("{}/app:v1", source.host), format!("{}/app:v1", sink.host()));
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));

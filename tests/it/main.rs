@@ -1,6 +1,7 @@
 //! Tests of more than one module, and of the whole program. They need nothing but Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod accessories;
 mod atomic;
 mod attack;
 mod attack_site;
@@ -13,6 +14,7 @@ mod command_line;
 mod corpora;
 mod demo;
 mod dry_run;
+mod fallback;
 mod floors;
 mod images;
 mod limits;

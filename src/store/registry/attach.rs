@@ -1,57 +1,161 @@
 //! The fallback index: how referrers are told to registries without a Referrers API (distribution-spec, "Referrers Tag
 //! Schema"). The tag `sha256-<hex>` of the subject names an index that every client reads, changes and writes back.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
-use super::list::MAX_VALUES;
+use super::list::{MAX_REFERRER_BYTES, MAX_VALUES};
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, weight};
+use crate::store::{Store as _, Want};
 use crate::wire::Retry;
 
 /// How often an entry is written that somebody else overwrites.
 const MAX_WRITES: u32 = 10;
+/// Entries of an index that are asked for at the same time.
+const QUESTIONS: usize = 8;
+
+/// The fallback indexes that this run writes to, by repository and tag.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers(Mutex<HashMap<String, Arc<Ledger>>>);
+
+/// One fallback index. Whoever holds the pen writes the entries of all that wait: one read and one write for all of them.
+#[derive(Debug, Default)]
+struct Ledger {
+    pen: tokio::sync::Mutex<()>,
+    /// In the order of their arrival. Only the holder of the pen takes any away, and only from the front.
+    waiting: Mutex<Vec<Arc<Pending>>>,
+}
+
+/// An entry that is to be written, and what became of it.
+#[derive(Debug)]
+struct Pending {
+    entry: Value,
+    outcome: OnceLock<Result<()>>,
+}
+
+impl Ledgers {
+    fn ledger(&self, key: String) -> Arc<Ledger> {
+        // A panic elsewhere leaves the map whole: every change is one insertion.
+        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+}
+
+impl Ledger {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Pending>>> {
+        // A panic elsewhere leaves the list whole: every change is one call.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `entry` written by whoever gets to it first: this caller, or one before it.
+    async fn write<F>(&self, entry: Value, together: impl FnOnce(Vec<Value>) -> F + Send) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send,
+    {
+        let own = Arc::new(Pending { entry, outcome: OnceLock::new() });
+        self.waiting().push(Arc::clone(&own));
+        let _pen = self.pen.lock().await;
+        if let Some(outcome) = own.outcome.get() {
+            return outcome.clone();
+        }
+        // They stay in the list until they are written: a writer that is given up half-way leaves them to the next.
+        let group = self.waiting().clone();
+        let outcome = together(group.iter().map(|pending| pending.entry.clone()).collect()).await;
+        self.waiting().drain(..group.len());
+        for pending in group {
+            // Nobody else sets it: that takes the pen.
+            let _ = pending.outcome.set(outcome.clone());
+        }
+        outcome
+    }
+}
 
 impl Registry {
     /// Makes `node` an entry of its subject's fallback index, and sees that it stays.
     pub(super) async fn attach(&self, subject: &Digest, node: &Descriptor, manifest: Manifest) -> Result<()> {
         let tag = fallback_tag(subject)?;
-        let lock = self.notes.fallback_lock(format!("{}:{tag}", self.path));
-        let _only_one = lock.lock().await;
         let entry = Descriptor {
             artifact_type: manifest.referrer_type().cloned(),
             annotations: manifest.annotations,
             ..Descriptor::new(node.media_type.clone(), node.digest, node.size)
         };
-        let wrong =
-            |why: serde_json::Error| self.error(Kind::Invalid, "attach", suffix(&Name::Tag(tag.clone()))).because(why);
-        let entry = serde_json::to_value(entry).map_err(wrong)?;
+        let entry = serde_json::to_value(entry).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?;
+        let ledger = self.notes.ledgers.ledger(format!("{}:{tag}", self.path));
+        ledger.write(entry, |entries| self.write_entries(subject, tag, entries)).await
+    }
+
+    /// Adds those of `entries` that the index lacks, until it is seen to hold all of them.
+    async fn write_entries(&self, subject: &Digest, tag: Tag, entries: Vec<Value>) -> Result<()> {
         for _ in 0..MAX_WRITES {
             let mut index: Value = match self.fallback_index(subject).await? {
-                Some(bytes) => serde_json::from_slice(&bytes).map_err(wrong)?,
+                Some(bytes) => {
+                    serde_json::from_slice(&bytes).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?
+                }
                 None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
             };
-            if holds(&index, &entry) {
+            if entries.iter().all(|entry| holds(&index, entry)) {
                 return Ok(());
             }
-            if !add(&mut index, entry.clone()) {
-                let why = "the tag is kept for an index of referrers, and what it holds is none";
-                return Err(self.error(Kind::Invalid, "attach", suffix(&Name::Tag(tag))).because(why));
+            for entry in &entries {
+                if !holds(&index, entry) && !add(&mut index, entry.clone()) {
+                    let why = "the tag is kept for an index of referrers, and what it holds is none";
+                    return Err(self.unattached(&tag, Kind::Invalid).because(why));
+                }
             }
-            let bytes = Bytes::from(serde_json::to_vec(&index).map_err(wrong)?);
-            let name = Name::Tag(tag.clone());
-            self.host
-                .retrying(own_failure_may_pass, || async {
-                    let answer = self.put_bytes(&name, &MediaType::OCI_INDEX, &bytes).await?;
-                    answer.discard().await;
-                    Ok(())
-                })
-                .await?;
+            match self.put_index(&tag, &index).await {
+                // Some registries refuse an index because of what it has listed for long: without that it can be written.
+                Err(error) if error.kind() == Kind::Incomplete && self.leave_out_missing(&mut index).await? => {
+                    self.put_index(&tag, &index).await?;
+                }
+                put => put?,
+            }
             // Once around: another client may have written between our reading and our writing.
         }
         let why = format!("other clients have overwritten the entry {MAX_WRITES} times");
-        Err(self.error(Kind::Unavailable, "attach", suffix(&Name::Tag(tag))).because(why))
+        Err(self.unattached(&tag, Kind::Unavailable).because(why))
+    }
+
+    async fn put_index(&self, tag: &Tag, index: &Value) -> Result<()> {
+        let bytes = serde_json::to_vec(index).map_err(|why| self.unattached(tag, Kind::Invalid).because(why))?;
+        // What could not be read back must not be written: nobody could list, or attach, anything any more.
+        if is_too_large(&bytes) {
+            let why = format!("its index would hold more than {MAX_REFERRER_BYTES} bytes or {MAX_VALUES} values");
+            let hint = "a registry with the Referrers API keeps no such index";
+            return Err(self.unattached(tag, Kind::Limit).because(why).hint(hint));
+        }
+        let (name, bytes) = (Name::Tag(tag.clone()), Bytes::from(bytes));
+        let put = || async {
+            let answer = self.put_bytes(&name, &MediaType::OCI_INDEX, &bytes).await?;
+            answer.discard().await;
+            Ok(())
+        };
+        self.host.retrying(own_failure_may_pass, put).await
+    }
+
+    /// Takes out of `index` what is not there; says whether that was anything.
+    async fn leave_out_missing(&self, index: &mut Value) -> Result<bool> {
+        let Some(entries) = index.get_mut("manifests").and_then(Value::as_array_mut) else { return Ok(false) };
+        let count = entries.len();
+        let kept = stream::iter(std::mem::take(entries)).map(|entry| async move {
+            let digest: Option<Digest> = entry.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok());
+            let Some(digest) = digest else { return Ok(Some(entry)) };
+            match self.resolve(&Name::Digest(digest), Want::Digest).await {
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                held => held.map(|_| Some(entry)),
+            }
+        });
+        let kept: Vec<_> = kept.buffered(QUESTIONS).try_collect().await?;
+        entries.extend(kept.into_iter().flatten());
+        Ok(entries.len() < count)
+    }
+
+    fn unattached(&self, tag: &Tag, kind: Kind) -> Error {
+        self.error(kind, "attach", suffix(&Name::Tag(tag.clone())))
     }
 
     /// The fallback index of `subject`, if there is one.
@@ -62,8 +166,9 @@ impl Registry {
             found => found?,
         };
         if node.media_type.is_index() {
-            if weight::exceeds(&bytes, MAX_VALUES) {
-                let why = format!("the fallback index holds more than {MAX_VALUES} values");
+            if is_too_large(&bytes) {
+                let why =
+                    format!("the fallback index holds more than {MAX_REFERRER_BYTES} bytes or {MAX_VALUES} values");
                 let what = suffix(&Name::Digest(*subject));
                 return Err(self.error(Kind::Limit, "list referrers of", what).because(why));
             }
@@ -72,6 +177,10 @@ impl Registry {
         let why = format!("the tag is kept for an index of referrers, and holds a {}", node.media_type);
         Err(self.error(Kind::Invalid, "list referrers of", suffix(&Name::Digest(*subject))).because(why))
     }
+}
+
+fn is_too_large(index: &[u8]) -> bool {
+    index.len() as u64 > MAX_REFERRER_BYTES || weight::exceeds(index, MAX_VALUES)
 }
 
 fn fallback_tag(subject: &Digest) -> Result<Tag> {

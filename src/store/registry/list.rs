@@ -13,7 +13,6 @@ use url::Url;
 use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, weight};
-use crate::store::MAX_MANIFEST_BYTES;
 use crate::wire::{Answer, Request, Retry};
 
 /// Most pages of a list of tags.
@@ -25,8 +24,12 @@ const MAX_TAGS: usize = 100_000;
 /// Most pages of a list of referrers.
 const MAX_REFERRER_PAGES: usize = 16;
 
-/// Largest page of tags that is read: all tags that are allowed for, at their longest.
-const MAX_PAGE_BYTES: u64 = 16 << 20;
+/// Most bytes of a list of tags: all tags that are allowed for, at their longest.
+const MAX_TAG_BYTES: u64 = 16 << 20;
+
+/// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Eight lists may be read at
+/// the same time, and each takes its bytes twice.
+pub(super) const MAX_REFERRER_BYTES: u64 = 2 << 20;
 
 /// Most values in all that a list of referrers says.
 pub(super) const MAX_VALUES: usize = 50_000;
@@ -64,9 +67,9 @@ impl Registry {
             Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes.clone()),
         };
         let mut found = Vec::new();
-        let mut pages = Pages::new(MAX_TAG_PAGES, MAX_TAGS);
+        let mut pages = Pages::new(MAX_TAG_PAGES, MAX_TAGS, MAX_TAG_BYTES);
         while let Some(url) = pages.next() {
-            let Some((page, next)) = self.page::<Tags>(&ask, url, MAX_PAGE_BYTES, &mut pages).await? else { break };
+            let Some((page, next)) = self.page::<Tags>(&ask, url, &mut pages).await? else { break };
             // What is no tag cannot be asked for either.
             found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
             if found.len() > MAX_TAGS || !pages.continued(next) {
@@ -120,9 +123,9 @@ impl Registry {
             request.header(ACCEPT, MediaType::OCI_INDEX.as_str())
         };
         let mut found = Vec::new();
-        let mut pages = Pages::new(MAX_REFERRER_PAGES, MAX_VALUES);
+        let mut pages = Pages::new(MAX_REFERRER_PAGES, MAX_VALUES, MAX_REFERRER_BYTES);
         while let Some(url) = pages.next() {
-            let Some((page, next)) = self.page::<Index>(&ask, url, MAX_MANIFEST_BYTES, &mut pages).await? else {
+            let Some((page, next)) = self.page::<Index>(&ask, url, &mut pages).await? else {
                 return Ok(None);
             };
             found.extend(page.manifests);
@@ -134,21 +137,23 @@ impl Registry {
         Ok(Some(found))
     }
 
-    /// One page of at most `limit` bytes, and where the next one is. A list has no digest: one that cannot be read is
-    /// fetched once more, in case it was damaged on its way.
+    /// One page, and where the next one is. A list has no digest: one that cannot be read is fetched once more, in case it
+    /// was damaged on its way.
     async fn page<T: DeserializeOwned>(
         &self,
         ask: Ask<'_>,
         url: Option<Url>,
-        limit: u64,
         pages: &mut Pages,
     ) -> Result<Option<(T, Option<Url>)>> {
         let mut is_second = false;
         loop {
-            let Some((bytes, next)) = self.page_bytes(ask, url.clone(), limit).await? else { return Ok(None) };
+            let Some((bytes, next)) = self.page_bytes(ask, url.clone(), pages.bytes_left).await? else {
+                return Ok(None);
+            };
             match read(&bytes, pages.values_left, |kind| self.error(kind, "read the list of", "")) {
                 Ok(page) => {
                     pages.values_left -= weight::count(&bytes);
+                    pages.bytes_left -= bytes.len() as u64;
                     return Ok(Some((page, next)));
                 }
                 Err(error) if error.kind() == Kind::Invalid && !is_second => is_second = true,
@@ -211,11 +216,13 @@ struct Pages {
     limit: usize,
     /// How many values the pages to come may hold.
     values_left: usize,
+    /// How many bytes.
+    bytes_left: u64,
 }
 
 impl Pages {
-    fn new(limit: usize, values_left: usize) -> Self {
-        Self { next: Some(None), seen: HashSet::new(), limit, values_left }
+    fn new(limit: usize, values_left: usize, bytes_left: u64) -> Self {
+        Self { next: Some(None), seen: HashSet::new(), limit, values_left, bytes_left }
     }
 
     fn next(&mut self) -> Option<Option<Url>> {
@@ -240,7 +247,7 @@ mod tests {
     #[test]
     fn a_circle_of_pages_ends_and_so_does_a_long_list() {
         let url = |n: u32| Url::parse(&format!("http://r.example/{n}")).unwrap();
-        let mut pages = Pages::new(10, 0);
+        let mut pages = Pages::new(10, 0, 0);
         let mut asked = 0;
         while let Some(page) = pages.next() {
             asked += 1;
@@ -249,7 +256,7 @@ mod tests {
         }
         assert_eq!(asked, 4, "the first page, and three that link in a circle");
 
-        let mut pages = Pages::new(10, 0);
+        let mut pages = Pages::new(10, 0, 0);
         let accepted = (0..100).take_while(|n| pages.continued(Some(url(*n)))).count();
         assert_eq!(accepted, 9);
     }

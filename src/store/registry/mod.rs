@@ -13,9 +13,8 @@ mod session;
 mod untag;
 mod upload;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,16 +60,8 @@ struct Notes {
     first_referrers: tokio::sync::Mutex<()>,
     /// That has been found out.
     is_past_first_referrers: AtomicBool,
-    /// Held by whoever rewrites a fallback index, by repository and tag.
-    fallback_locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-impl Notes {
-    fn fallback_lock(&self, key: String) -> Arc<tokio::sync::Mutex<()>> {
-        // A panic elsewhere leaves the map whole: every change is one insertion.
-        let mut locks = self.fallback_locks.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(locks.entry(key).or_default())
-    }
+    /// The fallback indexes that are written.
+    ledgers: attach::Ledgers,
 }
 
 impl Registry {

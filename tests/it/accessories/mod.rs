@@ -1,0 +1,8 @@
+//! What is attached to an image, seeded by the whole program between registries of every kind.
+
+mod cost;
+mod faults;
+mod field;
+mod lies;
+mod rivals;
+mod travel;

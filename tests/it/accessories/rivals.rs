@@ -1,0 +1,111 @@
+//! Several clients at one destination that has no Referrers API: each reads, changes and writes the same index.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use autonomy_registry::oci::{Descriptor, MediaType, Tag};
+use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
+use autonomy_registry::store::{Body, Listing, Store};
+
+use super::field::{Field, artifact, cosign_tag, referrers};
+use crate::images;
+use crate::seed::{assert_code, publisher, seed, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_seeds_at_once_lose_nobodys_referrer() {
+    for round in 0..4 {
+        let (one, two) = (
+            Field::bare(Behaviour::default(), Behaviour::distribution_2()).await,
+            Field::bare(Behaviour::distribution_3(), Behaviour::default()).await,
+        );
+        assert_eq!(one.root, two.root, "the same image at both sources");
+        let mut expected = BTreeSet::new();
+        for number in 0..4 {
+            for field in [&one, &two] {
+                let content = format!("{number} in round {round} at {}", field.source.host());
+                expected.insert(artifact(&field.store(), &content, Some(&field.root)).await.digest);
+            }
+        }
+        // The way to the registry is longer than what this machine takes to do something else in between.
+        for on in [Kind::ManifestGet, Kind::ManifestPut] {
+            one.sink.fault(Fault::always(on, What::Delay(Duration::from_millis(25))));
+        }
+        let (out, flags) = (two.path("out"), ["--skip-verify"]);
+        let from = format!("{}/app:v1", two.source.host());
+        let to = one.to();
+        let (first, second) = tokio::join!(one.seed(&flags), seed(&from, &to, &out, &flags));
+        assert_code(&first, 0);
+        assert_code(&second, 0);
+        let listed = publisher(&one.sink, "app").referrers(&one.root.digest).await.unwrap();
+        assert_eq!(listed.iter().map(|node| node.digest).collect::<BTreeSet<_>>(), expected, "round {round}");
+    }
+}
+
+/// Writes an index that lists nothing but `entries`.
+async fn overwrite(bed: &Testbed, subject: &Descriptor, entries: &[Descriptor]) {
+    let bytes = referrers(&serde_json::json!(entries));
+    let node = Descriptor::of(MediaType::OCI_INDEX, bytes.as_bytes());
+    let tag: Tag = subject.digest.fallback_tag().parse().unwrap();
+    publisher(bed, "app").put(&node, &Body::bytes(node.clone(), bytes), &[tag]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_lost_after_it_was_written_is_written_again_at_the_end() {
+    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let note = artifact(&field.store(), "a note", Some(&field.root)).await;
+    let rival = artifact(&publisher(&field.sink, "app"), "somebody else's", None).await;
+    // What is attached is there before the tag; while that is put, somebody who read the index before us writes it.
+    field.sink.fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_millis(800))).at("/manifests/v1"));
+    let overwriting = async {
+        while !field.sink.log().iter().any(|seen| seen.method == "PUT" && seen.path.ends_with("/manifests/v1")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let listed = publisher(&field.sink, "app").referrers(&field.root.digest).await.unwrap();
+        assert_eq!(listed.len(), 1, "it was written before the tag was put");
+        overwrite(&field.sink, &field.root, std::slice::from_ref(&rival)).await;
+    };
+    let flags = ["--skip-verify"];
+    let (done, ()) = tokio::join!(field.seed(&flags), overwriting);
+    assert_code(&done, 0);
+    let listed = publisher(&field.sink, "app").referrers(&field.root.digest).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|node| node.digest).collect();
+    assert_eq!(listed, [rival.digest, note.digest], "ours is there again, and theirs still is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_forgets_a_referrer_is_found_out() {
+    let nothing = referrers(&serde_json::json!([]));
+    for (behaviour, on, what, says) in [
+        // It says that it has taken note of the subject, and lists nothing.
+        (Behaviour::default(), Kind::Referrers, What::Replace(nothing.into()), "was put and is not listed"),
+        // It says that it has stored the index, and has not.
+        (Behaviour::distribution_2(), Kind::ManifestPut, What::Status(201), "overwritten the entry 10 times"),
+    ] {
+        let field = Field::bare(Behaviour::default(), behaviour).await;
+        let signature = field.signature(&[0]).await;
+        images::tag(&field.store(), &signature, &cosign_tag(&field.root.digest, ".sig")).await;
+        artifact(&field.store(), "a note", Some(&field.root)).await;
+        let index = field.root.digest.fallback_tag();
+        let at = if on == Kind::Referrers { "/referrers/".to_owned() } else { index.clone() };
+        // Cosign's tag, which begins like the index's, is forgotten along with it.
+        field.sink.fault(Fault::always(on, what).at(at));
+        let key = field.path("cosign.pub");
+        let done = field.seed(&["--pub-key", key.to_str().unwrap()]).await;
+        assert_code(&done, 4);
+        assert!(text(&done).contains(says), "{}", text(&done));
+        field.assert_nothing(&done).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_somebody_moves_meanwhile_is_found_out() {
+    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let name = cosign_tag(&field.root.digest, ".att");
+    images::tag(&field.store(), &artifact(&field.store(), "ours", None).await, &name).await;
+    field.sink.fault(Fault { nth: 2, ..Fault::always(Kind::ManifestHead, What::Status(404)).at(".att") });
+    let done = field.seed(&["--skip-verify"]).await;
+    assert_code(&done, 4);
+    assert!(text(&done).contains(&format!("{name}, attached to {}, was put", field.root.digest)), "{}", text(&done));
+    assert_eq!(field.left().await.1, 0, "nothing was written");
+}
