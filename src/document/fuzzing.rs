@@ -22,6 +22,7 @@ pub(crate) fn lock(bytes: &[u8]) {
         // Most that a byte becomes: `<` six characters, and `1e20` twenty-one digits.
         assert!(canonical.len() <= 8 * bytes.len(), "{} bytes became {}", bytes.len(), canonical.len());
         assert!(escapes == Escapes::Plain || !canonical.iter().any(|b| b"<>&".contains(b)));
+        written_otherwise(&lock, &canonical, escapes);
         let again = Lock::parse(&with_fingerprint(&canonical, lock.fingerprint())).expect("canonical bytes are a lock");
         assert_eq!(again.canonical(escapes), canonical, "canonical bytes are their own");
         assert_eq!(again.check_fingerprint(), said, "and so is their fingerprint");
@@ -32,6 +33,45 @@ pub(crate) fn lock(bytes: &[u8]) {
     let sealed = Lock::new(agent, policy, lock.inputs().clone());
     assert_eq!(sealed.check_fingerprint(), Ok(Escapes::Go));
     assert_eq!((sealed.agent_artifact(), sealed.inputs()), (lock.agent_artifact(), lock.inputs()));
+}
+
+/// What another writer makes of the lock: the same to the byte but for numbers, and those are the same numbers.
+fn written_otherwise(lock: &Lock, canonical: &[u8], escapes: Escapes) {
+    let mut whole = json::parse(&lock.to_bytes()).expect("what is written can be read");
+    whole.as_object_mut().and_then(|map| map.remove("behavioral_fingerprint")).expect("the fingerprint");
+    let theirs = whole.to_string();
+    let text = std::str::from_utf8(canonical).expect("canonical bytes are text");
+    if escapes == Escapes::Plain && !has_floats(&whole) {
+        assert_eq!(text, theirs, "keys sorted by bytes, nothing between");
+    }
+    assert!(is_same(&whole, &json::parse(canonical).expect("canonical bytes are JSON")));
+    // Go writes an exponent from 1e21 on and below 1e-6: twenty-five characters are the most.
+    let is_number = |c: char| c.is_ascii_digit() || "+-.e".contains(c);
+    let outside = text.split('"').step_by(2).filter(|_| !text.contains('\\'));
+    assert!(outside.flat_map(|text| text.split(|c| !is_number(c))).all(|number| number.len() <= 25), "{text}");
+}
+
+fn has_floats(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.iter().any(has_floats),
+        Value::Object(map) => map.values().any(has_floats),
+        _ => value.is_f64(),
+    }
+}
+
+/// Whether both say the same, be a number written as `1.0` or as `1`.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let same = |(key, one): (&String, &Value)| other.get(key).is_some_and(|other| is_same(one, other));
+            one.len() == other.len() && one.iter().all(same)
+        }
+        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
+        _ => one == other,
+    }
 }
 
 fn with_fingerprint(canonical: &[u8], fingerprint: &str) -> Vec<u8> {

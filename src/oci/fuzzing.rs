@@ -56,7 +56,7 @@ fn taken(reference: &Reference, text: &str) {
 
 /// No part of the path climbs, hides or is empty.
 fn safe(path: &RepositoryPath) {
-    assert!(path.as_str().len() <= 255);
+    assert!(path.as_str().len() <= 255 && !path.as_str().contains(".."));
     for part in path.as_str().split('/') {
         assert!(!part.is_empty() && !part.starts_with(['.', '-', '_']) && !part.ends_with(['.', '-', '_']), "{path}");
     }

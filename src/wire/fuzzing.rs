@@ -72,6 +72,8 @@ fn located(request: &Url, location: &str) {
     let Some(url) = header::resolve(request, location) else { return };
     assert!(matches!(url.scheme(), "http" | "https") && url.has_host() && url.fragment().is_none());
     assert!(url.scheme() == "https" || request.scheme() == "http", "{url}");
+    let is_other_plain = request.join(location).is_ok_and(|url| url.scheme() == "http" && url.host() != request.host());
+    assert!(request.scheme() == "http" || !is_other_plain, "a step to plain HTTP on another host is refused: {url}");
     assert_eq!(Url::parse(url.as_str()).ok().as_ref(), Some(&url), "printed and read again");
     assert_eq!(header::resolve(request, url.as_str()).as_ref(), Some(&url), "resolved once is resolved");
 }
