@@ -1,3 +1,5 @@
+use flate2::read::MultiGzDecoder as MultiGz;
+
 use super::*;
 
 const MANIFEST_JSON: &[u8] = br#"{"policy_bundle_version":"1.2.0","name":"p","required_runtime_version":">=1.0 <2.0"}"#;
@@ -94,6 +96,18 @@ fn a_bomb_is_refused_before_it_has_gone_off() {
     assert!(matches!(Policy::read(&bomb), Err(PolicyError::Limit { limit: MAX_INFLATED_BYTES, .. })));
     let huge = archive(&[(MANIFEST, tar::EntryType::Regular, &zeros[..2 << 20])]);
     assert!(matches!(Policy::read(&huge), Err(PolicyError::Limit { limit: MAX_MANIFEST_BYTES, .. })));
+}
+
+#[test]
+fn gzip_members_are_read_one_after_the_other_and_not_without_end() {
+    let mut tar = Vec::new();
+    MultiGz::new(&archive(&[(MANIFEST, tar::EntryType::Regular, MANIFEST_JSON)])[..]).read_to_end(&mut tar).unwrap();
+    let parts: Vec<_> = tar.chunks(100).map(gzip).collect();
+    assert_eq!(Policy::read(&parts.concat()).unwrap().files, [MANIFEST]);
+    let (empty, whole) = (gzip(b""), gzip(&tar));
+    let after = |count: usize| Policy::read(&[empty.repeat(count), whole.clone()].concat());
+    assert!(after(MAX_MEMBERS - 1).is_ok());
+    assert!(after(MAX_MEMBERS).unwrap_err().to_string().contains("gzip members"));
 }
 
 #[test]
