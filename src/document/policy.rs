@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use flate2::{Compression, GzBuilder};
 use semver::Version;
 use serde_json::{Map, Value};
@@ -20,6 +20,8 @@ pub const MEDIA_TYPE: &str = "application/vnd.autonomyops.policy-bundle.v1+tar";
 pub const MAX_BYTES: u64 = 16 << 20;
 /// Most bytes that it may inflate to, padding and headers included.
 pub const MAX_INFLATED_BYTES: u64 = 64 << 20;
+/// Most gzip members; compressors that work in blocks write one for each 64 KiB at the least.
+pub const MAX_MEMBERS: usize = 4096;
 /// Most entries, folders included.
 pub const MAX_ENTRIES: usize = 4096;
 /// Largest `manifest.json`, in bytes.
@@ -88,7 +90,7 @@ impl Policy {
             return Err(PolicyError::Limit { what: "bytes", limit: MAX_BYTES });
         }
         let is_over = Cell::new(false);
-        let inflated = Bounded { inner: MultiGzDecoder::new(bytes), left: MAX_INFLATED_BYTES, is_over: &is_over };
+        let inflated = Bounded { inner: Members::new(bytes), left: MAX_INFLATED_BYTES, is_over: &is_over };
         read_archive(inflated).map_err(|why| match why {
             PolicyError::Archive(_) if is_over.get() => {
                 PolicyError::Limit { what: "bytes when inflated", limit: MAX_INFLATED_BYTES }
@@ -246,6 +248,36 @@ pub fn pack(mut files: Vec<(String, Vec<u8>)>) -> Result<Vec<u8>, PolicyError> {
     let bytes = gzip.finish()?;
     Policy::read(&bytes)?;
     Ok(bytes)
+}
+
+/// What gzip members hold, one after the other (RFC 1952, section 2.2), up to [`MAX_MEMBERS`]: to set up the reader of one
+/// takes a while, even if nothing is in it, and 16 MiB have room for 800,000.
+struct Members<'a> {
+    current: GzDecoder<&'a [u8]>,
+    count: usize,
+}
+
+impl<'a> Members<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { current: GzDecoder::new(bytes), count: 1 }
+    }
+}
+
+impl Read for Members<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.current.read(buffer)?;
+            let rest = *self.current.get_ref();
+            if count > 0 || buffer.is_empty() || rest.is_empty() {
+                return Ok(count);
+            }
+            self.count += 1;
+            if self.count > MAX_MEMBERS {
+                return Err(io::Error::other(format!("more than {MAX_MEMBERS} gzip members")));
+            }
+            self.current = GzDecoder::new(rest);
+        }
+    }
 }
 
 /// A reader that fails, and says so on the side, when more than `left` bytes come out of it.

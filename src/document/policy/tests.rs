@@ -1,3 +1,5 @@
+use flate2::read::MultiGzDecoder as MultiGz;
+
 use super::*;
 
 const MANIFEST_JSON: &[u8] = br#"{"policy_bundle_version":"1.2.0","name":"p","required_runtime_version":">=1.0 <2.0"}"#;
@@ -108,6 +110,18 @@ fn a_name_of_megabytes_is_refused_before_it_is_copied() {
         let read = Policy::read(&bomb);
         assert!(matches!(read, Err(PolicyError::Limit { .. })), "{kind:?}: {:?}", read.map(|_| ()));
     }
+}
+
+#[test]
+fn gzip_members_are_read_one_after_the_other_and_not_without_end() {
+    let mut tar = Vec::new();
+    MultiGz::new(&archive(&[(MANIFEST, tar::EntryType::Regular, MANIFEST_JSON)])[..]).read_to_end(&mut tar).unwrap();
+    let parts: Vec<_> = tar.chunks(100).map(gzip).collect();
+    assert_eq!(Policy::read(&parts.concat()).unwrap().files, [MANIFEST]);
+    let (empty, whole) = (gzip(b""), gzip(&tar));
+    let after = |count: usize| Policy::read(&[empty.repeat(count), whole.clone()].concat());
+    assert!(after(MAX_MEMBERS - 1).is_ok());
+    assert!(after(MAX_MEMBERS).unwrap_err().to_string().contains("gzip members"));
 }
 
 #[test]
