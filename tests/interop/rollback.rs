@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
+use crate::Case;
 use crate::copies::{block_on, repository};
 use crate::images::shape;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
-use crate::Case;
 
 pub(crate) const CASES: &[Case] = &[Case {
     name: "a catalog's tags go back at every registry",
