@@ -4,6 +4,7 @@
 //! code. The answers stand in this file and nowhere else. The text of an [`Error`] is one lower-case line; the chain of
 //! sources holds the details, and a hint says what to do next.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -246,7 +247,8 @@ impl Error {
         let mut next = self.source();
         while let Some(cause) = next {
             let line = cause.to_string();
-            if !line.is_empty() && !text.ends_with(&line) {
+            let line = shortened(&line);
+            if !line.is_empty() && !text.ends_with(&*line) {
                 text.push_str(": ");
                 text.push_str(&line);
             }
@@ -299,6 +301,18 @@ impl StdError for Error {
     }
 }
 
+/// Most bytes of one text in a message. Parsers repeat what they could not take, and a peer chooses how long that is.
+pub(crate) const LONGEST_TEXT: usize = 2_000;
+
+/// `text`, cut where it is longer than anybody would read.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_TEXT {
+        return Cow::Borrowed(text);
+    }
+    let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= LONGEST_TEXT).last().unwrap_or_default();
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
 /// Foreign text made fit for a terminal: control characters (also the C1 set and bidirectional overrides) are escaped.
 #[must_use]
 pub fn printable(text: &str) -> String {
@@ -344,6 +358,16 @@ mod tests {
         let foreign = std::io::Error::other(std::io::Error::other(ours));
         assert_eq!(Error::find(&foreign).map(Error::kind), Some(Kind::Corrupt));
         assert!(Error::find(&std::io::Error::other("x")).is_none());
+    }
+
+    #[test]
+    fn a_cause_of_megabytes_is_told_in_one_screen() {
+        let long = Error::new(Kind::Invalid, "read").because("é".repeat(1 << 20));
+        let chain = long.during("list tags of", "r.example/a").chain();
+        assert!(chain.len() < LONGEST_TEXT + 100 && chain.ends_with("é…"), "{} bytes", chain.len());
+        for (text, cut) in [("a".repeat(LONGEST_TEXT), false), ("a".repeat(LONGEST_TEXT + 1), true)] {
+            assert_eq!(shortened(&text).ends_with('…'), cut);
+        }
     }
 
     #[test]

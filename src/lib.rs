@@ -6,18 +6,18 @@
 //! `floors` reads the `use` lines of every file and fails on an upward or sideways import.
 //!
 //! ```text
-//! floor 7  cli
+//! floor 7  cli     fuzzing
 //! floor 6  observe
 //! floor 5  workflow
 //! floor 4  transport
 //! floor 3  copy    verify    serve
-//! floor 2  store
+//! floor 2  store   render
 //! floor 1  wire    document
 //! floor 0  oci     error
 //! ```
 //!
 //! What each may not know: `oci` knows no HTTP and no files; `wire` no images; `document` no I/O; `store` not what a
-//! seed is; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
+//! seed is; `render` no I/O; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
 //! command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
 //!
 //! # As a library
@@ -48,8 +48,12 @@ pub mod cli;
 pub mod copy;
 pub mod document;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod observe;
 pub mod oci;
+mod render;
 pub mod serve;
 pub mod store;
 pub mod transport;

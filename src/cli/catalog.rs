@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::flags::Output;
 use super::movement::Movement;
-use super::{output, seed};
+use super::{output, seed, trust};
 use crate::document::catalog::{Catalog, Entry, MAX_CATALOG_BYTES};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
@@ -28,6 +28,8 @@ pub(super) struct SeedCatalog {
     /// Refuse entries whose source is not pinned: no tag, or latest
     #[arg(long)]
     require_pinned: bool,
+    #[command(flatten)]
+    log: trust::Log,
     #[command(flatten)]
     run: Many,
 }
@@ -53,6 +55,8 @@ pub(super) struct Sync {
     /// Also replicate the sidecars TAG-lock and TAG-policy
     #[arg(long)]
     copy_policy: bool,
+    #[command(flatten)]
+    log: trust::Log,
     #[command(flatten)]
     run: Many,
 }
@@ -81,7 +85,7 @@ impl SeedCatalog {
     pub(super) async fn run(self) -> Result<ExitCode> {
         let name = self.catalog.display().to_string();
         let wishes = self.wishes().map_err(|error| error.during("use the catalog", &name))?;
-        self.run.start(name, wishes, self.skip_verify).await
+        self.run.start(name, wishes, self.skip_verify, &self.log).await
     }
 
     fn wishes(&self) -> Result<Vec<Wish>> {
@@ -92,7 +96,8 @@ impl SeedCatalog {
         let text = wire::read_file(&self.catalog).map_err(|why| Error::new(Kind::Usage, "read").because(why))?;
         let text = String::from_utf8(text).map_err(|why| Error::new(Kind::Usage, "read").because(why))?;
         let catalog = Catalog::parse(&text)?;
-        let mut keys = Keys { folder: self.catalog.parent().unwrap_or(Path::new("")), known: HashMap::new() };
+        let mut keys =
+            Keys { folder: self.catalog.parent().unwrap_or(Path::new("")), known: HashMap::new(), log: &self.log };
         let mut unused = false;
         let wish = |entry: Entry| {
             let trust = match &entry.pub_key {
@@ -118,6 +123,7 @@ impl SeedCatalog {
 struct Keys<'a> {
     folder: &'a Path,
     known: HashMap<String, Trust>,
+    log: &'a trust::Log,
 }
 
 impl Keys<'_> {
@@ -125,7 +131,7 @@ impl Keys<'_> {
         if let Some(trust) = self.known.get(key) {
             return Ok(trust.clone());
         }
-        let mut trust = seed::demands("pub_key", &self.folder.join(key))?;
+        let mut trust = seed::demands("pub_key", &self.folder.join(key), self.log)?;
         if let Trust::Verify { key: name, .. } = &mut trust {
             // As it stands in the catalog: that is what an auditor looks for.
             key.clone_into(name);
@@ -156,7 +162,7 @@ impl Sync {
 
     pub(super) async fn run(self) -> Result<ExitCode> {
         let trust = match &self.pub_key {
-            Some(path) => seed::demands("--pub-key", path)?,
+            Some(path) => seed::demands("--pub-key", path, &self.log)?,
             None if self.skip_verify => Trust::Skip,
             None => return Err(Error::new(Kind::Usage, "registry sync requires --pub-key or --skip-verify")),
         };
@@ -164,7 +170,7 @@ impl Sync {
         let entries = Catalog::new(entries)?.entries.into_iter();
         let wishes = entries.map(|entry| Wish { entry, trust: trust.clone() }).collect();
         let name = format!("{} -> {}", self.from_registry, self.to_registry);
-        self.run.start(name, wishes, self.skip_verify).await
+        self.run.start(name, wishes, self.skip_verify, &self.log).await
     }
 
     fn entry(&self, repo: &str) -> Result<Entry> {
@@ -192,7 +198,10 @@ impl Sync {
 }
 
 impl Many {
-    async fn start(self, name: String, wishes: Vec<Wish>, is_unverified: bool) -> Result<ExitCode> {
+    async fn start(self, name: String, wishes: Vec<Wish>, is_unverified: bool, log: &trust::Log) -> Result<ExitCode> {
+        if is_unverified && log.is_asked() {
+            return Err(Error::new(Kind::Usage, "--rekor-key and --require-tlog verify, and --skip-verify does not"));
+        }
         let moving = self.movement.begin(is_unverified).await?;
         let catalog = workflow::Catalog {
             name,
@@ -204,6 +213,12 @@ impl Many {
             tagging: if self.atomic { Tagging::Together } else { self.movement.tagging() },
             folder: self.out,
         };
+        if self.movement.dry_run {
+            let forecasts = workflow::forecast_catalog(catalog, &moving.client, &moving.events);
+            let done = super::unless_interrupted(forecasts).await;
+            moving.end().await;
+            return output::forecasts(&done?, self.movement.form()).map(|()| ExitCode::SUCCESS);
+        }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
         let done = workflow::seed_catalog(catalog, client, transport, events, super::interrupted()).await;
         moving.end().await;

@@ -3,6 +3,7 @@
 //! Parse without I/O, resolve once, call one workflow, print one result. Results go to stdout, everything else to
 //! stderr.
 
+mod bootstrap;
 mod bundle;
 mod catalog;
 mod demo;
@@ -11,11 +12,14 @@ mod flags;
 mod keygen;
 mod movement;
 mod output;
+mod package;
 mod password;
+mod publish_index;
 mod rollback;
 mod seal;
 mod seed;
 mod serve;
+mod subset;
 mod trust;
 mod verify;
 
@@ -63,6 +67,12 @@ enum Registry {
     SeedCatalog(Box<catalog::SeedCatalog>),
     /// Copy repositories from one registry to another under the same names
     Sync(Box<catalog::Sync>),
+    /// Publish what became of a catalog where one query finds it
+    PublishIndex(publish_index::PublishIndex),
+    /// Write the files that start zot as a site's registry; nothing is pulled or started
+    BootstrapZot(bootstrap::BootstrapZot),
+    /// Write a catalog's images as a Zarf package; nothing is pulled
+    Package(package::Package),
     /// Put back what the tags of a seed-catalog or sync run named before
     Rollback(Box<rollback::Rollback>),
     /// Serve a folder as an OCI registry
@@ -92,6 +102,9 @@ impl Command {
             Self::Registry(Registry::Seed(seed)) => seed.movement.form(),
             Self::Registry(Registry::SeedCatalog(catalog)) => catalog.form(),
             Self::Registry(Registry::Sync(sync)) => sync.form(),
+            Self::Registry(Registry::PublishIndex(publish)) => publish.form(),
+            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.form(),
+            Self::Registry(Registry::Package(package)) => package.form(),
             Self::Registry(Registry::Rollback(rollback)) => rollback.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
@@ -104,6 +117,9 @@ impl Command {
             Self::Registry(Registry::Seed(seed)) => seed.run().await,
             Self::Registry(Registry::SeedCatalog(catalog)) => return catalog.run().await,
             Self::Registry(Registry::Sync(sync)) => return sync.run().await,
+            Self::Registry(Registry::PublishIndex(publish)) => publish.run().await,
+            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.run(),
+            Self::Registry(Registry::Package(package)) => package.run(),
             Self::Registry(Registry::Rollback(rollback)) => return rollback.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
@@ -123,6 +139,14 @@ fn run(command: Command) -> Result<ExitCode> {
     // A name look-up that hangs must not keep the program from ending.
     runtime.shutdown_background();
     done
+}
+
+/// Does `work`, which leaves nothing behind, unless somebody presses Ctrl-C or sends SIGTERM.
+async fn unless_interrupted<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted() => Err(Error::new(Kind::Interrupted, "interrupted; nothing was moved")),
+    }
 }
 
 /// Ends when somebody presses Ctrl-C or sends SIGTERM.

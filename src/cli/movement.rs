@@ -29,6 +29,9 @@ pub(super) struct Movement {
     /// Ask the destination for every node, even below manifests that it holds
     #[arg(long)]
     deep: bool,
+    /// Say what would be done and what it would cost; move and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Keep what a tag named before it moves: under TAG-was-<12 hex digits>
     #[arg(long)]
     pub(super) keep_previous: bool,

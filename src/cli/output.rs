@@ -8,7 +8,7 @@ use super::flags::Output;
 use crate::document::{Transfer, rollup};
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::quantity;
-use crate::workflow::{Outcome, Seeded, Status, Verification};
+use crate::workflow::{Cost, Forecast, Forecasts, Outcome, Rewritten, Seeded, Status, Verification};
 
 /// Prints one line of result. A reader that has gone away is no failure of ours.
 pub(super) fn line(text: &str) {
@@ -34,6 +34,10 @@ pub(super) fn outcome(outcome: &Outcome) {
     line(&format!("{} {}", verb(*status), seed.dest_ref));
     let row = |name: &str, text: String| line(&format!("  {name:<10} {text}"));
     row("digest", seed.dest_digest.to_string());
+    if let Some(Rewritten { source_digest, signed_with }) = &outcome.rewritten {
+        let signed = signed_with.as_ref().map_or("NOT signed".to_owned(), |key| format!("signed with {key}"));
+        row("rewritten", format!("a smaller index in the place of {source_digest}, {signed}"));
+    }
     if !seed.platforms.is_empty() {
         row("platforms", printable(&seed.platforms.join(", ")));
     }
@@ -82,7 +86,8 @@ pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
         }
     }
     let totals = &roll_up.totals;
-    let [moved, present, mounted] = [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(quantity::bytes);
+    let [moved, present, mounted] =
+        [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(quantity::bytes);
     line(&format!("{} of {} images are in place", totals.seeded, totals.entries));
     line(&format!("  moved      {moved}, {} blobs; {present} present, {mounted} mounted", totals.blobs_moved));
     let rollup::Totals { source_requests, dest_requests, retries, seconds, .. } = *totals;
@@ -90,6 +95,27 @@ pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
     line(&format!("  requests   {requests}; {seconds:.2} s"));
     line(&format!("  record     {}", file.display()));
     Ok(())
+}
+
+/// Prints what a run would cost.
+pub(super) fn forecasts(forecasts: &Forecasts, form: Output) -> Result<()> {
+    if form == Output::Json {
+        return json(forecasts);
+    }
+    let [move_, present, mounted] = ["to move", "present", "mountable"];
+    line(&format!("{move_:>12} {present:>12} {mounted:>12} {:>9}", "requests"));
+    for Forecast { to, cost, .. } in &forecasts.images {
+        line(&format!("{}  {to}", costs(cost)));
+    }
+    line(&format!("{}  in all, of {}", costs(&forecasts.totals), quantity::bytes(forecasts.totals.bytes_total)));
+    line("nothing was moved");
+    Ok(())
+}
+
+fn costs(cost: &Cost) -> String {
+    let [to_move, present, mountable] =
+        [cost.bytes_to_move, cost.bytes_present, cost.bytes_mountable].map(quantity::bytes);
+    format!("{to_move:>12} {present:>12} {mountable:>12} {:>9}", cost.requests)
 }
 
 fn verb(status: Status) -> &'static str {

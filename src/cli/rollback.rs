@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::flags::{Access, Output, Voice};
 use super::output;
-use crate::document::rollup::RollUp;
+use crate::document::rollup::{MAX_ROLLUP_BYTES, RollUp};
 use crate::error::{Error, Kind, Result, printable};
 use crate::wire::Client;
 use crate::workflow::{self, Fate, Step};
@@ -83,7 +83,7 @@ impl Rollback {
         let mut bytes = Vec::new();
         let file = std::fs::File::open(&self.manifest).map_err(unreadable)?;
         // One byte more than is allowed, so that the reader can tell.
-        file.take(RollUp::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         RollUp::read(&bytes)
     }
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::flags::{Access, Output, Voice};
-use super::{output, password};
+use super::{output, trust};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
-use crate::verify::SigningKey;
-use crate::wire::{self, Client};
+use crate::wire::Client;
 use crate::workflow::{self, Content, Sealed};
 
 /// Makes a bundle of an image that stands in a registry: packs the policy, puts lock and policy beside the image, signs
@@ -64,7 +63,7 @@ impl Seal {
         if self.image.tag.is_none() && self.image.digest.is_none() {
             self.voice.warn(&format!("{} names no tag: latest is used", self.image));
         }
-        let key = self.signing_key().await?;
+        let key = trust::signing_key("--key", &self.key).await?;
         let client = Client::new(self.access.client_for(&self.image.repository))?;
         let request = self.request();
         let done = tokio::select! {
@@ -83,13 +82,6 @@ impl Seal {
                 Ok(())
             }
         }
-    }
-
-    async fn signing_key(&self) -> Result<SigningKey> {
-        let refused = |error: Error| error.during("use the key of --key", self.key.display());
-        let pem = wire::read_file(&self.key).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
-        let password = password::get(password::Purpose::Open).await?;
-        SigningKey::from_encrypted_pem(&pem, &password).map_err(refused)
     }
 
     fn request(&self) -> workflow::Seal {

@@ -6,12 +6,13 @@ use clap::Args;
 
 use super::flags::Output;
 use super::movement::Movement;
+use super::subset::Subset;
 use super::{output, trust};
 use crate::copy::Commit;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::verify::Demands;
-use crate::workflow::{self, Outcome, Sidecars, Trust};
+use crate::workflow::{self, Index, Outcome, Sidecars, Trust};
 
 /// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
 /// the destination from its own bytes; only then is the destination's tag put and the record written.
@@ -32,16 +33,27 @@ pub(super) struct Seed {
     /// No verification: development only
     #[arg(long)]
     skip_verify: bool,
+    #[command(flatten)]
+    log: trust::Log,
     /// Folder for seed-manifest.json and seed.lock
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
+    #[command(flatten)]
+    subset: Subset,
     #[command(flatten)]
     pub(super) movement: Movement,
 }
 impl Seed {
     pub(super) async fn run(self) -> Result<()> {
-        let seed = self.request()?;
+        let mut seed = self.request()?;
+        seed.index = self.subset.index().await?;
         let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
+        if self.movement.dry_run {
+            let forecast = workflow::forecast(&seed, &moving.client, &moving.events);
+            let done = super::unless_interrupted(forecast).await;
+            moving.end().await;
+            return output::forecasts(&done?, self.movement.form());
+        }
         let transport = moving.transport.as_ref();
         let done = workflow::seed_until(&seed, &moving.client, transport, &moving.events, super::interrupted()).await;
         moving.end().await;
@@ -51,8 +63,13 @@ impl Seed {
     /// What is asked for, checked as far as that goes without contacting anybody.
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
+        self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
         let trust = match &self.pub_key {
-            Some(path) => demands("--pub-key", path)?,
+            Some(path) => demands("--pub-key", path, &self.log)?,
+            None if self.skip_verify && self.log.is_asked() => {
+                return Err(usage("--rekor-key and --require-tlog verify, and --skip-verify does not")
+                    .hint("name the key that signed with --pub-key, or leave the log out"));
+            }
             None if self.skip_verify => Trust::Skip,
             None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
@@ -79,6 +96,8 @@ impl Seed {
         Ok(workflow::Seed {
             from: self.from.clone(),
             to,
+            platforms: self.subset.platforms.clone(),
+            index: Index::Keep,
             sidecars,
             accessories: self.movement.accessories(),
             trust,
@@ -90,10 +109,11 @@ impl Seed {
     }
 }
 
-/// The demands that the key at `path`, named by `flag`, and the environment make.
-pub(super) fn demands(flag: &str, path: &Path) -> Result<Trust> {
+/// The demands that the key at `path`, named by `flag`, the flags about logs and the environment make.
+pub(super) fn demands(flag: &str, path: &Path, log: &trust::Log) -> Result<Trust> {
     let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
     demands.trust_time = trust::time()?;
+    log.demand(&mut demands)?;
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
 }
 

@@ -1,9 +1,13 @@
-//! What an operator trusts: public keys from files, and whether the time of signing counts, from the environment.
+//! What an operator trusts and signs with: keys from files, transparency logs, and whether the time of signing counts, from
+//! the environment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
+
+use super::password;
 use crate::error::{Error, Kind, Result};
-use crate::verify::{ErrorClass, Failure, PublicKey, TrustTime};
+use crate::verify::{Demands, ErrorClass, Failure, PublicKey, SigningKey, Tlog, TrustTime};
 use crate::wire;
 
 /// Reads the public key that `flag` names.
@@ -15,9 +19,56 @@ pub(super) fn public_key(flag: &str, path: &Path) -> Result<PublicKey> {
     let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
     let pem = wire::read_file(path).map_err(|why| {
         let why = Failure::new(ErrorClass::KeyInvalid, why.to_string());
-        refused(Error::new(Kind::Usage, "read").because(why).hint("name a cosign public key (cosign.pub)"))
+        refused(
+            Error::new(Kind::Usage, "read")
+                .because(why)
+                .hint("name a file that holds a public key as PEM, such as cosign.pub"),
+        )
     })?;
     PublicKey::from_pem(&pem).map_err(refused)
+}
+
+/// Which transparency logs are believed, and whether one must vouch.
+#[derive(Debug, Args)]
+pub(super) struct Log {
+    /// Public key of a transparency log (SPKI PEM): a signature's log entry, if it has one, is checked with it, offline;
+    /// may be repeated
+    #[arg(long, value_name = "FILE")]
+    rekor_key: Vec<PathBuf>,
+    /// A transparency log must vouch for each signature; needs --rekor-key
+    #[arg(long)]
+    require_tlog: bool,
+}
+
+impl Log {
+    /// Whether anything was said about logs.
+    pub(super) fn is_asked(&self) -> bool {
+        self.require_tlog || !self.rekor_key.is_empty()
+    }
+
+    /// Adds what was said to `demands`.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) with the class `KEY_INVALID`.
+    pub(super) fn demand(&self, demands: &mut Demands) -> Result<()> {
+        let keys = self.rekor_key.iter().map(|path| public_key("--rekor-key", path));
+        demands.log_keys = keys.collect::<Result<_>>()?;
+        demands.tlog = if self.require_tlog { Tlog::Required } else { Tlog::NotAsked };
+        Ok(())
+    }
+}
+
+/// Reads the private key that `flag` names, and asks for its password.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for what is no key, or not with that password; those of asking.
+pub(super) async fn signing_key(flag: &str, path: &Path) -> Result<SigningKey> {
+    let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
+    let pem = wire::read_file(path).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
+    let password = password::get(password::Purpose::Open).await?;
+    SigningKey::from_encrypted_pem(&pem, &password).map_err(refused)
 }
 
 /// Whether the time of signing is checked: `AUTONOMY_TRUST_TIME` (contract §8).

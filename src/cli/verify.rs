@@ -11,9 +11,9 @@ use super::flags::{Access, Output, Voice};
 use super::{duration, output, trust};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
-use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand, Tlog};
+use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand};
 use crate::wire::Client;
-use crate::workflow;
+use crate::workflow::{self, Unfinished};
 
 /// Verifies an image where it stands, fail-closed; nothing is copied. The age of the signature is checked unless
 /// AUTONOMY_TRUST_TIME=false.
@@ -57,12 +57,8 @@ struct Demanded {
     /// The signed data must name this repository: refuses images mirrored from another one
     #[arg(long)]
     match_identity: bool,
-    /// A transparency log must vouch for the signature; nothing can meet this yet
-    #[arg(long)]
-    require_tlog: bool,
-    /// Public key of a transparency log: refused, because log entries cannot be checked yet
-    #[arg(long, value_name = "FILE", hide = true)]
-    rekor_key: Option<PathBuf>,
+    #[command(flatten)]
+    log: trust::Log,
     #[command(flatten)]
     access: Access,
     #[command(flatten)]
@@ -94,10 +90,10 @@ impl Verify {
         }
         let (report, error) = match self.report().await {
             Ok(report) => (report.clone(), report.approve().err()),
-            Err(error) => match Failure::of(&error) {
+            Err(Unfinished { digest, error }) => match Failure::of(&error) {
                 Some(failure) => {
                     let error = error.hint(failure.class.hint());
-                    (Report::unreached(self.image.clone(), failure), Some(error))
+                    (Report::unreached(self.image.clone(), digest, failure), Some(error))
                 }
                 None => return Err(error),
             },
@@ -112,34 +108,30 @@ impl Verify {
         Ok(ExitCode::from(error.kind().exit_code()))
     }
 
-    async fn report(&self) -> Result<Report> {
-        let demands = self.demands()?;
-        let client = Client::new(self.demanded.access.client_for(&self.image.repository))?;
+    async fn report(&self) -> Result<Report, Unfinished> {
+        let unasked = |error| Unfinished { digest: None, error };
+        let demands = self.demands().map_err(unasked)?;
+        let client = Client::new(self.demanded.access.client_for(&self.image.repository)).map_err(unasked)?;
         tokio::select! {
             report = workflow::verify(&self.image, demands, &client) => report,
-            () = super::interrupted() => Err(Error::new(Kind::Interrupted, "verify").on(&self.image)),
+            () = super::interrupted() => Err(unasked(Error::new(Kind::Interrupted, "verify").on(&self.image))),
         }
     }
 
     fn demands(&self) -> Result<Demands> {
-        let Demanded { require_lock, require_policy, max_age, match_identity, require_tlog, rekor_key, .. } =
-            &self.demanded;
-        if let Some(path) = rekor_key {
-            return Err(Error::new(Kind::Usage, "--rekor-key cannot be used: log entries are not checked yet")
-                .on(path.display())
-                .hint("leave it out: the key alone decides, and the report says so"));
-        }
+        let Demanded { require_lock, require_policy, max_age, match_identity, log, .. } = &self.demanded;
         let keys = self.pub_key.iter().map(|path| trust::public_key("--pub-key", path)).collect::<Result<_>>()?;
         let demand = |is_asked| if is_asked { SidecarDemand::Required } else { SidecarDemand::NotAsked };
-        Ok(Demands {
+        let mut demands = Demands {
             max_age: *max_age,
             trust_time: trust::time()?,
             identity: if *match_identity { Identity::MatchRepository } else { Identity::Any },
             lock: demand(*require_lock),
             policy: demand(*require_policy),
-            tlog: if *require_tlog { Tlog::Required } else { Tlog::NotAsked },
             ..Demands::new(keys)
-        })
+        };
+        log.demand(&mut demands)?;
+        Ok(demands)
     }
 }
 
@@ -180,7 +172,7 @@ mod tests {
     #[test]
     fn only_the_status_is_coloured() {
         let failure = Failure::new(ErrorClass::Transport, "ok failed skipped");
-        let report = Report::unreached("a.example/b:c".parse().unwrap(), failure).to_string();
+        let report = Report::unreached("a.example/b:c".parse().unwrap(), None, failure).to_string();
         let lines: Vec<_> = report.lines().map(coloured).collect();
         assert_eq!(lines[0], "error        \u{1b}[31mfailed\u{1b}[0m   TRANSPORT: ok failed skipped");
         assert_eq!(lines[1], "signatures   \u{1b}[33mskipped\u{1b}[0m  not reached");

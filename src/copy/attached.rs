@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, try_join};
 
+use super::Selection;
 use super::graph::MAX_NODES;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
@@ -69,12 +70,13 @@ impl AttachmentTags {
     }
 }
 
-/// The manifests that `root` is made of, itself first. Of those only indexes are read.
+/// The manifests that `root` is made of, itself first; of indexes that `selection` knows, the chosen entries. Only
+/// indexes are read.
 ///
 /// # Errors
 ///
 /// Those of [`read_manifest`]; [`Limit`](Kind::Limit) past the bounds of an image's graph.
-pub async fn manifests(store: &dyn Store, root: &Root) -> Result<Vec<Digest>> {
+pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) -> Result<Vec<Digest>> {
     let mut seen = HashSet::from([root.node.digest]);
     let mut found = vec![root.node.digest];
     let mut indexes = if root.node.media_type.is_index() { vec![root.node.clone()] } else { Vec::new() };
@@ -91,7 +93,8 @@ pub async fn manifests(store: &dyn Store, root: &Root) -> Result<Vec<Digest>> {
         };
         // What cannot be read as a manifest is told by whoever copies it.
         let Ok(manifest) = Manifest::parse(&bytes, &index.media_type) else { continue };
-        for child in manifest.manifests.into_iter().filter(Descriptor::is_manifest) {
+        let is_chosen = |child: &Descriptor| child.is_manifest() && selection.takes(&index.digest, &child.digest);
+        for child in manifest.manifests.into_iter().filter(is_chosen) {
             if seen.insert(child.digest) {
                 found.push(child.digest);
                 indexes.extend(child.media_type.is_index().then_some(child));

@@ -46,6 +46,17 @@ pub struct Site {
     path: RepositoryPath,
 }
 
+/// Where a digest is known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In this repository.
+    Here,
+    /// In another repository of the registry.
+    Elsewhere,
+    /// Nobody has said so.
+    Unknown,
+}
+
 /// How a digest may be brought to a repository.
 #[derive(Debug)]
 pub(super) enum Clearance {
@@ -85,16 +96,23 @@ impl Flights {
 
 impl Site {
     /// Takes note that the repository holds `digest`.
-    pub(super) fn holds(&self, digest: &Digest) {
+    pub fn holds(&self, digest: &Digest) {
         let mut state = self.flights.state();
         let number = state.number(&self.path);
         state.landed.entry(*digest).or_insert(number);
         state.held.insert((*digest, number));
     }
 
-    /// Whether `digest` is somewhere at the registry, so that it takes one request at most.
-    pub(super) fn is_near(&self, digest: &Digest) -> bool {
-        self.flights.state().landed.contains_key(digest)
+    /// Where `digest` is known to be.
+    #[must_use]
+    pub fn whereabouts(&self, digest: &Digest) -> Whereabouts {
+        let mut state = self.flights.state();
+        let number = state.number(&self.path);
+        match state.landed.contains_key(digest) {
+            _ if state.held.contains(&(*digest, number)) => Whereabouts::Here,
+            true => Whereabouts::Elsewhere,
+            false => Whereabouts::Unknown,
+        }
     }
 
     /// Asks how `digest` may come here.
@@ -152,9 +170,10 @@ mod tests {
         let Clearance::Fly(flight) = a.clear(&digest) else { panic!("nobody has it") };
         let Clearance::Wait(arrival) = b.clear(&digest) else { panic!("a is bringing it") };
         let waiting = tokio::spawn(arrival.wait());
-        assert!(!b.is_near(&digest));
+        assert_eq!(b.whereabouts(&digest), Whereabouts::Unknown);
         flight.landed();
         waiting.await.unwrap();
+        assert_eq!((a.whereabouts(&digest), b.whereabouts(&digest)), (Whereabouts::Here, Whereabouts::Elsewhere));
         assert!(matches!(a.clear(&digest), Clearance::Held));
         assert!(matches!(b.clear(&digest), Clearance::Mount(from) if from.as_str() == "a"));
         b.holds(&digest);

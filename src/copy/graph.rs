@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
+use super::Selection;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestError};
 use crate::store::{Store, read_manifest};
@@ -14,7 +15,7 @@ use crate::store::{Store, read_manifest};
 /// Manifests fetched at the same time.
 const FETCHES: usize = 16;
 /// Deepest nesting of indexes that is followed.
-const MAX_DEPTH: u32 = 16;
+pub(super) const MAX_DEPTH: u32 = 16;
 /// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container is made of. With half as
 /// many again, this image and the former one would take more than the 64 MiB that a whole run may take (measured).
 pub(super) const MAX_NODES: usize = 20_000;
@@ -40,6 +41,16 @@ pub(super) struct Node {
 /// Where to begin: a root, and its bytes where they are at hand.
 pub(super) type Start = (Descriptor, Option<Bytes>);
 
+/// Which entries of indexes are followed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum View<'a> {
+    /// What is to be copied: those that were chosen.
+    Chosen(&'a Selection),
+    /// What a sink holds of another image: those that may hold what was chosen. What is not there is passed over: the
+    /// other image may have come without all its platforms.
+    Alike(&'a Selection),
+}
+
 /// A directed acyclic graph, each node once.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
@@ -56,7 +67,12 @@ impl Graph {
     ///
     /// Those of [`read_manifest`]; [`Unsupported`](Kind::Unsupported) for schema 1, [`Invalid`](Kind::Invalid) for what
     /// is no manifest, [`Limit`](Kind::Limit) past the bounds of this module.
-    pub(super) async fn read(store: &Arc<dyn Store>, starts: &[Start], known: Option<&Self>) -> Result<Self> {
+    pub(super) async fn read(
+        store: &Arc<dyn Store>,
+        starts: &[Start],
+        known: Option<&Self>,
+        view: View<'_>,
+    ) -> Result<Self> {
         let mut graph = Self::default();
         let mut queue = VecDeque::new();
         for (node, bytes) in starts {
@@ -80,15 +96,19 @@ impl Graph {
                 let bytes = bytes.or_else(|| known.and_then(|known| known.bytes(&node)));
                 fetches.push(async move {
                     let bytes = match bytes {
-                        Some(bytes) => bytes,
-                        None => read_manifest(store.as_ref(), &node).await?,
+                        Some(bytes) => Ok(bytes),
+                        None => read_manifest(store.as_ref(), &node).await,
                     };
-                    Ok::<_, Error>((position, depth, bytes))
+                    (position, depth, bytes)
                 });
             }
             let Some(fetched) = fetches.next().await else { return Ok(graph) };
-            let (position, depth, bytes) = fetched?;
-            for child in graph.fill(position, bytes, store.label())? {
+            let (position, depth, bytes) = fetched;
+            let bytes = match bytes {
+                Err(error) if depth > 0 && view.passes_over(&error) => continue,
+                bytes => bytes?,
+            };
+            for child in graph.fill(position, bytes, store.label(), view)? {
                 queue.push_back((child, depth + 1, None));
             }
         }
@@ -117,7 +137,7 @@ impl Graph {
     }
 
     /// Takes in the content of a manifest; says which new manifests are to be read.
-    fn fill(&mut self, position: usize, bytes: Bytes, label: &str) -> Result<Vec<usize>> {
+    fn fill(&mut self, position: usize, bytes: Bytes, label: &str, view: View<'_>) -> Result<Vec<usize>> {
         let node = &self.nodes[position].descriptor;
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(|why| {
             let kind = match why {
@@ -129,7 +149,8 @@ impl Graph {
         })?;
         let mut unread = Vec::new();
         let mut children = Vec::new();
-        for child in manifest.children() {
+        let index = node.digest;
+        for child in manifest.children().filter(|child| view.follows(&index, child)) {
             let (at, is_new) = self.add(child)?;
             children.push(at);
             if is_new {
@@ -151,9 +172,13 @@ impl Graph {
         self.positions.get(&(node.digest, node.is_manifest())).copied()
     }
 
-    /// Whether `node` is part of this graph. What is known by another size is not the same node: one of the two lies.
+    /// Whether `node` is part of this graph, and a manifest was read. What is known by another size is not the same node:
+    /// one of the two lies.
     pub(super) fn contains(&self, node: &Descriptor) -> bool {
-        self.position(node).is_some_and(|position| self.nodes[position].descriptor.size == node.size)
+        self.position(node).is_some_and(|position| {
+            let found = &self.nodes[position];
+            found.descriptor.size == node.size && (found.bytes.is_some() || !node.is_manifest())
+        })
     }
 
     fn bytes(&self, node: &Descriptor) -> Option<Bytes> {
@@ -170,6 +195,19 @@ impl Graph {
             }
         }
         Ok(())
+    }
+}
+
+impl View<'_> {
+    fn follows(self, index: &Digest, child: &Descriptor) -> bool {
+        match self {
+            Self::Chosen(selection) => selection.takes(index, &child.digest),
+            Self::Alike(selection) => !child.is_manifest() || selection.resembles(child),
+        }
+    }
+
+    fn passes_over(self, error: &Error) -> bool {
+        matches!(self, Self::Alike(_)) && error.kind() == Kind::NotFound
     }
 }
 

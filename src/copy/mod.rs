@@ -15,6 +15,7 @@ mod plan;
 mod presence;
 mod report;
 mod schedule;
+mod selection;
 mod transfer;
 
 use std::sync::Arc;
@@ -28,11 +29,12 @@ use crate::store::Store;
 
 pub use attached::{Attached, AttachmentTags, attached, manifests, referrers};
 pub use event::{Event, Events};
-pub use flights::{Flights, Site};
+pub use flights::{Flights, Site, Whereabouts};
 pub use plan::{Fate, Plan, Step, Totals};
 pub use presence::Presence;
 pub use report::Report;
 pub use schedule::Lanes;
+pub use selection::{Chosen, Selection, absent};
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +89,8 @@ pub struct Job {
     pub site: Option<Site>,
     /// The graphs. What they share is copied once.
     pub targets: Vec<Target>,
+    /// Which entries of the targets' indexes are copied. Default all.
+    pub selection: Selection,
     /// Told before the first target's tags move.
     pub commit: Commit,
     /// What [`plan`](plan()) has worked out for this very job. Without it that is done first.
@@ -97,7 +101,15 @@ impl Job {
     /// Copies `targets` from `source` to `sink`, with nobody else at work there.
     #[must_use]
     pub fn new(source: Arc<dyn Store>, sink: Arc<dyn Store>, targets: Vec<Target>) -> Self {
-        Self { source, sink, site: None, targets, commit: Commit::default(), plan: None }
+        Self {
+            source,
+            sink,
+            site: None,
+            targets,
+            selection: Selection::default(),
+            commit: Commit::default(),
+            plan: None,
+        }
     }
 }
 
@@ -108,8 +120,10 @@ impl Job {
 /// Those of reading manifests, with the side they happened on.
 pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
     let held = presence::held(job, options.presence).await?;
-    let missing = presence::missing(job, options.presence);
-    let graph = graph::Graph::read(&job.source, &missing, Some(&held)).await.map_err(|error| error.at(Side::Source))?;
+    let missing = presence::missing(job, options.presence).await?;
+    let view = graph::View::Chosen(&job.selection);
+    let graph = graph::Graph::read(&job.source, &missing, Some(&held), view).await;
+    let graph = graph.map_err(|error| error.at(Side::Source))?;
     Ok(Plan::new(&graph, job, &held))
 }
 

@@ -54,7 +54,7 @@ pub struct Totals {
 }
 
 /// What to do, children before parents.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The steps; every step comes after those it needs.
     pub steps: Vec<Step>,

@@ -5,11 +5,20 @@
 //! which manifests and blobs need not move; whatever it does not show is asked for by the sink's own way of putting.
 //! That is cheaper than a HEAD for each blob whenever images share anything, and never costs more than the manifests
 //! of the former image.
+//!
+//! An index that was seeded without all its platforms vouches for nothing, though it is the root: which of its children
+//! are there is asked, one small question each, as long as a selection knows it.
 
-use super::graph::{Graph, Start};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::graph::{Graph, Start, View};
 use super::{Job, Site, Target};
 use crate::error::{Kind, Result, Side};
-use crate::oci::Manifest;
+use crate::oci::{Descriptor, Manifest};
+use crate::store::read_manifest;
+
+/// Questions asked at the same time.
+const QUESTIONS: usize = 8;
 
 /// What a manifest at the sink proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,9 +38,10 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
     if presence == Presence::EveryNode {
         return Ok(held);
     }
-    for target in job.targets.iter().filter(|target| !is_done(target, presence)) {
+    for target in job.targets.iter().filter(|target| !is_named(target, presence)) {
         let Some(former) = &target.former else { continue };
-        let read = Graph::read(&job.sink, &[(former.clone(), None)], Some(&held)).await;
+        let view = View::Alike(&job.selection);
+        let read = Graph::read(&job.sink, &[(former.clone(), None)], Some(&held), view).await;
         match read.and_then(|graph| held.merge(graph)) {
             Ok(()) => {}
             // Too large to be looked at is no reason to leave it there.
@@ -47,9 +57,10 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
         }
     }
     if let Some(site) = &job.site {
-        let nodes = held.nodes().iter().filter(|node| node.bytes.is_none() && node.descriptor.urls.is_empty());
+        let nodes =
+            held.nodes().iter().filter(|node| !node.descriptor.is_manifest() && node.descriptor.urls.is_empty());
         nodes.for_each(|node| site.holds(&node.descriptor.digest));
-        job.targets.iter().filter(|target| is_done(target, presence)).for_each(|target| note_blobs(site, target));
+        job.targets.iter().filter(|target| is_named(target, presence)).for_each(|target| note_blobs(site, target));
     }
     Ok(held)
 }
@@ -63,13 +74,53 @@ fn note_blobs(site: &Site, target: &Target) {
     blobs.filter(|blob| blob.urls.is_empty()).for_each(|blob| site.holds(&blob.digest));
 }
 
-/// The roots that are not in place yet.
-pub(super) fn missing(job: &Job, presence: Presence) -> Vec<Start> {
-    let targets = job.targets.iter().filter(|target| !is_done(target, presence));
-    targets.map(|target| (target.node.clone(), target.bytes.clone())).collect()
+/// Where copying begins: the roots that are not in place yet, and what is missing below those that vouch for nothing.
+pub(super) async fn missing(job: &Job, presence: Presence) -> Result<Vec<Start>> {
+    let mut starts = Vec::new();
+    for target in &job.targets {
+        if !is_named(target, presence) {
+            starts.push((target.node.clone(), target.bytes.clone()));
+        } else if job.selection.covers(&target.node.digest) {
+            starts.extend(below(job, target).await?);
+        }
+    }
+    Ok(starts)
+}
+
+/// The chosen manifests below `target` that the sink does not hold. The sink is asked for each; one that is there vouches
+/// for what it refers to, unless it is such an index itself.
+async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
+    let mut missing = Vec::new();
+    let mut indexes = vec![(target.node.clone(), target.bytes.clone())];
+    // Ends: the selection knows a bounded number of indexes, and none of them holds itself.
+    while let Some((index, bytes)) = indexes.pop() {
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => read_manifest(job.source.as_ref(), &index).await.map_err(|error| error.at(Side::Source))?,
+        };
+        // What cannot be read as a manifest has not come here by a selection.
+        let Ok(manifest) = Manifest::parse(&bytes, &index.media_type) else { continue };
+        let children = manifest.children().filter(|child| job.selection.takes(&index.digest, &child.digest));
+        // Collected first: a future over a stream of closures cannot be told to be sendable.
+        let questions: Vec<_> = children.cloned().map(|child| is_there(job, child)).collect();
+        let answers: Vec<_> = stream::iter(questions).buffered(QUESTIONS).try_collect().await?;
+        for (child, is_there) in answers {
+            match is_there {
+                false => missing.push((child, None)),
+                true if job.selection.covers(&child.digest) => indexes.push((child, None)),
+                true => {}
+            }
+        }
+    }
+    Ok(missing)
+}
+
+async fn is_there(job: &Job, node: Descriptor) -> Result<(Descriptor, bool)> {
+    let is_there = job.sink.contains(&node).await.map_err(|error| error.at(Side::Destination))?;
+    Ok((node, is_there))
 }
 
 /// Whether the sink already names this very root where it shall be named.
-pub(super) fn is_done(target: &Target, presence: Presence) -> bool {
+fn is_named(target: &Target, presence: Presence) -> bool {
     presence == Presence::Vouched && target.former.as_ref().is_some_and(|former| former.digest == target.node.digest)
 }

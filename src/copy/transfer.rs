@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::flights::{Arrival, Clearance, Flight};
+use super::flights::{Arrival, Clearance, Flight, Whereabouts};
 use super::schedule::{Lane, Schedule};
 use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step};
 use crate::error::{Error, Kind, Result, Side};
@@ -94,8 +94,8 @@ impl<'a> Run<'a> {
     /// Queues a step: by its size, unless the registry has its bytes already and one small request will do.
     fn ready(&mut self, step: usize) {
         let node = &self.plan.steps[step].node;
-        let is_near = self.job.site.as_ref().is_some_and(|site| site.is_near(&node.digest));
-        self.schedule.ready(step, if is_near { 0 } else { node.size });
+        let whereabouts = self.job.site.as_ref().map_or(Whereabouts::Unknown, |site| site.whereabouts(&node.digest));
+        self.schedule.ready(step, if whereabouts == Whereabouts::Unknown { node.size } else { 0 });
     }
 
     /// Begins a step; gives back how it ended if nothing had to be done.
@@ -187,14 +187,32 @@ fn carry(job: &Job, step: &Step, body: Body) -> impl Future<Output = Result<Outc
     let node = step.node.clone();
     let tags = step.tags.clone();
     let sink = Arc::clone(&job.sink);
+    let left_out = if node.media_type.is_index() { job.selection.left_out(&node.digest) } else { 0 };
     async move {
         let put = Retry::default().run(came_damaged, || sink.put(&node, &body, &tags)).await;
         match put {
             Ok(put) => Ok(Outcome::Held(put)),
             Err(error) if is_foreign(&node) && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
+            Err(error) if left_out > 0 && is_refusal(&error) => Err(sparse(&error, &node, left_out)),
             Err(error) => Err(error.at(Side::Destination)),
         }
     }
+}
+
+/// Whether the sink does not want what it was given. distribution says what is missing, zot that the manifest is invalid.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Incomplete | Kind::Invalid | Kind::Unsupported)
+}
+
+/// Why an index was refused of which not all is there. Asking for every node, as after other things that are missing,
+/// would find nothing: it is the registry that cannot do it.
+fn sparse(refused: &Error, node: &Descriptor, left_out: usize) -> Error {
+    let why = format!("this registry wants all that an index lists, and {left_out} of it were not asked for");
+    let why = Error::new(Kind::Unsupported, why).because(refused.clone());
+    Error::new(Kind::Unsupported, "put a sparse index").on(node.digest).because(why).at(Side::Destination).hint(
+        "seed all platforms, without --platform (in a catalog: platforms), or let registry seed --rewrite-index make a smaller \
+         index with a digest of its own, which --sign-key signs",
+    )
 }
 
 /// Whether this step puts the first target under its tags.

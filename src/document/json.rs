@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::oci::weight;
 
 /// Most values in one document.
-const MAX_VALUES: usize = 50_000;
+pub(super) const MAX_VALUES: usize = 50_000;
 
 /// Reads one JSON value that fills `bytes` and holds no duplicate keys, and no more than [`MAX_VALUES`] in all.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {

@@ -4,6 +4,8 @@
 
 pub mod catalog;
 mod directory;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod json;
 pub mod lock;
 pub mod policy;

@@ -24,6 +24,13 @@ pub const MAX_INFLATED_BYTES: u64 = 64 << 20;
 pub const MAX_ENTRIES: usize = 4096;
 /// Largest `manifest.json`, in bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// Longest name of an entry, in bytes.
+pub const MAX_NAME_BYTES: u64 = 1024;
+/// Largest header that extends an entry's own, in bytes.
+pub const MAX_EXTENSION_BYTES: u64 = 64 << 10;
+
+/// Most bytes of a name in a message.
+const MAX_TOLD: usize = 128;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -124,30 +131,84 @@ pub fn parse_version(text: &str) -> Result<Version, semver::Error> {
 fn read_archive(inflated: impl Read) -> Result<Policy, PolicyError> {
     let mut archive = tar::Archive::new(inflated);
     let mut seen = BTreeSet::new();
-    let (mut files, mut manifest) = (Vec::new(), None);
-    for (count, entry) in archive.entries()?.enumerate() {
-        if count >= MAX_ENTRIES {
+    let (mut files, mut manifest, mut long_name, mut is_extended, mut count) = (Vec::new(), None, None, false, 0);
+    // Raw: left to itself the archive's reader takes in extending headers whole, however long.
+    for entry in archive.entries()?.raw(true) {
+        let mut entry = entry?;
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_longname() || kind.is_pax_local_extensions() {
+            let name = extended_name(&mut entry)?;
+            if name.is_some() && long_name.is_some() {
+                return Err(PolicyError::Entry {
+                    name: told(name.as_deref()),
+                    why: "stands for an entry that is named twice",
+                });
+            }
+            (long_name, is_extended) = (name.or(long_name), true);
+            continue;
+        }
+        is_extended = false;
+        count += 1;
+        if count > MAX_ENTRIES {
             return Err(PolicyError::Limit { what: "entries", limit: MAX_ENTRIES as u64 });
         }
-        let mut entry = entry?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let kind = entry.header().entry_type();
+        let name = long_name.take().unwrap_or_else(|| entry.header().path_bytes().into_owned());
         if kind.is_dir() || kind.is_pax_global_extensions() {
             continue;
         }
+        if name.len() as u64 > MAX_NAME_BYTES {
+            return Err(PolicyError::Limit { what: "bytes in a name", limit: MAX_NAME_BYTES });
+        }
+        let name = String::from_utf8_lossy(&name);
         let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
         check_name(&name, kind.is_file(), seen.insert(name.clone()))?;
         if name == MANIFEST {
-            let mut bytes = Vec::new();
-            entry.by_ref().take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > MAX_MANIFEST_BYTES {
-                return Err(PolicyError::Limit { what: "bytes in manifest.json", limit: MAX_MANIFEST_BYTES });
-            }
-            manifest = Some(bytes);
+            manifest = Some(read_at_most(&mut entry, MAX_MANIFEST_BYTES, "bytes in manifest.json")?);
         }
         files.push(name);
     }
+    if is_extended {
+        return Err(PolicyError::Entry {
+            name: told(long_name.as_deref()),
+            why: "names an entry that does not follow",
+        });
+    }
     Policy::parse(&manifest.ok_or(PolicyError::NoManifest)?, files)
+}
+
+/// A name in a message.
+fn told(name: Option<&[u8]>) -> String {
+    let name = name.unwrap_or_default();
+    String::from_utf8_lossy(&name[..name.len().min(MAX_TOLD)]).into_owned()
+}
+
+/// The name that a header gives to the entry after it, if it does: GNU's long names are its content, PAX (POSIX.1-2017,
+/// "pax Extended Header") has records.
+fn extended_name(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, PolicyError> {
+    let bytes = read_at_most(entry, MAX_EXTENSION_BYTES, "bytes in the header of an entry")?;
+    if entry.header().entry_type().is_gnu_longname() {
+        return Ok(Some(bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()));
+    }
+    let mut name = None;
+    for record in tar::PaxExtensions::new(&bytes) {
+        let record = record?;
+        match record.key_bytes() {
+            b"path" => name = Some(record.value_bytes().to_vec()),
+            // Where the next entry ends must have one answer, and a file no holes.
+            key if key == b"size" || key.starts_with(b"GNU.sparse") => {
+                let name = String::from_utf8_lossy(key).into_owned();
+                return Err(PolicyError::Entry { name, why: "changes the size of a file" });
+            }
+            _ => {}
+        }
+    }
+    Ok(name)
+}
+
+fn read_at_most(entry: &mut impl Read, limit: u64, what: &'static str) -> Result<Vec<u8>, PolicyError> {
+    let mut bytes = Vec::new();
+    entry.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(PolicyError::Limit { what, limit }) } else { Ok(bytes) }
 }
 
 fn check_name(name: &str, is_file: bool, is_first: bool) -> Result<(), PolicyError> {

@@ -11,6 +11,9 @@ use crate::oci::{Digest, Reference};
 /// The version that stands in `schema_version`.
 const SCHEMA_VERSION: &str = "catalog-seed.v1";
 
+/// Largest roll-up that is read, in bytes: a full catalog of 100,000 entries takes two thirds of it.
+pub const MAX_ROLLUP_BYTES: usize = 256 << 20;
+
 /// The outcome of a catalog. The fields stand in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,8 +148,8 @@ impl Totals {
 }
 
 impl RollUp {
-    /// Largest roll-up that is read, in bytes: a full catalog of 100,000 entries takes two thirds of it.
-    pub const MAX_BYTES: usize = 256 << 20;
+    /// The media type of the document, and the type of the artifact that it is published as.
+    pub const MEDIA_TYPE: &str = "application/vnd.autonomyops.catalog-seed.v1+json";
 
     /// The file that holds it.
     pub const FILE: &str = "catalog-seed-manifest.json";
@@ -163,15 +166,16 @@ impl RollUp {
     ///
     /// [`Usage`](Kind::Usage) if it is not a `catalog-seed.v1` document that holds together.
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        let invalid = || Error::new(Kind::Usage, "read roll-up");
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(invalid().because(format!("more than {} bytes", Self::MAX_BYTES)));
+        let invalid = |why: Box<dyn std::error::Error + Send + Sync>| {
+            let error = Error::new(Kind::Usage, "read roll-up").because(why);
+            error.hint(format!("name the {} of a registry seed-catalog run, as it was written", Self::FILE))
+        };
+        if bytes.len() > MAX_ROLLUP_BYTES {
+            return Err(invalid(format!("{} bytes, at most {MAX_ROLLUP_BYTES} are read", bytes.len()).into()));
         }
-        version(bytes).map_err(|why| {
-            invalid().because(why).hint(format!("name the {} of a registry seed-catalog run", Self::FILE))
-        })?;
-        let document: Self = serde_json::from_slice(bytes).map_err(|why| invalid().because(why))?;
-        document.check().map_err(|why| invalid().because(why))?;
+        version(bytes).map_err(|why| invalid(why.into()))?;
+        let document: Self = serde_json::from_slice(bytes).map_err(|why| invalid(why.into()))?;
+        document.check().map_err(|why| invalid(why.into()))?;
         Ok(document)
     }
 
@@ -180,14 +184,15 @@ impl RollUp {
             entry.check().map_err(|why| format!("entry {} ({}): {why}", number + 1, entry.to))?;
         }
         let Totals { entries, seeded, failed, .. } = Totals::of(&self.entries);
-        let said = (self.totals.entries, self.totals.seeded, self.totals.failed);
-        if said == (entries, seeded, failed) {
-            Ok(())
-        } else {
-            Err(format!(
-                "totals say {said:?} entries, seeded and failed, where the entries are {entries}, {seeded}, {failed}"
-            ))
+        let (said, found) = (&self.totals, [entries, seeded, failed]);
+        if [said.entries, said.seeded, said.failed] == found {
+            return Ok(());
         }
+        let Totals { entries, seeded, failed, .. } = said;
+        Err(format!(
+            "totals say {entries} entries, {seeded} seeded and {failed} failed, where there are {}, {} and {}",
+            found[0], found[1], found[2]
+        ))
     }
 
     /// The document as it is written: indented, with a newline at the end.

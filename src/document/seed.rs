@@ -20,7 +20,7 @@ pub struct SeedManifest {
     pub source_digest: Digest,
     /// The destination as the user gave it, with its tag.
     pub dest_ref: Reference,
-    /// What the destination holds now; equal to the source's.
+    /// What the destination holds now; equal to the source's, unless a smaller index took its place.
     pub dest_digest: Digest,
     /// `os/arch[/variant]` in the index's order; of a single image, that of its configuration; empty if nothing is known.
     pub platforms: Vec<String>,

@@ -32,7 +32,9 @@ impl Bars {
 impl Teller for Bars {
     fn hear(&mut self, event: &Event, tally: &Tally) {
         match event {
-            Event::Warning(_) | Event::LeftOut(_) | Event::Image { .. } => event_line(event).iter().for_each(|line| self.screen.line(line)),
+            Event::Warning(_) | Event::LeftOut(_) | Event::Image { .. } => {
+                event_line(event).iter().for_each(|line| self.screen.line(line))
+            }
             // The stages are few, and a short one would pass unseen between two ticks.
             Event::Stage(_) => self.tick(tally),
             _ => {}

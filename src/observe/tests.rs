@@ -59,6 +59,7 @@ async fn carry(events: &Events) {
         bytes_total: (PIECE * PIECES + 8) as u64,
         bytes_to_move: (PIECE * PIECES + 8) as u64,
         bytes_present: 0,
+        bytes_mountable: 0,
     };
     events.send(Event::Stage("copying"));
     events.send(Event::Planned(totals));

@@ -43,7 +43,7 @@ pub struct Manifest {
 
 /// Most values in one manifest. An index of 1,000 platforms has some 10,000; a value of two bytes can take a hundred in
 /// memory, so a bound on bytes alone would let 4 MiB become 400.
-const MAX_VALUES: usize = 50_000;
+pub(super) const MAX_VALUES: usize = 50_000;
 
 /// Why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,11 @@
 
 mod descriptor;
 mod digest;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod manifest;
 mod media_type;
+pub mod narrow;
 mod platform;
 mod reference;
 pub(crate) mod weight;

@@ -30,6 +30,20 @@ impl Platform {
         let says = |text: &str| !text.is_empty() && text != "unknown";
         says(&self.os) && says(&self.architecture)
     }
+
+    /// Whether this is what `wanted` asks for: one without a variant asks for every variant. arm64 has but one in the
+    /// field, v8, which is written or left out as chance would have it.
+    #[must_use]
+    pub fn answers(&self, wanted: &Self) -> bool {
+        let is_same = self.os == wanted.os && self.architecture == wanted.architecture;
+        let is_any = wanted.variant.as_deref().is_none_or(str::is_empty);
+        is_same && (is_any || self.told_variant() == wanted.told_variant())
+    }
+
+    fn told_variant(&self) -> Option<&str> {
+        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
+        variant.or((self.architecture == "arm64").then_some("v8"))
+    }
 }
 
 impl FromStr for Platform {
@@ -66,6 +80,26 @@ impl fmt::Display for Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_platform_without_a_variant_asks_for_every_variant() {
+        for (is, wanted, fits) in [
+            ("linux/arm/v7", "linux/arm", true),
+            ("linux/arm/v7", "linux/arm/v7", true),
+            ("linux/arm/v7", "linux/arm/v6", false),
+            ("linux/arm", "linux/arm/v7", false),
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm64/v9", "linux/arm64", true),
+            ("linux/amd64", "windows/amd64", false),
+        ] {
+            let [platform, asked] = [is, wanted].map(|text| text.parse::<Platform>().unwrap());
+            assert_eq!(platform.answers(&asked), fits, "{is} {wanted}");
+        }
+        // "The default, written out" must not mean "whatever".
+        let [v9, v8] = ["linux/arm64/v9", "linux/arm64/v8"].map(|text| text.parse::<Platform>().unwrap());
+        assert!(!v9.answers(&v8));
+    }
 
     #[test]
     fn platforms_are_read_as_they_are_written() {

@@ -15,7 +15,7 @@ use crate::store::layout::file;
 
 /// Part of a blob: from, length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Window {
+pub(super) enum Window {
     Whole,
     Part(u64, u64),
     Beyond,
@@ -89,7 +89,7 @@ pub(super) async fn delete(
 }
 
 /// Reads `Range` (RFC 9110 §14.1.2). What is not one range of bytes is ignored, as §14.2 allows.
-fn window(text: &str, size: u64) -> Window {
+pub(super) fn window(text: &str, size: u64) -> Window {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
         return Window::Whole;
     };

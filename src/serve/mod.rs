@@ -11,6 +11,9 @@
 mod auth;
 mod behaviour;
 mod blob;
+mod connection;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod listing;
 mod manifest;
 mod metrics;
@@ -31,11 +34,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::HeaderName;
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 pub use self::behaviour::{AfterCut, Auth, Behaviour};
+use self::connection::Watching;
 use self::service::Service;
 use crate::error::{Error, Kind, Result};
 
@@ -126,13 +129,9 @@ impl Server {
     /// [`Local`](Kind::Local) if listening fails altogether.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let Self { listener, service, router, .. } = self;
-        // An answer's head must not wait for its body to fill a packet.
-        let listener = listener.tap_io(|connection| {
-            let _ = connection.set_nodelay(true);
-        });
         let stopping = Arc::new(Notify::new());
         let told = Arc::clone(&stopping);
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let serving = axum::serve(Watching(listener), router).with_graceful_shutdown(async move {
             shutdown.await;
             told.notify_one();
         });

@@ -44,6 +44,12 @@ impl Cached {
         Self { inner, known: Mutex::default() }
     }
 
+    /// Whether `digest` can be read without asking the inner store.
+    #[must_use]
+    pub fn remembers(&self, digest: &Digest) -> bool {
+        self.known().nodes.contains_key(digest)
+    }
+
     fn find(&self, digest: &Digest) -> Option<Bytes> {
         self.known().nodes.get(digest).cloned()
     }

@@ -25,6 +25,8 @@ pub use body::{Body, Meter};
 pub use cached::Cached;
 pub use layout::Layout;
 pub use memory::Memory;
+#[cfg(feature = "fuzzing")]
+pub(crate) use registry::fuzzing;
 pub use registry::{Registry, Role, Untagged};
 
 /// Bytes on their way, in pieces of the sender's choosing.

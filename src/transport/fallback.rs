@@ -7,7 +7,7 @@ use crate::copy::{self, Event, Events};
 use crate::error::Result;
 
 /// Tries `first`; only if that says *unsupported*, `second`. Every other failure is final: a transport that was refused,
-/// or found content damaged, must not be gone around.
+/// or found content damaged, must not be gone around. A part of an index is for `first` alone.
 #[derive(Debug)]
 pub struct Fallback<A, B> {
     first: A,
@@ -30,7 +30,7 @@ impl<A: Transport, B: Transport> Transport for Fallback<A, B> {
 
     async fn carry(&self, job: &Job, options: &copy::Options, events: &Events) -> Result<Carried> {
         match self.first.carry(job, options, events).await {
-            Err(error) if error.kind().allows_other_transport() => {
+            Err(error) if error.kind().allows_other_transport() && !job.copy.selection.is_partial() => {
                 let Some(second) = &self.second else { return Err(error) };
                 let (from, to) = (self.first.name(), second.name());
                 events.send(Event::Warning(format!("{from} cannot do it, {to} takes over: {}", error.chain())));

@@ -1,6 +1,7 @@
 //! Approval: the right to copy an image, and to let a tag name it.
 //!
 //! It can be made in two ways only: from a report in which every demanded step holds, or with a reason for going without.
+//! Whoever makes something smaller of what was approved carries the approval over to that.
 
 use super::report::{Evidence, Report};
 use crate::oci::Digest;
@@ -27,6 +28,19 @@ impl Approved {
     #[must_use]
     pub fn unchecked(reason: impl Into<String>) -> Self {
         Self { basis: Basis::Unchecked { reason: reason.into() } }
+    }
+
+    /// The same approval for `made`, which the caller has made of `whole` and of nothing else. What is then shown under a
+    /// tag has to be verified by itself: no signature that stands behind this approval is one over `made`.
+    #[must_use]
+    pub fn derived(&self, whole: &Digest, made: Digest) -> Option<Self> {
+        match &self.basis {
+            Basis::Verified { digest, .. } if digest != whole => None,
+            Basis::Verified { report, .. } => {
+                Some(Self { basis: Basis::Verified { digest: made, report: report.clone() } })
+            }
+            Basis::Unchecked { .. } => Some(self.clone()),
+        }
     }
 
     /// The content that was verified, and nothing else; none without verification.

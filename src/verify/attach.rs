@@ -81,8 +81,31 @@ pub fn sidecar_manifest(kind: SidecarKind, subject: &Descriptor, content: &[u8])
 /// The manifest of an artifact of one layer that refers to `subject` (image-spec, "Guidelines for Artifact Usage").
 #[must_use]
 pub fn artifact_manifest(media_type: &MediaType, subject: &Descriptor, content: &[u8]) -> Attachment {
-    let layer = Descriptor::of(media_type.clone(), content);
+    artifact(Descriptor::of(media_type.clone(), content), subject, content, BTreeMap::new())
+}
+
+/// The same for a file: dated, and with its name, under which clients pull it.
+#[must_use]
+pub fn file_manifest(
+    media_type: &MediaType,
+    subject: &Descriptor,
+    (name, content): (&str, &[u8]),
+    created: Timestamp,
+) -> Attachment {
+    let title = BTreeMap::from([("org.opencontainers.image.title".to_owned(), name.to_owned())]);
+    let layer = Descriptor { annotations: title, ..Descriptor::of(media_type.clone(), content) };
+    let date = ("org.opencontainers.image.created".to_owned(), seconds(created).to_string());
+    artifact(layer, subject, content, BTreeMap::from([date]))
+}
+
+fn artifact(
+    layer: Descriptor,
+    subject: &Descriptor,
+    content: &[u8],
+    annotations: BTreeMap<String, String>,
+) -> Attachment {
     let manifest = Written {
+        annotations,
         subject: Some(Entry::new(subject)),
         artifact_type: Some(layer.media_type.clone()),
         ..Written::new(&empty_json().0, std::slice::from_ref(&layer))

@@ -4,15 +4,15 @@
 //! One signature, made by a bare key; certificates and what else a bundle may hold are read past or refused.
 
 use base64::Engine as _;
-use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::class::{ErrorClass, Failure};
-use super::demand::{Claim, SIGNED_AT, seconds};
+use super::demand::{Claim, Demands, SIGNED_AT, seconds};
 use super::key::PublicKey;
+use super::protojson::{bounded, decode, format, list, message, text};
+use super::tlog::{self, Recorded, Signed};
 use crate::document::json;
 use crate::oci::Digest;
 
@@ -33,16 +33,18 @@ pub const MAX_TLOG_ENTRIES: usize = 32;
 /// What a statement must be to count as an image signature; anything else signed by the key is an attestation.
 pub const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 
-const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub(super) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
 /// An envelope taken out of its bundle; nothing in it is believed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Envelope {
-    payload_type: String,
-    payload: Vec<u8>,
-    signature: Vec<u8>,
-    is_by_key: bool,
+    pub(super) payload_type: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    pub(super) is_by_key: bool,
+    /// Log entries, whose insides are looked into only if there is a log to believe.
+    pub(super) entries: Vec<Value>,
 }
 
 /// The bytes that are signed: DSSE's pre-authentication encoding of an in-toto statement.
@@ -101,19 +103,33 @@ impl Envelope {
         };
         // keyid is a hint that nothing authenticates: read, and ignored.
         let [sig, _keyid] = message(signature, ["sig", "keyid"])?;
+        let (is_by_key, entries) = check_material(material)?;
         Ok(Self {
             payload_type: text(payload_type)?.to_owned(),
             payload: decode(text(payload)?)?,
             signature: decode(text(sig)?)?,
-            is_by_key: check_material(material)?,
+            is_by_key,
+            entries: entries.to_vec(),
         })
     }
 
     /// The key among `keys` that signed, if one did.
     pub(super) fn signer<'a>(&self, keys: &'a [PublicKey]) -> Option<&'a PublicKey> {
         // With a certificate or none the signature is checked otherwise than by a key, even if a key would fit.
-        let signed = encode(&self.payload_type, &self.payload);
+        let signed = self.message();
         keys.iter().filter(|_| self.is_by_key).find(|key| key.verifies(&signed, &self.signature))
+    }
+
+    /// What the signature is over.
+    fn message(&self) -> Vec<u8> {
+        encode(&self.payload_type, &self.payload)
+    }
+
+    /// Checks the log entries of a signature that `key` made.
+    pub(super) fn check_log(&self, demands: &Demands, key: &PublicKey) -> Result<Option<Recorded>, Failure> {
+        let message = self.message();
+        let signed = Signed { key, signature: &self.signature, message: &message, enveloped: Some(&self.payload) };
+        tlog::check(demands, &signed, || self.entries.iter().map(tlog::Entry::from_bundle).collect())
     }
 
     /// Reads the statement, once its signature is verified, and checks that it is about `digest`.
@@ -151,8 +167,8 @@ impl Envelope {
     }
 }
 
-/// Checks the form of the verification material; whether a bare key made the signature.
-fn check_material(material: Option<&Value>) -> Result<bool, Failure> {
+/// Checks the form of the verification material: whether a bare key made the signature, and the log entries.
+fn check_material(material: Option<&Value>) -> Result<(bool, &[Value]), Failure> {
     let names = ["publicKey", "certificate", "x509CertificateChain", "tlogEntries", "timestampVerificationData"];
     let [key, certificate, chain, entries, stamps] = message(material.unwrap_or(&Value::Null), names)?;
     if [key, certificate, chain].iter().flatten().count() > 1 {
@@ -164,93 +180,13 @@ fn check_material(material: Option<&Value>) -> Result<bool, Failure> {
     let entries = list(entries)?;
     bounded(entries.len(), MAX_TLOG_ENTRIES, "log entries")?;
     for entry in entries {
-        let names = [
-            "logIndex",
-            "logId",
-            "kindVersion",
-            "integratedTime",
-            "inclusionPromise",
-            "inclusionProof",
-            "canonicalizedBody",
-        ];
-        let [_, _, _, _, _, proof, _] = message(entry, names)?;
-        if proof.is_none() {
-            return Err(format("has a log entry without an inclusion proof"));
-        }
+        tlog::parts(entry)?;
     }
     if let Some(stamps) = stamps {
         let [stamps] = message(stamps, ["rfc3161Timestamps"])?;
         bounded(list(stamps)?.len(), MAX_TLOG_ENTRIES, "time stamps")?;
     }
-    Ok(key.is_some())
-}
-
-fn format(why: &str) -> Failure {
-    Failure::new(ErrorClass::SigFormat, format!("the bundle {why}"))
-}
-
-fn bounded(count: usize, limit: usize, what: &str) -> Result<(), Failure> {
-    if count <= limit {
-        return Ok(());
-    }
-    Err(Failure::new(ErrorClass::SigLimit, format!("the bundle has {count} {what}; {limit} are read")))
-}
-
-/// The fields of a protobuf message, by their camelCase names.
-fn message<'a, const N: usize>(value: &'a Value, names: [&str; N]) -> Result<[Option<&'a Value>; N], Failure> {
-    let map = match value {
-        Value::Object(map) => map,
-        Value::Null => return Ok([None; N]),
-        _ => return Err(format(&format!("has no object where one of {} belongs", names.join(", ")))),
-    };
-    let mut found = [None; N];
-    for (key, value) in map {
-        let at = names.iter().position(|name| name == key || snake_case(name) == *key);
-        let at = at.ok_or_else(|| format(&format!("has an unknown field {key:?}")))?;
-        if found[at].replace(value).is_some() {
-            return Err(format(&format!("has the field {:?} twice", names[at])));
-        }
-    }
-    Ok(found.map(|value| value.filter(|value| !value.is_null())))
-}
-
-fn snake_case(name: &str) -> String {
-    let mut text = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() {
-            text.push('_');
-        }
-        text.push(c.to_ascii_lowercase());
-    }
-    text
-}
-
-/// An absent text is an empty one, as protobuf has it.
-fn text(value: Option<&Value>) -> Result<&str, Failure> {
-    match value {
-        None => Ok(""),
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(format("has something else where a text belongs")),
-    }
-}
-
-fn list(value: Option<&Value>) -> Result<&[Value], Failure> {
-    match value {
-        None => Ok(&[]),
-        Some(Value::Array(list)) => Ok(list),
-        Some(_) => Err(format("has something else where a list belongs")),
-    }
-}
-
-const LENIENT: GeneralPurposeConfig =
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-
-/// Standard or URL-safe base64, padded or not (DSSE, "Protocol").
-fn decode(text: &str) -> Result<Vec<u8>, Failure> {
-    let is_url_safe = text.contains(['-', '_']);
-    let alphabet = if is_url_safe { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-    let engine = GeneralPurpose::new(alphabet, LENIENT);
-    engine.decode(text).map_err(|why| format(&format!("has a field that is not base64: {why}")))
+    Ok((key.is_some(), entries))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::error::{Error, Kind, printable};
+use crate::error::{Error, Kind, printable, shortened};
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -50,7 +50,7 @@ classes! {
     KeyPassword = "KEY_PASSWORD";
     /// A private key whose password derivation asks for too much, or too little.
     KeyKdfParams = "KEY_KDF_PARAMS";
-    /// A transparency-log entry is demanded and there is none that can be trusted.
+    /// No transparency log vouches: an entry is demanded and there is none, or there is one that does not hold.
     TlogRequired = "TLOG_REQUIRED";
     /// The signed data holds no time of signing.
     TimeMissing = "TIME_MISSING";
@@ -123,7 +123,9 @@ impl ErrorClass {
             Self::KeyInvalid => "give the public half as PEM, such as cosign.pub",
             Self::KeyPassword => "set COSIGN_PASSWORD to the password that the key was made with",
             Self::KeyKdfParams => "make the key again with cosign or bundle keygen",
-            Self::TlogRequired => "leave --require-tlog out where signatures are made without a transparency log",
+            Self::TlogRequired => {
+                "is --rekor-key the key of the log that the signer used? leave --require-tlog out where signatures are made without a log"
+            }
             Self::TimeMissing => "sign with -a autonomy.signed-at=<RFC 3339 time>, or set AUTONOMY_TRUST_TIME=false",
             Self::TimeMalformed => "autonomy.signed-at must look like 2026-01-15T12:00:00Z; sign again",
             Self::TimeStale => "check this machine's clock; if it is right, sign the image again or raise --max-age",
@@ -172,10 +174,10 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Control characters of a registry's or a signature's text are escaped here, once.
+    /// Control characters of a registry's or a signature's text are escaped here, once, and what is too long is cut.
     #[must_use]
     pub fn new(class: ErrorClass, detail: impl AsRef<str>) -> Self {
-        Self { class, detail: printable(detail.as_ref()) }
+        Self { class, detail: printable(&shortened(detail.as_ref())) }
     }
 
     /// What an error says about trust: the failure that it carries, else one of [`ErrorClass::Transport`], because a

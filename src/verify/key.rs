@@ -1,4 +1,4 @@
-//! Keys: which signatures an operator trusts, and the demo's own signer.
+//! Keys: which signatures an operator trusts.
 //!
 //! The scheme comes from the key, never from a signature: a peer must not choose how it is checked. Reading and all
 //! arithmetic are aws-lc's; what this adds is the choice of what may pass.
@@ -6,17 +6,16 @@
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::PublicEncryptingKey;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
-    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA512_ASN1, ED25519, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
-    RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1,
+    ECDSA_P521_SHA512_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
+    VerificationAlgorithm,
 };
 use ed25519_dalek::Digest as _;
 
 use super::class::{ErrorClass, Failure};
-use super::pem;
+use super::{pem, pss};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 
@@ -29,6 +28,8 @@ const SCHEMES: [(Scheme, &[&dyn VerificationAlgorithm]); 5] = [
     (Scheme::Ed25519, &[&ED25519]),
     (Scheme::Rsa, &[&RSA_PKCS1_2048_8192_SHA256]),
 ];
+
+const NO_KEY: &str = "it holds no key that is supported: ECDSA P-256, P-384, P-521, Ed25519, RSA 2048, 3072, 4096";
 
 /// What kind of key it is, and so how its signatures are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Scheme {
     Ed25519,
     /// RSA of 2048, 3072 or 4096 bits, PKCS #1 v1.5 with SHA-256.
     Rsa,
+    /// The same, but the key says that it is for PSS: PSS with SHA-256, a salt of 32 bytes, and nothing else.
+    RsaPss,
 }
 
 /// A public key that an operator trusts.
@@ -70,6 +73,20 @@ impl PublicKey {
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (label, der) = pem::decode(bytes)?;
+        if let Some(plain) = pss::unmarked(&der).filter(|_| label == "PUBLIC KEY") {
+            return Self::parse_pss(der, &plain).ok_or_else(|| NO_KEY.to_owned());
+        }
+        Self::parse_der(label, der)
+    }
+
+    /// A key that is marked for PSS, from what it is without the mark.
+    fn parse_pss(spki: Vec<u8>, plain: &[u8]) -> Option<Self> {
+        let key = Self::parse_der("PUBLIC KEY", plain.to_owned()).ok().filter(|key| key.scheme == Scheme::Rsa)?;
+        let parsed = vec![ParsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, plain).ok()?];
+        Some(Self { scheme: Scheme::RsaPss, parsed, spki, ..key })
+    }
+
+    fn parse_der(label: &str, der: Vec<u8>) -> Result<Self, String> {
         match label {
             "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
             private if private.ends_with("PRIVATE KEY") => {
@@ -77,11 +94,10 @@ impl PublicKey {
             }
             other => return Err(format!("it holds a {other}, not a public key")),
         }
-        let no_key = "it holds no key that is supported: ECDSA P-256, P-384, P-521, Ed25519, RSA 2048, 3072, 4096";
         for (scheme, algorithms) in SCHEMES {
             let parse = |algorithm: &&'static dyn VerificationAlgorithm| ParsedPublicKey::new(*algorithm, &der).ok();
             let Some(parsed) = algorithms.iter().map(parse).collect::<Option<Vec<_>>>() else { continue };
-            let spki: PublicKeyX509Der<'_> = parsed[0].as_der().map_err(|_| no_key.to_owned())?;
+            let spki: PublicKeyX509Der<'_> = parsed[0].as_der().map_err(|_| NO_KEY.to_owned())?;
             // The reader underneath takes bare points, compressed ones and both RSA forms; a file holds what its label
             // says, in the one encoding that Go's reader takes too.
             let is_canonical = match label {
@@ -89,13 +105,13 @@ impl PublicKey {
                 _ => scheme == Scheme::Rsa && spki.as_ref() != der && spki.as_ref().ends_with(&der),
             };
             if !is_canonical || (scheme == Scheme::Rsa && !is_allowed_rsa(spki.as_ref())) {
-                return Err(no_key.to_owned());
+                return Err(NO_KEY.to_owned());
             }
             let spki = spki.as_ref().to_vec();
-            let prehashed = if scheme == Scheme::Ed25519 { Some(dalek(&spki).ok_or(no_key)?) } else { None };
+            let prehashed = if scheme == Scheme::Ed25519 { Some(dalek(&spki).ok_or(NO_KEY)?) } else { None };
             return Ok(Self { scheme, parsed, prehashed, spki });
         }
-        Err(no_key.to_owned())
+        Err(NO_KEY.to_owned())
     }
 
     /// Whether this key made `signature` over `message`.
@@ -146,82 +162,6 @@ fn verifies_prehashed(key: &ed25519_dalek::VerifyingKey, message: &[u8], signatu
     let hash = ed25519_dalek::Sha512::new_with_prefix(message);
     let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else { return false };
     key.verify_prehashed(hash, None, &signature).is_ok()
-}
-
-/// A private key of this process: for demonstrations, tests, and re-signing at a site. ECDSA P-256 with SHA-256.
-pub struct SigningKey {
-    pair: EcdsaKeyPair,
-}
-
-impl SigningKey {
-    /// Makes a new key from the operating system's randomness.
-    ///
-    /// # Errors
-    ///
-    /// [`Local`](Kind::Local) if there is no randomness.
-    pub fn generate() -> Result<Self> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING);
-        Ok(Self { pair: pair.map_err(|_| Error::new(Kind::Local, "make signing key"))? })
-    }
-
-    /// Takes a private key in PKCS #8, such as the inside of a `cosign.key`.
-    ///
-    /// # Errors
-    ///
-    /// [`Usage`](Kind::Usage) with the class `KEY_INVALID` if it is not an ECDSA key on P-256.
-    pub fn from_pkcs8(der: &[u8]) -> Result<Self> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der).map_err(|_| {
-            let why = Failure::new(ErrorClass::KeyInvalid, "it is not an ECDSA P-256 key in PKCS #8");
-            Error::new(Kind::Usage, "read signing key").because(why)
-        })?;
-        Ok(Self { pair })
-    }
-
-    /// The private key in PKCS #8, for whoever encrypts and stores it.
-    ///
-    /// # Errors
-    ///
-    /// [`Local`](Kind::Local) if it can't be encoded.
-    pub fn to_pkcs8(&self) -> Result<Vec<u8>> {
-        let document = self.pair.to_pkcs8v1().map_err(|_| Error::new(Kind::Local, "encode signing key"))?;
-        Ok(document.as_ref().to_vec())
-    }
-
-    /// The public half, as the PEM file that [`PublicKey::from_pem`] and cosign read.
-    ///
-    /// # Errors
-    ///
-    /// [`Local`](Kind::Local) if it can't be encoded.
-    pub fn public_pem(&self) -> Result<String> {
-        let spki: Result<PublicKeyX509Der<'_>, _> = self.pair.public_key().as_der();
-        let spki = spki.map_err(|_| Error::new(Kind::Local, "encode public key"))?;
-        Ok(pem::encode("PUBLIC KEY", spki.as_ref()))
-    }
-
-    /// The public half, to verify with.
-    ///
-    /// # Errors
-    ///
-    /// As [`SigningKey::public_pem`].
-    pub fn public_key(&self) -> Result<PublicKey> {
-        PublicKey::from_pem(self.public_pem()?.as_bytes())
-    }
-
-    /// Signs `message`: an ASN.1 DER signature.
-    ///
-    /// # Errors
-    ///
-    /// [`Local`](Kind::Local) if there is no randomness.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
-        let signature = self.pair.sign(&SystemRandom::new(), message);
-        Ok(signature.map_err(|_| Error::new(Kind::Local, "sign"))?.as_ref().to_vec())
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKey(…)")
-    }
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use crypto_secretbox::{Nonce, XSalsa20Poly1305};
 use serde_json::Value;
 
 use super::class::{ErrorClass, Failure};
-use super::key::SigningKey;
 use super::pem;
+use super::signing_key::SigningKey;
 use crate::document::json;
 use crate::error::{Error, Kind, Result};
 
-const LABEL: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
+pub(super) const LABEL: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
 /// What cosign wrote before version 2.
 const OLD_LABEL: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 const KDF: &str = "scrypt";
@@ -65,11 +65,20 @@ impl Cost {
 
 /// What a file says, once its form is checked.
 #[derive(Debug)]
-struct Sealed {
+pub(super) struct Sealed {
     cost: Cost,
     salt: Vec<u8>,
     nonce: [u8; NONCE_BYTES],
     ciphertext: Vec<u8>,
+}
+
+#[cfg(feature = "fuzzing")]
+impl Sealed {
+    /// Says that no file chooses how much work or memory it takes.
+    pub(super) fn assert_bounds(&self) {
+        assert!(Cost::READ.contains(&self.cost) && 128 * self.cost.n() * u64::from(Cost::R) <= 128 << 20);
+        assert!(self.salt.len() == SALT_BYTES && self.ciphertext.len() <= pem::MAX_BYTES);
+    }
 }
 
 impl SigningKey {
@@ -78,7 +87,8 @@ impl SigningKey {
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) with the class `KEY_PASSWORD` if the password does not open it, `KEY_KDF_PARAMS` if it
-    /// asks for other work than cosign's files do, `KEY_INVALID` if it is something else or no ECDSA P-256 key.
+    /// asks for other work than cosign's files do, `KEY_INVALID` if it is something else or holds a key of another kind
+    /// than [`SigningKey::from_pkcs8`] takes.
     pub fn from_encrypted_pem(bytes: &[u8], password: &[u8]) -> Result<Self> {
         let Sealed { cost, salt, nonce, ciphertext } = read(bytes).map_err(refused)?;
         let key = cost.derive(password, &salt)?;
@@ -121,7 +131,7 @@ fn refused(failure: Failure) -> Error {
 }
 
 /// Takes a file apart. No work is done for what it says.
-fn read(bytes: &[u8]) -> Result<Sealed, Failure> {
+pub(super) fn read(bytes: &[u8]) -> Result<Sealed, Failure> {
     let invalid = |why: String| Failure::new(ErrorClass::KeyInvalid, why);
     let (label, content) = pem::decode(bytes).map_err(invalid)?;
     match label {

@@ -12,20 +12,27 @@ pub mod attach;
 pub mod bundle;
 mod class;
 mod demand;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod key;
 mod key_file;
 pub mod payload;
 mod pem;
 mod pipeline;
+mod protojson;
+mod pss;
 mod report;
 mod search;
+mod signing_key;
 mod subject;
+mod tlog;
 
 pub use approved::Approved;
 pub use class::{ErrorClass, Failure};
 pub use demand::{Clock, Demands, Identity, SIGNED_AT, SidecarDemand, Tlog, TrustTime};
-pub use key::{PublicKey, Scheme, SigningKey};
+pub use key::{PublicKey, Scheme};
 pub use pipeline::Pipeline;
 pub use report::{Evidence, Outcome, Report, Step, StepResult};
 pub use search::{MAX_REFERRERS, MAX_SIGNATURES, MAX_TOTAL_BYTES, signature_tag};
+pub use signing_key::SigningKey;
 pub use subject::{Sidecar, SidecarKind, Subject};

@@ -62,7 +62,7 @@ pub(super) fn read(bytes: &[u8], digest: &Digest) -> Result<Claim, Failure> {
 }
 
 /// The values of exactly the fields `names`.
-fn fields<'a, const N: usize>(value: &'a Value, names: [&str; N]) -> Result<[&'a Value; N], String> {
+pub(super) fn fields<'a, const N: usize>(value: &'a Value, names: [&str; N]) -> Result<[&'a Value; N], String> {
     let map: &Map<_, _> = value.as_object().ok_or("has something else where an object belongs")?;
     if let Some(other) = map.keys().find(|key| !names.contains(&key.as_str())) {
         return Err(format!("has a field {other:?} that does not belong there"));

@@ -72,7 +72,7 @@ impl Pipeline {
     async fn steps(&self, store: &dyn store::Repository, subject: &Subject, report: &mut Report) -> Result<(), Stop> {
         let failed = |step| move |failure| Stop::Failed(step, failure);
         let proofs = self.signatures(store, subject).await?.map_err(failed(Step::Signatures))?;
-        report.set(Step::Signatures, Outcome::Ok(told(subject, &proofs)));
+        report.set(Step::Signatures, Outcome::Ok(self.told(subject, &proofs)));
         report.prove(proofs.into_iter().map(|(_, proof)| proof.evidence));
 
         if self.demands.lock == SidecarDemand::NotAsked {
@@ -155,6 +155,29 @@ impl Pipeline {
         }
     }
 
+    /// What the first step says when it holds: who signed what, when, and how.
+    fn told(&self, subject: &Subject, proofs: &[(&'static str, Proof)]) -> String {
+        let tell = |(name, proof): &(&'static str, Proof)| {
+            let time = proof.signed_at.map(|time| format!(" at {time}")).unwrap_or_default();
+            let (key, form) = (short(&proof.key), proof.form);
+            let log = match &proof.recorded {
+                Some(recorded) => recorded.to_string(),
+                None if self.demands.log_keys.is_empty() => "key only, no transparency log".to_owned(),
+                None => "key only, no log entry".to_owned(),
+            };
+            match *name {
+                "image" => {
+                    let digest = subject.root.digest;
+                    let (algorithm, hash) = (digest.algorithm().as_str(), digest.short());
+                    format!("key {key} signed {algorithm}:{hash}{time} ({form}, {log})")
+                }
+                sidecar if self.demands.log_keys.is_empty() => format!("key {key} signed the {sidecar}{time} ({form})"),
+                sidecar => format!("key {key} signed the {sidecar}{time} ({form}, {log})"),
+            }
+        };
+        proofs.iter().map(tell).collect::<Vec<_>>().join("; ")
+    }
+
     /// The bytes of a demanded sidecar. Only called once its signature is known to be good.
     async fn content(
         &self,
@@ -204,23 +227,6 @@ async fn fetch(store: &dyn store::Repository, root: &Root, kind: SidecarKind) ->
 
 fn missing(kind: SidecarKind, node: &Descriptor) -> Failure {
     Failure::new(ErrorClass::SidecarMissing, format!("the {}'s {} is not held", kind.as_str(), node.digest))
-}
-
-/// What the first step says when it holds: who signed what, when, and how.
-fn told(subject: &Subject, proofs: &[(&'static str, Proof)]) -> String {
-    let tell = |(name, proof): &(&'static str, Proof)| {
-        let time = proof.signed_at.map(|time| format!(" at {time}")).unwrap_or_default();
-        let (key, form) = (short(&proof.key), proof.form);
-        match *name {
-            "image" => {
-                let digest = subject.root.digest;
-                let (algorithm, hash) = (digest.algorithm().as_str(), digest.short());
-                format!("key {key} signed {algorithm}:{hash}{time} ({form}, no transparency log)")
-            }
-            sidecar => format!("key {key} signed the {sidecar}{time} ({form})"),
-        }
-    };
-    proofs.iter().map(tell).collect::<Vec<_>>().join("; ")
 }
 
 fn check_digests(

@@ -101,10 +101,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report of a verification that failed before a step could run.
+    /// The report of a verification that came to no verdict: a key was unusable, or the store could not be asked. `digest`
+    /// is what the image had been resolved to by then.
     #[must_use]
-    pub fn unreached(reference: Reference, failure: Failure) -> Self {
-        Self { digest: None, error: Some(failure), ..Self::blank(reference) }
+    pub fn unreached(reference: Reference, digest: Option<Digest>, failure: Failure) -> Self {
+        Self { digest, error: Some(failure), ..Self::blank(reference) }
     }
 
     /// A report whose steps have yet to run.
@@ -124,7 +125,7 @@ impl Report {
         &self.reference
     }
 
-    /// What it was then; none if it could not be resolved.
+    /// What it was then; none if it was not resolved.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         self.digest
@@ -148,7 +149,7 @@ impl Report {
         &self.evidence
     }
 
-    /// What failed before a step could run: an unusable key, an image that can't be fetched.
+    /// What failed outside of the steps: an unusable key, a registry that can't be asked.
     #[must_use]
     pub fn error(&self) -> Option<&Failure> {
         self.error.as_ref()

@@ -14,6 +14,7 @@ use super::demand::{Claim, Demands, Freshness};
 use super::key::PublicKey;
 use super::payload;
 use super::report::Evidence;
+use super::tlog::{self, Entry, Recorded, Signed};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Repository, Shape, Tag};
 use crate::store::{self, Root, Want};
@@ -34,8 +35,19 @@ const ATTACHED_LEGACY: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 pub(super) struct Proof {
     pub(super) key: String,
     pub(super) signed_at: Option<Timestamp>,
+    /// What a transparency log says of it, if one was asked for and does.
+    pub(super) recorded: Option<Recorded>,
     pub(super) form: &'static str,
     pub(super) evidence: Evidence,
+}
+
+/// What a signature that meets every demand says: whose it is, of when, and where it is recorded.
+type Verdict<'a> = (&'a PublicKey, Option<Timestamp>, Option<Recorded>);
+
+impl Proof {
+    fn new((key, signed_at, recorded): Verdict<'_>, form: &'static str, evidence: Evidence) -> Self {
+        Self { key: key.fingerprint(), signed_at, recorded, form, evidence }
+    }
 }
 
 /// What is searched for, and where.
@@ -198,10 +210,8 @@ impl Search<'_> {
                     None => continue,
                 },
             };
-            match self.judge_legacy(&bytes, &signature) {
-                Ok((key, signed_at)) => {
-                    return Ok(Some(Proof { key: key.fingerprint(), signed_at, form: "legacy", evidence }));
-                }
+            match self.judge_legacy(layer, &bytes, &signature) {
+                Ok(verdict) => return Ok(Some(Proof::new(verdict, "legacy", evidence))),
                 Err(failure) => tally.add(failure),
             }
             last = Some((layer.digest, bytes));
@@ -212,7 +222,7 @@ impl Search<'_> {
     async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally) -> Result<Option<Proof>> {
         let Some(bytes) = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await? else { return Ok(None) };
         match self.judge_bundle(&bytes) {
-            Ok((key, signed_at)) => Ok(Some(Proof { key: key.fingerprint(), signed_at, form: "bundle", evidence })),
+            Ok(verdict) => Ok(Some(Proof::new(verdict, "bundle", evidence))),
             Err(failure) => {
                 tally.add(failure);
                 Ok(None)
@@ -221,18 +231,21 @@ impl Search<'_> {
     }
 
     /// Signature first, then the reading of those same bytes: nothing unsigned is interpreted.
-    fn judge_legacy(&self, bytes: &[u8], signature: &[u8]) -> Result<(&PublicKey, Option<Timestamp>), Failure> {
+    fn judge_legacy(&self, layer: &Descriptor, bytes: &[u8], signature: &[u8]) -> Result<Verdict<'_>, Failure> {
         let key = self.demands.keys.iter().find(|key| key.verifies(bytes, signature));
         let key = key.ok_or_else(|| self.stranger("legacy signature"))?;
-        let claim = payload::read(bytes, &self.digest)?;
-        Ok((key, self.check(&claim)?))
+        let signed_at = self.check(&payload::read(bytes, &self.digest)?)?;
+        let signed = Signed { key, signature, message: bytes, enveloped: None };
+        let entry = layer.annotations.get(tlog::ANNOTATION);
+        let entries = || entry.map(|text| Entry::from_annotation(text)).into_iter().collect();
+        Ok((key, signed_at, tlog::check(self.demands, &signed, entries)?))
     }
 
-    fn judge_bundle(&self, bytes: &[u8]) -> Result<(&PublicKey, Option<Timestamp>), Failure> {
+    fn judge_bundle(&self, bytes: &[u8]) -> Result<Verdict<'_>, Failure> {
         let envelope = Envelope::parse(bytes)?;
         let key = envelope.signer(&self.demands.keys).ok_or_else(|| self.stranger("bundle"))?;
-        let claim = envelope.read(&self.digest)?;
-        Ok((key, self.check(&claim)?))
+        let signed_at = self.check(&envelope.read(&self.digest)?)?;
+        Ok((key, signed_at, envelope.check_log(self.demands, key)?))
     }
 
     fn check(&self, claim: &Claim) -> Result<Option<Timestamp>, Failure> {

@@ -87,14 +87,33 @@ impl Subject {
     ///
     /// Those of the store. A sidecar that is missing or ambiguous is for the verification to judge.
     pub async fn resolve(store: &dyn Repository, reference: &Reference, demands: &Demands) -> Result<Self> {
+        let mut subject = Self::resolve_image(store, reference).await?;
+        subject.resolve_sidecars(store, demands).await?;
+        Ok(subject)
+    }
+
+    /// The first half of [`Subject::resolve`], one request: the image alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn resolve_image(store: &dyn Repository, reference: &Reference) -> Result<Self> {
         let root = store.resolve(&reference.name(), Want::Bytes).await?;
-        let mut subject = Self::new(reference.clone(), root.node);
+        Ok(Self::new(reference.clone(), root.node))
+    }
+
+    /// The second half: the sidecars that are demanded.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn resolve_sidecars(&mut self, store: &dyn Repository, demands: &Demands) -> Result<()> {
         let asked = |demand| demand == SidecarDemand::Required;
         if !asked(demands.lock) && !asked(demands.policy) {
-            return Ok(subject);
+            return Ok(());
         }
         let tagged = |kind: SidecarKind, demand| {
-            let tag = reference.tag.as_ref().filter(|_| asked(demand)).and_then(|tag| kind.tag(tag));
+            let tag = self.reference.tag.as_ref().filter(|_| asked(demand)).and_then(|tag| kind.tag(tag));
             async move {
                 match tag {
                     Some(tag) => absent_is_none(store.resolve(&Name::Tag(tag), Want::Bytes).await),
@@ -103,19 +122,19 @@ impl Subject {
             }
         };
         let (referrers, lock, policy) = try_join3(
-            store.referrers(&subject.root.digest),
+            store.referrers(&self.root.digest),
             tagged(SidecarKind::Lock, demands.lock),
             tagged(SidecarKind::Policy, demands.policy),
         )
         .await?;
         if asked(demands.lock) {
-            subject.lock = Sidecar::choose(store, SidecarKind::Lock, lock, &referrers).await?;
+            self.lock = Sidecar::choose(store, SidecarKind::Lock, lock, &referrers).await?;
         }
         if asked(demands.policy) {
-            subject.policy = Sidecar::choose(store, SidecarKind::Policy, policy, &referrers).await?;
+            self.policy = Sidecar::choose(store, SidecarKind::Policy, policy, &referrers).await?;
         }
-        subject.referrers = Some(referrers);
-        Ok(subject)
+        self.referrers = Some(referrers);
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@
 pub(super) struct Challenge {
     /// The scheme in lower case, such as `bearer`.
     pub(super) scheme: String,
-    parameters: Vec<(String, String)>,
+    /// Names as they were written, values unquoted.
+    pub(super) parameters: Vec<(String, String)>,
 }
 
 impl Challenge {

@@ -10,6 +10,8 @@ mod client;
 mod exchange;
 mod fault;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod header;
 mod host;
 mod keychain;

@@ -74,9 +74,11 @@ async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons
     let source = ends.source.as_ref();
     let subjects = match seed.accessories {
         Accessories::None => return Ok(Vec::new()),
+        // What is attached to the original names that, and not what takes its place.
+        Accessories::Root if found.original.is_some() => return Ok(Vec::new()),
         Accessories::Root => vec![found.root.node.digest],
         Accessories::All => {
-            let mut subjects = copy::manifests(source, &found.root).await?;
+            let mut subjects = found.subjects(source).await?;
             subjects.extend(found.sidecars().map(|sidecar| sidecar.root.node.digest));
             subjects
         }
@@ -174,8 +176,7 @@ async fn referrer(source: &dyn Repository, mut companion: Companion) -> Result<R
 /// [`Incomplete`](Kind::Incomplete) if something is missing; whatever keeps the destination from answering.
 pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &HashSet<Digest>) -> Result<()> {
     let sink = ends.sink.as_ref();
-    let is_brought = |one: &&Companion| !one.is_there() && !proven.contains(&one.attached.node.digest);
-    let brought: Vec<_> = companions.iter().filter(is_brought).map(|one| &one.attached).collect();
+    let brought = brought(companions, proven);
     let tagged: Vec<_> = brought.iter().filter_map(|one| Some(lost(sink, one.tag.as_ref()?, one))).collect();
     let mut missing: Vec<_> = stream::iter(tagged).buffer_unordered(QUESTIONS).try_collect().await?;
     for subject in subjects_of_referrers(brought.iter().copied()) {
@@ -198,6 +199,19 @@ pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &Hash
 async fn lost<'a>(sink: &Registry, tag: &Tag, attached: &'a Attached) -> Result<Option<&'a Attached>> {
     let held = resolve::held(sink, &Name::Tag(tag.clone())).await?;
     Ok(held.is_none_or(|held| held.digest != attached.node.digest).then_some(attached))
+}
+
+/// How many requests [`arrived`] takes when all goes well.
+pub(super) fn last_questions(companions: &[Companion], proven: &HashSet<Digest>) -> u64 {
+    let brought = brought(companions, proven);
+    let tagged = brought.iter().filter(|one| one.tag.is_some()).count();
+    (tagged + subjects_of_referrers(brought.iter().copied()).len()) as u64
+}
+
+/// What has to be looked for at the destination in the end.
+fn brought<'a>(companions: &'a [Companion], proven: &HashSet<Digest>) -> Vec<&'a Attached> {
+    let is_brought = |one: &&Companion| !one.is_there() && !proven.contains(&one.attached.node.digest);
+    companions.iter().filter(is_brought).map(|one| &one.attached).collect()
 }
 
 /// What has referrers among `attached`, each once.

@@ -114,7 +114,17 @@ impl<'a> Signer<'a> {
         Self { key, format, time: Timestamp::now() }
     }
 
-    async fn sign(&self, store: &dyn Store, repository: &Repository, node: &Descriptor) -> Result<Vec<Signature>> {
+    /// Puts a signature over `node`, in each format that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; [`Limit`](Kind::Limit) where there are too many already.
+    pub(super) async fn sign(
+        &self,
+        store: &dyn Store,
+        repository: &Repository,
+        node: &Descriptor,
+    ) -> Result<Vec<Signature>> {
         let mut made = Vec::new();
         let told = |format, holder: &Attachment| Signature { signs: node.digest, format, digest: holder.node.digest };
         if self.format != Format::Bundle {

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
 use super::atomic::{self, Step};
 use super::commons::Commons;
 use super::expand::{self, Wish};
+use super::forecast::Forecasts;
 use super::former::{Move, Tagging};
 use super::prepare::{Prepared, Run};
-use super::request::Seed;
+use super::request::{Index, Seed};
 use super::roll_up;
 use super::seed::{Staged, interrupted, until};
 use super::{Outcome, Status};
@@ -20,7 +21,7 @@ use crate::copy::{self, Event, Events, Plan, Totals};
 use crate::document::rollup::RollUp;
 use crate::document::{Accessories, entry_directory};
 use crate::error::{Error, Kind, Result};
-use crate::transport::Transport;
+use crate::transport::{Native, Transport};
 use crate::wire::Client;
 
 /// What to seed, and what happens when something fails.
@@ -114,12 +115,37 @@ pub async fn seed_catalog(
     Ok(Seeded { roll_up, entries, file })
 }
 
+/// Works out what a catalog would cost. Nothing is put, nothing is written.
+///
+/// # Errors
+///
+/// That of the first image that cannot be resolved or does not verify: it has no forecast.
+pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events) -> Result<Forecasts> {
+    let commons = Commons::default();
+    let halt = watch::Sender::new(false);
+    let each = events.of_one_among_many();
+    let run = Run { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
+    let fleet = Fleet { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
+    events.send(Event::Stage("resolving"));
+    let (images, choosing) = expand::images(&catalog.wishes, client).await?;
+    let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
+    let mut images = Vec::with_capacity(entries.len());
+    for (_, prepared) in fleet.prepared(&entries).await? {
+        images.push(prepared?.forecast(&commons, &each).await?);
+    }
+    let mut forecasts = Forecasts::of(images);
+    forecasts.totals.requests += choosing.requests;
+    Ok(forecasts)
+}
+
 /// One image as a seed of its own, with a folder below the catalog's.
 fn order(catalog: &Catalog, image: expand::Image) -> Entry {
     let directory = entry_directory(&image.to);
     let seed = Seed {
         from: image.from,
         to: image.to,
+        platforms: image.platforms,
+        index: Index::Keep,
         sidecars: image.sidecars,
         accessories: image.accessories.unwrap_or(catalog.accessories),
         trust: image.trust,
@@ -149,15 +175,15 @@ struct Fleet<'a> {
 impl Fleet<'_> {
     /// Prepares all, then carries all.
     async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<Entry>) -> Result<Vec<Entry>> {
-        let prepared = entries.iter().enumerate().map(|(at, entry)| self.prepare(at, &entry.seed));
-        let mut prepared = self.all(prepared).await?;
-        // In the order of the catalog: what its first images bring, the later ones mount.
-        prepared.sort_by_key(|(at, _)| *at);
+        let prepared = self.prepared(&entries).await?;
         self.events.send(Event::Planned(Totals::of_all(prepared.iter().filter_map(planned))));
         self.events.send(Event::Stage("copying"));
         let results = match tagging {
             Tagging::Together => self.together(name, prepared).await?,
-            _ => self.all(prepared.into_iter().map(|(at, prepared)| self.carry(at, prepared))).await?,
+            _ => {
+                let mut queue = prepared.into_iter();
+                self.all(move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
+            }
         };
         for (at, result) in results {
             entries[at].result = result;
@@ -165,16 +191,31 @@ impl Fleet<'_> {
         Ok(entries)
     }
 
-    /// Runs `work`, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
-    async fn all<T, F>(self, work: impl Iterator<Item = F> + Send) -> Result<Vec<(usize, Result<T>)>>
+    /// Prepares all.
+    async fn prepared(self, entries: &[Entry]) -> Result<Vec<(usize, Result<Prepared<'_>>)>> {
+        let mut queue = entries.iter().enumerate();
+        let mut prepared = self.all(move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed))).await?;
+        // In the order of the catalog: what its first images bring, the later ones mount.
+        prepared.sort_by_key(|(at, _)| *at);
+        Ok(prepared)
+    }
+
+    /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
+    async fn all<T, F>(self, mut work: impl FnMut() -> Option<F> + Send) -> Result<Vec<(usize, Result<T>)>>
     where
         F: Future<Output = (usize, Result<T>)> + Send,
         T: Send,
     {
-        let mut work = stream::iter(work).buffer_unordered(self.at_once.max(1));
+        let mut under_way = FuturesUnordered::new();
         let mut results = Vec::new();
         let mut first = None;
-        while let Some((at, result)) = work.next().await {
+        loop {
+            while under_way.len() < self.at_once.max(1)
+                && let Some(next) = work()
+            {
+                under_way.push(next);
+            }
+            let Some((at, result)) = under_way.next().await else { break };
             if let Err(error) = &result
                 && !self.keep_going
             {
@@ -210,8 +251,10 @@ impl Fleet<'_> {
 
     /// Stages all, then moves all tags, then writes all records.
     async fn together(self, name: &str, prepared: Vec<Aim<Prepared<'_>>>) -> Result<Vec<Aim<Outcome>>> {
-        let staged = self.all(prepared.into_iter().map(|(at, prepared)| self.stage(at, prepared))).await?;
-        let ready = self.all(staged.into_iter().map(|(at, staged)| self.ready(at, staged))).await?;
+        let mut queue = prepared.into_iter();
+        let staged = self.all(move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
+        let mut queue = staged.into_iter();
+        let ready = self.all(move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
         let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
         ready.sort_by_key(|(at, _)| *at);
         self.events.send(Event::Stage("tagging"));

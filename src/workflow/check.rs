@@ -44,17 +44,16 @@ pub(super) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &
 /// As [`source`], with `destination verification failed (fail-closed)`.
 pub(super) async fn destination(
     seed: &Seed,
-    ends: &Ends,
+    sink: &dyn Repository,
     found: &Resolved,
     events: &Events,
 ) -> Result<Option<Approved>> {
-    let Trust::Verify { demands, .. } = &seed.trust else { return Ok(None) };
+    let Some(demands) = seed.site_demands()? else { return Ok(None) };
     events.send(Event::Stage("verifying the destination"));
-    let sink = ends.sink.as_ref();
     let checked = async {
         // The sidecars' bytes are read by the steps that need them; the image's own only here.
         read_manifest(sink, &found.root.node).await?;
-        run(demands, sink, &subject(&seed.to, found), found).await?.approve()
+        run(&demands, sink, &subject(&seed.to, found), found).await?.approve()
     };
     checked.await.map(Some).map_err(|error| failed(error, Side::Destination, &seed.to))
 }

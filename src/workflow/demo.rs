@@ -200,6 +200,8 @@ impl Demo {
         let request = Seed {
             from: self.at(&self.upstream, tag)?,
             to: self.at(&self.site, tag)?,
+            platforms: Vec::new(),
+            index: super::Index::Keep,
             sidecars: super::Sidecars::Copy,
             accessories: Accessories::All,
             trust,

@@ -17,6 +17,8 @@ pub(super) struct Ends {
     pub(super) origin: Arc<Registry>,
     /// The same, remembering what is small: verification and copy read it once.
     pub(super) source: Arc<dyn Repository>,
+    /// What it remembers.
+    pub(super) memory: Arc<Cached>,
     /// Where content goes.
     pub(super) sink: Arc<Registry>,
 }
@@ -25,7 +27,8 @@ impl Ends {
     pub(super) fn new(client: &Client, seed: &Seed) -> Self {
         let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
         let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
-        Self { source: Arc::new(Cached::new(Arc::clone(&origin) as _)), origin, sink }
+        let memory = Arc::new(Cached::new(Arc::clone(&origin) as _));
+        Self { source: Arc::clone(&memory) as _, memory, origin, sink }
     }
 
     /// The source as the engine wants it.

@@ -6,7 +6,7 @@ use super::request::{Sidecars, Trust};
 use crate::document::Accessories;
 use crate::document::catalog::{self as document, Destinations};
 use crate::error::{Error, Result, Side};
-use crate::oci::{Reference, Repository, Tag};
+use crate::oci::{Platform, Reference, Repository, Tag};
 use crate::store::{Listing, Registry, Role};
 use crate::wire::{Client, Tally};
 
@@ -24,6 +24,7 @@ pub struct Wish {
 pub(super) struct Image {
     pub(super) from: Reference,
     pub(super) to: Reference,
+    pub(super) platforms: Vec<Platform>,
     pub(super) sidecars: Sidecars,
     pub(super) accessories: Option<Accessories>,
     pub(super) trust: Trust,
@@ -48,6 +49,7 @@ pub(super) async fn images(wishes: &[Wish], client: &Client) -> Result<(Vec<Imag
             images.push(Image {
                 from,
                 to,
+                platforms: wish.entry.platforms.clone(),
                 sidecars: if wish.entry.copy_policy { Sidecars::Copy } else { Sidecars::Leave },
                 accessories: wish.entry.accessories,
                 trust: wish.trust.clone(),

@@ -8,9 +8,9 @@ use super::commons::Commons;
 use super::ends::{Ends, place};
 use super::request::Seed;
 use super::resolve::{self, Resolved};
-use super::{Record, check, former, inspect};
-use crate::copy::{self, Event, Events, Target};
-use crate::error::{Result, Side};
+use super::{Record, check, former, subset};
+use crate::copy::{self, Event, Events, Selection, Target};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::Root;
 use crate::transport::{Job, Transport};
@@ -56,20 +56,21 @@ impl<'a> Prepared<'a> {
         let record = if run.is_folder_tried { Record::below(&seed.folder) } else { Record::prepare(&seed.folder)? };
         let ends = Ends::new(run.client, seed);
         events.send(Event::Stage("resolving"));
-        let found = resolve::names(seed, &ends).await?;
+        let mut found = resolve::names(seed, &ends).await?;
         for warning in &found.warnings {
             events.send(Event::Warning(warning.clone()));
         }
         let approved = check::source(seed, &ends, &found, events).await?;
-        let platforms = platforms(&found, &ends, &record).await?;
+        let platforms = subset::choose(seed, &ends, &record, &mut found).await?;
         let companions = accessories::travelling(seed, &ends, &found, commons, events).await?;
         let targets = targets(seed, &ends, &found, &approved, &companions).await?;
 
         let mut job = copy::Job::new(ends.source(), Arc::clone(&ends.sink) as _, targets);
+        job.selection = if found.original.is_some() { Selection::default() } else { found.selection.clone() };
         job.commit = seed.commit.clone();
         job.site = Some(commons.site(&seed.to.repository));
         let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
-        let job = Job::new(&approved, from, to, job)?;
+        let job = Job::new(&covering(&approved, &found)?, from, to, job)?;
         let spent = begun.elapsed();
         Ok(Self { seed, ends, record, found, approved, platforms, companions, job, spent })
     }
@@ -97,6 +98,14 @@ impl<'a> Prepared<'a> {
     }
 }
 
+/// The approval, for what was made of the image where something was.
+fn covering(approved: &Approved, found: &Resolved) -> Result<Approved> {
+    let Some(original) = &found.original else { return Ok(approved.clone()) };
+    let covering = approved.derived(&original.node.digest, found.root.node.digest);
+    covering
+        .ok_or_else(|| Error::new(Kind::Untrusted, "rewrite an index that was not approved").on(original.node.digest))
+}
+
 /// The image first, then what proves it, then its sidecars and what is attached to any of them.
 ///
 /// Where the image is verified, or former roots are kept, nothing gets its tag yet: the image and the sidecars are put by
@@ -117,8 +126,13 @@ async fn targets(
         former: former.clone(),
     };
     let mut targets = vec![target(&found.root, &seed.tag()?, &found.former)];
+    let nested =
+        |root: &Root| Target { node: root.node.clone(), bytes: root.bytes.clone(), tags: vec![], former: None };
+    targets.extend(found.nested.iter().map(nested));
+    // What proves the original says nothing of an index that takes its place.
+    let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
     let travels = |evidence: &Evidence| companions.iter().any(|one| one.attached.node.digest == evidence.node().digest);
-    for evidence in approved.evidence().iter().filter(|evidence| !travels(evidence)) {
+    for evidence in evidence.iter().filter(|evidence| !travels(evidence)) {
         targets.push(evidence_target(ends, found, evidence).await?);
     }
     targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
@@ -138,15 +152,4 @@ async fn evidence_target(ends: &Ends, found: &Resolved, evidence: &Evidence) -> 
         None => None,
     };
     Ok(Target { node: node.clone(), bytes: None, tags, former })
-}
-
-/// The platforms for the record. An unchanged image's are those of the last record, if it is at hand: that saves the
-/// request for a configuration that nothing else needs.
-async fn platforms(found: &Resolved, ends: &Ends, record: &Record) -> Result<Vec<String>> {
-    let recorded =
-        record.former().filter(|former| found.is_unchanged() && former.dest_digest == found.root.node.digest);
-    match recorded {
-        Some(recorded) => Ok(recorded.platforms),
-        None => inspect::platforms(&found.root, ends.source.as_ref()).await.map_err(|error| error.at(Side::Source)),
-    }
 }

@@ -172,7 +172,7 @@ impl Drop for Made {
 }
 
 /// A temporary file in `folder` with the permissions of an ordinary one: the record is for everybody who may see it.
-fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
+pub(super) fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {

@@ -1,13 +1,14 @@
 //! What is asked of a seed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::former::Tagging;
 use crate::copy::{self, Commit};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Reference, Tag};
-use crate::verify::Demands;
+use crate::oci::{Platform, Reference, Tag};
+use crate::verify::{Demands, SigningKey};
 
 /// What to seed, and what it has to satisfy.
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub struct Seed {
     pub from: Reference,
     /// The destination, with its tag.
     pub to: Reference,
+    /// Platforms to copy; none stands for all.
+    pub platforms: Vec<Platform>,
+    /// What becomes of the index when some platforms are left out.
+    pub index: Index,
     /// Whether the lock and policy sidecars travel along.
     pub sidecars: Sidecars,
     /// Which of the things attached to the image travel along.
@@ -30,6 +35,26 @@ pub struct Seed {
     pub folder: PathBuf,
     /// Told before the destination's tag moves.
     pub commit: Commit,
+}
+
+/// What becomes of the index when some platforms are left out.
+#[derive(Debug, Clone, Default)]
+pub enum Index {
+    /// It stays what it is, and lists what is not there. Not every registry takes that.
+    #[default]
+    Keep,
+    /// A smaller one takes its place, under its own digest. Whoever verifies has a key to sign it with. Goes with
+    /// platforms and without sidecars, whose lock names the whole index.
+    Rewrite(Option<Arc<SiteKey>>),
+}
+
+/// The key of a site that rewrites indexes.
+#[derive(Debug)]
+pub struct SiteKey {
+    /// The key.
+    pub key: SigningKey,
+    /// Its file as the user named it, for the record.
+    pub name: String,
 }
 
 /// Whether `<tag>-lock` and `<tag>-policy` travel along.
@@ -61,11 +86,37 @@ impl Seed {
         let missing = || Error::new(Kind::Usage, "name the destination's tag").on(&self.to);
         self.to.tag.clone().ok_or_else(missing)
     }
+
+    /// The key that has verified the destination, as the record names it.
+    pub(super) fn key(&self) -> Option<String> {
+        match (&self.trust, &self.index) {
+            (Trust::Verify { .. }, Index::Rewrite(Some(site))) => Some(site.name.clone()),
+            (trust, _) => trust.key(),
+        }
+    }
+
+    /// What the image has to satisfy at the destination: of an index that was rewritten, the site's own key vouches.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) for an index that is rewritten and verified with no key to sign it.
+    pub(super) fn site_demands(&self) -> Result<Option<Demands>> {
+        match (&self.trust, &self.index) {
+            (Trust::Skip, _) => Ok(None),
+            (Trust::Verify { demands, .. }, Index::Keep) => Ok(Some(Demands::clone(demands))),
+            (Trust::Verify { demands, .. }, Index::Rewrite(Some(site))) => {
+                Ok(Some(Demands { keys: vec![site.key.public_key()?], ..Demands::clone(demands) }))
+            }
+            (Trust::Verify { .. }, Index::Rewrite(None)) => {
+                Err(Error::new(Kind::Usage, "rewrite an index that is verified, with no key to sign it").on(&self.to))
+            }
+        }
+    }
 }
 
 impl Trust {
-    /// The key as the record names it.
-    pub(super) fn key(&self) -> Option<String> {
+    /// The key as the user named it.
+    fn key(&self) -> Option<String> {
         match self {
             Self::Verify { key, .. } => Some(key.clone()),
             Self::Skip => None,

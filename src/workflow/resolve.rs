@@ -2,8 +2,9 @@
 
 use futures_util::try_join;
 
+use crate::copy::{self, Selection};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Name, Reference, Tag};
+use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
 use crate::store::{Root, Store, Want};
 use crate::verify::SidecarKind;
 
@@ -13,8 +14,14 @@ use super::request::{Seed, Sidecars};
 /// What both ends say at the start.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    /// The image at the source.
+    /// The image: at the source, or what takes its place at the destination.
     pub(super) root: Root,
+    /// The source's, where another one takes its place.
+    pub(super) original: Option<Root>,
+    /// Nested indexes that were made for it and that the source does not have.
+    pub(super) nested: Vec<Root>,
+    /// What of the source's indexes is copied.
+    pub(super) selection: Selection,
     /// What the destination's tag names now.
     pub(super) former: Option<Descriptor>,
     /// The sidecars that the source has.
@@ -54,7 +61,8 @@ pub(super) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
             }
         }
     }
-    Ok(Resolved { root, former, lock, policy, warnings })
+    let (original, nested, selection) = (None, Vec::new(), Selection::default());
+    Ok(Resolved { root, original, nested, selection, former, lock, policy, warnings })
 }
 
 async fn source_root(ends: &Ends, from: &Reference) -> Result<Root> {
@@ -71,6 +79,24 @@ impl Resolved {
     /// Those that were found.
     pub(super) fn sidecars(&self) -> impl Iterator<Item = &Sidecar> {
         self.lock.iter().chain(&self.policy)
+    }
+
+    /// What the source's reference stands for.
+    pub(super) fn source_digest(&self) -> Digest {
+        self.original.as_ref().unwrap_or(&self.root).node.digest
+    }
+
+    /// What is copied of the image's manifests and may have something attached: of an index that was rewritten, all but
+    /// the indexes that are others now.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`copy::manifests`].
+    pub(super) async fn subjects(&self, source: &dyn Store) -> Result<Vec<Digest>> {
+        let Some(original) = &self.original else { return copy::manifests(source, &self.root, &self.selection).await };
+        let mut subjects = copy::manifests(source, original, &self.selection).await?;
+        subjects.retain(|digest| *digest != original.node.digest && self.selection.left_out(digest) == 0);
+        Ok(subjects)
     }
 
     /// Whether the destination's tag names the image already.

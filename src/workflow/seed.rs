@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::accessories;
+use super::bundle::Signature;
 use super::commons::Commons;
 use super::former::{self, Move};
 use super::prepare::{Prepared, Run};
-use super::request::Seed;
-use super::{accessories, check};
+use super::request::{Index, Seed};
+use super::rewrite::{self, Rewritten};
 use crate::copy::{Event, Events};
 use crate::document::SeedManifest;
 use crate::document::rollup::SidecarTag;
@@ -42,6 +44,9 @@ pub struct Outcome {
     /// The same of the sidecars that travelled.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<SidecarTag>,
+    /// Where a smaller index took the place of the source's: what that was, and who signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<Rewritten>,
     /// What verification found; nothing after `--skip-verify`.
     pub verification: Option<Verification>,
     /// The files written.
@@ -121,14 +126,14 @@ impl<'a> Prepared<'a> {
         let Self { seed, ends, found, .. } = &self;
         run.events.send(Event::Stage("copying"));
         let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
-        let destination = check::destination(seed, ends, found, run.events).await?;
+        let (destination, signature) = rewrite::verified(seed, ends, found, run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
         accessories::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
         // All manifests of the plan: what is left to do needs none of them.
         self.job.copy.plan = None;
         self.spent += begun.elapsed();
-        Ok(Staged { prepared: self, carried, destination })
+        Ok(Staged { prepared: self, carried, destination, signature })
     }
 }
 
@@ -138,6 +143,8 @@ pub(super) struct Staged<'a> {
     pub(super) prepared: Prepared<'a>,
     carried: Carried,
     destination: Option<Approved>,
+    /// The site's own, if one was put.
+    signature: Option<Signature>,
 }
 
 impl Staged<'_> {
@@ -185,31 +192,37 @@ impl Staged<'_> {
     ///
     /// [`Local`](Kind::Local) if the disk refuses.
     pub(super) fn record(self, run: Run<'_>, moves: &[Move]) -> Result<Outcome> {
-        let Self { prepared, carried, destination } = self;
+        let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &prepared;
         run.events.send(Event::Stage("writing the record"));
+        let mut accessories = prepared.accessories();
+        accessories.extend(signature.iter().map(|signature| signature.digest));
         let manifest = SeedManifest {
             schema_version: SeedManifest::version(),
             source_ref: seed.from.clone(),
-            source_digest: found.root.node.digest,
+            source_digest: found.source_digest(),
             dest_ref: seed.to.clone(),
             dest_digest: found.root.node.digest,
             platforms: prepared.platforms.clone(),
             copied_policy: found.sidecars().next().is_some(),
-            signing_key_ref: seed.trust.key(),
+            signing_key_ref: seed.key(),
             verified: destination.is_some(),
             seeded_at: now()?,
-            transfer: Some(ends.account(carried, prepared.accessories(), prepared.spent)),
+            transfer: Some(ends.account(carried, accessories, prepared.spent)),
         };
         let files = prepared.record.write(&manifest)?;
-        let status =
-            if found.is_unchanged() && carried.report.bytes_moved == 0 { Status::Unchanged } else { Status::Seeded };
+        let is_idle = found.is_unchanged() && carried.report.bytes_moved == 0 && signature.is_none();
+        let status = if is_idle { Status::Unchanged } else { Status::Seeded };
         let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
         let verification =
             reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
         let previous_digest = moves.last().and_then(Move::former_digest);
         let sidecars = moves.iter().filter_map(sidecar_tag).collect();
-        Ok(Outcome { status, seed: manifest, previous_digest, sidecars, verification, files })
+        let rewritten = found.original.as_ref().map(|original| Rewritten {
+            source_digest: original.node.digest,
+            signed_with: if let Index::Rewrite(Some(site)) = &seed.index { Some(site.name.clone()) } else { None },
+        });
+        Ok(Outcome { status, seed: manifest, previous_digest, sidecars, rewritten, verification, files })
     }
 }
 

@@ -1,7 +1,9 @@
 //! Clients that are not ours against the embedded registry: push, pull, list, attach.
 
+use autonomy_registry::document::rollup::{RollUp, Totals};
+
 use crate::Case;
-use crate::peers::{Kind, Peers, Server};
+use crate::peers::{AUTONOMY, Kind, Peers, Server};
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "skopeo pushes to the embedded registry and pulls from it", needs: &["skopeo", "crane"], run: skopeo },
@@ -10,6 +12,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "regctl copies, attaches and lists at the embedded registry",
         needs: &["regctl", "crane"],
         run: regctl,
+    },
+    Case {
+        name: "oras and regctl find a published roll-up at every registry",
+        needs: &["oras", "regctl"],
+        run: published,
     },
     Case { name: "oras pushes, attaches and discovers at the embedded registry", needs: &["oras", "crane"], run: oras },
 ];
@@ -107,4 +114,47 @@ fn oras(peers: &Peers) {
     assert!(
         run(&["discover", "--plain-http", "--format", "json", &format!("{}/copy:v1", server.host)]).contains("x.note")
     );
+}
+
+fn published(peers: &Peers) {
+    for kind in Kind::all(peers) {
+        let server = Server::start(peers, kind);
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("rollup.json");
+        let rollup = RollUp::new("catalog.yaml".into(), jiff::Timestamp::UNIX_EPOCH, vec![], Totals::default());
+        let bytes = rollup.to_json().unwrap();
+        std::fs::write(&file, &bytes).unwrap();
+        let parent = format!("{}/fleet/catalog:stable", server.host);
+        for verb in ["published", "unchanged"] {
+            let done = std::process::Command::new(AUTONOMY)
+                .args(["registry", "publish-index", "--allow-insecure-registry", "--to", &parent, "--manifest"])
+                .arg(&file)
+                .output()
+                .unwrap();
+            assert!(done.status.success(), "{}: {}", kind.name(), crate::peers::text(&done));
+            assert!(crate::peers::text(&done).starts_with(verb), "{}: {}", kind.name(), crate::peers::text(&done));
+        }
+        let found = peers.run(
+            "oras",
+            ["discover", "--plain-http", "--format", "json", "--artifact-type", RollUp::MEDIA_TYPE, &parent],
+        );
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let entries = found["referrers"].as_array().or(found["manifests"].as_array()).unwrap();
+        assert_eq!(entries.len(), 1, "{}: {found}", kind.name());
+        let digest = entries[0]["digest"].as_str().unwrap();
+
+        let listed = peers
+            .command("regctl")
+            .env("HOME", home.path())
+            .args(["--host", &format!("reg={},tls=disabled", server.host), "artifact", "list", &parent])
+            .args(["--filter-artifact-type", RollUp::MEDIA_TYPE])
+            .args(["--format", "{{range .Descriptors}}{{.Digest}}{{end}}"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&listed.stdout).trim(), digest, "{}", kind.name());
+
+        let artifact = format!("{}/fleet/catalog@{digest}", server.host);
+        peers.run("oras", ["pull", "--plain-http", "-o", home.path().to_str().unwrap(), &artifact]);
+        assert_eq!(std::fs::read(home.path().join(RollUp::FILE)).unwrap(), bytes, "{}", kind.name());
+    }
 }

@@ -7,12 +7,17 @@
 
 mod clients;
 mod copies;
+mod cosign;
 #[expect(dead_code, unused_imports, reason = "shared with the other test program, which needs more of it")]
 #[path = "../it/images/mod.rs"]
 mod images;
+mod matrix;
 mod peers;
+#[path = "../it/rekor.rs"]
+mod rekor;
 mod rollback;
 mod signatures;
+mod subsets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -31,8 +36,8 @@ fn main() -> ExitCode {
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let cases = copies::CASES.iter().chain(clients::CASES).chain(signatures::CASES).chain(rollback::CASES);
-    for case in cases {
+    let suites = [copies::CASES, clients::CASES, signatures::CASES, matrix::CASES, rollback::CASES, subsets::CASES];
+    for case in suites.into_iter().flatten() {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
             continue;
         }

@@ -68,6 +68,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Those that every check of signatures runs against.
+    pub(crate) const MATRIX: [Self; 3] = [Self::Embedded, Self::Distribution2, Self::Distribution3];
+
     /// All registries that are there.
     pub(crate) fn all(peers: &Peers) -> Vec<Self> {
         let program = |kind: &Self| kind.program().is_none_or(|name| peers.has(name));

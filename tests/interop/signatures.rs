@@ -2,10 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use autonomy_registry::oci::Reference;
+use autonomy_registry::verify::{SigningKey, payload};
+use jiff::Timestamp;
+
 use crate::Case;
 use crate::copies::{block_on, repository, seed};
+use crate::cosign::{Form, Keys, autonomy, judged, sign, verify};
 use crate::images::shape;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
+use crate::rekor::{self, Log};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -29,43 +35,15 @@ pub(crate) const CASES: &[Case] = &[
         needs: &["cosign", "docker-registry"],
         run: both_sign,
     },
+    Case {
+        name: "log entries that we believe are those that cosign believes",
+        needs: &["cosign", "docker-registry"],
+        run: recorded,
+    },
 ];
 
-/// A key pair that this test makes for itself.
-fn keys(peers: &Peers, folder: &Path) -> (PathBuf, PathBuf) {
-    let output = peers.command("cosign").current_dir(folder).arg("generate-key-pair").output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    (folder.join("cosign.key"), folder.join("cosign.pub"))
-}
-
-/// Signs `reference` in cosign's old format (`.sig` tag) or its new one (bundle as referrer).
-fn sign(peers: &Peers, key: &Path, reference: &str, format: &str) {
-    let at = format!("autonomy.signed-at={}", jiff_now());
-    let mut command = peers.command("cosign");
-    command.args(["sign", "--key", key.to_str().unwrap(), "--use-signing-config=false", "--tlog-upload=false", "-y"]);
-    command.args(["--allow-http-registry", "-a", &at, &format!("--new-bundle-format={format}"), reference]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "cosign sign: {}", text(&output));
-}
-
-fn jiff_now() -> String {
-    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap().to_string()
-}
-
-fn cosign_verifies(peers: &Peers, key: &Path, reference: &str) -> bool {
-    let mut command = peers.command("cosign");
-    command.args([
-        "verify",
-        "--key",
-        key.to_str().unwrap(),
-        "--insecure-ignore-tlog",
-        "--allow-http-registry",
-        reference,
-    ]);
-    command.output().unwrap().status.success()
-}
-
-fn publish(host: &str, path: &str, seed: u64) -> String {
+/// Puts an image of three platforms under `path:v1`, and gives its name by digest.
+pub(crate) fn publish(host: &str, path: &str, seed: u64) -> String {
     let store = repository(host, path);
     let root = block_on(shape::three_platforms(seed, &[1 << 10, 1 << 12]).put(&store, &["v1".parse().unwrap()]));
     format!("{host}/{path}@{}", root.digest)
@@ -73,22 +51,20 @@ fn publish(host: &str, path: &str, seed: u64) -> String {
 
 fn signed(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
-    let (key, public) = keys(peers, home.path());
-    let kinds = [Kind::Embedded, Kind::Distribution2, Kind::Distribution3];
-    for from in kinds {
-        let source = Server::start(peers, from);
-        for (number, (name, format)) in [("legacy", "false"), ("bundle", "true")].into_iter().enumerate() {
-            let path = format!("signed{number}");
-            let pinned = publish(&source.host, &path, number as u64);
-            sign(peers, &key, &pinned, format);
-            for to in kinds {
-                let sink = Server::start(peers, to);
+    let keys = Keys::generated(peers, home.path());
+    let servers = Kind::MATRIX.map(|kind| (kind.name(), Server::start(peers, kind)));
+    for (from, source) in &servers {
+        let origin = from.replace([' ', '.'], "-");
+        for (number, form) in Form::ALL.into_iter().enumerate() {
+            let path = format!("{origin}/{}", form.name());
+            sign(peers, &keys, &publish(&source.host, &path, number as u64), form);
+            for (to, sink) in &servers {
                 let out = tempfile::tempdir().unwrap();
-                let (source, sink) = (format!("{}/{path}:v1", source.host), format!("{}/{path}:v1", sink.host));
-                let done = seed(out.path(), &source, &sink, &["--pub-key", public.to_str().unwrap()]);
-                let what = format!("{name} from {} to {}", from.name(), to.name());
+                let (source, sink) = (format!("{}/{path}:v1", source.host), format!("{}/site/{path}:v1", sink.host));
+                let done = seed(out.path(), &source, &sink, &["--pub-key", keys.public()]);
+                let what = format!("{} from {from} to {to}", form.name());
                 assert!(done.status.success(), "{what}: {}", text(&done));
-                assert!(cosign_verifies(peers, &public, &sink), "{what}: cosign does not verify what arrived");
+                verify(peers, &keys, &sink, form).unwrap_or_else(|why| panic!("{what}: what arrived: {why}"));
                 println!("table: {what}: verified by us twice and by cosign after");
             }
         }
@@ -97,26 +73,20 @@ fn signed(peers: &Peers) {
 
 fn refused(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
-    let (key, _) = keys(peers, home.path());
-    let stranger = tempfile::tempdir().unwrap();
-    let (_, other) = keys(peers, stranger.path());
+    let keys = Keys::generated(peers, &home.path().join("signer"));
+    let stranger = Keys::generated(peers, &home.path().join("stranger"));
     let (source, sink) = (Server::start(peers, Kind::Distribution2), Server::start(peers, Kind::Distribution2));
-    sign(peers, &key, &publish(&source.host, "signed", 1), "false");
+    sign(peers, &keys, &publish(&source.host, "signed", 1), Form::Legacy);
     publish(&source.host, "unsigned", 2);
     for path in ["signed", "unsigned"] {
         let out = tempfile::tempdir().unwrap();
         let (from, to) = (format!("{}/{path}:v1", source.host), format!("{}/{path}:v1", sink.host));
-        let done = seed(out.path(), &from, &to, &["--pub-key", other.to_str().unwrap()]);
+        let done = seed(out.path(), &from, &to, &["--pub-key", stranger.public()]);
         assert_eq!(done.status.code(), Some(3), "{path}: {}", text(&done));
         assert!(text(&done).contains("source verification failed (fail-closed)"), "{}", text(&done));
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0);
         assert!(!peers.command("crane").args(["digest", "--insecure", &to]).output().unwrap().status.success());
     }
-}
-
-/// This program, with the password that the peers use.
-fn autonomy(arguments: &[&str]) -> std::process::Output {
-    std::process::Command::new(AUTONOMY).env("COSIGN_PASSWORD", "").args(arguments).output().unwrap()
 }
 
 /// A policy's folder.
@@ -130,10 +100,9 @@ fn policy(home: &Path) -> PathBuf {
 
 fn sealed(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
-    let (key, public) = keys(peers, home.path());
-    let (key, public_text) = (key.to_str().unwrap(), public.to_str().unwrap());
+    let keys = Keys::generated(peers, home.path());
     let policy = policy(home.path());
-    for kind in [Kind::Embedded, Kind::Distribution2, Kind::Distribution3] {
+    for kind in Kind::MATRIX {
         let server = Server::start(peers, kind);
         for (number, format) in ["legacy", "bundle", "both"].into_iter().enumerate() {
             publish(&server.host, format, number as u64);
@@ -144,18 +113,26 @@ fn sealed(peers: &Peers) {
                 "seal",
                 &image,
                 "--key",
-                key,
+                keys.private(),
                 "--policy",
                 policy.to_str().unwrap(),
                 "--format",
                 format,
             ]);
             assert!(done.status.success(), "{what}: {}", text(&done));
-            let done =
-                autonomy(&["bundle", "verify", &image, "--pub-key", public_text, "--require-lock", "--require-policy"]);
+            let done = autonomy(&[
+                "bundle",
+                "verify",
+                &image,
+                "--pub-key",
+                keys.public(),
+                "--require-lock",
+                "--require-policy",
+            ]);
             assert!(done.status.success(), "{what}: {}", text(&done));
             for suffix in ["", "-lock", "-policy"] {
-                assert!(cosign_verifies(peers, &public, &format!("{image}{suffix}")), "{what}: {suffix}");
+                let done = verify(peers, &keys, &format!("{image}{suffix}"), Form::Bundle);
+                done.unwrap_or_else(|why| panic!("{what}: {suffix}: {why}"));
             }
             println!("table: {what}: image, lock and policy sealed by us and verified by cosign");
         }
@@ -164,30 +141,27 @@ fn sealed(peers: &Peers) {
 
 fn private_keys(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
-    let (ours, theirs) = (home.path().join("ours"), home.path().join("theirs"));
+    let ours = home.path().join("ours");
     let done = autonomy(&["bundle", "keygen", "--out", ours.to_str().unwrap()]);
     assert!(done.status.success(), "{}", text(&done));
-    let of_ours = ours.join("cosign.key");
+    let ours = Keys { private: ours.join("cosign.key"), public: ours.join("cosign.pub") };
     // What cosign reads out of our file is the public key that we wrote beside it.
-    let public = peers.run("cosign", ["public-key", "--key", of_ours.to_str().unwrap()]);
-    assert_eq!(public, std::fs::read_to_string(ours.join("cosign.pub")).unwrap().trim());
+    let public = peers.run("cosign", ["public-key", "--key", ours.private()]);
+    assert_eq!(public, std::fs::read_to_string(&ours.public).unwrap().trim());
     let server = Server::start(peers, Kind::Embedded);
     let pinned = publish(&server.host, "ours", 1);
-    sign(peers, &of_ours, &pinned, "false");
-    let ours_public = ours.join("cosign.pub");
-    let done = autonomy(&["verify", "--image", &pinned, "--pub", ours_public.to_str().unwrap()]);
-    assert!(done.status.success(), "{}", text(&done));
+    sign(peers, &ours, &pinned, Form::Legacy);
+    assert_eq!(judged(&ours, &pinned), "ok");
 
-    std::fs::create_dir(&theirs).unwrap();
-    let (key, public) = keys(peers, &theirs);
+    let theirs = Keys::generated(peers, &home.path().join("theirs"));
     let pinned = publish(&server.host, "theirs", 2);
-    let done = autonomy(&["bundle", "seal", &pinned, "--key", key.to_str().unwrap()]);
+    let done = autonomy(&["bundle", "seal", &pinned, "--key", theirs.private()]);
     assert!(done.status.success(), "{}", text(&done));
-    assert!(cosign_verifies(peers, &public, &pinned));
+    verify(peers, &theirs, &pinned, Form::Legacy).unwrap();
 
     let wrong = std::process::Command::new(AUTONOMY)
         .env("COSIGN_PASSWORD", "wrong")
-        .args(["bundle", "seal", &pinned, "--key", key.to_str().unwrap()])
+        .args(["bundle", "seal", &pinned, "--key", theirs.private()])
         .output()
         .unwrap();
     assert_eq!(wrong.status.code(), Some(2));
@@ -196,29 +170,63 @@ fn private_keys(peers: &Peers) {
 
 fn both_sign(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
-    let (ours, theirs) = (home.path().join("ours"), home.path().join("theirs"));
-    for folder in [&ours, &theirs] {
-        std::fs::create_dir(folder).unwrap();
-    }
-    let ((our_key, our_public), (their_key, their_public)) = (keys(peers, &ours), keys(peers, &theirs));
+    let [ours, theirs] = ["ours", "theirs"].map(|name| Keys::generated(peers, &home.path().join(name)));
     let server = Server::start(peers, Kind::Distribution2);
     for (number, cosign_first) in [true, false].into_iter().enumerate() {
         let pinned = publish(&server.host, &format!("both{number}"), number as u64);
         let seal = || {
-            let done = autonomy(&["bundle", "seal", &pinned, "--key", our_key.to_str().unwrap()]);
+            let done = autonomy(&["bundle", "seal", &pinned, "--key", ours.private()]);
             assert!(done.status.success(), "{}", text(&done));
         };
         if !cosign_first {
             seal();
         }
-        sign(peers, &their_key, &pinned, "false");
+        sign(peers, &theirs, &pinned, Form::Legacy);
         if cosign_first {
             seal();
         }
-        for public in [&our_public, &their_public] {
-            assert!(cosign_verifies(peers, public, &pinned), "cosign first: {cosign_first}");
-            let done = autonomy(&["verify", "--image", &pinned, "--pub", public.to_str().unwrap()]);
-            assert!(done.status.success(), "{}", text(&done));
+        for keys in [&ours, &theirs] {
+            let done = verify(peers, keys, &pinned, Form::Legacy);
+            done.unwrap_or_else(|why| panic!("cosign first: {cosign_first}: {why}"));
+            assert_eq!(judged(keys, &pinned), "ok");
+        }
+    }
+}
+
+/// Both of us, with the key of the right log and with that of another.
+fn recorded(peers: &Peers) {
+    let home = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: String| {
+        let path = home.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (log, other, key) = (Log::new(), Log::new(), SigningKey::generate().unwrap());
+    let public = file("cosign.pub", key.public_pem().unwrap());
+    let source = Server::start(peers, Kind::Distribution2);
+    for (path, form) in [("legacy", "--new-bundle-format=false"), ("bundle", "--new-bundle-format=true")] {
+        let store = repository(&source.host, path);
+        let image = shape::three_platforms(7, &[1 << 10]);
+        let image = block_on(image.put(&store, &["v1".parse().unwrap()]));
+        if path == "legacy" {
+            let name = format!("{}/{path}:v1", source.host).parse::<Reference>().unwrap().repository;
+            let made = rekor::legacy(payload::legacy(&name, &image.digest, Some(Timestamp::now())), &key);
+            let entry = log.annotation(&made.body);
+            block_on(rekor::put_legacy(&store, &image, &made.signed, &made.signature, entry));
+        } else {
+            block_on(log.put_bundle(&store, &image, &key));
+        }
+        let reference = format!("{}/{path}:v1", source.host);
+        for (log, is_believed) in [(&log, true), (&other, false)] {
+            let root = file("root.json", log.trusted_root());
+            let mut cosign = peers.command("cosign");
+            cosign.args(["verify", "--key", &public, "--offline", "--allow-http-registry", "--trusted-root", &root]);
+            let theirs = cosign.args([form, &reference]).output().unwrap();
+            assert_eq!(theirs.status.success(), is_believed, "{path}: cosign: {}", text(&theirs));
+            let log = file("rekor.pub", log.key.public_pem().unwrap());
+            let demanded = ["--pub-key", &public, "--rekor-key", &log, "--require-tlog"];
+            let ours = autonomy(&[&["bundle", "verify", &reference], &demanded[..]].concat());
+            assert_eq!(ours.status.success(), is_believed, "{path}: {}", text(&ours));
         }
     }
 }

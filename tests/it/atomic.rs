@@ -8,11 +8,6 @@ use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use crate::seed::{assert_code, text};
 use crate::site_bed::{Bed, behaviours, holding, start, stopped};
 
-/// Befalls every put of `site/<name>:v1` from the `nth` on; the first request of such a path puts the holding tag.
-fn tag_put(name: &str, nth: u32, what: What) -> Fault {
-    Fault { nth: nth + 1, ..Fault::always(Kind::ManifestPut, what).at(format!("site/{name}/manifests/v1")) }
-}
-
 const ALL: [&str; 4] = ["a", "b", "c", "d"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +49,7 @@ async fn a_tag_that_cannot_be_put_leaves_all_where_they_were_at_every_kind_of_re
     for behaviour in behaviours() {
         let bed = Bed::new(behaviour.clone()).await;
         let (first, _) = bed.two_generations().await;
-        bed.sink.fault(tag_put("c", 1, What::Status(403)));
+        bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/c/manifests/v1"));
         // The new one comes first: it has to go again.
         let done = bed.seed_catalog(&["d", "a", "b", "c"], &["--atomic"]).await;
         assert_code(&done, 4);
@@ -74,7 +69,7 @@ async fn a_tag_that_cannot_be_put_leaves_all_where_they_were_at_every_kind_of_re
 async fn a_registry_that_stays_unavailable_is_no_other_case() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, _) = bed.two_generations().await;
-    bed.sink.fault(tag_put("b", 1, What::Status(503)));
+    bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(503)).at_the_end("site/b/manifests/v1"));
     let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
     assert_code(&done, 4);
     assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None]);
@@ -86,7 +81,10 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, _) = bed.two_generations().await;
     // Five attempts, each of which does what it is asked; the sixth PUT is the one that puts back.
-    bed.sink.fault(Fault { times: 5, ..tag_put("b", 1, What::ResetAfter) });
+    bed.sink.fault(Fault {
+        times: 5,
+        ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1")
+    });
     let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
     assert_code(&done, 4);
     assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None], "{}", text(&done));
@@ -97,8 +95,11 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
 async fn what_cannot_be_put_back_is_named() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, second) = bed.two_generations().await;
-    bed.sink.fault(tag_put("a", 2, What::Status(403)));
-    bed.sink.fault(tag_put("c", 1, What::Status(403)));
+    bed.sink.fault(Fault {
+        nth: 2,
+        ..Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/a/manifests/v1")
+    });
+    bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/c/manifests/v1"));
     bed.sink.fault(Fault::always(Kind::ManifestDelete, What::Status(405)));
     let done = bed.seed_catalog(&["a", "b", "d", "c"], &["--atomic"]).await;
     assert_code(&done, 4);
@@ -116,10 +117,11 @@ async fn a_tag_that_somebody_else_moves_meanwhile_is_not_put_back() {
     let other = bed.publish("a", 99).await;
     bed.publish("a", 11).await;
     let pause = Duration::from_millis(700);
-    bed.sink.fault(tag_put("b", 1, What::Delay(pause)));
-    bed.sink.fault(tag_put("c", 1, What::Status(403)));
+    bed.sink.fault(Fault::always(Kind::ManifestPut, What::Delay(pause)).at_the_end("site/b/manifests/v1"));
+    bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/c/manifests/v1"));
     let names = ["a", "b", "c"];
     let moving = async {
+        // Bounded: a run that ends before that has failed, and the assertions say how.
         for _ in 0..2000 {
             if bed.puts("v1") == 2 {
                 break;
@@ -191,7 +193,8 @@ async fn a_run_that_is_stopped_before_the_first_tag_has_moved_none() {
 async fn a_run_that_is_stopped_while_its_tags_move_is_finished() {
     let bed = Bed::new(Behaviour::default()).await;
     let (_, second) = bed.two_generations().await;
-    bed.sink.fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_millis(400))).at("/manifests/v1"));
+    bed.sink
+        .fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_millis(400))).at_the_end("/manifests/v1"));
     let child = start(&bed.catalog(&ALL, &["--atomic"]));
     while bed.puts("v1") < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -205,7 +208,9 @@ async fn a_run_that_is_stopped_while_its_tags_move_is_finished() {
 async fn a_run_that_cannot_be_finished_in_time_says_which_tags_moved() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, second) = bed.two_generations().await;
-    bed.sink.fault(tag_put("b", 1, What::Delay(Duration::from_secs(20))));
+    bed.sink.fault(
+        Fault::always(Kind::ManifestPut, What::Delay(Duration::from_secs(20))).at_the_end("site/b/manifests/v1"),
+    );
     let child = start(&bed.catalog(&ALL, &["--atomic"]));
     while bed.puts("v1") < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;

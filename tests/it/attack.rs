@@ -2,7 +2,7 @@
 //! for "not signed".
 
 use std::collections::HashMap;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
@@ -98,26 +98,12 @@ async fn seed(source: &Server, more: &[&str]) -> (Output, u64) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
     command.args(["registry", "seed", "--allow-insecure-registry", "--from", &from, "--to", &to]).args(more);
     command.arg("--out").arg(out.path()).env("HOME", "/nonexistent").env_remove("AUTONOMY_TRUST_TIME");
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id().unwrap());
-    let watch = tokio::spawn(async move {
-        let mut most = 0;
-        // Gone, or without these lines, once the program has ended. Elsewhere than on Linux there is nothing to read.
-        while let Some(now) = std::fs::read_to_string(&status).ok().and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-        }) {
-            most = most.max(now >> 10);
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-        most
-    });
-    let done = child.wait_with_output().await.unwrap();
+    let (done, resident) = crate::resident::run(command).await;
     if !done.status.success() {
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "{}", text(&done));
         assert!(!sink.log().iter().any(|seen| seen.method == "PUT" && seen.path.ends_with("/manifests/v1")));
     }
-    (done, watch.await.unwrap())
+    (done, resident >> 10)
 }
 
 #[tokio::test(flavor = "multi_thread")]

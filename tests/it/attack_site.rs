@@ -288,3 +288,87 @@ async fn two_seeds_at_once_into_one_place_are_both_done() {
         std::fs::remove_dir_all(field.path("new")).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_one_request_of_a_verified_seed_may_fail_once() {
+    let clean = Field::new().await;
+    clean.source.clear_log();
+    assert_code(&clean.seed(&[]).await, 0);
+    let mut runs = tokio::task::JoinSet::new();
+    for (is_source, log) in [(true, clean.source.log()), (false, clean.sink.log())] {
+        for (place, seen) in log.iter().enumerate() {
+            let nth = u32::try_from(log[..=place].iter().filter(|other| other.kind == seen.kind).count()).unwrap();
+            // A list has no digest: only damage that keeps it from being read is seen at all.
+            let at = if [Kind::Tags, Kind::Referrers].contains(&seen.kind) { 0 } else { 20 };
+            let read = [What::FlipBit { at }, What::CutBody { after: 20 }, What::ResetBefore];
+            let written = [What::Status(503), What::ResetAfter, What::ResetBefore];
+            let is_read = seen.method == "GET" && seen.status == 200;
+            let what = if is_read { read } else { written }[place % 3].clone();
+            let fault = Fault { nth, ..Fault::next(seen.kind, what) };
+            let without = log.len();
+            while runs.len() >= 4 {
+                runs.join_next().await.unwrap().unwrap();
+            }
+            runs.spawn(async move {
+                let field = Field::new().await;
+                let bed = if is_source { &field.source } else { &field.sink };
+                bed.clear_log();
+                bed.fault(fault.clone());
+                let done = field.seed(&[]).await;
+                assert_eq!(done.status.code(), Some(0), "source {is_source}, {fault:?}: {}", text(&done));
+                assert_eq!(field.tagged().await, Some(field.root.digest), "source {is_source}, {fault:?}");
+                assert!(bed.requests() > without, "source {is_source}, {fault:?}: nothing had to be asked again");
+            });
+        }
+    }
+    while let Some(run) = runs.join_next().await {
+        run.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_is_stopped_in_any_phase_within_five_seconds_and_leaves_no_trace() {
+    let mut runs = tokio::task::JoinSet::new();
+    for (is_source, on, at) in [
+        (true, Kind::ManifestGet, "/v1"),
+        (true, Kind::ManifestGet, ".sig"),
+        (true, Kind::BlobGet, ""),
+        (false, Kind::ManifestHead, ""),
+        (false, Kind::UploadPost, ""),
+        (false, Kind::UploadPut, ""),
+        (false, Kind::ManifestPut, "sha256:"),
+        (false, Kind::ManifestGet, ""),
+    ] {
+        runs.spawn(async move {
+            let field = Field::new().await;
+            let bed = if is_source { &field.source } else { &field.sink };
+            bed.clear_log();
+            bed.fault(Fault::always(on, What::Delay(Duration::from_secs(20))).at(at));
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
+            command.args(["registry", "seed", "--allow-insecure-registry", "--pub-key", &field.path("cosign.pub")]);
+            command.args(["--from", &field.from(), "--to", &field.to(), "--out", &field.path("out")]);
+            let piped = std::process::Stdio::piped;
+            let child = command.stdout(piped()).stderr(piped()).kill_on_drop(true).spawn().unwrap();
+            let pid = child.id().unwrap().to_string();
+            let is_there = || bed.log().iter().any(|seen| seen.kind == on && seen.path.contains(at));
+            let begun = std::time::Instant::now();
+            while !is_there() {
+                assert!(begun.elapsed() < Duration::from_secs(30), "{on:?} {at}: never asked for");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+            let done = tokio::time::timeout(Duration::from_secs(5), child.wait_with_output()).await;
+            let done = done.unwrap_or_else(|_| panic!("{on:?} {at}: still running after five seconds")).unwrap();
+            assert_code(&done, 130);
+            assert!(text(&done).contains("the destination tag was not moved"), "{}", text(&done));
+            assert_eq!((field.tagged().await, field.written()), (None, 0), "{on:?} {at}");
+            // The server may be a moment behind with what it was told last.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let open = std::fs::read_dir(field.sink.data_dir().join("uploads")).unwrap().count();
+            assert_eq!(open, 0, "{on:?} {at}: uploads left open");
+        });
+    }
+    while let Some(run) = runs.join_next().await {
+        run.unwrap();
+    }
+}

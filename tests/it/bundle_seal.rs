@@ -8,10 +8,15 @@ use autonomy_registry::oci::{Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::serve::{Behaviour, testkit};
 use autonomy_registry::store::{Listing as _, Store as _, Want, read_small};
-use autonomy_registry::verify::signature_tag;
+use autonomy_registry::verify::{Scheme, SigningKey, signature_tag};
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{
+    ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+};
 
 use crate::bundle_bed::{BundleBed, report};
-use crate::seed::{assert_code, text};
+use crate::seed::{assert_code, autonomy, text};
 
 /// A bed whose key lies on disk, encrypted, with a policy's folder beside it.
 struct Maker {
@@ -107,6 +112,39 @@ async fn every_kind_of_registry_takes_a_bundle_in_every_format() {
     }
 }
 
+/// One PKCS #8 key of each kind that `cosign import-key-pair` takes and `bundle keygen` does not make.
+fn imported_keys() -> Vec<(Scheme, Vec<u8>)> {
+    let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap().to_pkcs8v1().unwrap();
+    let p521 = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING).unwrap().to_pkcs8v1().unwrap();
+    let ed25519 = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
+    let rsa: Pkcs8V1Der<'_> = KeyPair::generate(KeySize::Rsa2048).unwrap().as_der().unwrap();
+    vec![
+        (Scheme::EcdsaP384, p384.as_ref().to_vec()),
+        (Scheme::EcdsaP521, p521.as_ref().to_vec()),
+        (Scheme::Ed25519, ed25519.as_ref().to_vec()),
+        (Scheme::Rsa, rsa.as_ref().to_vec()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_imported_key_seals_in_either_format() {
+    for (scheme, pkcs8) in imported_keys() {
+        let mut bed = BundleBed::bare().await;
+        bed.key = SigningKey::from_pkcs8(&pkcs8).unwrap();
+        assert_eq!(bed.key.public_key().unwrap().scheme(), scheme);
+        std::fs::write(bed.file("cosign.pub"), bed.key.public_pem().unwrap()).unwrap();
+        let maker = Maker::over(bed);
+        for format in ["legacy", "bundle"] {
+            let other = BundleBed::bare().await;
+            let done = seal(&other.reference(), &maker.bed.file("cosign.key"), "secret", &["--format", format]).await;
+            assert_code(&done, 0);
+            let trusted = maker.bed.public_key();
+            assert_code(&autonomy(&["verify", "--image", &other.reference(), "--pub", &trusted]).await, 0);
+            assert_code(&other.verify(&[]).await, 3);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_policy_the_image_is_signed_alone() {
     let maker = Maker::new().await;
@@ -139,7 +177,7 @@ async fn signatures_of_others_stay() {
     assert_eq!(after[0], before[0]);
     assert_code(&maker.bed.verify(&[]).await, 0);
     let theirs = stranger.bed.public_key();
-    let done = crate::seed::autonomy(&["verify", "--image", &maker.bed.reference(), "--pub", &theirs]).await;
+    let done = autonomy(&["verify", "--image", &maker.bed.reference(), "--pub", &theirs]).await;
     assert_code(&done, 0);
 }
 

@@ -26,6 +26,8 @@ async fn help_lists_every_exit_code_and_every_documented_flag() {
         "--copy-policy",
         "--pub-key",
         "--skip-verify",
+        "--rekor-key",
+        "--require-tlog",
         "--allow-insecure-registry",
         "--out",
         "--transport",
@@ -45,13 +47,15 @@ async fn help_lists_every_exit_code_and_every_documented_flag() {
 }
 
 #[tokio::test]
-async fn the_readme_names_every_flag_of_seed() {
+async fn the_readme_names_every_flag() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let help = text(&autonomy(&["registry", "seed", "--help"]).await);
-    let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
-    for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':'])) {
-        let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag) || readme.contains(flag);
-        assert!(is_known, "{flag} is not in the README");
+    for command in ["seed", "publish-index", "bootstrap-zot", "package"] {
+        let help = text(&autonomy(&["registry", command, "--help"]).await);
+        let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
+        for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':'])) {
+            let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag) || readme.contains(flag);
+            assert!(is_known, "{flag} of {command} is not in the README");
+        }
     }
 }
 

@@ -315,7 +315,7 @@ async fn the_json_is_that_of_the_contract() {
     assert_eq!(report, expected);
     let key = PublicKey::from_pem(b"").unwrap_err();
     let failure = Failure::of(&key).unwrap();
-    let early = serde_json::to_value(Report::unreached(reference(), failure)).unwrap();
+    let early = serde_json::to_value(Report::unreached(reference(), None, failure)).unwrap();
     assert_eq!(
         early["error"],
         serde_json::json!({"class": "KEY_INVALID", "detail": "read public key: it is not PEM text"})

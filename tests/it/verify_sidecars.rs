@@ -56,7 +56,7 @@ async fn steps_that_were_not_asked_for_are_skipped_and_never_ok() {
     let key = &public(&bench.key).fingerprint()[..12];
     let short = bench.image.digest.short();
     let expected = format!(
-        "signatures   ok       key {key} signed sha256:{short} at {RECENT} (legacy, no transparency log)\n\
+        "signatures   ok       key {key} signed sha256:{short} at {RECENT} (legacy, key only, no transparency log)\n\
          digests      skipped  no lock was asked for\n\
          fingerprint  skipped  no lock was asked for\n\
          semver       skipped  no lock was asked for"

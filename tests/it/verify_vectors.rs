@@ -128,7 +128,7 @@ impl Case {
         let reference = self.reference();
         let demands = match self.demands() {
             Ok(demands) => demands,
-            Err(error) => return Report::unreached(reference, Failure::of(&error).unwrap()),
+            Err(error) => return Report::unreached(reference, None, Failure::of(&error).unwrap()),
         };
         let subject = Subject::resolve(site, &reference, &demands).await.unwrap();
         Pipeline::new(demands).run(site, &subject).await.unwrap()
@@ -136,7 +136,7 @@ impl Case {
 }
 
 #[tokio::test(start_paused = true)]
-#[expect(clippy::print_stdout, reason = "the table is for whoever runs this with --nocapture")]
+#[expect(clippy::print_stdout, reason = "the test command shows the table")]
 async fn every_case_ends_with_its_verdict_and_its_class() {
     let cases: Vec<Case> = serde_json::from_slice(&fs::read(vectors().join("cases.json")).unwrap()).unwrap();
     assert_eq!(cases.len(), 56);
@@ -147,8 +147,10 @@ async fn every_case_ends_with_its_verdict_and_its_class() {
         let verdict = if report.is_verified() { "pass" } else { "fail" };
         let class = report.failure().map(|(_, failure)| failure.class.as_str());
         let is_right = verdict == case.expect && class == case.error_class.as_deref();
-        let mark = if is_right { ' ' } else { '!' };
-        println!("{mark} {:<42} {verdict} {:<22} {:>2} requests", case.name, class.unwrap_or(""), site.log().len());
+        let told = |verdict: &str, class: Option<&str>| format!("{verdict} {}", class.unwrap_or(""));
+        let (expected, ours) = (told(&case.expect, case.error_class.as_deref()), told(verdict, class));
+        let (mark, requests) = (if is_right { "ok" } else { "WRONG" }, site.log().len());
+        println!("table: vector {:<42} expected {expected:<27} ours {ours:<27} {mark}, {requests} requests", case.name);
         if !is_right {
             wrong.push(format!("{}: expected {} {:?}\n{report}", case.name, case.expect, case.error_class));
         }

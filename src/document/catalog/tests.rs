@@ -87,6 +87,15 @@ fn the_documented_example_is_a_catalog() {
 }
 
 #[test]
+fn the_catalog_in_the_readme_is_one() {
+    let readme = include_str!("../../../README.md");
+    let text = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let entries = Catalog::parse(text).unwrap().entries;
+    assert_eq!((entries.len(), entries[1].accessories), (2, Some(Accessories::Root)));
+    assert!(matches!(entries[1].select, Some(Select { which: Which::Range(_), latest: Some(_) })));
+}
+
+#[test]
 fn a_slip_is_told_with_its_place_and_the_word_that_was_meant() {
     let lines = [
         ("pubkey: x", "line 5, column 5: unknown key `pubkey` (did you mean `pub_key`?)"),

@@ -97,10 +97,70 @@ fn a_bomb_is_refused_before_it_has_gone_off() {
 }
 
 #[test]
+fn a_name_of_megabytes_is_refused_before_it_is_copied() {
+    let name = vec![0xff; 2 << 20];
+    let mut record = format!("{} path=", name.len() + 14).into_bytes();
+    record.extend_from_slice(&name);
+    record.push(b'\n');
+    for (kind, content) in [(tar::EntryType::GNULongName, &name), (tar::EntryType::XHeader, &record)] {
+        let bomb = archive(&[("long", kind, content), (MANIFEST, tar::EntryType::Regular, MANIFEST_JSON)]);
+        assert!(bomb.len() < 1 << 20, "{} bytes", bomb.len());
+        let read = Policy::read(&bomb);
+        assert!(matches!(read, Err(PolicyError::Limit { .. })), "{kind:?}: {:?}", read.map(|_| ()));
+    }
+}
+
+#[test]
 fn thousands_of_entries_are_refused() {
     let names: Vec<_> = (0..=MAX_ENTRIES).map(|n| format!("{n}.rego")).collect();
     let entries: Vec<_> = names.iter().map(|name| (name.as_str(), tar::EntryType::Regular, &b""[..])).collect();
     assert!(matches!(Policy::read(&archive(&entries)), Err(PolicyError::Limit { what: "entries", .. })));
+}
+
+/// A PAX record (POSIX.1-2017, "pax Extended Header"): its length stands before it and counts itself.
+fn record(key: &str, value: &str) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let length = (rest..).find(|length| length - rest == length.to_string().len()).unwrap();
+    format!("{length} {key}={value}\n").into_bytes()
+}
+
+#[test]
+fn names_that_do_not_fit_their_header_are_read_from_the_one_before() {
+    use tar::EntryType::{GNULongName, Regular, XHeader};
+    let manifest = (MANIFEST, Regular, MANIFEST_JSON);
+    let long = format!("{}/b.rego", "a".repeat(200));
+    let packed = pack(vec![(MANIFEST.into(), MANIFEST_JSON.into()), (long.clone(), b"b".to_vec())]).unwrap();
+    let gnu = archive(&[("x", GNULongName, format!("./{long}\0").as_bytes()), ("cut", Regular, b"b"), manifest]);
+    let pax = [record("mtime", "1.5"), record("path", &long)].concat();
+    let pax = archive(&[("x", XHeader, &pax), ("cut", Regular, b"b"), manifest]);
+    for bytes in [packed, gnu, pax] {
+        let files = Policy::read(&bytes).unwrap().files;
+        assert!(files.contains(&long) && files.contains(&MANIFEST.to_owned()), "{files:?}");
+    }
+    // A manifest by its long name alone is the manifest, and may not stand there twice.
+    let hidden = [("x", XHeader, &record("path", MANIFEST)[..]), ("y", Regular, MANIFEST_JSON)];
+    assert_eq!(Policy::read(&archive(&hidden)).unwrap().files, [MANIFEST]);
+    let twice = archive(&[hidden[0], hidden[1], manifest]);
+    assert!(matches!(Policy::read(&twice), Err(PolicyError::Entry { .. })));
+    let outside = archive(&[("x", GNULongName, b"../up.rego"), ("y", Regular, b""), manifest]);
+    assert!(matches!(Policy::read(&outside), Err(PolicyError::Entry { .. })));
+}
+
+#[test]
+fn headers_that_extend_others_have_bounds_and_change_no_size() {
+    use tar::EntryType::{GNULongName, Regular, XHeader};
+    let manifest = (MANIFEST, Regular, MANIFEST_JSON);
+    let (name, long) = ("n".repeat(1025), vec![b'n'; 64 << 10 | 1]);
+    let named = archive(&[("x", GNULongName, name.as_bytes()), ("y", Regular, b""), manifest]);
+    assert!(matches!(Policy::read(&named), Err(PolicyError::Limit { limit: MAX_NAME_BYTES, .. })));
+    for kind in [GNULongName, XHeader] {
+        let read = Policy::read(&archive(&[("x", kind, &long), ("y", Regular, b""), manifest]));
+        assert!(matches!(read, Err(PolicyError::Limit { limit: MAX_EXTENSION_BYTES, .. })), "{kind:?}: {read:?}");
+    }
+    for key in ["size", "GNU.sparse.realsize"] {
+        let read = Policy::read(&archive(&[("x", XHeader, &record(key, "5")), ("y", Regular, b""), manifest]));
+        assert!(matches!(read, Err(PolicyError::Entry { .. })), "{key}: {read:?}");
+    }
 }
 
 proptest::proptest! {

@@ -13,6 +13,8 @@ pub struct Fault {
     pub on: Kind,
     /// Only those whose path holds this text.
     pub path_contains: Option<String>,
+    /// Only those whose path ends in this text.
+    pub path_ends: Option<String>,
     /// The first one that it befalls: 1 is the next one.
     pub nth: u32,
     /// How many in a row it befalls.
@@ -25,7 +27,7 @@ impl Fault {
     /// Befalls the next request of that kind, once.
     #[must_use]
     pub fn next(on: Kind, what: What) -> Self {
-        Self { on, path_contains: None, nth: 1, times: 1, what }
+        Self { on, path_contains: None, path_ends: None, nth: 1, times: 1, what }
     }
 
     /// Befalls every request of that kind from now on.
@@ -38,6 +40,12 @@ impl Fault {
     #[must_use]
     pub fn at(self, text: impl Into<String>) -> Self {
         Self { path_contains: Some(text.into()), ..self }
+    }
+
+    /// Befalls only requests whose path ends in `text`.
+    #[must_use]
+    pub fn at_the_end(self, text: impl Into<String>) -> Self {
+        Self { path_ends: Some(text.into()), ..self }
     }
 }
 
@@ -85,4 +93,29 @@ pub enum What {
     Html,
     /// Another body under the same headers.
     Replace(Bytes),
+    /// What this server says to a request for another path, with that answer's own headers: a lie that contradicts
+    /// nothing.
+    AnswerOf(String),
+    /// 200 and these bytes, with their own digest and length and this type: what a registry might say that checks nothing.
+    Serve {
+        /// The value of `Content-Type`.
+        media_type: &'static str,
+        /// The body.
+        bytes: Bytes,
+    },
+    /// A list without its entries that hold this text.
+    Hide(String),
+    /// Status and headers as they should be, and a body that is made while it is sent: nobody holds it.
+    Pour {
+        /// How it begins.
+        head: Bytes,
+        /// What comes after that, over and over.
+        unit: Bytes,
+        /// How many bytes in all.
+        total: u64,
+        /// Whether `Content-Length` tells.
+        is_length_told: bool,
+    },
+    /// This body, and a link to a next page, on every page.
+    EndlessPages(Bytes),
 }

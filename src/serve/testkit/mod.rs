@@ -5,6 +5,7 @@
 //! threads of its own, so that a test may pause its clock, and stops with all its connections when it is dropped.
 
 mod fault;
+mod lie;
 mod log;
 mod script;
 
@@ -135,6 +136,11 @@ impl Testbed {
     /// Lets something go wrong.
     pub fn fault(&self, fault: Fault) {
         self.script.add(fault);
+    }
+
+    /// Lets nothing go wrong any more.
+    pub fn heal(&self) {
+        self.script.heal();
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::fault::{Fault, What};
+use super::lie;
 use super::log::{Entry, Seen};
 use crate::serve::problem::Problem;
 
@@ -43,6 +44,10 @@ impl Script {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(Pending { fault, met: 0 });
     }
 
+    pub(super) fn heal(&self) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn record(&self, request: &Request) -> Arc<Entry> {
         let entry = Arc::new(Entry::of(request));
         self.log.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&entry));
@@ -55,7 +60,8 @@ impl Script {
         let mut drawn = None;
         for Pending { fault, met } in faults.iter_mut() {
             let is_meant = fault.on == entry.kind()
-                && fault.path_contains.as_ref().is_none_or(|text| entry.path().contains(text.as_str()));
+                && fault.path_contains.as_ref().is_none_or(|text| entry.path().contains(text.as_str()))
+                && fault.path_ends.as_ref().is_none_or(|text| entry.path().ends_with(text.as_str()));
             if is_meant {
                 *met += 1;
                 let is_due = *met >= fault.nth && *met - fault.nth < fault.times;
@@ -97,7 +103,7 @@ fn add(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
-async fn strike(what: What, request: Request, next: Next) -> Response<Body> {
+async fn strike(what: What, mut request: Request, next: Next) -> Response<Body> {
     match what {
         What::Status(status) => refuse(request, status, None).await,
         What::StatusWith { status, retry_after } => refuse(request, status, retry_after).await,
@@ -132,6 +138,22 @@ async fn strike(what: What, request: Request, next: Next) -> Response<Body> {
         What::Replace(bytes) => {
             let answer = next.run(request).await.map(|_| Body::empty());
             resize(answer, |_| bytes.len() as u64).map(|_| Body::from(bytes.clone()))
+        }
+        What::AnswerOf(path) => match path.parse() {
+            Ok(uri) => {
+                *request.uri_mut() = uri;
+                next.run(request).await
+            }
+            Err(_) => broken(),
+        },
+        What::Serve { media_type, bytes } => lie::served(media_type, bytes),
+        What::Hide(text) => lie::hidden(next.run(request).await, &text).await,
+        What::Pour { head, unit, total, is_length_told } => {
+            lie::poured(next.run(request).await, head, unit, total, is_length_told)
+        }
+        What::EndlessPages(bytes) => {
+            let uri = request.uri().clone();
+            lie::paged(next.run(request).await, &uri, bytes)
         }
     }
 }

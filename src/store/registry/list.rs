@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use http::Method;
 use http::header::ACCEPT;
 use serde::de::DeserializeOwned;
@@ -37,15 +38,15 @@ const MAX_REFERRERS: usize = 10_000;
 // else, an error for example, and must not pass for an empty list.
 
 #[derive(Deserialize)]
-struct Tags {
+pub(super) struct Tags {
     #[serde(deserialize_with = "null_is_empty")]
-    tags: Vec<String>,
+    pub(super) tags: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Index {
+pub(super) struct Index {
     #[serde(deserialize_with = "null_is_empty")]
-    manifests: Vec<Descriptor>,
+    pub(super) manifests: Vec<Descriptor>,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
@@ -133,20 +134,33 @@ impl Registry {
         Ok(Some(found))
     }
 
-    /// One page of at most `limit` bytes, and where the next one is. Only 404 means that there is
-    /// none, and only for the first: a list that breaks off is not one that ends.
-    async fn page<T>(
+    /// One page of at most `limit` bytes, and where the next one is. A list has no digest: one that cannot be read is
+    /// fetched once more, in case it was damaged on its way.
+    async fn page<T: DeserializeOwned>(
         &self,
         ask: Ask<'_>,
         url: Option<Url>,
         limit: u64,
         pages: &mut Pages,
-    ) -> Result<Option<(T, Option<Url>)>>
-    where
-        T: DeserializeOwned + Send,
-    {
-        let answer = self
-            .host
+    ) -> Result<Option<(T, Option<Url>)>> {
+        let mut is_second = false;
+        loop {
+            let Some((bytes, next)) = self.page_bytes(ask, url.clone(), limit).await? else { return Ok(None) };
+            match read(&bytes, pages.values_left, |kind| self.error(kind, "read the list of", "")) {
+                Ok(page) => {
+                    pages.values_left -= weight::count(&bytes);
+                    return Ok(Some((page, next)));
+                }
+                Err(error) if error.kind() == Kind::Invalid && !is_second => is_second = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The bytes of a page. Only 404 means that there is none, and only for the first: a list that breaks off is not one
+    /// that ends.
+    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Option<(Bytes, Option<Url>)>> {
+        self.host
             .retrying(Retry::transient, || async {
                 let answer = self.host.send(&ask(url.clone())).await?;
                 match answer.status().as_u16() {
@@ -162,11 +176,7 @@ impl Registry {
                     }
                 }
             })
-            .await?;
-        let Some((bytes, next)) = answer else { return Ok(None) };
-        let page = read(&bytes, pages.values_left, |kind| self.error(kind, "read the list of", ""))?;
-        pages.values_left -= weight::count(&bytes);
-        Ok(Some((page, next)))
+            .await
     }
 
     /// A 404 that does not speak of the repository is that of a path which the registry does not know.
@@ -180,7 +190,7 @@ impl Registry {
 }
 
 /// Reads a page: an object (a derived reader takes an array for one, too) of no more than `most` values.
-fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl Fn(Kind) -> Error) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl Fn(Kind) -> Error) -> Result<T> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(wrong(Kind::Invalid).because("not a JSON object"));
     }

@@ -5,6 +5,8 @@
 
 mod attach;
 mod blob;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod list;
 mod manifest;
 mod session;
@@ -95,6 +97,12 @@ impl Registry {
     #[must_use]
     pub fn speaks_plain_http(&self) -> bool {
         self.host.speaks_plain_http()
+    }
+
+    /// Whether the registry was found to have no Referrers API; false before it was asked for referrers.
+    #[must_use]
+    pub fn lacks_referrers_api(&self) -> bool {
+        self.notes(|notes| &notes.lacks_referrers)
     }
 
     /// A request below the repository's root, such as `manifests/v1`.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{End, Skopeo};
 use crate::copy::{self, Events, Presence};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::transport::{Carried, Job, Place, Transport};
 
@@ -15,6 +15,11 @@ impl Transport for Skopeo {
     }
 
     async fn carry(&self, job: &Job, options: &copy::Options, events: &Events) -> Result<Carried> {
+        if job.copy.selection.is_partial() {
+            let why = "skopeo copies all platforms or one, and keeps the index only with all";
+            let error = Error::new(Kind::Unsupported, "copy some platforms with skopeo").on(&job.from.repository);
+            return Err(error.because(why).hint("use --transport native"));
+        }
         let mut rest = job.copy.clone();
         // A job holds its image to its approval when it is made, so there is a first target.
         let image = rest.targets.remove(0);

@@ -100,9 +100,15 @@ fn a_certificate_does_not_stand_for_a_key() {
 fn only_a_statement_about_the_digest_counts() {
     let digest: Digest = DIGEST.parse().unwrap();
     let read = |payload: String| {
-        Envelope { payload_type: PAYLOAD_TYPE.into(), payload: payload.into(), signature: vec![], is_by_key: true }
-            .read(&digest)
-            .map_err(|failure| failure.class)
+        Envelope {
+            payload_type: PAYLOAD_TYPE.into(),
+            payload: payload.into(),
+            signature: vec![],
+            is_by_key: true,
+            entries: vec![],
+        }
+        .read(&digest)
+        .map_err(|failure| failure.class)
     };
     let good = String::from_utf8(statement(&digest, None)).unwrap();
     assert_eq!(read(good.clone()), Ok(Claim::default()));
@@ -123,7 +129,7 @@ fn only_a_statement_about_the_digest_counts() {
 fn a_statement_under_another_payload_type_is_no_image_signature() {
     let statement = statement(&DIGEST.parse().unwrap(), None);
     let payload_type = "application/json".to_owned();
-    let envelope = Envelope { payload_type, payload: statement, signature: vec![], is_by_key: true };
+    let envelope = Envelope { payload_type, payload: statement, signature: vec![], is_by_key: true, entries: vec![] };
     assert_eq!(envelope.read(&DIGEST.parse().unwrap()).unwrap_err().class, ErrorClass::SigPayloadType);
 }
 

@@ -1,6 +1,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair as _};
+
+use super::super::SigningKey;
 use super::*;
 
 const KEY_A: &[u8] = include_bytes!("../../../tests/verify-vectors/keys/keyA.pub");
@@ -107,16 +111,14 @@ fn a_signature_that_cosign_made_verifies() {
 }
 
 #[test]
-fn what_our_key_signs_its_public_half_verifies_and_no_other() {
-    let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-    let public = |key: &SigningKey| key.public_key().unwrap();
-    let signature = key.sign(b"hello").unwrap();
-    assert!(public(&key).verifies(b"hello", &signature));
-    assert!(!public(&key).verifies(b"hullo", &signature));
-    assert!(!public(&other).verifies(b"hello", &signature));
-    let again = SigningKey::from_pkcs8(&key.to_pkcs8().unwrap()).unwrap();
-    assert_eq!(again.public_pem().unwrap(), key.public_pem().unwrap());
-    assert!(SigningKey::from_pkcs8(b"x").is_err());
+fn p521_signatures_verify_with_either_hash() {
+    use aws_lc_rs::signature::{ECDSA_P521_SHA256_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING};
+    for algorithm in [&ECDSA_P521_SHA512_ASN1_SIGNING, &ECDSA_P521_SHA256_ASN1_SIGNING] {
+        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let key = PublicKey::from_pem(pem::encode("PUBLIC KEY", spki.as_ref()).as_bytes()).unwrap();
+        assert!(key.verifies(b"hello", pair.sign(&SystemRandom::new(), b"hello").unwrap().as_ref()));
+    }
 }
 
 #[test]
@@ -130,15 +132,58 @@ fn a_raw_signature_is_refused() {
     assert!(!public.verifies(b"hello", signature.as_ref()));
 }
 
+/// An RSA key pair, and its public half under the algorithm identifier `mark`.
+fn marked(mark: &[u8]) -> (aws_lc_rs::rsa::KeyPair, Vec<u8>) {
+    let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    let content = [mark, &spki.as_ref()[19..]].concat();
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    (pair, [&[0x30, 0x82], &length[..], &content].concat())
+}
+
+fn signed_with(pair: &aws_lc_rs::rsa::KeyPair, padding: &'static dyn aws_lc_rs::signature::RsaEncoding) -> Vec<u8> {
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(padding, &SystemRandom::new(), b"hello", &mut signature).unwrap();
+    signature
+}
+
+/// The algorithm identifiers of RSA keys as `openssl genpkey` writes them: plain, for PSS, and for PSS with SHA-256 alone.
+const PLAIN: &str = "300d06092a864886f70d0101010500";
+const PSS: &str = "300b06092a864886f70d01010a";
+const PSS_SHA256: &str = "304106092a864886f70d01010a3034a00f300d06096086480165030402010500a11c301a06092a864886f70d010108300d06096086480165030402010500a203020120";
+
 #[test]
-fn p521_signatures_verify_with_either_hash() {
-    use aws_lc_rs::signature::{ECDSA_P521_SHA256_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING};
-    for algorithm in [&ECDSA_P521_SHA512_ASN1_SIGNING, &ECDSA_P521_SHA256_ASN1_SIGNING] {
-        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
-        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
-        let key = PublicKey::from_pem(pem::encode("PUBLIC KEY", spki.as_ref()).as_bytes()).unwrap();
-        assert!(key.verifies(b"hello", pair.sign(&SystemRandom::new(), b"hello").unwrap().as_ref()));
+fn only_a_key_that_is_marked_for_pss_verifies_pss_and_it_verifies_nothing_else() {
+    use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RSA_PSS_SHA384};
+    for (mark, scheme) in [(PLAIN, Scheme::Rsa), (PSS, Scheme::RsaPss), (PSS_SHA256, Scheme::RsaPss)] {
+        let (pair, spki) = marked(&hex::decode(mark).unwrap());
+        let key = PublicKey::from_pem(pem::encode("PUBLIC KEY", &spki).as_bytes()).unwrap();
+        assert_eq!((key.scheme(), key.spki()), (scheme, &spki[..]), "a key is named by the file that holds it");
+        let (pkcs1, pss) = (signed_with(&pair, &RSA_PKCS1_SHA256), signed_with(&pair, &RSA_PSS_SHA256));
+        assert_eq!(key.verifies(b"hello", &pkcs1), scheme == Scheme::Rsa);
+        assert_eq!(key.verifies(b"hello", &pss), scheme == Scheme::RsaPss);
+        assert!(!key.verifies(b"hullo", &pss) && !key.verifies(b"hello", &signed_with(&pair, &RSA_PSS_SHA384)));
     }
+}
+
+#[test]
+fn marks_of_other_kinds_and_broken_ones_are_refused() {
+    let good = hex::decode(PSS_SHA256).unwrap();
+    for (old, new) in [("a203020120", "a203020130"), ("650304020105", "650304020205")] {
+        let other = PSS_SHA256.replacen(old, new, 1);
+        refusal(pem::encode("PUBLIC KEY", &marked(&hex::decode(other).unwrap()).1).as_bytes());
+    }
+    let (_, mut spki) = marked(&good);
+    refusal(pem::encode("RSA PUBLIC KEY", &spki).as_bytes());
+    spki.push(0);
+    refusal(pem::encode("PUBLIC KEY", &spki).as_bytes());
+    spki.truncate(100);
+    refusal(pem::encode("PUBLIC KEY", &spki).as_bytes());
+    // Too short a key, marked: as little of a key as without the mark.
+    let short = pem::decode(vector!("rsa1024.pub")).unwrap().1;
+    let content = [&hex::decode(PSS).unwrap()[..], &short[18..]].concat();
+    let short = [&[0x30, 0x81, u8::try_from(content.len()).unwrap()], &content[..]].concat();
+    refusal(pem::encode("PUBLIC KEY", &short).as_bytes());
 }
 
 proptest::proptest! {

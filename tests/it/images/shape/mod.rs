@@ -114,6 +114,15 @@ pub(crate) fn single_manifest(seed: u64, layer_sizes: &[u64]) -> Image {
     maker.done()
 }
 
+/// One image of layers that all images of the seed `base` share, and layers of its own on top.
+pub(crate) fn on_a_base(base: u64, base_sizes: &[u64], seed: u64, layer_sizes: &[u64]) -> Image {
+    let mut maker = Maker::new(base, OCI);
+    let base: Vec<_> = base_sizes.iter().map(|&size| maker.layer(size)).collect();
+    maker.seeds = Noise(seed);
+    maker.image(PLATFORMS[0], layer_sizes, &base);
+    maker.done()
+}
+
 /// Three platforms with what BuildKit adds: an attestation for each, as an index entry that runs nowhere.
 pub(crate) fn with_attestations(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
@@ -128,9 +137,7 @@ pub(crate) fn with_attestations(seed: u64, layer_sizes: &[u64]) -> Image {
 /// An artifact: the empty configuration, an artifact type, one layer of `size` bytes that is no archive.
 pub(crate) fn artifact_with_empty_config(seed: u64, size: u64) -> Image {
     let mut maker = Maker::new(seed, OCI);
-    let mut bytes = Vec::new();
-    Noise(seed).take(size).read_to_end(&mut bytes).unwrap();
-    let layer = maker.blob(MediaType::OCTET_STREAM, bytes);
+    let layer = maker.blob(MediaType::OCTET_STREAM, noise(seed, size));
     maker.artifact(&layer);
     maker.done()
 }
@@ -163,6 +170,13 @@ pub(crate) fn zero_byte_blob(seed: u64) -> Image {
 /// One image of two hundred small layers.
 pub(crate) fn two_hundred_layers(seed: u64) -> Image {
     single_manifest(seed, &[64; 200])
+}
+
+/// Bytes that do not compress.
+pub(crate) fn noise(seed: u64, size: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Noise(seed).take(size).read_to_end(&mut bytes).unwrap();
+    bytes
 }
 
 /// The media types of one family: index, manifest, configuration, layer.

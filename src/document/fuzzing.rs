@@ -1,0 +1,180 @@
+//! What holds of locks, policy bundles and seed manifests, whatever the bytes.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+
+use flate2::read::MultiGzDecoder;
+use flate2::{Compression, GzBuilder};
+use serde_json::Value;
+
+use super::lock::{Escapes, Lock};
+use super::policy::{self, Policy};
+use super::{SeedManifest, json};
+use crate::oci::weight;
+
+/// Strict JSON is JSON that means the same to every reader, and a lock's canonical bytes are a fixed point.
+pub(crate) fn lock(bytes: &[u8]) {
+    strict_json(bytes);
+    let Ok(lock) = Lock::parse(bytes) else { return };
+    let said = lock.check_fingerprint();
+    for escapes in [Escapes::Go, Escapes::Plain] {
+        let canonical = lock.canonical(escapes);
+        // Most that a byte becomes: `<` six characters, and `1e20` twenty-one digits.
+        assert!(canonical.len() <= 8 * bytes.len(), "{} bytes became {}", bytes.len(), canonical.len());
+        assert!(escapes == Escapes::Plain || !canonical.iter().any(|b| b"<>&".contains(b)));
+        let again = Lock::parse(&with_fingerprint(&canonical, lock.fingerprint())).expect("canonical bytes are a lock");
+        assert_eq!(again.canonical(escapes), canonical, "canonical bytes are their own");
+        assert_eq!(again.check_fingerprint(), said, "and so is their fingerprint");
+    }
+    assert_eq!(lock.to_bytes().last(), Some(&b'\n'));
+    assert_eq!(Lock::parse(&lock.to_bytes()), Ok(lock.clone()), "written and read again");
+    let (agent, policy) = (lock.agent_artifact().clone(), lock.policy_bundle().clone());
+    let sealed = Lock::new(agent, policy, lock.inputs().clone());
+    assert_eq!(sealed.check_fingerprint(), Ok(Escapes::Go));
+    assert_eq!((sealed.agent_artifact(), sealed.inputs()), (lock.agent_artifact(), lock.inputs()));
+}
+
+fn with_fingerprint(canonical: &[u8], fingerprint: &str) -> Vec<u8> {
+    let rest = canonical.strip_prefix(b"{").expect("an object");
+    let mut whole = format!(r#"{{"behavioral_fingerprint":{},"#, Value::from(fingerprint)).into_bytes();
+    whole.extend_from_slice(rest);
+    whole
+}
+
+fn strict_json(bytes: &[u8]) {
+    match json::parse(bytes) {
+        Ok(ours) => {
+            assert!(weight::count(bytes) <= json::MAX_VALUES && values(&ours) <= bytes.len());
+            assert_eq!(members(&ours), colons(bytes), "a key that was said twice is lost");
+            assert!(is_private(&ours) || elsewhere(bytes) == Some(ours), "read otherwise elsewhere");
+        }
+        Err(why) => {
+            let why = why.to_string();
+            assert!(elsewhere(bytes).is_none() || why.contains("duplicate key") || why.contains("more than"), "{why}");
+        }
+    }
+}
+
+fn members(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => list.iter().map(members).sum(),
+        Value::Object(map) => map.len() + map.values().map(members).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// How many colons stand outside texts: one a member.
+fn colons(json: &[u8]) -> usize {
+    let mut bytes = json.iter();
+    let (mut count, mut is_text) = (0, false);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if is_text => drop(bytes.next()),
+            b'"' => is_text = !is_text,
+            b':' if !is_text => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// The value as another reader sees it; none where it sees none.
+pub(crate) fn elsewhere(bytes: &[u8]) -> Option<Value> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// Whether a key stands in it that means something else to serde_json's own reader than to all others.
+pub(crate) fn is_private(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.iter().any(is_private),
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| key.starts_with("$serde_json::private") || is_private(value))
+        }
+        _ => false,
+    }
+}
+
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(list) => list.iter().map(values).sum(),
+        Value::Object(map) => map.values().map(values).sum(),
+        _ => 0,
+    }
+}
+
+/// An archive that is taken holds what it says it does, once each, in its own folder and within its bounds.
+///
+/// Bytes that are not gzip are taken for the tar inside, with the checksums of its headers set right: a change in
+/// compressed bytes would never come past them.
+pub(crate) fn policy(bytes: &[u8]) {
+    let archive = if bytes.starts_with(&[0x1f, 0x8b]) { bytes.to_vec() } else { stored(&mended(bytes)) };
+    let Ok(policy) = Policy::read(&archive) else { return };
+    assert!(policy.files.len() <= policy::MAX_ENTRIES);
+    let once: BTreeSet<_> = policy.files.iter().collect();
+    assert!(once.len() == policy.files.len() && once.contains(&"manifest.json".to_owned()));
+    for name in &policy.files {
+        assert!(!name.starts_with('/') && name.split('/').all(|part| part != ".."), "{name:?}");
+        assert!(name.len() as u64 <= policy::MAX_NAME_BYTES * 3);
+    }
+    let version = policy.version.to_string();
+    assert_eq!(policy::parse_version(&version).ok().as_ref(), Some(&policy.version));
+    assert_eq!(policy::parse_version(&format!("v{version}")).ok(), Some(policy.version.clone()));
+    packed_again(&policy, files(&archive));
+}
+
+/// What is in an archive, read by nothing but the crates.
+fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut tar = tar::Archive::new(MultiGzDecoder::new(archive));
+    let (mut found, mut total) = (Vec::new(), 0);
+    for entry in tar.entries().expect("it was read before") {
+        let mut entry = entry.expect("it was read before");
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        total += entry.size();
+        assert!(total <= policy::MAX_INFLATED_BYTES);
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("it was read before");
+        found.push((name.strip_prefix("./").unwrap_or(&name).to_owned(), content));
+    }
+    found
+}
+
+fn packed_again(policy: &Policy, files: Vec<(String, Vec<u8>)>) {
+    assert_eq!(policy.files, files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    let Ok(packed) = policy::pack(files.clone()) else { return };
+    assert_eq!(Ok(&packed), policy::pack(files.into_iter().rev().collect()).as_ref().map_err(ToString::to_string));
+    let again = Policy::read(&packed).expect("what is packed can be read");
+    assert_eq!((again.version, again.name), (policy.version.clone(), policy.name.clone()));
+    assert!(again.files.is_sorted() && again.files.len() == policy.files.len());
+}
+
+fn stored(tar: &[u8]) -> Vec<u8> {
+    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::none());
+    gzip.write_all(tar).expect("memory takes everything");
+    gzip.finish().expect("memory takes everything")
+}
+
+/// Every block that looks like a header gets its checksum (POSIX ustar: the sum of its bytes, the field as spaces).
+fn mended(tar: &[u8]) -> Vec<u8> {
+    let mut tar = tar.to_vec();
+    for block in tar.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    }
+    tar
+}
+
+/// A document that is taken is written and read again as it was.
+pub(crate) fn seed_manifest(bytes: &[u8]) {
+    let Ok(manifest) = SeedManifest::parse(bytes) else { return };
+    assert_eq!(manifest.schema_version, SeedManifest::version());
+    let written = manifest.to_json().expect("every field can be written");
+    assert_eq!(SeedManifest::parse(&written).ok(), Some(manifest.clone()));
+    let repository = &manifest.dest_ref.repository;
+    let line = super::seed_lock(repository, manifest.dest_digest);
+    let pinned = line.strip_suffix('\n').and_then(|line| line.parse().ok());
+    assert_eq!(pinned, Some(repository.pinned(manifest.dest_digest)));
+}

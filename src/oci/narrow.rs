@@ -1,0 +1,168 @@
+//! Indexes with fewer entries, made by cutting: every byte that stays is the source's own, in its order. What a writer put
+//! there that nobody here has heard of stays too, and the same cut gives the same digest on every machine.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Descriptor, Digest, ManifestError};
+
+/// What becomes of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays as it is.
+    Keep,
+    /// It goes.
+    Drop,
+    /// It refers to this content from now on, and says all else that it said.
+    Become(Descriptor, Bytes),
+}
+
+#[derive(Deserialize)]
+struct Index<'a> {
+    #[serde(borrow)]
+    manifests: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    digest: &'a RawValue,
+    #[serde(borrow)]
+    size: &'a RawValue,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+/// The index `bytes` with each entry as `fate` has it by its digest.
+///
+/// # Errors
+///
+/// [`ManifestError::Json`] if it is not an index.
+pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> Fate) -> Result<Bytes, ManifestError> {
+    // The same bounds as for every other reader: a deep or an endless text ends there.
+    let text = std::str::from_utf8(bytes).map_err(|why| ManifestError::Json(serde::de::Error::custom(why)))?;
+    let Index { manifests } = serde_json::from_str(text)?;
+    let mut kept = Vec::with_capacity(manifests.len());
+    for entry in &manifests {
+        let parts: Entry<'_> = serde_json::from_str(entry.get())?;
+        match fate(&serde_json::from_str(parts.digest.get())?) {
+            Fate::Keep => kept.push(entry.get().to_owned()),
+            Fate::Drop => {}
+            Fate::Become(node, content) => kept.push(replaced(entry.get(), &parts, &node, &content)),
+        }
+    }
+    let (Some(first), Some(last)) = (manifests.first(), manifests.last()) else {
+        return Ok(Bytes::copy_from_slice(bytes));
+    };
+    if kept.iter().map(String::as_str).eq(manifests.iter().map(|entry| entry.get())) {
+        return Ok(Bytes::copy_from_slice(bytes));
+    }
+    // With the source's own way of writing lists: on one line, or on many.
+    let between = match &manifests[..] {
+        [one, two, ..] => &text[end(text, one.get())..start(text, two.get())],
+        _ => ",",
+    };
+    let (head, tail) = (&text[..start(text, first.get())], &text[end(text, last.get())..]);
+    Ok(format!("{head}{}{tail}", kept.join(between)).into())
+}
+
+/// `entry` with the values changed that say which content it is.
+fn replaced(entry: &str, parts: &Entry<'_>, node: &Descriptor, content: &[u8]) -> String {
+    let mut values =
+        vec![(parts.digest.get(), format!("\"{}\"", node.digest)), (parts.size.get(), node.size.to_string())];
+    values.extend(parts.data.map(|data| (data.get(), format!("\"{}\"", STANDARD.encode(content)))));
+    values.sort_by_key(|(part, _)| part.as_ptr().addr());
+    let (mut made, mut done) = (String::new(), 0);
+    for (part, value) in values {
+        made.push_str(&entry[done..start(entry, part)]);
+        made.push_str(&value);
+        done = end(entry, part);
+    }
+    made + &entry[done..]
+}
+
+/// Where `part`, a slice of `text`, begins in it.
+fn start(text: &str, part: &str) -> usize {
+    part.as_ptr().addr() - text.as_ptr().addr()
+}
+
+fn end(text: &str, part: &str) -> usize {
+    start(text, part) + part.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    fn digest(name: &str) -> Digest {
+        Digest::sha256(name.as_bytes())
+    }
+
+    fn without(names: &[&str]) -> impl Fn(&Digest) -> Fate {
+        let gone: Vec<_> = names.iter().map(|name| digest(name)).collect();
+        move |digest| if gone.contains(digest) { Fate::Drop } else { Fate::Keep }
+    }
+
+    /// Pretty-printed, with fields that nobody knows and numbers that not every writer would write so.
+    fn index() -> String {
+        let entry = |name: &str| {
+            format!(
+                "    {{\n      \"x\": 1.50e1, \"size\": 3,\n      \"digest\": \"{}\", \"y\": [\"]\"]\n    }}",
+                digest(name)
+            )
+        };
+        let entries = ["a", "b", "c"].map(entry).join(",\n");
+        format!("{{\n  \"z\": {{\"b\":1,\"a\":2}},\n  \"manifests\": [\n{entries}\n  ],\n  \"annotations\": null\n}}\n")
+    }
+
+    #[test]
+    fn what_stays_is_what_the_source_wrote_to_the_byte() {
+        let index = index();
+        let part = |name: &str| {
+            let at = index.find(&digest(name).to_string()).unwrap();
+            let from = index[..at].rfind("    {").unwrap();
+            index[from..].split_inclusive("\n    }").next().unwrap().to_owned()
+        };
+        for (gone, expected) in [
+            (&["b"][..], index.replace(&format!("{},\n", part("b")), "")),
+            (&["a"][..], index.replace(&format!("{},\n", part("a")), "")),
+            (&["c"][..], index.replace(&format!(",\n{}", part("c")), "")),
+            (
+                &["a", "c"][..],
+                index.replace(&format!("{},\n", part("a")), "").replace(&format!(",\n{}", part("c")), ""),
+            ),
+            (&[][..], index.clone()),
+        ] {
+            assert_eq!(narrow(index.as_bytes(), without(gone)).unwrap(), expected, "without {gone:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_becomes_another_says_all_else_that_it_said() {
+        let node = Descriptor::of(MediaType::OCI_INDEX, b"narrowed");
+        let become_node = |_: &Digest| Fate::Become(node.clone(), Bytes::from_static(b"narrowed"));
+        let source = format!(r#"{{"manifests":[{{"data":"eA==", "size": 1 ,"k":"v","digest":"{}"}}]}}"#, digest("a"));
+        let expected =
+            format!(r#"{{"manifests":[{{"data":"bmFycm93ZWQ=", "size": 8 ,"k":"v","digest":"{}"}}]}}"#, node.digest);
+        assert_eq!(narrow(source.as_bytes(), become_node).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        for text in ["", "{}", r#"{"manifests":1}"#, r#"{"manifests":[{}]}"#, r#"{"manifests":[],"manifests":[]}"#] {
+            assert!(narrow(text.as_bytes(), |_| Fate::Keep).is_err(), "{text}");
+        }
+        assert!(narrow(b"\xff", |_| Fate::Keep).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(text in "[{}\\[\\],:\"a-z0-9]{0,60}") {
+            let _ = narrow(text.as_bytes(), |_| Fate::Drop);
+        }
+    }
+}

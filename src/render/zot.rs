@@ -1,0 +1,113 @@
+//! `zot-config.json`: zot as a site's registry.
+
+use serde::Serialize;
+
+/// Where zot finds its configuration inside its container.
+pub(crate) const CONFIG_PATH: &str = "/etc/zot/config.json";
+
+/// Where zot keeps its data inside its container.
+pub(crate) const DATA_PATH: &str = "/var/lib/registry";
+
+/// The image that runs unless another one is named: an index of linux/amd64 and linux/arm64, by version.
+pub(crate) const IMAGE: &str = "ghcr.io/project-zot/zot:v2.1.21";
+
+/// Whether the extension that answers searches is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// It costs memory and a data base.
+    Off,
+    /// Without scans for vulnerabilities, whose data base would be fetched from afar.
+    On,
+}
+
+// Field names are those of zot's own configuration (pkg/api/config); it refuses a file with one that it does not know.
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    dist_spec_version: &'static str,
+    storage: Storage,
+    http: Http,
+    log: Log,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Extensions>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Storage {
+    root_directory: &'static str,
+    /// What nothing refers to goes after a while.
+    gc: bool,
+    /// A layer that two repositories share is on disk once.
+    dedupe: bool,
+}
+
+#[derive(Serialize)]
+struct Http {
+    /// Every one of the container's; which ports of the host lead there is the compose file's to say.
+    address: &'static str,
+    /// zot wants a text here.
+    port: String,
+    /// Without this zot answers 415 to every image in Docker's format, which half the world's still are.
+    compat: [&'static str; 1],
+}
+
+#[derive(Serialize)]
+struct Log {
+    level: &'static str,
+}
+
+#[derive(Serialize)]
+struct Extensions {
+    search: Enabled,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enable: bool,
+}
+
+/// The configuration of a zot that listens on `port`.
+pub(crate) fn config(port: u16, search: Search) -> String {
+    let config = Config {
+        dist_spec_version: "1.1.1",
+        storage: Storage { root_directory: DATA_PATH, gc: true, dedupe: true },
+        http: Http { address: "0.0.0.0", port: port.to_string(), compat: ["docker2s2"] },
+        log: Log { level: "info" },
+        extensions: (search == Search::On).then_some(Extensions { search: Enabled { enable: true } }),
+    };
+    let mut text = serde_json::to_string_pretty(&config).expect("texts and flags are always JSON");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_collects_garbage_and_keeps_layers_once() {
+        let config: serde_json::Value = serde_json::from_str(&config(5001, Search::Off)).unwrap();
+        let expected = serde_json::json!({
+            "distSpecVersion": "1.1.1",
+            "storage": {"rootDirectory": "/var/lib/registry", "gc": true, "dedupe": true},
+            "http": {"address": "0.0.0.0", "port": "5001", "compat": ["docker2s2"]},
+            "log": {"level": "info"},
+        });
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn search_is_on_only_when_it_is_asked_for() {
+        assert!(!config(5000, Search::Off).contains("extensions"));
+        let config: serde_json::Value = serde_json::from_str(&config(5000, Search::On)).unwrap();
+        assert_eq!(config["extensions"], serde_json::json!({"search": {"enable": true}}));
+    }
+
+    #[test]
+    fn the_image_is_pinned() {
+        let image: crate::oci::Reference = IMAGE.parse().unwrap();
+        assert!(image.tag.is_some_and(|tag| tag.as_str() != "latest"));
+    }
+}

@@ -1,0 +1,42 @@
+//! What holds of requests to the embedded registry, whatever the bytes.
+
+use super::blob::{Window, window};
+use super::route::Route;
+use super::service::Query;
+
+/// A path leads to an endpoint that stays inside its repository, and a range lies inside its blob.
+pub(crate) fn request(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut lines = text.splitn(3, '\n');
+    let [path, range, query] = [(); 3].map(|()| lines.next().unwrap_or_default());
+    if let Ok(Some(route)) = Route::parse(path) {
+        routed(&route, path);
+    }
+    for size in [0, 1, 10, u64::MAX] {
+        if let Window::Part(from, length) = window(range, size) {
+            assert!(length > 0 && from.checked_add(length).is_some_and(|end| end <= size), "{range} of {size}");
+        }
+    }
+    let query = Query::parse(query);
+    if let Ok(Some(digest)) = query.digest("digest") {
+        assert_eq!(query.get("digest"), Some(digest.to_string().as_str()));
+    }
+    assert_eq!(query.get("n"), query.all("n").next());
+}
+
+fn routed(route: &Route, path: &str) {
+    let (name, printed) = match route {
+        Route::Ping | Route::Catalog | Route::Token | Route::Health | Route::Metrics => return,
+        Route::Blob(name, digest) => (name, format!("/v2/{name}/blobs/{digest}")),
+        Route::Uploads(name) => (name, format!("/v2/{name}/blobs/uploads/")),
+        Route::Upload(name, id) => {
+            assert!(!id.is_empty() && !id.contains('/'));
+            (name, format!("/v2/{name}/blobs/uploads/{id}"))
+        }
+        Route::Manifest(name, which) => (name, format!("/v2/{name}/manifests/{which}")),
+        Route::Tags(name) => (name, format!("/v2/{name}/tags/list")),
+        Route::Referrers(name, subject) => (name, format!("/v2/{name}/referrers/{subject}")),
+    };
+    assert!(path.contains(name.as_str()) && !name.as_str().contains("..") && !name.as_str().starts_with('/'));
+    assert_eq!(Route::parse(&printed).ok().flatten().as_ref(), Some(route), "printed and read again");
+}

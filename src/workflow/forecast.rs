@@ -1,0 +1,205 @@
+//! A dry run: what a seed or a catalog would cost, worked out with the same preparation and without moving anything.
+//!
+//! Exact where the destination has the Referrers API and nobody else is at work there; without the API, writing referrers
+//! may take fewer requests than are told. Of an index that is rewritten, signing and verifying are not counted. Logins count as far as the dry run itself needed them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use super::commons::Commons;
+use super::former::Tagging;
+use super::prepare::{Prepared, Run};
+use super::rehearsal::Rehearsal;
+use super::request::Seed;
+use super::{accessories, check, former};
+use crate::copy::{Events, Fate, Plan, Step, Whereabouts};
+use crate::error::{Result, Side};
+use crate::oci::{Descriptor, Digest, Manifest, Reference};
+use crate::store::{Listing, Registry, Store};
+use crate::transport::Native;
+use crate::verify::Approved;
+use crate::wire::Client;
+
+/// Questions asked at the same time.
+const QUESTIONS: usize = 16;
+/// Requests that a referrer costs where there is no Referrers API: the fallback index is read, written and read again.
+const FALLBACK: u64 = 3;
+
+/// What one image would cost.
+#[derive(Debug, Clone, Serialize)]
+pub struct Forecast {
+    /// The source.
+    pub from: Reference,
+    /// The destination.
+    pub to: Reference,
+    /// What the source stands for.
+    pub root: Digest,
+    /// The numbers.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// Numbers of one image, or of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Manifests to look at: none of an image that is in place.
+    pub manifests: u64,
+    /// Blobs to look at.
+    pub blobs: u64,
+    /// Bytes of all of them.
+    pub bytes_total: u64,
+    /// Bytes that will be sent.
+    pub bytes_to_move: u64,
+    /// Bytes that the destination holds.
+    pub bytes_present: u64,
+    /// Bytes that the destination takes from another of its repositories.
+    pub bytes_mountable: u64,
+    /// Requests to both ends.
+    pub requests: u64,
+}
+
+/// What a run would cost.
+#[derive(Debug, Serialize)]
+pub struct Forecasts {
+    /// Each image, in the order of the catalog.
+    pub images: Vec<Forecast>,
+    /// The sums.
+    pub totals: Cost,
+}
+
+impl Forecasts {
+    pub(super) fn of(images: Vec<Forecast>) -> Self {
+        let mut totals = Cost::default();
+        for Forecast { cost, .. } in &images {
+            totals.manifests += cost.manifests;
+            totals.blobs += cost.blobs;
+            totals.bytes_total += cost.bytes_total;
+            totals.bytes_to_move += cost.bytes_to_move;
+            totals.bytes_present += cost.bytes_present;
+            totals.bytes_mountable += cost.bytes_mountable;
+            totals.requests += cost.requests;
+        }
+        Self { images, totals }
+    }
+}
+
+/// Works out what `seed` would cost. Nothing is put, nothing is written.
+///
+/// # Errors
+///
+/// Those of the first half of [`seed`](super::seed()): what cannot be resolved or does not verify has no forecast.
+pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<Forecasts> {
+    let commons = Commons::default();
+    // The folder is not tried: a dry run writes nothing, not even for a moment.
+    let run = Run { client, transport: &Native, events, commons: &commons, is_folder_tried: true };
+    let mut prepared = Prepared::new(seed, run).await?;
+    prepared.plan().await?;
+    Ok(Forecasts::of(vec![prepared.forecast(&commons, events).await?]))
+}
+
+impl Prepared<'_> {
+    /// What carrying this would cost, after everything that was forecast before it with the same `commons`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the destination from saying what it holds.
+    pub(super) async fn forecast(&self, commons: &Commons, events: &Events) -> Result<Forecast> {
+        let Self { seed, ends, found, .. } = self;
+        let mut cost = Cost { requests: ends.origin.tally().requests + ends.sink.tally().requests, ..Cost::default() };
+        let plan = self.job.copy.plan.as_deref().map_or_else(Plan::default, Plan::clone);
+        cost.manifests = plan.totals.manifests;
+        cost.blobs = plan.totals.blobs;
+        cost.bytes_total = plan.totals.bytes_total;
+        cost.bytes_present = plan.totals.bytes_present;
+        self.blobs(&plan, commons, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
+        cost.requests += self.manifests(&plan, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
+        cost.requests += self.after(events).await?;
+        Ok(Forecast { from: seed.from.clone(), to: seed.to.clone(), root: found.root.node.digest, cost })
+    }
+
+    /// Blobs: one request to the destination for what it holds, three in all for what moves.
+    async fn blobs(&self, plan: &Plan, commons: &Commons, cost: &mut Cost) -> Result<()> {
+        let site = commons.site(&self.seed.to.repository);
+        let blobs = plan.steps.iter().filter(|step| step.fate == Fate::Put && !step.node.is_manifest());
+        let mut unknown = Vec::new();
+        for Step { node, .. } in blobs {
+            match site.whereabouts(&node.digest) {
+                Whereabouts::Here => cost.bytes_present += node.size,
+                Whereabouts::Elsewhere => {
+                    cost.bytes_mountable += node.size;
+                    cost.requests += 1;
+                }
+                Whereabouts::Unknown => unknown.push(is_held(&self.ends.sink, node)),
+            }
+            site.holds(&node.digest);
+        }
+        let mut answers = stream::iter(unknown).buffer_unordered(QUESTIONS);
+        while let Some((node, is_held)) = answers.try_next().await? {
+            if is_held {
+                cost.bytes_present += node.size;
+                cost.requests += 1;
+            } else {
+                cost.bytes_to_move += node.size;
+                let is_at_hand = node.inline().is_some() || self.ends.memory.remembers(&node.digest);
+                cost.requests += 2 + u64::from(!is_at_hand);
+            }
+        }
+        Ok(())
+    }
+
+    /// Manifests: a PUT for each name, and what it takes to tell a registry without the Referrers API of a subject.
+    async fn manifests(&self, plan: &Plan, cost: &mut Cost) -> Result<u64> {
+        let mut requests = 0;
+        let mut subjects = Vec::new();
+        for step in plan.steps.iter().filter(|step| step.fate == Fate::Put && step.node.is_manifest()) {
+            cost.bytes_to_move += step.node.size;
+            requests += step.tags.len().max(1) as u64;
+            let manifest = step.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
+            subjects.extend(manifest.and_then(|manifest| manifest.subject));
+        }
+        match subjects.first() {
+            Some(subject) if self.ends.sink.api_referrers(&subject.digest).await?.is_none() => {
+                Ok(requests + FALLBACK * subjects.len() as u64)
+            }
+            _ => Ok(requests),
+        }
+    }
+
+    /// What comes after the copy: verification of the destination, rehearsed on the source's bytes; tags; and the last
+    /// look at what is attached.
+    async fn after(&self, events: &Events) -> Result<u64> {
+        let Self { seed, ends, found, .. } = self;
+        let rehearsal = Rehearsal::new(Arc::clone(&ends.source));
+        let site = match &found.original {
+            None => check::destination(seed, &rehearsal, found, events).await?,
+            // Nobody has signed the new index yet, and nobody holds it: there is nothing to rehearse with.
+            Some(_) => None,
+        };
+        let proven: HashSet<_> = site.iter().flat_map(Approved::evidence).map(|one| one.node().digest).collect();
+        let sidecars = found.sidecars().map(|sidecar| (&sidecar.former, &sidecar.root.node));
+        let names = sidecars.chain([(&found.former, &found.root.node)]);
+        let is_staged = former::is_staged(seed, found);
+        let tags: u64 = names.map(|(former, root)| tagging(seed.tagging, is_staged, former.as_ref(), root)).sum();
+        Ok(rehearsal.requests() + tags + accessories::last_questions(&self.companions, &proven))
+    }
+}
+
+/// Requests for a tag, and for what it takes to keep what the tag names.
+fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root: &Descriptor) -> u64 {
+    if !is_staged || former.is_some_and(|former| former.digest == root.digest) {
+        return 0;
+    }
+    // Kept: the tag is read once more, the holding tag asked for and put. Of a new tag one look says that it is new.
+    1 + match (tagging, former) {
+        (Tagging::Plain, _) | (Tagging::Keep, None) => 0,
+        (Tagging::Together, None) => 1,
+        (Tagging::Keep | Tagging::Together, Some(_)) => 3,
+    }
+}
+
+async fn is_held<'a>(sink: &Registry, node: &'a Descriptor) -> Result<(&'a Descriptor, bool)> {
+    Ok((node, sink.contains(node).await?))
+}

@@ -1,0 +1,169 @@
+//! Publishing a roll-up: it becomes an artifact that refers to a parent, so that whoever knows the parent's tag finds
+//! every catalog that was seeded here with one query.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::resolve::held;
+use crate::document::rollup::{MAX_ROLLUP_BYTES, RollUp};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};
+use crate::store::{Body, Listing as _, Registry, Role, Store, Want};
+use crate::verify::attach::{self, Attachment};
+use crate::wire::Client;
+
+/// What takes the artifacts where nothing does yet: an index of no images.
+const EMPTY_INDEX: &[u8] =
+    br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+/// What publishing did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Publication {
+    /// Whether anything was put.
+    pub status: Change,
+    /// The parent as it was named.
+    pub parent: Reference,
+    /// What it stands for.
+    pub parent_digest: Digest,
+    /// Whether it was made, as an empty index.
+    pub parent_created: bool,
+    /// The artifact.
+    pub artifact: Reference,
+    /// Its type, by which the query finds it.
+    pub artifact_type: &'static str,
+    /// Its tag, where there is no Referrers API.
+    pub tag: Option<String>,
+    /// Whether the registry has the Referrers API.
+    pub referrers_api: bool,
+    /// The URL that lists every roll-up of the parent.
+    pub query: String,
+    /// The URL of the roll-up itself.
+    pub content: String,
+    /// Images in the roll-up.
+    pub entries: u64,
+    /// Those that failed.
+    pub failed: u64,
+}
+
+/// Whether anything was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It was put now.
+    Published,
+    /// It was there, and can be found.
+    Unchanged,
+}
+
+/// Publishes the roll-up in the file `manifest` as an artifact that refers to `to`.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for a file that is no roll-up and a parent without a tag, before anybody is contacted; those
+/// of the registry.
+pub async fn publish_index(manifest: &Path, to: &Reference, client: &Client) -> Result<Publication> {
+    let bytes = read(manifest)?;
+    let rollup = RollUp::read(&bytes).map_err(|error| error.during("publish", manifest.display()))?;
+    let (tag, own_tag) = tags(to)?;
+    let store = Registry::new(client, &to.repository, Role::Sink);
+    let failed = |error: Error| error.during("publish the roll-up under", to);
+    let (parent, parent_created) = parent(&store, &tag).await.map_err(failed)?;
+    let media_type = MediaType::new(RollUp::MEDIA_TYPE);
+    let artifact = attach::file_manifest(&media_type, &parent, (RollUp::FILE, &bytes), rollup.seeded_at);
+    let status = put(&store, &parent, &artifact, &own_tag).await.map_err(failed)?;
+    let referrers_api = !store.lacks_referrers_api();
+    let repository = base_url(&store, to);
+    Ok(Publication {
+        status,
+        parent: to.clone(),
+        parent_digest: parent.digest,
+        parent_created,
+        artifact: to.repository.pinned(artifact.node.digest),
+        artifact_type: RollUp::MEDIA_TYPE,
+        tag: (!referrers_api).then(|| own_tag.to_string()),
+        referrers_api,
+        query: if referrers_api {
+            // A plus in a query would be read as a space.
+            let artifact_type = RollUp::MEDIA_TYPE.replace('+', "%2B");
+            format!("{repository}/referrers/{}?artifactType={artifact_type}", parent.digest)
+        } else {
+            format!("{repository}/manifests/{}", parent.digest.fallback_tag())
+        },
+        content: format!("{repository}/blobs/{}", Digest::sha256(&bytes)),
+        entries: rollup.totals.entries,
+        failed: rollup.totals.failed,
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let refused = |why: io::Error| {
+        let error = Error::new(Kind::Usage, "read").on(path.display()).because(why);
+        error.hint(format!("name the {} of a registry seed-catalog run", RollUp::FILE))
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(refused)?;
+    // One byte past the limit, for which the reader has the words.
+    file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(refused)?;
+    Ok(bytes)
+}
+
+/// The parent's tag, and the artifact's own.
+fn tags(to: &Reference) -> Result<(Tag, Tag)> {
+    let (Some(tag), None) = (&to.tag, &to.digest) else {
+        let error = Error::new(Kind::Usage, "--to names the parent by its tag, not by a digest").on(to);
+        return Err(error.hint(format!("write {}:<tag>", to.repository)));
+    };
+    let own = format!("{tag}-catalog").parse().map_err(|why| {
+        Error::new(Kind::Usage, "the tag of --to is too long to stand before -catalog").on(to).because(why)
+    })?;
+    Ok((tag.clone(), own))
+}
+
+/// What `tag` stands for, made if it stands for nothing; and whether it was made.
+async fn parent(store: &Registry, tag: &Tag) -> Result<(Descriptor, bool)> {
+    match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
+        Ok(root) => Ok((root.node, false)),
+        Err(error) if error.kind() == Kind::NotFound => {
+            let node = Descriptor::of(MediaType::OCI_INDEX, EMPTY_INDEX);
+            store.put(&node, &Body::bytes(node.clone(), EMPTY_INDEX), std::slice::from_ref(tag)).await?;
+            Ok((node, true))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts what is missing. Without the Referrers API the artifact is tagged as well, and the store keeps the fallback index.
+async fn put(store: &Registry, parent: &Descriptor, artifact: &Attachment, own_tag: &Tag) -> Result<Change> {
+    let Attachment { node, manifest, blobs } = artifact;
+    let listed = store.referrers(&parent.digest).await?.iter().any(|entry| entry.digest == node.digest);
+    let tags = if store.lacks_referrers_api() { std::slice::from_ref(own_tag) } else { &[] };
+    if listed && is_held(store, node, tags).await? {
+        return Ok(Change::Unchanged);
+    }
+    for (blob, bytes) in blobs {
+        store.put(blob, &Body::bytes(blob.clone(), bytes.clone()), &[]).await?;
+    }
+    store.put(node, &Body::bytes(node.clone(), Bytes::clone(manifest)), tags).await?;
+    Ok(Change::Published)
+}
+
+/// Whether the artifact is there, under its tag if it has one: a list may name what is gone.
+async fn is_held(store: &Registry, node: &Descriptor, tags: &[Tag]) -> Result<bool> {
+    match tags {
+        [] => store.contains(node).await,
+        [tag, ..] => {
+            let tagged = held(store, &Name::Tag(tag.clone())).await?;
+            Ok(tagged.is_some_and(|tagged| tagged.digest == node.digest))
+        }
+    }
+}
+
+/// Where the repository's content is asked for.
+fn base_url(store: &Registry, to: &Reference) -> String {
+    let scheme = if store.speaks_plain_http() { "http" } else { "https" };
+    format!("{scheme}://{}/v2/{}", to.repository.api_host(), to.repository.path)
+}

@@ -1,0 +1,76 @@
+//! A stand-in for the destination, before anything is there: tells what the source has, and counts the questions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want};
+
+/// Each question is one request to the destination when it comes to that.
+#[derive(Debug)]
+pub(super) struct Rehearsal {
+    source: Arc<dyn Repository>,
+    requests: AtomicU64,
+}
+
+impl Rehearsal {
+    pub(super) fn new(source: Arc<dyn Repository>) -> Self {
+        Self { source, requests: AtomicU64::new(0) }
+    }
+
+    /// How many questions were asked.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Store for Rehearsal {
+    fn label(&self) -> &str {
+        self.source.label()
+    }
+
+    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        self.count();
+        self.source.resolve(name, want).await
+    }
+
+    async fn contains(&self, node: &Descriptor) -> Result<bool> {
+        self.count();
+        self.source.contains(node).await
+    }
+
+    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
+        self.count();
+        self.source.open(node, from).await
+    }
+
+    async fn put(&self, node: &Descriptor, _: &Body, _: &[Tag]) -> Result<Put> {
+        Err(Error::new(Kind::Usage, "put in a rehearsal").on(node.digest))
+    }
+}
+
+#[async_trait]
+impl Listing for Rehearsal {
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.count();
+        self.source.tags().await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.count();
+        self.source.referrers(subject).await
+    }
+
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        self.count();
+        self.source.api_referrers(subject).await
+    }
+}

@@ -1,0 +1,140 @@
+//! A transparency log of the tests' own: a key, and entries as Rekor makes them. The other test program shows that cosign
+//! believes them too.
+
+use autonomy_registry::oci::{Descriptor, Digest, MediaType};
+use autonomy_registry::store::{Body, Store};
+use autonomy_registry::verify::attach::{self, Attachment};
+use autonomy_registry::verify::{SigningKey, bundle, payload, signature_tag};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// When the log records everything: 2026-01-15T12:00:00Z.
+const INTEGRATED: u64 = 1_768_478_400;
+
+/// A log.
+pub(crate) struct Log {
+    pub(crate) key: SigningKey,
+}
+
+/// A signature, and the body by which a log records it.
+pub(crate) struct Made {
+    pub(crate) signed: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) body: String,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        Self { key: SigningKey::generate().unwrap() }
+    }
+
+    fn spki(&self) -> Vec<u8> {
+        self.key.public_key().unwrap().spki().to_vec()
+    }
+
+    pub(crate) fn id(&self) -> Digest {
+        Digest::sha256(&self.spki())
+    }
+
+    /// The signed entry timestamp.
+    fn promise(&self, body: &str) -> String {
+        let (body, log) = (STANDARD.encode(body), self.id().hex());
+        let text = format!(r#"{{"body":"{body}","integratedTime":{INTEGRATED},"logID":"{log}","logIndex":12345}}"#);
+        STANDARD.encode(self.key.sign(text.as_bytes()).unwrap())
+    }
+
+    /// An entry as cosign annotates a legacy signature with it.
+    pub(crate) fn annotation(&self, body: &str) -> String {
+        let log = self.id().hex();
+        let payload =
+            json!({"body": STANDARD.encode(body), "integratedTime": INTEGRATED, "logIndex": 12345, "logID": log});
+        json!({"SignedEntryTimestamp": self.promise(body), "Payload": payload}).to_string()
+    }
+
+    /// An entry as a bundle holds it, the only one of its tree.
+    fn entry(&self, body: &str) -> Value {
+        let leaf = Digest::sha256(&[&[0], body.as_bytes()].concat());
+        let root = STANDARD.encode(leaf.as_bytes());
+        let tree = format!("log.example - 7\n1\n{root}\n");
+        let signature = [&self.id().as_bytes()[..4], &self.key.sign(tree.as_bytes()).unwrap()].concat();
+        let checkpoint = format!("{tree}\n\u{2014} log.example {}\n", STANDARD.encode(signature));
+        json!({
+            "logIndex": "12345",
+            "logId": {"keyId": STANDARD.encode(self.id().as_bytes())},
+            "kindVersion": {"kind": "dsse", "version": "0.0.1"},
+            "integratedTime": INTEGRATED.to_string(),
+            "inclusionPromise": {"signedEntryTimestamp": self.promise(body)},
+            "inclusionProof": {
+                "logIndex": "0", "rootHash": root, "treeSize": "1", "hashes": [], "checkpoint": {"envelope": checkpoint},
+            },
+            "canonicalizedBody": STANDARD.encode(body),
+        })
+    }
+
+    /// Puts a bundle by `key` about `node`, with its entry.
+    pub(crate) async fn put_bundle(&self, store: &dyn Store, node: &Descriptor, key: &SigningKey) {
+        let Made { signed, signature, body } = enveloped(node, key);
+        let bundle = bundle::build(&key.public_key().unwrap(), &signed, &signature);
+        let mut bundle: Value = serde_json::from_slice(&bundle).unwrap();
+        bundle["verificationMaterial"]["tlogEntries"] = json!([self.entry(&body)]);
+        put(store, attach::bundle_manifest(node, bundle.to_string().as_bytes(), Timestamp::now()), &[]).await;
+    }
+
+    /// What tells cosign to believe this log.
+    pub(crate) fn trusted_root(&self) -> String {
+        let key = json!({
+            "rawBytes": STANDARD.encode(self.spki()),
+            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+            "validFor": {"start": "2020-01-01T00:00:00Z"},
+        });
+        let id = json!({"keyId": STANDARD.encode(self.id().as_bytes())});
+        let log = json!({"baseUrl": "https://log.example", "hashAlgorithm": "SHA2_256", "publicKey": key, "logId": id});
+        json!({"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [log]}).to_string()
+    }
+}
+
+/// Signs the payload `signed`, in the legacy format.
+pub(crate) fn legacy(signed: Vec<u8>, key: &SigningKey) -> Made {
+    let signature = key.sign(&signed).unwrap();
+    let public = json!({"content": STANDARD.encode(key.public_pem().unwrap())});
+    let recorded = json!({"content": STANDARD.encode(&signature), "publicKey": public});
+    let spec = json!({"data": {"hash": hash(&signed)}, "signature": recorded});
+    let body = json!({"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": spec}).to_string();
+    Made { signed, signature, body }
+}
+
+/// Signs a statement about `node`, now.
+fn enveloped(node: &Descriptor, key: &SigningKey) -> Made {
+    let signed = bundle::statement(&node.digest, Some(Timestamp::now()));
+    let signature = key.sign(&bundle::pae(&signed)).unwrap();
+    let verifier = STANDARD.encode(key.public_pem().unwrap());
+    let signatures = json!([{"signature": STANDARD.encode(&signature), "verifier": verifier}]);
+    let spec = json!({"envelopeHash": hash(b""), "payloadHash": hash(&signed), "signatures": signatures});
+    let body = json!({"apiVersion": "0.0.1", "kind": "dsse", "spec": spec}).to_string();
+    Made { signed, signature, body }
+}
+
+fn hash(content: &[u8]) -> Value {
+    json!({"algorithm": "sha256", "value": Digest::sha256(content).hex()})
+}
+
+/// Puts a legacy signature of `node` with the annotation `entry`.
+pub(crate) async fn put_legacy(store: &dyn Store, node: &Descriptor, signed: &[u8], signature: &[u8], entry: String) {
+    let mut layer = Descriptor::of(MediaType::new(payload::MEDIA_TYPE), signed);
+    store.put(&layer, &Body::bytes(layer.clone(), signed.to_vec()), &[]).await.unwrap();
+    layer.annotations.insert(payload::SIGNATURE.to_owned(), STANDARD.encode(signature));
+    layer.annotations.insert("dev.sigstore.cosign/bundle".to_owned(), entry);
+    let tag = signature_tag(&node.digest).unwrap();
+    put(store, attach::legacy_manifest(&[layer], &[]), &[tag.as_str()]).await;
+}
+
+async fn put(store: &dyn Store, attachment: Attachment, tags: &[&str]) {
+    let Attachment { node, manifest, blobs } = attachment;
+    for (blob, bytes) in blobs {
+        store.put(&blob, &Body::bytes(blob.clone(), bytes), &[]).await.unwrap();
+    }
+    let tags: Vec<_> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+    store.put(&node, &Body::bytes(node.clone(), manifest), &tags).await.unwrap();
+}
