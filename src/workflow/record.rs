@@ -26,7 +26,8 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// Those of [`try_folder`].
+    /// [`Usage`](Kind::Usage) if `folder` is no folder or cannot be written to; [`Local`](Kind::Local) if there is no
+    /// room.
     pub fn prepare(folder: &Path) -> Result<Self> {
         try_folder(folder, &[MANIFEST, LOCK])?;
         Ok(Self::below(folder))

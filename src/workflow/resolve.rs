@@ -47,8 +47,15 @@ pub(super) struct Sidecar {
 pub(super) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
     let (root, former) = try_join!(source_root(ends, &seed.from), former(ends, &seed.to))?;
     let mut warnings = Vec::new();
-    if seed.from.tag.is_none() && seed.from.digest.is_none() {
-        warnings.push(format!("{} names no tag: latest is used, which is not pinned and moves", seed.from));
+    match &seed.from {
+        Reference { digest: Some(_), .. } => {}
+        from @ Reference { tag: None, .. } => {
+            warnings.push(format!("{from} names no tag: latest is used, which is not pinned and moves"));
+        }
+        from @ Reference { tag: Some(tag), .. } if tag.as_str() == "latest" => {
+            warnings.push(format!("{from} is not pinned: the tag latest moves"));
+        }
+        Reference { .. } => {}
     }
     let (lock, policy) = match seed.sidecars {
         Sidecars::Leave => (None, None),
