@@ -24,7 +24,7 @@ const MAX_ATTACHED: usize = 10_000;
 /// Most bytes of manifests that are read on the way: the attachments', and those of the indexes that have them.
 const MAX_BYTES: u64 = 16 << 20;
 /// Manifests whose attachments are asked for at the same time.
-const QUESTIONS: usize = 8;
+const QUESTIONS: usize = 4;
 
 /// Something attached to a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]

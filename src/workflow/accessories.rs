@@ -18,7 +18,7 @@ use crate::oci::{Descriptor, Digest, Manifest, Name};
 use crate::store::{Repository, Want};
 
 /// Questions asked at the same time.
-pub(super) const QUESTIONS: usize = 8;
+pub(super) const QUESTIONS: usize = 4;
 /// Most bytes of manifests that are read for what is missing at the destination.
 const MAX_BYTES: usize = 16 << 20;
 

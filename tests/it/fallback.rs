@@ -197,7 +197,7 @@ async fn an_index_that_could_not_be_read_again_is_not_written() {
     let long = json!({"": "x".repeat(10_000)});
     let many = (0..49_985).map(|key: u32| (format!("{key:x}"), json!(""))).collect();
     for (name, entries, text) in [
-        ("bytes", (0..190).map(|number| entry(number, long.clone())).collect(), "x".repeat(200_000)),
+        ("bytes", (0..385).map(|number| entry(number, long.clone())).collect(), "x".repeat(200_000)),
         ("values", vec![entry(0, Value::Object(many))], String::new()),
     ] {
         let bed = Bed::new().await;

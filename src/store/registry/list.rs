@@ -13,6 +13,7 @@ use url::Url;
 use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, weight};
+use crate::store::MAX_MANIFEST_BYTES;
 use crate::wire::{Answer, Request, Retry};
 
 /// Most pages of a list of tags.
@@ -27,9 +28,9 @@ const MAX_REFERRER_PAGES: usize = 16;
 /// Most bytes of a list of tags: all tags that are allowed for, at their longest.
 const MAX_TAG_BYTES: u64 = 16 << 20;
 
-/// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Eight lists may be read at
+/// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Four lists may be read at
 /// the same time, and each takes its bytes twice.
-pub(super) const MAX_REFERRER_BYTES: u64 = 2 << 20;
+pub(super) const MAX_REFERRER_BYTES: u64 = MAX_MANIFEST_BYTES;
 
 /// Most values in all that a list of referrers says.
 pub(super) const MAX_VALUES: usize = 50_000;
