@@ -264,13 +264,14 @@ impl Fleet<'_> {
             needed.map(|step| Step { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
         });
         atomic::move_all(name, &steps.collect::<Vec<_>>(), self.halted()).await?;
-        let record = |(at, (staged, moves)): (usize, (Staged<'_>, Vec<Move>))| {
+        let mut outcomes = Vec::with_capacity(ready.len());
+        for (at, (staged, moves)) in ready {
             let seed = staged.prepared.seed;
-            let result = staged.record(self.run, &moves);
+            let result = staged.record(self.run, &moves).await;
             self.tell(seed, &result);
-            result.map(|outcome| (at, Ok(outcome)))
-        };
-        ready.into_iter().map(record).collect()
+            outcomes.push((at, Ok(result?)));
+        }
+        Ok(outcomes)
     }
 
     async fn stage<'s>(self, at: usize, prepared: Result<Prepared<'s>>) -> Aim<Staged<'s>> {

@@ -45,6 +45,12 @@ impl Record {
         SeedManifest::parse(&fs::read(self.folder.join(MANIFEST)).ok()?).ok()
     }
 
+    /// Writes both files as [`write`](Self::write) does, without keeping other images waiting while the disk flushes.
+    pub(super) async fn write_aside(self, manifest: SeedManifest) -> Result<(SeedManifest, Vec<PathBuf>)> {
+        let written = tokio::task::spawn_blocking(move || self.write(&manifest).map(|files| (manifest, files))).await;
+        written.map_err(|why| Error::new(Kind::Local, "write the record").because(why))?
+    }
+
     /// Writes both files: each is complete and flushed under another name before either takes its place.
     ///
     /// # Errors

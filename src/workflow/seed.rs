@@ -165,7 +165,7 @@ impl Staged<'_> {
             }
         }
         self.prepared.spent += begun.elapsed();
-        self.record(run, &moves)
+        self.record(run, &moves).await
     }
 
     /// The tags that are to move. Everything that they will name is seen to be there, and what they name is kept.
@@ -191,7 +191,7 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if the disk refuses.
-    pub(super) fn record(self, run: Run<'_>, moves: &[Move]) -> Result<Outcome> {
+    pub(super) async fn record(self, run: Run<'_>, moves: &[Move]) -> Result<Outcome> {
         let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &prepared;
         run.events.send(Event::Stage("writing the record"));
@@ -210,7 +210,7 @@ impl Staged<'_> {
             seeded_at: now()?,
             transfer: Some(ends.account(carried, accessories, prepared.spent)),
         };
-        let files = prepared.record.write(&manifest)?;
+        let (manifest, files) = prepared.record.clone().write_aside(manifest).await?;
         let is_idle = found.is_unchanged() && carried.report.bytes_moved == 0 && signature.is_none();
         let status = if is_idle { Status::Unchanged } else { Status::Seeded };
         let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
