@@ -12,7 +12,6 @@ use super::{output, seed, trust};
 use crate::document::catalog::{Catalog, Entry, MAX_CATALOG_BYTES};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
-use crate::wire;
 use crate::workflow::{self, Tagging, Trust, Wish};
 
 /// Copies every image of a catalog. Everything is resolved, verified and planned before the first blob moves; what
@@ -93,7 +92,7 @@ impl SeedCatalog {
         if std::fs::metadata(&self.catalog).map_err(unreadable)?.len() > MAX_CATALOG_BYTES {
             return Err(Error::new(Kind::Usage, format!("longer than {MAX_CATALOG_BYTES} bytes")));
         }
-        let text = wire::read_file(&self.catalog).map_err(|why| Error::new(Kind::Usage, "read").because(why))?;
+        let text = std::fs::read(&self.catalog).map_err(unreadable)?;
         let text = String::from_utf8(text).map_err(|why| Error::new(Kind::Usage, "read").because(why))?;
         let catalog = Catalog::parse(&text)?;
         let mut keys =
