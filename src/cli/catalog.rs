@@ -9,7 +9,7 @@ use clap::Args;
 use super::flags::Output;
 use super::movement::Movement;
 use super::{output, seed, trust};
-use crate::document::catalog::{Catalog, Entry, MAX_CATALOG_BYTES};
+use crate::document::catalog::{Catalog, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::workflow::{self, Tagging, Trust, Wish};
@@ -83,18 +83,12 @@ impl SeedCatalog {
 
     pub(super) async fn run(self) -> Result<ExitCode> {
         let name = self.catalog.display().to_string();
-        let wishes = self.wishes().map_err(|error| error.during("use the catalog", &name))?;
+        let catalog = workflow::read_catalog(&self.catalog)?;
+        let wishes = self.wishes(catalog).map_err(|error| error.during("use the catalog", &name))?;
         self.run.start(name, wishes, self.skip_verify, &self.log).await
     }
 
-    fn wishes(&self) -> Result<Vec<Wish>> {
-        let unreadable = |why: std::io::Error| Error::new(Kind::Usage, "read").because(why);
-        if std::fs::metadata(&self.catalog).map_err(unreadable)?.len() > MAX_CATALOG_BYTES {
-            return Err(Error::new(Kind::Usage, format!("longer than {MAX_CATALOG_BYTES} bytes")));
-        }
-        let text = std::fs::read(&self.catalog).map_err(unreadable)?;
-        let text = String::from_utf8(text).map_err(|why| Error::new(Kind::Usage, "read").because(why))?;
-        let catalog = Catalog::parse(&text)?;
+    fn wishes(&self, catalog: Catalog) -> Result<Vec<Wish>> {
         let mut keys =
             Keys { folder: self.catalog.parent().unwrap_or(Path::new("")), known: HashMap::new(), log: &self.log };
         let mut unused = false;

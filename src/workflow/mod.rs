@@ -42,7 +42,7 @@ pub use expand::Wish;
 pub use forecast::{Cost, Forecast, Forecasts, forecast};
 pub use former::Tagging;
 pub use keygen::{Existing, KeyPair, Keygen};
-pub use package::{Package, Packaged, package};
+pub use package::{Package, Packaged, package, read_catalog};
 pub use publish_index::{Change, Publication, publish_index};
 pub use record::Record;
 pub use request::{Index, Seed, Sidecars, SiteKey, Trust};

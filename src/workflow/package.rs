@@ -76,7 +76,7 @@ pub fn package(request: &Package) -> Result<Packaged> {
 /// # Errors
 ///
 /// [`Usage`](Kind::Usage) if it cannot be read, or is no catalog.
-pub(super) fn read_catalog(path: &Path) -> Result<Catalog> {
+pub fn read_catalog(path: &Path) -> Result<Catalog> {
     let refused = |error: Error| error.during("read catalog", path.display());
     let unreadable = |why: io::Error| {
         Error::new(Kind::Usage, "read catalog").on(path.display()).because(why).hint("name a catalog file (YAML)")
