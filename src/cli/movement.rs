@@ -71,6 +71,11 @@ impl Movement {
         self.reporting.voice.output
     }
 
+    /// Whether skopeo has to move everything.
+    pub(super) fn is_skopeo(&self) -> bool {
+        self.transport == Choice::Skopeo
+    }
+
     pub(super) fn engine(&self) -> copy::Options {
         let presence = if self.deep { Presence::EveryNode } else { Presence::Vouched };
         copy::Options { presence, ..self.network.engine() }

@@ -1,6 +1,6 @@
 //! `autonomy registry rollback`.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +8,6 @@ use clap::Args;
 
 use super::flags::{Access, Output, Voice};
 use super::output;
-use crate::document::rollup::{MAX_ROLLUP_BYTES, RollUp};
 use crate::error::{Error, Kind, Result, printable};
 use crate::wire::Client;
 use crate::workflow::{self, Fate, Step};
@@ -40,7 +39,7 @@ impl Rollback {
 
     pub(super) async fn run(self) -> Result<ExitCode> {
         self.voice.start();
-        let roll_up = self.read().map_err(|error| error.during("use the roll-up", self.manifest.display()))?;
+        let (roll_up, _) = workflow::read_roll_up(&self.manifest)?;
         if !self.yes && !io::stdin().is_terminal() {
             return Err(Error::new(Kind::Usage, "registry rollback asks before it acts, and stdin is no terminal")
                 .hint("give --yes to put everything back without being asked"));
@@ -76,15 +75,6 @@ impl Rollback {
         let left = rollback.steps.iter().filter(|step| !step.fate.is_back()).count();
         output::note(&format!("error: {left} of {} tags could not be put back", rollback.steps.len()));
         Ok(ExitCode::from(Kind::Partial.exit_code()))
-    }
-
-    fn read(&self) -> Result<RollUp> {
-        let unreadable = |why: io::Error| Error::new(Kind::Usage, "read").because(why);
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(&self.manifest).map_err(unreadable)?;
-        // One byte more than is allowed, so that the reader can tell.
-        file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        RollUp::read(&bytes)
     }
 }
 

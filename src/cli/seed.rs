@@ -64,6 +64,10 @@ impl Seed {
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
+        if self.subset.makes_an_index() && self.movement.is_skopeo() {
+            return Err(usage("--rewrite-index cannot be used with --transport skopeo")
+                .hint("skopeo copies images as they are: leave --transport out, or give auto"));
+        }
         let trust = match &self.pub_key {
             Some(path) => demands("--pub-key", path, &self.log)?,
             None if self.skip_verify && self.log.is_asked() => {

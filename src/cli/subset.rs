@@ -68,6 +68,11 @@ impl Subset {
         }
     }
 
+    /// Whether an index takes the place of the source's.
+    pub(super) fn makes_an_index(&self) -> bool {
+        self.rewrite_index
+    }
+
     /// What becomes of the index. Reads the key, and may ask for its password.
     ///
     /// # Errors

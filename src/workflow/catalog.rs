@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::watch;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+use futures_util::try_join;
+use tokio::sync::{mpsc, watch};
 
 use super::atomic::{self, Step};
 use super::commons::Commons;
 use super::expand::{self, Wish};
-use super::forecast::Forecasts;
+use super::forecast::{Forecast, Forecasts};
 use super::former::{Move, Tagging};
 use super::prepare::{Prepared, Run};
 use super::request::{Index, Seed};
@@ -129,11 +130,7 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
     events.send(Event::Stage("resolving"));
     let (images, choosing) = expand::images(&catalog.wishes, client).await?;
     let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
-    let mut images = Vec::with_capacity(entries.len());
-    for (_, prepared) in fleet.prepared(&entries).await? {
-        images.push(prepared?.forecast(&commons, &each).await?);
-    }
-    let mut forecasts = Forecasts::of(images);
+    let mut forecasts = Forecasts::of(fleet.forecast(&entries).await?);
     forecasts.totals.requests += choosing.requests;
     Ok(forecasts)
 }
@@ -198,6 +195,35 @@ impl Fleet<'_> {
         // In the order of the catalog: what its first images bring, the later ones mount.
         prepared.sort_by_key(|(at, _)| *at);
         Ok(prepared)
+    }
+
+    /// Forecasts all, in the order of the catalog: what its first images bring, the later ones mount. However long the
+    /// catalog is, no more images are known at a time than are under way.
+    async fn forecast(self, entries: &[Entry]) -> Result<Vec<Forecast>> {
+        let (known, mut queue) = mpsc::channel(self.at_once.max(1));
+        let preparing = async move {
+            let mut rest = entries.iter().enumerate();
+            let mut under_way = FuturesOrdered::new();
+            loop {
+                while under_way.len() < self.at_once.max(1)
+                    && let Some((at, entry)) = rest.next()
+                {
+                    under_way.push_back(self.prepare(at, &entry.seed));
+                }
+                let Some((_, prepared)) = under_way.next().await else { return Ok::<_, Error>(()) };
+                // Nobody listens any more when a forecast has failed, which is what will be told.
+                let _ = known.send(prepared?).await;
+            }
+        };
+        let forecasting = async move {
+            let mut forecasts = Vec::with_capacity(entries.len());
+            while let Some(prepared) = queue.recv().await {
+                forecasts.push(prepared.forecast(self.run.commons, self.run.events).await?);
+            }
+            Ok(forecasts)
+        };
+        let ((), forecasts) = try_join!(preparing, forecasting)?;
+        Ok(forecasts)
     }
 
     /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.

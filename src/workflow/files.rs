@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 use super::keygen::Existing;
-use super::record::new_file;
 use crate::error::{Error, Kind, Result};
 
 /// Writes `files` (names and texts) into `folder`, which is made if it is not there. Each is complete and flushed under
@@ -16,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 /// [`Usage`](Kind::Usage), with nothing written, if one is there that is to be kept; [`Local`](Kind::Local) if the disk
 /// refuses.
 pub(super) fn write(folder: &Path, files: &[(&str, String)], existing: Existing) -> Result<Vec<PathBuf>> {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let folder = named(folder);
     let failed = |why: io::Error| Error::new(Kind::Local, "write to").on(folder.display()).because(why);
     let paths: Vec<_> = files.iter().map(|(name, _)| folder.join(name)).collect();
     // A link that leads nowhere is there too.
@@ -26,12 +27,7 @@ pub(super) fn write(folder: &Path, files: &[(&str, String)], existing: Existing)
         return Err(in_the_way(path));
     }
     fs::create_dir_all(folder).map_err(failed)?;
-    let complete = files.iter().map(|(_, text)| {
-        let mut file = new_file(folder)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all())?;
-        Ok(file)
-    });
-    let complete = complete.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let complete = complete(folder, files).map_err(failed)?;
     for (number, (file, path)) in complete.into_iter().zip(&paths).enumerate() {
         let placed = match existing {
             Existing::Kept => file.persist_noclobber(path),
@@ -46,9 +42,40 @@ pub(super) fn write(folder: &Path, files: &[(&str, String)], existing: Existing)
             return Err(if is_there { in_the_way(path) } else { failed(why.error) });
         }
     }
-    // A rename is on disk once its folder is.
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    settle(folder).map_err(failed)?;
     Ok(paths)
+}
+
+/// Writes `files` into `folder` under other names than theirs, each complete and flushed.
+pub(super) fn complete<T: AsRef<[u8]>>(folder: &Path, files: &[(&str, T)]) -> io::Result<Vec<NamedTempFile>> {
+    let complete = files.iter().map(|(_, content)| {
+        let mut file = new_file(folder)?;
+        file.write_all(content.as_ref()).and_then(|()| file.as_file().sync_all())?;
+        Ok(file)
+    });
+    complete.collect()
+}
+
+/// Flushes what was renamed in `folder`: a rename is on disk once its folder is.
+pub(super) fn settle(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder).and_then(|folder| folder.sync_all())
+}
+
+/// The current folder where none is named.
+pub(super) fn named(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// A temporary file in `folder` with the permissions of an ordinary one: what is written is for everybody who may see it.
+pub(super) fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        // The user's umask takes its part away.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
 
 fn in_the_way(path: &Path) -> Error {

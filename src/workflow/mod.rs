@@ -47,6 +47,7 @@ pub use publish_index::{Change, Publication, publish_index};
 pub use record::Record;
 pub use request::{Index, Seed, Sidecars, SiteKey, Trust};
 pub use rewrite::Rewritten;
+pub use roll_up::read_roll_up;
 pub use rollback::{Fate, Rollback, Step};
 pub use seal::{Content, Seal, Sealed, SealedSidecar, seal};
 pub use seed::{Outcome, Status, Verification, seed, seed_until};

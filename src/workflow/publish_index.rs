@@ -1,15 +1,14 @@
 //! Publishing a roll-up: it becomes an artifact that refers to a parent, so that whoever knows the parent's tag finds
 //! every catalog that was seeded here with one query.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::resolve::held;
-use crate::document::rollup::{MAX_ROLLUP_BYTES, RollUp};
+use super::roll_up::read_roll_up;
+use crate::document::rollup::RollUp;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};
 use crate::store::{Body, Listing as _, Registry, Role, Store, Want};
@@ -66,8 +65,7 @@ pub enum Change {
 /// [`Usage`](Kind::Usage) for a file that is no roll-up and a parent without a tag, before anybody is contacted; those
 /// of the registry.
 pub async fn publish_index(manifest: &Path, to: &Reference, client: &Client) -> Result<Publication> {
-    let bytes = read(manifest)?;
-    let rollup = RollUp::read(&bytes).map_err(|error| error.during("publish", manifest.display()))?;
+    let (rollup, bytes) = read_roll_up(manifest)?;
     let (tag, own_tag) = tags(to)?;
     let store = Registry::new(client, &to.repository, Role::Sink);
     let failed = |error: Error| error.during("publish the roll-up under", to);
@@ -97,18 +95,6 @@ pub async fn publish_index(manifest: &Path, to: &Reference, client: &Client) -> 
         entries: rollup.totals.entries,
         failed: rollup.totals.failed,
     })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let refused = |why: io::Error| {
-        let error = Error::new(Kind::Usage, "read").on(path.display()).because(why);
-        error.hint(format!("name the {} of a registry seed-catalog run", RollUp::FILE))
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(refused)?;
-    // One byte past the limit, for which the reader has the words.
-    file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(refused)?;
-    Ok(bytes)
 }
 
 /// The parent's tag, and the artifact's own.

@@ -4,8 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
+use super::files::{self, named, new_file};
 use crate::document::{SeedManifest, seed_lock};
 use crate::error::{Error, Kind, Result};
 
@@ -83,12 +82,12 @@ pub(super) fn try_folder(folder: &Path, names: &[&str]) -> Result<()> {
     patiently(|| try_out(named(folder), names)).map_err(refused)
 }
 
-/// Writes all `files` to `folder`: each is complete and flushed under another name before any takes its place.
+/// Writes all `contents` (names and bytes) to `folder`: each is complete and flushed under another name before any takes its place.
 ///
 /// # Errors
 ///
 /// [`Local`](Kind::Local) if the disk refuses.
-pub(super) fn write_files(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<Vec<PathBuf>> {
+pub(super) fn write_files(folder: &Path, contents: &[(&str, Vec<u8>)]) -> Result<Vec<PathBuf>> {
     let folder = named(folder);
     let failed = |cause: io::Error| {
         Error::new(Kind::Local, "write the record")
@@ -98,27 +97,16 @@ pub(super) fn write_files(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<Ve
     };
     let complete = patiently(|| {
         fs::create_dir_all(folder)?;
-        let complete = files.iter().map(|(name, bytes)| {
-            let mut file = new_file(folder)?;
-            file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
-            Ok((file, folder.join(name)))
-        });
-        complete.collect::<io::Result<Vec<_>>>()
+        files::complete(folder, contents)
     });
-    let complete = complete.map_err(failed)?;
     let mut paths = Vec::new();
-    for (file, path) in complete {
+    for (file, (name, _)) in complete.map_err(failed)?.into_iter().zip(contents) {
+        let path = folder.join(name);
         file.persist(&path).map_err(|cause| failed(cause.error))?;
         paths.push(path);
     }
-    // A rename is on disk once its folder is.
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    files::settle(folder).map_err(failed)?;
     Ok(paths)
-}
-
-/// The current folder where none is named.
-fn named(folder: &Path) -> &Path {
-    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// Tries all that writing takes, in `folder`.
@@ -176,18 +164,6 @@ impl Drop for Made {
             let _ = fs::remove_dir(path);
         }
     }
-}
-
-/// A temporary file in `folder` with the permissions of an ordinary one: the record is for everybody who may see it.
-pub(super) fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // The user's umask takes its part away.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]

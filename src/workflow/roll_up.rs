@@ -1,13 +1,14 @@
 //! The roll-up of a catalog: what became of each image, in one file that appears when all is over.
 
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::catalog::Entry;
 use super::record;
 use super::seed::now;
-use crate::document::rollup::{Attempt, RollUp, Status, Totals};
-use crate::error::{Result, printable};
+use crate::document::rollup::{Attempt, MAX_ROLLUP_BYTES, RollUp, Status, Totals};
+use crate::error::{Error, Kind, Result, printable};
 use crate::oci::Reference;
 use crate::wire::Tally;
 
@@ -32,7 +33,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// [`Local`](crate::Kind::Local) if the disk refuses.
+    /// [`Local`](Kind::Local) if the disk refuses.
     pub(super) fn write(
         self,
         name: &str,
@@ -49,6 +50,24 @@ impl File {
         record::write_files(&self.folder, &[(RollUp::FILE, roll_up.to_json()?)])?;
         Ok((roll_up, self.folder.join(RollUp::FILE)))
     }
+}
+
+/// Reads the roll-up in the file `path`, and gives its bytes too.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for a file that cannot be read, or is no roll-up.
+pub fn read_roll_up(path: &Path) -> Result<(RollUp, Vec<u8>)> {
+    let refused = |why: io::Error| {
+        let error = Error::new(Kind::Usage, "read").on(path.display()).because(why);
+        error.hint(format!("name the {} of a registry seed-catalog run", RollUp::FILE))
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(refused)?;
+    // One byte past the limit, for which the reader has the words.
+    file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(refused)?;
+    let roll_up = RollUp::read(&bytes).map_err(|error| error.during("use the roll-up", path.display()))?;
+    Ok((roll_up, bytes))
 }
 
 fn attempt(entry: &Entry) -> Attempt {

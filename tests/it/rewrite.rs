@@ -228,6 +228,10 @@ async fn flags_that_do_not_go_together_are_told_by_name_before_anybody_is_asked(
             [&platform[..], &rewrite[..], &public[..], &sign[..], &["--copy-policy"][..]].concat(),
             "--copy-policy cannot be used with --rewrite-index",
         ),
+        (
+            [&platform[..], &rewrite[..], &skip[..], &["--transport", "skopeo"][..]].concat(),
+            "--rewrite-index cannot be used with --transport skopeo",
+        ),
     ] {
         let done = site.field.seed(&flags).await;
         assert_code(&done, 2);
