@@ -189,13 +189,13 @@ fn told(name: Option<&[u8]>) -> String {
 fn extended_name(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, PolicyError> {
     let bytes = read_at_most(entry, MAX_EXTENSION_BYTES, "bytes in the header of an entry")?;
     if entry.header().entry_type().is_gnu_longname() {
-        return Ok(Some(bytes.split(|&byte| byte == 0).next().unwrap_or_default().to_vec()));
+        return whole_name(bytes.strip_suffix(&[0]).unwrap_or(&bytes)).map(Some);
     }
     let mut name = None;
     for record in tar::PaxExtensions::new(&bytes) {
         let record = record?;
         match record.key_bytes() {
-            b"path" => name = Some(record.value_bytes().to_vec()),
+            b"path" => name = Some(whole_name(record.value_bytes())?),
             // Where the next entry ends must have one answer, and a file no holes.
             key if key == b"size" || key.starts_with(b"GNU.sparse") => {
                 let name = String::from_utf8_lossy(key).into_owned();
@@ -205,6 +205,14 @@ fn extended_name(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Vec<u8>
         }
     }
     Ok(name)
+}
+
+/// A name that ends in one place for everybody: C programs end it at the first zero byte, others do not.
+fn whole_name(name: &[u8]) -> Result<Vec<u8>, PolicyError> {
+    if name.contains(&0) {
+        return Err(PolicyError::Entry { name: told(Some(name)), why: "has a zero byte in its name" });
+    }
+    Ok(name.to_vec())
 }
 
 fn read_at_most(entry: &mut impl Read, limit: u64, what: &'static str) -> Result<Vec<u8>, PolicyError> {

@@ -161,6 +161,16 @@ fn names_that_do_not_fit_their_header_are_read_from_the_one_before() {
 }
 
 #[test]
+fn a_name_that_readers_would_end_in_different_places_is_refused() {
+    use tar::EntryType::{GNULongName, Regular, XHeader};
+    let manifest = (MANIFEST, Regular, MANIFEST_JSON);
+    for (kind, name) in [(GNULongName, b"a.rego\0b.rego\0".to_vec()), (XHeader, record("path", "a.rego\0b.rego"))] {
+        let read = Policy::read(&archive(&[("x", kind, &name), ("y", Regular, b""), manifest]));
+        assert!(matches!(&read, Err(PolicyError::Entry { why, .. }) if why.contains("zero byte")), "{kind:?}: {read:?}");
+    }
+}
+
+#[test]
 fn headers_that_extend_others_have_bounds_and_change_no_size() {
     use tar::EntryType::{GNULongName, Regular, XHeader};
     let manifest = (MANIFEST, Regular, MANIFEST_JSON);
