@@ -77,7 +77,8 @@ pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
     for entry in entries {
         let to = &entry.seed.to;
         match &entry.result {
-            Ok(Outcome { status, seed, .. }) => {
+            Ok(outcome) => {
+                let Outcome { status, seed, .. } = outcome.as_ref();
                 let moved = seed.transfer.as_ref().map_or(0, |transfer| transfer.bytes_moved);
                 let (verb, digest) = (verb(*status), seed.dest_digest.short());
                 line(&format!("{verb:<9} {to}  {digest}  {} moved", quantity::bytes(moved)));

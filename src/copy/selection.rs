@@ -100,7 +100,7 @@ impl Selection {
     /// Whether an index that nobody has chosen from, such as the image's former one, may hold under `entry` what is
     /// wanted.
     pub(super) fn resembles(&self, entry: &Descriptor) -> bool {
-        let platform = entry.platform.as_ref().filter(|platform| platform.is_known());
+        let platform = entry.platform.as_deref().filter(|platform| platform.is_known());
         platform.is_none_or(|platform| wants(&self.platforms, platform))
     }
 }
@@ -141,7 +141,7 @@ async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Re
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(unreadable)?;
         entries += manifest.manifests.len();
         for entry in manifest.manifests.iter().filter(|entry| entry.media_type.is_index()) {
-            let platform = entry.platform.as_ref().filter(|platform| platform.is_known());
+            let platform = entry.platform.as_deref().filter(|platform| platform.is_known());
             if platform.is_none_or(|platform| wants(wanted, platform)) && !read.contains_key(&entry.digest) {
                 queue.push((entry.clone(), None, depth + 1));
             }
@@ -170,7 +170,7 @@ impl Choice<'_> {
         let Some(manifest) = self.read.get(&index.digest).cloned() else { return false };
         let mut kept = HashSet::new();
         for entry in &manifest.manifests {
-            let platform = entry.platform.as_ref().filter(|platform| platform.is_known());
+            let platform = entry.platform.as_deref().filter(|platform| platform.is_known());
             let is_chosen = platform.map_or(is_wanted, |platform| wants(self.wanted, platform));
             let before = self.found.len();
             let is_kept = if entry.media_type.is_index() { self.choose(entry, is_chosen) } else { is_chosen };
@@ -187,7 +187,7 @@ impl Choice<'_> {
         }
         let attests = |entry: &&Descriptor| {
             let subject = entry.annotations.get(ATTESTED).and_then(|subject| subject.parse().ok());
-            entry.platform.as_ref().is_none_or(|platform| !platform.is_known())
+            entry.platform.as_deref().is_none_or(|platform| !platform.is_known())
                 && subject.is_some_and(|subject: Digest| kept.contains(&subject))
         };
         let attestations: Vec<_> = manifest.manifests.iter().filter(attests).map(|entry| entry.digest).collect();

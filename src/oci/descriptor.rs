@@ -28,12 +28,13 @@ pub struct Descriptor {
     /// The type of the artifact that the content is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
-    /// What the content runs on; stands in the entries of an index.
+    /// What the content runs on; stands in the entries of an index, and there alone: thousands of other nodes are held
+    /// in memory without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
+    pub platform: Option<Box<Platform>>,
     /// The content itself, base64. Believed only after [`Descriptor::inline`] has hashed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
+    pub data: Option<Box<str>>,
 }
 
 fn octet_stream() -> MediaType {

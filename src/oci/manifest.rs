@@ -187,7 +187,7 @@ impl Manifest {
     /// What the image runs on, by the entries of an index, without attestations and other entries that run nowhere.
     #[must_use]
     pub fn platforms(&self) -> Vec<&Platform> {
-        self.manifests.iter().filter_map(|entry| entry.platform.as_ref()).filter(|p| p.is_known()).collect()
+        self.manifests.iter().filter_map(|entry| entry.platform.as_deref()).filter(|p| p.is_known()).collect()
     }
 
     /// The type that a referrers list shows for this manifest: its own, else its configuration's

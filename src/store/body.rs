@@ -239,15 +239,22 @@ pub(super) async fn read_all(store: &dyn Store, node: &Descriptor) -> Result<Byt
     Retry::default()
         .run(Retry::refetchable, || async {
             let mut stream = store.open(node, 0).await?;
-            let mut bytes = BytesMut::with_capacity(usize::try_from(node.size).unwrap_or_default());
-            while let Some(piece) = stream.next().await {
-                bytes.extend_from_slice(&piece?);
-                if bytes.len() as u64 > node.size {
-                    break;
+            let first = stream.next().await.transpose()?.unwrap_or_default();
+            // Content that comes in one piece is held by somebody already: it is not held twice.
+            let is_whole = first.len() as u64 == node.size;
+            let mut rest = BytesMut::new();
+            while rest.len() as u64 <= node.size
+                && let Some(piece) = stream.next().await
+            {
+                if rest.is_empty() {
+                    rest.reserve(usize::try_from(node.size).unwrap_or_default());
+                    rest.extend_from_slice(&first);
                 }
+                rest.extend_from_slice(&piece?);
             }
-            if bytes.len() as u64 == node.size && node.digest.matches(&bytes) {
-                return Ok(bytes.freeze());
+            let all = if is_whole && rest.is_empty() { first } else { rest.freeze() };
+            if all.len() as u64 == node.size && node.digest.matches(&all) {
+                return Ok(all);
             }
             let subject = format!("{}@{}", store.label(), node.digest);
             Err(Error::new(Kind::Corrupt, "read").on(subject))

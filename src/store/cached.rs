@@ -132,7 +132,7 @@ impl Store for Cached {
             None if from > 0 || node.size > MAX_NODE_BYTES => return self.inner.open(node, from).await,
             None => {
                 let mut stream = self.inner.open(node, 0).await?;
-                let mut bytes = BytesMut::new();
+                let mut bytes = BytesMut::with_capacity(usize::try_from(node.size).unwrap_or_default());
                 while let Some(piece) = stream.next().await {
                     bytes.extend_from_slice(&piece?);
                     if bytes.len() as u64 > node.size {

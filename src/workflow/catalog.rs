@@ -67,7 +67,7 @@ pub struct Entry {
     /// Whether the roll-up says which image its source stood for.
     pub is_pinned_late: bool,
     /// How it ended.
-    pub result: Result<Outcome>,
+    pub result: Result<Box<Outcome>>,
 }
 
 /// Seeds all images of a catalog, until `stop`.
@@ -189,7 +189,7 @@ impl Fleet<'_> {
     }
 
     /// Prepares all.
-    async fn prepared(self, entries: &[Entry]) -> Result<Vec<(usize, Result<Prepared<'_>>)>> {
+    async fn prepared(self, entries: &[Entry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
         let mut queue = entries.iter().enumerate();
         let mut prepared = self.all(move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed))).await?;
         // In the order of the catalog: what its first images bring, the later ones mount.
@@ -254,29 +254,30 @@ impl Fleet<'_> {
     }
 
     /// Everything that has to be known of an image before the first blob moves.
-    async fn prepare<'s>(self, at: usize, seed: &'s Seed) -> (usize, Result<Prepared<'s>>) {
+    async fn prepare<'s>(self, at: usize, seed: &'s Seed) -> Aim<Box<Prepared<'s>>> {
         let prepared = async {
             let mut prepared = Prepared::new(seed, self.run).await?;
             prepared.plan().await?;
-            Ok(prepared)
+            // Thousands of them wait until the last is known, and then go one by one.
+            Ok(Box::new(prepared))
         };
         (at, until(seed, prepared, self.halted()).await.map_err(|error| error.during("seed", &seed.to)))
     }
 
-    async fn carry(self, at: usize, prepared: Result<Prepared<'_>>) -> (usize, Result<Outcome>) {
+    async fn carry(self, at: usize, prepared: Result<Box<Prepared<'_>>>) -> Aim<Box<Outcome>> {
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return (at, Err(error)),
         };
         let seed = prepared.seed;
-        let flow = async { prepared.carry(self.run).await?.finish(self.run).await };
+        let flow = async { prepared.carry(self.run).await?.finish(self.run).await.map(Box::new) };
         let result = until(seed, flow, self.halted()).await.map_err(|error| error.during("seed", &seed.to));
         self.tell(seed, &result);
         (at, result)
     }
 
     /// Stages all, then moves all tags, then writes all records.
-    async fn together(self, name: &str, prepared: Vec<Aim<Prepared<'_>>>) -> Result<Vec<Aim<Outcome>>> {
+    async fn together(self, name: &str, prepared: Vec<Aim<Box<Prepared<'_>>>>) -> Result<Vec<Aim<Box<Outcome>>>> {
         let mut queue = prepared.into_iter();
         let staged = self.all(move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
         let mut queue = staged.into_iter();
@@ -293,14 +294,14 @@ impl Fleet<'_> {
         let mut outcomes = Vec::with_capacity(ready.len());
         for (at, (staged, moves)) in ready {
             let seed = staged.prepared.seed;
-            let result = staged.record(self.run, &moves).await;
+            let result = staged.record(self.run, &moves).await.map(Box::new);
             self.tell(seed, &result);
             outcomes.push((at, Ok(result?)));
         }
         Ok(outcomes)
     }
 
-    async fn stage<'s>(self, at: usize, prepared: Result<Prepared<'s>>) -> Aim<Staged<'s>> {
+    async fn stage<'s>(self, at: usize, prepared: Result<Box<Prepared<'s>>>) -> Aim<Staged<'s>> {
         let staged = async {
             let prepared = prepared?;
             let seed = prepared.seed;
@@ -320,7 +321,7 @@ impl Fleet<'_> {
         (at, ready.await.map(|(moves, staged)| (staged, moves)))
     }
 
-    fn tell(self, seed: &Seed, result: &Result<Outcome>) {
+    fn tell(self, seed: &Seed, result: &Result<Box<Outcome>>) {
         let outcome = match result {
             Ok(outcome) if outcome.status == Status::Unchanged => "unchanged",
             Ok(_) => "seeded",
@@ -336,7 +337,7 @@ impl Fleet<'_> {
 }
 
 /// An image's plan, with the registry that it is for.
-fn planned<'a>((_, prepared): &'a (usize, Result<Prepared<'_>>)) -> Option<(&'a str, &'a Plan)> {
+fn planned<'a>((_, prepared): &'a Aim<Box<Prepared<'_>>>) -> Option<(&'a str, &'a Plan)> {
     let prepared = prepared.as_ref().ok()?;
     Some((prepared.seed.to.repository.api_host(), prepared.job.copy.plan.as_deref()?))
 }

@@ -255,7 +255,7 @@ impl Maker {
         let config = self.json(self.family[2].clone(), &config);
         let layers: Vec<_> = layers.into_iter().map(|(node, _)| node).collect();
         let node = self.manifest(&config, &layers, &[]);
-        Descriptor { platform: Some(platform), ..node }
+        Descriptor { platform: Some(Box::new(platform)), ..node }
     }
 
     fn manifest(&mut self, config: &Descriptor, layers: &[Descriptor], more: &[(&str, Value)]) -> Descriptor {
@@ -294,7 +294,8 @@ impl Maker {
         let config = json!({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs});
         let config = self.json(self.family[2].clone(), &config);
         let mut node = self.manifest(&config, &[layer], &[]);
-        node.platform = Some(Platform { os: "unknown".into(), architecture: "unknown".into(), variant: None });
+        let nowhere = Platform { os: "unknown".into(), architecture: "unknown".into(), variant: None };
+        node.platform = Some(Box::new(nowhere));
         node.annotations.extend([
             ("vnd.docker.reference.digest".to_owned(), subject.digest.to_string()),
             ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
