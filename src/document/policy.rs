@@ -187,6 +187,11 @@ fn told(name: Option<&[u8]>) -> String {
 /// The name that a header gives to the entry after it, if it does: GNU's long names are its content, PAX (POSIX.1-2017,
 /// "pax Extended Header") has records.
 fn extended_name(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, PolicyError> {
+    let header = entry.header();
+    if header.as_ustar().is_none() && header.as_gnu().is_none() {
+        let name = told(Some(&header.path_bytes()));
+        return Err(PolicyError::Entry { name, why: "extends another one in a format that not all readers know" });
+    }
     let bytes = read_at_most(entry, MAX_EXTENSION_BYTES, "bytes in the header of an entry")?;
     if entry.header().entry_type().is_gnu_longname() {
         return whole_name(bytes.strip_suffix(&[0]).unwrap_or(&bytes)).map(Some);

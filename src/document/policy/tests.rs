@@ -174,6 +174,19 @@ fn a_name_that_readers_would_end_in_different_places_is_refused() {
 }
 
 #[test]
+fn an_extension_that_only_some_readers_take_for_one_is_refused() {
+    let mut header = tar::Header::new_old();
+    let path = record("path", "a.rego");
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(path.len() as u64);
+    header.set_cksum();
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append(&header, &path[..]).unwrap();
+    let read = Policy::read(&gzip(&tar.into_inner().unwrap()));
+    assert!(matches!(&read, Err(PolicyError::Entry { why, .. }) if why.contains("format")), "{read:?}");
+}
+
+#[test]
 fn headers_that_extend_others_have_bounds_and_change_no_size() {
     use tar::EntryType::{GNULongName, Regular, XHeader};
     let manifest = (MANIFEST, Regular, MANIFEST_JSON);
