@@ -27,6 +27,8 @@ targets! {
     bundle = crate::verify::fuzzing::bundle;
     /// `WWW-Authenticate`, and the scopes that a challenge names.
     challenge = crate::wire::fuzzing::challenge;
+    /// Files of credentials, and answers of credential helpers.
+    credentials = crate::wire::fuzzing::credentials;
     /// Digests, as in `Docker-Content-Digest`.
     digest = crate::oci::fuzzing::digest;
     /// `Link`, `Content-Range`, `Retry-After`, `Location`.

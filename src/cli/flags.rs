@@ -2,9 +2,11 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::duration;
 use crate::copy::{self, Events, Lanes};
 use crate::observe::{self, Listener, Screen, logging};
 use crate::oci::Repository;
@@ -23,6 +25,9 @@ pub(super) struct Access {
     /// Credentials file (docker config or podman auth.json), asked before the usual places
     #[arg(long, value_name = "FILE")]
     pub(super) authfile: Option<PathBuf>,
+    /// Longest time that a credential helper (docker-credential-*) may take; one that hangs is asked once
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub(super) helper_timeout: Duration,
     /// Certificate authorities (PEM) to trust besides the system's
     #[arg(long, value_name = "PEM")]
     pub(super) ca_file: Option<PathBuf>,
@@ -39,6 +44,8 @@ impl Access {
             ca_file: self.ca_file.clone(),
             cert_dir: self.cert_dir.clone(),
             environment: wire::Environment::of_process(),
+            helper_limit: self.helper_timeout,
+            proxies: wire::Proxies::of_process(),
             ..wire::Options::default()
         }
     }

@@ -10,6 +10,7 @@ mod demo;
 mod duration;
 mod flags;
 mod keygen;
+mod login;
 mod movement;
 mod output;
 mod package;
@@ -75,6 +76,10 @@ enum Registry {
     Package(package::Package),
     /// Put back what the tags of a seed-catalog or sync run named before
     Rollback(Box<rollback::Rollback>),
+    /// Log in to a registry, and keep the login where docker and podman find it too
+    Login(login::Login),
+    /// Forget the login for a registry
+    Logout(login::Logout),
     /// Serve a folder as an OCI registry
     Serve(serve::Serve),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
@@ -106,6 +111,8 @@ impl Command {
             Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.form(),
             Self::Registry(Registry::Package(package)) => package.form(),
             Self::Registry(Registry::Rollback(rollback)) => rollback.form(),
+            Self::Registry(Registry::Login(login)) => login.form(),
+            Self::Registry(Registry::Logout(logout)) => logout.form(),
             Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -121,6 +128,8 @@ impl Command {
             Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.run(),
             Self::Registry(Registry::Package(package)) => package.run(),
             Self::Registry(Registry::Rollback(rollback)) => return rollback.run().await,
+            Self::Registry(Registry::Login(login)) => login.run().await,
+            Self::Registry(Registry::Logout(logout)) => logout.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,

@@ -1,4 +1,4 @@
-//! The password of a private key: from `COSIGN_PASSWORD`, as cosign has it, or typed without being shown.
+//! Passwords: that of a private key from `COSIGN_PASSWORD`, as cosign has it, all others typed without being shown.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -31,17 +31,24 @@ pub(super) async fn get(purpose: Purpose) -> Result<Vec<u8>> {
             .because("COSIGN_PASSWORD is not set, and stdin is no terminal")
             .hint("set COSIGN_PASSWORD (to nothing, for a key without a password)"));
     }
-    let password = ask("Password of the private key: ").await?;
-    if purpose == Purpose::New && password != ask("The same again: ").await? {
+    let password = ask("Password of the private key: ", Shown::No).await?;
+    if purpose == Purpose::New && password != ask("The same again: ", Shown::No).await? {
         return Err(Error::new(Kind::Usage, "take the password").because("the two are not the same"));
     }
     Ok(password)
 }
 
-/// Reads a line from the terminal, unseen. Ctrl-C gives the terminal back as it was.
-async fn ask(prompt: &str) -> Result<Vec<u8>> {
-    let failed = |why: io::Error| Error::new(Kind::Local, "ask for the key's password").because(why);
-    let hidden = Hidden::start().map_err(failed)?;
+/// Whether what is typed is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    Yes,
+    No,
+}
+
+/// Reads a line from the terminal. Ctrl-C gives the terminal back as it was.
+pub(super) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
+    let failed = |why: io::Error| Error::new(Kind::Local, "ask at the terminal").because(why);
+    let hidden = if shown == Shown::No { Some(Hidden::start().map_err(failed)?) } else { None };
     let _ = write!(io::stderr(), "{prompt}");
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
@@ -49,14 +56,16 @@ async fn ask(prompt: &str) -> Result<Vec<u8>> {
     });
     let line = tokio::select! {
         line = line => line.map_err(|why| failed(io::Error::other(why))),
-        () = super::interrupted() => Err(Error::new(Kind::Interrupted, "ask for the key's password")),
+        () = super::interrupted() => Err(Error::new(Kind::Interrupted, "ask at the terminal")),
     };
-    drop(hidden);
-    // The line's end was not shown either.
-    let _ = writeln!(io::stderr());
+    if hidden.is_some() {
+        drop(hidden);
+        // The line's end was not shown either.
+        let _ = writeln!(io::stderr());
+    }
     let line = line?.map_err(failed)?;
     if line.is_empty() {
-        return Err(Error::new(Kind::Usage, "ask for the key's password").because("the input ended"));
+        return Err(Error::new(Kind::Usage, "ask at the terminal").because("the input ended"));
     }
     Ok(line.trim_end_matches(['\n', '\r']).as_bytes().to_vec())
 }
@@ -90,6 +99,6 @@ struct Hidden;
 #[cfg(not(unix))]
 impl Hidden {
     fn start() -> io::Result<Self> {
-        Err(io::Error::other("set COSIGN_PASSWORD: this system's terminals are not known"))
+        Err(io::Error::other("this system's terminals are not known: set COSIGN_PASSWORD, or give --password-stdin"))
     }
 }

@@ -14,7 +14,7 @@ use super::exchange::Login;
 use super::host::Host;
 use super::keychain::{Credentials, Found};
 use super::scope::Scopes;
-use super::token::{Service, Tokens};
+use super::token::{Service, Tokens, Wish};
 use crate::error::{Error, Kind, Result};
 
 /// The logins of one host.
@@ -38,6 +38,8 @@ pub(super) struct Shown {
     pub(super) login: Login,
     /// The token, if it was one: it may be too old.
     token: Option<String>,
+    /// The credentials, if they were shown themselves: a helper may have newer ones by now.
+    credentials: Option<Credentials>,
 }
 
 /// All challenges of an answer.
@@ -52,8 +54,11 @@ impl Authority {
         let demand = lock(&self.demand).clone();
         match demand {
             None => Ok(None),
-            Some(Demand::Basic) => self.basic(host).await,
-            Some(Demand::Bearer(service)) => self.bearer(host, &service, scopes, None).await.map(Some),
+            Some(Demand::Basic) => self.basic(host, None).await,
+            Some(Demand::Bearer(service)) => {
+                let wish = Wish { service: &service, scopes, challenged: None, stale: None };
+                self.bearer(host, &wish).await.map(Some)
+            }
         }
     }
 
@@ -69,40 +74,60 @@ impl Authority {
         if let Some(challenge) = of("bearer") {
             let service = Service::of(challenge, host)?;
             *lock(&self.demand) = Some(Demand::Bearer(service.clone()));
-            let wanted = scopes.clone().and(&Scopes::parse(challenge.parameter("scope").unwrap_or_default()));
-            let stale = refused.and_then(|shown| shown.token);
-            return self.bearer(host, &service, &wanted, stale.as_deref()).await.map(Some);
+            let challenged = Scopes::parse(challenge.parameter("scope").unwrap_or_default());
+            let stale = refused.as_ref().and_then(|shown| shown.token.as_deref());
+            let wish = Wish { service: &service, scopes, challenged: Some(&challenged), stale };
+            return self.bearer(host, &wish).await.map(Some);
         }
         if of("basic").is_some() {
-            let was_basic = refused.is_some_and(|shown| shown.token.is_none());
             *lock(&self.demand) = Some(Demand::Basic);
-            return if was_basic { Ok(None) } else { self.basic(host).await };
+            let refused = refused.and_then(|shown| shown.credentials);
+            let found = self.basic(host, refused.as_ref()).await?;
+            // The same once more would be refused once more.
+            return Ok(found.filter(|found| refused.is_none() || found.credentials != refused));
+        }
+        let known: Vec<_> = challenges.iter().map(|challenge| challenge.scheme.as_str()).collect();
+        if !known.is_empty() {
+            let schemes = super::problem::shown(&known.join(", "));
+            let hint = format!("the registry wants a login by {schemes}, and only Basic and Bearer are known here");
+            *lock(&self.hint) = Some(hint);
         }
         Ok(None)
     }
 
-    async fn basic(&self, host: &Host) -> Result<Option<Shown>> {
-        match self.credentials(host).await?.credentials {
+    async fn basic(&self, host: &Host, refused: Option<&Credentials>) -> Result<Option<Shown>> {
+        match self.credentials(host, refused).await?.credentials {
             Some(Credentials::Password { user, password }) => {
-                let header = basic(&user, &password)?;
-                Ok(Some(Shown { login: Login { header, home: home(host)? }, token: None }))
+                let login = Login { header: basic(&user, &password)?, home: home(host)? };
+                let credentials = Some(Credentials::Password { user, password });
+                Ok(Some(Shown { login, token: None, credentials }))
             }
             // An identity token is for token services only.
             Some(Credentials::Identity(_)) | None => Ok(None),
         }
     }
 
-    async fn bearer(&self, host: &Host, service: &Service, scopes: &Scopes, stale: Option<&str>) -> Result<Shown> {
-        let found = async || self.credentials(host).await;
-        let token = self.tokens.get(host, service, scopes, stale, found).await?;
+    async fn bearer(&self, host: &Host, wish: &Wish<'_>) -> Result<Shown> {
+        let token = self.tokens.get(host, wish, self).await?;
         let header = secret(&format!("Bearer {token}"))?;
-        Ok(Shown { login: Login { header, home: home(host)? }, token: Some(token) })
+        Ok(Shown { login: Login { header, home: home(host)? }, token: Some(token), credentials: None })
     }
 
-    async fn credentials(&self, host: &Host) -> Result<Found> {
-        let found = host.client().keychain().find(host.name(), host.path()).await?;
+    /// The credentials for `host`, and newer ones than those that were refused if there are any.
+    pub(super) async fn credentials(&self, host: &Host, refused: Option<&Credentials>) -> Result<Found> {
+        let found = host.client().keychain().find(host.name(), host.path(), refused).await?;
         *lock(&self.hint) = Some(found.hint());
         Ok(found)
+    }
+
+    /// Whether the host has asked for a login.
+    pub(super) fn is_asking(&self) -> bool {
+        lock(&self.demand).is_some()
+    }
+
+    /// The identity token that a token service has offered for the password.
+    pub(super) fn identity(&self) -> Option<String> {
+        self.tokens.identity()
     }
 
     /// What to do about a refusal.

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use super::host::{Host, Peer};
-use super::keychain::{Environment, Keychain};
+use super::keychain::{Account, Environment, Keychain};
+use super::proxy::{Proxies, Proxy};
 use super::retry::Retry;
 use super::tally::Tally;
 use super::tls::Tls;
@@ -29,6 +30,11 @@ pub struct Options {
     /// Where else credentials may lie: what the process environment says. Default nowhere, so that nothing is read that
     /// the caller did not name; a program passes [`Environment::of_process`].
     pub environment: Environment,
+    /// Longest time that a credential helper may take; it may have to ask a person or a cloud. One that does not answer
+    /// is not asked again in this run. Default 30 s.
+    pub helper_limit: Duration,
+    /// Proxies to go through. Default none; a program passes [`Proxies::of_process`].
+    pub proxies: Proxies,
     /// Certificates (PEM) of authorities to trust beside the system's. Default none.
     pub ca_file: Option<PathBuf>,
     /// A folder in the layout of `certs.d`, looked into before the system's. Default none.
@@ -45,6 +51,8 @@ impl Default for Options {
             allow_plain_http: false,
             authfile: None,
             environment: Environment::default(),
+            helper_limit: Duration::from_secs(30),
+            proxies: Proxies::default(),
             ca_file: None,
             cert_dir: None,
             retry: Retry::default(),
@@ -75,11 +83,22 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if `ca_file` cannot be used.
+    /// [`Usage`](Kind::Usage) if `ca_file` or a proxy cannot be used.
     pub fn new(options: Options) -> Result<Self> {
+        let keychain = Keychain::new(options.authfile.clone(), &options.environment, options.helper_limit);
+        Self::with(options, keychain)
+    }
+
+    /// A client that logs in with one account and looks for no other.
+    pub(super) fn with_account(options: Options, account: Account) -> Result<Self> {
+        Self::with(options, Keychain::of(account))
+    }
+
+    fn with(options: Options, keychain: Keychain) -> Result<Self> {
+        options.proxies.check()?;
         let inner = Inner {
             tls: Tls::new(options.ca_file.as_deref(), options.cert_dir.as_deref())?,
-            keychain: Keychain::new(options.authfile.clone(), &options.environment),
+            keychain,
             options,
             connections: Mutex::default(),
             peers: Mutex::default(),
@@ -95,6 +114,27 @@ impl Client {
     /// [`Usage`](Kind::Usage) for a file that cannot be used.
     pub async fn check_credentials(&self) -> Result<()> {
         self.inner.keychain.check().await
+    }
+
+    /// Whether `account`, or the identity token that stands for it, is what would be shown to `host`; else where
+    /// something else comes from.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) for a file that cannot be used.
+    pub async fn finds(&self, host: &str, account: &Account, identity: Option<&str>) -> Result<Option<String>> {
+        let found = self.inner.keychain.find(host, "", None).await?;
+        Ok(if found.is(account, identity) { None } else { Some(found.told()) })
+    }
+
+    /// Where the credentials for `host` come from, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// As [`finds`](Self::finds).
+    pub async fn has_login(&self, host: &str) -> Result<Option<String>> {
+        let found = self.inner.keychain.find(host, "", None).await?;
+        Ok(found.credentials.is_some().then(|| found.told()))
     }
 
     /// The host `name[:port]`, spoken to on behalf of the repository `path`, whose credentials are used.
@@ -154,6 +194,11 @@ impl Client {
         &self.inner.keychain
     }
 
+    /// The proxy on the way to `url`. There is none on the way to this machine itself.
+    pub(super) fn proxy(&self, url: &Url) -> Option<&Proxy> {
+        if is_loopback(url) { None } else { self.inner.options.proxies.on_the_way_to(url) }
+    }
+
     /// The pool of connections to the scheme, host and port of `url`.
     pub(super) async fn connections(&self, url: &Url) -> Result<reqwest::Client> {
         let authority = authority(url);
@@ -173,9 +218,11 @@ impl Client {
             .retry(reqwest::retry::never())
             .referer(false)
             // The only limit here: one on reading would also end uploads that make progress.
-            .connect_timeout(CONNECT);
-        if is_loopback(url) {
-            builder = builder.no_proxy();
+            .connect_timeout(CONNECT)
+            // What the environment says has been read already, by rules that are ours.
+            .no_proxy();
+        if let Some(proxy) = self.proxy(url) {
+            builder = builder.proxy(proxy.connector()?);
         }
         let client = builder.build().map_err(|why| Error::new(Kind::Local, "set up the HTTP client").because(why))?;
         Ok(lock(&self.inner.connections).entry(key).or_insert(client).clone())

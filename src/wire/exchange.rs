@@ -105,7 +105,7 @@ impl Host {
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
                 // The source's failure, as it is: it is not this host's.
                 Some(error) => Fault { class: Class::Other, error },
-                None => Fault::of(why, &request.context, self.is_known()),
+                None => Fault::of(why, &request.context, self.is_known(), self.client().proxy(url)),
             }),
         }
     }

@@ -4,8 +4,13 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use super::proxy::Proxy;
 use super::request::Context;
 use crate::error::{Error, Kind};
+
+/// What to do about a proxy that wants to know who is there.
+pub(super) const PROXY_LOGIN: &str =
+    "the proxy wants a login: put name and password into its address, as in http://name:password@host:port";
 
 /// What a failed exchange tells about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,14 +74,18 @@ impl fmt::Display for Unreachable {
 impl StdError for Unreachable {}
 
 impl Fault {
-    /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before.
-    pub(super) fn of(error: reqwest::Error, context: &Context, is_known: bool) -> Self {
+    /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before, `proxy` what is on the way.
+    pub(super) fn of(error: reqwest::Error, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
         let error = error.without_url();
         if let Some(ours) = Error::find(&error) {
             return ours.clone().into();
         }
         if let Some(tls) = find::<rustls::Error>(&error) {
             return Self::of_tls(tls, context);
+        }
+        // Who was not reached is the proxy then, and says nothing of the registry.
+        if let Some(proxy) = proxy.filter(|_| error.is_connect()) {
+            return Self::of_proxy(proxy, &deepest(&error), context);
         }
         let class = match find::<io::Error>(&error).map(io::Error::kind) {
             _ if error.is_timeout() => Class::Other,
@@ -100,6 +109,14 @@ impl Fault {
             None => fault.because(deepest(&error)),
         };
         Self { class, error }
+    }
+
+    fn of_proxy(proxy: &Proxy, why: &str, context: &Context) -> Self {
+        let wants_login = why.contains("authorization required");
+        let kind = if wants_login { Kind::Denied } else { Kind::Unavailable };
+        let error = context.error(kind).because(format!("by way of {proxy}: {why}"));
+        let hint = if wants_login { PROXY_LOGIN } else { "check the proxy's address, and what NO_PROXY leaves out" };
+        error.hint(hint).into()
     }
 
     pub(super) fn of_tls(error: &rustls::Error, context: &Context) -> Self {

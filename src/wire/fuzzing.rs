@@ -11,6 +11,8 @@ use super::request::Context;
 use super::scope::Scopes;
 use crate::error::{Error, printable};
 
+pub(crate) use super::keychain::fuzzing::credentials;
+
 /// Challenges print, with every value quoted, as something that is read the same.
 pub(crate) fn challenge(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

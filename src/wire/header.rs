@@ -88,7 +88,7 @@ pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 /// Locations: on its own host that is read as what it means. Elsewhere a step from TLS to plain HTTP is refused (`None`).
 pub(super) fn resolve(request: &Url, location: &str) -> Option<Url> {
     let mut url = request.join(location).ok()?;
-    if !matches!(url.scheme(), "http" | "https") {
+    if !matches!(url.scheme(), "http" | "https") || holds_login(&url) {
         return None;
     }
     if request.scheme() == "https" && url.scheme() == "http" {
@@ -101,6 +101,12 @@ pub(super) fn resolve(request: &Url, location: &str) -> Option<Url> {
     }
     url.set_fragment(None);
     Some(url)
+}
+
+/// Whether an address brings a name or a password along. The HTTP client would send them, and logs would show them; no
+/// registry has a reason to give out such an address.
+pub(super) fn holds_login(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 #[cfg(test)]
@@ -146,6 +152,7 @@ mod tests {
         assert_eq!(resolved("http://r.example/u"), Some("https://r.example:8443/u".into()));
         assert_eq!(resolved("http://cdn.example/u"), None);
         assert_eq!(resolved("file:///etc/passwd"), None);
+        assert_eq!(resolved("https://user:password@r.example:8443/u"), None);
     }
 
     proptest::proptest! {

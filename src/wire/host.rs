@@ -293,6 +293,11 @@ impl Host {
         &self.path
     }
 
+    /// The logins of the host.
+    pub(super) fn authority(&self) -> &Authority {
+        &self.peer.authority
+    }
+
     pub(super) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }

@@ -89,7 +89,8 @@ impl From<Problem> for Error {
 fn kind(status: StatusCode, codes: &[String]) -> Kind {
     let says = |code: &str| codes.iter().any(|own| own == code);
     match status.as_u16() {
-        401 | 403 => Kind::Denied,
+        // 407 is a proxy's.
+        401 | 403 | 407 => Kind::Denied,
         _ if says("MANIFEST_BLOB_UNKNOWN") => Kind::Incomplete,
         _ if says("DIGEST_INVALID") || says("SIZE_INVALID") => Kind::Corrupt,
         405 | 501 => Kind::Unsupported,
@@ -106,6 +107,7 @@ fn kind(status: StatusCode, codes: &[String]) -> Kind {
 
 fn general_hint(status: StatusCode) -> Option<&'static str> {
     match status.as_u16() {
+        407 => Some(super::fault::PROXY_LOGIN),
         413 => Some("the registry, or a proxy before it, refuses bodies of this size: raise its limit"),
         507 => Some("the registry has no room left"),
         _ => None,
@@ -174,6 +176,7 @@ mod tests {
             (405, "UNSUPPORTED", Kind::Unsupported),
             (401, "UNAUTHORIZED", Kind::Denied),
             (403, "DENIED", Kind::Denied),
+            (407, "", Kind::Denied),
             (413, "SIZE", Kind::Limit),
             (429, "TOOMANYREQUESTS", Kind::Unavailable),
             (408, "", Kind::Unavailable),

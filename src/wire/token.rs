@@ -1,20 +1,22 @@
 //! Bearer tokens (distribution, "Token Authentication"): fetched once a challenge asks, kept while they hold, one flight
 //! for everybody who needs the same.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
 use super::answer::Answer;
-use super::authority::basic;
+use super::authority::{Authority, basic};
 use super::challenge::Challenge;
 use super::client::lock;
 use super::exchange::Login;
@@ -29,6 +31,9 @@ const MAX_TOKEN_BYTES: u64 = 1 << 20;
 
 /// How long a token holds that does not say so (the specification's word).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+
+/// How long a token is believed to hold at most, whatever it says.
+const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
 
 /// How long before its end a token is not used any more, at most; a tenth of its life, if that is shorter.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -45,7 +50,11 @@ impl Service {
     pub(super) fn of(challenge: &Challenge, host: &Host) -> Result<Self> {
         let wrong = |why: &str| Error::new(Kind::Invalid, "log in").on(host.name()).because(why.to_owned());
         let realm = challenge.parameter("realm").and_then(|realm| Url::parse(realm).ok());
-        let Some(realm) = realm.filter(|realm| matches!(realm.scheme(), "http" | "https") && realm.has_host()) else {
+        // A name and password inside the address would be sent in the place of ours.
+        let is_usable = |realm: &Url| {
+            matches!(realm.scheme(), "http" | "https") && realm.has_host() && !super::header::holds_login(realm)
+        };
+        let Some(realm) = realm.filter(is_usable) else {
             return Err(wrong("the challenge names no token service"));
         };
         let is_plain_registry = host.origin().is_some_and(|origin| origin.scheme() == "http");
@@ -60,7 +69,17 @@ impl Service {
 /// The tokens of one host.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    slots: Mutex<Vec<Arc<Slot>>>,
+    /// By path: credentials may differ from repository to repository, so a token is used for the one it was fetched for.
+    repositories: Mutex<HashMap<String, Repository>>,
+    /// Identity tokens that the service has given, by the one that was shown for them; by nothing, for a password.
+    identities: Mutex<HashMap<String, String>>,
+}
+
+#[derive(Debug, Default)]
+struct Repository {
+    slots: Vec<Arc<Slot>>,
+    /// What challenges have asked for beyond what requests named: asked for at once the next time.
+    wider: HashMap<Scopes, Scopes>,
 }
 
 /// A token for one service and one set of scopes, or the place for it.
@@ -68,9 +87,10 @@ pub(super) struct Tokens {
 struct Slot {
     service: Service,
     scopes: Scopes,
-    path: String,
-    /// Locked while the token is being fetched.
-    flight: tokio::sync::Mutex<()>,
+    /// Locked while the token is being fetched; what came of the last flight if it was no token.
+    flight: tokio::sync::Mutex<Option<Error>>,
+    /// Flights that have ended.
+    flights: AtomicU64,
     token: Mutex<Option<Token>>,
 }
 
@@ -86,6 +106,17 @@ impl fmt::Debug for Token {
     }
 }
 
+/// What a token is wanted for.
+pub(super) struct Wish<'a> {
+    pub(super) service: &'a Service,
+    /// What the request needs.
+    pub(super) scopes: &'a Scopes,
+    /// What the challenge to it asked for, if there was one.
+    pub(super) challenged: Option<&'a Scopes>,
+    /// The token that was refused.
+    pub(super) stale: Option<&'a str>,
+}
+
 impl Slot {
     fn usable(&self) -> Option<String> {
         lock(&self.token).as_ref().filter(|token| Instant::now() < token.until).map(|token| token.text.clone())
@@ -93,58 +124,125 @@ impl Slot {
 }
 
 impl Tokens {
-    /// A token for `scopes` that is not `stale`: one that is held, or a new one.
-    pub(super) async fn get(
-        &self,
-        host: &Host,
-        service: &Service,
-        scopes: &Scopes,
-        stale: Option<&str>,
-        credentials: impl AsyncFnOnce() -> Result<Found>,
-    ) -> Result<String> {
-        if let Some(stale) = stale {
-            self.forget(stale);
-        }
-        let slot = match self.place(service, scopes, host.path()) {
+    /// A token that covers the wish: one that is held, one that somebody is fetching, or a new one.
+    ///
+    /// `authority` knows what to show for it.
+    pub(super) async fn get(&self, host: &Host, wish: &Wish<'_>, authority: &Authority) -> Result<String> {
+        let slot = match self.place(wish, host.path()) {
             Place::Held(token) => return Ok(token),
             Place::Slot(slot) => slot,
         };
-        let _flight = slot.flight.lock().await;
+        let before = slot.flights.load(Ordering::Acquire);
+        let mut flight = slot.flight.lock().await;
         if let Some(token) = slot.usable() {
             return Ok(token);
         }
-        let token = fetch(host, service, scopes, credentials().await?).await?;
+        if slot.flights.load(Ordering::Acquire) != before
+            && let Some(failure) = &*flight
+        {
+            // It was waited for as if it were one's own, so it is one's own.
+            return Err(failure.clone());
+        }
+        let fetched = self.fetch_with(host, &slot, authority).await;
+        slot.flights.fetch_add(1, Ordering::Release);
+        *flight = fetched.as_ref().err().cloned();
+        let token = fetched?;
         let text = token.text.clone();
         *lock(&slot.token) = Some(token);
         Ok(text)
     }
 
-    fn place(&self, service: &Service, scopes: &Scopes, path: &str) -> Place {
-        let mut slots = lock(&self.slots);
-        // Credentials may differ from repository to repository, so a token is used for the one it was fetched for.
-        let fits = |slot: &Arc<Slot>| slot.service == *service && slot.path == path;
-        let covering = slots.iter().filter(|slot| fits(slot) && slot.scopes.covers(scopes));
-        if let Some(token) = covering.into_iter().find_map(|slot| slot.usable()) {
+    /// Fetches with what is known, and once more with newer credentials if those are refused.
+    async fn fetch_with(&self, host: &Host, slot: &Slot, authority: &Authority) -> Result<Token> {
+        let found = authority.credentials(host, None).await?;
+        let refused = match self.fetch(host, slot, &found).await {
+            Err(error) if error.kind() == Kind::Denied && found.credentials.is_some() => error,
+            fetched => return fetched,
+        };
+        let newer = authority.credentials(host, found.credentials.as_ref()).await?;
+        if newer.credentials == found.credentials {
+            return Err(refused);
+        }
+        self.fetch(host, slot, &newer).await
+    }
+
+    fn place(&self, wish: &Wish<'_>, path: &str) -> Place {
+        let mut repositories = lock(&self.repositories);
+        let Repository { slots, wider } = repositories.entry(path.to_owned()).or_default();
+        if let Some(stale) = wish.stale {
+            for slot in slots.iter() {
+                lock(&slot.token).take_if(|token| token.text == stale);
+            }
+        }
+        if let Some(challenged) = wish.challenged
+            && !wish.scopes.covers(challenged)
+        {
+            wider.insert(wish.scopes.clone(), wish.scopes.clone().and(challenged));
+        }
+        let scopes = wider.get(wish.scopes).unwrap_or(wish.scopes);
+        let fits = |slot: &&Arc<Slot>| slot.service == *wish.service;
+        let mut covering = slots.iter().filter(fits).filter(|slot| slot.scopes.covers(scopes));
+        if let Some(token) = covering.find_map(|slot| slot.usable()) {
             return Place::Held(token);
         }
-        if let Some(slot) = slots.iter().find(|slot| fits(slot) && slot.scopes == *scopes) {
+        if let Some(slot) = slots.iter().filter(fits).find(|slot| slot.scopes == *scopes) {
             return Place::Slot(Arc::clone(slot));
         }
         let slot = Arc::new(Slot {
-            service: service.clone(),
+            service: wish.service.clone(),
             scopes: scopes.clone(),
-            path: path.to_owned(),
             flight: tokio::sync::Mutex::default(),
+            flights: AtomicU64::default(),
             token: Mutex::default(),
         });
         slots.push(Arc::clone(&slot));
         Place::Slot(slot)
     }
 
-    fn forget(&self, stale: &str) {
-        for slot in lock(&self.slots).iter() {
-            lock(&slot.token).take_if(|token| token.text == stale);
+    /// The identity token that was offered for a password.
+    pub(super) fn identity(&self) -> Option<String> {
+        lock(&self.identities).get("").cloned()
+    }
+
+    async fn fetch(&self, host: &Host, slot: &Slot, found: &Found) -> Result<Token> {
+        let Slot { service, scopes, .. } = slot;
+        let subject = format!("for {}/{}", host.name(), host.path());
+        let subject = subject.trim_end_matches('/');
+        let get = |url: &Url| Request::at(Method::GET, url.clone(), "get token", subject);
+        let mut shown = "";
+        let (request, url, login) = match &found.credentials {
+            Some(Credentials::Identity(token)) => {
+                shown = token;
+                // The service may have replaced it since it was written down.
+                let newest = lock(&self.identities).get(shown).cloned().unwrap_or_else(|| token.clone());
+                (refresh(service, scopes, &newest, subject), service.realm.clone(), None)
+            }
+            Some(Credentials::Password { user, password }) => {
+                let login = Login { header: basic(user, password)?, home: service.realm.clone() };
+                let url = question(service, scopes, Some(user), found.wants_identity);
+                (get(&url), url, Some(login))
+            }
+            None => {
+                let url = question(service, scopes, None, false);
+                (get(&url), url, None)
+            }
+        };
+        tracing::debug!(host = host.name(), %scopes, "fetching a token");
+        let request = request.header(ACCEPT, "application/json");
+        let answer = host.follow(&request, url, login.as_ref()).await.map_err(|fault| fault.error)?;
+        if answer.status().as_u16() != 200 {
+            let mut problem = answer.problem().await;
+            // Some services say 400 or 404 to scopes and users that they do not know.
+            if problem.status.is_client_error() && !problem.kind.is_transient() {
+                problem.kind = Kind::Denied;
+            }
+            return Err(problem.hint(found.hint()).into());
         }
+        let (token, identity) = read(answer).await?;
+        if let Some(identity) = identity {
+            lock(&self.identities).insert(shown.to_owned(), identity);
+        }
+        Ok(token)
     }
 }
 
@@ -160,41 +258,16 @@ struct Body {
     #[serde(default)]
     access_token: Option<String>,
     #[serde(default)]
-    expires_in: Option<u64>,
+    refresh_token: Option<String>,
+    // What is only of use may be of any form: a service that writes its times oddly still gives tokens.
     #[serde(default)]
-    issued_at: Option<Timestamp>,
-}
-
-async fn fetch(host: &Host, service: &Service, scopes: &Scopes, found: Found) -> Result<Token> {
-    let subject = format!("for {}/{}", host.name(), host.path());
-    let (request, url, login) = match &found.credentials {
-        Some(Credentials::Identity(token)) => (refresh(service, scopes, token, &subject), service.realm.clone(), None),
-        Some(Credentials::Password { user, password }) => {
-            let login = Login { header: basic(user, password)?, home: service.realm.clone() };
-            let url = question(service, scopes, Some(user));
-            (Request::at(Method::GET, url.clone(), "get token", &subject), url, Some(login))
-        }
-        None => {
-            let url = question(service, scopes, None);
-            (Request::at(Method::GET, url.clone(), "get token", &subject), url, None)
-        }
-    };
-    tracing::debug!(host = host.name(), %scopes, "fetching a token");
-    let request = request.header(ACCEPT, "application/json");
-    let answer = host.follow(&request, url, login.as_ref()).await.map_err(|fault| fault.error)?;
-    if answer.status().as_u16() != 200 {
-        let mut problem = answer.problem().await;
-        // Some services say 400 or 404 to scopes and users that they do not know.
-        if problem.status.is_client_error() && !problem.kind.is_transient() {
-            problem.kind = Kind::Denied;
-        }
-        return Err(problem.hint(found.hint()).into());
-    }
-    read(answer).await
+    expires_in: serde_json::Value,
+    #[serde(default)]
+    issued_at: serde_json::Value,
 }
 
 /// `GET realm?service=…&scope=…`.
-fn question(service: &Service, scopes: &Scopes, account: Option<&str>) -> Url {
+fn question(service: &Service, scopes: &Scopes, account: Option<&str>, wants_identity: bool) -> Url {
     let mut url = service.realm.clone();
     {
         let mut query = url.query_pairs_mut();
@@ -206,6 +279,9 @@ fn question(service: &Service, scopes: &Scopes, account: Option<&str>) -> Url {
         }
         if let Some(account) = account {
             query.append_pair("account", account);
+        }
+        if wants_identity {
+            query.append_pair("client_id", env!("CARGO_PKG_NAME")).append_pair("offline_token", "true");
         }
     }
     url
@@ -225,21 +301,30 @@ fn refresh(service: &Service, scopes: &Scopes, token: &str, subject: &str) -> Re
         .secretly()
 }
 
-async fn read(answer: Answer) -> Result<Token> {
+/// The token of an answer, and the identity token that came with it.
+async fn read(answer: Answer) -> Result<(Token, Option<String>)> {
     let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");
+    let sent_at = answer.header(DATE.as_str()).and_then(|date| {
+        jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
+    });
     let body = answer.bytes(MAX_TOKEN_BYTES).await?;
     let Ok(body) = serde_json::from_slice::<Body>(&body) else { return Err(wrong) };
-    let life = life(body.expires_in, body.issued_at, Timestamp::now());
-    let text = body.token.or(body.access_token).filter(|text| !text.is_empty()).ok_or(wrong)?;
-    Ok(Token { text, until: Instant::now() + life })
+    let issued_at = body.issued_at.as_str().and_then(|text| text.parse().ok());
+    let life = life(body.expires_in.as_u64(), issued_at, sent_at);
+    let filled = |text: &String| !text.is_empty();
+    let text = body.token.filter(filled).or(body.access_token).filter(filled).ok_or(wrong)?;
+    Ok((Token { text, until: Instant::now() + life }, body.refresh_token.filter(filled)))
 }
 
-/// How long a token may be used from now on.
-fn life(expires_in: Option<u64>, issued_at: Option<Timestamp>, now: Timestamp) -> Duration {
-    let whole = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(Duration::from_secs(86_400));
-    // The clocks need not agree: an age that cannot be is not believed.
+/// How long a token may be used from now on. `issued_at` and `sent_at` are of the peer's clock; this machine's may be
+/// minutes away from it, as clocks of sites without a network are.
+fn life(expires_in: Option<u64>, issued_at: Option<Timestamp>, sent_at: Option<Timestamp>) -> Duration {
+    let told = expires_in.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let whole = told.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE);
+    // An age that cannot be is not believed.
     let age = issued_at
-        .and_then(|issued| Duration::try_from(now.duration_since(issued)).ok())
+        .zip(sent_at)
+        .and_then(|(issued, sent)| Duration::try_from(sent.duration_since(issued)).ok())
         .filter(|age| *age < whole)
         .unwrap_or_default();
     (whole - age).saturating_sub(MARGIN.min(whole / 10))
@@ -251,15 +336,19 @@ mod tests {
 
     #[test]
     fn a_token_is_given_up_before_its_end() {
-        let now: Timestamp = "2026-01-01T00:05:00Z".parse().unwrap();
-        let seconds =
-            |expires, issued: Option<&str>| life(expires, issued.map(|text| text.parse().unwrap()), now).as_secs();
+        let sent: Timestamp = "2026-01-01T00:05:00Z".parse().unwrap();
+        let seconds = |expires, issued: Option<&str>| {
+            life(expires, issued.map(|text| text.parse().unwrap()), Some(sent)).as_secs()
+        };
         assert_eq!(seconds(None, None), 54);
         assert_eq!(seconds(Some(3600), None), 3570);
         assert_eq!(seconds(Some(600), Some("2026-01-01T00:00:00Z")), 270);
         assert_eq!(seconds(Some(600), Some("2020-01-01T00:00:00Z")), 570, "a clock that is off is not believed");
         assert_eq!(seconds(Some(600), Some("2027-01-01T00:00:00Z")), 570);
-        assert_eq!(seconds(Some(0), None), 0);
+        assert_eq!(seconds(Some(0), None), 54, "nothing is given out that is over already");
+        assert_eq!(seconds(Some(u64::MAX), None), 86_370);
+        let old = life(Some(600), "2026-01-01T00:00:00Z".parse().ok(), None).as_secs();
+        assert_eq!(old, 570, "without the peer's clock its times say nothing");
     }
 
     #[test]
@@ -268,7 +357,7 @@ mod tests {
             Service { realm: Url::parse("https://a.example/token?x=1").unwrap(), name: Some("r.example".into()) };
         let scopes = Scopes::push("a/b").and(&Scopes::pull("c"));
         assert_eq!(
-            question(&service, &scopes, None).query(),
+            question(&service, &scopes, None, false).query(),
             Some("x=1&service=r.example&scope=repository%3Aa%2Fb%3Apull%2Cpush&scope=repository%3Ac%3Apull")
         );
     }

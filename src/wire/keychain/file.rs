@@ -32,7 +32,7 @@ pub(super) enum Entry {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
     #[serde(default)]
@@ -57,11 +57,19 @@ struct Auth {
 
 impl Config {
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, String> {
-        // The parser's own text may show what stands in the file.
-        let raw: Raw = serde_json::from_slice(bytes)
-            .map_err(|why| format!("not a file of credentials: line {}, column {}", why.line(), why.column()))?;
+        let raw = match bytes.trim_ascii() {
+            // Made and not yet written to: `touch auth.json`.
+            [] => Raw::default(),
+            // The parser's own text may show what stands in the file.
+            bytes => serde_json::from_slice::<Option<Raw>>(bytes)
+                .map_err(|why| format!("not a file of credentials: line {}, column {}", why.line(), why.column()))?
+                .unwrap_or_default(),
+        };
         let mut auths = BTreeMap::new();
-        for (key, auth) in raw.auths.unwrap_or_default() {
+        let mut entries: Vec<_> = raw.auths.unwrap_or_default().into_iter().collect();
+        // Of several spellings of one host the plain one counts: the others were left behind by older programs.
+        entries.sort_by_key(|(key, _)| (key.contains("://") && key != HUB_LEGACY, key.clone()));
+        for (key, auth) in entries {
             let found = credentials(auth.unwrap_or_default()).ok_or_else(|| {
                 format!("the auth of {} is not base64 of name:password", crate::error::printable(&key))
             })?;
@@ -79,11 +87,23 @@ impl Config {
         })
     }
 
+    /// The helper that keeps the logins of `host`, if the file leaves that to one, as docker reads it.
+    pub(super) fn keeper(&self, host: &str) -> Option<&str> {
+        let own = self.helpers.get(host).filter(|name| !name.is_empty());
+        own.or(self.store.as_ref()).map(String::as_str)
+    }
+
+    /// Every login that stands in the file itself.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn all(&self) -> impl Iterator<Item = (&String, &Credentials)> {
+        self.auths.iter()
+    }
+
     /// What is said about the first of `keys` that anything is said about, and so on; last comes the store for all.
     pub(super) fn entries(&self, keys: &[String]) -> Vec<Entry> {
         let mut found = Vec::new();
         for key in keys {
-            found.extend(self.helpers.get(key).map(|name| helper(name, key)));
+            found.extend(self.helpers.get(key).filter(|name| !name.is_empty()).map(|name| helper(name, key)));
             found.extend(self.auths.get(key).cloned().map(Entry::Credentials));
         }
         if let (Some(store), Some(host)) = (&self.store, keys.last()) {
@@ -94,8 +114,12 @@ impl Config {
 }
 
 fn helper(name: &str, key: &str) -> Entry {
-    let server = if key == HUB { HUB_LEGACY } else { key };
-    Entry::Helper { name: name.to_owned(), server: server.to_owned() }
+    Entry::Helper { name: name.to_owned(), server: filed(key).to_owned() }
+}
+
+/// The name under which docker keeps a host, in its file and with its helpers.
+pub(super) fn filed(key: &str) -> &str {
+    if key == HUB { HUB_LEGACY } else { key }
 }
 
 /// The outer `None` is an `auth` that cannot be read, the inner one an entry without content.

@@ -1,22 +1,65 @@
-//! Credential helpers: programs called `docker-credential-<name>` that are asked over their standard input.
+//! Credential helpers: programs called `docker-credential-<name>` that are spoken to over their standard input and
+//! output (docker, "Credential helper protocol").
+//!
+//! A helper is somebody else's program. Its name is checked before it becomes part of a command, its answer is read
+//! within bounds, and its time is limited: one that does not answer is ended together with whatever it has started.
 
+use std::fmt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::Credentials;
-
-/// Longest time that a helper may take; it may have to ask a person or a cloud.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longest answer of a helper that is read, in bytes.
 const MAX_ANSWER: u64 = 64 << 10;
 
+/// How long the rest of an answer is waited for once the helper has ended: something that it left running may hold its
+/// output open for good.
+const REST: Duration = Duration::from_millis(500);
+
 /// The user name by which a helper says that the secret is an identity token.
 const IS_IDENTITY: &str = "<token>";
+
+/// Why a helper was of no use: one short line without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    why: String,
+    /// Whether it did not answer at all, and would keep the next one waiting as well.
+    pub(super) is_silent: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, is_silent: false }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// A program to ask, and how long it may take.
+#[derive(Debug)]
+pub(super) struct Helper {
+    program: String,
+    limit: Duration,
+}
+
+/// What a helper is told to keep.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry<'a> {
+    #[serde(rename = "ServerURL")]
+    server: &'a str,
+    username: &'a str,
+    secret: &'a str,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -25,50 +68,134 @@ struct Answer {
     secret: String,
 }
 
-/// Asks a helper for the credentials of `server`. The error is one short line without secrets.
-pub(super) async fn ask(name: &str, server: &str) -> Result<Option<Credentials>, String> {
-    // The name comes out of a file and becomes part of a program's name: no path, no option.
-    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if !is_name {
-        return Err("not a helper's name".to_owned());
-    }
-    run(&format!("docker-credential-{name}"), server).await
+/// What a helper has said, and whether it was content.
+struct Said {
+    is_success: bool,
+    status: String,
+    text: Vec<u8>,
 }
 
-/// Runs `program get`.
-pub(super) async fn run(program: &str, server: &str) -> Result<Option<Credentials>, String> {
-    let mut child = Command::new(program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|why| format!("cannot be run: {}", why.kind()))?;
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let conversation = async {
-        if let Some(mut stdin) = stdin {
-            // A helper that has answered without reading has closed its end; its answer counts.
-            let _ = stdin.write_all(server.as_bytes()).await;
+impl Helper {
+    /// The helper called `name`.
+    ///
+    /// # Errors
+    ///
+    /// The name comes out of a file and becomes part of a program's name: no path, no option.
+    pub(super) fn named(name: &str, limit: Duration) -> Result<Self, Failure> {
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !is_name {
+            return Err("not a helper's name".to_owned().into());
         }
-        let mut said = Vec::new();
-        if let Some(stdout) = stdout {
-            stdout.take(MAX_ANSWER).read_to_end(&mut said).await?;
-        }
-        Ok::<_, std::io::Error>((child.wait().await?, said))
-    };
-    let (status, said) = match tokio::time::timeout(PATIENCE, conversation).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(why)) => return Err(format!("breaks off: {}", why.kind())),
-        Err(_) => return Err(format!("silent for {} s", PATIENCE.as_secs())),
-    };
-    if !status.success() {
-        // The protocol has no code for "none": the text is what every client compares.
-        let text = String::from_utf8_lossy(&said).to_lowercase();
-        let is_none = text.contains("credentials not found") || text.contains("no credentials");
-        return if is_none { Ok(None) } else { Err(format!("ends with {status}")) };
+        Ok(Self::at(format!("docker-credential-{name}"), limit))
     }
-    let answer: Answer = serde_json::from_slice(&said).map_err(|_| "its answer is not JSON".to_owned())?;
+
+    /// The helper that is this program.
+    pub(super) fn at(program: String, limit: Duration) -> Self {
+        Self { program, limit }
+    }
+
+    /// Asks for the credentials of `server`.
+    pub(super) async fn get(&self, server: &str) -> Result<Option<Credentials>, Failure> {
+        let said = self.tell("get", server.as_bytes()).await?;
+        answer(said.is_success, &said.text).map_err(|why| why.unwrap_or(said.status).into())
+    }
+
+    /// Has the credentials of `server` kept. `secret` is a password, or an identity token if there is no `user`.
+    pub(super) async fn store(&self, server: &str, user: Option<&str>, secret: &str) -> Result<(), Failure> {
+        let entry = Entry { server, username: user.unwrap_or(IS_IDENTITY), secret };
+        let entry = serde_json::to_vec(&entry).map_err(|why| Failure::from(why.to_string()))?;
+        let said = self.tell("store", &entry).await?;
+        if said.is_success { Ok(()) } else { Err(said.status.into()) }
+    }
+
+    /// Has the credentials of `server` forgotten. Says whether there were any, as far as the helper tells.
+    pub(super) async fn erase(&self, server: &str) -> Result<bool, Failure> {
+        let said = self.tell("erase", server.as_bytes()).await?;
+        match said.is_success {
+            true => Ok(true),
+            false if is_none(&said.text) => Ok(false),
+            false => Err(said.status.into()),
+        }
+    }
+
+    async fn tell(&self, verb: &str, input: &[u8]) -> Result<Said, Failure> {
+        let mut command = Command::new(&self.program);
+        command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        // A group of its own, so that it can be ended with all that it has started. The price: it cannot read from the
+        // terminal, for which the protocol has no room anyway.
+        #[cfg(unix)]
+        command.process_group(0);
+        let child = command.spawn().map_err(|why| format!("cannot be run: {}", why.kind()))?;
+        let mut running = Running(Some(child));
+        match tokio::time::timeout(self.limit, running.converse(input)).await {
+            Ok(said) => said.map_err(|why| Failure::from(format!("breaks off: {why}"))),
+            Err(_) => {
+                let why = format!("no answer within {} s", self.limit.as_secs_f32());
+                Err(Failure { why, is_silent: true })
+            }
+        }
+    }
+}
+
+/// A helper that runs: ended with its group unless it has come to its own end.
+struct Running(Option<Child>);
+
+impl Running {
+    async fn converse(&mut self, input: &[u8]) -> Result<Said, std::io::Error> {
+        let Some(child) = &mut self.0 else { return Err(std::io::ErrorKind::NotFound.into()) };
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let mut text = Vec::new();
+        let status = {
+            let write = async {
+                if let Some(mut stdin) = stdin {
+                    // A helper that has answered without reading has closed its end; its answer counts.
+                    let _ = stdin.write_all(input).await;
+                }
+            };
+            let read = async {
+                match stdout {
+                    Some(stdout) => stdout.take(MAX_ANSWER + 1).read_to_end(&mut text).await,
+                    None => Ok(0),
+                }
+            };
+            let talk = async { tokio::join!(write, read).1 };
+            tokio::pin!(talk);
+            tokio::select! {
+                biased;
+                read = &mut talk => {
+                    if read? as u64 > MAX_ANSWER {
+                        return Err(std::io::Error::other(format!("its answer is longer than {MAX_ANSWER} bytes")));
+                    }
+                    child.wait().await?
+                }
+                status = child.wait() => {
+                    let _ = tokio::time::timeout(REST, &mut talk).await;
+                    status?
+                }
+            }
+        };
+        self.0 = None;
+        Ok(Said { is_success: status.success(), status: format!("ends with {status}"), text })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(group) = self.0.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok()) {
+            // Not waited for yet, so the number still is its own.
+            let _ = rustix::process::Pid::from_raw(group)
+                .map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+        }
+    }
+}
+
+/// Reads the answer to `get`. An error of `None` says that there is nothing to tell but how the helper ended.
+pub(super) fn answer(is_success: bool, said: &[u8]) -> Result<Option<Credentials>, Option<String>> {
+    if !is_success {
+        return if is_none(said) { Ok(None) } else { Err(None) };
+    }
+    let answer: Answer = serde_json::from_slice(said).map_err(|_| Some("its answer is not JSON".to_owned()))?;
     if answer.secret.is_empty() {
         return Ok(None);
     }
@@ -76,4 +203,10 @@ pub(super) async fn run(program: &str, server: &str) -> Result<Option<Credential
         IS_IDENTITY => Credentials::Identity(answer.secret),
         _ => Credentials::Password { user: answer.username, password: answer.secret },
     }))
+}
+
+/// The protocol has no code for "none": the text is what every client compares.
+fn is_none(said: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(said).to_lowercase();
+    text.contains("credentials not found") || text.contains("no credentials")
 }

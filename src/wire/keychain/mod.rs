@@ -3,16 +3,25 @@
 //! Files are looked into in the order of contract §10; in each, the most specific key wins (`host/namespace/repository`
 //! before `host`). Helpers are asked by name, as docker does it.
 
+mod change;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod helper;
+mod members;
+mod vault;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 
 use self::file::{Config, Entry};
+use self::helper::{Failure, Helper};
+pub use self::vault::{Kept, Vault};
 use crate::error::{Error, Kind, Result};
 
 /// Where credentials may lie, as the process environment tells.
@@ -71,18 +80,46 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// Who somebody is at a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The name.
+    pub user: String,
+    /// The password, or an access token that the registry takes for one.
+    pub password: String,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Account")
+    }
+}
+
 /// The outcome of a search.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) credentials: Option<Credentials>,
+    /// Whether an identity token would be kept in the place of a password.
+    pub(super) wants_identity: bool,
     host: String,
-    /// Where they come from, or where there were none.
+    /// Where they come from, or where there were none; none at all if somebody gave them by hand.
     places: Vec<String>,
 }
 
 impl Found {
+    /// Whether this is the account, or the identity token that stands for it.
+    pub(super) fn is(&self, account: &Account, identity: Option<&str>) -> bool {
+        match (&self.credentials, identity) {
+            (Some(Credentials::Identity(token)), Some(identity)) => token == identity,
+            (Some(Credentials::Password { user, password }), None) => {
+                (user, password) == (&account.user, &account.password)
+            }
+            _ => false,
+        }
+    }
+
     /// The outcome in words.
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         let places = self.places.join(", ");
         match &self.credentials {
             Some(_) => format!("credentials for {} come from {places}", self.host),
@@ -93,52 +130,82 @@ impl Found {
 
     /// What to do about a refusal.
     pub(super) fn hint(&self) -> String {
-        let told = self.told();
-        format!("{told}; log in to {} with docker login or podman login, or name a file with --authfile", self.host)
+        if self.wants_identity {
+            return "check the user name and the password; some registries want an access token in its place".to_owned();
+        }
+        let (told, host) = (self.told(), &self.host);
+        format!("{told}; log in with autonomy registry login {host} (or docker login, podman login), or name a file with --authfile")
     }
 }
 
 /// What a helper said, or why it said nothing.
-type Said = Result<Option<Credentials>, String>;
+type Said = Result<Option<Credentials>, Failure>;
+
+/// What is known of one helper. It is asked one question at a time.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its answers by server: each is asked for once.
+    said: HashMap<String, Said>,
+    /// Servers whose answer was refused and stayed the same when it was asked for again.
+    settled: HashSet<String>,
+    /// Why it is not asked any more: it did not answer, and would keep everybody waiting again.
+    given_up: Option<Failure>,
+}
 
 /// All places of credentials.
 #[derive(Debug)]
 pub(super) struct Keychain {
     named: Vec<PathBuf>,
     usual: Vec<PathBuf>,
-    files: OnceCell<Vec<Config>>,
-    /// What helpers have said, by helper and server: each is asked once.
-    helped: Mutex<HashMap<(String, String), Said>>,
+    /// By path; none for one that is not there.
+    files: Mutex<HashMap<PathBuf, Option<Arc<Config>>>>,
+    helpers: std::sync::Mutex<HashMap<String, Arc<Mutex<Known>>>>,
+    helper_limit: Duration,
+    /// The account that somebody gave by hand, in the place of all others.
+    given: Option<Account>,
 }
 
 impl Keychain {
-    pub(super) fn new(authfile: Option<PathBuf>, environment: &Environment) -> Self {
+    pub(super) fn new(authfile: Option<PathBuf>, environment: &Environment, helper_limit: Duration) -> Self {
         Self {
             named: authfile.into_iter().chain(environment.registry_auth_file.clone()).collect(),
             usual: environment.files().collect(),
-            files: OnceCell::new(),
-            helped: Mutex::default(),
+            files: Mutex::default(),
+            helpers: std::sync::Mutex::default(),
+            helper_limit,
+            given: None,
         }
     }
 
+    /// Has one account and looks nowhere.
+    pub(super) fn of(account: Account) -> Self {
+        Self { given: Some(account), ..Self::new(None, &Environment::default(), Duration::ZERO) }
+    }
+
     /// Finds the credentials for the repository `path` on `host`.
-    pub(super) async fn find(&self, host: &str, path: &str) -> Result<Found> {
-        let files = self.files.get_or_try_init(|| self.read()).await?;
+    ///
+    /// `refused` are credentials that were found before and do not hold (any more): files are read again, and helpers
+    /// asked again, because what they give out may last an hour and a long run does not.
+    pub(super) async fn find(&self, host: &str, path: &str, refused: Option<&Credentials>) -> Result<Found> {
         let host = file::normal(host);
+        if let Some(Account { user, password }) = self.given.clone() {
+            let credentials = Some(Credentials::Password { user, password });
+            return Ok(Found { credentials, wants_identity: true, host, places: Vec::new() });
+        }
         let mut places: Vec<String> = Vec::new();
-        for config in files {
+        for config in self.files(refused.is_some()).await? {
             let place = config.path.display().to_string();
             for entry in config.entries(&keys(&host, path)) {
                 let (credentials, place) = match entry {
                     Entry::Credentials(credentials) => (Some(credentials), place.clone()),
-                    Entry::Helper { name, server } => match self.ask(&name, &server).await {
+                    Entry::Helper { name, server } => match self.ask(&name, &server, refused).await {
                         Ok(credentials) => (credentials, format!("docker-credential-{name}")),
                         // As docker does it: an image that everybody may read must not need a helper that works.
                         Err(why) => (None, format!("docker-credential-{name} ({why})")),
                     },
                 };
                 if credentials.is_some() {
-                    return Ok(Found { credentials, host, places: vec![place] });
+                    return Ok(Found { credentials, wants_identity: false, host, places: vec![place] });
                 }
                 places.push(place);
             }
@@ -146,41 +213,82 @@ impl Keychain {
                 places.push(place);
             }
         }
-        Ok(Found { credentials: None, host, places })
+        Ok(Found { credentials: None, wants_identity: false, host, places })
     }
 
-    async fn ask(&self, name: &str, server: &str) -> Said {
-        let mut helped = self.helped.lock().await;
-        let key = (name.to_owned(), server.to_owned());
-        if let Some(said) = helped.get(&key) {
+    /// Asks a helper, unless what it said last time still holds. Others wait only for the same helper.
+    async fn ask(&self, name: &str, server: &str, refused: Option<&Credentials>) -> Said {
+        let known = {
+            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(helpers.entry(name.to_owned()).or_default())
+        };
+        let mut known = known.lock().await;
+        let before = known.said.get(server);
+        let is_refused = matches!(before, Some(Ok(Some(own))) if Some(own) == refused);
+        if let Some(said) = before
+            && (!is_refused || known.settled.contains(server))
+        {
             return said.clone();
         }
-        let said = helper::ask(name, server).await;
+        let said = match (&known.given_up, Helper::named(name, self.helper_limit)) {
+            (Some(why), _) => Err(why.clone()),
+            (None, Err(why)) => Err(why),
+            (None, Ok(helper)) => helper.get(server).await,
+        };
         if let Err(why) = &said {
-            tracing::warn!(helper = name, why, "a credential helper does not work");
+            if known.given_up.is_none() {
+                tracing::warn!(helper = name, %why, "a credential helper does not work");
+            }
+            if why.is_silent {
+                known.given_up = Some(why.clone());
+            }
         }
-        helped.insert(key, said.clone());
+        if is_refused && known.said.get(server) == Some(&said) {
+            known.settled.insert(server.to_owned());
+        }
+        known.said.insert(server.to_owned(), said.clone());
         said
     }
 
     /// Reads the files that were named by somebody, which have to be there and right whether they are needed or not.
     pub(super) async fn check(&self) -> Result<()> {
-        self.read_named().await.map(drop)
+        for path in &self.named {
+            self.named(path, false).await?;
+        }
+        Ok(())
     }
 
-    async fn read_named(&self) -> Result<Vec<Config>> {
+    async fn files(&self, fresh: bool) -> Result<Vec<Arc<Config>>> {
         let mut found = Vec::new();
         for path in &self.named {
-            found.push(read(path).await?.ok_or_else(|| unusable(path).because("no such file"))?);
+            found.push(self.named(path, fresh).await?);
+        }
+        for path in &self.usual {
+            found.extend(self.file(path, fresh).await?);
         }
         Ok(found)
     }
 
-    async fn read(&self) -> Result<Vec<Config>> {
-        let mut found = self.read_named().await?;
-        for path in &self.usual {
-            found.extend(read(path).await?);
+    async fn named(&self, path: &Path, fresh: bool) -> Result<Arc<Config>> {
+        self.file(path, fresh).await?.ok_or_else(|| unusable(path).because("no such file"))
+    }
+
+    /// A file, read once, and again if it is to be `fresh`. What cannot be read again stays as it was: a pipe has
+    /// nothing more to give, and somebody may be writing.
+    async fn file(&self, path: &Path, fresh: bool) -> Result<Option<Arc<Config>>> {
+        let mut files = self.files.lock().await;
+        let before = files.get(path).cloned();
+        if let Some(before) = &before
+            && (!fresh || !path.is_file())
+        {
+            return Ok(before.clone());
         }
+        let found = match (read(path).await, before) {
+            (Ok(found), _) => found.map(Arc::new),
+            (Err(_), Some(before)) => before,
+            (Err(why), None) => return Err(why),
+        };
+        files.insert(path.to_owned(), found.clone());
         Ok(found)
     }
 }

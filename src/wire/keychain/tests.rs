@@ -2,6 +2,11 @@ use super::*;
 use std::fs;
 
 const HUB: &str = "registry-1.docker.io";
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn keychain(file: PathBuf) -> Keychain {
+    Keychain::new(Some(file), &Environment::default(), LIMIT)
+}
 
 fn password(user: &str, password: &str) -> Option<Credentials> {
     Some(Credentials::Password { user: user.into(), password: password.into() })
@@ -11,7 +16,7 @@ async fn look(text: &str, host: &str, path: &str) -> Result<Option<Credentials>>
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("auth.json");
     fs::write(&file, text).unwrap();
-    Ok(Keychain::new(Some(file), &Environment::default()).find(host, path).await?.credentials)
+    Ok(keychain(file).find(host, path, None).await?.credentials)
 }
 
 #[tokio::test]
@@ -51,7 +56,7 @@ async fn files_are_looked_into_in_order() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!(r#"{{"auths":{{"r.example":{{"username":"{user}","password":"p"}}}}}}"#)).unwrap();
     };
-    let found = async || Keychain::new(None, &environment).find("r.example", "a").await.unwrap();
+    let found = async || Keychain::new(None, &environment, LIMIT).find("r.example", "a", None).await.unwrap();
     assert_eq!(found().await.told(), "there are no credentials for r.example");
     for (path, user) in [
         ("home/.docker/config.json", "docker"),
@@ -67,8 +72,8 @@ async fn files_are_looked_into_in_order() {
 
 #[tokio::test]
 async fn a_named_file_must_be_there_and_readable_and_errors_show_no_secret() {
-    let absent = Keychain::new(Some("/nowhere/auth.json".into()), &Environment::default());
-    assert_eq!(absent.find("r.example", "a").await.unwrap_err().kind(), Kind::Usage);
+    let absent = keychain("/nowhere/auth.json".into());
+    assert_eq!(absent.find("r.example", "a", None).await.unwrap_err().kind(), Kind::Usage);
     for wrong in [
         r#"{"auths":{"r.example":{"auth":"c2VjcmV0"}}}"#,
         r#"{"auths":{"r":{"auth":"!secret"}}}"#,
@@ -82,41 +87,147 @@ async fn a_named_file_must_be_there_and_readable_and_errors_show_no_secret() {
 }
 
 #[tokio::test]
+async fn of_several_spellings_of_a_host_the_plain_one_counts() {
+    let text = r#"{"auths":{"https://r.example/v1/":{"auth":"b2xkOm8="},"r.example":{"auth":"bmV3Om4="}}}"#;
+    assert_eq!(look(text, "r.example", "a").await.unwrap(), password("new", "n"));
+    for empty in ["", " \n", "null", "{}", r#"{"auths":null,"credHelpers":{"r.example":""},"credsStore":""}"#] {
+        assert_eq!(look(empty, "r.example", "a").await.unwrap(), None, "{empty:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_read_again_and_a_file_that_broke_meanwhile_stays_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("auth.json");
+    let write = |auth: &str| fs::write(&file, format!(r#"{{"auths":{{"r.example":{{"auth":"{auth}"}}}}}}"#)).unwrap();
+    write("dTox");
+    let keychain = keychain(file.clone());
+    let find = async |refused: Option<&Credentials>| keychain.find("r.example", "a", refused).await.unwrap().credentials;
+    assert_eq!(find(None).await, password("u", "1"));
+    write("dToy");
+    assert_eq!(find(None).await, password("u", "1"), "read once");
+    assert_eq!(find(password("u", "1").as_ref()).await, password("u", "2"));
+    fs::write(&file, "{").unwrap();
+    assert_eq!(find(password("u", "2").as_ref()).await, password("u", "2"));
+}
+
+#[tokio::test]
 async fn a_helper_that_is_no_name_is_never_run() {
     for name in ["", "../../bin/sh", "a b", "a/b"] {
-        assert!(helper::ask(name, "r.example").await.is_err(), "{name}");
+        assert!(Helper::named(name, LIMIT).is_err(), "{name}");
     }
     let text = r#"{"credsStore":"absent-helper-of-this-test","auths":{"r.example":{}}}"#;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("auth.json");
     fs::write(&file, text).unwrap();
-    let found = Keychain::new(Some(file), &Environment::default()).find("r.example", "a").await.unwrap();
+    let found = keychain(file).find("r.example", "a", None).await.unwrap();
     assert_eq!(found.credentials, None);
     assert!(found.told().contains("docker-credential-absent-helper-of-this-test (cannot be run"), "{}", found.told());
+}
+
+/// A helper that is this shell script.
+#[cfg(unix)]
+struct Script {
+    dir: tempfile::TempDir,
+}
+
+#[cfg(unix)]
+impl Script {
+    fn new(text: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("helper");
+        // Under another name first: a program that is still open for writing cannot be run.
+        let (new, text) = (dir.path().join("new"), format!("#!/bin/sh\ncd {}\n{text}", dir.path().display()));
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, &program).unwrap();
+        Self { dir }
+    }
+
+    fn helper(&self, limit: Duration) -> Helper {
+        Helper::at(self.dir.path().join("helper").to_str().unwrap().to_owned(), limit)
+    }
+
+    fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn helpers_are_asked_by_the_protocol() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("docker-credential-test");
-    let script = r#"#!/bin/sh
-read -r server
+    let script = Script::new(
+        r#"read -r server
 case "$1 $server" in
 "get r.example") echo '{"ServerURL":"r.example","Username":"u","Secret":"p"}' ;;
 "get https://index.docker.io/v1/") echo '{"ServerURL":"x","Username":"<token>","Secret":"refresh"}' ;;
 "get broken.example") echo 'boom'; exit 2 ;;
+"get odd.example") echo 'secret' ;;
+store*) echo "$server" > stored ;;
+"erase r.example") ;;
+"erase broken.example") exit 3 ;;
 *) echo 'credentials not found in native keychain'; exit 1 ;;
 esac
-"#;
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let ask = async |server: &str| helper::run(program.to_str().unwrap(), server).await;
-    assert_eq!(ask("r.example\n").await, Ok(password("u", "p")));
-    assert_eq!(ask("https://index.docker.io/v1/").await, Ok(Some(Credentials::Identity("refresh".into()))));
-    assert_eq!(ask("other.example").await, Ok(None));
-    assert!(ask("broken.example").await.is_err());
+"#,
+    );
+    let helper = script.helper(LIMIT);
+    assert_eq!(helper.get("r.example\n").await, Ok(password("u", "p")));
+    assert_eq!(helper.get("https://index.docker.io/v1/").await, Ok(Some(Credentials::Identity("refresh".into()))));
+    assert_eq!(helper.get("other.example").await, Ok(None));
+    assert!(helper.get("broken.example").await.unwrap_err().to_string().contains("exit status: 2"));
+    assert!(!helper.get("odd.example").await.unwrap_err().to_string().contains("secret"));
+    helper.store("r.example", Some("u"), "p\"q").await.unwrap();
+    assert_eq!(script.file("stored").trim(), r#"{"ServerURL":"r.example","Username":"u","Secret":"p\"q"}"#);
+    helper.store("r.example", None, "t").await.unwrap();
+    assert!(script.file("stored").contains(r#""Username":"<token>","Secret":"t""#));
+    assert_eq!(helper.erase("r.example").await, Ok(true));
+    assert_eq!(helper.erase("other.example").await, Ok(false));
+    assert!(helper.erase("broken.example").await.is_err());
+}
+
+#[cfg(unix)]
+fn is_running(pid: &str) -> bool {
+    // A process that has ended and was not waited for yet is a zombie, which runs no more.
+    fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_helper_that_hangs_is_ended_with_all_that_it_has_started() {
+    let script = Script::new("echo $$ > own\nsleep 600 &\necho $! > child\nwait\n");
+    let failure = script.helper(Duration::from_millis(300)).get("r.example").await.unwrap_err();
+    assert!(failure.is_silent && failure.to_string() == "no answer within 0.3 s", "{failure}");
+    for name in ["own", "child"] {
+        let pid = script.file(name);
+        assert!(!pid.is_empty());
+        for _ in 0..100 {
+            if !is_running(&pid) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!is_running(&pid), "{name} goes on");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_answer_counts_though_something_holds_the_output_open_and_one_without_end_does_not() {
+    let begun = std::time::Instant::now();
+    let script = Script::new("echo '{\"Username\":\"u\",\"Secret\":\"p\"}'\nsleep 5 &\n");
+    assert_eq!(script.helper(LIMIT).get("r.example").await, Ok(password("u", "p")));
+    let script = Script::new("while :; do echo secretsecretsecretsecretsecretsecretsecretsecretsecret; done\n");
+    let failure = script.helper(LIMIT).get("r.example").await.unwrap_err();
+    assert!(failure.to_string().contains("longer than 65536 bytes"), "{failure}");
+    assert!(!failure.to_string().contains("secret") && begun.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn a_refusal_by_a_helper_is_no_answer_and_an_empty_secret_is_none() {
+    assert_eq!(helper::answer(true, br#"{"Username":"u","Secret":""}"#), Ok(None));
+    assert_eq!(helper::answer(false, br#"{"Username":"u","Secret":"p"}"#), Err(None));
+    assert_eq!(helper::answer(true, b"[]"), Err(Some("its answer is not JSON".to_owned())));
 }
 
 #[test]
