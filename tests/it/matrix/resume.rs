@@ -1,0 +1,1 @@
+//! Downloads that are cut: how much is sent again.
