@@ -39,10 +39,7 @@ pub(super) fn ending() -> impl Stream<Item = Piece> + Send {
     stream::once(tokio::time::sleep(PARTING)).filter_map(|()| std::future::ready(None))
 }
 
-pub(super) fn counted(
-    body: Body,
-    mut count: impl FnMut(usize) + Send + 'static,
-) -> impl Stream<Item = Piece> + Send {
+pub(super) fn counted(body: Body, mut count: impl FnMut(usize) + Send + 'static) -> impl Stream<Item = Piece> + Send {
     body.into_data_stream().map(move |piece| {
         let piece = piece.map_err(io::Error::other)?;
         count(piece.len());

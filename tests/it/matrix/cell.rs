@@ -1,18 +1,16 @@
 //! One cell: two servers, one fault, one seed, and a look at what it has left.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use autonomy_registry::Kind as Failure;
-use autonomy_registry::copy::{self, Commit, Events, Lanes};
-use autonomy_registry::document::Accessories;
+use autonomy_registry::copy::Events;
 use autonomy_registry::oci::{Digest, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
 use autonomy_registry::store::{Store as _, Want};
 use autonomy_registry::transport::Native;
 use autonomy_registry::wire::{Client, Options, Retry};
-use autonomy_registry::workflow::{self, Index, Seed, Sidecars, Tagging, Trust};
+use autonomy_registry::workflow::{self, Trust};
 use jiff::Timestamp;
 
 use super::field::{self, Source};
@@ -195,21 +193,9 @@ impl Cell {
         let out = tempfile::tempdir().unwrap();
         let retry = Retry { first_pause: Duration::from_millis(2), ..Retry::default() };
         let client = Client::new(Options { allow_plain_http: true, retry, ..Options::default() }).unwrap();
-        let reference = |bed: &Testbed, path| format!("{}/{path}:v1", bed.host()).parse().unwrap();
-        let few = NonZeroUsize::new(2).unwrap();
-        let seed = Seed {
-            from: reference(&self.source, "app"),
-            to: reference(&self.sink, "site/app"),
-            platforms: Vec::new(),
-            index: Index::Keep,
-            sidecars: Sidecars::Leave,
-            accessories: Accessories::All,
-            trust: Trust::Verify { demands: Box::new(self.field.demands.clone()), key: "cosign.pub".into() },
-            tagging: Tagging::Plain,
-            engine: copy::Options { lanes: Lanes::new(few, few), ..copy::Options::default() },
-            folder: out.path().to_owned(),
-            commit: Commit::default(),
-        };
+        let demands = Box::new(self.field.demands.clone());
+        let trust = Trust::Verify { demands, key: "cosign.pub".into() };
+        let seed = field::seed(&self.source, &self.sink, trust, out.path());
         let begun = Instant::now();
         let events = Events::none();
         let seeding = tokio::time::timeout(LIMIT, workflow::seed(&seed, &client, &Native, &events));
@@ -235,7 +221,8 @@ impl Cell {
         let mut amiss = Vec::new();
         let bed = if self.is_at_the_source { &self.source } else { &self.sink };
         let log = bed.log();
-        let is_meant = |seen: &&Seen| seen.kind == self.kind && format!("{}?{}", seen.path, seen.query).contains(&self.at);
+        let is_meant =
+            |seen: &&Seen| seen.kind == self.kind && format!("{}?{}", seen.path, seen.query).contains(&self.at);
         let asked: Vec<_> = log.iter().filter(is_meant).map(|seen| seen.arrived).collect();
         note(&mut amiss, !asked.is_empty(), || "the fault befell nothing".into());
         let not_before = match self.wrong {
@@ -246,7 +233,9 @@ impl Cell {
         if let Some(not_before) = not_before {
             // Clocks are read one after the other, here and there.
             let again = asked.get(1).map(|again| *again + Duration::from_millis(20));
-            note(&mut amiss, again.is_some_and(|again| again >= not_before), || "asked again too soon, or never".into());
+            note(&mut amiss, again.is_some_and(|again| again >= not_before), || {
+                "asked again too soon, or never".into()
+            });
         }
         if self.wrong == Wrong::Redirect {
             note(&mut amiss, self.other.requests() > 0, || "nobody went to the other host".into());

@@ -20,7 +20,7 @@ const TABLE: [(Wrong, &str); 16] = [
     //                         GET HEAD |  |  by digest
     //                         |  POST  |  |  |  tag HEAD
     //                         |  |  PUT|  |  |  |  manifest PUT, tag PUT, referrers, token
-    (Wrong::UnavailableOnce, "...........",),
+    (Wrong::UnavailableOnce, "..........."),
     (Wrong::UnavailableThrice, "..........."),
     (Wrong::UnavailableAlways, "uuuuuuuuuuu"),
     (Wrong::BusySeconds, "..........."),

@@ -1,14 +1,18 @@
 //! What is seeded, where it lies, and what must be found of it at the other end.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use autonomy_registry::copy::{self, Commit, Lanes};
+use autonomy_registry::document::Accessories;
 use autonomy_registry::oci::{Descriptor, Digest};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::serve::{Auth, Behaviour};
 use autonomy_registry::store::{Registry, Role, read_manifest};
 use autonomy_registry::verify::{Demands, SigningKey, attach, bundle};
 use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::workflow::{Index, Seed, Sidecars, Tagging, Trust};
 use jiff::Timestamp;
 
 use crate::images;
@@ -112,4 +116,22 @@ pub(super) fn held(data: &Path) -> (BTreeSet<Digest>, Vec<PathBuf>) {
         }
     }
     (right, wrong)
+}
+
+/// `app:v1` at one end, `site/app:v1` at the other, few things at a time.
+pub(super) fn seed(source: &Testbed, sink: &Testbed, trust: Trust, folder: &Path) -> Seed {
+    let few = NonZeroUsize::new(2).unwrap();
+    Seed {
+        from: format!("{}/app:v1", source.host()).parse().unwrap(),
+        to: format!("{}/site/app:v1", sink.host()).parse().unwrap(),
+        platforms: Vec::new(),
+        index: Index::Keep,
+        sidecars: Sidecars::Leave,
+        accessories: Accessories::All,
+        trust,
+        tagging: Tagging::Plain,
+        engine: copy::Options { lanes: Lanes::new(few, few), ..copy::Options::default() },
+        folder: folder.to_owned(),
+        commit: Commit::default(),
+    }
 }
