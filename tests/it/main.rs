@@ -16,8 +16,11 @@ mod demo;
 mod dry_run;
 mod fallback;
 mod floors;
+mod hostile;
+mod hostile_words;
 mod images;
 mod limits;
+mod matrix;
 mod publish_index;
 mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]

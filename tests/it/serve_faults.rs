@@ -66,6 +66,90 @@ async fn a_cut_body_gives_what_came_before() {
 }
 
 #[tokio::test]
+async fn a_trickle_is_slow_and_whole() {
+    let (server, asking, path) = with_blob().await;
+    server.fault(Fault::next(Kind::BlobGet, What::Trickle { after: 4, bytes_per_second: 20 }));
+    let begun = Instant::now();
+    let mut answer = asking.get(&path).await;
+    assert_eq!(header(&answer, "content-length"), "10");
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), CONTENT[..4]);
+    let mut rest = Vec::new();
+    while let Some(piece) = answer.chunk().await.unwrap() {
+        rest.extend_from_slice(&piece);
+    }
+    assert_eq!(rest, CONTENT[4..]);
+    assert!(begun.elapsed() >= Duration::from_millis(290), "six bytes at twenty a second: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn headers_are_set_dropped_and_damaged() {
+    let (server, asking, path) = with_blob().await;
+    let said = async || {
+        let answer = asking.get(&path).await;
+        (header(&answer, "x-mark"), header(&answer, "docker-content-digest"))
+    };
+    let digest = Digest::sha256(CONTENT).to_string();
+    assert_eq!(said().await, (String::new(), digest.clone()));
+    server.fault(Fault::next(Kind::BlobGet, What::SetHeader { name: "x-mark", value: "1".into() }));
+    assert_eq!(said().await, ("1".into(), digest.clone()));
+    server.fault(Fault::next(Kind::BlobGet, What::DropHeader("docker-content-digest")));
+    assert_eq!(said().await, (String::new(), String::new()));
+    server.fault(Fault::next(Kind::BlobGet, What::FlipHeaderBit("docker-content-digest")));
+    let (_, damaged) = said().await;
+    let (stem, last) = digest.split_at(digest.len() - 1);
+    assert_eq!(damaged, format!("{stem}{}", char::from(last.as_bytes()[0] ^ 1)));
+    assert_eq!(said().await, (String::new(), digest));
+}
+
+#[tokio::test]
+async fn requests_are_sent_to_another_place_with_all_that_they_ask_for() {
+    let (server, asking, path) = with_blob().await;
+    let other = Testbed::start().await;
+    server.fault(Fault::next(Kind::BlobGet, What::Redirect { status: 307, to: format!("http://{}", other.host()) }));
+    assert_eq!(asking.get(&format!("{path}?a=b")).await.status(), 404);
+    let log = other.log();
+    assert_eq!((log.len(), log[0].path.as_str(), log[0].query.as_str()), (1, server.log()[0].path.as_str(), "a=b"));
+    assert_eq!(server.log()[0].status, 307);
+}
+
+#[tokio::test]
+async fn a_request_that_is_damaged_on_its_way_is_refused() {
+    let (server, asking, _) = with_blob().await;
+    let put = async || {
+        let path = format!("{}?digest={}", asking.begin().await, Digest::sha256(b"other"));
+        asking.send(Method::PUT, &path, &[], b"other").await.status().as_u16()
+    };
+    server.fault(Fault::next(Kind::UploadPut, What::FlipRequestBit { at: 2 }));
+    assert_eq!((put().await, put().await), (400, 201));
+}
+
+#[tokio::test]
+async fn faults_are_told_apart_by_query_and_number_and_told_in_words() {
+    let (server, asking, path) = with_blob().await;
+    let fault = Fault::next(Kind::BlobGet, What::Status(503)).at("x=1").from_the(2).times(2);
+    assert_eq!(fault.to_string(), "BlobGet with \"x=1\", 2 from number 2 on: Status(503)");
+    server.fault(fault);
+    let mut statuses = Vec::new();
+    for query in ["", "?x=1", "", "?x=1", "?x=1", "?x=1"] {
+        statuses.push(asking.get(&format!("{path}{query}")).await.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 200, 503, 503, 200]);
+}
+
+#[tokio::test]
+async fn bad_weather_is_bad_until_it_is_over() {
+    let (server, asking, path) = with_blob().await;
+    server.weather(1.0, 1);
+    let mut right = 0;
+    for _ in 0..20 {
+        right += u32::from(outcome(&asking, &path).await == Some((200, Bytes::from_static(CONTENT))));
+    }
+    assert!(right < 20, "nothing went wrong");
+    server.heal();
+    assert_eq!(outcome(&asking, &path).await, Some((200, Bytes::from_static(CONTENT))));
+}
+
+#[tokio::test]
 async fn a_fault_befalls_the_requests_that_were_named() {
     let (server, asking, path) = with_blob().await;
     let other = format!("blobs/{}", asking.push_blob(b"other").await);

@@ -1,5 +1,6 @@
 //! What goes wrong, and when.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,11 +8,14 @@ use bytes::Bytes;
 use super::Kind;
 
 /// Something that goes wrong with some requests.
+///
+/// Reads as a sentence: `Fault::next(Kind::BlobGet, What::CutBody { after: 4 }).at("sha256:ab").from_the(2).times(3)` cuts
+/// three answers in a row, beginning with the second request for that blob.
 #[derive(Debug, Clone)]
 pub struct Fault {
     /// Requests of this kind.
     pub on: Kind,
-    /// Only those whose path holds this text.
+    /// Only those whose path, or what stands behind its question mark, holds this text.
     pub path_contains: Option<String>,
     /// Only those whose path ends in this text.
     pub path_ends: Option<String>,
@@ -36,7 +40,7 @@ impl Fault {
         Self { times: u32::MAX, ..Self::next(on, what) }
     }
 
-    /// Befalls only requests whose path holds `text`.
+    /// Befalls only requests whose path or query holds `text`.
     #[must_use]
     pub fn at(self, text: impl Into<String>) -> Self {
         Self { path_contains: Some(text.into()), ..self }
@@ -46,6 +50,37 @@ impl Fault {
     #[must_use]
     pub fn at_the_end(self, text: impl Into<String>) -> Self {
         Self { path_ends: Some(text.into()), ..self }
+    }
+
+    /// Spares the first ones: 2 begins with the second.
+    #[must_use]
+    pub fn from_the(self, nth: u32) -> Self {
+        Self { nth, ..self }
+    }
+
+    /// Befalls so many in a row.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self { times, ..self }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { on, path_contains, path_ends, nth, times, what } = self;
+        write!(f, "{on:?}")?;
+        if let Some(text) = path_contains {
+            write!(f, " with {text:?}")?;
+        }
+        if let Some(text) = path_ends {
+            write!(f, " at the end {text:?}")?;
+        }
+        match times {
+            1 => write!(f, ", number {nth}")?,
+            &u32::MAX => write!(f, ", from number {nth} on")?,
+            times => write!(f, ", {times} from number {nth} on")?,
+        }
+        write!(f, ": {what:?}")
     }
 }
 
@@ -61,6 +96,13 @@ pub enum What {
         /// The value of `Retry-After`.
         retry_after: Option<String>,
     },
+    /// The same path and query at another place, with a status that says so. The request's body is read and dropped.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// Scheme, host and port, such as `http://127.0.0.1:5000`.
+        to: String,
+    },
     /// The connection is dropped before anything is answered; nothing is done.
     ResetBefore,
     /// All is done as asked, but the connection is dropped before anything is answered.
@@ -75,11 +117,34 @@ pub enum What {
         /// How many.
         after: u64,
     },
+    /// The answer's body comes as it should up to a point, and slowly from there on: never silent for long, never fast.
+    Trickle {
+        /// How many bytes come at once.
+        after: u64,
+        /// How fast the others come.
+        bytes_per_second: u64,
+    },
     /// One bit of the answer's body is turned over.
     FlipBit {
         /// In which byte.
         at: u64,
     },
+    /// One bit of the request's body is turned over before the server sees it.
+    FlipRequestBit {
+        /// In which byte.
+        at: u64,
+    },
+    /// One bit of the last character in a header of the answer is turned over.
+    FlipHeaderBit(&'static str),
+    /// A header of the answer says something else, or is there where it was not.
+    SetHeader {
+        /// Its name, in lower case.
+        name: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// A header of the answer is not there.
+    DropHeader(&'static str),
     /// `Content-Length` announces one byte more than there is.
     WrongLength,
     /// The answer's body ends early, and `Content-Length` says so too.

@@ -1,6 +1,7 @@
 //! What a server was asked.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::Instant;
 
 use axum::extract::Request;
 use axum::http::{Method, header};
@@ -74,6 +75,8 @@ pub struct Seen {
     pub bytes_in: u64,
     /// Bytes of the answer's body that were handed to the connection.
     pub bytes_out: u64,
+    /// When its head had arrived.
+    pub arrived: Instant,
 }
 
 /// One request while it goes on.
@@ -98,6 +101,7 @@ impl Entry {
             range: headers.get(header::RANGE).and_then(|value| value.to_str().ok()).map(str::to_owned),
             bytes_in: 0,
             bytes_out: 0,
+            arrived: Instant::now(),
         };
         Self { first, status: AtomicU16::new(0), bytes_in: AtomicU64::new(0), bytes_out: AtomicU64::new(0) }
     }
@@ -108,6 +112,11 @@ impl Entry {
 
     pub(super) fn path(&self) -> &str {
         &self.first.path
+    }
+
+    /// Whether `text` stands in the path, or behind the question mark.
+    pub(super) fn holds(&self, text: &str) -> bool {
+        self.first.path.contains(text) || self.first.query.contains(text)
     }
 
     pub(super) fn answered(&self, status: u16) {

@@ -5,9 +5,12 @@
 //! threads of its own, so that a test may pause its clock, and stops with all its connections when it is dropped.
 
 mod fault;
+mod flow;
 mod lie;
 mod log;
 mod script;
+mod strike;
+mod weather;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use tokio::runtime::Runtime;
 pub use self::fault::{Fault, What};
 pub use self::log::{Kind, Seen};
 use self::script::Script;
+use self::weather::Weather;
 use super::registry::Registry;
 use super::{Behaviour, Options, Server};
 use crate::oci::Repository;
@@ -136,6 +140,12 @@ impl Testbed {
     /// Lets something go wrong.
     pub fn fault(&self, fault: Fault) {
         self.script.add(fault);
+    }
+
+    /// Lets each request that no fault befalls go wrong with this chance (0.02 is one of fifty), in a way that is drawn:
+    /// refused, reset, cut, damaged, delayed, answered by a portal. The same `seed` draws the same.
+    pub fn weather(&self, chance: f64, seed: u64) {
+        self.script.set(Weather::new(chance, seed));
     }
 
     /// Lets nothing go wrong any more.

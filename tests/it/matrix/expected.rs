@@ -1,0 +1,74 @@
+//! How each cell has to end. Written down before anything was run; what was found to be otherwise was mended in the program,
+//! or stands in [`owed`].
+
+use super::field::Mode;
+use super::{On, Wrong};
+
+/// In the order of [`On::ALL`] and [`Wrong::ALL`]: `.` for done, `-` where there is no such cell, and a failure by its first
+/// letter (`u`navailable, `c`orrupt, `i`nvalid, `d`enied, `n`ot found, `m`issing children).
+///
+/// - What may pass is tried up to five times. What is damaged is fetched again, and up to three times.
+/// - An answer with a length other than its body's breaks off. An answer to HEAD, or the one to a blob of a known size,
+///   contradicts the manifest. Nobody reads the body of an answer that says that something was stored.
+/// - No digest vouches for a tag's first answer, for a token or for a page in its place: what is no manifest and no token
+///   will hardly be one at the next try. By its digest, a manifest is fetched again.
+/// - A length, a digest or a page in answer to the HEAD of a tag only means that it is not known what the tag names now.
+/// - Another host that takes a write has it and the destination has not: what is missing is put again, except under the
+///   tag, by then everything has been verified. A token of another service opens nothing.
+const TABLE: [(Wrong, &str); 16] = [
+    //                         blob     |  tag GET
+    //                         GET HEAD |  |  by digest
+    //                         |  POST  |  |  |  tag HEAD
+    //                         |  |  PUT|  |  |  |  manifest PUT, tag PUT, referrers, token
+    (Wrong::UnavailableOnce, "..........."),
+    (Wrong::UnavailableThrice, "..........."),
+    (Wrong::UnavailableAlways, "uuuuuuuuuuu"),
+    (Wrong::BusySeconds, "..........."),
+    (Wrong::BusyDate, "..........."),
+    (Wrong::ResetBefore, "..........."),
+    (Wrong::ResetInside, ".--...-...."),
+    (Wrong::ResetAfter, "..........."),
+    (Wrong::Slow, "..........."),
+    (Wrong::LengthOnce, "..........."),
+    (Wrong::LengthAlways, "cc..uc...uu"),
+    (Wrong::FlipOnce, "..........."),
+    (Wrong::FlipAlways, "c.nccc.c-ii"),
+    (Wrong::Redirect, "........m.d"),
+    (Wrong::HtmlOnce, "...ii..ii.i"),
+    (Wrong::HtmlAlways, "cciiic.iiii"),
+];
+
+/// How it has to end.
+pub(super) fn expected(on: On, wrong: Wrong, mode: Mode) -> &'static str {
+    // Without the API the question is answered by 404: whatever its body looks like, that is the answer.
+    if on == On::Referrers && mode != Mode::Zot && matches!(wrong, Wrong::LengthAlways | Wrong::FlipAlways) {
+        return "done";
+    }
+    // A registry that answers a mount with a page does not understand mounts; it is asked plainly.
+    if on == On::Post && wrong == Wrong::HtmlAlways {
+        return "done";
+    }
+    let column = On::ALL.iter().position(|own| *own == on).unwrap();
+    let row = TABLE.iter().find(|(own, _)| *own == wrong).unwrap().1;
+    match row.as_bytes()[column] {
+        b'.' => "done",
+        b'u' => "unavailable",
+        b'c' => "corrupt",
+        b'i' => "invalid",
+        b'd' => "denied",
+        b'n' => "not-found",
+        b'm' => "incomplete",
+        _ => "-",
+    }
+}
+
+/// How it ends today where that is not how it has to.
+pub(super) fn owed(on: On, wrong: Wrong) -> Option<&'static str> {
+    match (on, wrong) {
+        // A session that is not found is over: the upload would have to be begun anew.
+        (On::Post, Wrong::FlipOnce) | (On::BlobPut, Wrong::Redirect) => Some("not-found"),
+        // What a token service says is not asked for again.
+        (On::Token, Wrong::FlipOnce) => Some("invalid"),
+        _ => None,
+    }
+}

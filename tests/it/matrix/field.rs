@@ -1,0 +1,137 @@
+//! What is seeded, where it lies, and what must be found of it at the other end.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use autonomy_registry::copy::{self, Commit, Lanes};
+use autonomy_registry::document::Accessories;
+use autonomy_registry::oci::{Descriptor, Digest};
+use autonomy_registry::serve::testkit::Testbed;
+use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::store::{Registry, Role, read_manifest};
+use autonomy_registry::verify::{Demands, SigningKey, attach, bundle};
+use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::workflow::{Index, Seed, Sidecars, Tagging, Trust};
+use jiff::Timestamp;
+
+use crate::images;
+use crate::images::shape::{self, Image};
+
+/// Which registry the servers act as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Mode {
+    Two,
+    Three,
+    Zot,
+}
+
+impl Mode {
+    pub(super) const ALL: [Self; 3] = [Self::Two, Self::Three, Self::Zot];
+
+    /// As that registry, to whoever brings a token, which everybody gets.
+    pub(super) fn guarded(self) -> Behaviour {
+        let auth = Auth::Bearer { login: None, expires_in: std::time::Duration::from_secs(300) };
+        Behaviour { auth, ..self.open() }
+    }
+
+    /// As that registry, to everybody.
+    pub(super) fn open(self) -> Behaviour {
+        match self {
+            Self::Two => Behaviour::distribution_2(),
+            Self::Three => Behaviour::distribution_3(),
+            Self::Zot => Behaviour::zot(),
+        }
+    }
+}
+
+/// A folder with a signed image, served anew for each cell.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) mode: Mode,
+    pub(super) folder: tempfile::TempDir,
+    pub(super) root: Descriptor,
+    /// The smallest layer of the first platform.
+    pub(super) layer: Descriptor,
+    /// The manifest of the first platform.
+    pub(super) child: Descriptor,
+    /// Where the root says how large its first child is.
+    pub(super) first_size: u64,
+    /// Everything that has to arrive: the image, and its signature.
+    pub(super) digests: BTreeSet<Digest>,
+    pub(super) demands: Demands,
+}
+
+const LAYERS: [u64; 3] = [1000, 1200, 1500];
+
+/// The image that the destination's tag named before.
+pub(super) fn former() -> Image {
+    shape::two_platforms(9, &[500])
+}
+
+impl Source {
+    pub(super) async fn publish(mode: Mode) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bed = Testbed::over(folder.path(), mode.open()).await;
+        let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+        let store = Registry::new(&client, &bed.repository("app"), Role::Sink);
+        let image = shape::two_platforms(1, &LAYERS);
+        let root = image.put(&store, &["v1".parse().unwrap()]).await;
+        let key = SigningKey::generate().unwrap();
+        let now = Timestamp::now();
+        let statement = bundle::statement(&root.digest, Some(now));
+        let signature = key.sign(&bundle::pae(&statement)).unwrap();
+        let signed = bundle::build(&key.public_key().unwrap(), &statement, &signature);
+        let attached = attach::bundle_manifest(&root, &signed, now);
+        let mut digests: BTreeSet<_> = image.nodes.iter().map(|node| node.digest).collect();
+        for (blob, bytes) in attached.blobs {
+            digests.insert(images::put(&store, blob.media_type, bytes).await.digest);
+        }
+        digests.insert(images::put(&store, attached.node.media_type, attached.manifest).await.digest);
+        let layer = image.nodes.iter().find(|node| !node.is_manifest()).unwrap().clone();
+        let child = image.nodes.iter().find(|node| node.is_manifest()).unwrap().clone();
+        let text = read_manifest(&store, &root).await.unwrap();
+        let first_size = String::from_utf8_lossy(&text).find("\"size\":").unwrap() as u64 + 7;
+        let demands = Demands::new(vec![key.public_key().unwrap()]);
+        Self { mode, folder, root, layer, child, first_size, digests, demands }
+    }
+}
+
+/// The files of a data folder that are named by their digest, and those of them that are not what they are named.
+pub(super) fn held(data: &Path) -> (BTreeSet<Digest>, Vec<PathBuf>) {
+    let (mut right, mut wrong, mut open) = (BTreeSet::new(), Vec::new(), vec![data.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                open.push(path);
+            } else if folder.ends_with("blobs/sha256") && entry.file_name().len() == 64 {
+                let digest = Digest::sha256(&std::fs::read(&path).unwrap());
+                if digest.hex() == entry.file_name().to_str().unwrap() {
+                    right.insert(digest);
+                } else {
+                    wrong.push(path);
+                }
+            }
+        }
+    }
+    (right, wrong)
+}
+
+/// `app:v1` at one end, `site/app:v1` at the other, few things at a time.
+pub(super) fn seed(source: &Testbed, sink: &Testbed, trust: Trust, folder: &Path) -> Seed {
+    let few = NonZeroUsize::new(2).unwrap();
+    Seed {
+        from: format!("{}/app:v1", source.host()).parse().unwrap(),
+        to: format!("{}/site/app:v1", sink.host()).parse().unwrap(),
+        platforms: Vec::new(),
+        index: Index::Keep,
+        sidecars: Sidecars::Leave,
+        accessories: Accessories::All,
+        trust,
+        tagging: Tagging::Plain,
+        engine: copy::Options { lanes: Lanes::new(few, few), ..copy::Options::default() },
+        folder: folder.to_owned(),
+        commit: Commit::default(),
+    }
+}
