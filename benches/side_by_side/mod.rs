@@ -57,7 +57,7 @@ fn processor_seconds(folder: &str) -> f64 {
 pub(crate) struct Server {
     pub(crate) host: String,
     child: Child,
-    home: tempfile::TempDir,
+    pub(crate) home: tempfile::TempDir,
 }
 
 impl Server {

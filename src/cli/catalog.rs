@@ -200,7 +200,7 @@ impl Many {
             name,
             wishes,
             accessories: self.movement.accessories(),
-            engine: self.movement.engine(),
+            engine: moving.engine.clone(),
             images_at_once: self.movement.network.jobs.get(),
             keep_going: self.keep_going,
             tagging: if self.atomic { Tagging::Together } else { self.movement.tagging() },

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::duration;
+use super::{duration, size};
 use crate::copy::{self, Events, Lanes};
+use crate::error::Result;
 use crate::observe::{self, Listener, Screen, logging};
 use crate::oci::Repository;
+use crate::store::Spool;
 use crate::wire;
 
 /// Events that may wait for a slow terminal before they are dropped.
@@ -72,6 +74,28 @@ impl Network {
     pub(super) fn engine(&self) -> copy::Options {
         let small = self.jobs.saturating_mul(NonZeroUsize::MIN.saturating_add(3));
         copy::Options { lanes: Lanes::new(self.jobs, small), ..copy::Options::default() }
+    }
+}
+
+/// What is kept of downloads that do not come to their end.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct Spooling {
+    /// Keep unfinished downloads in this folder: a later run with the same one goes on with them, even after a power cut
+    #[arg(long, value_name = "DIR")]
+    pub(super) spool: Option<PathBuf>,
+    /// Most that the spool holds, such as 500MB; beyond it what was unused the longest goes
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "spool", value_parser = size::parse)]
+    spool_max: u64,
+}
+
+impl Spooling {
+    /// Opens the spool, if one is asked for.
+    pub(super) async fn open(&self) -> Result<Option<Spool>> {
+        match &self.spool {
+            Some(folder) => Spool::open(folder, self.spool_max).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod rollback;
 mod seal;
 mod seed;
 mod serve;
+mod size;
 mod subset;
 mod trust;
 mod verify;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::flags::{Network, Output, Reporting};
+use super::flags::{Network, Output, Reporting, Spooling};
 use super::output;
 use crate::copy::{self, Events, Presence};
 use crate::document::Accessories;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::observe::Listener;
 use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
@@ -38,6 +38,8 @@ pub(super) struct Movement {
     #[command(flatten)]
     pub(super) network: Network,
     #[command(flatten)]
+    spooling: Spooling,
+    #[command(flatten)]
     reporting: Reporting,
 }
 
@@ -62,6 +64,8 @@ enum Attachments {
 pub(super) struct Moving {
     pub(super) client: Client,
     pub(super) transport: Box<dyn Transport>,
+    /// How the engine works.
+    pub(super) engine: copy::Options,
     pub(super) events: Events,
     progress: Listener,
 }
@@ -76,9 +80,15 @@ impl Movement {
         self.transport == Choice::Skopeo
     }
 
-    pub(super) fn engine(&self) -> copy::Options {
+    async fn engine(&self) -> Result<copy::Options> {
         let presence = if self.deep { Presence::EveryNode } else { Presence::Vouched };
-        copy::Options { presence, ..self.network.engine() }
+        if self.spooling.spool.is_some() && self.is_skopeo() {
+            return Err(Error::new(Kind::Usage, "--spool does not go with --transport skopeo, which keeps nothing")
+                .hint("leave one of them out"));
+        }
+        // A dry run fetches nothing that could be kept, and leaves no folder behind.
+        let spool = if self.dry_run { None } else { self.spooling.open().await? };
+        Ok(copy::Options { presence, spool, ..self.network.engine() })
     }
 
     pub(super) fn tagging(&self) -> Tagging {
@@ -96,6 +106,7 @@ impl Movement {
     /// Sets up all that a run needs. Nothing is contacted.
     pub(super) async fn begin(&self, is_unverified: bool) -> Result<Moving> {
         let transport = self.transport()?;
+        let engine = self.engine().await?;
         let client = Client::new(self.network.access.client())?;
         client.check_credentials().await?;
         if is_unverified {
@@ -104,7 +115,7 @@ impl Movement {
             );
         }
         let (events, progress) = self.reporting.listen();
-        Ok(Moving { client, transport, events, progress })
+        Ok(Moving { client, transport, engine, events, progress })
     }
 
     fn transport(&self) -> Result<Box<dyn Transport>> {

@@ -52,6 +52,12 @@ pub(super) fn outcome(outcome: &Outcome) {
         let Transfer { bytes_moved, bytes_present, bytes_mounted, blobs, blobs_moved, .. } = *transfer;
         let [moved, present, mounted] = [bytes_moved, bytes_present, bytes_mounted].map(quantity::bytes);
         row("moved", format!("{moved}, {blobs_moved} of {blobs} blobs; {present} present, {mounted} mounted"));
+        if transfer.bytes_spooled > 0 {
+            row(
+                "spool",
+                format!("{} were kept from before and not fetched again", quantity::bytes(transfer.bytes_spooled)),
+            );
+        }
         let Transfer { source_requests, dest_requests, retries, seconds, .. } = *transfer;
         row(
             "requests",
@@ -91,6 +97,10 @@ pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
         [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(quantity::bytes);
     line(&format!("{} of {} images are in place", totals.seeded, totals.entries));
     line(&format!("  moved      {moved}, {} blobs; {present} present, {mounted} mounted", totals.blobs_moved));
+    if totals.bytes_spooled > 0 {
+        let kept = quantity::bytes(totals.bytes_spooled);
+        line(&format!("  spool      {kept} were kept from before and not fetched again"));
+    }
     let rollup::Totals { source_requests, dest_requests, retries, seconds, .. } = *totals;
     let requests = format!("{source_requests} source, {dest_requests} destination, {retries} repeated");
     line(&format!("  requests   {requests}; {seconds:.2} s"));

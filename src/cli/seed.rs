@@ -8,7 +8,7 @@ use super::flags::Output;
 use super::movement::Movement;
 use super::subset::Subset;
 use super::{output, trust};
-use crate::copy::Commit;
+use crate::copy::{self, Commit};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::verify::Demands;
@@ -48,6 +48,7 @@ impl Seed {
         let mut seed = self.request()?;
         seed.index = self.subset.index().await?;
         let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
+        seed.engine = moving.engine.clone();
         if self.movement.dry_run {
             let forecast = workflow::forecast(&seed, &moving.client, &moving.events);
             let done = super::unless_interrupted(forecast).await;
@@ -106,7 +107,7 @@ impl Seed {
             accessories: self.movement.accessories(),
             trust,
             tagging: self.movement.tagging(),
-            engine: self.movement.engine(),
+            engine: copy::Options::default(),
             folder: self.out.clone(),
             commit: Commit::default(),
         })

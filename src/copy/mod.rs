@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Tag};
-use crate::store::Store;
+use crate::store::{Spool, Store};
 
 pub use attached::{Attached, AttachmentTags, Known, attached, manifests, refers_to};
 pub use event::{Event, Events};
@@ -43,6 +43,8 @@ pub struct Options {
     pub lanes: Lanes,
     /// What the sink's own manifests prove.
     pub presence: Presence,
+    /// Where unfinished downloads are kept for a later run. Default none: bytes go from socket to socket.
+    pub spool: Option<Spool>,
 }
 
 /// One graph to copy, with the tags that shall name its root.

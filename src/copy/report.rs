@@ -24,6 +24,8 @@ pub struct Report {
     pub blobs_mounted: u64,
     /// Foreign layers that the source does not serve.
     pub foreign_left_out: u64,
+    /// Bytes that came from the spool and not from the source.
+    pub bytes_spooled: u64,
 }
 
 impl Report {

@@ -9,7 +9,7 @@ use super::schedule::{Lane, Schedule};
 use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Descriptor;
-use crate::store::{Body, Put};
+use crate::store::{Body, Put, Spool};
 use crate::wire::Retry;
 
 /// How one step ended.
@@ -25,6 +25,8 @@ enum Outcome {
 struct Done {
     step: usize,
     outcome: Result<Outcome>,
+    /// Bytes that the spool had of it.
+    spooled: u64,
 }
 
 /// Runs all steps of `plan`.
@@ -53,6 +55,7 @@ struct Run<'a> {
     job: &'a Job,
     plan: &'a Plan,
     presence: Presence,
+    spool: Option<&'a Spool>,
     events: &'a Events,
     schedule: Schedule,
     /// How many steps each step still waits for.
@@ -63,12 +66,13 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(job: &'a Job, plan: &'a Plan, options: &Options, events: &'a Events) -> Self {
+    fn new(job: &'a Job, plan: &'a Plan, options: &'a Options, events: &'a Events) -> Self {
         let steps = &plan.steps;
         let mut run = Self {
             job,
             plan,
             presence: options.presence,
+            spool: options.spool.as_ref(),
             events,
             schedule: Schedule::new(&options.lanes),
             waiting: vec![0; steps.len()],
@@ -102,10 +106,13 @@ impl<'a> Run<'a> {
     fn begin(&mut self, step: usize, lane: Lane, tasks: &mut JoinSet<Done>) -> Option<Done> {
         let site = self.job.site.as_ref().filter(|_| !self.plan.steps[step].node.is_manifest());
         let mut body = body(self.job, &self.plan.steps[step]);
+        if let Some(spool) = self.spool {
+            body = body.spooled(spool);
+        }
         let mut flight = None;
         match site.map(|site| site.clear(&body.node().digest)) {
             Some(Clearance::Held) if self.presence == Presence::Vouched => {
-                return Some(Done { step, outcome: Ok(Outcome::Held(Put::Present)) });
+                return Some(Done { step, outcome: Ok(Outcome::Held(Put::Present)), spooled: 0 });
             }
             Some(Clearance::Mount(from)) => body = body.mountable(from),
             Some(Clearance::Fly(cleared)) => flight = Some(cleared),
@@ -119,17 +126,19 @@ impl<'a> Run<'a> {
             self.job.commit.begin();
         }
         self.events.send(Event::Started { node: body.node().clone(), meter: body.meter() });
+        let meter = body.meter();
         let work = carry(self.job, &self.plan.steps[step], body);
         tasks.spawn(async move {
             let outcome = work.await;
             land(flight, &outcome);
             drop(lane);
-            Done { step, outcome }
+            Done { step, outcome, spooled: meter.spooled() }
         });
         None
     }
 
     fn end(&mut self, done: Done) -> Result<()> {
+        self.report.bytes_spooled += done.spooled;
         let node = &self.plan.steps[done.step].node;
         match done.outcome? {
             Outcome::Again => {
@@ -165,7 +174,7 @@ impl<'a> Run<'a> {
 
 async fn again(step: usize, arrival: Arrival) -> Done {
     arrival.wait().await;
-    Done { step, outcome: Ok(Outcome::Again) }
+    Done { step, outcome: Ok(Outcome::Again), spooled: 0 }
 }
 
 /// Ends a flight: it has landed where its bytes are held now.
@@ -191,7 +200,12 @@ fn carry(job: &Job, step: &Step, body: Body) -> impl Future<Output = Result<Outc
     async move {
         let put = Retry::default().run(came_damaged, || sink.put(&node, &body, &tags)).await;
         match put {
-            Ok(put) => Ok(Outcome::Held(put)),
+            Ok(put) => {
+                body.landed().await;
+                Ok(Outcome::Held(put))
+            }
+            // This machine's own failure is neither side's.
+            Err(error) if error.kind() == Kind::Local => Err(error),
             Err(error) if is_foreign(&node) && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
             Err(error) if left_out > 0 && is_refusal(&error) => Err(sparse(&error, &node, left_out)),
             Err(error) => Err(error.at(Side::Destination)),

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use serde::{Deserialize, Serialize};
 
 use super::SeedManifest;
+use super::seed::is_zero;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Reference};
 
@@ -121,6 +122,9 @@ pub struct Totals {
     pub dest_requests: u64,
     /// Requests that had to be sent again.
     pub retries: u64,
+    /// Bytes that a spool had kept and that the sources did not have to send again; left out without any.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub bytes_spooled: u64,
     /// Wall time of the whole run, in seconds.
     pub seconds: f64,
 }
@@ -142,6 +146,7 @@ impl Totals {
             totals.source_requests += transfer.source_requests;
             totals.dest_requests += transfer.dest_requests;
             totals.retries += transfer.retries;
+            totals.bytes_spooled += transfer.bytes_spooled;
         }
         totals
     }

@@ -66,10 +66,19 @@ pub struct Transfer {
     pub retries: u64,
     /// Foreign layers that the source does not serve and that were left out.
     pub foreign_layers_left_out: u64,
+    /// Bytes that a spool had kept and that the source did not have to send again; left out without any.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub bytes_spooled: u64,
     /// Wall time of the whole seed, in seconds.
     pub seconds: f64,
     /// Signatures and sidecars that travelled along.
     pub accessories: Vec<Digest>,
+}
+
+/// Whether there is nothing to tell.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+pub(super) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl SeedManifest {

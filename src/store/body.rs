@@ -3,24 +3,24 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use tokio::sync::OnceCell;
 
+use super::pass::Pass;
+use super::spool::{Entry, Spool};
 use super::{ByteStream, Store};
-use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Hasher, RepositoryPath};
-use crate::wire::{Retry, Tries};
-
-/// Longest silence on a stream before it is opened again.
-const STALL: Duration = Duration::from_secs(30);
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, RepositoryPath};
+use crate::wire::Retry;
 
 /// How far a body has been read, for whoever watches.
 #[derive(Debug, Default)]
 pub struct Meter {
     position: AtomicU64,
     fetched: AtomicU64,
+    spooled: AtomicU64,
 }
 
 impl Meter {
@@ -35,6 +35,28 @@ impl Meter {
     pub fn fetched(&self) -> u64 {
         self.fetched.load(Ordering::Relaxed)
     }
+
+    /// Those of them that came from the spool, where the source would have had to send them again.
+    #[must_use]
+    pub fn spooled(&self) -> u64 {
+        self.spooled.load(Ordering::Relaxed)
+    }
+
+    /// A new pass begins.
+    pub(super) fn begin(&self) {
+        self.position.store(0, Ordering::Relaxed);
+    }
+
+    /// The pass has come to `position` with these bytes.
+    pub(super) fn count(&self, position: u64, bytes: usize) {
+        self.position.store(position, Ordering::Relaxed);
+        self.fetched.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// These bytes came from the spool.
+    pub(super) fn count_spooled(&self, bytes: usize) {
+        self.spooled.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// The content of one node, not yet opened.
@@ -43,7 +65,8 @@ impl Meter {
 /// mount it, never opens it. Every pass counts, hashes and ends at the declared size; bytes that turn out wrong are an
 /// error *before* their last piece is handed out, so that no sink can commit them.
 ///
-/// A break in the middle is mended inside the pass: the origin is opened again where it stopped.
+/// A break in the middle is mended inside the pass: the origin is opened again where it stopped. With a spool a pass begins
+/// with what is there, fetches what is missing, and leaves that there for the next one.
 #[derive(Clone)]
 pub struct Body {
     node: Descriptor,
@@ -51,10 +74,18 @@ pub struct Body {
     mount_from: Option<RepositoryPath>,
     meter: Arc<Meter>,
     retry: Retry,
+    spool: Option<Spooled>,
+}
+
+/// A spool, and this content's file in it, which all passes share; none if it has to go without.
+#[derive(Clone)]
+struct Spooled {
+    spool: Spool,
+    entry: Arc<OnceCell<Option<Entry>>>,
 }
 
 #[derive(Clone)]
-enum Origin {
+pub(super) enum Origin {
     Bytes(Bytes),
     Store(Arc<dyn Store>),
 }
@@ -77,7 +108,18 @@ impl Body {
     }
 
     fn new(node: Descriptor, origin: Origin) -> Self {
-        Self { node, origin, mount_from: None, meter: Arc::default(), retry: Retry::default() }
+        Self { node, origin, mount_from: None, meter: Arc::default(), retry: Retry::default(), spool: None }
+    }
+
+    /// Lets what is fetched be kept in `spool` until it has [`landed`](Self::landed). Manifests, what is at hand and what
+    /// is smaller than [`Spool::SMALLEST`] goes without.
+    #[must_use]
+    pub fn spooled(mut self, spool: &Spool) -> Self {
+        let is_fetched = matches!(self.origin, Origin::Store(_)) && !self.node.is_manifest();
+        if is_fetched && self.node.size >= Spool::SMALLEST {
+            self.spool = Some(Spooled { spool: spool.clone(), entry: Arc::default() });
+        }
+        self
     }
 
     /// Says that the sink's registry holds this content in the repository `from` already.
@@ -124,113 +166,39 @@ impl Body {
     /// Starts a pass over the content. Nothing is fetched before the stream is polled.
     ///
     /// The stream fails with [`Corrupt`](Kind::Corrupt) if length or digest are wrong, and with whatever kind the
-    /// origin fails with once its tries are used up; the side is always [`Side::Source`].
+    /// origin fails with once its tries are used up; the side is [`Side::Source`](crate::Side::Source) then. It fails with
+    /// [`Local`](Kind::Local), and no side, if the spool cannot be written to.
     #[must_use]
     pub fn open(&self) -> ByteStream {
-        self.meter.position.store(0, Ordering::Relaxed);
-        let pass = Pass {
-            body: self.clone(),
-            stream: None,
-            hasher: Some(Hasher::new(self.node.digest.algorithm())),
-            seen: 0,
-            tries: self.retry.start(),
-        };
-        Box::pin(stream::try_unfold(pass, |mut pass| async move {
-            let piece = pass.next().await.map_err(|error| error.at(Side::Source))?;
-            Ok(piece.map(|piece| (piece, pass)))
-        }))
+        self.meter.begin();
+        Pass::new(self.clone(), self.retry.start()).stream()
+    }
+
+    /// Says that the content is held where it was to go: what the spool has of it is removed.
+    pub async fn landed(&self) {
+        let Some(Spooled { spool, entry }) = &self.spool else { return };
+        match entry.get() {
+            Some(Some(entry)) => entry.landed().await,
+            // Another process's.
+            Some(None) => {}
+            None => spool.forget(&self.node.digest).await,
+        }
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// This content's file in the spool, if it has one.
+    pub(super) async fn entry(&self) -> Result<Option<&Entry>> {
+        let Some(Spooled { spool, entry }) = &self.spool else { return Ok(None) };
+        Ok(entry.get_or_try_init(|| spool.claim(&self.node)).await?.as_ref())
     }
 }
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").field("node", &self.node.digest).finish_non_exhaustive()
-    }
-}
-
-struct Pass {
-    body: Body,
-    stream: Option<ByteStream>,
-    hasher: Option<Hasher>,
-    seen: u64,
-    tries: Tries,
-}
-
-impl Pass {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            // The hasher goes when the digest has been found right; only then has the last piece been handed out.
-            if self.hasher.is_none() {
-                return Ok(None);
-            }
-            match self.read().await {
-                Ok(piece) if piece.is_empty() && self.seen < self.body.node.size => {}
-                Ok(piece) => {
-                    self.check(&piece)?;
-                    return Ok(Some(piece));
-                }
-                Err(error) if Retry::transient(&error) => {
-                    self.stream = None;
-                    self.tries.wait(error).await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Bytes> {
-        if self.seen == self.body.node.size {
-            return Ok(Bytes::new());
-        }
-        let stream = match (&mut self.stream, &self.body.origin) {
-            (Some(stream), _) => stream,
-            (none, Origin::Store(store)) => none.insert(store.open(&self.body.node, self.seen).await?),
-            (none, Origin::Bytes(bytes)) => none.insert(Box::pin(stream::iter([Ok(bytes.clone())]))),
-        };
-        match tokio::time::timeout(STALL, stream.next()).await {
-            Ok(Some(piece)) => piece,
-            Ok(None) if matches!(self.body.origin, Origin::Bytes(_)) => Err(self.wrong("ended early")),
-            Ok(None) => Err(self.broken(format!("ended after {} of {} bytes", self.seen, self.body.node.size))),
-            Err(_) => Err(self.broken(format!("silent for {} s", STALL.as_secs()))),
-        }
-    }
-
-    fn check(&mut self, piece: &Bytes) -> Result<()> {
-        let node = &self.body.node;
-        self.seen += piece.len() as u64;
-        if self.seen > node.size {
-            return Err(self.wrong("longer than its descriptor says"));
-        }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(piece);
-        }
-        self.tries.progress();
-        self.body.meter.position.store(self.seen, Ordering::Relaxed);
-        self.body.meter.fetched.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        if self.seen == node.size
-            && let Some(hasher) = self.hasher.take()
-        {
-            let found = hasher.finish();
-            if found != node.digest {
-                return Err(self.wrong(&format!("its bytes hash to {found}")));
-            }
-        }
-        Ok(())
-    }
-
-    fn wrong(&self, why: &str) -> Error {
-        Error::new(Kind::Corrupt, "read").on(self.subject()).because(format!("{}: {why}", Kind::Corrupt))
-    }
-
-    fn broken(&self, why: String) -> Error {
-        Error::new(Kind::Unavailable, "read").on(self.subject()).because(why)
-    }
-
-    fn subject(&self) -> String {
-        match &self.body.origin {
-            Origin::Store(store) => format!("{}@{}", store.label(), self.body.node.digest),
-            Origin::Bytes(_) => self.body.node.digest.to_string(),
-        }
     }
 }
 
@@ -265,6 +233,7 @@ pub(super) async fn read_all(store: &dyn Store, node: &Descriptor) -> Result<Byt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Side;
     use crate::oci::MediaType;
     use futures_util::TryStreamExt;
 

@@ -9,7 +9,9 @@ mod body;
 mod cached;
 pub(crate) mod layout;
 mod memory;
+mod pass;
 mod registry;
+mod spool;
 
 use std::fmt;
 use std::pin::Pin;
@@ -28,6 +30,7 @@ pub use memory::Memory;
 #[cfg(feature = "fuzzing")]
 pub(crate) use registry::fuzzing;
 pub use registry::{Registry, Role, Untagged};
+pub use spool::Spool;
 
 /// Bytes on their way, in pieces of the sender's choosing.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;

@@ -53,6 +53,7 @@ impl Ends {
             dest_requests: sink.requests,
             retries: source.retries + sink.retries,
             foreign_layers_left_out: report.foreign_left_out,
+            bytes_spooled: report.bytes_spooled,
             seconds: (spent.as_secs_f64() * 1000.0).round() / 1000.0,
             accessories,
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Hasher, Manifest};
@@ -34,7 +34,8 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     joined(spawn_blocking(work)).await
 }
 
-async fn joined<T>(job: JoinHandle<Result<T>>) -> Result<T> {
+/// What file work that runs elsewhere came to.
+pub(crate) async fn joined<T>(job: impl Future<Output = Result<Result<T>, JoinError>>) -> Result<T> {
     job.await.unwrap_or_else(|why| Err(Error::new(Kind::Local, "run file work").because(why)))
 }
 
@@ -128,22 +129,28 @@ impl Writer {
     }
 }
 
-fn write(mut file: File, mut hasher: Option<Hasher>, batch: &[Bytes]) -> Result<Open> {
+fn write(file: File, mut hasher: Option<Hasher>, batch: &[Bytes]) -> Result<Open> {
+    write_all(&file, batch).map_err(|e| failed("write", Path::new("blob"), e))?;
+    if let Some(hasher) = &mut hasher {
+        batch.iter().for_each(|piece| hasher.update(piece));
+    }
+    Ok((file, hasher))
+}
+
+/// Writes all pieces where `file` stands, in as few calls as may be.
+pub(crate) fn write_all(mut file: &File, batch: &[Bytes]) -> io::Result<()> {
     let mut slices: Vec<_> = batch.iter().map(|piece| IoSlice::new(piece)).collect();
     let mut left = &mut slices[..];
     IoSlice::advance_slices(&mut left, 0);
     while !left.is_empty() {
         match file.write_vectored(left) {
-            Ok(0) => return Err(Error::new(Kind::Local, "write").because(io::Error::from(io::ErrorKind::WriteZero))),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => IoSlice::advance_slices(&mut left, written),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed("write", Path::new("blob"), error)),
+            Err(error) => return Err(error),
         }
     }
-    if let Some(hasher) = &mut hasher {
-        batch.iter().for_each(|piece| hasher.update(piece));
-    }
-    Ok((file, hasher))
+    Ok(())
 }
 
 /// Feeds all of `file` to `hasher`.

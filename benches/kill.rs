@@ -1,0 +1,108 @@
+//! What does SIGKILL cost? Bytes of an image that cross the line twice when its seed is killed over and over.
+//!
+//! Run `cargo bench --bench kill [-- KILLS [MIB_PER_SECOND [SEED]]]` with `docker-registry` (distribution 2.8) in `PATH`.
+//! One index of 3 platforms with 8 layers each, 1 GiB in all, goes from one registry to another, killed at 30 random points
+//! and started again, with `--spool` and without. Bytes are counted on the line between the source and the program, which
+//! brings 100 MiB a second unless told otherwise: neither by the program nor by what it says of itself.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
+#![expect(clippy::print_stdout, reason = "prints its result")]
+
+#[path = "../tests/it/link.rs"]
+mod link;
+#[expect(dead_code, unused_imports, reason = "shared with the tests, which need more of it")]
+#[path = "../tests/it/images/shape/mod.rs"]
+mod shape;
+#[expect(dead_code, reason = "shared with the measurements of time, which need more of it")]
+mod side_by_side;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use autonomy_registry::oci::{Digest, Name, Reference};
+use autonomy_registry::store::{Registry, Role, Store, Want};
+use autonomy_registry::wire::{Client, Options};
+
+use link::Link;
+use shape::Image;
+use side_by_side::Server;
+
+/// Sizes of a platform's layers, in MiB; log-normal in spirit, 341 in all.
+const LAYERS: [u64; 8] = [1, 3, 7, 15, 30, 45, 80, 160];
+
+fn main() {
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
+    let (kills, mib_per_second, seed) =
+        (numbers.next().unwrap_or(30), numbers.next().unwrap_or(100), numbers.next().unwrap_or(1));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (source, sink) = (Server::start(), Server::start());
+    let image = shape::three_platforms(1, &LAYERS.map(|mib| mib << 20));
+    runtime.block_on(publish(&image, &source.host));
+    let points = points(seed, kills, image.size());
+    println!("{} bytes, {kills} kills, {mib_per_second} MiB/s", image.size());
+    for is_spooled in [true, false] {
+        let link = Link::to(&source.host, mib_per_second << 20);
+        let home = tempfile::tempdir().unwrap();
+        let begun = Instant::now();
+        for &point in &points {
+            let mut child = start(&link, &sink, home.path(), is_spooled);
+            while link.delivered() < point && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            forget_uploads(&sink);
+        }
+        assert!(start(&link, &sink, home.path(), is_spooled).wait().unwrap().success());
+        assert_eq!(runtime.block_on(arrived(&sink.host)), image.root.digest);
+        let twice = link.delivered().saturating_sub(image.size());
+        let percent = twice as f64 * 100.0 / image.size() as f64;
+        let name = if is_spooled { "spool" } else { "none" };
+        println!(
+            "{name:<6} {twice} bytes came twice, {percent:.2} % of the image; {:.1} s",
+            begun.elapsed().as_secs_f64()
+        );
+        sink.empty();
+    }
+}
+
+/// Where it is killed: once so many bytes have come in all.
+fn points(seed: u64, kills: u64, size: u64) -> Vec<u64> {
+    let noise = shape::noise(seed, kills * 8);
+    let mut points: Vec<_> =
+        noise.chunks(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) % size).collect();
+    points.sort_unstable();
+    points
+}
+
+fn start(link: &Link, sink: &Server, home: &Path, is_spooled: bool) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_autonomy"));
+    command.args(["registry", "seed", "--allow-insecure-registry", "--skip-verify", "--accessories=none", "-q"]);
+    command.args(["--from", &format!("{}/app:v1", link.host), "--to", &format!("{}/app:v1", sink.host)]);
+    command.arg("--out").arg(home.join("out"));
+    if is_spooled {
+        command.arg("--spool").arg(home.join("spool"));
+    }
+    command.stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// What a broken upload leaves at this registry is of no use to anybody, and would fill the memory.
+fn forget_uploads(sink: &Server) {
+    let _ = std::fs::remove_dir_all(sink.home.path().join("data/docker/registry/v2/repositories/app/_uploads"));
+}
+
+fn client() -> Client {
+    Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap()
+}
+
+async fn publish(image: &Image, host: &str) {
+    let reference: Reference = format!("{host}/app:v1").parse().unwrap();
+    let sink = Registry::new(&client(), &reference.repository, Role::Sink);
+    image.put(&sink, &[reference.tag.unwrap()]).await;
+}
+
+async fn arrived(host: &str) -> Digest {
+    let reference: Reference = format!("{host}/app:v1").parse().unwrap();
+    let sink = Registry::new(&client(), &reference.repository, Role::Source);
+    sink.resolve(&Name::Tag(reference.tag.unwrap()), Want::Digest).await.unwrap().node.digest
+}
