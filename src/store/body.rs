@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 
+use super::trail::{Trace, Trail};
 use super::{ByteStream, Store};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Hasher, RepositoryPath};
+use crate::oci::{Descriptor, RepositoryPath};
 use crate::wire::{Retry, Tries};
 
 /// Longest silence on a stream before it is opened again.
@@ -127,14 +128,20 @@ impl Body {
     /// origin fails with once its tries are used up; the side is always [`Side::Source`].
     #[must_use]
     pub fn open(&self) -> ByteStream {
-        self.meter.position.store(0, Ordering::Relaxed);
-        let pass = Pass {
-            body: self.clone(),
-            stream: None,
-            hasher: Some(Hasher::new(self.node.digest.algorithm())),
-            seen: 0,
-            tries: self.retry.start(),
-        };
+        self.pass(Trace::new(self.node.digest.algorithm()), 0)
+    }
+
+    /// Starts a pass that hands out what lies behind `from`, for a sink that holds the rest of earlier passes along the
+    /// same trail: it fails, too, if the source does not give what it gave them. A little before `from` is read again.
+    pub(crate) fn open_at(&self, from: u64, trail: &Arc<Trail>) -> ByteStream {
+        self.pass(Trace::along(trail, from, self.node.digest.algorithm()), from)
+    }
+
+    fn pass(&self, trace: Trace, from: u64) -> ByteStream {
+        self.meter.position.store(trace.at(), Ordering::Relaxed);
+        let seen = trace.at();
+        let pass =
+            Pass { body: self.clone(), stream: None, trace: Some(trace), seen, from, tries: self.retry.start() };
         Box::pin(stream::try_unfold(pass, |mut pass| async move {
             let piece = pass.next().await.map_err(|error| error.at(Side::Source))?;
             Ok(piece.map(|piece| (piece, pass)))
@@ -151,23 +158,29 @@ impl fmt::Debug for Body {
 struct Pass {
     body: Body,
     stream: Option<ByteStream>,
-    hasher: Option<Hasher>,
+    trace: Option<Trace>,
     seen: u64,
+    /// Nothing before is handed out.
+    from: u64,
     tries: Tries,
 }
 
 impl Pass {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            // The hasher goes when the digest has been found right; only then has the last piece been handed out.
-            if self.hasher.is_none() {
+            // The trace goes when the digest has been found right; only then has the last piece been handed out.
+            if self.trace.is_none() {
                 return Ok(None);
             }
             match self.read().await {
                 Ok(piece) if piece.is_empty() && self.seen < self.body.node.size => {}
-                Ok(piece) => {
+                Ok(mut piece) => {
+                    let before = self.from.saturating_sub(self.seen);
                     self.check(&piece)?;
-                    return Ok(Some(piece));
+                    let piece = piece.split_off(usize::try_from(before).unwrap_or(usize::MAX).min(piece.len()));
+                    if !piece.is_empty() || self.trace.is_none() {
+                        return Ok(Some(piece));
+                    }
                 }
                 Err(error) if Retry::transient(&error) => {
                     self.stream = None;
@@ -185,7 +198,10 @@ impl Pass {
         let stream = match (&mut self.stream, &self.body.origin) {
             (Some(stream), _) => stream,
             (none, Origin::Store(store)) => none.insert(store.open(&self.body.node, self.seen).await?),
-            (none, Origin::Bytes(bytes)) => none.insert(Box::pin(stream::iter([Ok(bytes.clone())]))),
+            (none, Origin::Bytes(bytes)) => {
+                let rest = bytes.slice(usize::try_from(self.seen).unwrap_or(usize::MAX).min(bytes.len())..);
+                none.insert(Box::pin(stream::iter([Ok(rest)])))
+            }
         };
         match tokio::time::timeout(STALL, stream.next()).await {
             Ok(Some(piece)) => piece,
@@ -201,16 +217,16 @@ impl Pass {
         if self.seen > node.size {
             return Err(self.wrong("longer than its descriptor says"));
         }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(piece);
+        if self.trace.as_mut().is_some_and(|trace| !trace.update(piece)) {
+            return Err(self.wrong("other bytes than the last time"));
         }
-        self.tries.progress();
+        self.tries.progress(piece.len() as u64);
         self.body.meter.position.store(self.seen, Ordering::Relaxed);
         self.body.meter.fetched.fetch_add(piece.len() as u64, Ordering::Relaxed);
         if self.seen == node.size
-            && let Some(hasher) = self.hasher.take()
+            && let Some(trace) = self.trace.take()
         {
-            let found = hasher.finish();
+            let found = trace.finish();
             if found != node.digest {
                 return Err(self.wrong(&format!("its bytes hash to {found}")));
             }
@@ -293,6 +309,18 @@ mod tests {
             };
             assert_eq!((error.kind(), error.side()), (Kind::Corrupt, Some(Side::Source)));
             assert!(handed_out < 5, "{handed_out} of 5 bytes were handed out");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pass_from_the_middle_hands_out_the_rest_and_nothing_twice() {
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 253) as u8).collect();
+        let node = Descriptor::of(MediaType::OCI_LAYER, &bytes);
+        let body = Body::bytes(node, bytes.clone());
+        let trail = Arc::default();
+        for from in [0, 1_500_000, 2_999_999, 7] {
+            let rest: Vec<Bytes> = body.open_at(from, &trail).try_collect().await.unwrap();
+            assert!(rest.concat() == bytes[usize::try_from(from).unwrap()..], "from {from}");
         }
     }
 

@@ -10,6 +10,7 @@ mod cached;
 pub(crate) mod layout;
 mod memory;
 mod registry;
+mod trail;
 
 use std::fmt;
 use std::pin::Pin;

@@ -19,6 +19,11 @@ use crate::error::{Error, Kind, Result};
 /// Longest time for a connection to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Longest time that a peer may leave what it was sent unacknowledged, or its window shut, before TCP gives it up: a slow
+/// disk behind a registry can take half a minute.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
 /// How to speak to registries.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -174,6 +179,10 @@ impl Client {
             .referer(false)
             // The only limit here: one on reading would also end uploads that make progress.
             .connect_timeout(CONNECT);
+        #[cfg(target_os = "linux")]
+        {
+            builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
+        }
         if is_loopback(url) {
             builder = builder.no_proxy();
         }

@@ -7,6 +7,10 @@ use std::io;
 use super::request::Context;
 use crate::error::{Error, Kind};
 
+/// What the HTTP client says of an answer whose status line and headers are longer than it reads (about 400 KiB, or 100
+/// headers); the test `a_head_without_an_end_is_not_read` holds it to that.
+const HEAD_TOO_LARGE: &str = "message head is too large";
+
 /// What a failed exchange tells about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -78,6 +82,10 @@ impl Fault {
         if let Some(tls) = find::<rustls::Error>(&error) {
             return Self::of_tls(tls, context);
         }
+        let deepest = deepest(&error);
+        if deepest == HEAD_TOO_LARGE {
+            return context.error(Kind::Limit).because("the head of the answer is longer than is read").into();
+        }
         let class = match find::<io::Error>(&error).map(io::Error::kind) {
             _ if error.is_timeout() => Class::Other,
             Some(io::ErrorKind::ConnectionRefused) => Class::Refused,
@@ -97,7 +105,7 @@ impl Fault {
             Some(Unreachable::Refused) => {
                 fault.because(Unreachable::Refused).hint("check host and port, and that the registry runs")
             }
-            None => fault.because(deepest(&error)),
+            None => fault.because(deepest),
         };
         Self { class, error }
     }
