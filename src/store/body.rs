@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::pass::Pass;
 use super::spool::{Entry, Spool};
+use super::trail::{Trace, Trail};
 use super::{ByteStream, Store};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, RepositoryPath};
@@ -42,9 +43,9 @@ impl Meter {
         self.spooled.load(Ordering::Relaxed)
     }
 
-    /// A new pass begins.
-    pub(super) fn begin(&self) {
-        self.position.store(0, Ordering::Relaxed);
+    /// A new pass begins at `position`.
+    pub(super) fn begin(&self, position: u64) {
+        self.position.store(position, Ordering::Relaxed);
     }
 
     /// The pass has come to `position` with these bytes.
@@ -170,8 +171,18 @@ impl Body {
     /// [`Local`](Kind::Local), and no side, if the spool cannot be written to.
     #[must_use]
     pub fn open(&self) -> ByteStream {
-        self.meter.begin();
-        Pass::new(self.clone(), self.retry.start()).stream()
+        self.pass(Trace::new(self.node.digest.algorithm()), 0)
+    }
+
+    /// Starts a pass that hands out what lies behind `from`, for a sink that holds the rest of earlier passes along the
+    /// same trail: it fails, too, if the source does not give what it gave them. A little before `from` is read again.
+    pub(crate) fn open_at(&self, from: u64, trail: &Arc<Trail>) -> ByteStream {
+        self.pass(Trace::along(trail, from, self.node.digest.algorithm()), from)
+    }
+
+    fn pass(&self, trace: Trace, from: u64) -> ByteStream {
+        self.meter.begin(trace.at());
+        Pass::new(self.clone(), trace, from, self.retry.start()).stream()
     }
 
     /// Says that the content is held where it was to go: what the spool has of it is removed.
@@ -269,6 +280,18 @@ mod tests {
             };
             assert_eq!((error.kind(), error.side()), (Kind::Corrupt, Some(Side::Source)));
             assert!(handed_out < 5, "{handed_out} of 5 bytes were handed out");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pass_from_the_middle_hands_out_the_rest_and_nothing_twice() {
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 253) as u8).collect();
+        let node = Descriptor::of(MediaType::OCI_LAYER, &bytes);
+        let body = Body::bytes(node, bytes.clone());
+        let trail = Arc::default();
+        for from in [0, 1_500_000, 2_999_999, 7] {
+            let rest: Vec<Bytes> = body.open_at(from, &trail).try_collect().await.unwrap();
+            assert!(rest.concat() == bytes[usize::try_from(from).unwrap()..], "from {from}");
         }
     }
 

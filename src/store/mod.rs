@@ -12,6 +12,7 @@ mod memory;
 mod pass;
 mod registry;
 mod spool;
+mod trail;
 
 use std::fmt;
 use std::pin::Pin;

@@ -7,8 +7,8 @@ use futures_util::{StreamExt, stream};
 
 use super::ByteStream;
 use super::body::{Body, Origin};
+use super::trail::Trace;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::Hasher;
 use crate::wire::{Retry, Tries};
 
 /// Longest silence on a stream before it is opened again.
@@ -18,9 +18,11 @@ const STALL: Duration = Duration::from_secs(30);
 pub(super) struct Pass {
     body: Body,
     leg: Option<Leg>,
-    hasher: Option<Hasher>,
+    trace: Option<Trace>,
     seen: u64,
-    /// Whether some of that came from the spool.
+    /// Nothing before is handed out.
+    from: u64,
+    /// Whether the pass began in the middle, or with what the spool has.
     is_resumed: bool,
     tries: Tries,
 }
@@ -36,9 +38,10 @@ enum Leg {
 }
 
 impl Pass {
-    pub(super) fn new(body: Body, tries: Tries) -> Self {
-        let hasher = Some(Hasher::new(body.node().digest.algorithm()));
-        Self { body, leg: None, hasher, seen: 0, is_resumed: false, tries }
+    /// Goes on where `trace` is, and hands out what lies behind `from`.
+    pub(super) fn new(body: Body, trace: Trace, from: u64, tries: Tries) -> Self {
+        let seen = trace.at();
+        Self { body, leg: None, trace: Some(trace), seen, from, is_resumed: seen > 0, tries }
     }
 
     pub(super) fn stream(self) -> ByteStream {
@@ -50,13 +53,20 @@ impl Pass {
 
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            // The hasher goes when the digest has been found right; only then has the last piece been handed out.
-            if self.hasher.is_none() {
+            // The trace goes when the digest has been found right; only then has the last piece been handed out.
+            if self.trace.is_none() {
                 return Ok(None);
             }
             match self.read().await {
                 Ok(piece) if piece.is_empty() && self.seen < self.body.node().size => {}
-                Ok(piece) => return self.take(piece).await.map(Some),
+                Ok(piece) => {
+                    let before = self.from.saturating_sub(self.seen);
+                    let mut piece = self.take(piece).await?;
+                    let piece = piece.split_off(usize::try_from(before).unwrap_or(usize::MAX).min(piece.len()));
+                    if !piece.is_empty() || self.trace.is_none() {
+                        return Ok(Some(piece));
+                    }
+                }
                 Err(error) if Retry::transient(&error) => {
                     self.leg = None;
                     self.tries.wait(error).await?;
@@ -111,7 +121,7 @@ impl Pass {
         }
         let origin = |stream, skip| Leg::Origin { stream, skip };
         match self.body.origin() {
-            Origin::Bytes(bytes) => Ok(origin(Box::pin(stream::iter([Ok(bytes.clone())])), 0)),
+            Origin::Bytes(bytes) => Ok(origin(Box::pin(stream::iter([Ok(bytes.clone())])), self.seen)),
             Origin::Store(store) => match store.open(self.body.node(), self.seen).await {
                 Ok(stream) => Ok(origin(stream, 0)),
                 // There are sources, and things that stand before them, that do not do ranges right. A run without a spool
@@ -153,15 +163,15 @@ impl Pass {
         if self.seen > node.size {
             return Err(self.wrong("longer than its descriptor says"));
         }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(piece);
+        if self.trace.as_mut().is_some_and(|trace| !trace.update(piece)) {
+            return Err(self.wrong("other bytes than the last time"));
         }
-        self.tries.progress();
+        self.tries.progress(piece.len() as u64);
         self.body.meter().count(self.seen, piece.len());
         if self.seen == node.size
-            && let Some(hasher) = self.hasher.take()
+            && let Some(trace) = self.trace.take()
         {
-            let found = hasher.finish();
+            let found = trace.finish();
             if found != node.digest {
                 return Err(self.wrong(&format!("its bytes hash to {found}")));
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HeaderMap, LINK, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
@@ -15,18 +15,12 @@ use super::fault::deepest;
 use super::header;
 use super::problem::{MAX_PROBLEM_BYTES, Problem};
 use super::request::{Context, Stream};
+use super::speed::{Flow, Slow, Speed};
 use super::tally::Counters;
 use crate::error::{Error, Kind, Result};
 
 /// Longest silence inside a body.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Slowest body that is waited for, in bytes per second, once it has been waited for for [`GRACE`]. Nothing that carries
-/// images is as slow; a peer that gives a byte now and then, so as never to be silent, is.
-const SLOWEST: u64 = 64;
-
-/// Time for a body to become faster than [`SLOWEST`].
-const GRACE: Duration = Duration::from_secs(120);
 
 /// What a host answered.
 #[derive(Debug)]
@@ -37,12 +31,20 @@ pub struct Answer {
     url: Url,
     context: Context,
     counters: Arc<Counters>,
+    speed: Arc<Speed>,
     hint: Option<String>,
 }
 
 impl Answer {
-    pub(super) fn new(response: reqwest::Response, url: Url, context: &Context, counters: &Arc<Counters>) -> Self {
-        Self { response, read: None, url, context: context.clone(), counters: Arc::clone(counters), hint: None }
+    pub(super) fn new(
+        response: reqwest::Response,
+        url: Url,
+        context: &Context,
+        counters: &Arc<Counters>,
+        speed: &Arc<Speed>,
+    ) -> Self {
+        let (counters, speed) = (Arc::clone(counters), Arc::clone(speed));
+        Self { response, read: None, url, context: context.clone(), counters, speed, hint: None }
     }
 
     /// The status.
@@ -127,33 +129,32 @@ impl Answer {
         Ok(bytes.freeze())
     }
 
-    /// The body as it comes. However it is read, it ends: a break and a silence are [`Unavailable`](Kind::Unavailable),
-    /// a trickle that has no end in sight is [`Limit`](Kind::Limit). Only waiting counts: a slow reader takes its time.
+    /// The body as it comes. However it is read, it ends: a break, a silence, and a trickle from a host that can do better
+    /// are [`Unavailable`](Kind::Unavailable), a trickle that has no end in sight is [`Limit`](Kind::Limit). Only waiting
+    /// counts: a slow reader takes its time.
     #[must_use]
     pub fn stream(self) -> Stream {
-        let Self { response, read, context, counters, .. } = self;
-        let (mut waited, mut received) = (Duration::ZERO, 0);
-        let rest = pieces(response).map(move |(piece, took)| {
-            waited += took;
-            match piece {
-                Some(Ok(piece)) => {
-                    counters.received(piece.len());
-                    received += piece.len() as u64;
-                    if waited > GRACE && received < SLOWEST * waited.as_secs() {
-                        let why = format!("{received} bytes in {} s are too slow to wait for", waited.as_secs());
-                        return Err(context.error(Kind::Limit).because(why));
+        let Self { response, read, context, counters, speed, .. } = self;
+        let mut flow = Flow::new(&speed);
+        let failed = move |counters: &Counters, kind: Kind, why: String| {
+            if kind == Kind::Unavailable {
+                counters.retry();
+            }
+            Err(context.error(kind).because(why))
+        };
+        let rest = pieces(response).map(move |(piece, took)| match piece {
+            Some(Ok(piece)) => {
+                counters.received(piece.len());
+                match flow.came(piece.len(), took) {
+                    Ok(()) => Ok(piece),
+                    Err(Slow::Stuck(how)) => failed(&counters, Kind::Unavailable, format!("it trickles: {how}")),
+                    Err(Slow::Hopeless(how)) => {
+                        failed(&counters, Kind::Limit, format!("{how} are too slow to wait for"))
                     }
-                    Ok(piece)
-                }
-                Some(Err(error)) => {
-                    counters.retry();
-                    Err(context.error(Kind::Unavailable).because(deepest(&error)))
-                }
-                None => {
-                    let why = format!("silent for {} s", SILENCE.as_secs());
-                    Err(context.error(Kind::Unavailable).because(why))
                 }
             }
+            Some(Err(error)) => failed(&counters, Kind::Unavailable, deepest(&error)),
+            None => failed(&counters, Kind::Unavailable, format!("silent for {} s", SILENCE.as_secs())),
         });
         Box::pin(stream::iter(read.map(Ok)).chain(rest))
     }
@@ -164,11 +165,16 @@ impl Answer {
         let _ = self.bytes(MAX_PROBLEM_BYTES).await;
     }
 
+    /// How long the host asks to be left alone. A moment is reckoned by the host's own clock, where it tells what that
+    /// shows: this machine's may be years off.
+    pub(super) fn requested_pause(&self) -> Option<Duration> {
+        let now = self.header(DATE.as_str()).and_then(header::moment).unwrap_or_else(Timestamp::now);
+        header::retry_after(self.header(RETRY_AFTER.as_str())?, now)
+    }
+
     /// Takes the answer for a refusal and reads why.
     pub async fn problem(self) -> Problem {
-        let status = self.status();
-        let retry_after =
-            self.header(RETRY_AFTER.as_str()).and_then(|value| header::retry_after(value, Timestamp::now()));
+        let (status, retry_after) = (self.status(), self.requested_pause());
         let (context, hint) = (self.context.clone(), self.hint.clone());
         let mut body = BytesMut::new();
         // No more than the beginning, and whatever has come before it broke: the status says most.
@@ -229,16 +235,21 @@ fn pieces(response: reqwest::Response) -> impl futures_util::Stream<Item = (Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::speed::GRACE;
 
     /// An answer whose body is `pieces`, each after a pause.
     fn answer(pause: Duration, pieces: usize) -> Answer {
+        answer_of(&Arc::default(), pause, pieces)
+    }
+
+    fn answer_of(speed: &Arc<Speed>, pause: Duration, pieces: usize) -> Answer {
         let body = stream::iter(0..pieces).then(move |_| async move {
             tokio::time::sleep(pause).await;
             Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
         });
         let response = http::Response::new(reqwest::Body::wrap_stream(body));
         let context = Context { op: "get", subject: "it".into() };
-        Answer::new(response.into(), Url::parse("http://r.example/").unwrap(), &context, &Arc::default())
+        Answer::new(response.into(), Url::parse("http://r.example/").unwrap(), &context, &Arc::default(), speed)
     }
 
     async fn read_raw(answer: Answer) -> Result<usize> {
@@ -259,11 +270,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickle_is_given_up_and_a_slow_line_is_not() {
-        let begun = Instant::now();
-        let error = read_raw(answer(Duration::from_secs(20), usize::MAX)).await.unwrap_err();
-        assert!(error.kind() == Kind::Limit && begun.elapsed() < 2 * GRACE, "{} {:?}", error.chain(), begun.elapsed());
-        assert_eq!(read_raw(answer(Duration::from_millis(15), 20_000)).await.unwrap(), 20_000);
+    async fn a_trickle_is_opened_again_once_and_then_given_up() {
+        let (begun, speed) = (Instant::now(), Arc::default());
+        for kind in [Kind::Unavailable, Kind::Limit] {
+            let trickle = answer_of(&speed, Duration::from_secs(20), usize::MAX);
+            let error = read_raw(trickle).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{}", error.chain());
+        }
+        assert!(begun.elapsed() < 2 * GRACE, "{:?}", begun.elapsed());
+        let slow = answer_of(&speed, Duration::from_millis(15), 20_000);
+        assert_eq!(read_raw(slow).await.unwrap(), 20_000, "a slow line is read to the end");
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,5 +291,16 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
         assert_eq!(count, 300);
+    }
+
+    #[test]
+    fn a_moment_is_reckoned_by_the_clock_of_whoever_names_it() {
+        let mut answer = answer(Duration::ZERO, 0);
+        let headers = answer.response.headers_mut();
+        headers.insert(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        headers.insert(DATE, "Sun, 06 Nov 1994 08:49:30 GMT".parse().unwrap());
+        assert_eq!(answer.requested_pause(), Some(Duration::from_secs(7)));
+        answer.response.headers_mut().remove(DATE);
+        assert_eq!(answer.requested_pause(), None, "long past");
     }
 }

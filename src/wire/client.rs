@@ -20,6 +20,11 @@ use crate::error::{Error, Kind, Result};
 /// Longest time for a connection to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// Longest time that a peer may leave what it was sent unacknowledged, or its window shut, before TCP gives it up: a slow
+/// disk behind a registry can take half a minute.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
 /// How to speak to registries.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -221,6 +226,10 @@ impl Client {
             .connect_timeout(CONNECT)
             // What the environment says has been read already, by rules that are ours.
             .no_proxy();
+        #[cfg(target_os = "linux")]
+        {
+            builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
+        }
         if let Some(proxy) = self.proxy(url) {
             builder = builder.proxy(proxy.connector()?);
         }

@@ -101,7 +101,7 @@ impl Host {
             }
         };
         match sent {
-            Ok(response) => Ok(Answer::new(response, url.clone(), &request.context, self.counters())),
+            Ok(response) => Ok(Answer::new(response, url.clone(), &request.context, self.counters(), self.speed())),
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
                 // The source's failure, as it is: it is not this host's.
                 Some(error) => Fault { class: Class::Other, error },

@@ -12,6 +12,10 @@ use crate::error::{Error, Kind};
 pub(super) const PROXY_LOGIN: &str =
     "the proxy wants a login: put name and password into its address, as in http://name:password@host:port";
 
+/// What the HTTP client says of an answer whose status line and headers are longer than it reads (about 400 KiB, or 100
+/// headers); the test `a_head_without_an_end_is_not_read` holds it to that.
+const HEAD_TOO_LARGE: &str = "message head is too large";
+
 /// What a failed exchange tells about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -83,9 +87,13 @@ impl Fault {
         if let Some(tls) = find::<rustls::Error>(&error) {
             return Self::of_tls(tls, context);
         }
+        let deepest = deepest(&error);
         // Who was not reached is the proxy then, and says nothing of the registry.
         if let Some(proxy) = proxy.filter(|_| error.is_connect()) {
-            return Self::of_proxy(proxy, &deepest(&error), context);
+            return Self::of_proxy(proxy, &deepest, context);
+        }
+        if deepest == HEAD_TOO_LARGE {
+            return context.error(Kind::Limit).because("the head of the answer is longer than is read").into();
         }
         let class = match find::<io::Error>(&error).map(io::Error::kind) {
             _ if error.is_timeout() => Class::Other,
@@ -106,7 +114,7 @@ impl Fault {
             Some(Unreachable::Refused) => {
                 fault.because(Unreachable::Refused).hint("check host and port, and that the registry runs")
             }
-            None => fault.because(deepest(&error)),
+            None => fault.because(deepest),
         };
         Self { class, error }
     }

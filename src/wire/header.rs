@@ -1,4 +1,4 @@
-//! Header values that registries send: `Link`, `Content-Range`, `Retry-After`, `Location`.
+//! Header values that registries send: `Link`, `Content-Range`, `Range`, `Retry-After`, `Date`, `Location`.
 
 use std::time::Duration;
 
@@ -74,12 +74,28 @@ pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let pause = match number(value) {
         Some(seconds) => Duration::from_secs(seconds),
-        None => {
-            let moment = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(value).ok()?;
-            Duration::try_from(moment.duration_since(now)).ok()?
-        }
+        None => Duration::try_from(moment(value)?.duration_since(now)).ok()?,
     };
     (!pause.is_zero()).then_some(pause)
+}
+
+/// Reads an HTTP date (RFC 9110, section 5.6.7).
+pub(super) fn moment(value: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(value.trim()).ok()
+}
+
+/// Reads the `Range` of an upload session, `0-last` (distribution-spec, end-13): how many bytes have arrived, or `None` if it
+/// is something else.
+///
+/// `0-0` is what registries write for nothing, and what they should write for one byte: it is taken for nothing.
+#[must_use]
+pub fn arrived(value: &str) -> Option<u64> {
+    let (first, last) = value.split_once('-')?;
+    match (number(first)?, number(last)?) {
+        (0, 0) => Some(0),
+        (0, last) => last.checked_add(1),
+        _ => None,
+    }
 }
 
 /// Resolves a `Location` against the request that it answers.
@@ -155,10 +171,20 @@ mod tests {
         assert_eq!(resolved("https://user:password@r.example:8443/u"), None);
     }
 
+    #[test]
+    fn what_has_arrived_is_read_strictly() {
+        for (text, bytes) in [("0-0", 0), ("0-1", 2), ("0-1048575", 1 << 20)] {
+            assert_eq!(arrived(text), Some(bytes), "{text}");
+        }
+        for wrong in ["", "0", "-", "0-", "-5", "1-5", "0-+5", "0-18446744073709551615", "bytes=0-5", "0-5/10", "0-5,7-9"] {
+            assert_eq!(arrived(wrong), None, "{wrong}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_text_makes_a_parser_panic(text in "\\PC{0,60}", links in "[<>;,=\"a-z ]{0,60}") {
-            let _ = (content_range(&text), next_link(&text), next_link(&links), retry_after(&text, Timestamp::UNIX_EPOCH));
+            let _ = (arrived(&text), moment(&text), content_range(&text), next_link(&text), next_link(&links), retry_after(&text, Timestamp::UNIX_EPOCH));
             let base = Url::parse("https://r.example/v2/").unwrap();
             if let Some(url) = resolve(&base, &text) {
                 proptest::prop_assert_eq!(url.scheme(), "https");

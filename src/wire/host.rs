@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ use super::authority::Authority;
 use super::client::{Client, is_loopback, lock};
 use super::exchange::is_same_origin;
 use super::fault::{Class, Fault};
-use super::request::{Request, Target};
-use super::retry::Retry;
+use super::pace::{Lane, Pace};
+use super::request::{Payload, Request, Target};
+use super::retry::{Retry, Tries};
+use super::speed::Speed;
 use super::tally::{Counters, Tally};
 use crate::error::{Error, Kind, Result};
 
@@ -30,6 +32,8 @@ pub(super) struct Peer {
     first: tokio::sync::Mutex<()>,
     is_past_first: AtomicBool,
     authority: Authority,
+    pace: Pace,
+    speed: Arc<Speed>,
     counters: Arc<Counters>,
     notes: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
@@ -42,6 +46,8 @@ impl Peer {
             first: tokio::sync::Mutex::default(),
             is_past_first: AtomicBool::new(false),
             authority: Authority::default(),
+            pace: Pace::default(),
+            speed: Arc::default(),
             counters: Arc::default(),
             notes: Mutex::default(),
         })
@@ -117,36 +123,15 @@ impl Host {
         Fut: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        self.retrying_long(Duration::ZERO, again, attempt).await
+        self.tries(Duration::ZERO).run(again, attempt).await
     }
 
-    /// The same for an operation that may itself take up to `longer`, so that this does not use up the time for tries.
-    ///
-    /// # Errors
-    ///
-    /// Those of the last attempt.
-    pub async fn retrying_long<T, F, Fut>(
-        &self,
-        longer: Duration,
-        again: fn(&Error) -> bool,
-        mut attempt: F,
-    ) -> Result<T>
-    where
-        F: FnMut() -> Fut + Send,
-        Fut: Future<Output = Result<T>> + Send,
-        T: Send,
-    {
-        let tried = AtomicU32::new(0);
-        let tried = &tried;
+    /// Starts the tries of an operation that may itself take up to `longer`, so that this does not use up their time.
+    #[must_use]
+    pub fn tries(&self, longer: Duration) -> Tries {
         let retry = self.client.retry();
-        Retry { budget: retry.budget.saturating_add(longer), ..retry }
-            .run(again, || {
-                if tried.fetch_add(1, Ordering::Relaxed) > 0 {
-                    self.counters.retry();
-                }
-                attempt()
-            })
-            .await
+        let budget = retry.budget.saturating_add(longer);
+        Retry { budget, ..retry }.start().counted(&self.counters)
     }
 
     /// Sends a request once, with whatever login the host wants, and follows redirects.
@@ -159,6 +144,21 @@ impl Host {
     /// not permitted; [`Denied`](Kind::Denied) if no token is to be had; [`Invalid`](Kind::Invalid) for a certificate
     /// that does not verify; those of the request's body as they are.
     pub async fn send(&self, request: &Request) -> Result<Answer> {
+        let lane = if matches!(request.payload, Payload::Stream { .. }) { Lane::Upload } else { Lane::Question };
+        let slot = self.peer.pace.enter(lane).await;
+        let answer = self.greet(request).await?;
+        if matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            // What nobody would wait for is not waited for by all.
+            let longest = self.client.retry().longest_requested;
+            slot.refused(answer.requested_pause().filter(|pause| *pause <= longest));
+        } else {
+            slot.answered();
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request; the very first one to a host by itself.
+    async fn greet(&self, request: &Request) -> Result<Answer> {
         if !self.peer.is_past_first.load(Ordering::Acquire) {
             let _first = self.peer.first.lock().await;
             if !self.peer.is_past_first.load(Ordering::Acquire) {
@@ -296,6 +296,10 @@ impl Host {
     /// The logins of the host.
     pub(super) fn authority(&self) -> &Authority {
         &self.peer.authority
+    }
+
+    pub(super) fn speed(&self) -> &Arc<Speed> {
+        &self.peer.speed
     }
 
     pub(super) fn counters(&self) -> &Arc<Counters> {

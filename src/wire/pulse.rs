@@ -12,8 +12,12 @@ use super::request::Stream;
 use super::tally::Counters;
 use crate::error::{Error, Result};
 
-/// Longest time that a peer may take nothing of what it is offered.
-const SILENCE: Duration = Duration::from_secs(60);
+/// Longest time that a peer may take nothing of what it is offered. A peer that is gone is noticed sooner, by TCP; this is
+/// for one that is there and takes nothing, and leaves time for a [`SLICE`] on a link of 16 kbit/s that four streams share.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Most bytes that are offered at once. Larger pieces would be taken too seldom for their taking to be a sign of life.
+const SLICE: usize = 32 << 10;
 
 /// Longest time from the last byte sent to the answer: registries hash and move what they have received.
 const COMMIT: Duration = Duration::from_secs(300);
@@ -45,6 +49,8 @@ enum Turn {
 /// An upload's body that reports its progress to a [`Pulse`].
 pub(super) struct Watched {
     stream: Stream,
+    /// What is left of the piece that the source has given.
+    rest: Bytes,
     pulse: Arc<Pulse>,
     counters: Arc<Counters>,
 }
@@ -53,7 +59,7 @@ impl Pulse {
     pub(super) fn watch(stream: Stream, counters: &Arc<Counters>) -> (Watched, Arc<Self>) {
         let state = State { turn: Turn::Sink, since: Instant::now(), failure: None };
         let pulse = Arc::new(Self { state: Mutex::new(state) });
-        (Watched { stream, pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
+        (Watched { stream, rest: Bytes::new(), pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
     }
 
     /// Resolves when the sink has been silent for too long; says for how long.
@@ -97,10 +103,14 @@ impl futures_util::Stream for Watched {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.stream).poll_next(context);
-        match &polled {
+        let mut polled = Poll::Ready(Some(Ok(std::mem::take(&mut this.rest))));
+        if matches!(&polled, Poll::Ready(Some(Ok(rest))) if rest.is_empty()) {
+            polled = Pin::new(&mut this.stream).poll_next(context);
+        }
+        match &mut polled {
             Poll::Pending => this.pulse.turn(Turn::Source),
             Poll::Ready(Some(Ok(piece))) => {
+                this.rest = piece.split_off(piece.len().min(SLICE));
                 this.counters.sent(piece.len());
                 this.pulse.turn(Turn::Sink);
             }
@@ -139,6 +149,15 @@ mod tests {
         assert!(body.next().await.is_none());
         assert!(tokio::time::timeout(COMMIT - Duration::from_secs(1), pulse.silence()).await.is_err());
         assert_eq!(pulse.silence().await, COMMIT);
+    }
+
+    #[tokio::test]
+    async fn large_pieces_are_offered_in_slices_and_none_is_lost() {
+        let piece: Vec<u8> = (0..SLICE * 5 / 2).map(|n| n as u8).collect();
+        let pieces = [piece.clone(), b"end".to_vec()].map(|piece| Ok(Bytes::from(piece)));
+        let offered: Vec<Bytes> = watched(Box::pin(stream::iter(pieces))).0.map(|piece| piece.unwrap()).collect().await;
+        assert_eq!(offered.iter().map(Bytes::len).collect::<Vec<_>>(), [SLICE, SLICE, SLICE / 2, 3]);
+        assert_eq!(offered.concat(), [piece, b"end".to_vec()].concat());
     }
 
     #[tokio::test]

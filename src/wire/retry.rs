@@ -1,16 +1,24 @@
 //! The only retry loop in the program.
 //!
-//! Waits grow exponentially with full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter", 2015), a peer's
-//! `Retry-After` is obeyed, and both the number of tries and the time spent are bounded. A transfer that makes progress
-//! between failures starts counting anew: a link that breaks every ten seconds still ends with everything moved.
+//! Waits grow exponentially with jitter over their upper half (AWS Architecture Blog, "Exponential Backoff and Jitter",
+//! 2015, "Equal Jitter"), a peer's `Retry-After` is obeyed, and both the number of tries and the time spent are bounded. A
+//! transfer that makes progress between failures starts counting anew: a link that breaks every ten seconds still ends
+//! with everything moved.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::fault::Unreachable;
+use super::tally::Counters;
 use crate::error::{Error, Kind, Result};
+
+/// Bytes that have to move between two failures for the second to be the first of a new count. Less than the slowest link
+/// brings between two breaks (16 kbit/s for two seconds), and enough that a peer which drops every connection after a few
+/// bytes is given up.
+pub(super) const PROGRESS: u64 = 4 << 10;
 
 /// How often and how long something is tried.
 #[derive(Debug, Clone, Copy)]
@@ -51,26 +59,19 @@ impl Retry {
     /// # Errors
     ///
     /// Those of the last attempt.
-    pub async fn run<T, F, Fut>(&self, again: fn(&Error) -> bool, mut attempt: F) -> Result<T>
+    pub async fn run<T, F, Fut>(&self, again: fn(&Error) -> bool, attempt: F) -> Result<T>
     where
         F: FnMut() -> Fut + Send,
         Fut: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        let mut tries = self.start();
-        loop {
-            match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(error) if again(&error) => tries.wait(error).await?,
-                Err(error) => return Err(error),
-            }
-        }
+        self.start().run(again, attempt).await
     }
 
     /// Starts counting, for a caller whose attempts are not one call: a stream that is opened again where it broke.
     #[must_use]
     pub fn start(&self) -> Tries {
-        Tries { retry: *self, failures: 0, since: Instant::now() }
+        Tries { retry: *self, failures: 0, moved: 0, since: Instant::now(), counters: None }
     }
 
     /// The usual condition: the failure is transient.
@@ -91,10 +92,38 @@ impl Retry {
 pub struct Tries {
     retry: Retry,
     failures: u32,
+    /// Bytes since the last failure.
+    moved: u64,
     since: Instant,
+    counters: Option<Arc<Counters>>,
 }
 
 impl Tries {
+    /// Has every further try counted.
+    pub(super) fn counted(self, counters: &Arc<Counters>) -> Self {
+        Self { counters: Some(Arc::clone(counters)), ..self }
+    }
+
+    /// Runs `attempt` until it succeeds, fails in a way that `again` does not accept, or the tries are used up.
+    ///
+    /// # Errors
+    ///
+    /// Those of the last attempt.
+    pub async fn run<T, F, Fut>(mut self, again: fn(&Error) -> bool, mut attempt: F) -> Result<T>
+    where
+        F: FnMut() -> Fut + Send,
+        Fut: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) if again(&error) => self.wait(error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Counts the failure and waits as long as is right before the next try.
     ///
     /// # Errors
@@ -102,6 +131,7 @@ impl Tries {
     /// `error` itself, if there is to be no further try.
     pub async fn wait(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
+        self.moved = 0;
         let mut attempts = self.retry.attempts;
         if error.kind() == Kind::Corrupt {
             // Content that is wrong three times is wrong at its source; waiting longer mends nothing.
@@ -115,12 +145,16 @@ impl Tries {
         }
         tracing::debug!(error = %error.chain(), failures = self.failures, pause_ms = pause.as_millis() as u64, "trying again");
         tokio::time::sleep(pause).await;
+        if let Some(counters) = &self.counters {
+            counters.retry();
+        }
         Ok(())
     }
 
-    /// Says that bytes have moved since the last failure.
-    pub fn progress(&mut self) {
-        if self.failures > 0 {
+    /// Says that so many more bytes have moved. Once there are enough of them since the last failure, it is forgotten.
+    pub fn progress(&mut self, bytes: u64) {
+        self.moved = self.moved.saturating_add(bytes);
+        if self.failures > 0 && self.moved >= PROGRESS {
             self.failures = 0;
             self.since = Instant::now();
         }
@@ -205,10 +239,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn progress_starts_the_count_anew() {
         let mut tries = Retry::default().start();
+        let broken = || Error::new(Kind::Unavailable, "read");
         for _ in 0..20 {
-            tries.wait(Error::new(Kind::Unavailable, "read")).await.unwrap();
-            tries.progress();
+            tries.wait(broken()).await.unwrap();
+            tries.progress(PROGRESS - 1);
+            tries.progress(1);
         }
         assert_eq!(tries.failures(), 0);
+        // A few bytes for every connection are none.
+        let mut waits = 0;
+        while tries.wait(broken()).await.is_ok() {
+            tries.progress(PROGRESS - 1);
+            waits += 1;
+        }
+        assert_eq!(waits, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_try_begins_after_the_time_is_up() {
+        let begun = Instant::now();
+        let retry = Retry { attempts: u32::MAX, budget: Duration::from_secs(60), ..Retry::default() };
+        assert!(count(retry, Kind::Unavailable, Retry::transient).await > 5);
+        assert!(begun.elapsed() <= retry.budget, "{:?}", begun.elapsed());
     }
 }

@@ -20,6 +20,7 @@ mod hostile;
 mod hostile_words;
 mod images;
 mod limits;
+mod links;
 mod matrix;
 mod publish_index;
 mod registry_store;

@@ -1,7 +1,7 @@
 //! Reading: blobs and manifests by digest, from any offset.
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{TryStreamExt, stream};
 use http::Method;
 use http::header::{ACCEPT, CONTENT_RANGE, RANGE};
 
@@ -39,7 +39,8 @@ impl Registry {
         let (op, is_manifest) = if node.is_manifest() { ("get manifest", true) } else { ("get blob", false) };
         let mut request = self.request(Method::GET, &place(node), op, what).header(ACCEPT, accepted(node));
         // Ranges are for blobs (distribution-spec, "Pulling blobs"); a manifest is small enough to come again.
-        if from > 0 && !is_manifest {
+        let is_ranged = from > 0 && !is_manifest;
+        if is_ranged {
             request = request.header(RANGE, &format!("bytes={from}-"));
         }
         let answer = self.host.send(&request).await?;
@@ -48,11 +49,12 @@ impl Registry {
                 check_length(&answer, node.size, node.size)?;
                 Ok(skip(answer.stream(), from))
             }
-            206 if from > 0 => {
+            206 if is_ranged => {
                 check_range(&answer, from, node.size)?;
                 check_length(&answer, node.size - from, node.size)?;
                 Ok(answer.stream())
             }
+            206 => Err(answer.error(Kind::Invalid, "a part, where all of it was asked for")),
             // The body is not read: registry 2.8 announces the whole blob's length there and sends less.
             416 => Err(answer.error(Kind::Corrupt, format!("the registry holds no byte {from} of {}", node.size))),
             _ => Err(answer.problem().await.into()),
@@ -95,23 +97,18 @@ fn check_range(answer: &Answer, from: u64, size: u64) -> Result<()> {
     }
 }
 
-/// Leaves out the first `count` bytes, for registries that answer a ranged request with everything.
+/// Leaves out the first `count` bytes, for registries that answer a ranged request with everything. What is left out comes
+/// as empty pieces: whoever waits sees that something moves.
 fn skip(stream: ByteStream, count: u64) -> ByteStream {
     if count == 0 {
         return stream;
     }
     let mut left = count;
-    Box::pin(stream.filter_map(move |piece| {
-        let kept = piece.map(|piece: Bytes| {
-            let cut = left.min(piece.len() as u64);
-            left -= cut;
-            // No longer than the piece, whose length is a usize.
-            piece.slice(usize::try_from(cut).unwrap_or(piece.len())..)
-        });
-        std::future::ready(match kept {
-            Ok(piece) if piece.is_empty() => None,
-            kept => Some(kept),
-        })
+    Box::pin(stream.map_ok(move |piece: Bytes| {
+        let cut = left.min(piece.len() as u64);
+        left -= cut;
+        // No longer than the piece, whose length is a usize.
+        piece.slice(usize::try_from(cut).unwrap_or(piece.len())..)
     }))
 }
 
@@ -119,6 +116,7 @@ fn skip(stream: ByteStream, count: u64) -> ByteStream {
 mod tests {
     use super::*;
     use crate::error::Error;
+    use futures_util::StreamExt as _;
 
     #[tokio::test]
     async fn skipping_leaves_out_exactly_the_first_bytes() {

@@ -15,7 +15,6 @@ mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Method;
@@ -26,9 +25,6 @@ use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
 
 pub use untag::Untagged;
-
-/// The slowest link on which an upload that broke is begun again, in bytes per second.
-const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 
 /// What a repository is opened for: which rights are asked for where a registry wants a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +50,8 @@ pub struct Registry {
 struct Notes {
     /// It does not understand a POST that asks for a mount.
     refuses_mounts: AtomicBool,
+    /// It does not let an upload whose connection broke be continued.
+    forgets_uploads: AtomicBool,
     /// It has no Referrers API.
     lacks_referrers: AtomicBool,
     /// Held while that is being found out: those that come meanwhile would only be told the same.
@@ -154,9 +152,7 @@ impl Store for Registry {
         if !tags.is_empty() {
             return Err(self.error(Kind::Usage, "tag a blob", suffix(&Name::Digest(node.digest))));
         }
-        // However slow the link, a large blob must not lose its second try by having been large.
-        let longer = Duration::from_secs(node.size / SLOWEST_BYTES_PER_SECOND);
-        self.host.retrying_long(longer, own_failure_may_pass, || self.put_blob(node, body)).await
+        self.put_blob(node, body).await
     }
 }
 

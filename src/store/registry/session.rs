@@ -1,12 +1,14 @@
-//! Upload sessions: used once, and cancelled when they are not.
+//! Upload sessions: used to their end, and cancelled when they are not.
 
 use std::time::Duration;
 
 use http::Method;
+use http::header::{LOCATION, RANGE};
 use url::Url;
 
+use crate::error::Result;
 use crate::oci::Digest;
-use crate::wire::{Host, Request, Scopes};
+use crate::wire::{Host, Request, Scopes, arrived};
 
 /// Longest time that cancelling may take; nobody waits for it, but a program that ends does.
 const CANCEL: Duration = Duration::from_secs(3);
@@ -19,11 +21,51 @@ pub(super) struct Session {
     label: String,
     scopes: Scopes,
     location: Option<Url>,
+    /// How many bytes are known to have arrived.
+    pub(super) arrived: u64,
+}
+
+/// How a session stands whose connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// So many bytes have arrived, and the rest may follow.
+    At(u64),
+    /// There is no such session any more.
+    Gone,
+    /// The registry does not tell.
+    Unknown,
 }
 
 impl Session {
     pub(super) fn new(host: &Host, label: &str, scopes: &Scopes, location: Url) -> Self {
-        Self { host: host.clone(), label: label.to_owned(), scopes: scopes.clone(), location: Some(location) }
+        Self { host: host.clone(), label: label.to_owned(), scopes: scopes.clone(), location: Some(location), arrived: 0 }
+    }
+
+    /// Asks how much has arrived (distribution-spec, end-13). What comes next goes where the answer says.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](crate::Kind::Unavailable) if it cannot be asked now.
+    pub(super) async fn standing(&mut self) -> Result<Standing> {
+        let Some(location) = self.location.clone() else { return Ok(Standing::Gone) };
+        let request = Request::at(Method::GET, location, "ask how far the upload came", &self.label);
+        let answer = self.host.send(&request.needing(self.scopes.clone())).await?;
+        match answer.status().as_u16() {
+            200 | 202 | 204 => {
+                let Some(count) = answer.header(RANGE.as_str()).and_then(arrived) else { return Ok(Standing::Unknown) };
+                if answer.header(LOCATION.as_str()).is_some() {
+                    self.location = Some(answer.location()?);
+                }
+                answer.discard().await;
+                Ok(Standing::At(count))
+            }
+            404 | 410 => {
+                answer.discard().await;
+                Ok(Standing::Gone)
+            }
+            408 | 425 | 429 | 500.. => Err(answer.problem().await.into()),
+            _ => Ok(Standing::Unknown),
+        }
     }
 
     /// Where the closing PUT goes. The Location is used as it was given: it may carry the registry's own state.

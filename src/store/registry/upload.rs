@@ -1,18 +1,30 @@
 //! Writing blobs: one POST that asks whether the registry has the bytes and opens a session if not, and one PUT.
+//!
+//! A PUT that broke is continued where the registry still knows the session and says how much has arrived (distribution
+//! 3); elsewhere a new session begins with the first byte. registry 2.8 answers 404 there from then on, zot deletes the
+//! session: each is asked once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use tokio::sync::oneshot;
 
 use super::manifest::claimed_digest;
-use super::session::Session;
-use super::{Registry, suffix};
-use crate::error::{Kind, Result};
+use super::session::{Session, Standing};
+use super::{Registry, own_failure_may_pass, suffix};
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Descriptor, Name};
+use crate::store::trail::Trail;
 use crate::store::{Body, Put};
-use crate::wire::{Answer, Payload, Scopes};
+use crate::wire::{Answer, Payload, Request, Scopes};
+
+/// The slowest link on which an upload that broke is tried again, in bytes per second.
+const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
+
+/// Fewer bytes than this are sent again rather than asked about.
+const WORTH_ASKING: u64 = 64 << 10;
 
 /// What a registry said to a POST.
 enum Opened {
@@ -22,20 +34,107 @@ enum Opened {
     Session(Session),
 }
 
+/// An attempt that ended early.
+struct Broken {
+    error: Error,
+    /// What may still hold the bytes that have arrived.
+    session: Option<Session>,
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self { error, session: None }
+    }
+}
+
+/// A blob on its way.
+struct Upload<'a> {
+    node: &'a Descriptor,
+    body: &'a Body,
+    /// What has been read for it, in all attempts.
+    trail: Arc<Trail>,
+}
+
 impl Registry {
-    /// One attempt from the beginning. A session that broke is never continued: registry 2.8 answers 404 there from
-    /// then on, zot deletes it.
+    /// Brings a blob, in as many attempts as it takes.
     pub(super) async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
+        // However slow the link, a large blob must not lose its second try by having been large.
+        let mut tries = self.host.tries(Duration::from_secs(node.size / SLOWEST_BYTES_PER_SECOND));
+        let upload = Upload { node, body, trail: Arc::default() };
+        let mut left = None;
+        loop {
+            let before = left.as_ref().map_or(0, |session: &Session| session.arrived);
+            let attempt = match left.take() {
+                Some(session) => self.continue_upload(&upload, session).await,
+                None => self.begin_upload(&upload).await,
+            };
+            let broken = match attempt {
+                Ok(put) => return Ok(put),
+                Err(broken) if own_failure_may_pass(&broken.error) => broken,
+                Err(broken) => return Err(broken.error),
+            };
+            left = broken.session;
+            tries.progress(left.as_ref().map_or(0, |session| session.arrived.saturating_sub(before)));
+            tries.wait(broken.error).await?;
+        }
+    }
+
+    async fn begin_upload(&self, upload: &Upload<'_>) -> Result<Put, Broken> {
+        let (node, body) = (upload.node, upload.body);
         let foreign = body.mount_from().map(|path| path.as_str()).filter(|path| **path != *self.path);
         let foreign = foreign.map(str::to_owned);
         let is_foreign = foreign.is_some();
-        let session = match self.ask_to_the_end(node.clone(), foreign).await? {
-            Opened::Held if is_foreign => return Ok(Put::Mounted),
-            Opened::Held => return Ok(Put::Present),
-            Opened::Session(session) => session,
-        };
-        self.send(node, body, session).await?;
-        Ok(Put::Sent(node.size))
+        match self.ask_to_the_end(node.clone(), foreign).await? {
+            Opened::Held if is_foreign => Ok(Put::Mounted),
+            Opened::Held => Ok(Put::Present),
+            Opened::Session(session) => self.finish_upload(upload, session).await,
+        }
+    }
+
+    /// Goes on with a session that broke, if it is still there; otherwise begins anew.
+    async fn continue_upload(&self, upload: &Upload<'_>, mut session: Session) -> Result<Put, Broken> {
+        match session.standing().await {
+            Ok(Standing::At(count)) if count < WORTH_ASKING => {}
+            Ok(Standing::At(count)) if count <= upload.trail.reach() => {
+                tracing::debug!(registry = %self.label, count, "an upload is continued");
+                session.arrived = count;
+                return self.finish_upload(upload, session).await;
+            }
+            Ok(standing) => {
+                self.note(|notes| &notes.forgets_uploads);
+                if standing == Standing::Gone {
+                    session.done();
+                }
+            }
+            Err(error) => return Err(Broken { error, session: Some(session) }),
+        }
+        self.begin_upload(upload).await
+    }
+
+    /// Sends what has not arrived, and closes the session.
+    async fn finish_upload(&self, upload: &Upload<'_>, session: Session) -> Result<Put, Broken> {
+        let is_continued = session.arrived > 0;
+        match self.send(upload, &session).await {
+            Ok(()) => {
+                session.done();
+                Ok(Put::Sent(upload.node.size))
+            }
+            Err(error) if own_failure_may_pass(&error) && error.kind() == Kind::Unavailable => {
+                let is_worth_it = upload.trail.reach() >= WORTH_ASKING;
+                let may_go_on = is_worth_it && !self.notes(|notes| &notes.forgets_uploads);
+                Err(Broken { error, session: may_go_on.then_some(session) })
+            }
+            // What it said of the session did not hold: it is not believed again, and the blob is sent whole.
+            Err(error) if is_continued && matches!(error.kind(), Kind::NotFound | Kind::Invalid | Kind::Corrupt) => {
+                if error.side().is_none() {
+                    self.note(|notes| &notes.forgets_uploads);
+                    let what = suffix(&Name::Digest(upload.node.digest));
+                    return Err(self.error(Kind::Unavailable, "continue upload", what).because(error).into());
+                }
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Asks in a task of its own, which goes on if whoever waits goes away: a session that was opened meanwhile would
@@ -106,20 +205,32 @@ impl Registry {
         Ok(opened)
     }
 
-    /// One PUT with everything. Content-Length always: zot does not read a body without it.
-    async fn send(&self, node: &Descriptor, body: &Body, session: Session) -> Result<()> {
+    /// One PUT with everything that has not arrived. Content-Length always: zot does not read a body without it.
+    async fn send(&self, upload: &Upload<'_>, session: &Session) -> Result<()> {
+        let (node, from) = (upload.node, session.arrived);
         let what = suffix(&Name::Digest(node.digest));
         let Some(url) = session.closing(&node.digest) else {
             return Err(self.error(Kind::Invalid, "put blob", what));
         };
-        let source = body.clone();
-        let payload = Payload::Stream { length: node.size, open: Arc::new(move || source.open()) };
-        let request = crate::wire::Request::at(Method::PUT, url, "put blob", format!("{}{what}", self.label))
+        let mut request = Request::at(Method::PUT, url, "put blob", format!("{}{what}", self.label))
             .needing(self.scopes.clone())
-            .header(CONTENT_TYPE, "application/octet-stream")
-            .carrying(payload);
-        let answer = self.host.send(&request).await?.expect(&[201]).await?;
-        session.done();
+            .header(CONTENT_TYPE, "application/octet-stream");
+        // All of it arrived, and only the answer did not: the digest was right, or its last bytes would not have been sent.
+        if from == 0 || from < node.size {
+            let (source, trail) = (upload.body.clone(), Arc::clone(&upload.trail));
+            let open = Arc::new(move || source.open_at(from, &trail));
+            request = request.carrying(Payload::Stream { length: node.size - from, open });
+        }
+        if from > 0 && from < node.size {
+            // Without a unit, both ends included (distribution-spec, "Pushing a blob in chunks").
+            request = request.header(CONTENT_RANGE, &format!("{from}-{}", node.size - 1));
+        }
+        let answer = self.host.send(&request).await?;
+        if from > 0 && answer.status().as_u16() == 416 {
+            // The request that broke was still being taken in when it was asked.
+            return Err(answer.error(Kind::Unavailable, "the upload stands elsewhere than the registry said"));
+        }
+        let answer = answer.expect(&[201]).await?;
         match claimed_digest(&answer) {
             Some(stored) if stored.algorithm() == node.digest.algorithm() && stored != node.digest => {
                 Err(answer.error(Kind::Corrupt, format!("the registry stored {stored} in its place")))
