@@ -18,6 +18,7 @@ mod fallback;
 mod floors;
 mod images;
 mod limits;
+mod link;
 mod publish_index;
 mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
@@ -32,6 +33,7 @@ mod serve_faults;
 mod serve_kill;
 mod site_bed;
 mod site_files;
+mod spool;
 mod store_contract;
 mod subset;
 mod tamper;
