@@ -88,6 +88,12 @@ impl Bed {
         }
     }
 
+    /// Where the downloads that were gone on with began.
+    fn starts(&self) -> Vec<u64> {
+        let ranges = self.source.log().into_iter().filter_map(|seen| seen.range);
+        ranges.map(|range| range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap()).collect()
+    }
+
     /// Ranges that were asked for of a blob.
     fn ranges(&self, digest: &Digest) -> Vec<Option<String>> {
         let log = self.source.log();
@@ -102,11 +108,6 @@ impl Bed {
         for node in &self.image.nodes {
             assert!(layout.contains(node).await.unwrap(), "{}", node.digest);
         }
-    }
-
-    /// The largest layer.
-    fn largest(&self) -> &Descriptor {
-        self.image.nodes.iter().max_by_key(|node| node.size).unwrap()
     }
 }
 
@@ -191,14 +192,18 @@ async fn without_the_flag_no_file_is_made_and_nothing_is_told_of_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_breaks_makes_the_source_send_nothing_twice() {
-    let bed = Bed::new(&[5], 1000).await;
-    bed.sink.fault(Fault { times: 2, ..Fault::next(Kind::UploadPut, What::CutRequest { after: 3_000_000 }) });
+    let bed = Bed::new(&[5], 20).await;
+    // Two of them may befall the configurations, which are too short to be cut.
+    bed.sink.fault(Fault { times: 4, ..Fault::next(Kind::UploadPut, What::CutRequest { after: 3_000_000 }) });
     let output = bed.seed(&["--jobs", "1"]).await;
     assert_code(&output, 0);
     bed.assert_arrived(&bed.sink).await;
-    let most = bed.image.size() + 100_000;
-    assert!(bed.link.delivered() <= most + MIB, "{} bytes of {most}", bed.link.delivered());
-    assert!(spooled(&output) > 2_000_000, "{}", text(&output));
+    let starts = bed.starts();
+    assert!(!starts.is_empty() && starts.iter().all(|start| *start >= 3_000_000), "{starts:?}");
+    assert!(spooled(&output) >= 3_000_000, "{}", text(&output));
+    // What the kernel had of a connection that was given up is lost; of a slow line that is little.
+    let most = bed.image.size() + 100_000 + starts.len() as u64 * 500_000;
+    assert!(bed.link.delivered() <= most, "{} bytes of {most}", bed.link.delivered());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +245,7 @@ async fn a_disk_that_takes_no_more_is_told_and_what_it_has_is_gone_on_with() {
     let output = bed.seed(&["--jobs", "1"]).await;
     assert_code(&output, 0);
     bed.assert_arrived(&bed.sink).await;
-    assert_eq!(bed.ranges(&bed.largest().digest), [Some(format!("bytes={kept}-"))]);
+    assert_eq!(bed.starts(), [kept]);
 }
 
 /// A disk of 8 MiB, in a mount namespace that ends with the script.
@@ -273,13 +278,11 @@ async fn a_full_disk_is_told_and_room_made_on_it_is_enough() {
     assert!(told.contains("first 1\n") && told.contains("No space left") && told.contains("--spool-max"), "{told}");
     assert_eq!(output.status.code(), Some(0), "{told}");
     bed.assert_arrived(&bed.sink).await;
-    let resumed = bed
-        .source
-        .log()
-        .iter()
-        .filter_map(|seen| seen.range.clone())
-        .find(|range| range.len() > "bytes=1000000-".len());
-    assert!(resumed.is_some() || told.contains("sha256-"), "{told}");
+    assert!(
+        told.contains(".partial") && bed.starts().iter().any(|start| *start > 6 * MIB),
+        "{:?} {told}",
+        bed.starts()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

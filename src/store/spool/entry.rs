@@ -15,7 +15,7 @@ use super::folder::{Folder, Lock, Missing, is_same, lock, open};
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::store::ByteStream;
-use crate::store::layout::file::{blocking, joined, stream, write_all};
+use crate::store::layout::file::{blocking, joined, stream, sync_parent, write_all};
 
 /// Most bytes that are gathered before they are written; as many are on their way to the kernel meanwhile. Together no
 /// more than the 1 MiB of a stream that a SIGKILL may cost, and half of it on average; a write for each piece (8 to 400
@@ -142,7 +142,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Writes what is left once the blob is complete, so that a sink that takes its time over it can be waited for in vain.
+    /// Writes what is left: the blob is complete, and however long its sink takes over it, nothing has to come again.
     ///
     /// # Errors
     ///
@@ -192,8 +192,13 @@ impl Entry {
             return Ok(());
         }
         if std::mem::take(&mut state.is_flush_due) {
-            let (file, folder) = (Arc::clone(&self.file), Arc::clone(&self.folder));
-            state.flushing = Some(spawn_blocking(move || file.sync_data().map_err(|why| folder.refused(why))));
+            let (file, folder, path) = (Arc::clone(&self.file), Arc::clone(&self.folder), self.path.clone());
+            state.flushing = Some(spawn_blocking(move || {
+                file.sync_data().map_err(|why| folder.refused(why))?;
+                // And its name; where a folder cannot be synced, the file system's own journal has to do.
+                let _ = sync_parent(&path);
+                Ok(())
+            }));
         }
         let (at, bytes) = (state.written, state.pending_bytes);
         if at / STEP < (at + bytes) / STEP {
