@@ -13,6 +13,7 @@ mod cosign;
 #[path = "../it/images/mod.rs"]
 mod images;
 mod matrix;
+mod modes;
 mod peers;
 #[path = "../it/rekor.rs"]
 mod rekor;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         clients::CASES,
         signatures::CASES,
         matrix::CASES,
+        modes::CASES,
         attached::CASES,
         rollback::CASES,
         subsets::CASES,
