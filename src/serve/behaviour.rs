@@ -13,6 +13,12 @@ pub struct Behaviour {
     pub has_referrers_api: bool,
     /// Whether an index whose children are not all there is refused. Default false; distribution and zot refuse it.
     pub refuses_sparse: bool,
+    /// The status for a manifest that refers to what is not there. Default 404, as the specification's table of errors has
+    /// it for what is unknown; distribution and zot say 400.
+    pub missing_child_status: u16,
+    /// Whether the answer to a range past the end announces the whole blob's length and sends nothing, as the test bed acts
+    /// it out. Default false; distribution 2.8 does so.
+    pub overstates_unsatisfiable: bool,
     /// What becomes of an upload whose connection breaks inside a body. Default [`AfterCut::Resumable`].
     pub after_cut: AfterCut,
     /// Whether a chunk that does not start where the last one ended gets 416, as the specification says. Default true;
@@ -68,6 +74,8 @@ impl Default for Behaviour {
         Self {
             has_referrers_api: true,
             refuses_sparse: false,
+            missing_child_status: 404,
+            overstates_unsatisfiable: false,
             after_cut: AfterCut::Resumable,
             checks_content_range: true,
             takes_single_post: true,
@@ -83,13 +91,24 @@ impl Behaviour {
     /// As distribution 2.8 and what is built on it (Harbor).
     #[must_use]
     pub fn distribution_2() -> Self {
-        Self { after_cut: AfterCut::Unusable, checks_content_range: false, ..Self::distribution_3() }
+        Self {
+            after_cut: AfterCut::Unusable,
+            checks_content_range: false,
+            overstates_unsatisfiable: true,
+            ..Self::distribution_3()
+        }
     }
 
     /// As distribution 3.
     #[must_use]
     pub fn distribution_3() -> Self {
-        Self { has_referrers_api: false, refuses_sparse: true, takes_single_post: false, ..Self::default() }
+        Self {
+            has_referrers_api: false,
+            refuses_sparse: true,
+            missing_child_status: 400,
+            takes_single_post: false,
+            ..Self::default()
+        }
     }
 
     /// As zot.
@@ -97,6 +116,7 @@ impl Behaviour {
     pub fn zot() -> Self {
         Self {
             refuses_sparse: true,
+            missing_child_status: 400,
             after_cut: AfterCut::Deleted,
             mounts_from_anywhere: true,
             takes_unsized_put: false,

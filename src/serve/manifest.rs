@@ -113,7 +113,7 @@ async fn check_children(service: &Service, layout: &Layout, manifest: &Manifest)
     let own = |node: &&Descriptor| node.urls.is_empty() && !node.media_type.is_foreign_layer();
     let digests = manifest.children().filter(own).map(|node| node.digest).collect();
     match layout.first_missing(digests).await? {
-        Some(digest) => Err(Problem::manifest_blob_unknown(digest)),
+        Some(digest) => Err(Problem::manifest_blob_unknown(service.behaviour.missing_child_status, digest)),
         None => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ mod cosign;
 mod images;
 mod links;
 mod matrix;
+mod modes;
 mod peers;
 #[path = "../it/rekor.rs"]
 mod rekor;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         clients::CASES,
         signatures::CASES,
         matrix::CASES,
+        modes::CASES,
         attached::CASES,
         rollback::CASES,
         subsets::CASES,

@@ -100,11 +100,11 @@ pub(crate) fn raw(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> +
     host
 }
 
-/// Writes `unit` until 64 MiB have gone.
-fn flood(stream: &mut TcpStream, head: &str, unit: &[u8]) -> std::io::Result<()> {
+/// Writes `unit` until so many MiB have gone.
+fn flood(stream: &mut TcpStream, head: &str, unit: &[u8], mib: usize) -> std::io::Result<()> {
     stream.write_all(head.as_bytes())?;
     let piece = unit.repeat((64 << 10) / unit.len());
-    (0..1024).try_for_each(|_| stream.write_all(&piece))
+    (0..16 * mib).try_for_each(|_| stream.write_all(&piece))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,22 +112,25 @@ async fn heads_of_64_mebibytes_are_left() {
     let (good, sink) = (source().await, Testbed::start().await);
     let line = [&b"X-Header: "[..], &[b'x'; 1000], b"\r\n"].concat();
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let cases: &[(&str, String, &[u8])] = &[
-        ("64 MiB of headers", "HTTP/1.1 200 OK\r\n".into(), &line),
-        ("64 MiB of small headers", "HTTP/1.1 200 OK\r\n".into(), b"a:\r\n"),
-        ("a header of 64 MiB", "HTTP/1.1 200 OK\r\nX: ".into(), b"x"),
-        ("a header's name of 64 MiB", "HTTP/1.1 200 OK\r\n".into(), b"x"),
-        ("a status line of 64 MiB", "HTTP/1.1 200 ".into(), b"x"),
-        ("64 MiB of white space", "HTTP/1.1 200 OK\r\nX:".into(), b" "),
-        ("64 MiB of line ends", String::new(), b"\r\n"),
-        ("64 MiB of trailers", format!("{chunked}0\r\n"), &line),
-        ("a chunk's extension of 64 MiB", format!("{chunked}1;"), b"x"),
-        ("64 MiB of answers before the answer", String::new(), b"HTTP/1.1 100 Continue\r\n\r\n"),
+    let cases: &[(&str, String, &[u8], usize)] = &[
+        ("64 MiB of headers", "HTTP/1.1 200 OK\r\n".into(), &line, 64),
+        ("64 MiB of small headers", "HTTP/1.1 200 OK\r\n".into(), b"a:\r\n", 64),
+        ("a header of 64 MiB", "HTTP/1.1 200 OK\r\nX: ".into(), b"x", 64),
+        ("a header's name of 64 MiB", "HTTP/1.1 200 OK\r\n".into(), b"x", 64),
+        ("a status line of 64 MiB", "HTTP/1.1 200 ".into(), b"x", 64),
+        ("64 MiB of white space", "HTTP/1.1 200 OK\r\nX:".into(), b" ", 64),
+        ("64 MiB of line ends", String::new(), b"\r\n", 64),
+        ("64 MiB of trailers", format!("{chunked}0\r\n"), &line, 64),
+        ("a chunk's extension of 64 MiB", format!("{chunked}1;"), b"x", 64),
+        // Looked at one by one, and for a minute at most.
+        ("2 MiB of answers before the answer", String::new(), b"HTTP/1.1 100 Continue\r\n\r\n", 2),
+        // Read digit by digit, and for half a minute at most.
+        ("a chunk's length of 1 MiB", chunked.into(), b"0", 1),
     ];
     let (good, to) = (good.host(), sink.host());
-    let each = |(what, head, unit): &(&'static str, String, &[u8])| {
-        let (what, head, unit) = (*what, head.clone(), unit.to_vec());
-        let hostile = raw(move |_, stream| flood(stream, &head, &unit));
+    let each = |(what, head, unit, mib): &(&'static str, String, &[u8], usize)| {
+        let (what, head, unit, mib) = (*what, head.clone(), unit.to_vec(), *mib);
+        let hostile = raw(move |_, stream| flood(stream, &head, &unit, mib));
         async move {
             for (from, to, side) in [(hostile.as_str(), to, "source: "), (good, hostile.as_str(), "destination: ")] {
                 let run = seed(from, to, &[]).await;

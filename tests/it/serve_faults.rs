@@ -216,9 +216,9 @@ async fn registries_differ_as_they_do_in_the_field() {
     let sparse = serde_json::json!({"schemaVersion": 2, "manifests": [child]}).to_string();
     for (behaviour, put, referrers, range, single) in [
         (Behaviour::default(), 201, 200, 416, 201),
-        (Behaviour::distribution_3(), 404, 404, 416, 202),
-        (Behaviour::distribution_2(), 404, 404, 202, 202),
-        (Behaviour::zot(), 404, 200, 416, 201),
+        (Behaviour::distribution_3(), 400, 404, 416, 202),
+        (Behaviour::distribution_2(), 400, 404, 202, 202),
+        (Behaviour::zot(), 400, 200, 416, 201),
     ] {
         let server = Testbed::with(behaviour.clone()).await;
         let asking = Asking::of(&server, "app");

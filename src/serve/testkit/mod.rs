@@ -69,6 +69,7 @@ impl Testbed {
     #[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
     pub async fn over(data_dir: &Path, behaviour: Behaviour) -> Self {
         let mut options = Options::new(data_dir, ([127, 0, 0, 1], 0).into());
+        let script = Script::new(&behaviour);
         options.behaviour = behaviour;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -78,7 +79,7 @@ impl Testbed {
             .expect("a runtime");
         let bound = runtime.spawn(Server::bind(options)).await;
         let mut server = bound.expect("the server's task").expect("a port and a folder");
-        let script = Arc::new(Script::default());
+        let script = Arc::new(script);
         server.router = server.router.layer(middleware::from_fn_with_state(Arc::clone(&script), script::intercept));
         let host = server.address().to_string();
         runtime.spawn(server.run(std::future::pending()));

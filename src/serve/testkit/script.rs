@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{Response, header};
+use axum::http::{Response, StatusCode, header};
 use axum::middleware::Next;
 
 use super::fault::{Fault, What};
 use super::flow::{add, counted, incoming};
 use super::log::{Entry, Seen};
-use super::strike::{is_broken, strike};
+use super::strike::{is_broken, overstated, strike};
 use super::weather::Weather;
+use crate::serve::Behaviour;
 
 /// Log and faults of one server.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ pub(super) struct Script {
     log: Mutex<Vec<Arc<Entry>>>,
     faults: Mutex<Vec<Pending>>,
     weather: Mutex<Option<Weather>>,
+    overstates_unsatisfiable: bool,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,10 @@ struct Pending {
 }
 
 impl Script {
+    pub(super) fn new(behaviour: &Behaviour) -> Self {
+        Self { overstates_unsatisfiable: behaviour.overstates_unsatisfiable, ..Self::default() }
+    }
+
     pub(super) fn log(&self) -> Vec<Seen> {
         lock(&self.log).iter().map(|entry| entry.seen()).collect()
     }
@@ -91,6 +97,9 @@ pub(super) async fn intercept(State(script): State<Arc<Script>>, request: Reques
         None => next.run(request).await,
         Some(what) => strike(what, request, next).await,
     };
+    if script.overstates_unsatisfiable && answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        answer = overstated(answer);
+    }
     if !is_broken(&answer) {
         entry.answered(answer.status().as_u16());
     }

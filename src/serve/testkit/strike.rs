@@ -137,6 +137,13 @@ pub(super) fn is_broken(answer: &Response<Body>) -> bool {
     answer.extensions().get::<Broken>().is_some()
 }
 
+/// The answer to a range past the end with the whole blob's length in its header, and nothing after it.
+pub(super) fn overstated(answer: Response<Body>) -> Response<Body> {
+    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let Some(whole) = range.and_then(|range| range.strip_prefix("bytes */")?.parse().ok()) else { return answer };
+    resize(answer, |_| whole).map(|_| Body::from_stream(ending()))
+}
+
 fn with_header(mut answer: Response<Body>, name: &str, value: Option<HeaderValue>) -> Response<Body> {
     if let (Ok(name), Some(value)) = (HeaderName::try_from(name), value) {
         answer.headers_mut().insert(name, value);

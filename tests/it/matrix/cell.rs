@@ -51,8 +51,8 @@ pub(super) struct Cell {
     field: Arc<Source>,
     source: Testbed,
     sink: Testbed,
-    /// Where redirects lead.
-    other: Testbed,
+    /// Where redirects lead, if this is about one.
+    other: Option<Testbed>,
     former: Option<Digest>,
     /// When a busy server that told a date may be asked again.
     date: Instant,
@@ -116,7 +116,7 @@ enum Way {
 
 impl Wrong {
     /// What happens, and how many times in a row. None where there is nothing that it could happen to.
-    fn what(self, on: On, field: &Source, other: &Testbed, date: Timestamp) -> Option<(What, u32)> {
+    fn what(self, on: On, field: &Source, other: Option<&Testbed>, date: Timestamp) -> Option<(What, u32)> {
         const ALWAYS: u32 = u32::MAX;
         let busy = |retry_after: String| What::StatusWith { status: 429, retry_after: Some(retry_after) };
         Some(match self {
@@ -142,7 +142,7 @@ impl Wrong {
             // What arrives under a tag is tagged, whatever it is: no request can ask for less.
             Self::FlipAlways if on == On::TagPut => return None,
             Self::FlipAlways => (on.flip(field), ALWAYS),
-            Self::Redirect => (What::Redirect { status: 307, to: format!("http://{}", other.host()) }, 1),
+            Self::Redirect => (What::Redirect { status: 307, to: format!("http://{}", other?.host()) }, 1),
             Self::HtmlOnce => (What::Html, 1),
             Self::HtmlAlways => (What::Html, ALWAYS),
         })
@@ -159,13 +159,14 @@ impl Cell {
     pub(super) async fn set(on: On, wrong: Wrong, field: &Arc<Source>) -> Option<Self> {
         let (mode, folder) = (field.mode, field.folder.path());
         let (is_at_the_source, kind, at) = on.request(field);
-        let other = match is_at_the_source {
-            true => Testbed::over(folder, mode.open()).await,
-            false => Testbed::with(mode.open()).await,
+        let other = match (wrong, is_at_the_source) {
+            (Wrong::Redirect, true) => Some(Testbed::over(folder, mode.open()).await),
+            (Wrong::Redirect, false) => Some(Testbed::with(mode.open()).await),
+            _ => None,
         };
         // One to two seconds from now: dates are told to the second.
         let date = Timestamp::from_second(Timestamp::now().as_second() + 2).unwrap();
-        let (what, times) = wrong.what(on, field, &other, date)?;
+        let (what, times) = wrong.what(on, field, other.as_ref(), date)?;
         let until_then = Duration::try_from(date.duration_since(Timestamp::now())).unwrap_or_default();
         let date = Instant::now() + until_then;
         // Logins everywhere: what is no other host's business must not reach it, and every kind of request carries one.
@@ -237,9 +238,9 @@ impl Cell {
                 "asked again too soon, or never".into()
             });
         }
-        if self.wrong == Wrong::Redirect {
-            note(&mut amiss, self.other.requests() > 0, || "nobody went to the other host".into());
-            let has_leaked = self.other.log().iter().any(|seen| seen.has_authorization);
+        if let Some(other) = &self.other {
+            note(&mut amiss, other.requests() > 0, || "nobody went to the other host".into());
+            let has_leaked = other.log().iter().any(|seen| seen.has_authorization);
             note(&mut amiss, !has_leaked, || "the other host was shown a login".into());
         }
         let named = self.sink.layout("site/app").resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await;

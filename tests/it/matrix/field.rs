@@ -29,6 +29,15 @@ pub(super) enum Mode {
 impl Mode {
     pub(super) const ALL: [Self; 3] = [Self::Two, Self::Three, Self::Zot];
 
+    /// As it stands in the table.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Two => "2.8",
+            Self::Three => "3",
+            Self::Zot => "zot",
+        }
+    }
+
     /// As that registry, to whoever brings a token, which everybody gets.
     pub(super) fn guarded(self) -> Behaviour {
         let auth = Auth::Bearer { login: None, expires_in: std::time::Duration::from_secs(300) };

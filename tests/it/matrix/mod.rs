@@ -3,7 +3,7 @@
 //!
 //! Each cell is a whole seed through the engine. It ends in one of two ways: done, and then the destination's tag names the
 //! source's digest and every byte on its disk is right; or refused with the failure that was foreseen, and then its tag
-//! names what it named before and no document is there. What is foreseen stands in `expected`, and was written first.
+//! names what it named before and no document is there. What is foreseen stands in `expected`.
 
 mod cell;
 mod expected;
@@ -104,16 +104,18 @@ async fn every_request_may_go_wrong_in_every_way_at_every_registry() {
     }
     let cells = On::ALL.into_iter().flat_map(|on| Wrong::ALL.into_iter().map(move |(wrong, _)| (on, wrong)));
     let cells = cells.flat_map(|(on, wrong)| sources.iter().map(move |source| (on, wrong, Arc::clone(source))));
-    let ran = cells.map(|(on, wrong, source)| async move {
+    let ran = cells.enumerate().map(|(number, (on, wrong, source))| async move {
         let mode = source.mode;
         let outcome = match Cell::set(on, wrong, &source).await {
             // In a task of its own, so that more than one of them is at work.
             Some(cell) => tokio::spawn(cell.run()).await.unwrap(),
             None => Outcome::none(),
         };
-        (on, wrong, mode, outcome)
+        (number, (on, wrong, mode, outcome))
     });
-    let ran: Vec<_> = stream::iter(ran).buffered(CELLS).collect().await;
+    let mut ran: Vec<_> = stream::iter(ran).buffer_unordered(CELLS).collect().await;
+    ran.sort_by_key(|(number, _)| *number);
+    let ran: Vec<_> = ran.into_iter().map(|(_, cell)| cell).collect();
     let mut amiss = Vec::new();
     for three in ran.chunks(Mode::ALL.len()) {
         let (on, wrong) = (three[0].0, three[0].1);
@@ -123,7 +125,7 @@ async fn every_request_may_go_wrong_in_every_way_at_every_registry() {
             let right = expected(on, wrong, *mode);
             let due = owed(on, wrong);
             let is_right = outcome.told == due.unwrap_or(right) && outcome.amiss.is_empty();
-            line += &format!(" {mode:?} {:<12}", outcome.told);
+            line += &format!(" {} {:<12}", mode.name(), outcome.told);
             if !is_right {
                 let told = format!("{on:?} {wrong:?} {mode:?}: {}, expected {right}", outcome.told);
                 amiss.push(format!("{told}\n  {}\n  {}", outcome.chain, outcome.amiss.join("\n  ")));

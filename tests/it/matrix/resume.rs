@@ -44,7 +44,8 @@ async fn a_download_of_64_mebibytes_goes_on_where_it_was_cut() {
         let sent: u64 = asked.iter().map(|seen| seen.bytes_out).sum();
         let again = sent - layer.size;
         println!(
-            "table: resume {mode:?}: 64 MiB cut {} times, {:.2} MiB sent again",
+            "table: resume {}: 64 MiB cut {} times, {:.2} MiB sent again",
+            mode.name(),
             cuts.len(),
             again as f64 / MIB as f64
         );
