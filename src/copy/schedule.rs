@@ -8,17 +8,34 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// From here on a blob counts as large: at this size a stream over a 100 ms, 100 Mbit/s path is limited by its rate.
 const LARGE: u64 = 1 << 20;
 
+/// The round trip up to which the small lanes keep their number. On this machine and in a local network fewer would do;
+/// what waits for a peer far away keeps nobody busy meanwhile, so that more of it is on its way.
+const NEAR: Duration = Duration::from_micros(12_500);
+
+/// How many times as many small lanes there are at most, from round trips of four times [`NEAR`] on.
+const WIDEST: usize = 4;
+
 /// How much may be in flight at once. Clones are the same lanes: several copies share them.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     large: Arc<Semaphore>,
     small: Arc<Semaphore>,
+    width: Arc<Width>,
+}
+
+/// How many small lanes there are.
+#[derive(Debug)]
+struct Width {
+    first: usize,
+    now: AtomicUsize,
 }
 
 impl Lanes {
@@ -26,8 +43,20 @@ impl Lanes {
     /// bytes.
     #[must_use]
     pub fn new(large: NonZeroUsize, small: NonZeroUsize) -> Self {
-        let lanes = |count: NonZeroUsize| Arc::new(Semaphore::new(count.get().min(Semaphore::MAX_PERMITS)));
-        Self { large: lanes(large), small: lanes(small) }
+        let count = |count: NonZeroUsize| count.get().min(Semaphore::MAX_PERMITS / WIDEST);
+        let lanes = |count| Arc::new(Semaphore::new(count));
+        let width = Width { first: count(small), now: AtomicUsize::new(count(small)) };
+        Self { large: lanes(count(large)), small: lanes(count(small)), width: Arc::new(width) }
+    }
+
+    /// Adds small lanes for a peer that is `round_trip` away: in proportion, up to four times as many as at first. Lanes
+    /// that were added stay.
+    pub fn widen(&self, round_trip: Duration) {
+        let Width { first, now } = self.width.as_ref();
+        let times = (round_trip.as_secs_f64() / NEAR.as_secs_f64()).clamp(1.0, WIDEST as f64);
+        let wanted = (*first as f64 * times) as usize;
+        let before = now.fetch_max(wanted, Ordering::AcqRel);
+        self.small.add_permits(wanted.saturating_sub(before));
     }
 }
 
@@ -103,6 +132,18 @@ mod tests {
         held.clear();
         assert_eq!(schedule.next().now_or_never().unwrap().0, 0);
         assert!(schedule.is_empty());
+    }
+
+    #[test]
+    fn the_further_away_the_peer_the_more_lanes_for_what_is_small() {
+        let lanes = Lanes::default();
+        let mut widths = Vec::new();
+        for millis in [0, 3, 12, 25, 5, 300, 1, 50] {
+            lanes.widen(Duration::from_millis(millis));
+            widths.push(lanes.small.available_permits());
+        }
+        assert_eq!(widths, [16, 16, 16, 32, 32, 64, 64, 64]);
+        assert_eq!(lanes.large.available_permits(), 4);
     }
 
     #[test]

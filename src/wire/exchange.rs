@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, LOCATION};
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 use url::Url;
 
 use super::answer::Answer;
@@ -82,6 +83,7 @@ impl Host {
             }
         };
         self.counters().request();
+        let begun = Instant::now();
         tracing::trace!(method = %request.method, host = %self.name(), path = url.path(), "request");
         let silence = async {
             match &pulse {
@@ -101,7 +103,12 @@ impl Host {
             }
         };
         match sent {
-            Ok(response) => Ok(Answer::new(response, url.clone(), &request.context, self.counters(), self.speed())),
+            Ok(response) => {
+                if pulse.is_none() {
+                    self.counters().answered(begun.elapsed());
+                }
+                Ok(Answer::new(response, url.clone(), &request.context, self.counters(), self.speed()))
+            }
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
                 // The source's failure, as it is: it is not this host's.
                 Some(error) => Fault { class: Class::Other, error },

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What was sent and received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,6 +15,9 @@ pub struct Tally {
     pub bytes_in: u64,
     /// Bytes of bodies handed to the connection.
     pub bytes_out: u64,
+    /// The shortest time from a request without a stream to the head of its answer: once a connection was used twice,
+    /// little more than the round trip. None before the first answer.
+    pub fastest: Option<Duration>,
 }
 
 /// A [`Tally`] in the making. What is counted here is counted in the one above as well.
@@ -23,6 +27,8 @@ pub(super) struct Counters {
     retries: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// Microseconds, and one more: zero stands for none.
+    fastest: AtomicU64,
     above: Option<Arc<Self>>,
 }
 
@@ -47,6 +53,16 @@ impl Counters {
         self.add(|counters| &counters.bytes_out, bytes as u64);
     }
 
+    pub(super) fn answered(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
+        let shorter = |fastest| (fastest == 0 || took < fastest).then_some(took);
+        // Nothing to do where it was no shorter.
+        let _ = self.fastest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter);
+        if let Some(above) = &self.above {
+            above.answered(Duration::from_micros(took - 1));
+        }
+    }
+
     pub(super) fn tally(&self) -> Tally {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Tally {
@@ -54,6 +70,7 @@ impl Counters {
             retries: read(&self.retries),
             bytes_in: read(&self.bytes_in),
             bytes_out: read(&self.bytes_out),
+            fastest: read(&self.fastest).checked_sub(1).map(Duration::from_micros),
         }
     }
 
@@ -78,5 +95,10 @@ mod tests {
         other.request();
         assert_eq!(one.tally(), Tally { requests: 1, bytes_out: 7, ..Tally::default() });
         assert_eq!(above.tally(), Tally { requests: 2, bytes_out: 7, ..Tally::default() });
+        for micros in [70, 0, 90] {
+            one.answered(Duration::from_micros(micros));
+            other.answered(Duration::from_micros(micros + 5));
+        }
+        assert_eq!([one, other, above].map(|counters| counters.tally().fastest.unwrap().as_micros()), [0, 5, 0]);
     }
 }

@@ -304,9 +304,9 @@ fn refresh(service: &Service, scopes: &Scopes, token: &str, subject: &str) -> Re
 /// The token of an answer, and the identity token that came with it.
 async fn read(answer: Answer) -> Result<(Token, Option<String>)> {
     let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");
-    let sent_at = answer.header(DATE.as_str()).and_then(|date| {
-        jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
-    });
+    let sent_at = answer
+        .header(DATE.as_str())
+        .and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok());
     let body = answer.bytes(MAX_TOKEN_BYTES).await?;
     let Ok(body) = serde_json::from_slice::<Body>(&body) else { return Err(wrong) };
     let issued_at = body.issued_at.as_str().and_then(|text| text.parse().ok());

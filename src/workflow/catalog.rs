@@ -155,6 +155,10 @@ fn order(catalog: &Catalog, image: expand::Image) -> Entry {
     Entry { seed, directory, is_pinned_late: image.is_pinned_late, result }
 }
 
+/// Times as many images that are prepared at the same time as are carried: only questions are asked of them, which wait
+/// for round trips.
+const PREPARED: usize = 4;
+
 /// What became of an image, by its place in the catalog.
 type Aim<T> = (usize, Result<T>);
 
@@ -179,7 +183,7 @@ impl Fleet<'_> {
             Tagging::Together => self.together(name, prepared).await?,
             _ => {
                 let mut queue = prepared.into_iter();
-                self.all(move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
+                self.all(self.at_once, move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
             }
         };
         for (at, result) in results {
@@ -191,7 +195,8 @@ impl Fleet<'_> {
     /// Prepares all.
     async fn prepared(self, entries: &[Entry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
         let mut queue = entries.iter().enumerate();
-        let mut prepared = self.all(move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed))).await?;
+        let work = move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed));
+        let mut prepared = self.all(self.at_once.saturating_mul(PREPARED), work).await?;
         // In the order of the catalog: what its first images bring, the later ones mount.
         prepared.sort_by_key(|(at, _)| *at);
         Ok(prepared)
@@ -205,7 +210,7 @@ impl Fleet<'_> {
             let mut rest = entries.iter().enumerate();
             let mut under_way = FuturesOrdered::new();
             loop {
-                while under_way.len() < self.at_once.max(1)
+                while under_way.len() < self.at_once.saturating_mul(PREPARED).max(1)
                     && let Some((at, entry)) = rest.next()
                 {
                     under_way.push_back(self.prepare(at, &entry.seed));
@@ -227,7 +232,11 @@ impl Fleet<'_> {
     }
 
     /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
-    async fn all<T, F>(self, mut work: impl FnMut() -> Option<F> + Send) -> Result<Vec<(usize, Result<T>)>>
+    async fn all<T, F>(
+        self,
+        at_once: usize,
+        mut work: impl FnMut() -> Option<F> + Send,
+    ) -> Result<Vec<(usize, Result<T>)>>
     where
         F: Future<Output = (usize, Result<T>)> + Send,
         T: Send,
@@ -236,7 +245,7 @@ impl Fleet<'_> {
         let mut results = Vec::new();
         let mut first = None;
         loop {
-            while under_way.len() < self.at_once.max(1)
+            while under_way.len() < at_once.max(1)
                 && let Some(next) = work()
             {
                 under_way.push(next);
@@ -279,9 +288,10 @@ impl Fleet<'_> {
     /// Stages all, then moves all tags, then writes all records.
     async fn together(self, name: &str, prepared: Vec<Aim<Box<Prepared<'_>>>>) -> Result<Vec<Aim<Box<Outcome>>>> {
         let mut queue = prepared.into_iter();
-        let staged = self.all(move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
+        let staged =
+            self.all(self.at_once, move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
         let mut queue = staged.into_iter();
-        let ready = self.all(move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
+        let ready = self.all(self.at_once, move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
         let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
         ready.sort_by_key(|(at, _)| *at);
         self.events.send(Event::Stage("tagging"));

@@ -125,6 +125,9 @@ impl<'a> Prepared<'a> {
         let begun = Instant::now();
         let Self { seed, ends, found, .. } = &self;
         run.events.send(Event::Stage("copying"));
+        // What has been asked so far has shown how far away both ends are.
+        let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
+        ends_away.into_iter().flatten().for_each(|round_trip| seed.engine.lanes.widen(round_trip));
         let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
         let (destination, signature) = rewrite::verified(seed, ends, found, run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
