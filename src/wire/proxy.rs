@@ -227,7 +227,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_and_nothing_secret_is_shown() {
-        for wrong in ["ftp://u:secret@p:1", "http://u:sec/ret@p:1", "http://", "u:secret#x@p:1", "p:99999", "http://p:1/secret"] {
+        for wrong in
+            ["ftp://u:secret@p:1", "http://u:sec/ret@p:1", "http://", "u:secret#x@p:1", "p:99999", "http://p:1/secret"]
+        {
             let error = proxies(&[("HTTPS_PROXY", wrong)]).check().unwrap_err();
             assert_eq!(error.kind(), Kind::Usage, "{wrong}");
             let told = format!("{} {error:?}", error.chain());

@@ -106,6 +106,13 @@ impl fmt::Debug for Token {
     }
 }
 
+/// A token to show.
+pub(super) struct Pass {
+    pub(super) token: String,
+    /// Whether it was fetched just now; if not, it may be about to end.
+    pub(super) is_fresh: bool,
+}
+
 /// What a token is wanted for.
 pub(super) struct Wish<'a> {
     pub(super) service: &'a Service,
@@ -127,15 +134,15 @@ impl Tokens {
     /// A token that covers the wish: one that is held, one that somebody is fetching, or a new one.
     ///
     /// `authority` knows what to show for it.
-    pub(super) async fn get(&self, host: &Host, wish: &Wish<'_>, authority: &Authority) -> Result<String> {
+    pub(super) async fn get(&self, host: &Host, wish: &Wish<'_>, authority: &Authority) -> Result<Pass> {
         let slot = match self.place(wish, host.path()) {
-            Place::Held(token) => return Ok(token),
+            Place::Held(token) => return Ok(Pass { token, is_fresh: false }),
             Place::Slot(slot) => slot,
         };
         let before = slot.flights.load(Ordering::Acquire);
         let mut flight = slot.flight.lock().await;
         if let Some(token) = slot.usable() {
-            return Ok(token);
+            return Ok(Pass { token, is_fresh: true });
         }
         if slot.flights.load(Ordering::Acquire) != before
             && let Some(failure) = &*flight
@@ -149,7 +156,7 @@ impl Tokens {
         let token = fetched?;
         let text = token.text.clone();
         *lock(&slot.token) = Some(token);
-        Ok(text)
+        Ok(Pass { token: text, is_fresh: true })
     }
 
     /// Fetches with what is known, and once more with newer credentials if those are refused.
@@ -304,9 +311,9 @@ fn refresh(service: &Service, scopes: &Scopes, token: &str, subject: &str) -> Re
 /// The token of an answer, and the identity token that came with it.
 async fn read(answer: Answer) -> Result<(Token, Option<String>)> {
     let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");
-    let sent_at = answer.header(DATE.as_str()).and_then(|date| {
-        jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
-    });
+    let sent_at = answer
+        .header(DATE.as_str())
+        .and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok());
     let body = answer.bytes(MAX_TOKEN_BYTES).await?;
     let Ok(body) = serde_json::from_slice::<Body>(&body) else { return Err(wrong) };
     let issued_at = body.issued_at.as_str().and_then(|text| text.parse().ok());

@@ -12,6 +12,7 @@ mod cosign;
 #[expect(dead_code, unused_imports, reason = "shared with the other test program, which needs more of it")]
 #[path = "../it/images/mod.rs"]
 mod images;
+mod logins;
 mod matrix;
 mod peers;
 #[path = "../it/rekor.rs"]
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         attached::CASES,
         rollback::CASES,
         subsets::CASES,
+        logins::CASES,
     ];
     for case in suites.into_iter().flatten() {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {

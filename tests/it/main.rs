@@ -18,6 +18,7 @@ mod fallback;
 mod floors;
 mod images;
 mod limits;
+mod logins;
 mod publish_index;
 mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]

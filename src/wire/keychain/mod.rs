@@ -131,10 +131,13 @@ impl Found {
     /// What to do about a refusal.
     pub(super) fn hint(&self) -> String {
         if self.wants_identity {
-            return "check the user name and the password; some registries want an access token in its place".to_owned();
+            return "check the user name and the password; some registries want an access token in its place"
+                .to_owned();
         }
         let (told, host) = (self.told(), &self.host);
-        format!("{told}; log in with autonomy registry login {host} (or docker login, podman login), or name a file with --authfile")
+        format!(
+            "{told}; log in with autonomy registry login {host} (or docker login, podman login), or name a file with --authfile"
+        )
     }
 }
 

@@ -102,7 +102,8 @@ async fn what_was_refused_is_read_again_and_a_file_that_broke_meanwhile_stays_as
     let write = |auth: &str| fs::write(&file, format!(r#"{{"auths":{{"r.example":{{"auth":"{auth}"}}}}}}"#)).unwrap();
     write("dTox");
     let keychain = keychain(file.clone());
-    let find = async |refused: Option<&Credentials>| keychain.find("r.example", "a", refused).await.unwrap().credentials;
+    let find =
+        async |refused: Option<&Credentials>| keychain.find("r.example", "a", refused).await.unwrap().credentials;
     assert_eq!(find(None).await, password("u", "1"));
     write("dToy");
     assert_eq!(find(None).await, password("u", "1"), "read once");
