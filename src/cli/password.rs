@@ -48,6 +48,14 @@ pub(super) enum Shown {
 /// Reads a line from the terminal. Ctrl-C gives the terminal back as it was.
 pub(super) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
     let failed = |why: io::Error| Error::new(Kind::Local, "ask at the terminal").because(why);
+    let stopped = || Error::new(Kind::Interrupted, "ask at the terminal");
+    let mut interrupted = std::pin::pin!(super::interrupted());
+    // Listened for before anything is hidden: a Ctrl-C that ends the program at once would leave the terminal so.
+    tokio::select! {
+        biased;
+        () = &mut interrupted => return Err(stopped()),
+        () = std::future::ready(()) => {}
+    }
     let hidden = if shown == Shown::No { Some(Hidden::start().map_err(failed)?) } else { None };
     let _ = write!(io::stderr(), "{prompt}");
     let line = tokio::task::spawn_blocking(|| {
@@ -56,7 +64,7 @@ pub(super) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
     });
     let line = tokio::select! {
         line = line => line.map_err(|why| failed(io::Error::other(why))),
-        () = super::interrupted() => Err(Error::new(Kind::Interrupted, "ask at the terminal")),
+        () = interrupted => Err(stopped()),
     };
     if hidden.is_some() {
         drop(hidden);

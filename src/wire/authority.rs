@@ -14,7 +14,7 @@ use super::exchange::Login;
 use super::host::Host;
 use super::keychain::{Credentials, Found};
 use super::scope::Scopes;
-use super::token::{Service, Tokens, Wish};
+use super::token::{Pass, Service, Tokens, Wish};
 use crate::error::{Error, Kind, Result};
 
 /// The logins of one host.
@@ -38,6 +38,8 @@ pub(super) struct Shown {
     pub(super) login: Login,
     /// The token, if it was one: it may be too old.
     token: Option<String>,
+    /// Whether that is a token that was not fetched for this: somebody else has used it for a while.
+    pub(super) is_second_hand: bool,
     /// The credentials, if they were shown themselves: a helper may have newer ones by now.
     credentials: Option<Credentials>,
 }
@@ -100,7 +102,7 @@ impl Authority {
             Some(Credentials::Password { user, password }) => {
                 let login = Login { header: basic(&user, &password)?, home: home(host)? };
                 let credentials = Some(Credentials::Password { user, password });
-                Ok(Some(Shown { login, token: None, credentials }))
+                Ok(Some(Shown { login, token: None, is_second_hand: false, credentials }))
             }
             // An identity token is for token services only.
             Some(Credentials::Identity(_)) | None => Ok(None),
@@ -108,9 +110,9 @@ impl Authority {
     }
 
     async fn bearer(&self, host: &Host, wish: &Wish<'_>) -> Result<Shown> {
-        let token = self.tokens.get(host, wish, self).await?;
-        let header = secret(&format!("Bearer {token}"))?;
-        Ok(Shown { login: Login { header, home: home(host)? }, token: Some(token), credentials: None })
+        let Pass { token, is_fresh } = self.tokens.get(host, wish, self).await?;
+        let login = Login { header: secret(&format!("Bearer {token}"))?, home: home(host)? };
+        Ok(Shown { login, token: Some(token), is_second_hand: !is_fresh, credentials: None })
     }
 
     /// The credentials for `host`, and newer ones than those that were refused if there are any.

@@ -172,20 +172,24 @@ impl Host {
 
     async fn authorized(&self, request: &Request) -> Result<Answer> {
         let authority = &self.peer.authority;
-        let shown = authority.login(self, &request.scopes).await?;
-        let answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
-        if !self.is_challenge(&answer) {
-            return Ok(answer.hinting(authority.hint()));
-        }
-        let challenges = super::authority::challenges(&answer);
-        match authority.meet(self, &challenges, &request.scopes, shown).await? {
-            Some(shown) => {
-                answer.discard().await;
-                let answer = self.routed(request, Some(&shown.login)).await?;
-                Ok(answer.hinting(authority.hint()))
+        let mut shown = authority.login(self, &request.scopes).await?;
+        let mut answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
+        // Once with another login; and once more if that was a token that had been held for a while, and was over before
+        // the request had arrived.
+        for _ in 0..2 {
+            if !self.is_challenge(&answer) {
+                break;
             }
-            None => Ok(answer.hinting(authority.hint())),
+            let challenges = super::authority::challenges(&answer);
+            let Some(next) = authority.meet(self, &challenges, &request.scopes, shown).await? else { break };
+            answer.discard().await;
+            answer = self.routed(request, Some(&next.login)).await?;
+            if !next.is_second_hand {
+                break;
+            }
+            shown = Some(next);
         }
+        Ok(answer.hinting(authority.hint()))
     }
 
     /// Whether the answer asks for a login: this host's own 401, not that of a place it redirected to.
@@ -204,7 +208,7 @@ impl Host {
             let base = self.base(*scheme)?;
             let names_port = base.port().is_some();
             let fault = match self.follow(request, self.url(&base, &request.target)?, login).await {
-                Ok(answer) => match self.wants_tls(answer, *scheme).await {
+                Ok(answer) => match self.wants_tls(request, answer, *scheme).await {
                     Ok(answer) => {
                         // Somebody else may have been quicker; both have spoken to the same peer.
                         let _ = self.peer.base.set(base);
@@ -244,9 +248,13 @@ impl Host {
     }
 
     /// Servers tell in their own ways that they were spoken to in plain HTTP on a TLS port: Go and nginx with a 400.
-    async fn wants_tls(&self, answer: Answer, scheme: Scheme) -> Result<Answer, Fault> {
+    async fn wants_tls(&self, request: &Request, answer: Answer, scheme: Scheme) -> Result<Answer, Fault> {
         if scheme == Scheme::Https || answer.status() != StatusCode::BAD_REQUEST {
             return Ok(answer);
+        }
+        // To HEAD nobody can say why. If TLS does not work either, this is the answer.
+        if request.method == http::Method::HEAD {
+            return Err(Fault { class: Class::NotHttp, error: answer.problem().await.into() });
         }
         let (answer, beginning) = answer.peek().await;
         let text = String::from_utf8_lossy(&beginning);

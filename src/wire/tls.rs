@@ -28,7 +28,12 @@ pub(super) struct Tls {
     system: OnceCell<Arc<RootCertStore>>,
 }
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+/// What is shown to a host that wants to know who is there.
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    key_path: PathBuf,
+}
 
 impl Tls {
     pub(super) fn new(ca_file: Option<&Path>, cert_dir: Option<&Path>) -> Result<Self> {
@@ -77,7 +82,10 @@ impl Tls {
             .map_err(wrong)?
             .with_root_certificates(roots);
         let mut config = match identity {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(wrong)?,
+            // Of another sort than is known, or not that of the certificate beside it.
+            Some(Identity { chain, key, key_path }) => {
+                builder.with_client_auth_cert(chain, key).map_err(|why| unusable("private key", &key_path, why))?
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -101,7 +109,11 @@ async fn system_roots() -> Result<Arc<RootCertStore>> {
         let mut roots = RootCertStore::empty();
         let (usable, _) = roots.add_parsable_certificates(found.certs);
         if usable == 0 {
-            tracing::debug!("this machine has no root certificates; Mozilla's are used");
+            // Said aloud where somebody has named others: those are not used.
+            match found.errors.first() {
+                Some(why) => tracing::warn!(%why, "root certificates cannot be read; Mozilla's are used"),
+                None => tracing::debug!("this machine has no root certificates; Mozilla's are used"),
+            }
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         Arc::new(roots)
@@ -116,7 +128,7 @@ fn client_identity(folder: &Path) -> Result<Option<Identity>> {
     let key_path = path.with_extension("key");
     let key = file::read(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|why| unusable("private key", &key_path, why))?;
-    Ok(Some((certificates(&path)?, key)))
+    Ok(Some(Identity { chain: certificates(&path)?, key, key_path }))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -106,6 +106,13 @@ impl fmt::Debug for Token {
     }
 }
 
+/// A token to show.
+pub(super) struct Pass {
+    pub(super) token: String,
+    /// Whether it was fetched just now; if not, it may be about to end.
+    pub(super) is_fresh: bool,
+}
+
 /// What a token is wanted for.
 pub(super) struct Wish<'a> {
     pub(super) service: &'a Service,
@@ -127,15 +134,15 @@ impl Tokens {
     /// A token that covers the wish: one that is held, one that somebody is fetching, or a new one.
     ///
     /// `authority` knows what to show for it.
-    pub(super) async fn get(&self, host: &Host, wish: &Wish<'_>, authority: &Authority) -> Result<String> {
+    pub(super) async fn get(&self, host: &Host, wish: &Wish<'_>, authority: &Authority) -> Result<Pass> {
         let slot = match self.place(wish, host.path()) {
-            Place::Held(token) => return Ok(token),
+            Place::Held(token) => return Ok(Pass { token, is_fresh: false }),
             Place::Slot(slot) => slot,
         };
         let before = slot.flights.load(Ordering::Acquire);
         let mut flight = slot.flight.lock().await;
         if let Some(token) = slot.usable() {
-            return Ok(token);
+            return Ok(Pass { token, is_fresh: true });
         }
         if slot.flights.load(Ordering::Acquire) != before
             && let Some(failure) = &*flight
@@ -149,7 +156,7 @@ impl Tokens {
         let token = fetched?;
         let text = token.text.clone();
         *lock(&slot.token) = Some(token);
-        Ok(text)
+        Ok(Pass { token: text, is_fresh: true })
     }
 
     /// Fetches with what is known, and once more with newer credentials if those are refused.

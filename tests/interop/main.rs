@@ -13,6 +13,7 @@ mod cosign;
 #[path = "../it/images/mod.rs"]
 mod images;
 mod links;
+mod logins;
 mod matrix;
 mod modes;
 mod peers;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         rollback::CASES,
         subsets::CASES,
         links::CASES,
+        logins::CASES,
     ];
     for case in suites.into_iter().flatten() {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {

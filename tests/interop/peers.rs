@@ -106,11 +106,16 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(peers: &Peers, kind: Kind) -> Self {
+        Self::configured(peers, kind, "")
+    }
+
+    /// One of the two distributions with `more` at the end of its configuration, inside of `http`.
+    pub(crate) fn configured(peers: &Peers, kind: Kind, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
         let config = home.path().join("config");
-        std::fs::write(&config, configuration(kind, &host, home.path())).unwrap();
+        std::fs::write(&config, configuration(kind, &host, home.path()) + more).unwrap();
         let mut command = match kind.program() {
             None => {
                 let mut command = Command::new(AUTONOMY);

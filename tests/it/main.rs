@@ -22,6 +22,7 @@ mod images;
 mod limits;
 mod link;
 mod links;
+mod logins;
 mod matrix;
 mod publish_index;
 mod registry_store;

@@ -151,8 +151,20 @@ impl Authority {
 
 /// A TLS server on loopback, one thread a connection, that gives every request the same answer. Returns its `host:port`.
 pub(crate) fn tls_server(authority: &Authority, plain: Plain, wants_client: bool, answer: &'static str) -> String {
+    tls_server_named(authority, "127.0.0.1", plain, wants_client, |_| answer.to_owned())
+}
+
+/// The same with a certificate for `name` and answers made from the heads of requests.
+pub(crate) fn tls_server_named(
+    authority: &Authority,
+    name: &str,
+    plain: Plain,
+    wants_client: bool,
+    answer: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> String {
+    let answer = Arc::new(answer);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let (certificate, key) = authority.sign("127.0.0.1");
+    let (certificate, key) = authority.sign(name);
     let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap();
@@ -169,7 +181,7 @@ pub(crate) fn tls_server(authority: &Authority, plain: Plain, wants_client: bool
     let host = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let (mut stream, config) = (stream.unwrap(), Arc::clone(&config));
+            let (mut stream, config, answer) = (stream.unwrap(), Arc::clone(&config), Arc::clone(&answer));
             std::thread::spawn(move || {
                 let mut first = [0];
                 let greets = stream.peek(&mut first).is_ok() && first[0] == 0x16;
@@ -186,7 +198,7 @@ pub(crate) fn tls_server(authority: &Authority, plain: Plain, wants_client: bool
                 while let Ok(count @ 1..) = tls.read(&mut piece) {
                     request.extend_from_slice(&piece[..count]);
                     if request.ends_with(b"\r\n\r\n") {
-                        let _ = tls.write_all(answer.as_bytes());
+                        let _ = tls.write_all(answer(&String::from_utf8_lossy(&request)).as_bytes());
                         request.clear();
                     }
                 }
