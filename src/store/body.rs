@@ -140,8 +140,7 @@ impl Body {
     fn pass(&self, trace: Trace, from: u64) -> ByteStream {
         self.meter.position.store(trace.at(), Ordering::Relaxed);
         let seen = trace.at();
-        let pass =
-            Pass { body: self.clone(), stream: None, trace: Some(trace), seen, from, tries: self.retry.start() };
+        let pass = Pass { body: self.clone(), stream: None, trace: Some(trace), seen, from, tries: self.retry.start() };
         Box::pin(stream::try_unfold(pass, |mut pass| async move {
             let piece = pass.next().await.map_err(|error| error.at(Side::Source))?;
             Ok(piece.map(|piece| (piece, pass)))

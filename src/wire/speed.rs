@@ -75,14 +75,7 @@ pub(super) struct Flow {
 impl Flow {
     pub(super) fn new(speed: &Arc<Speed>) -> Self {
         let (begun, zero) = (Instant::now(), Duration::ZERO);
-        Self {
-            speed: Arc::clone(speed),
-            begun,
-            waited: zero,
-            received: 0,
-            waited_in_all: zero,
-            received_in_all: 0,
-        }
+        Self { speed: Arc::clone(speed), begun, waited: zero, received: 0, waited_in_all: zero, received_in_all: 0 }
     }
 
     /// Takes note of `bytes` that were waited for for so long. Only waiting counts: a slow reader takes its time.

@@ -60,7 +60,8 @@ fn carry(mut client: TcpStream, mut server: TcpStream, carried: &AtomicU64, left
         }
         carried.fetch_add(count as u64, Ordering::Relaxed);
         own += count as u64;
-        if own >= BREAKS_AFTER && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+        if own >= BREAKS_AFTER && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+        {
             break;
         }
     }

@@ -38,7 +38,13 @@ pub(super) enum Standing {
 
 impl Session {
     pub(super) fn new(host: &Host, label: &str, scopes: &Scopes, location: Url) -> Self {
-        Self { host: host.clone(), label: label.to_owned(), scopes: scopes.clone(), location: Some(location), arrived: 0 }
+        Self {
+            host: host.clone(),
+            label: label.to_owned(),
+            scopes: scopes.clone(),
+            location: Some(location),
+            arrived: 0,
+        }
     }
 
     /// Asks how much has arrived (distribution-spec, end-13). What comes next goes where the answer says.

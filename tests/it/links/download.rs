@@ -45,9 +45,11 @@ async fn whatever_breaks_a_download_only_what_was_on_its_way_is_sent_again() {
 /// A server whose first answer is `first`, and which answers every other request for a part with just that.
 async fn after(first: impl Fn() -> Response + Clone + Send + Sync + 'static, bytes: &[u8]) -> Server {
     let (bytes, asked) = (Bytes::copy_from_slice(bytes), Arc::new(AtomicUsize::new(0)));
-    Server::start(move |request: &Request| {
-        if asked.fetch_add(1, Ordering::Relaxed) == 0 { first() } else { part(request, &bytes) }
-    })
+    Server::start(
+        move |request: &Request| {
+            if asked.fetch_add(1, Ordering::Relaxed) == 0 { first() } else { part(request, &bytes) }
+        },
+    )
     .await
 }
 
@@ -135,9 +137,11 @@ async fn a_registry_that_knows_no_ranges_is_read_from_the_beginning_however_long
         if asked.fetch_add(1, Ordering::Relaxed) > 0 {
             return all;
         }
-        let some = all.into_body().into_data_stream().take(150).chain(stream::once(async {
-            Err(axum::Error::new(std::io::Error::other("cut")))
-        }));
+        let some = all
+            .into_body()
+            .into_data_stream()
+            .take(150)
+            .chain(stream::once(async { Err(axum::Error::new(std::io::Error::other("cut"))) }));
         answer(200, &[("content-length", "2000000")], axum::body::Body::from_stream(some))
     })
     .await;
@@ -152,10 +156,8 @@ async fn a_part_that_nobody_asked_for_is_refused() {
     let bytes = content(1000);
     let node = layer(&bytes);
     let whole = Bytes::copy_from_slice(&bytes);
-    let server = Server::start(move |_: &Request| {
-        answer(206, &[("content-range", "bytes 0-999/1000")], whole.clone())
-    })
-    .await;
+    let server =
+        Server::start(move |_: &Request| answer(206, &[("content-range", "bytes 0-999/1000")], whole.clone())).await;
     let error = registry(&client(), &server.host, Role::Source).open(&node, 0).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Invalid, "{}", error.chain());
 }
