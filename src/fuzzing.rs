@@ -23,6 +23,8 @@ macro_rules! targets {
 }
 
 targets! {
+    /// `Range` and `Content-Range` as uploads and downloads have them, and `Date`.
+    arrived = crate::wire::fuzzing::arrived;
     /// Sigstore bundles, and the statements inside them.
     bundle = crate::verify::fuzzing::bundle;
     /// `WWW-Authenticate`, and the scopes that a challenge names.

@@ -60,9 +60,9 @@ impl AttachmentTags {
     ///
     /// # Errors
     ///
-    /// Those of [`Listing::tags`], unless they say that there is no such list or that it is too long.
+    /// Those of [`Listing::few_tags`], unless they say that there is no such list or that it is too long.
     pub async fn list(store: &dyn Listing, known: Known<'_>) -> Result<Self> {
-        let tags = match store.tags().await {
+        let tags = match store.few_tags().await {
             Ok(tags) => tags,
             Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Limit) => return Ok(Self(None)),
             Err(error) => return Err(error),

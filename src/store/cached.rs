@@ -159,6 +159,10 @@ impl Listing for Cached {
         self.inner.tags().await
     }
 
+    async fn few_tags(&self) -> Result<Vec<Tag>> {
+        self.inner.few_tags().await
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let known = self.known().referrers.get(subject).cloned();
         if let Some(list) = known {

@@ -93,6 +93,10 @@ impl Listing for Memory {
         Ok(self.lock().tags.keys().cloned().collect())
     }
 
+    async fn few_tags(&self) -> Result<Vec<Tag>> {
+        self.tags().await
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let held = self.lock();
         let manifests = held.nodes.iter().filter(|(_, (media_type, _))| media_type.is_manifest());

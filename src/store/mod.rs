@@ -127,6 +127,13 @@ pub trait Listing: fmt::Debug + Send + Sync {
     /// [`Limit`](Kind::Limit) past 100,000 tags or 1,000 pages.
     async fn tags(&self) -> Result<Vec<Tag>>;
 
+    /// The same for whoever can ask for the tags by their names instead: only as much of the list is read as that costs.
+    ///
+    /// # Errors
+    ///
+    /// [`Limit`](Kind::Limit) past 8 pages or 512 KiB.
+    async fn few_tags(&self) -> Result<Vec<Tag>>;
+
     /// All manifests that name `subject` as theirs, as a list says it: types may be wrong and manifests missing.
     ///
     /// An empty list means that the store was asked and knows none. "Could not ask" is an error.

@@ -80,6 +80,25 @@ fn located(request: &Url, location: &str) {
     assert_eq!(header::resolve(request, url.as_str()).as_ref(), Some(&url), "resolved once is resolved");
 }
 
+/// What has arrived is what was written, and is never more than can be asked for; a range that is taken is within its whole.
+pub(crate) fn arrived(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(count) = header::arrived(text) {
+        assert!(count != 1 && text.split_once('-').is_some_and(|(first, _)| first.bytes().all(|b| b == b'0')));
+        assert_eq!(header::arrived(&format!("0-{}", count.saturating_sub(1))), Some(count));
+    }
+    assert!(header::arrived(text).is_none() || header::content_range(text).is_none(), "nothing is both");
+    if let Some(range) = header::content_range(text) {
+        let length = range.last - range.first;
+        assert!(range.total.is_none_or(|total| length < total));
+    }
+    if let Some(moment) = header::moment(text) {
+        let earlier = moment.saturating_sub(jiff::SignedDuration::from_secs(7)).unwrap_or(moment);
+        let pause = header::retry_after(text, earlier).unwrap_or_default();
+        assert!(pause.as_secs() <= 7, "a pause is as long as it is until then: {pause:?}");
+    }
+}
+
 /// What a peer says is shown short, on one line, without control characters. The first two bytes choose the status.
 pub(crate) fn problem(bytes: &[u8]) {
     let (number, body) = match bytes {

@@ -64,6 +64,11 @@ impl Listing for Rehearsal {
         self.source.tags().await
     }
 
+    async fn few_tags(&self) -> Result<Vec<Tag>> {
+        self.count();
+        self.source.few_tags().await
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         self.count();
         self.source.referrers(subject).await

@@ -130,6 +130,10 @@ impl Listing for Site {
         panic!("verification listed all tags");
     }
 
+    async fn few_tags(&self) -> Result<Vec<Tag>> {
+        panic!("verification listed tags");
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         self.ask(format!("referrers {subject}"))?;
         if let Some(listed) = &self.listed {

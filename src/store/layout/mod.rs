@@ -347,6 +347,10 @@ impl Listing for Layout {
         self.read(|index| index.tags().cloned().collect()).await
     }
 
+    async fn few_tags(&self) -> Result<Vec<Tag>> {
+        self.tags().await
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let subject = *subject;
         self.read(move |index| index.referrers(&subject)).await

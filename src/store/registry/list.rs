@@ -16,17 +16,23 @@ use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, weight};
 use crate::store::MAX_MANIFEST_BYTES;
 use crate::wire::{Answer, Request, Retry};
 
-/// Most pages of a list of tags.
-const MAX_TAG_PAGES: usize = 1_000;
+/// How much of a list of tags is read.
+pub(super) struct TagBounds {
+    pages: usize,
+    bytes: u64,
+}
+
+/// All of it: all tags that are allowed for, at their longest.
+pub(super) const ALL_TAGS: TagBounds = TagBounds { pages: 1_000, bytes: 16 << 20 };
+
+/// As much as costs no more than asking for each of an image's attachments by its name: a few dozen requests.
+pub(super) const FEW_TAGS: TagBounds = TagBounds { pages: 8, bytes: 512 << 10 };
 
 /// Most tags of a repository.
 const MAX_TAGS: usize = 100_000;
 
 /// Most pages of a list of referrers.
 const MAX_REFERRER_PAGES: usize = 16;
-
-/// Most bytes of a list of tags: all tags that are allowed for, at their longest.
-const MAX_TAG_BYTES: u64 = 16 << 20;
 
 /// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Four lists may be read at
 /// the same time, and each takes its bytes twice.
@@ -61,20 +67,20 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D
 type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
 
 impl Registry {
-    pub(super) async fn all_tags(&self) -> Result<Vec<Tag>> {
+    pub(super) async fn listed_tags(&self, most: &TagBounds) -> Result<Vec<Tag>> {
         // No `n`: registries that cap a page cap it anyway, and the others then answer with everything at once.
         let ask = |next| match next {
             None => self.request(Method::GET, "tags/list", "list tags of", ""),
             Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes.clone()),
         };
         let mut found = Vec::new();
-        let mut pages = Pages::new(MAX_TAG_PAGES, MAX_TAGS, MAX_TAG_BYTES);
+        let mut pages = Pages::new(most.pages, MAX_TAGS, most.bytes);
         while let Some(url) = pages.next() {
             let Some((page, next)) = self.page::<Tags>(&ask, url, &mut pages).await? else { break };
             // What is no tag cannot be asked for either.
             found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
             if found.len() > MAX_TAGS || !pages.continued(next) {
-                let why = format!("more than {MAX_TAGS} tags or {MAX_TAG_PAGES} pages");
+                let why = format!("more than {MAX_TAGS} tags or {} pages", most.pages);
                 return Err(self.error(Kind::Limit, "list tags of", "").because(why));
             }
         }

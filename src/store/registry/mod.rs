@@ -159,7 +159,11 @@ impl Store for Registry {
 #[async_trait]
 impl Listing for Registry {
     async fn tags(&self) -> Result<Vec<Tag>> {
-        self.all_tags().await
+        self.listed_tags(&list::ALL_TAGS).await
+    }
+
+    async fn few_tags(&self) -> Result<Vec<Tag>> {
+        self.listed_tags(&list::FEW_TAGS).await
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {

@@ -5,8 +5,9 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use autonomy_registry::copy::{AttachmentTags, Known};
 use autonomy_registry::error::Kind;
-use autonomy_registry::store::{Body, Role, Store, read_small};
+use autonomy_registry::store::{Body, Listing, Role, Store, read_small};
 use bytes::Bytes;
 
 use super::{MIB, content, layer, registry};
@@ -120,4 +121,28 @@ async fn redirects_in_a_circle_end_with_and_without_a_body() {
     client.settle(std::time::Duration::from_secs(5)).await;
     let puts = server.lines().iter().filter(|line| line.starts_with("PUT")).count();
     assert_eq!(puts, 4, "a body is sent four times at most");
+}
+
+#[tokio::test]
+async fn a_long_list_of_tags_is_left_by_whoever_can_ask_for_them_by_name() {
+    let pages = Arc::new(AtomicU64::new(0));
+    let endless = Server::start(move |_: &Asked| {
+        let link = format!("<?page={}>; rel=next", pages.fetch_add(1, Ordering::Relaxed));
+        answer(200, &[("link", &link)], r#"{"tags":["v1"]}"#)
+    })
+    .await;
+    let long = Server::start(|_: &Asked| {
+        let tags = vec![format!("sha256-{}.sig", "a".repeat(64)); 10_000];
+        answer(200, &[], serde_json::json!({ "tags": tags }).to_string())
+    })
+    .await;
+    let attachment = "sha256-00.sig".parse().unwrap();
+    for (server, requests, bytes) in [(endless, 8, 1 << 10), (long, 1, 1 << 20)] {
+        let source = registry(&client(), &server.host, Role::Source);
+        let tags = AttachmentTags::list(&source, Known::Nothing).await.unwrap();
+        assert!(tags.may_hold(&attachment), "every tag is asked for by itself");
+        assert_eq!(server.lines().len(), requests);
+        assert!(source.tally().bytes_in < bytes, "{:?}", source.tally());
+        assert_eq!(source.tags().await.is_ok(), requests == 1, "whoever wants them all gets them all");
+    }
 }
