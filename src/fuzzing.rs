@@ -35,6 +35,8 @@ targets! {
     digest = crate::oci::fuzzing::digest;
     /// `Link`, `Content-Range`, `Retry-After`, `Location`.
     header = crate::wire::fuzzing::header;
+    /// Files of users and bcrypt hashes.
+    htpasswd = crate::serve::fuzzing::htpasswd;
     /// Public keys, encrypted private keys, and signatures.
     key_file = crate::verify::fuzzing::key_file;
     /// Pages of tags and of referrers.
@@ -51,7 +53,7 @@ targets! {
     problem = crate::wire::fuzzing::problem;
     /// References, tags and repository paths.
     reference = crate::oci::fuzzing::reference;
-    /// Requests to the embedded registry: path, `Range` and query, a line each.
+    /// Requests to the embedded registry: path, `Range` or `Content-Range`, and query, a line each.
     request = crate::serve::fuzzing::request;
     /// `seed-manifest.json`.
     seed_manifest = crate::document::fuzzing::seed_manifest;

@@ -9,6 +9,7 @@ mod catalog;
 mod demo;
 mod duration;
 mod flags;
+mod gc;
 mod keygen;
 mod login;
 mod movement;
@@ -38,7 +39,8 @@ Exit codes:
   2    usage: flags, references, catalog or key file are wrong; nothing was contacted
   3    verification failed (fail-closed), at the source or at the destination
   4    source or destination could not be read or written
-  5    some entries failed (--keep-going), or some tags could not be put back (rollback)
+  5    some entries failed (--keep-going), some tags could not be put back (rollback), or some repositories
+       were left alone (gc)
   130  interrupted; the destination tag was not moved";
 
 /// Replicates container images between registries, verifies them fail-closed, and serves them at the edge.
@@ -82,7 +84,9 @@ enum Registry {
     /// Forget the login for a registry
     Logout(login::Logout),
     /// Serve a folder as an OCI registry
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
+    /// Remove from a served folder what nobody needs
+    Gc(gc::Gc),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
     Demo(demo::Demo),
 }
@@ -114,7 +118,9 @@ impl Command {
             Self::Registry(Registry::Rollback(rollback)) => rollback.form(),
             Self::Registry(Registry::Login(login)) => login.form(),
             Self::Registry(Registry::Logout(logout)) => logout.form(),
-            Self::Registry(Registry::Serve(_) | Registry::Demo(_)) => flags::Output::Human,
+            Self::Registry(Registry::Serve(serve)) => serve.form(),
+            Self::Registry(Registry::Gc(gc)) => gc.form(),
+            Self::Registry(Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
         }
@@ -132,6 +138,7 @@ impl Command {
             Self::Registry(Registry::Login(login)) => login.run().await,
             Self::Registry(Registry::Logout(logout)) => logout.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
+            Self::Registry(Registry::Gc(gc)) => gc.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,
             Self::Verify(verify) => return verify.run().await,

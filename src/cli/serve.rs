@@ -2,13 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
+use super::flags::{Output, Voice};
+use super::{duration, output};
 use crate::error::{Error, Kind, Result};
-use crate::serve::{Options, Server};
+use crate::serve::{Certificates, Limits, Options, Server};
 
 /// Serves a folder as an OCI registry until it is told to stop (Ctrl-C or SIGTERM).
+///
+/// Certificates and passwords are read again when their files change; no signal is needed. Told to stop, it ends what is in
+/// flight first, within --grace; told twice, it stops at once.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Address and port to listen on; port 0 takes a free one
@@ -20,22 +27,100 @@ pub(super) struct Serve {
     /// Answer every write with 405 UNSUPPORTED
     #[arg(long)]
     read_only: bool,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    bounds: Bounds,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+/// Who may come in, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
+struct Access {
+    /// Speak TLS with this certificate (PEM, with the certificates between it and its authority)
+    #[arg(long, value_name = "PEM", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of that certificate
+    #[arg(long, value_name = "PEM", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let in only clients with a certificate of these authorities
+    #[arg(long, value_name = "PEM", requires = "tls_cert", visible_alias = "tls-client-ca")]
+    client_ca: Option<PathBuf>,
+    /// Let in only these users: lines of USER:HASH as htpasswd -nB makes them (bcrypt alone). /healthz stays open, /metrics does not
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
     /// Permit plain HTTP on an address that other machines can reach
     #[arg(long)]
     allow_insecure_registry: bool,
 }
 
+/// How much of it one client may have.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds")]
+struct Bounds {
+    /// Connections at the same time; further ones wait, and idle ones are closed for them
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
+    max_connections: u16,
+    /// Age at which an upload is removed that nobody came back to
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
+    upload_expiry: Duration,
+    /// How long requests in flight may go on when it is told to stop
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    grace: Duration,
+}
+
+#[derive(Serialize)]
+struct Listening {
+    listening_on: String,
+}
+
 impl Serve {
+    pub(super) fn form(&self) -> Output {
+        self.voice.output
+    }
+
     pub(super) async fn run(self) -> Result<()> {
-        if !self.listen.ip().is_loopback() && !self.allow_insecure_registry {
-            return Err(Error::new(Kind::Usage, "plain-HTTP registry refused")
-                .on(format!("on {}", self.listen))
-                .hint("listen on a loopback address, or pass --allow-insecure-registry"));
+        self.voice.start();
+        let is_plain = self.access.tls_cert.is_none();
+        let is_reachable = !self.listen.ip().is_loopback();
+        if is_reachable && is_plain && !self.access.allow_insecure_registry {
+            return Err(Error::new(Kind::Usage, "plain-HTTP registry refused").on(format!("on {}", self.listen)).hint(
+                "name --tls-cert and --tls-key, listen on a loopback address, or pass --allow-insecure-registry",
+            ));
         }
-        let mut options = Options::new(self.data_dir, self.listen);
+        let (form, voice) = (self.form(), &self.voice);
+        if is_reachable && is_plain && self.access.htpasswd.is_some() {
+            voice.warn("passwords cross the network in plain text: name --tls-cert and --tls-key");
+        }
+        let server = Server::bind(self.options()).await?;
+        let listening_on = server.url();
+        match form {
+            Output::Human => output::line(&format!("listening on {listening_on}")),
+            Output::Json => output::json(&Listening { listening_on })?,
+        }
+        let (told, stopped) = tokio::sync::oneshot::channel();
+        let twice = async {
+            super::interrupted().await;
+            let _ = told.send(());
+            super::interrupted().await;
+        };
+        tokio::select! {
+            ended = server.run(async { stopped.await.unwrap_or_default() }) => ended,
+            () = twice => Ok(()),
+        }
+    }
+
+    fn options(&self) -> Options {
+        let Access { tls_cert, tls_key, client_ca, htpasswd, .. } = &self.access;
+        let Bounds { max_connections, upload_expiry, grace } = self.bounds;
+        let mut options = Options::new(&self.data_dir, self.listen);
         options.is_read_only = self.read_only;
-        let server = Server::bind(options).await?;
-        super::output::line(&format!("listening on http://{}", server.address()));
-        server.run(super::interrupted()).await
+        let pair = tls_cert.clone().zip(tls_key.clone());
+        options.tls = pair.map(|(chain, key)| Certificates { chain, key, client_ca: client_ca.clone() });
+        options.htpasswd = htpasswd.clone();
+        options.limits = Limits { connections: max_connections.into(), upload_expiry, grace, ..Limits::default() };
+        options
     }
 }

@@ -1,16 +1,20 @@
-//! Who may come in: nobody asked, Basic (RFC 7617), or Bearer with tokens of our own (distribution's "Token
-//! Authentication Specification").
+//! Who may come in: nobody asked, Basic (RFC 7617) by an htpasswd file, or what tests of clients need: Basic with one login, and
+//! Bearer with tokens of our own (distribution's "Token Authentication Specification").
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use base64::Engine as _;
 use serde_json::json;
 
+use super::acceptor::Peer;
 use super::behaviour::Auth;
+use super::login::{Login, Logins};
 use super::problem::Problem;
 use super::route::Route;
 use super::service::{Query, json};
@@ -24,6 +28,8 @@ pub(super) struct Gate {
     /// `http://host:port`, where the token endpoint is said to be.
     origin: String,
     tokens: Mutex<HashMap<String, Grant>>,
+    /// Instead of `auth`.
+    logins: Option<Logins>,
 }
 
 #[derive(Debug)]
@@ -40,18 +46,21 @@ struct Scope {
 }
 
 impl Gate {
-    pub(super) fn new(auth: Auth, origin: String) -> Self {
-        Self { auth, origin, tokens: Mutex::default() }
+    pub(super) fn new(auth: Auth, origin: String, logins: Option<Logins>) -> Self {
+        Self { auth, origin, tokens: Mutex::default(), logins }
+    }
+
+    /// Whether everybody may come in.
+    pub(super) fn is_open(&self) -> bool {
+        self.logins.is_none() && self.auth == Auth::None
     }
 
     /// Lets the request through or says 401 with a challenge.
-    pub(super) fn check(
-        &self,
-        method: &Method,
-        route: Option<&Route>,
-        query: &Query,
-        headers: &HeaderMap,
-    ) -> Result<(), Problem> {
+    pub(super) async fn check(&self, head: &Parts, route: Option<&Route>, query: &Query) -> Result<(), Problem> {
+        let (method, headers) = (&head.method, &head.headers);
+        if let Some(logins) = &self.logins {
+            return log_in(logins, head).await;
+        }
         match &self.auth {
             Auth::None => Ok(()),
             Auth::Basic { user, password } if is_login(headers, user, password) => Ok(()),
@@ -153,6 +162,25 @@ fn needed(method: &Method, route: Option<&Route>, query: &Query) -> Vec<Scope> {
     }
 }
 
+async fn log_in(logins: &Logins, head: &Parts) -> Result<(), Problem> {
+    let refused = || challenge(format!("Basic realm=\"{SERVICE}\", charset=\"UTF-8\""));
+    let sent = basic(&head.headers).ok_or_else(refused)?;
+    let text = String::from_utf8(sent).map_err(|_| refused())?;
+    let (user, password) = text.split_once(':').ok_or_else(refused)?;
+    let from = head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    match logins.check(user, password, from).await? {
+        Login::Right => Ok(()),
+        Login::Wrong => {
+            tracing::warn!(user = %crate::error::printable(user), %from, "login refused");
+            Err(refused())
+        }
+        Login::Busy => {
+            let told = "too many logins are being checked; try again in a second";
+            Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", told).with(header::RETRY_AFTER, "1"))
+        }
+    }
+}
+
 fn challenge(text: String) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
         .with(header::WWW_AUTHENTICATE, text)
@@ -163,9 +191,13 @@ fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     found.eq_ignore_ascii_case(scheme).then_some(rest.trim())
 }
 
+/// What stands in `Authorization: Basic`, decoded: user, colon, password.
+fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
+    credentials(headers, "Basic").and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
+}
+
 fn is_login(headers: &HeaderMap, user: &str, password: &str) -> bool {
-    let sent =
-        credentials(headers, "Basic").and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
+    let sent = basic(headers);
     let right = format!("{user}:{password}");
     // Hashed first, so that the time a comparison takes says nothing about the password.
     sent.is_some_and(|sent| crate::oci::Digest::sha256(&sent) == crate::oci::Digest::sha256(right.as_bytes()))

@@ -38,6 +38,11 @@ pub(super) async fn pull(
         }
         Err(error) => return Err(error.into()),
     };
+    if method == Method::HEAD && !service.is_read_only {
+        // Who asks whether it is there goes on without sending it.
+        let held = service.registry.repository_to_read(repository).vouch(&digest).await?;
+        held.ok_or_else(|| Problem::blob_unknown(digest))?;
+    }
     let etag = format!("\"{digest}\"");
     let common = [
         ("content-type", "application/octet-stream".to_owned()),

@@ -1,40 +1,85 @@
-//! Connections that do not stay for ever: one on which nothing moves is closed.
+//! Connections that do not stay for ever, and that end so that the last answer is read.
 //!
 //! A peer that went away without a word, as peers on bad links do, and one that sends half a request and then nothing would
 //! each hold a file descriptor until the server ends. HTTP itself sets no limit.
+//!
+//! A request that is refused before its body was read, such as a layer for which there is no room, leaves a peer that is still
+//! sending. Closing under its hands makes its system throw the answer away (RFC 9112 §9.6, "Tear-down"), so what it sends is
+//! read and dropped for a moment after ours has been said.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::body::HttpBody;
+
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Longest time in which nothing moves, in either direction. Longer than any answer takes to be worked out, and than the
 /// limits on silence inside a body.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// Accepts connections that are watched.
+/// How long a peer may go on sending after its request was refused.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Whether the last request was answered before all of it was read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unread(Arc<AtomicBool>);
+
+impl Unread {
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's body that says when it is dropped before its end.
 #[derive(Debug)]
-pub(super) struct Watching(pub(super) TcpListener);
+pub(super) struct Incoming<B: HttpBody> {
+    inner: B,
+    is_over: bool,
+    unread: Unread,
+}
 
-impl Listener for Watching {
-    type Io = Watched<TcpStream>;
-    type Addr = SocketAddr;
+impl<B: HttpBody> Incoming<B> {
+    pub(super) fn new(inner: B, unread: Unread) -> Self {
+        // A connection that brings another request has got over the last one.
+        unread.0.store(false, Ordering::Relaxed);
+        Self { is_over: inner.is_end_stream(), inner, unread }
+    }
+}
 
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // An answer's head must not wait for its body to fill a packet.
-        let _ = stream.set_nodelay(true);
-        (Watched::new(stream), address)
+impl<B: HttpBody + Unpin> HttpBody for Incoming<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        // After an error there is nobody left to read an answer.
+        self.is_over |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        polled
     }
 
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B: HttpBody> Drop for Incoming<B> {
+    fn drop(&mut self) {
+        if !self.is_over && !self.inner.is_end_stream() {
+            self.unread.0.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -44,11 +89,14 @@ pub(super) struct Watched<T> {
     inner: T,
     moved: Instant,
     alarm: Pin<Box<Sleep>>,
+    unread: Unread,
+    /// Set once ours has been said.
+    is_lingering: bool,
 }
 
 impl<T> Watched<T> {
-    fn new(inner: T) -> Self {
-        Self { inner, moved: Instant::now(), alarm: Box::pin(sleep(IDLE)) }
+    pub(super) fn new(inner: T, unread: Unread) -> Self {
+        Self { inner, moved: Instant::now(), alarm: Box::pin(sleep(IDLE)), unread, is_lingering: false }
     }
 
     /// Takes note of what the connection says; in place of waiting for one that is idle, an error.
@@ -80,7 +128,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.watch(context, polled)
@@ -104,7 +152,26 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        if !self.is_lingering {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(context))?;
+            if !self.unread.is_so() {
+                return Poll::Ready(Ok(()));
+            }
+            self.is_lingering = true;
+            self.alarm.as_mut().reset(Instant::now() + LINGER);
+        }
+        if self.alarm.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut space = [0; 16 << 10];
+        loop {
+            let mut dropped = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.inner).poll_read(context, &mut dropped) {
+                Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     }
 }
 
@@ -116,7 +183,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_on_which_nothing_moves_is_closed_and_a_slow_one_is_not() {
         let (mut peer, server) = tokio::io::duplex(64);
-        let mut server = Watched::new(server);
+        let mut server = Watched::new(server, Unread::default());
         let mut byte = [0];
         for _ in 0..5 {
             tokio::time::sleep(IDLE / 2).await;
@@ -132,7 +199,7 @@ mod tests {
     async fn a_peer_that_takes_its_answer_is_not_idle_however_little_it_says() {
         let (mut peer, mut server) = {
             let (peer, server) = tokio::io::duplex(8);
-            (peer, Watched::new(server))
+            (peer, Watched::new(server, Unread::default()))
         };
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -148,7 +215,28 @@ mod tests {
         assert_eq!(reading.await.unwrap(), 80);
 
         let (_peer, server) = tokio::io::duplex(8);
-        let error = Watched::new(server).write_all(&[7; 80]).await.unwrap_err();
+        let error = Watched::new(server, Unread::default()).write_all(&[7; 80]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "a peer that takes nothing is");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_refused_peer_still_sends_is_dropped_for_a_moment_and_no_longer() {
+        for (is_unread, least, most) in [(true, LINGER, LINGER * 2), (false, Duration::ZERO, LINGER / 2)] {
+            let (mut peer, server) = tokio::io::duplex(8);
+            let unread = Unread::default();
+            drop(Incoming::new(
+                if is_unread { axum::body::Body::from("x") } else { axum::body::Body::empty() },
+                unread.clone(),
+            ));
+            let mut server = Watched::new(server, unread);
+            tokio::spawn(async move {
+                while peer.write_all(&[7; 80]).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+            let begun = Instant::now();
+            server.shutdown().await.unwrap();
+            assert!((least..most).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! What holds of requests to the embedded registry, whatever the bytes.
 
 use super::blob::{Window, window};
+use super::htpasswd::fuzzing as passwords;
 use super::route::Route;
 use super::service::Query;
+use super::upload::span;
 
-/// A path leads to an endpoint that stays inside its repository, and a range lies inside its blob.
+/// A path leads to an endpoint that stays inside its repository, a range lies inside its blob, and a chunk where the last
+/// one ended.
 pub(crate) fn request(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut lines = text.splitn(3, '\n');
@@ -12,6 +15,7 @@ pub(crate) fn request(bytes: &[u8]) {
     if let Ok(Some(route)) = Route::parse(path) {
         routed(&route, path);
     }
+    chunk(range);
     for size in [0, 1, 10, u64::MAX] {
         if let Window::Part(from, length) = window(range, size) {
             assert!(length > 0 && from.checked_add(length).is_some_and(|end| end <= size), "{range} of {size}");
@@ -22,6 +26,20 @@ pub(crate) fn request(bytes: &[u8]) {
         assert_eq!(query.get("digest"), Some(digest.to_string().as_str()));
     }
     assert_eq!(query.get("n"), query.all("n").next());
+}
+
+/// A chunk that is taken begins where the last one ended and is as long as its body.
+fn chunk(range: &str) {
+    for offset in [0, 1, 10, u64::MAX] {
+        for length in [None, Some(0), Some(1), Some(10), Some(u64::MAX)] {
+            if span(range, offset, length).is_ok() {
+                let (start, end) = range.split_once('-').unwrap_or_default();
+                let [start, end] = [start, end].map(|number| number.parse::<u64>().unwrap_or_default());
+                assert!(start == offset && start <= end, "{range} at {offset}");
+                assert!(length.is_none_or(|length| end - start == length - 1), "{range} of {length:?}");
+            }
+        }
+    }
 }
 
 fn routed(route: &Route, path: &str) {
@@ -41,4 +59,11 @@ fn routed(route: &Route, path: &str) {
     let written = path.replace("%3A", ":").replace("%3a", ":");
     assert_eq!(written.trim_end_matches('/'), printed.trim_end_matches('/'), "one path an endpoint");
     assert_eq!(Route::parse(&printed).ok().flatten().as_ref(), Some(route), "printed and read again");
+}
+
+/// Files of users and hashes.
+pub(crate) fn htpasswd(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        passwords::htpasswd(text);
+    }
 }

@@ -6,18 +6,13 @@ use std::sync::atomic::Ordering;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 
+use super::pace::{Paced, Step};
 use super::problem::Problem;
 use super::service::{Query, Service, reply};
-use super::session::SILENCE;
 use crate::error::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, RepositoryPath, Shape, Tag};
-use crate::store::{Body as Content, Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
-
-/// How much of a body that is too large is read and dropped: a client that is still sending when the connection closes
-/// does not get to see why.
-const DRAINED_BYTES: u64 = 4 * MAX_MANIFEST_BYTES;
+use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -26,6 +21,10 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
     let layout = service.registry.existing(repository).await?;
     let want = if method == Method::GET { Want::Bytes } else { Want::Digest };
     let root = layout.resolve(name, want).await.map_err(|error| unknown(error, name))?;
+    if let (Name::Digest(digest), false) = (name, service.is_read_only) {
+        // Whoever finds it by its digest may go on to list it in an index without sending it.
+        layout.vouch(digest).await?.ok_or_else(|| Problem::manifest_unknown(name))?;
+    }
     let headers = [
         ("content-type", root.node.media_type.to_string()),
         ("docker-content-digest", root.node.digest.to_string()),
@@ -47,7 +46,7 @@ pub(super) async fn push(
     body: Body,
 ) -> Answer {
     let tags = tags(name, query)?;
-    let bytes = gather(headers, body).await?;
+    let bytes = gather(service, headers, body).await?;
     service.metrics.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     let digest = match name {
         Name::Digest(digest) => digest.same_kind_of(&bytes),
@@ -62,10 +61,11 @@ pub(super) async fn push(
     let manifest = Manifest::parse(&bytes, &MediaType::new(served))
         .map_err(|why| Problem::manifest_invalid(crate::error::printable(&why.to_string())))?;
     let layout = service.registry.repository(repository);
-    check_children(service, &layout, &manifest).await?;
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
-    layout.put(&node, &Content::bytes(node.clone(), bytes), &tags).await?;
+    if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed(service, &manifest)).await? {
+        return Err(Problem::manifest_blob_unknown(service.behaviour.missing_child_status, missing));
+    }
     forget(&layout, former).await?;
     Ok(created(service, repository, digest, name, &tags, &manifest))
 }
@@ -105,42 +105,36 @@ fn created(
 }
 
 /// An image must find its blobs here; an index may be sparse, unless this server insists.
-async fn check_children(service: &Service, layout: &Layout, manifest: &Manifest) -> Result<(), Problem> {
+fn needed(service: &Service, manifest: &Manifest) -> Vec<Digest> {
     if manifest.shape == Shape::Index && !service.behaviour.refuses_sparse {
-        return Ok(());
+        return Vec::new();
     }
     // Foreign layers are had from their publisher and need not be here.
     let own = |node: &&Descriptor| node.urls.is_empty() && !node.media_type.is_foreign_layer();
-    let digests = manifest.children().filter(own).map(|node| node.digest).collect();
-    match layout.first_missing(digests).await? {
-        Some(digest) => Err(Problem::manifest_blob_unknown(service.behaviour.missing_child_status, digest)),
-        None => Ok(()),
-    }
+    manifest.children().filter(own).map(|node| node.digest).collect()
 }
 
-async fn gather(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let too_large = || {
         let message = format!("a manifest holds at most {MAX_MANIFEST_BYTES} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES) {
+        return Err(too_large());
+    }
     let mut bytes = BytesMut::new();
-    let mut stream = body.into_data_stream();
-    let mut taken = 0;
+    let mut stream = Paced::new(body, &service.limits);
     loop {
-        match tokio::time::timeout(SILENCE, stream.next()).await {
-            Ok(Some(Ok(piece))) => {
-                taken += piece.len() as u64;
-                if taken > DRAINED_BYTES {
+        match stream.next().await {
+            Step::Piece(piece) => {
+                bytes.extend_from_slice(&piece);
+                if bytes.len() as u64 > MAX_MANIFEST_BYTES {
                     return Err(too_large());
                 }
-                if taken <= MAX_MANIFEST_BYTES {
-                    bytes.extend_from_slice(&piece);
-                }
             }
-            Ok(None) if taken > MAX_MANIFEST_BYTES => return Err(too_large()),
-            Ok(None) if announced.is_none_or(|length| length == bytes.len() as u64) => return Ok(bytes.freeze()),
-            _ => return Err(Problem::manifest_invalid("the connection broke inside the body")),
+            Step::End if announced.is_none_or(|length| length == bytes.len() as u64) => return Ok(bytes.freeze()),
+            Step::End | Step::Cut => return Err(Problem::manifest_invalid("the connection broke inside the body")),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Counters for Prometheus (text format 0.0.4).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{Method, StatusCode};
@@ -16,6 +17,10 @@ pub(super) struct Metrics {
     pub(super) bytes_in: AtomicU64,
     /// Content bytes handed out.
     pub(super) bytes_out: AtomicU64,
+    /// Requests refused for want of a right user and password.
+    refused: AtomicU64,
+    /// Connections that are open.
+    pub(super) connections: Arc<AtomicU64>,
 }
 
 impl Metrics {
@@ -23,6 +28,9 @@ impl Metrics {
         let method = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
         let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
         self.requests[method][class].fetch_add(1, Ordering::Relaxed);
+        if status == StatusCode::UNAUTHORIZED {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn text(&self, uploads: usize) -> String {
@@ -49,6 +57,10 @@ impl Metrics {
         family("autonomy_registry_received_bytes_total", "counter", "Content bytes taken in.", &bytes_in);
         let bytes_out = one(self.bytes_out.load(Ordering::Relaxed));
         family("autonomy_registry_sent_bytes_total", "counter", "Content bytes handed out.", &bytes_out);
+        let refused = one(self.refused.load(Ordering::Relaxed));
+        family("autonomy_registry_unauthorized_total", "counter", "Requests without a right login.", &refused);
+        let connections = one(self.connections.load(Ordering::Relaxed));
+        family("autonomy_registry_connections", "gauge", "Connections open.", &connections);
         family("autonomy_registry_uploads", "gauge", "Uploads in progress.", &one(uploads as u64));
         text
     }

@@ -4,29 +4,41 @@
 //! be carried away and read with other tools, and what other tools put there is served. Bodies are streamed; nothing but
 //! manifests, which are bounded, is ever held in memory.
 //!
-//! What was acknowledged is on disk: it outlives `kill -9` and a power cut, and nothing else becomes visible.
+//! What was acknowledged is on disk: it outlives `kill -9` and a power cut, and nothing else becomes visible. On a full disk
+//! pushes are refused with 507 and leave nothing behind.
+//!
+//! Nobody can hold more of it than is fair: heads, silences, trickles, connections and password checks are bounded
+//! ([`Limits`]).
 //!
 //! Knows stores, and nothing about copying.
 
+mod acceptor;
 mod auth;
 mod behaviour;
 mod blob;
+mod collect;
 mod connection;
+mod current;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod htpasswd;
+mod limits;
 mod listing;
+mod login;
 mod manifest;
 mod metrics;
+mod pace;
 mod problem;
 mod registry;
+mod residence;
 mod route;
 mod service;
 mod session;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod tls;
 mod upload;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,22 +47,27 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::HeaderName;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 
+use self::acceptor::Acceptor;
 pub use self::behaviour::{AfterCut, Auth, Behaviour};
-use self::connection::Watching;
+pub use self::collect::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
+use self::current::Current;
+use self::htpasswd::Htpasswd;
+pub use self::limits::Limits;
+use self::login::Logins;
+use self::residence::Residence;
 use self::service::Service;
+pub use self::tls::Certificates;
+use self::tls::Tls;
 use crate::error::{Error, Kind, Result};
+use crate::store::layout::file::blocking;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// How long requests in flight may go on after the server was told to stop.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// How often abandoned uploads are looked for.
-const SWEEP: Duration = Duration::from_secs(3600);
+/// Longest time between two looks for abandoned uploads.
+const SWEEP: Duration = Duration::from_secs(900);
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -63,13 +80,27 @@ pub struct Options {
     pub is_read_only: bool,
     /// Choices that the specification leaves open.
     pub behaviour: Behaviour,
+    /// What to speak TLS with. Default none: plain HTTP.
+    pub tls: Option<Certificates>,
+    /// The users (an htpasswd file, bcrypt alone), in the place of `behaviour.auth`. Default none.
+    pub htpasswd: Option<PathBuf>,
+    /// How much one peer may have.
+    pub limits: Limits,
 }
 
 impl Options {
     /// Serves `data_dir` at `listen`, for reading and writing, to everybody.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
-        Self { data_dir: data_dir.into(), listen, is_read_only: false, behaviour: Behaviour::default() }
+        Self {
+            data_dir: data_dir.into(),
+            listen,
+            is_read_only: false,
+            behaviour: Behaviour::default(),
+            tls: None,
+            htpasswd: None,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -80,6 +111,8 @@ pub struct Server {
     address: SocketAddr,
     service: Arc<Service>,
     router: Router,
+    tls: Option<Arc<Tls>>,
+    _residence: Option<Residence>,
 }
 
 fn unusable(folder: &Path, why: Error) -> Error {
@@ -88,32 +121,43 @@ fn unusable(folder: &Path, why: Error) -> Error {
 }
 
 impl Server {
-    /// Takes the port and opens the data folder.
+    /// Takes the port and opens the data folder. Waits for a garbage collection that must be alone there.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if the port is taken or the folder cannot be written.
+    /// [`Local`](Kind::Local) if the port is taken or the folder cannot be written, [`Usage`](Kind::Usage) if certificates or
+    /// passwords cannot be used.
     pub async fn bind(options: Options) -> Result<Self> {
+        let Options { data_dir, listen, is_read_only, behaviour, tls, htpasswd, limits } = options;
+        let (tls, logins) = blocking(move || {
+            let tls = tls.as_ref().map(Tls::open).transpose()?;
+            let users = htpasswd.map(|path| Current::open(vec![path], Htpasswd::read)).transpose()?;
+            Ok((tls.map(Arc::new), users.map(Logins::new).transpose()?))
+        })
+        .await?;
         let failed = |why: std::io::Error| {
-            let told = Error::new(Kind::Local, "listen at").on(options.listen).because(why);
+            let told = Error::new(Kind::Local, "listen at").on(listen).because(why);
             told.hint("is another server running there? name another port, or 0 for any")
         };
-        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         // Read-only means the folder too: it may be a medium that cannot be written.
-        if !options.is_read_only {
-            registry::prepare(&options.data_dir).await.map_err(|why| unusable(&options.data_dir, why))?;
-        }
+        let residence = if is_read_only { None } else { Some(move_in(&data_dir).await?) };
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let service = Arc::new(Service {
-            registry: registry::Registry::new(&options.data_dir),
-            sessions: session::Sessions::new(registry::uploads(&options.data_dir)),
+            registry: registry::Registry::new(&data_dir),
+            sessions: session::Sessions::new(registry::uploads(&data_dir)),
             metrics: Arc::default(),
-            gate: auth::Gate::new(options.behaviour.auth.clone(), format!("http://{address}")),
-            behaviour: options.behaviour,
-            is_read_only: options.is_read_only,
+            gate: auth::Gate::new(behaviour.auth.clone(), format!("{scheme}://{address}"), logins),
+            behaviour,
+            limits,
+            is_read_only,
         });
+        if !is_read_only {
+            service.sessions.sweep(limits.upload_expiry).await;
+        }
         let router = Router::new().fallback(service::dispatch).with_state(Arc::clone(&service));
-        Ok(Self { listener, address, service, router })
+        Ok(Self { listener, address, service, router, tls, _residence: residence })
     }
 
     /// Where it listens; with the port that was taken.
@@ -122,29 +166,50 @@ impl Server {
         self.address
     }
 
-    /// Answers requests until `shutdown` is ready, and then for a moment those that are under way.
+    /// The same as a URL: `https://` with TLS.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
+    }
+
+    /// Whether users have to log in.
+    #[must_use]
+    pub fn asks_for_logins(&self) -> bool {
+        !self.service.gate.is_open()
+    }
+
+    /// Answers requests until `shutdown` is ready, and then for a moment those that are under way. Nothing of it goes on
+    /// afterwards.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if listening fails altogether.
+    /// None today: what is wrong with one connection ends that one.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let Self { listener, service, router, .. } = self;
-        let stopping = Arc::new(Notify::new());
-        let told = Arc::clone(&stopping);
-        let serving = axum::serve(Watching(listener), router).with_graceful_shutdown(async move {
-            shutdown.await;
-            told.notify_one();
-        });
+        let Self { listener, service, router, tls, _residence, .. } = self;
+        let limits = service.limits;
+        let open = Arc::clone(&service.metrics.connections);
+        let acceptor = Acceptor { router, tls, limits, open };
         let sweeping = async {
+            let pause = SWEEP.min(limits.upload_expiry / 4).max(Duration::from_millis(100));
+            if service.is_read_only {
+                std::future::pending::<()>().await;
+            }
             loop {
-                tokio::time::sleep(SWEEP).await;
-                service.sessions.sweep().await;
+                tokio::time::sleep(pause).await;
+                service.sessions.sweep(limits.upload_expiry).await;
             }
         };
         tokio::select! {
-            served = serving => served.map_err(|why| Error::new(Kind::Local, "serve").because(why)),
-            () = async { stopping.notified().await; tokio::time::sleep(GRACE).await; } => Ok(()),
+            () = acceptor.run(listener, shutdown) => Ok(()),
             () = sweeping => Ok(()),
         }
     }
+}
+
+/// Locks the folder, makes it ready and clears away what crashes left.
+async fn move_in(data_dir: &Path) -> Result<Residence> {
+    let unusable = |why| unusable(data_dir, why);
+    registry::prepare(data_dir).await.map_err(unusable)?;
+    let folder = data_dir.to_owned();
+    blocking(move || Residence::shared(&folder)).await.map_err(unusable)
 }

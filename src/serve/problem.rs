@@ -1,5 +1,8 @@
 //! Failures as the specification's JSON (distribution-spec, "Error Codes").
 
+use std::error::Error as StdError;
+use std::io;
+
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -100,10 +103,31 @@ impl Problem {
     }
 }
 
+/// Whether a disk took no more: full, over a quota, or a file larger than it allows.
+pub(super) fn is_no_room(error: &Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(cause) = next {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        if kind.is_some_and(|kind| [StorageFull, QuotaExceeded, FileTooLarge].contains(&kind)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 impl From<Error> for Problem {
     /// For failures that no request should see: the store's own. Its paths stay in the log.
     fn from(error: Error) -> Self {
         tracing::error!(error = %error.chain(), "request failed");
+        if is_no_room(&error) {
+            // RFC 4918 §11.5. Unlike 500 no client takes it for a passing fault: containerd, crane, regctl, skopeo and we stop at
+            // it and show the text, where a 500 would bring the whole layer several times more.
+            let told =
+                "the registry has no room left on its disk; free some, or remove garbage with: autonomy registry gc";
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN", told);
+        }
         match error.kind() {
             Kind::Limit => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", error.kind().as_str()),
             Kind::Invalid => Self::manifest_invalid(error.kind().as_str()),

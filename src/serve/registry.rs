@@ -3,19 +3,22 @@
 //! ```text
 //! <data>/repositories/<repository path>/_layout/{oci-layout,index.json,blobs/}
 //! <data>/uploads/<session>
+//! <data>/serving
 //! ```
 //!
 //! `_layout` is no legal part of a repository's path, which starts with a letter or a digit: whatever repositories are
 //! called and however they nest (`a` and `a/blobs`, `a/index.json`), none can lie inside another one's layout. Uploads
-//! are on the same file system, so that a finished one is renamed into its layout and not copied.
+//! are on the same file system, so that a finished one is renamed into its layout and not copied. `serving` is locked by whoever
+//! serves the folder (see `residence.rs`).
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::problem::Problem;
+use super::session::is_old;
 use crate::error::Result;
 use crate::oci::RepositoryPath;
 use crate::store::Layout;
@@ -23,7 +26,7 @@ use crate::store::layout::file::{TEMPORARY, blocking, failed};
 
 const LAYOUT: &str = "_layout";
 
-/// What a crash left behind goes at the next start once it is this old.
+/// What a writer left behind goes at the next start once it is this old.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// All repositories of one data folder.
@@ -63,11 +66,16 @@ impl Registry {
 
     /// Paths of all repositories in order.
     pub(super) async fn list(&self) -> Result<Vec<RepositoryPath>> {
-        let folder = repositories(&self.data);
-        let found = blocking(move || Ok(find(&folder))).await?;
+        let data = self.data.clone();
+        blocking(move || Ok(Self::list_in(&data))).await
+    }
+
+    /// The same of any data folder. Blocks.
+    pub(super) fn list_in(data: &Path) -> Vec<RepositoryPath> {
+        let found = find(&repositories(data));
         let mut paths: Vec<RepositoryPath> = found.iter().filter_map(|path| path.parse().ok()).collect();
         paths.sort();
-        Ok(paths)
+        paths
     }
 
     /// Where a repository lies.
@@ -76,7 +84,7 @@ impl Registry {
     }
 }
 
-fn repositories(data: &Path) -> PathBuf {
+pub(super) fn repositories(data: &Path) -> PathBuf {
     data.join("repositories")
 }
 
@@ -87,12 +95,11 @@ pub(super) async fn prepare(data: &Path) -> Result<()> {
         for path in [&folder, &uploads] {
             fs::create_dir_all(path).map_err(|e| failed("create", path, e))?;
         }
-        sweep(&uploads, |_| true);
         for layout in find(&folder) {
             let folder = folder.join(layout).join(LAYOUT);
-            sweep(&folder, is_temporary);
+            sweep(&folder);
             for algorithm in ["sha256", "sha512"] {
-                sweep(&folder.join("blobs").join(algorithm), is_temporary);
+                sweep(&folder.join("blobs").join(algorithm));
             }
         }
         Ok(())
@@ -122,16 +129,11 @@ fn find(root: &Path) -> Vec<String> {
     found
 }
 
-fn is_temporary(name: &str) -> bool {
-    name.starts_with(TEMPORARY)
-}
-
-/// Removes old files from one folder. What cannot be removed is no reason not to start.
-fn sweep(folder: &Path, is_ours: fn(&str) -> bool) {
+/// Removes what writers left in one folder. What cannot be removed is no reason not to start.
+fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let modified = entry.metadata().and_then(|data| data.modified()).unwrap_or_else(|_| SystemTime::now());
-        let is_old = modified.elapsed().is_ok_and(|age| age > STALE);
-        if is_old && entry.file_name().to_str().is_some_and(is_ours) {
+        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        if is_temporary && is_old(&entry.path(), STALE) {
             tracing::debug!(file = %entry.path().display(), "removing what a crash left");
             let _ = fs::remove_file(entry.path());
         }

@@ -8,6 +8,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::auth::Gate;
 use super::behaviour::Behaviour;
+use super::limits::Limits;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::registry::Registry;
@@ -24,14 +25,16 @@ pub(super) struct Service {
     pub(super) metrics: Arc<Metrics>,
     pub(super) behaviour: Behaviour,
     pub(super) gate: Gate,
+    pub(super) limits: Limits,
     pub(super) is_read_only: bool,
 }
 
 /// Answers one request.
 pub(super) async fn dispatch(State(service): State<Arc<Service>>, request: Request) -> Response<Body> {
-    let method = request.method().clone();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let answer = answer(&service, request).await.unwrap_or_else(Problem::response);
     service.metrics.answered(&method, answer.status());
+    tracing::debug!(%method, path, status = answer.status().as_u16(), "answered");
     answer
 }
 
@@ -40,16 +43,12 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
     let (method, headers) = (&head.method, &head.headers);
     let route = Route::parse(head.uri.path());
     let query = &Query::parse(head.uri.query().unwrap_or_default());
-    // Monitoring and logging in come before the gate; everything else, known or not, behind it.
+    // Being alive and logging in come before the gate: whoever balances loads has no password. Everything else, known or not,
+    // comes behind it, the metrics too: they tell what goes on here, and Prometheus can log in.
     match &route {
         Ok(Some(Route::Health)) => return Ok(reply(StatusCode::OK, [], Body::from("ok\n"))),
-        Ok(Some(Route::Metrics)) => {
-            let headers = [("content-type", "text/plain; version=0.0.4".to_owned())];
-            let text = service.metrics.text(service.sessions.count());
-            return Ok(reply(StatusCode::OK, headers, Body::from(text)));
-        }
         Ok(Some(Route::Token)) => return service.gate.token(headers, query),
-        _ => service.gate.check(method, route.as_ref().ok().and_then(Option::as_ref), query, headers)?,
+        _ => service.gate.check(&head, route.as_ref().ok().and_then(Option::as_ref), query).await?,
     }
     let is_reading = method == Method::GET || method == Method::HEAD;
     if service.is_read_only && !is_reading {
@@ -58,6 +57,11 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
     let Some(route) = route? else { return Err(no_such_page()) };
     match (method.as_str(), &route) {
         ("GET" | "HEAD", Route::Ping) => Ok(json(&serde_json::json!({}))),
+        ("GET" | "HEAD", Route::Metrics) => {
+            let headers = [("content-type", "text/plain; version=0.0.4".to_owned())];
+            let text = service.metrics.text(service.sessions.count());
+            Ok(reply(StatusCode::OK, headers, Body::from(text)))
+        }
         ("GET", Route::Catalog) => listing::catalog(service, query).await,
         ("GET", Route::Tags(name)) => listing::tags(service, name, query).await,
         ("GET", Route::Referrers(name, subject)) => listing::referrers(service, name, *subject, query).await,

@@ -5,23 +5,17 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
-use futures_util::StreamExt;
 use tokio::sync::OwnedMutexGuard;
 
+use super::pace::{Paced, Step};
+use super::problem::is_no_room;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryPath};
 use crate::store::layout::file::{self, Writer, blocking, failed};
-
-/// Longest silence inside a request's body; after that the connection counts as lost.
-pub(super) const SILENCE: Duration = Duration::from_secs(60);
-
-/// Age at which a session that nobody came back to goes.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// All sessions of a server.
 #[derive(Debug)]
@@ -112,17 +106,32 @@ impl Sessions {
         .await
     }
 
-    /// Ends the sessions that nobody came back to.
-    pub(super) async fn sweep(&self) {
-        let open: Vec<Handle> = self.lock().values().map(Arc::clone).collect();
-        for handle in open {
+    /// Ends the sessions that nobody came back to, those of a process before this one among them.
+    pub(super) async fn sweep(&self, expiry: Duration) {
+        let folder = self.folder.clone();
+        let old = move || Ok(old_files(&folder, expiry));
+        for name in blocking(old).await.unwrap_or_default() {
+            let open = self.lock().get(&name).map(Arc::clone);
+            let Some(handle) = open else {
+                self.discard(&name);
+                continue;
+            };
+            // Busy is not abandoned, and what came back while this was waiting neither.
             let Ok(mut session) = handle.try_lock_owned() else { continue };
             let path = session.path.clone();
-            let age =
-                blocking(move || Ok(fs::metadata(path).ok().and_then(|data| data.modified().ok()?.elapsed().ok())));
-            if age.await.is_ok_and(|age| age.is_none_or(|age| age > ABANDONED)) {
+            if blocking(move || Ok(is_old(&path, expiry))).await.unwrap_or_default() {
+                tracing::debug!(upload = name, "removing an upload that nobody came back to");
                 let _ = self.end(&mut session).await;
             }
+        }
+    }
+
+    /// Removes what a process before this one left, unless somebody has just come back to it.
+    fn discard(&self, name: &str) {
+        let open = self.lock();
+        if !open.contains_key(name) {
+            tracing::debug!(upload = name, "removing what an earlier process left");
+            let _ = fs::remove_file(self.folder.join(name));
         }
     }
 
@@ -208,7 +217,7 @@ impl Session {
     /// arrived must be counted all the same.
     pub(super) async fn append(
         self_: OwnedMutexGuard<Self>,
-        body: Body,
+        body: Paced,
         expected: Option<u64>,
     ) -> Result<(OwnedMutexGuard<Self>, Arrival)> {
         let task = tokio::spawn(take_in(self_, body, expected));
@@ -218,7 +227,7 @@ impl Session {
 
 async fn take_in(
     mut session: OwnedMutexGuard<Session>,
-    body: Body,
+    mut body: Paced,
     expected: Option<u64>,
 ) -> Result<(OwnedMutexGuard<Session>, Arrival)> {
     if expected == Some(0) {
@@ -229,18 +238,17 @@ async fn take_in(
     let file =
         blocking(move || OpenOptions::new().append(true).open(&path).map_err(|e| failed("open", &path, e))).await?;
     let mut writer = Writer::new(file, session.hasher.take());
-    let mut stream = body.into_data_stream();
     let (mut taken, mut arrival) = (0, Arrival::Whole);
     let written = loop {
-        match tokio::time::timeout(SILENCE, stream.next()).await {
-            Ok(Some(Ok(bytes))) => {
+        match body.next().await {
+            Step::Piece(bytes) => {
                 taken += bytes.len() as u64;
                 if let Err(error) = writer.push(bytes).await {
                     break Err(error);
                 }
             }
-            Ok(None) if expected.is_none_or(|expected| expected == taken) => break writer.finish().await,
-            _ => {
+            Step::End if expected.is_none_or(|expected| expected == taken) => break writer.finish().await,
+            Step::End | Step::Cut => {
                 arrival = Arrival::Cut;
                 break writer.finish().await;
             }
@@ -253,12 +261,31 @@ async fn take_in(
             Ok((session, arrival))
         }
         Err(error) => {
-            // How much was written before the failure only the file knows.
             session.hasher = None;
+            if is_no_room(&error) {
+                // Nobody can go on with it before there is room, and what it holds is room.
+                session.is_over = true;
+                let _ = fs::remove_file(&session.path);
+                return Err(error);
+            }
+            // How much was written before the failure only the file knows.
             session.offset = fs::metadata(&session.path).map(|data| data.len()).unwrap_or_default();
             Err(error)
         }
     }
+}
+
+/// Names of the files in `folder` that nothing was written to for so long.
+fn old_files(folder: &Path, expiry: Duration) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let old = entries.filter(|entry| is_old(&entry.path(), expiry));
+    old.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Whether that file is so old, or gone.
+pub(super) fn is_old(path: &Path, expiry: Duration) -> bool {
+    let Ok(data) = fs::symlink_metadata(path) else { return true };
+    data.is_file() && data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= expiry))
 }
 
 /// A random UUID (RFC 9562, version 4).

@@ -7,9 +7,11 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use tokio::sync::OwnedMutexGuard;
 
 use super::behaviour::AfterCut;
-use super::problem::Problem;
+use super::pace::Paced;
+use super::problem::{Problem, is_no_room};
 use super::service::{Query, Service, reply};
 use super::session::{Arrival, Session};
+use crate::error::Kind;
 use crate::oci::{Algorithm, Digest, RepositoryPath};
 
 type Answer = Result<Response<Body>, Problem>;
@@ -58,7 +60,7 @@ async fn mount(
     let Some(from) = from else { return Ok(false) };
     let from: RepositoryPath = from.parse().map_err(|_| Problem::name_invalid(from))?;
     if from == *repository {
-        return Ok(target.size(&digest).await?.is_some());
+        return Ok(target.vouch(&digest).await?.is_some());
     }
     match service.registry.existing(&from).await {
         Ok(source) => Ok(target.mount(&source, digest).await?),
@@ -111,8 +113,12 @@ async fn close_with(
         service.sessions.end(&mut session).await?;
         return Err(Problem::digest_invalid(format!("the bytes sent hash to {found}, not to {digest}")));
     }
-    service.registry.repository(repository).adopt(session.path(), digest).await?;
-    service.sessions.end(&mut session).await?;
+    let adopted = service.registry.repository(repository).adopt(session.path(), digest).await;
+    // On a full disk what the session holds is room.
+    if adopted.as_ref().err().is_none_or(is_no_room) {
+        service.sessions.end(&mut session).await?;
+    }
+    adopted?;
     Ok(created(repository, digest))
 }
 
@@ -144,7 +150,12 @@ async fn append(
         check_range(&session, headers, length)?;
     }
     let before = session.offset();
-    let (mut session, arrival) = Session::append(session, body, length).await?;
+    let appended = Session::append(session, Paced::new(body, &service.limits), length).await;
+    let (mut session, arrival) = appended.map_err(|error| match error.kind() {
+        // Swept away for its age at this very moment.
+        Kind::NotFound => Problem::upload_unknown(),
+        _ => error.into(),
+    })?;
     service.metrics.bytes_in.fetch_add(session.offset() - before, Ordering::Relaxed);
     if arrival == Arrival::Whole {
         return Ok(session);
@@ -155,22 +166,27 @@ async fn append(
     Err(Problem::upload_invalid("the connection broke inside the body"))
 }
 
-/// Checks `Content-Range: <start>-<end>` (no unit, both ends inclusive) against what has arrived and what is to come.
+/// Checks `Content-Range` against what has arrived and what is to come.
 fn check_range(session: &Session, headers: &HeaderMap, length: Option<u64>) -> Result<(), Problem> {
     let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
-    let range = value.to_str().ok().and_then(|text| {
-        let (start, end) = text.split_once('-')?;
-        Some((start.parse::<u64>().ok()?, end.parse::<u64>().ok()?))
-    });
+    span(value.to_str().unwrap_or_default(), session.offset(), length)
+}
+
+/// Checks `<start>-<end>` (no unit, both ends inclusive) against where a chunk must start, and its length if that is known.
+pub(super) fn span(text: &str, offset: u64, length: Option<u64>) -> Result<(), Problem> {
+    // `parse` takes a sign, which no header has.
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let range = text.split_once('-').and_then(|(start, end)| Some((number(start)?, number(end)?)));
     let Some((start, end)) = range.filter(|(start, end)| start <= end) else {
         return Err(Problem::upload_invalid("Content-Range is <start>-<end>"));
     };
-    if start != session.offset() {
-        let message = format!("the next byte is {}, the chunk starts at {start}", session.offset());
+    if start != offset {
+        let message = format!("the next byte is {offset}, the chunk starts at {start}");
         let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message);
-        return Err(problem.with(header::RANGE, arrived(session.offset())));
+        return Err(problem.with(header::RANGE, arrived(offset)));
     }
-    if length.is_some_and(|length| length != (end - start).saturating_add(1)) {
+    // Subtracted, because a range may reach to the last number there is.
+    if length.is_some_and(|length| length.checked_sub(1) != Some(end - start)) {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "SIZE_INVALID",

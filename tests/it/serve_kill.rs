@@ -1,9 +1,9 @@
-//! `autonomy registry serve`, killed with SIGKILL in the middle of pushes: what was acknowledged is there and whole after the
-//! next start, and nothing else can be seen.
+//! `autonomy registry serve`, killed with SIGKILL at thirty points in the middle of pushes: what was acknowledged is there and
+//! whole after the next start, and nothing else can be seen.
+//!
+//! A point is a number of acknowledged requests, drawn from a seed, counted over all who push at the same time.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 
 use crate::images::shape::noise;
 use crate::serve::client;
+use crate::serve_bed::{PATIENCE, Program};
 
-const ROUNDS: u64 = 4;
-const PUSHERS: u64 = 6;
-/// Longest that anything may take here: a server that hangs is a failure with a name, not a test run without an end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const POINTS: u64 = 30;
+const PUSHERS: u64 = 5;
+/// Any other gives other points.
+const SEED: u64 = 20_260_501;
 
 /// What was tried, by digest, and what of it was acknowledged.
 #[derive(Default)]
@@ -26,40 +27,18 @@ struct Book {
     manifests: HashMap<String, Vec<u8>>,
     acknowledged_blobs: Vec<Digest>,
     acknowledged_tags: Vec<String>,
-}
-
-/// A running server, killed when the value goes.
-struct Served(Child);
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-/// A server over `folder`, and the repository's root on it.
-fn start(folder: &Path) -> (Served, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_autonomy"))
-        .args(["registry", "serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
-    let root = line.trim().strip_prefix("listening on ").unwrap().to_owned();
-    (Served(child), format!("{root}/v2/site/app"))
+    /// Requests that were answered with success.
+    answers: u64,
 }
 
 /// Pushes images until the server is gone: blobs in one request, in chunks, or in a session of its own; then a manifest.
 async fn push(client: Client, root: String, book: Arc<Mutex<Book>>, seed: u64) -> Option<()> {
     for number in 0.. {
-        let size = [1_000, 700_000, 90_000, 0][usize::try_from(number % 4).unwrap()];
+        let size = [1_000, 200_000, 30_000, 0][usize::try_from(number % 4).unwrap()];
         let blob = [seed.to_le_bytes().as_slice(), &noise(seed * 1_000 + number, size)].concat();
         let digest = Digest::sha256(&blob);
         book.lock().unwrap().blobs.insert(digest, blob.clone());
-        upload(&client, &root, &blob, digest, number % 2 == 0).await?;
+        upload(&client, &root, &blob, digest, number % 2 == 0, &book).await?;
         book.lock().unwrap().acknowledged_blobs.push(digest);
 
         let tag = format!("t{seed}-{number}");
@@ -70,32 +49,45 @@ async fn push(client: Client, root: String, book: Arc<Mutex<Book>>, seed: u64) -
         let put = client.put(format!("{root}/manifests/{tag}"));
         let put = put.header("content-type", MediaType::OCI_MANIFEST.as_str()).body(manifest);
         if put.send().await.ok()?.status() == 201 {
-            book.lock().unwrap().acknowledged_tags.push(tag);
+            let mut book = book.lock().unwrap();
+            book.acknowledged_tags.push(tag);
+            book.answers += 1;
         }
     }
     None
 }
 
-/// Returns once so many tags were acknowledged, while the pushers go on: how long that takes is the machine's matter.
-async fn acknowledged(book: &Mutex<Book>, tags: usize) {
+/// Returns once so many requests were answered, while the pushers go on: how long that takes is the machine's matter.
+async fn answered(book: &Mutex<Book>, answers: u64) {
     let enough = async {
-        while book.lock().unwrap().acknowledged_tags.len() < tags {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        while book.lock().unwrap().answers < answers {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, enough).await.expect("tags are acknowledged");
+    tokio::time::timeout(PATIENCE, enough).await.expect("requests are answered");
 }
 
-async fn upload(client: &Client, root: &str, blob: &[u8], digest: Digest, in_chunks: bool) -> Option<()> {
+async fn upload(
+    client: &Client,
+    root: &str,
+    blob: &[u8],
+    digest: Digest,
+    in_chunks: bool,
+    book: &Mutex<Book>,
+) -> Option<()> {
     let session = client.post(format!("{root}/blobs/uploads/")).send().await.ok()?;
+    book.lock().unwrap().answers += 1;
     let place = session.headers().get("location")?.to_str().ok()?.to_owned();
     let place = format!("{}{place}", root.split("/v2/").next()?);
     let (first, rest) = if in_chunks { blob.split_at(blob.len() / 2) } else { (&[][..], blob) };
     if in_chunks {
         client.patch(&place).body(first.to_vec()).send().await.ok()?;
+        book.lock().unwrap().answers += 1;
     }
     let done = client.put(format!("{place}?digest={digest}")).body(rest.to_vec()).send().await.ok()?;
-    (done.status() == 201).then_some(())
+    let is_taken = done.status() == 201;
+    book.lock().unwrap().answers += u64::from(is_taken);
+    is_taken.then_some(())
 }
 
 async fn get(client: &Client, url: String) -> Option<Vec<u8>> {
@@ -108,7 +100,7 @@ async fn get(client: &Client, url: String) -> Option<Vec<u8>> {
 }
 
 /// Everything that was acknowledged is there and whole; of the rest, each thing is whole or not there.
-async fn check(client: &Client, root: &str, book: &Book) {
+async fn check(client: &Client, root: &str, book: &Book, all: &[Book]) {
     for (digest, bytes) in &book.blobs {
         let found = get(client, format!("{root}/blobs/{digest}")).await;
         assert!(found.as_ref().is_none_or(|found| found == bytes), "{digest} is not what was pushed");
@@ -121,45 +113,68 @@ async fn check(client: &Client, root: &str, book: &Book) {
         assert!(listed.contains(&tag.as_str()), "{tag} was acknowledged and is lost");
     }
     for tag in listed {
-        let pushed = book.manifests.get(tag).unwrap_or_else(|| panic!("{tag} was never pushed"));
+        assert!(all.iter().any(|book| book.manifests.contains_key(tag)), "{tag} was never pushed");
+        let Some(pushed) = book.manifests.get(tag) else { continue };
         let found = get(client, format!("{root}/manifests/{tag}")).await;
         assert_eq!(found.as_ref(), Some(pushed), "{tag}");
         let by_digest = get(client, format!("{root}/manifests/{}", Digest::sha256(pushed))).await;
         assert_eq!(by_digest.as_ref(), Some(pushed), "{tag} by digest");
         let manifest: Value = serde_json::from_slice(pushed).unwrap();
         let layer = manifest["layers"][0]["digest"].as_str().unwrap();
-        assert!(get(client, format!("{root}/blobs/{layer}")).await.is_some(), "{tag} has lost its layer");
+        let asked = client.head(format!("{root}/blobs/{layer}")).send().await.unwrap();
+        assert_eq!(asked.status(), 200, "{tag} has lost its layer");
     }
+}
+
+/// The next point: after how many answers of one server.
+fn point(round: u64) -> u64 {
+    let bytes = noise(SEED + round, 8);
+    1 + u64::from_le_bytes(bytes.try_into().unwrap()) % 40
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_outlives_kill_9_whole_and_nothing_else_is_seen() {
     let folder = tempfile::tempdir().unwrap();
-    let book = Arc::new(Mutex::new(Book::default()));
-    for round in 0..ROUNDS {
-        let (server, root) = start(folder.path());
-        let before = book.lock().unwrap().acknowledged_tags.len();
+    let mut all = Vec::new();
+    for round in 0..=POINTS {
+        let server = Program::start::<&str>(folder.path(), []);
+        let root = format!("{}/v2/site/app", server.url);
+        if let Some(last) = all.last() {
+            check(&client(), &root, last, &all).await;
+        }
+        if round == POINTS {
+            break;
+        }
+        let book = Arc::new(Mutex::new(Book::default()));
         let pushers: Vec<_> = (0..PUSHERS)
             .map(|pusher| tokio::spawn(push(client(), root.clone(), Arc::clone(&book), 1 + round * PUSHERS + pusher)))
             .collect();
-        // Another number each round, so that the kill does not always meet the same sizes.
-        acknowledged(&book, before + 10 + 7 * usize::try_from(round).unwrap()).await;
+        answered(&book, point(round)).await;
         drop(server);
         for pusher in pushers {
             tokio::time::timeout(PATIENCE, pusher).await.expect("a pusher notices that its server is gone").unwrap();
         }
-
-        let (server, root) = start(folder.path());
-        let tried = std::mem::take(&mut *book.lock().unwrap());
-        check(&client(), &root, &tried).await;
-        *book.lock().unwrap() = tried;
-        drop(server);
+        all.push(std::mem::take(&mut *book.lock().unwrap()));
     }
-    // By the files themselves: every one is what its name says.
-    let blobs = folder.path().join("repositories/site/app/_layout/blobs/sha256");
-    for entry in std::fs::read_dir(blobs).unwrap().map(Result::unwrap) {
+    let tags: usize = all.iter().map(|book| book.acknowledged_tags.len()).sum();
+    assert!(tags as u64 > POINTS, "{tags} images were acknowledged");
+    // By the files themselves: every one is what its name says, and none went missing in a later round.
+    let layout = folder.path().join("repositories/site/app/_layout");
+    let mut names = HashSet::new();
+    for entry in std::fs::read_dir(layout.join("blobs/sha256")).unwrap().map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
         let is_whole = Digest::sha256(&std::fs::read(entry.path()).unwrap()).hex() == name;
         assert!(is_whole || name.starts_with(".tmp-"), "{name}");
+        names.insert(name);
+    }
+    let index = std::fs::read_to_string(layout.join("index.json")).unwrap();
+    for book in &all {
+        assert!(book.acknowledged_blobs.iter().all(|digest| names.contains(&digest.hex())));
+        for tag in &book.acknowledged_tags {
+            let digest = Digest::sha256(&book.manifests[tag]);
+            assert!(
+                names.contains(&digest.hex()) && index.contains(&digest.hex()) && index.contains(&format!("\"{tag}\""))
+            );
+        }
     }
 }

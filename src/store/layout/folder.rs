@@ -13,6 +13,29 @@ use crate::oci::Digest;
 pub(super) const VERSION_FILE: &str = "oci-layout";
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// Whether an index was changed and has to be written, and what is to be told about it.
+#[derive(Debug)]
+pub(super) enum Changed<T> {
+    Yes(T),
+    No(T),
+}
+
+impl Changed<bool> {
+    /// Changed, if that is what happened.
+    pub(super) fn so(is_changed: bool) -> Self {
+        if is_changed { Self::Yes(true) } else { Self::No(false) }
+    }
+}
+
+/// How the lock on a layout is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// By one: who changes `index.json`, and who removes garbage.
+    Alone,
+    /// By all who add or vouch for blobs: they may do so together, but not while garbage is removed.
+    Shared,
+}
+
 /// One folder, as all clones of a layout share it.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -51,24 +74,41 @@ impl Folder {
         Ok(held.insert(index))
     }
 
-    /// Changes the index and writes it, alone among processes. Alone in this one is whoever holds `writing`.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Index, &Path) -> Result<bool>) -> Result<bool> {
-        self.create()?;
+    /// Waits for the lock that processes share. None where the file system knows no locks, as some network and FAT file
+    /// systems do; there one process at a time has to do.
+    pub(super) fn lock(&self, how: Hold) -> Result<Option<File>> {
         let path = self.path.join(VERSION_FILE);
-        let lock = File::open(&path).map_err(|e| failed("open", &path, e))?;
-        // Some network and FAT file systems know no locks; there one process at a time has to do.
-        match lock.lock() {
-            Err(error) if error.kind() != std::io::ErrorKind::Unsupported => return Err(failed("lock", &path, error)),
-            _ => {}
+        let file = File::open(&path).map_err(|e| failed("open", &path, e))?;
+        let locked = match how {
+            Hold::Alone => file.lock(),
+            Hold::Shared => file.lock_shared(),
+        };
+        match locked {
+            Ok(()) => Ok(Some(file)),
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+            Err(error) => Err(failed("lock", &path, error)),
         }
+    }
+
+    /// Changes the index and writes it, alone among processes. Alone in this one is whoever holds `writing`.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Index, &Path) -> Result<Changed<T>>) -> Result<T> {
+        self.create()?;
+        let _lock = self.lock(Hold::Alone)?;
+        self.change_locked(change)
+    }
+
+    /// The same for whoever holds the lock already.
+    pub(super) fn change_locked<T>(&self, change: impl FnOnce(&mut Index, &Path) -> Result<Changed<T>>) -> Result<T> {
         // Readers go on with what was until the new index is on disk.
         let mut next = self.read(Index::clone)?;
-        let is_changed = change(&mut next, &self.path)?;
-        if is_changed {
-            next.save(&self.path)?;
-            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        match change(&mut next, &self.path)? {
+            Changed::No(told) => Ok(told),
+            Changed::Yes(told) => {
+                next.save(&self.path)?;
+                *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
+                Ok(told)
+            }
         }
-        Ok(is_changed)
     }
 
     /// Makes the folder an image layout if it is not one, and gives the place of a blob in it.

@@ -3,7 +3,7 @@
 //! `index.json` is the only thing that is written; tags, types and referrers are derived from it and from the manifests
 //! that it leads to. What another program wrote into it (annotations, platforms, names that are no tags) stays.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,29 @@ pub(super) fn blob(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
 }
 
+/// What `index.json` lists, and of which version of it.
+///
+/// # Errors
+///
+/// [`Invalid`](Kind::Invalid) if there is none or it cannot be read.
+pub(super) fn entries(folder: &Path) -> Result<(Stamp, Vec<Descriptor>)> {
+    let missing = || {
+        let told = Error::new(Kind::Invalid, "find").on(path(folder).display());
+        told.because("the list of what the layout holds is missing").hint("restore it, or copy the images again")
+    };
+    // Taken first: a list that is replaced meanwhile counts as stale.
+    let stamp = Stamp::of(folder).ok_or_else(missing)?;
+    Ok((stamp, document(folder)?.manifests))
+}
+
+fn document(folder: &Path) -> Result<Document> {
+    let bytes = fs::read(path(folder)).map_err(|e| failed("read", &path(folder), e))?;
+    serde_json::from_slice(&bytes).map_err(|why| {
+        let told = Error::new(Kind::Invalid, "read").on(path(folder).display()).because(why);
+        told.hint("index.json must be an OCI image index; restore it or copy the images again")
+    })
+}
+
 impl Index {
     /// A layout with nothing in it.
     pub(super) fn empty() -> Self {
@@ -93,11 +116,7 @@ impl Index {
     pub(super) fn load(folder: &Path) -> Result<Self> {
         let mut index = Self::empty();
         let Some(stamp) = Stamp::of(folder) else { return Ok(index) };
-        let bytes = fs::read(path(folder)).map_err(|e| failed("read", &path(folder), e))?;
-        index.document = serde_json::from_slice(&bytes).map_err(|why| {
-            let told = Error::new(Kind::Invalid, "read").on(path(folder).display()).because(why);
-            told.hint("index.json must be an OCI image index; restore it or copy the images again")
-        })?;
+        index.document = document(folder)?;
         index.stamp = Some(stamp);
         let entries = index.document.manifests.clone();
         for entry in &entries {
@@ -212,6 +231,20 @@ impl Index {
             referrers.remove(digest);
         }
         self.manifests.remove(digest).is_some()
+    }
+
+    /// Takes manifests without a name away. What one of them may have been the only one to list is listed by itself.
+    pub(super) fn dismiss(&mut self, doomed: &HashSet<Digest>, orphans: &HashSet<Digest>) {
+        self.document.manifests.retain(|entry| !doomed.contains(&entry.digest));
+        self.manifests.retain(|digest, _| !doomed.contains(digest));
+        for referrers in self.referrers.values_mut() {
+            referrers.retain(|digest, _| !doomed.contains(digest));
+        }
+        for digest in orphans {
+            if let Some(node) = self.manifests.get(digest).cloned() {
+                self.settle(&node);
+            }
+        }
     }
 
     /// One nameless entry for a manifest that has no other, none for one that has.

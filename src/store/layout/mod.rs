@@ -11,6 +11,7 @@
 
 pub(crate) mod file;
 mod folder;
+pub(crate) mod garbage;
 mod index;
 #[cfg(test)]
 mod tests;
@@ -19,13 +20,14 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use self::file::{blocking, failed};
-use self::folder::{Folder, VERSION_FILE};
+use self::folder::{Changed, Folder, Hold, VERSION_FILE};
 use self::index::Index;
 use super::{Body, ByteStream, Listing, MAX_MANIFEST_BYTES, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result};
@@ -82,10 +84,10 @@ impl Layout {
         .await
     }
 
-    /// The first of `digests` that is not held.
-    pub(crate) async fn first_missing(&self, digests: Vec<Digest>) -> Result<Option<Digest>> {
-        let layout = self.clone();
-        blocking(move || Ok(digests.into_iter().find(|digest| !layout.path(digest).is_file()))).await
+    /// The same, and whoever hears that it is held may rely on it: as garbage it counts from now on.
+    pub(crate) async fn vouch(&self, digest: &Digest) -> Result<Option<u64>> {
+        let (inner, digest) = (Arc::clone(&self.inner), *digest);
+        blocking(move || garbage::renew(&inner, &digest)).await
     }
 
     /// The file of a blob and its size.
@@ -104,9 +106,16 @@ impl Layout {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             inner.ensure(&digest)?;
-            File::open(&from).and_then(|file| file.sync_data()).map_err(|e| failed("sync", &from, e))?;
+            let file = File::open(&from).map_err(|e| failed("open", &from, e))?;
+            // Its last bytes may have come long ago.
+            file.set_modified(SystemTime::now())
+                .and_then(|()| file.sync_data())
+                .map_err(|e| failed("sync", &from, e))?;
             let to = index::blob(&inner.path, &digest);
-            fs::rename(&from, &to).map_err(|e| failed("rename", &to, e))?;
+            {
+                let _lock = inner.lock(Hold::Shared)?;
+                fs::rename(&from, &to).map_err(|e| failed("rename", &to, e))?;
+            }
             file::sync_parent(&to)
         })
         .await
@@ -120,9 +129,15 @@ impl Layout {
                 return Ok(false);
             }
             inner.ensure(&digest)?;
-            match file::link(&source, &index::blob(&inner.path, &digest)) {
+            let _lock = inner.lock(Hold::Shared)?;
+            let target = index::blob(&inner.path, &digest);
+            match file::link(&source, &target) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(false),
-                linked => linked.map(|()| true),
+                // The file is as old as in the other repository.
+                linked => linked.map(|()| {
+                    garbage::touch(&target);
+                    true
+                }),
             }
         })
         .await
@@ -131,7 +146,7 @@ impl Layout {
     /// Takes a tag away. False if there is none.
     pub(crate) async fn remove_tag(&self, tag: &Tag) -> Result<bool> {
         let tag = tag.clone();
-        self.change(move |index, _| Ok(index.untag(&tag))).await
+        self.change(move |index, _| Ok(Changed::so(index.untag(&tag)))).await
     }
 
     /// Takes a manifest and its tags away. False if it is not held.
@@ -141,7 +156,7 @@ impl Layout {
         blocking(move || {
             let _guard = guard;
             // The list first: a crash between the two leaves a blob that nothing names, not a name without content.
-            let is_removed = layout.inner.change(|index, _| Ok(index.remove(&digest)))?;
+            let is_removed = layout.inner.change(|index, _| Ok(Changed::so(index.remove(&digest))))?;
             if is_removed {
                 remove_file(&layout.path(&digest))?;
             }
@@ -178,7 +193,10 @@ impl Layout {
 
     /// Changes the index and writes it, alone among all writers of this and of other processes. `change` says whether
     /// there was anything to do.
-    async fn change(&self, change: impl FnOnce(&mut Index, &Path) -> Result<bool> + Send + 'static) -> Result<bool> {
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Index, &Path) -> Result<Changed<T>> + Send + 'static,
+    ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
         // The guard goes into the work: work on a blocking thread goes on when its caller no longer waits.
         let guard = Arc::clone(&self.inner.writing).lock_owned().await;
@@ -189,36 +207,59 @@ impl Layout {
         .await
     }
 
-    async fn put_manifest(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
+    /// Puts a manifest unless one of `needed` is missing, which is then named.
+    pub(crate) async fn put_complete(
+        &self,
+        node: &Descriptor,
+        bytes: Bytes,
+        tags: &[Tag],
+        needed: Vec<Digest>,
+    ) -> Result<Option<Digest>> {
+        let body = Body::bytes(node.clone(), bytes);
+        Ok(self.put_manifest(node, &body, tags, needed).await?.err())
+    }
+
+    /// Puts a manifest, or names the one of `needed` that is missing.
+    async fn put_manifest(
+        &self,
+        node: &Descriptor,
+        body: &Body,
+        tags: &[Tag],
+        needed: Vec<Digest>,
+    ) -> Result<Result<Put, Digest>> {
         if node.size > MAX_MANIFEST_BYTES {
             let why = format!("{} bytes announced, at most {MAX_MANIFEST_BYTES} are taken", node.size);
             return Err(Error::new(Kind::Limit, "put manifest").on(node.digest).because(why));
         }
-        let (held, known) = (self.held_bytes(node).await?, (node.clone(), tags.to_vec()));
+        let held = self.held_bytes(node).await?;
         let is_held = held.is_some();
-        if is_held && self.read(move |index| index.has(&known.0, &known.1)).await? {
-            return Ok(Put::Present);
-        }
         let bytes = match held {
             Some(bytes) => bytes,
             None => gather(body, node.size).await?,
         };
-        let (node, tags) = (node.clone(), tags.to_vec());
-        let size = node.size;
+        let (node, tags, size) = (node.clone(), tags.to_vec(), node.size);
+        // Looked at and put under one lock: garbage is removed before that or after it.
         self.change(move |index, folder| {
+            if let Some(digest) = needed.into_iter().find(|digest| !index::blob(folder, digest).is_file()) {
+                return Ok(Changed::No(Err(digest)));
+            }
             let manifest = file::parse(&bytes, &node.media_type)?;
             let path = index::blob(folder, &node.digest);
-            // Asked again here, where nobody can be deleting it.
-            if !is_held || !path.is_file() {
+            if is_held && path.is_file() {
+                garbage::touch(&path);
+            } else {
                 let mut temporary = file::temporary(path.parent().unwrap_or(folder))?;
                 temporary.write_all(&bytes).map_err(|e| failed("write", &path, e))?;
                 file::publish(temporary, &path)?;
             }
+            let put = if is_held { Put::Present } else { Put::Sent(size) };
+            if index.has(&node, &tags) {
+                return Ok(Changed::No(Ok(put)));
+            }
             index.add(&node, &manifest, &tags);
-            Ok(true)
+            Ok(Changed::Yes(Ok(put)))
         })
-        .await?;
-        Ok(if is_held { Put::Present } else { Put::Sent(size) })
+        .await
     }
 
     /// The bytes of `node` if they are here and right.
@@ -234,7 +275,7 @@ impl Layout {
 
     async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
         // A file of another size can only be damage: it is written anew.
-        if self.size(&node.digest).await? == Some(node.size) {
+        if self.vouch(&node.digest).await? == Some(node.size) {
             return Ok(Put::Present);
         }
         let (inner, digest) = (Arc::clone(&self.inner), node.digest);
@@ -251,8 +292,12 @@ impl Layout {
             writer.push(piece?).await?;
         }
         let (file, _) = writer.finish().await?;
-        let path = self.path(&node.digest);
-        blocking(move || file::publish(tempfile::NamedTempFile::from_parts(file, temporary), &path)).await?;
+        let (inner, path) = (Arc::clone(&self.inner), self.path(&node.digest));
+        blocking(move || {
+            let _lock = inner.lock(Hold::Shared)?;
+            file::publish(tempfile::NamedTempFile::from_parts(file, temporary), &path)
+        })
+        .await?;
         Ok(Put::Sent(node.size))
     }
 
@@ -332,7 +377,9 @@ impl Store for Layout {
 
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
         if node.is_manifest() {
-            return self.put_manifest(node, body, tags).await;
+            let put = self.put_manifest(node, body, tags, Vec::new()).await?;
+            // Nothing is needed, so nothing is missing.
+            return Ok(put.unwrap_or(Put::Present));
         }
         if !tags.is_empty() {
             return Err(Error::new(Kind::Usage, "tag a blob").on(node.digest));

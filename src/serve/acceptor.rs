@@ -1,0 +1,208 @@
+//! The door: takes connections in, no more than there is room for, and sees them out.
+//!
+//! Who comes when all places are taken waits. Connections that are only kept for later are closed then, and those in use after
+//! their present answer, so that idle clients cannot lock others out. Told to stop, it takes nobody in any more and gives those
+//! inside a moment to end; whoever is still there then is cut off. No connection outlives [`Acceptor::run`].
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming as Received;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::connection::{Incoming, Unread, Watched};
+use super::limits::{Limits, MAX_BUFFER_BYTES, MAX_HEAD_BYTES};
+use super::tls::Tls;
+
+/// Longest time for a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+
+/// Pause after a failure to accept that is not the peer's, such as too many open files.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Who sent a request; an extension of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// What all connections share.
+#[derive(Debug, Clone)]
+pub(super) struct Acceptor {
+    pub(super) router: Router,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) limits: Limits,
+    /// Connections that are open, for the metrics.
+    pub(super) open: Arc<AtomicU64>,
+}
+
+/// What connections are told while they are open; who comes later is not meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Stay,
+    /// End after the present answer: others are waiting.
+    Leave,
+    /// The same, and who has not asked for anything yet ends at once: the server is about to.
+    Close,
+}
+
+impl Acceptor {
+    /// Serves connections until `shutdown` is ready and all of them have ended, or the grace is over.
+    pub(super) async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
+        let mut shutdown = pin!(shutdown);
+        let places = Arc::new(Semaphore::new(self.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let (word, mut hears) = watch::channel(Word::Stay);
+        let mut inside = JoinSet::new();
+        loop {
+            while inside.try_join_next().is_some() {}
+            let next = async {
+                let (stream, peer) = accept(&listener).await;
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    return (stream, peer, Ok(place));
+                }
+                word.send_replace(Word::Leave);
+                (stream, peer, Arc::clone(&places).acquire_owned().await)
+            };
+            let (stream, peer, place) = tokio::select! {
+                () = &mut shutdown => break,
+                next = next => next,
+            };
+            // The semaphore is never closed.
+            let Ok(place) = place else { break };
+            hears.borrow_and_update();
+            inside.spawn(self.clone().attend(stream, peer, place, hears.clone()));
+        }
+        drop(listener);
+        word.send_replace(Word::Close);
+        let all_gone = async { while inside.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.limits.grace, all_gone).await.is_err() {
+            tracing::warn!(connections = inside.len(), "requests were cut off: they took longer than the grace");
+        }
+    }
+
+    /// One connection, from its first byte to its last.
+    async fn attend(
+        self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: OwnedSemaphorePermit,
+        word: watch::Receiver<Word>,
+    ) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        // An answer's head must not wait for its body to fill a packet.
+        let _ = stream.set_nodelay(true);
+        let unread = Unread::default();
+        let stream = Watched::new(stream, unread.clone());
+        let (router, peer_ip) = (TowerToHyperService::new(self.router), Peer(peer.ip()));
+        let answers = Answers { router, peer: peer_ip, unread, asked: watch::Sender::new(false) };
+        match self.tls {
+            None => converse(stream, answers, &self.limits, word).await,
+            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => converse(stream, answers, &self.limits, word).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS with"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            },
+        }
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        drop(place);
+    }
+}
+
+/// HTTP over one connection.
+async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: T,
+    answers: Answers,
+    limits: &Limits,
+    mut word: watch::Receiver<Word>,
+) {
+    let mut asked = answers.asked.subscribe();
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), answers);
+    let mut connection = pin!(connection);
+    let (mut is_leaving, mut is_told, mut is_deaf) = (false, false, false);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut connection => break ended,
+            told = word.changed(), if !is_deaf => {
+                is_deaf = told.is_err();
+                is_leaving = true;
+                if *word.borrow_and_update() == Word::Close && !*asked.borrow() {
+                    return;
+                }
+            }
+            // Its first request may be on its way; hyper would close under its feet.
+            () = first_request(&mut asked), if is_leaving && !is_told => {
+                connection.as_mut().graceful_shutdown();
+                is_told = true;
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection broke");
+    }
+}
+
+async fn first_request(asked: &mut watch::Receiver<bool>) {
+    if asked.wait_for(|has_asked| *has_asked).await.is_err() {
+        // It never will: the connection is at its end.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The next connection. Failures of one peer are passed over, those of this machine waited out.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "no connection can be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Hands the requests of one connection to the router.
+#[derive(Debug, Clone)]
+struct Answers {
+    router: TowerToHyperService<Router>,
+    peer: Peer,
+    unread: Unread,
+    /// Whether there was any request yet.
+    asked: watch::Sender<bool>,
+}
+
+impl hyper::service::Service<Request<Received>> for Answers {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = <TowerToHyperService<Router> as hyper::service::Service<Request<Body>>>::Future;
+
+    fn call(&self, request: Request<Received>) -> Self::Future {
+        self.asked.send_replace(true);
+        let mut request = request.map(|body| Body::new(Incoming::new(body, self.unread.clone())));
+        request.extensions_mut().insert(self.peer);
+        hyper::service::Service::call(&self.router, request)
+    }
+}

@@ -1,0 +1,163 @@
+//! Garbage collection over a data folder: every repository, then the uploads that nobody came back to.
+//!
+//! What makes it safe beside a running server stands in `store::layout::garbage`: age, and a second look under a lock. Uploads
+//! are the server's while one lives in the folder (`residence.rs`), because it alone knows which are in flight; it removes the
+//! old ones itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::registry::{self, Registry};
+use super::residence::Residence;
+use super::session::is_old;
+use crate::error::{Error, Kind, Result, printable};
+use crate::oci::RepositoryPath;
+use crate::store::layout::file::{blocking, failed};
+pub use crate::store::layout::garbage::{Effect, Kept, Swept};
+use crate::store::layout::garbage::{Names, Rules};
+
+/// Youngest age that is taken beside a running server: a push must have the time to follow up on what it was told.
+pub const LEAST_AGE: Duration = Duration::from_secs(600);
+
+/// What to collect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collection {
+    /// The data folder of a server.
+    pub data_dir: PathBuf,
+    /// What is younger stays. Default 24 h: a push that takes longer is refused its manifest and sends the layers again.
+    pub older_than: Duration,
+    /// Which manifests are kept. Default [`Kept::All`].
+    pub kept: Kept,
+    /// Whether anything is removed. Default [`Effect::Removed`].
+    pub effect: Effect,
+}
+
+impl Collection {
+    /// The garbage of `data_dir`, with the defaults.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { data_dir: data_dir.into(), older_than: day, kept: Kept::All, effect: Effect::Removed }
+    }
+}
+
+/// What was collected.
+#[derive(Debug, Clone, Serialize)]
+pub struct Collected {
+    /// Whether it was only counted.
+    pub dry_run: bool,
+    /// Every repository, in order of their paths.
+    pub repositories: Vec<Repository>,
+    /// Uploads that nobody came back to. None while a server is running, which removes its own.
+    pub uploads: Option<Uploads>,
+    /// The sums over all repositories and uploads.
+    pub totals: Swept,
+}
+
+/// One repository.
+#[derive(Debug, Clone, Serialize)]
+pub struct Repository {
+    /// Its path.
+    pub repository: String,
+    /// What was garbage in it.
+    #[serde(flatten)]
+    pub swept: Swept,
+    /// Why it was left as it is, or at this point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_alone: Option<String>,
+}
+
+/// Uploads that nobody came back to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Uploads {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Collected {
+    /// Repositories in which something was wrong.
+    #[must_use]
+    pub fn left_alone(&self) -> usize {
+        self.repositories.iter().filter(|repository| repository.left_alone.is_some()).count()
+    }
+}
+
+/// Collects the garbage of a data folder. May run beside a server and beside itself.
+///
+/// # Errors
+///
+/// [`NotFound`](Kind::NotFound) if there is no such data folder, [`Usage`](Kind::Usage) if a server is running and the age is
+/// below [`LEAST_AGE`], [`Unsupported`](Kind::Unsupported) if the file system knows no locks. What is wrong in one repository is
+/// told there and keeps none of the others.
+pub async fn collect(collection: Collection) -> Result<Collected> {
+    blocking(move || run(&collection)).await
+}
+
+fn run(collection: &Collection) -> Result<Collected> {
+    let Collection { data_dir, older_than, kept, effect } = collection;
+    if !registry::repositories(data_dir).is_dir() {
+        let told = Error::new(Kind::NotFound, "find repositories in").on(data_dir.display());
+        return Err(told.hint("name the folder that registry serve was given as --data-dir"));
+    }
+    let alone = Residence::alone(data_dir, *effect)?;
+    if alone.is_none() && *older_than < LEAST_AGE && *effect == Effect::Removed {
+        let told = Error::new(Kind::Usage, "a server is running on").on(data_dir.display());
+        return Err(told.hint("pushes in progress need --older-than 10m or more; stop the server to take everything"));
+    }
+    let rules = Rules { older_than: *older_than, kept: *kept, effect: *effect };
+    let uploads = alone.as_ref().map(|_| sweep_uploads(&registry::uploads(data_dir), &rules)).transpose()?;
+    // A young push of a server that starts now is in no danger, unless young things are taken too.
+    let _alone = alone.filter(|_| *older_than < LEAST_AGE);
+    let mut names = Names::default();
+    let sweep = |path: &RepositoryPath| repository(data_dir, path, &rules, &mut names);
+    let repositories: Vec<_> = Registry::list_in(data_dir).iter().map(sweep).collect();
+    let mut totals = Swept::default();
+    for Repository { swept, .. } in &repositories {
+        totals.manifests += swept.manifests;
+        totals.blobs += swept.blobs;
+        totals.temporary_files += swept.temporary_files;
+        totals.bytes += swept.bytes;
+        totals.bytes_freed += swept.bytes_freed;
+    }
+    if let Some(Uploads { bytes, .. }) = uploads {
+        totals.bytes += bytes;
+        totals.bytes_freed += bytes;
+    }
+    Ok(Collected { dry_run: *effect == Effect::Counted, repositories, uploads, totals })
+}
+
+fn repository(data: &Path, path: &RepositoryPath, rules: &Rules, names: &mut Names) -> Repository {
+    let mut swept = Swept::default();
+    let done = Registry::layout_in(data, path).sweep(rules, names, &mut swept);
+    let left_alone = done.err().map(|error| {
+        let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        printable(&format!("{}{hint}", error.chain()))
+    });
+    Repository { repository: path.as_str().to_owned(), swept, left_alone }
+}
+
+/// Only for whoever is alone: no server has any of them in flight.
+fn sweep_uploads(folder: &Path, rules: &Rules) -> Result<Uploads> {
+    let mut found = Uploads::default();
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.map_err(|e| failed("list", folder, e))?,
+    };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let Ok(data) = fs::symlink_metadata(&path) else { continue };
+        if !is_old(&path, rules.older_than) {
+            continue;
+        }
+        if rules.effect == Effect::Removed {
+            fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
+        }
+        found.count += 1;
+        found.bytes += data.len();
+    }
+    Ok(found)
+}

@@ -1,0 +1,43 @@
+//! How much of a server one peer, or all of them, may have.
+
+use std::time::Duration;
+
+/// Bounds of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at the same time; further ones wait until one is closed, and idle ones are closed for them. Default 400:
+    /// each may hold a socket and a file, and 1,024 open files is what a process is commonly given.
+    pub connections: usize,
+    /// Longest wait for a request's head, and for the next request of a connection that is kept. Default 60 s.
+    pub head: Duration,
+    /// Longest silence inside a request's body. Default 60 s.
+    pub silence: Duration,
+    /// The time in which a body must bring at least `floor` bytes. Default 5 min.
+    pub window: Duration,
+    /// Least bytes of a body in each `window`. Default 64 KiB: some 200 bytes a second.
+    pub floor: u64,
+    /// Age at which an upload goes that nobody came back to, be it one of a server before this one. Default 24 h.
+    pub upload_expiry: Duration,
+    /// How long requests in flight may go on after the server was told to stop. Default 10 s.
+    pub grace: Duration,
+}
+
+/// Largest head of a request, in bytes. Tokens are the largest things in it; some are a few kilobytes.
+pub(super) const MAX_HEAD_BYTES: usize = 32 << 10;
+
+/// Bytes read from a connection at once, at most: larger pieces save no measurable time.
+pub(super) const MAX_BUFFER_BYTES: usize = 256 << 10;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 400,
+            head: Duration::from_secs(60),
+            silence: Duration::from_secs(60),
+            window: Duration::from_secs(300),
+            floor: 64 << 10,
+            upload_expiry: Duration::from_secs(24 * 3600),
+            grace: Duration::from_secs(10),
+        }
+    }
+}

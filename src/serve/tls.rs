@@ -1,0 +1,92 @@
+//! TLS of the server: its certificate, and the authorities whose clients it lets in.
+//!
+//! The files are looked at with every new connection, so that a renewed certificate needs no restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::current::Current;
+use crate::error::{Error, Kind, Result};
+
+/// Where the files of TLS lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificates {
+    /// The server's certificate and those that lead from it to its authority, PEM.
+    pub chain: PathBuf,
+    /// The private key of the first of them, PEM: PKCS #8, SEC 1 or PKCS #1.
+    pub key: PathBuf,
+    /// Authorities, PEM: only clients that show a certificate of one of them are let in. Default: everybody is.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The server's side of TLS.
+#[derive(Debug)]
+pub(super) struct Tls(Arc<Current<Arc<ServerConfig>>>);
+
+impl Tls {
+    /// Reads the files. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if one of them is of no use, or key and certificate do not belong together.
+    pub(super) fn open(files: &Certificates) -> Result<Self> {
+        let paths = [&files.chain, &files.key].into_iter().chain(&files.client_ca).cloned().collect();
+        Ok(Self(Arc::new(Current::open(paths, read)?)))
+    }
+
+    /// The handshake with one client.
+    pub(super) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(&self, stream: T) -> io::Result<TlsStream<T>> {
+        let config = self.0.get().await.map_err(io::Error::other)?;
+        TlsAcceptor::from(Arc::clone(&*config)).accept(stream).await
+    }
+}
+
+fn read(paths: &[PathBuf]) -> Result<Arc<ServerConfig>> {
+    let [chain_path, key_path, authorities @ ..] = paths else {
+        return Err(Error::new(Kind::Usage, "set up TLS").because("a certificate and a key are needed"));
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = certificates(chain_path)?;
+    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|why| unusable("private key", key_path, why))?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|why| Error::new(Kind::Local, "set up TLS").because(why))?;
+    let builder = match authorities.first() {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|why| unusable("authority", path, why))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|why| unusable("authority", path, why))?)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|why| {
+        let told = unusable("certificate", chain_path, why);
+        told.hint(format!("the first certificate in it must belong to the key in {}", key_path.display()))
+    })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match found {
+        Ok(found) if found.is_empty() => Err(unusable("certificate", path, "it holds no PEM certificate")),
+        found => found.map_err(|why| unusable("certificate", path, why)),
+    }
+}
+
+fn unusable(what: &str, path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Kind::Usage, format!("read {what}")).on(path.display()).because(why)
+}

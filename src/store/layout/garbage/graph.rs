@@ -1,0 +1,146 @@
+//! What the manifests of a layout need, read strictly: a layout with a fault anywhere has no graph.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::Rules;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest};
+use crate::store::layout::file::{self, failed};
+use crate::store::layout::index::{self, Stamp};
+
+/// All manifests of a layout and what is between them.
+#[derive(Debug)]
+pub(super) struct Graph {
+    /// Of the `index.json` that it begins with.
+    pub(super) stamp: Stamp,
+    manifests: HashMap<Digest, Node>,
+    /// What carries a name in `index.json`, be it a tag or what another program calls it.
+    named: HashSet<Digest>,
+    /// What `index.json` lists and is no manifest.
+    others: HashSet<Digest>,
+}
+
+#[derive(Debug)]
+struct Node {
+    needs: Needs,
+    modified: SystemTime,
+}
+
+/// What one manifest refers to. Never changes.
+#[derive(Debug, Clone)]
+struct Needs {
+    children: Vec<Descriptor>,
+    subject: Option<Digest>,
+}
+
+impl Graph {
+    /// Reads `index.json` and every manifest that it leads to; those in `former` are not read again.
+    pub(super) fn read(folder: &Path, former: Option<Self>) -> Result<Self> {
+        let (stamp, entries) = index::entries(folder)?;
+        let mut known = former.map(|former| former.manifests).unwrap_or_default();
+        let mut graph = Self { stamp, manifests: HashMap::new(), named: HashSet::new(), others: HashSet::new() };
+        let mut open = Vec::new();
+        for entry in &entries {
+            if entry.annotations.contains_key(index::REF_NAME) {
+                graph.named.insert(entry.digest);
+            }
+            if !entry.is_manifest() {
+                graph.others.insert(entry.digest);
+                continue;
+            }
+            if graph.manifests.contains_key(&entry.digest) {
+                continue;
+            }
+            let node = node(folder, entry, known.remove(&entry.digest))?.ok_or_else(|| missing(folder, entry))?;
+            open.extend(node.needs.children.iter().filter(|child| child.is_manifest()).cloned());
+            graph.manifests.insert(entry.digest, node);
+        }
+        // What is only listed by other manifests. Each is read once, so this ends even on indexes that list one another.
+        while let Some(child) = open.pop() {
+            if graph.manifests.contains_key(&child.digest) {
+                continue;
+            }
+            // An index may be sparse.
+            let Some(node) = node(folder, &child, known.remove(&child.digest))? else { continue };
+            open.extend(node.needs.children.iter().filter(|child| child.is_manifest()).cloned());
+            graph.manifests.insert(child.digest, node);
+        }
+        Ok(graph)
+    }
+
+    /// Manifests that no tag leads to, and that are old enough.
+    pub(super) fn doomed(&self, rules: &Rules) -> HashSet<Digest> {
+        let mut referrers: HashMap<Digest, Vec<Digest>> = HashMap::new();
+        for (digest, node) in &self.manifests {
+            if let Some(subject) = node.needs.subject {
+                referrers.entry(subject).or_default().push(*digest);
+            }
+        }
+        let is_root =
+            |(digest, node): &(&Digest, &Node)| self.named.contains(digest) || !rules.is_old(Ok(node.modified));
+        let mut open: Vec<Digest> = self.manifests.iter().filter(is_root).map(|(digest, _)| *digest).collect();
+        let mut reached = HashSet::new();
+        while let Some(digest) = open.pop() {
+            let Some(node) = self.manifests.get(&digest) else { continue };
+            if !reached.insert(digest) {
+                continue;
+            }
+            open.extend(node.needs.children.iter().map(|child| child.digest));
+            open.extend(node.needs.subject);
+            open.extend(referrers.get(&digest).into_iter().flatten());
+        }
+        self.manifests.keys().filter(|digest| !reached.contains(digest)).copied().collect()
+    }
+
+    /// What stays though a doomed manifest may have been the only one to list it.
+    pub(super) fn orphans(&self, doomed: &HashSet<Digest>) -> HashSet<Digest> {
+        let children =
+            doomed.iter().filter_map(|digest| self.manifests.get(digest)).flat_map(|node| &node.needs.children);
+        let stays = |digest: &Digest| self.manifests.contains_key(digest) && !doomed.contains(digest);
+        children.map(|child| child.digest).filter(stays).collect()
+    }
+
+    /// Everything that manifests other than the doomed need, and they themselves.
+    pub(super) fn kept(&self, doomed: &HashSet<Digest>) -> HashSet<Digest> {
+        let mut kept = self.others.clone();
+        for (digest, node) in self.manifests.iter().filter(|(digest, _)| !doomed.contains(digest)) {
+            kept.insert(*digest);
+            kept.extend(node.needs.children.iter().map(|child| child.digest));
+        }
+        kept
+    }
+}
+
+/// One manifest. None if its file is not there.
+fn node(folder: &Path, entry: &Descriptor, known: Option<Node>) -> Result<Option<Node>> {
+    let path = index::blob(folder, &entry.digest);
+    let modified = match fs::metadata(&path).and_then(|data| data.modified()) {
+        Ok(modified) => modified,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("look at", &path, error)),
+    };
+    if let Some(Node { needs, .. }) = known {
+        return Ok(Some(Node { needs, modified }));
+    }
+    let bytes = file::small(&path)?;
+    if !entry.digest.matches(&bytes) {
+        return Err(Error::new(Kind::Corrupt, "read").on(path.display()).hint("copy the image again, then run gc"));
+    }
+    let manifest = file::parse(&bytes, &entry.media_type).map_err(|why| why.during("read", path.display()))?;
+    let needs = Needs {
+        children: manifest
+            .children()
+            .map(|child| Descriptor::new(child.media_type.clone(), child.digest, child.size))
+            .collect(),
+        subject: manifest.subject.as_ref().map(|subject| subject.digest),
+    };
+    Ok(Some(Node { needs, modified }))
+}
+
+fn missing(folder: &Path, entry: &Descriptor) -> Error {
+    let told = Error::new(Kind::Corrupt, "find").on(index::blob(folder, &entry.digest).display());
+    told.because("index.json lists a manifest that is not there").hint("copy the image again, then run gc")
+}
