@@ -12,10 +12,10 @@ fn both<T: Clone>(one: &[T], two: &[T]) -> Vec<T> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "shown where it fails")]
 async fn everything_attached_arrives_between_every_pair_of_registries() {
     for (from, source) in behaviours() {
         for (to, sink) in behaviours() {
-            // Shown where it fails.
             println!("from {from} to {to}");
             let field = Field::between(source.clone(), sink).await;
             assert_code(&field.seed(&["--skip-verify"]).await, 0);

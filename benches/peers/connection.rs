@@ -1,0 +1,163 @@
+//! A bare HTTP/1.1 connection over a blocking socket: what the bound, the publisher and the check speak.
+//!
+//! Knows as much HTTP as registries answer with on a good day: `Content-Length`, kept alive. What it does not know
+//! (chunked answers, TLS) it refuses. It shares nothing with the program that is measured.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+/// Largest piece read at once, in bytes. A head must fit into it.
+const PIECE: usize = 256 << 10;
+
+/// What came back, less its body.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Of the body, or what the body of a HEAD would be long.
+    pub(crate) length: u64,
+    pub(crate) location: Option<String>,
+    /// What the registry says that the content is: `Docker-Content-Digest`.
+    pub(crate) digest: Option<String>,
+}
+
+/// One connection to one registry.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    host: String,
+    stream: TcpStream,
+    /// Heads of requests wait here for the first piece of their body, so that small requests are one packet.
+    unsent: Vec<u8>,
+    buffer: Box<[u8]>,
+    /// What has been read and not been used: `buffer[begin..end]`.
+    begin: usize,
+    end: usize,
+}
+
+impl Connection {
+    pub(crate) fn open(host: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(host)?;
+        stream.set_nodelay(true)?;
+        let buffer = vec![0; PIECE].into();
+        Ok(Self { host: host.to_owned(), stream, unsent: Vec::new(), buffer, begin: 0, end: 0 })
+    }
+
+    /// Writes a request's head. `more` holds further headers, each with its line end.
+    pub(crate) fn begin(&mut self, method: &str, path: &str, more: &str) -> io::Result<()> {
+        write!(self.unsent, "{method} {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", self.host)
+    }
+
+    /// Sends a piece of the body, after whatever waits.
+    pub(crate) fn send(&mut self, piece: &[u8]) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return self.stream.write_all(piece);
+        }
+        self.unsent.extend_from_slice(piece);
+        self.flush()
+    }
+
+    /// Sends what waits.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.unsent)?;
+        self.unsent.clear();
+        Ok(())
+    }
+
+    /// A request without a body, and its answer without one.
+    pub(crate) fn ask(&mut self, method: &str, path: &str) -> io::Result<Answer> {
+        let more = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
+        self.begin(method, path, more)?;
+        self.answer(method)
+    }
+
+    /// Reads the head of the answer to a request of `method`. The body is for [`piece`](Self::piece), unless the
+    /// answer is to a HEAD or an upload: those are read past here.
+    pub(crate) fn answer(&mut self, method: &str) -> io::Result<Answer> {
+        self.flush()?;
+        loop {
+            let head = self.head()?;
+            let answer = parse(&head)?;
+            // 100 Continue and its like announce the answer, they are none.
+            if answer.status >= 200 {
+                if method != "GET" && method != "HEAD" {
+                    self.skip(answer.length)?;
+                }
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The next piece of a body of which `left` bytes are to come.
+    pub(crate) fn piece(&mut self, left: u64) -> io::Result<&[u8]> {
+        if self.begin == self.end {
+            self.begin = 0;
+            self.end = self.stream.read(&mut self.buffer)?;
+            if self.end == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{left} bytes short of a body")));
+            }
+        }
+        let from = self.begin;
+        self.begin = self.end.min(from + usize::try_from(left).unwrap_or(usize::MAX));
+        Ok(&self.buffer[from..self.begin])
+    }
+
+    /// A body of `length` bytes, whole.
+    pub(crate) fn whole(&mut self, length: u64) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        while (body.len() as u64) < length {
+            let piece = self.piece(length - body.len() as u64)?;
+            body.extend_from_slice(piece);
+        }
+        Ok(body)
+    }
+
+    fn skip(&mut self, mut length: u64) -> io::Result<()> {
+        while length > 0 {
+            length -= self.piece(length)?.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn head(&mut self) -> io::Result<String> {
+        // What is left over moves to the front, so that the head lies in one piece.
+        self.buffer.copy_within(self.begin..self.end, 0);
+        (self.begin, self.end) = (0, self.end - self.begin);
+        let mut seen = 0;
+        loop {
+            if let Some(at) = self.buffer[seen..self.end].windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                self.begin = seen + at + 4;
+                return Ok(String::from_utf8_lossy(&self.buffer[..self.begin]).into_owned());
+            }
+            seen = self.end.saturating_sub(3);
+            let read = self.stream.read(&mut self.buffer[self.end..])?;
+            if read == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer"));
+            }
+            self.end += read;
+        }
+    }
+}
+
+fn parse(head: &str) -> io::Result<Answer> {
+    let odd = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{what} in {head:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).ok_or_else(|| odd("no status"))?;
+    let mut answer = Answer { status, length: 0, location: None, digest: None };
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => answer.length = value.parse().map_err(|_| odd("no length"))?,
+            "location" => answer.location = Some(path_of(value)),
+            "docker-content-digest" => answer.digest = Some(value.to_owned()),
+            "transfer-encoding" => return Err(odd("a chunked body")),
+            _ => {}
+        }
+    }
+    Ok(answer)
+}
+
+/// Path and query of a location, whose host is the one that was asked.
+fn path_of(location: &str) -> String {
+    let after = location.split_once("://").map_or(location, |(_, rest)| rest);
+    after.find('/').map_or("/", |at| &after[at..]).to_owned()
+}

@@ -1,0 +1,148 @@
+//! How does each tool fare on each workload, beside the least that could be done? Wall and processor time, memory,
+//! requests and connections of whole processes that copy between real registries.
+//!
+//! Run `cargo bench --profile release-fast --bench peers -- --help`; `benches/README.md` tells the method. What is not
+//! on this machine is left out and said so. Results go to `target/peers`: `runs.jsonl` (a line a run), `table.md`, and
+//! plots.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
+
+mod bound;
+mod check;
+mod connection;
+mod image;
+mod plan;
+mod plot;
+mod process;
+mod proxy;
+mod publish;
+mod record;
+mod run;
+mod server;
+mod smoke;
+mod table;
+mod tally;
+mod tool;
+mod workload;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use record::{Log, Record};
+use run::Bench;
+use server::Kind;
+use tool::Tool;
+use workload::{Maker, NAMES, SERIES};
+
+/// Measures autonomy, the bound and every peer on this machine, in turn.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "peers")]
+struct Options {
+    /// Workloads; all of them if neither this nor --growth is given
+    #[arg(long, value_delimiter = ',', value_parser = NAMES)]
+    workloads: Vec<String>,
+    /// Growth series (autonomy, the bound, and tools given with --tool); W10 is `images`
+    #[arg(long, value_delimiter = ',', value_parser = SERIES)]
+    growth: Vec<String>,
+    /// Rounds that count; one more goes before
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Destinations
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "2.8.2")]
+    to: Vec<Kind>,
+    /// Source
+    #[arg(long, value_enum, default_value = "2.8.2")]
+    from: Kind,
+    /// Makes workloads smaller: factor for bytes, and for the images of a catalog
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// One more tool, as name=template; {from} {to}, or {list}, {catalog} or {regsync} for a whole catalog
+    #[arg(long, value_parser = tool::parse)]
+    tool: Vec<Tool>,
+    /// Only these tools (the bound always runs)
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Folder of the results
+    #[arg(long, default_value = "target/peers")]
+    output: PathBuf,
+    /// Tries everything once on something small and checks the outcome
+    #[arg(long)]
+    smoke: bool,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().collect();
+    // Before anything else: this process is measured then.
+    if let [_, mode, rest @ ..] = arguments.as_slice()
+        && mode == "bound"
+    {
+        return bound::main(rest);
+    }
+    let options = Options::parse();
+    if options.smoke {
+        return smoke::main();
+    }
+    let is_right = session(&options).iter().all(|record| record.wrong.is_none());
+    if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Measures what is asked for and writes the results.
+fn session(options: &Options) -> Vec<Record> {
+    for kind in options.to.iter().chain([&options.from]) {
+        assert!(kind.program().is_some(), "no {}: tests/peers installs the registries, ZOT_BIN names zot", kind.name());
+    }
+    let mut tools = tool::known();
+    tools.extend(options.tool.iter().cloned());
+    tools.retain(|tool| options.only.is_empty() || tool.name == "bound" || options.only.contains(&tool.name));
+    std::fs::create_dir_all(&options.output).unwrap();
+    let circumstances = record::circumstances(options.from, options.scale, options.rounds);
+    let log = Log::create(options.output.join("runs.jsonl"), &circumstances);
+    let mut bench = Bench::new(options.from, tools.clone(), options.rounds, log);
+    let mut maker = Maker::new(options.scale);
+    for &to in &options.to {
+        for name in names(options) {
+            let workload = maker.workload(name).unwrap();
+            bench.measure(&workload, to, |_| true);
+        }
+        for series in &options.growth {
+            for workload in maker.series(series) {
+                bench.measure(&workload, to, |tool| {
+                    tool.is_own() || options.tool.iter().any(|own| own.name == tool.name)
+                });
+            }
+        }
+    }
+    let table = table::markdown(&bench.records, &tools, &circumstances);
+    std::fs::write(options.output.join("table.md"), table).unwrap();
+    draw(&options.output, options, &bench.records);
+    bench.records
+}
+
+fn names(options: &Options) -> Vec<&str> {
+    match (&options.workloads, &options.growth) {
+        (none, series) if none.is_empty() && series.is_empty() => NAMES.to_vec(),
+        // In the order of the table, whatever the order of the flags: images are shared between neighbours.
+        (some, _) => NAMES.into_iter().filter(|name| some.iter().any(|wanted| wanted == name)).collect(),
+    }
+}
+
+fn draw(folder: &Path, options: &Options, records: &[Record]) {
+    for to in &options.to {
+        let to = to.name();
+        let here = records.iter().filter(|record| record.to == to);
+        let (growth, plain): (Vec<_>, Vec<_>) = here.cloned().partition(|record| record.at.is_some());
+        if !plain.is_empty() {
+            let path = folder.join(format!("ratios-{to}.svg"));
+            plot::ratios(&path, &table::groups(&plain), &format!("Wall time beside the bound, to {to}")).unwrap();
+        }
+        for series in &options.growth {
+            let own = growth.iter().filter(|record| record.workload.starts_with(series.as_str()));
+            let own: Vec<_> = own.cloned().collect();
+            plot::growth(&folder.join(format!("growth-{series}-{to}.svg")), series, &own).unwrap();
+        }
+    }
+}

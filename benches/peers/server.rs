@@ -1,0 +1,121 @@
+//! Registries to copy between, each with its storage in memory where there is room for that.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+/// This program, as built for the bench.
+pub(crate) const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
+
+/// Which registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Distribution 2.8 (Debian package docker-registry)
+    #[value(name = "2.8.2")]
+    Distribution2,
+    /// Distribution 3.1
+    #[value(name = "3.1.2")]
+    Distribution3,
+    /// `autonomy registry serve`
+    #[value(name = "embedded")]
+    Embedded,
+    /// The binary that ZOT_BIN names
+    #[value(name = "zot")]
+    Zot,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Distribution2 => "2.8.2",
+            Self::Distribution3 => "3.1.2",
+            Self::Embedded => "embedded",
+            Self::Zot => "zot",
+        }
+    }
+
+    /// Its program, if that is there.
+    pub(crate) fn program(self) -> Option<PathBuf> {
+        match self {
+            Self::Distribution2 => find("docker-registry"),
+            Self::Distribution3 => find("registry3"),
+            Self::Embedded => Some(AUTONOMY.into()),
+            Self::Zot => std::env::var_os("ZOT_BIN").map(PathBuf::from).or_else(|| find("zot")),
+        }
+    }
+}
+
+/// The program of that name: in the folder of peers that `tests/peers` fills, or in `PATH`.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let peers = std::env::var_os("AUTONOMY_PEERS_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = peers.into_iter().chain(std::env::split_paths(&path));
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// A folder of our own, in memory if possible.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+/// A registry that runs until it is dropped: on a port and a folder that nothing has used before, so that no tool's
+/// memory of an earlier run is any good.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) host: String,
+    child: Child,
+    _home: tempfile::TempDir,
+}
+
+impl Server {
+    /// # Panics
+    ///
+    /// If its program is missing, or does not come up.
+    pub(crate) fn start(kind: Kind) -> Self {
+        let home = folder();
+        let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let config = home.path().join("config");
+        std::fs::write(&config, configuration(kind, &host, &home.path().join("data"))).unwrap();
+        let mut command = Command::new(kind.program().unwrap());
+        if kind == Kind::Embedded {
+            command.args(["registry", "serve", "--listen", &host, "--data-dir"]).arg(home.path().join("data"));
+        } else {
+            command.arg("serve").arg(&config);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { host, child, _home: home };
+        let begun = Instant::now();
+        while TcpStream::connect(&server.host).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "no {} came up on {}", kind.name(), server.host);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configuration(kind: Kind, host: &str, data: &Path) -> String {
+    let data = data.display();
+    match kind {
+        Kind::Embedded => String::new(),
+        Kind::Distribution2 | Kind::Distribution3 => format!(
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {data}\nhttp:\n  addr: {host}\n"
+        ),
+        Kind::Zot => {
+            let (address, port) = host.split_once(':').unwrap();
+            format!(
+                r#"{{"distSpecVersion": "1.1.0", "storage": {{"rootDirectory": "{data}"}}, "http": {{"address": "{address}", "port": "{port}"}}, "log": {{"level": "error"}}}}"#
+            )
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The smoke run: every part once, on something small, with the outcome checked. Part of `tests/run`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::check::check;
+use crate::plan;
+use crate::record::Record;
+use crate::server::{Kind, Server};
+use crate::workload::{Maker, Workload};
+use crate::{Options, session, tally, tool};
+
+/// A millionth of W1 is nothing; this leaves its largest layer a few hundred KiB.
+const SCALE: f64 = 0.002;
+const WORKLOADS: [&str; 5] = ["W1", "W4", "W5", "W5n", "W7"];
+const SERIES: &str = "platforms";
+
+pub(crate) fn main() -> ExitCode {
+    tally::rehearse();
+    let folder = tempfile::tempdir().unwrap();
+    // From one that is not ours if there is one, to ours: that is always there.
+    let from = if Kind::Distribution2.program().is_some() { Kind::Distribution2 } else { Kind::Embedded };
+    let to = Kind::Embedded;
+    let options = Options {
+        workloads: WORKLOADS.map(str::to_owned).into(),
+        growth: vec![SERIES.to_owned()],
+        rounds: 1,
+        to: vec![to],
+        from,
+        scale: SCALE,
+        tool: Vec::new(),
+        only: Vec::new(),
+        output: folder.path().to_owned(),
+        smoke: true,
+        bench: false,
+    };
+    refuses_an_empty_destination();
+    let records = session(&options);
+    for record in &records {
+        assert_eq!(record.wrong, None, "{} of {} to {}", record.tool, record.workload, record.to);
+    }
+    let tools = tool::known();
+    for name in WORKLOADS {
+        let workload = Maker::new(SCALE).workload(name).unwrap();
+        let here: Vec<_> = records.iter().filter(|record| record.workload == name).collect();
+        for tool in tools.iter().filter(|tool| tool.suits(&workload)) {
+            let runs = here.iter().filter(|record| record.tool == tool.name).count();
+            assert_eq!(runs, 2, "{} on {name}", tool.name);
+        }
+        sends_the_fewest_requests(&workload, &here);
+    }
+    takes_as_long_as_the_link(&records);
+    writes_what_can_be_read(folder.path(), &records, to);
+    ExitCode::SUCCESS
+}
+
+/// The check itself is checked: what is not there must not be found right.
+fn refuses_an_empty_destination() {
+    let empty = Server::start(Kind::Embedded);
+    let why = check(&empty.host, &Maker::new(SCALE).workload("W1").unwrap());
+    assert!(why.as_ref().is_err_and(|why| why.contains("404")), "{why:?}");
+}
+
+/// The bound sends what its plan says, as the proxies count it, and the plan is as small as it can be.
+fn sends_the_fewest_requests(workload: &Workload, records: &[&Record]) {
+    let [mut source, mut destination] = [0, 0];
+    for task in plan::plan(workload) {
+        let requests = task.verb.requests();
+        source += requests[0];
+        destination += requests[1];
+    }
+    let bound = records.iter().filter(|record| record.tool == "bound");
+    let counted = bound.filter_map(|record| Some((record.source.as_ref()?, record.destination.as_ref()?)));
+    let counted: Vec<_> = counted.map(|(from, to)| (from.all_requests(), to.all_requests())).collect();
+    assert_eq!(counted, [(source, destination)], "{}", workload.name);
+    let images = workload.entries.len() as u64;
+    let known = match workload.name.as_str() {
+        // 27 blobs and 4 manifests; 6 and 4; 2 own layers and a configuration a platform, 6 of the base, 4 manifests.
+        "W1" => (31, 58),
+        "W4" => (10, 16),
+        "W5" => (6 + images * (9 + 4), 2 * (6 + 9 * images) + 6 * (images - 1) + 4 * images),
+        _ => (images, images),
+    };
+    assert_eq!((source, destination), known, "{}", workload.name);
+}
+
+/// Over 50 ms nothing is faster than a handshake and a question.
+fn takes_as_long_as_the_link(records: &[Record]) {
+    for record in records.iter().filter(|record| record.counts() && record.workload == "W7") {
+        assert!(record.wall_seconds >= 0.1, "{record:?}");
+    }
+}
+
+fn writes_what_can_be_read(folder: &Path, records: &[Record], to: Kind) {
+    let lines = std::fs::read_to_string(folder.join("runs.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["versions"]["autonomy"].is_string());
+    assert_eq!(lines.len(), 1 + records.len());
+    assert!(lines[1..].iter().all(|line| line["wall_seconds"].as_f64().is_some_and(|wall| wall > 0.0)));
+    let table = std::fs::read_to_string(folder.join("table.md")).unwrap();
+    for record in records {
+        let row = format!("| {} | {} | {} |", record.to, record.workload, record.tool);
+        assert!(table.lines().any(|line| line.starts_with(&row) && line.ends_with("| yes |")), "{row}");
+    }
+    for plot in [format!("ratios-{}.svg", to.name()), format!("growth-{SERIES}-{}.svg", to.name())] {
+        let text = std::fs::read_to_string(folder.join(&plot)).unwrap();
+        assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"), "{plot}");
+        assert!(text.contains("autonomy") && text.contains("circle"), "{plot}");
+    }
+}
