@@ -49,7 +49,7 @@ async fn help_lists_every_exit_code_and_every_documented_flag() {
 #[tokio::test]
 async fn the_readme_names_every_flag() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    for command in ["seed", "publish-index", "bootstrap-zot", "package"] {
+    for command in ["seed", "publish-index", "bootstrap-zot", "package", "login", "logout"] {
         let help = text(&autonomy(&["registry", command, "--help"]).await);
         let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
         for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':'])) {
