@@ -28,8 +28,10 @@ const GREY: RGBColor = RGBColor(150, 150, 150);
 
 /// Ours is always the first colour, the bound always grey.
 fn colour(tool: &str, tools: &[&str]) -> RGBColor {
-    if tool.starts_with("bound") {
-        return GREY;
+    match tool {
+        "bound" => return GREY,
+        "bound-64" => return RGBColor(90, 90, 90),
+        _ => {}
     }
     let mut others = tools.iter().filter(|tool| !tool.starts_with("bound"));
     COLOURS[others.position(|other| *other == tool).unwrap_or(0) % COLOURS.len()]
@@ -60,6 +62,7 @@ pub(crate) fn ratios(path: &Path, groups: &[Group<'_>], title: &str) -> Drawn {
         .configure_mesh()
         .disable_y_mesh()
         .disable_y_axis()
+        .light_line_style(TRANSPARENT)
         .y_labels(0)
         .x_desc("wall time, multiples of the bound")
         .x_label_formatter(&|ratio| format!("{ratio:.1}"))
@@ -137,12 +140,22 @@ where
     let most = all().map(|(_, spread)| spread.most).fold(0.001, f64::max);
     let least = all().map(|(_, spread)| spread.least).filter(|least| *least > 0.0).fold(most, f64::min);
     let tools: Vec<_> = lines.iter().map(|(tool, _)| *tool).collect();
+    // Whole decades, so that every panel has a mark or two to be read by.
+    let decades = 10_f64.powf(least.log10().floor())..10_f64.powf(most.log10().ceil());
+    let series = if series == "rtt" { "round trip, ms" } else { series };
     let mut chart = ChartBuilder::on(panel)
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d(x, (least * 0.7..most * 1.4).log_scale())?;
-    chart.configure_mesh().light_line_style(BLACK.mix(0.04)).x_desc(series).y_desc(what).draw()?;
+        .build_cartesian_2d(x, decades.log_scale())?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_desc(series)
+        .y_desc(what)
+        .x_label_formatter(&number)
+        .y_label_formatter(&number)
+        .draw()?;
     for (tool, points) in lines {
         let colour = colour(tool, &tools);
         let medians = points.iter().map(|(at, spread)| (*at, spread.median));
@@ -163,4 +176,10 @@ where
         .border_style(BLACK.mix(0.3))
         .draw()?;
     Ok(())
+}
+
+/// As short as it can be: steps of a logarithmic axis come with the dust of their making.
+fn number(value: &f64) -> String {
+    let digits = format!("{value:.3}");
+    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -59,7 +59,10 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 /// A folder of our own, in memory if possible.
 pub(crate) fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+    // Named, so that what a broken-off run leaves behind is known for what it is.
+    let mut named = tempfile::Builder::new();
+    named.prefix("autonomy-peers-");
+    if memory.is_dir() { named.tempdir_in(memory) } else { named.tempdir() }.unwrap()
 }
 
 /// A registry that runs until it is dropped: on a port and a folder that nothing has used before, so that no tool's

@@ -6,7 +6,7 @@
 //! catalog; what does not runs once an image.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
@@ -163,30 +163,26 @@ impl Place<'_> {
             .replace("{to-host}", self.to)
             .replace("{streams}", if self.workload.link.round_trip.is_zero() { "4" } else { "16" })
             .replace("{out}", &file("out").display().to_string());
-        let files: [(&str, fn(&Self) -> String); 5] = [
-            ("plan", Self::plan),
-            ("catalog", Self::catalog),
-            ("list", Self::list),
-            ("regsync", Self::regsync),
-            ("regctl", Self::regctl),
-        ];
-        for (name, text) in files {
+        for name in ["plan", "catalog", "list", "regsync", "regctl"] {
             let mark = format!("{{{name}}}");
             if word.contains(&mark) {
-                let path: PathBuf = file(&format!("{name}.yaml"));
-                std::fs::write(&path, text(self)).unwrap();
+                let path = file(name);
+                std::fs::write(&path, self.text(name)).unwrap();
                 word = word.replace(&mark, &path.display().to_string());
             }
         }
         word
     }
 
-    fn plan(&self) -> String {
-        plan::plan(self.workload).iter().map(|task| format!("{task}\n")).collect()
-    }
-
-    fn catalog(&self) -> String {
-        self.pairs("version: 1\nentries:\n", |from, to| format!("  - from: {from}\n    to: {to}\n"))
+    /// What stands in the file of that name.
+    fn text(&self, name: &str) -> String {
+        match name {
+            "plan" => plan::plan(self.workload).iter().map(|task| format!("{task}\n")).collect(),
+            "catalog" => self.pairs("version: 1\nentries:\n", |from, to| format!("  - from: {from}\n    to: {to}\n")),
+            "list" => self.pairs("", |from, to| format!("{from} {to}\n")),
+            "regsync" => self.regsync(),
+            _ => self.regctl(),
+        }
     }
 
     fn regsync(&self) -> String {
@@ -201,10 +197,6 @@ impl Place<'_> {
     fn regctl(&self) -> String {
         let host = |host: &str| (host.to_owned(), json!({"tls": "disabled", "hostname": host, "reqConcurrent": 16}));
         json!({"hosts": serde_json::Map::from_iter([host(self.from), host(self.to)])}).to_string()
-    }
-
-    fn list(&self) -> String {
-        self.pairs("", |from, to| format!("{from} {to}\n"))
     }
 
     fn pairs(&self, head: &str, line: fn(&str, &str) -> String) -> String {
