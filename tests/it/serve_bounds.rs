@@ -275,11 +275,13 @@ async fn the_grace_has_an_end_and_a_second_signal_is_none() {
         server.signal("TERM");
         // Again and again: one that comes together with the first is no second one.
         let again = async {
-            while second {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                server.signal("INT");
+            let mut beats = tokio::time::interval(Duration::from_millis(100));
+            loop {
+                beats.tick().await;
+                if second {
+                    server.signal("INT");
+                }
             }
-            std::future::pending().await
         };
         let ended = tokio::select! {
             ended = server.ended() => ended,
