@@ -20,6 +20,7 @@ mod peers;
 #[path = "../it/rekor.rs"]
 mod rekor;
 mod rollback;
+mod secured;
 mod signatures;
 mod subsets;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let suites = [
         copies::CASES,
         clients::CASES,
+        secured::CASES,
         signatures::CASES,
         matrix::CASES,
         modes::CASES,
