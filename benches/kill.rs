@@ -83,7 +83,7 @@ fn start(link: &Link, sink: &Server, home: &Path, is_spooled: bool) -> Child {
     if is_spooled {
         command.arg("--spool").arg(home.join("spool"));
     }
-    command.stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap()
+    command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).spawn().unwrap()
 }
 
 /// What a broken upload leaves at this registry is of no use to anybody, and would fill the memory.

@@ -156,6 +156,7 @@ fn random(seed: u64, limit: u64) -> impl Iterator<Item = u64> {
 const KILLS: usize = 10;
 const STREAMS: u64 = 2;
 
+#[expect(clippy::print_stdout, reason = "tells how near the bound it came")]
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_again_and_again_a_seed_comes_to_its_end_and_fetches_hardly_anything_twice() {
     let bed = Bed::new(&[14, 6, 3], 40).await;
@@ -250,6 +251,7 @@ async fn a_disk_that_takes_no_more_is_told_and_what_it_has_is_gone_on_with() {
 
 /// A disk of 8 MiB, in a mount namespace that ends with the script.
 #[cfg(target_os = "linux")]
+#[expect(clippy::print_stdout, reason = "what is left out is told")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_room_made_on_it_is_enough() {
     let works = |flags: &str| {
