@@ -20,7 +20,7 @@ use crate::store::layout::file::{blocking, joined, stream, sync_parent, write_al
 /// Most bytes that are gathered before they are written; as many are on their way to the kernel meanwhile. Together no
 /// more than the 1 MiB of a stream that a SIGKILL may cost, and half of it on average; a write for each piece (8 to 400
 /// KiB, as the network gives them) would cost a change of threads each.
-const BATCH: u64 = 512 << 10;
+const BATCH: u64 = 128 << 10;
 
 /// Bytes between two `fdatasync`. What a power cut costs of a stream is at most what the last two of them have not reached,
 /// 16 MiB. Shorter steps cost: each sync waits for the file system's journal, 5 to 50 ms on the cards and disks of small
