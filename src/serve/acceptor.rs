@@ -62,11 +62,7 @@ impl Acceptor {
     /// Serves connections until `shutdown` is ready and all of them have ended, or the grace is over.
     pub(super) async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        let places = Arc::new(Semaphore::new(if std::env::var("MUT").is_ok_and(|m| m == "8") {
-            10000
-        } else {
-            self.limits.connections.clamp(1, Semaphore::MAX_PERMITS)
-        }));
+        let places = Arc::new(Semaphore::new(self.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let (word, mut hears) = watch::channel(Word::Stay);
         let mut inside = JoinSet::new();
         loop {
@@ -76,9 +72,7 @@ impl Acceptor {
                 if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
                     return (stream, peer, Ok(place));
                 }
-                if !std::env::var("MUT").is_ok_and(|m| m == "15") {
-                    word.send_replace(Word::Leave);
-                }
+                word.send_replace(Word::Leave);
                 (stream, peer, Arc::clone(&places).acquire_owned().await)
             };
             let (stream, peer, place) = tokio::select! {
@@ -91,9 +85,6 @@ impl Acceptor {
             inside.spawn(self.clone().attend(stream, peer, place, hears.clone()));
         }
         drop(listener);
-        if std::env::var("MUT").is_ok_and(|m| m == "9") {
-            return;
-        }
         word.send_replace(Word::Close);
         let all_gone = async { while inside.join_next().await.is_some() {} };
         if tokio::time::timeout(self.limits.grace, all_gone).await.is_err() {
@@ -139,11 +130,7 @@ async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut asked = answers.asked.subscribe();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(if std::env::var("MUT").is_ok_and(|m| m == "6") {
-            std::time::Duration::from_secs(3600)
-        } else {
-            limits.head
-        })
+        .header_read_timeout(limits.head)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), answers);

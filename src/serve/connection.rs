@@ -154,7 +154,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.is_lingering {
             ready!(Pin::new(&mut self.inner).poll_shutdown(context))?;
-            if std::env::var("MUT").is_ok_and(|m| m == "7") || !self.unread.is_so() {
+            if !self.unread.is_so() {
                 return Poll::Ready(Ok(()));
             }
             self.is_lingering = true;

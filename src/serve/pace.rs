@@ -47,7 +47,7 @@ impl Paced {
         };
         self.came += piece.len() as u64;
         if self.since.elapsed() >= self.window {
-            if !std::env::var("MUT").is_ok_and(|m| m == "10") && self.came < self.floor {
+            if self.came < self.floor {
                 return Step::Cut;
             }
             (self.since, self.came) = (Instant::now(), 0);

@@ -118,9 +118,6 @@ pub(super) fn renew(folder: &Folder, digest: &Digest) -> Result<Option<u64>> {
         Err(error) => Err(failed("look at", path, error)),
     };
     let Some(data) = found(&path)? else { return Ok(None) };
-    if std::env::var("MUT").is_ok_and(|m| m == "1") {
-        return Ok(Some(data.len()));
-    }
     let is_fresh = data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < FRESH));
     // What is no layout is not collected either.
     if is_fresh || !folder.path.join(VERSION_FILE).is_file() {
@@ -171,10 +168,7 @@ impl Layout {
                 Effect::Removed => Some(alone(folder)?),
                 Effect::Counted => None,
             };
-            if !std::env::var("MUT").is_ok_and(|m| m == "3")
-                && rules.effect == Effect::Removed
-                && graph.is_stale(&folder.path)
-            {
+            if rules.effect == Effect::Removed && graph.is_stale(&folder.path) {
                 graph = Graph::read(&folder.path, Some(graph))?;
                 kept = graph.kept(&HashSet::new());
             }
@@ -269,9 +263,7 @@ impl Suspect {
         swept: &mut Swept,
     ) -> Result<()> {
         let Ok(data) = fs::symlink_metadata(&self.path) else { return Ok(()) };
-        if (!std::env::var("MUT").is_ok_and(|m| m == "14") && !rules.is_old(data.modified()))
-            || self.digest.is_some_and(|digest| kept.contains(&digest))
-        {
+        if !rules.is_old(data.modified()) || self.digest.is_some_and(|digest| kept.contains(&digest)) {
             return Ok(());
         }
         if rules.effect == Effect::Removed {

@@ -266,17 +266,6 @@ impl Index {
     /// Writes `index.json` anew: whole or not at all.
     pub(super) fn save(&mut self, folder: &Path) -> Result<()> {
         let (path, text) = (path(folder), self.text()?);
-        if std::env::var("MUT").is_ok_and(|m| m == "16") {
-            for piece in text.chunks(512) {
-                use std::io::Write;
-                if piece.as_ptr() == text.as_ptr() {
-                    fs::File::create(&path).unwrap();
-                }
-                fs::File::options().append(true).open(&path).unwrap().write_all(piece).unwrap();
-            }
-            self.stamp = Stamp::of(folder);
-            return Ok(());
-        }
         let mut temporary = file::temporary(folder)?;
         temporary.write_all(&text).map_err(|e| failed("write", &path, e))?;
         file::publish(temporary, &path)?;
