@@ -166,7 +166,10 @@ fn a_name_that_readers_would_end_in_different_places_is_refused() {
     let manifest = (MANIFEST, Regular, MANIFEST_JSON);
     for (kind, name) in [(GNULongName, b"a.rego\0b.rego\0".to_vec()), (XHeader, record("path", "a.rego\0b.rego"))] {
         let read = Policy::read(&archive(&[("x", kind, &name), ("y", Regular, b""), manifest]));
-        assert!(matches!(&read, Err(PolicyError::Entry { why, .. }) if why.contains("zero byte")), "{kind:?}: {read:?}");
+        assert!(
+            matches!(&read, Err(PolicyError::Entry { why, .. }) if why.contains("zero byte")),
+            "{kind:?}: {read:?}"
+        );
     }
 }
 
