@@ -55,8 +55,8 @@ impl Meter {
     }
 
     /// These bytes came from the spool.
-    pub(super) fn count_spooled(&self, bytes: usize) {
-        self.spooled.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(super) fn count_spooled(&self, bytes: u64) {
+        self.spooled.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -82,7 +82,7 @@ pub struct Body {
 #[derive(Clone)]
 struct Spooled {
     spool: Spool,
-    entry: Arc<OnceCell<Option<Entry>>>,
+    entry: Arc<OnceCell<Option<Arc<Entry>>>>,
 }
 
 #[derive(Clone)]
@@ -200,10 +200,14 @@ impl Body {
         &self.origin
     }
 
+    pub(super) fn is_spooled(&self) -> bool {
+        self.spool.is_some()
+    }
+
     /// This content's file in the spool, if it has one.
-    pub(super) async fn entry(&self) -> Result<Option<&Entry>> {
+    pub(super) async fn entry(&self) -> Result<Option<Arc<Entry>>> {
         let Some(Spooled { spool, entry }) = &self.spool else { return Ok(None) };
-        Ok(entry.get_or_try_init(|| spool.claim(&self.node)).await?.as_ref())
+        entry.get_or_try_init(|| async { Ok(spool.claim(&self.node).await?.map(Arc::new)) }).await.cloned()
     }
 }
 

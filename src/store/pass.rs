@@ -1,13 +1,15 @@
-//! One pass over a body: from its first byte to its last, hashed on the way, out of the spool as far as that goes.
+//! One pass over a body: from its first byte to its last, hashed on the way, through the spool if there is one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::ByteStream;
 use super::body::{Body, Origin};
+use super::spool::Next;
 use super::trail::Trace;
+use super::{ByteStream, Store};
 use crate::error::{Error, Kind, Result, Side};
 use crate::wire::{Retry, Tries};
 
@@ -17,31 +19,24 @@ const STALL: Duration = Duration::from_secs(30);
 /// The way through a body, and how far it has come.
 pub(super) struct Pass {
     body: Body,
-    leg: Option<Leg>,
+    /// What comes from the origin itself, where that does not go through the spool.
+    stream: Option<ByteStream>,
     trace: Option<Trace>,
     seen: u64,
     /// Nothing before is handed out.
     from: u64,
-    /// Whether the pass began in the middle, or with what the spool has.
-    is_resumed: bool,
+    /// Bytes that the spool had when this pass began.
+    kept: Option<u64>,
+    /// Bytes that it had when the origin last failed.
+    reached: u64,
     tries: Tries,
-}
-
-/// Where the bytes come from at the moment.
-enum Leg {
-    Spool(ByteStream),
-    Origin {
-        stream: ByteStream,
-        /// Bytes that it gives again, and that are left out.
-        skip: u64,
-    },
 }
 
 impl Pass {
     /// Goes on where `trace` is, and hands out what lies behind `from`.
     pub(super) fn new(body: Body, trace: Trace, from: u64, tries: Tries) -> Self {
         let seen = trace.at();
-        Self { body, leg: None, trace: Some(trace), seen, from, is_resumed: seen > 0, tries }
+        Self { body, stream: None, trace: Some(trace), seen, from, kept: None, reached: 0, tries }
     }
 
     pub(super) fn stream(self) -> ByteStream {
@@ -68,7 +63,8 @@ impl Pass {
                     }
                 }
                 Err(error) if Retry::transient(&error) => {
-                    self.leg = None;
+                    self.stream = None;
+                    self.look_for_progress().await?;
                     self.tries.wait(error).await?;
                 }
                 Err(error) => return Err(error),
@@ -81,138 +77,139 @@ impl Pass {
         if self.seen == self.body.node().size {
             return Ok(Bytes::new());
         }
-        if self.leg.is_none() {
-            self.leg = Some(self.open().await?);
-        }
-        match &mut self.leg {
-            Some(Leg::Spool(stream)) => match stream.next().await {
-                Some(Ok(piece)) => Ok(piece),
-                None => {
-                    self.leg = None;
-                    Ok(Bytes::new())
-                }
-                Some(Err(why)) => {
-                    // What cannot be read is fetched.
-                    tracing::warn!("{}", why.chain());
-                    self.distrust(self.seen).await;
-                    Ok(Bytes::new())
-                }
-            },
-            Some(Leg::Origin { stream, skip }) => match tokio::time::timeout(STALL, stream.next()).await {
-                Ok(Some(Ok(mut piece))) => {
-                    let known = usize::try_from(*skip).unwrap_or(usize::MAX).min(piece.len());
-                    *skip -= known as u64;
-                    Ok(piece.split_off(known))
-                }
-                Ok(Some(Err(error))) => Err(error.at(Side::Source)),
-                Ok(None) => Err(self.ended()),
-                Err(_) => Err(self.broken(format!("silent for {} s", STALL.as_secs()))),
-            },
-            None => Ok(Bytes::new()),
-        }
-    }
-
-    async fn open(&mut self) -> Result<Leg> {
-        if let Some(entry) = self.body.entry().await?
-            && let Some(stream) = entry.read(self.seen).await?
+        if self.stream.is_none()
+            && let Some(entry) = self.body.entry().await?
         {
-            self.is_resumed = true;
-            return Ok(Leg::Spool(stream));
-        }
-        let origin = |stream, skip| Leg::Origin { stream, skip };
-        match self.body.origin() {
-            Origin::Bytes(bytes) => Ok(origin(Box::pin(stream::iter([Ok(bytes.clone())])), self.seen)),
-            Origin::Store(store) => match store.open(self.body.node(), self.seen).await {
-                Ok(stream) => Ok(origin(stream, 0)),
-                // There are sources, and things that stand before them, that do not do ranges right. A run without a spool
-                // would not begin with one, so no run with it may fail of that for ever.
-                Err(error) if self.is_resumed && is_about_the_place(&error) => {
-                    let whole = store.open(self.body.node(), 0).await;
-                    whole.map(|stream| origin(stream, self.seen)).map_err(|_| error.at(Side::Source))
-                }
-                Err(error) => Err(error.at(Side::Source)),
-            },
-        }
-    }
-
-    /// Checks a piece, and keeps it in the spool before anybody gets it.
-    async fn take(&mut self, piece: Bytes) -> Result<Bytes> {
-        let at = self.seen;
-        if let Err(error) = self.check(&piece) {
-            // Which of the bytes are wrong, nobody knows.
-            self.distrust(0).await;
-            return Err(error);
-        }
-        match self.leg {
-            Some(Leg::Spool(_)) => self.body.meter().count_spooled(piece.len()),
-            _ => {
-                if let Some(entry) = self.body.entry().await? {
-                    entry.append(at, &piece).await?;
-                    if self.seen == self.body.node().size {
-                        entry.complete().await?;
-                    }
-                }
+            if self.kept.is_none() {
+                self.reached = entry.length().await;
+                self.kept = Some(self.reached);
+            }
+            entry.fill(|at| origin(self.body.clone(), at)).await;
+            match entry.next(self.seen).await? {
+                Next::Piece(piece) => return Ok(piece),
+                Next::Unfilled => return Ok(Bytes::new()),
+                Next::Nothing => {}
             }
         }
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => none.insert(origin(self.body.clone(), self.seen).await?),
+        };
+        let piece = stream.next().await.unwrap_or_else(|| Err(wrong(&self.body, "ended early")))?;
+        self.tries.progress(piece.len() as u64);
         Ok(piece)
+    }
+
+    /// Starts counting anew if the spool has got something since the last failure, however far behind this pass is.
+    async fn look_for_progress(&mut self) -> Result<()> {
+        if let Some(entry) = self.body.entry().await? {
+            let length = entry.length().await;
+            self.tries.progress(length.saturating_sub(self.reached));
+            self.reached = length;
+        }
+        Ok(())
+    }
+
+    /// Checks a piece; with the last one, all of them.
+    async fn take(&mut self, piece: Bytes) -> Result<Bytes> {
+        let kept = self.kept.unwrap_or_default().saturating_sub(self.seen).min(piece.len() as u64);
+        self.body.meter().count_spooled(kept);
+        let checked = self.check(&piece);
+        if checked.is_err()
+            && let Some(entry) = self.body.entry().await?
+        {
+            // Which of the bytes are wrong, nobody knows.
+            entry.cut(0).await;
+        }
+        checked.map(|()| piece)
     }
 
     fn check(&mut self, piece: &Bytes) -> Result<()> {
         let node = self.body.node();
         self.seen += piece.len() as u64;
         if self.seen > node.size {
-            return Err(self.wrong("longer than its descriptor says"));
+            return Err(wrong(&self.body, "longer than its descriptor says"));
         }
         if self.trace.as_mut().is_some_and(|trace| !trace.update(piece)) {
-            return Err(self.wrong("other bytes than the last time"));
+            return Err(wrong(&self.body, "other bytes than the last time"));
         }
-        self.tries.progress(piece.len() as u64);
         self.body.meter().count(self.seen, piece.len());
         if self.seen == node.size
             && let Some(trace) = self.trace.take()
         {
             let found = trace.finish();
             if found != node.digest {
-                return Err(self.wrong(&format!("its bytes hash to {found}")));
+                return Err(wrong(&self.body, &format!("its bytes hash to {found}")));
             }
         }
         Ok(())
     }
+}
 
-    /// Goes without what the spool has from byte `at` on.
-    async fn distrust(&mut self, at: u64) {
-        self.leg = None;
-        if let Ok(Some(entry)) = self.body.entry().await {
-            entry.cut(at).await;
+/// What the origin of `body` gives from byte `at` on; fails if that ends early or falls silent.
+async fn origin(body: Body, at: u64) -> Result<ByteStream> {
+    let store = match body.origin() {
+        Origin::Bytes(bytes) => {
+            let rest = bytes.slice(usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len())..);
+            return Ok(Box::pin(stream::iter([Ok(rest)])));
         }
-    }
+        Origin::Store(store) => Arc::clone(store),
+    };
+    let stream = open(&body, store.as_ref(), at).await.map_err(|error| error.at(Side::Source))?;
+    Ok(Box::pin(stream::try_unfold((body, stream, at), |(body, mut stream, at)| async move {
+        let size = body.node().size;
+        let piece = match tokio::time::timeout(STALL, stream.next()).await {
+            Ok(Some(piece)) => piece.map_err(|error| error.at(Side::Source))?,
+            Ok(None) if at < size => return Err(broken(&body, format!("ended after {at} of {size} bytes"))),
+            Ok(None) => return Ok(None),
+            Err(_) => return Err(broken(&body, format!("silent for {} s", STALL.as_secs()))),
+        };
+        let at = at + piece.len() as u64;
+        Ok(Some((piece, (body, stream, at))))
+    })))
+}
 
-    fn ended(&self) -> Error {
-        match self.body.origin() {
-            Origin::Bytes(_) => self.wrong("ended early"),
-            Origin::Store(_) => self.broken(format!("ended after {} of {} bytes", self.seen, self.body.node().size)),
+async fn open(body: &Body, store: &dyn Store, at: u64) -> Result<ByteStream> {
+    match store.open(body.node(), at).await {
+        // There are sources, and things that stand before them, that do not do ranges right. A run without a spool would not
+        // begin with one, so no run with it may fail of that for ever.
+        Err(error) if at > 0 && body.is_spooled() && is_about_the_place(&error) => {
+            let whole = store.open(body.node(), 0).await.map_err(|_| error)?;
+            Ok(without(whole, at))
         }
+        opened => opened,
     }
+}
 
-    fn wrong(&self, why: &str) -> Error {
-        let why = format!("{}: {why}", Kind::Corrupt);
-        Error::new(Kind::Corrupt, "read").on(self.subject()).because(why).at(Side::Source)
-    }
-
-    fn broken(&self, why: String) -> Error {
-        Error::new(Kind::Unavailable, "read").on(self.subject()).because(why).at(Side::Source)
-    }
-
-    fn subject(&self) -> String {
-        let digest = self.body.node().digest;
-        match self.body.origin() {
-            Origin::Store(store) => format!("{}@{digest}", store.label()),
-            Origin::Bytes(_) => digest.to_string(),
-        }
-    }
+/// Leaves out the first `count` bytes.
+fn without(stream: ByteStream, count: u64) -> ByteStream {
+    Box::pin(stream.scan(count, |left, piece| {
+        std::future::ready(Some(piece.map(|mut piece| {
+            let known = usize::try_from(*left).unwrap_or(usize::MAX).min(piece.len());
+            *left -= known as u64;
+            piece.split_off(known)
+        })))
+    }))
 }
 
 /// Whether an origin may have refused because it was asked to begin in the middle.
 fn is_about_the_place(error: &Error) -> bool {
     matches!(error.kind(), Kind::Corrupt | Kind::Invalid | Kind::Unsupported)
+}
+
+fn wrong(body: &Body, why: &str) -> Error {
+    let why = format!("{}: {why}", Kind::Corrupt);
+    Error::new(Kind::Corrupt, "read").on(subject(body)).because(why).at(Side::Source)
+}
+
+fn broken(body: &Body, why: String) -> Error {
+    Error::new(Kind::Unavailable, "read").on(subject(body)).because(why).at(Side::Source)
+}
+
+fn subject(body: &Body) -> String {
+    let digest = body.node().digest;
+    match body.origin() {
+        Origin::Store(store) => format!("{}@{digest}", store.label()),
+        Origin::Bytes(_) => digest.to_string(),
+    }
 }

@@ -1,77 +1,54 @@
-//! One blob's file: read from its beginning, grown at its end.
+//! One blob's file: filled at its end as fast as bytes come, read from its beginning as slowly as they are wanted.
 
 use std::fs::{self, File};
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use tokio::sync::Mutex;
-use tokio::task::{JoinHandle, spawn_blocking};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::{Mutex, watch};
 
 use super::folder::{Folder, Lock, Missing, is_same, lock, open};
+use super::growth::{Access, Filling, Growth, STEP, put, read};
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::store::ByteStream;
-use crate::store::layout::file::{blocking, joined, stream, sync_parent, write_all};
-
-/// Most bytes that are gathered before they are written; as many are on their way to the kernel meanwhile. Together no
-/// more than the 1 MiB of a stream that a SIGKILL may cost, and half of it on average; a write for each piece (8 to 400
-/// KiB, as the network gives them) would cost a change of threads each.
-const BATCH: u64 = 128 << 10;
-
-/// Bytes between two `fdatasync`. What a power cut costs of a stream is at most what the last two of them have not reached,
-/// 16 MiB. Shorter steps cost: each sync waits for the file system's journal, 5 to 50 ms on the cards and disks of small
-/// machines, and is to be over before the next one is due, so that no download waits for it.
-const STEP: u64 = 8 << 20;
+use crate::store::layout::file::blocking;
 
 /// Times that a file is looked for which others remove meanwhile.
 const LOOKS: usize = 8;
 
 /// The beginning of a blob on disk, for as long as one copy works on it. All passes over one body share it.
+///
+/// What comes from the source is taken by a task of its own and never waits for whoever reads: a sink that is slower than
+/// the source would otherwise leave megabytes of each stream with the kernel, where a kill takes them.
 #[derive(Debug)]
-pub(in crate::store) struct Entry {
+pub(in crate::store) struct Entry(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     folder: Arc<Folder>,
     path: PathBuf,
     file: Arc<File>,
-    state: Mutex<State>,
+    size: u64,
+    growth: Mutex<Growth>,
+    /// Counts what readers wait for: pieces that have come, and the end of filling.
+    news: watch::Sender<u64>,
+    /// Whether anybody is left who might read.
+    is_wanted: AtomicBool,
 }
 
+/// What there is to read.
 #[derive(Debug)]
-struct State {
-    access: Access,
-    /// Bytes that are in the file.
-    written: u64,
-    /// What is being written, and how much that is.
-    writing: Option<(JoinHandle<Result<Wrote>>, u64)>,
-    pending: Vec<Bytes>,
-    pending_bytes: u64,
-    flushing: Option<JoinHandle<Result<()>>>,
-    /// A step's end has been written since the last flush began.
-    is_flush_due: bool,
-}
-
-/// What may be done with the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    /// It is ours, and takes more.
-    Grow,
-    /// It is ours; what is there may be read, and no more be written.
-    Keep,
-    /// It is another process's: what is there may be read.
-    Borrow,
-    /// Nothing: it is gone, or not to be trusted.
+pub(in crate::store) enum Next {
+    Piece(Bytes),
+    /// Not yet, and nobody is filling it: it is to be filled from where it ends.
+    Unfilled,
+    /// Nothing, now or later.
     Nothing,
-}
-
-/// How a write ended that did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wrote {
-    All,
-    /// The spool holds all that it may.
-    NoRoom,
 }
 
 impl Entry {
@@ -88,194 +65,175 @@ impl Entry {
                 Lock::Theirs if (1..=size).contains(&about.len()) => (Access::Borrow, about.len()),
                 Lock::Theirs => return Ok(None),
             };
-            let state = State {
-                access,
-                written,
-                writing: None,
-                pending: Vec::new(),
-                pending_bytes: 0,
-                flushing: None,
-                is_flush_due: written >= STEP,
-            };
-            return Ok(Some(Self { folder: Arc::clone(folder), path, file: Arc::new(file), state: Mutex::new(state) }));
+            let growth = Mutex::new(Growth::new(access, written));
+            let (folder, file, news) = (Arc::clone(folder), Arc::new(file), watch::Sender::new(0));
+            let shared = Arc::new(Shared { folder, path, file, size, growth, news, is_wanted: AtomicBool::new(true) });
+            return Ok(Some(Self(shared)));
         }
         Ok(None)
     }
 
-    /// What is held from byte `from` on; none if that is nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Local`](Kind::Local) if what was taken cannot be written.
-    pub(in crate::store) async fn read(&self, from: u64) -> Result<Option<ByteStream>> {
-        let mut state = self.state.lock().await;
-        self.write(&mut state).await?;
-        state.settle().await?;
-        let until = state.written;
-        if state.access == Access::Nothing || from >= until {
-            return Ok(None);
-        }
-        // A handle of its own: the writer's has its place.
-        let (path, file) = (self.path.clone(), Arc::clone(&self.file));
-        let reader = blocking(move || {
-            let reader = open(&path, Missing::Fails).ok();
-            Ok(reader.filter(|reader| [reader, &file].iter().all(|file| is_same(file, &path).unwrap_or_default())))
-        });
-        Ok(reader.await?.map(|reader| stream(reader, from, until - from)))
+    /// Bytes that are there.
+    pub(in crate::store) async fn length(&self) -> u64 {
+        self.0.growth.lock().await.length()
     }
 
-    /// Takes the blob's bytes from `at` on, unless they are not what is missing next.
-    ///
-    /// # Errors
-    ///
-    /// [`Local`](Kind::Local) if bytes taken before cannot be written.
-    pub(in crate::store) async fn append(&self, at: u64, piece: &Bytes) -> Result<()> {
-        let mut state = self.state.lock().await;
-        let more = piece.len() as u64;
-        if state.pending_bytes + more > BATCH {
-            self.write(&mut state).await?;
+    /// Sees to it that the file is being filled, if it may be: `open` gives what comes from the place that it is told.
+    pub(in crate::store) async fn fill<F>(&self, open: impl FnOnce(u64) -> F + Send)
+    where
+        F: Future<Output = Result<ByteStream>> + Send + 'static,
+    {
+        let mut growth = self.0.growth.lock().await;
+        let at = growth.length();
+        if growth.access == Access::Grow && at < self.0.size && matches!(growth.filling, Filling::Idle) {
+            let (shared, stream) = (Arc::clone(&self.0), open(at));
+            growth.filling = Filling::UnderWay(tokio::spawn(async move {
+                let done = shared.fill(at, stream).await;
+                shared.growth.lock().await.filling = done.map_or_else(Filling::Broken, |()| Filling::Idle);
+                shared.news.send_modify(|count| *count += 1);
+            }));
         }
-        if state.access == Access::Grow && at == state.length() {
-            state.pending.push(piece.clone());
-            state.pending_bytes += more;
-        }
-        Ok(())
     }
 
-    /// Writes what is left: the blob is complete, and however long its sink takes over it, nothing has to come again.
+    /// The bytes from `from` on, some of them; waits for them if they are on their way.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if bytes taken before cannot be written.
-    pub(in crate::store) async fn complete(&self) -> Result<()> {
-        self.write(&mut *self.state.lock().await).await
+    /// What filling has failed with, however much there is to read yet; [`Local`](crate::Kind::Local) if that is the disk.
+    pub(in crate::store) async fn next(&self, from: u64) -> Result<Next> {
+        loop {
+            let mut news = self.0.news.subscribe();
+            if let Some(failure) = self.0.growth.lock().await.failure() {
+                return Err(failure);
+            }
+            if let Some(piece) = self.0.piece(from).await {
+                return Ok(Next::Piece(piece));
+            }
+            let growth = self.0.growth.lock().await;
+            match &growth.filling {
+                Filling::Idle if growth.access == Access::Grow => return Ok(Next::Unfilled),
+                Filling::Idle => return Ok(Next::Nothing),
+                Filling::UnderWay(_) | Filling::Broken(_) => drop(growth),
+            }
+            // The sender lives as long as the entry.
+            let _ = news.changed().await;
+        }
     }
 
     /// Forgets everything from byte `at` on: it could not be read, or turned out wrong.
     pub(in crate::store) async fn cut(&self, at: u64) {
-        let mut state = self.state.lock().await;
-        // Whether it went well makes no difference to what goes.
-        let _ = state.settle().await;
-        (state.pending, state.pending_bytes) = (Vec::new(), 0);
-        let file = Arc::clone(&self.file);
-        let is_cut = match state.access {
-            Access::Grow | Access::Keep => blocking(move || Ok(file.set_len(at).is_ok())).await.unwrap_or_default(),
-            Access::Borrow | Access::Nothing => false,
-        };
-        if is_cut {
-            state.written = at.min(state.written);
-        } else {
-            state.access = Access::Nothing;
-        }
+        self.0.cut(at).await;
     }
 
     /// Removes the file: its blob has arrived.
     pub(in crate::store) async fn landed(&self) {
-        let mut state = self.state.lock().await;
-        let _ = state.settle().await;
-        let (path, file) = (self.path.clone(), Arc::clone(&self.file));
-        if matches!(std::mem::replace(&mut state.access, Access::Nothing), Access::Grow | Access::Keep) {
+        let mut growth = self.0.growth.lock().await;
+        growth.forget().await;
+        if growth.access.is_ours() {
+            let shared = Arc::clone(&self.0);
             // Nothing is lost if it stays: the bounds remove it later.
-            let _ =
-                blocking(move || Ok(is_same(&file, &path).is_ok_and(|is| is && fs::remove_file(&path).is_ok()))).await;
+            let _ = blocking(move || Ok(shared.remove())).await;
         }
-    }
-
-    /// Begins to write what is pending, once what was before it is in the file.
-    async fn write(&self, state: &mut State) -> Result<()> {
-        if state.pending.is_empty() {
-            return Ok(());
-        }
-        state.settle().await?;
-        if state.access != Access::Grow {
-            (state.pending, state.pending_bytes) = (Vec::new(), 0);
-            return Ok(());
-        }
-        if std::mem::take(&mut state.is_flush_due) {
-            let (file, folder, path) = (Arc::clone(&self.file), Arc::clone(&self.folder), self.path.clone());
-            state.flushing = Some(spawn_blocking(move || {
-                file.sync_data().map_err(|why| folder.refused(why))?;
-                // And its name; where a folder cannot be synced, the file system's own journal has to do.
-                let _ = sync_parent(&path);
-                Ok(())
-            }));
-        }
-        let (at, bytes) = (state.written, state.pending_bytes);
-        if at / STEP < (at + bytes) / STEP {
-            // Nothing is written past a step's end before the step before it is on disk: what `flushed` relies on.
-            state.flushed().await?;
-            state.is_flush_due = true;
-        }
-        let batch = std::mem::take(&mut state.pending);
-        state.pending_bytes = 0;
-        let (file, folder) = (Arc::clone(&self.file), Arc::clone(&self.folder));
-        state.writing = Some((spawn_blocking(move || put(&folder, &file, at, &batch, bytes)), bytes));
-        Ok(())
-    }
-}
-
-impl State {
-    /// Where the next byte goes.
-    fn length(&self) -> u64 {
-        self.written + self.writing.as_ref().map_or(0, |(_, bytes)| *bytes) + self.pending_bytes
-    }
-
-    /// Waits for what is being written. Given up while it waits, it has lost nothing.
-    async fn settle(&mut self) -> Result<()> {
-        let Some((job, bytes)) = &mut self.writing else { return Ok(()) };
-        let (done, bytes) = (joined(job).await, *bytes);
-        self.settled(done, bytes)
-    }
-
-    fn settled(&mut self, done: Result<Wrote>, bytes: u64) -> Result<()> {
-        self.writing = None;
-        match done {
-            Ok(Wrote::All) => self.written += bytes,
-            // What is there stays right; the rest goes from socket to socket.
-            Ok(Wrote::NoRoom) | Err(_) => self.access = Access::Keep,
-        }
-        done.map(drop)
-    }
-
-    async fn flushed(&mut self) -> Result<()> {
-        let Some(job) = &mut self.flushing else { return Ok(()) };
-        let done = joined(job).await;
-        self.flushing = None;
-        done
+        growth.access = Access::Nothing;
     }
 }
 
 impl Drop for Entry {
-    /// Writes what is pending, so that a run that is stopped loses nothing, and leaves no empty file.
     fn drop(&mut self) {
-        let state = self.state.get_mut();
-        if let Some((job, bytes)) = &mut state.writing {
-            let (done, bytes) = (joined(job).now_or_never(), *bytes);
-            // What is not written yet must not be skipped over: the file would have a hole.
-            let Some(done) = done else { return };
-            if state.settled(done, bytes).is_err() {
-                return;
-            }
-        }
-        if state.access == Access::Grow && !state.pending.is_empty() {
-            // At most 512 KiB into the kernel's memory, on the way out: another thread might not get to it any more.
-            let _ = put(&self.folder, &self.file, state.written, &state.pending, state.pending_bytes);
-        }
-        let is_ours = matches!(state.access, Access::Grow | Access::Keep);
-        if is_ours && self.file.metadata().is_ok_and(|about| about.len() == 0) {
-            let _ = is_same(&self.file, &self.path).is_ok_and(|is| is && fs::remove_file(&self.path).is_ok());
+        // Without a wait: if the lock is taken, by the task itself, that finds out at its next piece.
+        self.0.is_wanted.store(false, Ordering::Relaxed);
+        if let Ok(mut growth) = self.0.growth.try_lock() {
+            growth.stop();
         }
     }
 }
 
-fn put(folder: &Folder, file: &File, at: u64, batch: &[Bytes], bytes: u64) -> Result<Wrote> {
-    if !folder.take(bytes) {
-        tracing::debug!(spool = %folder.place().display(), "the spool is full: the rest of a blob goes without it");
-        return Ok(Wrote::NoRoom);
+impl Shared {
+    /// Takes all of what `open` gives, which begins at byte `at`, as far as the blob goes and there is room.
+    async fn fill(&self, mut at: u64, open: impl Future<Output = Result<ByteStream>> + Send) -> Result<()> {
+        let mut stream = open.await?;
+        while at < self.size
+            && self.is_wanted.load(Ordering::Relaxed)
+            && let Some(piece) = stream.next().await
+        {
+            let mut piece = piece?;
+            // What is too much is somebody else's mistake; the digest is about what is not.
+            piece.truncate(usize::try_from(self.size - at).unwrap_or(usize::MAX));
+            at += piece.len() as u64;
+            let mut growth = self.growth.lock().await;
+            growth.push(&self.folder, &self.file, &self.path, piece).await?;
+            if at == self.size {
+                // However long its sink takes over it, nothing of it has to come again.
+                growth.write(&self.folder, &self.file, &self.path).await?;
+            }
+            if growth.access != Access::Grow {
+                return Ok(());
+            }
+            drop(growth);
+            self.news.send_modify(|count| *count += 1);
+        }
+        Ok(())
     }
-    let mut writer = file;
-    let written = writer.seek(SeekFrom::Start(at)).and_then(|_| write_all(file, batch));
-    written.map(|()| Wrote::All).map_err(|why| folder.refused(why))
+
+    /// Some bytes from `from` on, if they are there: those on their way to the disk from memory.
+    async fn piece(&self, from: u64) -> Option<Bytes> {
+        let growth = self.growth.lock().await;
+        if growth.access == Access::Nothing {
+            return None;
+        }
+        if from >= growth.written {
+            return growth.in_memory(from);
+        }
+        let (file, most) = (Arc::clone(&self.file), growth.written - from);
+        drop(growth);
+        match blocking(move || Ok(read(&file, from, most))).await {
+            Ok(Ok(piece)) if !piece.is_empty() => Some(piece),
+            Ok(Ok(_)) => self.unreadable(from, "it became shorter while it was read").await,
+            Ok(Err(why)) => self.unreadable(from, &why.to_string()).await,
+            Err(why) => self.unreadable(from, &why.chain()).await,
+        }
+    }
+
+    /// What cannot be read is fetched.
+    async fn unreadable(&self, from: u64, why: &str) -> Option<Bytes> {
+        tracing::warn!(file = %self.path.display(), "going without the spool for the rest of one blob: {why}");
+        self.cut(from).await;
+        None
+    }
+
+    async fn cut(&self, at: u64) {
+        let mut growth = self.growth.lock().await;
+        let file = Arc::clone(&self.file);
+        growth.forget().await;
+        let is_cut =
+            growth.access.is_ours() && blocking(move || Ok(file.set_len(at).is_ok())).await.unwrap_or_default();
+        if is_cut {
+            growth.written = at.min(growth.written);
+        } else {
+            growth.access = Access::Nothing;
+        }
+    }
+
+    /// Removes the file, which is ours, if it has its name yet.
+    fn remove(&self) -> bool {
+        is_same(&self.file, &self.path).is_ok_and(|is| is && fs::remove_file(&self.path).is_ok())
+    }
+}
+
+impl Drop for Shared {
+    /// Writes what is pending, so that a run that is stopped loses next to nothing, and leaves no empty file.
+    fn drop(&mut self) {
+        let growth = self.growth.get_mut();
+        // What is still being written must not be overtaken: a file with a hole would be worth nothing.
+        let is_settled = growth.settle().now_or_never().is_some_and(|done| done.is_ok());
+        if is_settled && growth.access == Access::Grow {
+            // At most 128 KiB into the kernel's memory, on the way out: another thread might not get to it any more.
+            let _ = put(&self.folder, &self.file, growth.written, &growth.pending);
+        }
+        if is_settled && growth.access.is_ours() && self.file.metadata().is_ok_and(|about| about.len() == 0) {
+            self.remove();
+        }
+    }
 }
 
 /// How much of a file that is ours may be gone on with; the rest is cut off.

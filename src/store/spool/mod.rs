@@ -11,6 +11,7 @@
 
 mod entry;
 mod folder;
+mod growth;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) use self::entry::Entry;
+pub(super) use self::entry::{Entry, Next};
 use self::folder::Folder;
 use super::layout::file::blocking;
 use crate::error::{Error, Kind, Result};
