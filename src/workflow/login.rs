@@ -90,7 +90,9 @@ pub async fn logout(options: &Options, vault: &Vault, host: &str) -> Result<Logg
     let Kept { host, helper, was_there } = vault.forget(host).await?;
     let mut warnings = Vec::new();
     // A file that was named and is not there has been no hindrance so far.
-    let options = Options { authfile: options.authfile.clone().filter(|path| path.exists()), ..options.clone() };
+    let mut options = options.clone();
+    options.authfile = options.authfile.filter(|path| path.exists());
+    options.environment.registry_auth_file = options.environment.registry_auth_file.filter(|path| path.exists());
     match Client::new(options)?.has_login(&host).await {
         Ok(None) => {}
         Ok(Some(told)) => warnings.push(format!("there still are {told}")),

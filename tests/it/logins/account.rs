@@ -113,6 +113,11 @@ async fn the_file_is_the_one_that_is_named_and_the_rest_of_it_stays() {
     command.env("REGISTRY_AUTH_FILE", person.path("variable.json"));
     assert_code(&super::piped(command, "").await, 0);
     assert_eq!(person.read("variable.json"), before, "what is not ours is as it was, to the byte");
+    let mut command = person.command(&["registry", "logout", bed.host()]);
+    command.env("REGISTRY_AUTH_FILE", person.path("absent"));
+    let out = super::piped(command, "").await;
+    assert_code(&out, 0);
+    assert!(text(&out).starts_with("not logged in") && !person.path("absent").exists(), "{}", text(&out));
 
     person.write(".docker/config.json", "{\"auths\": 5}");
     let done = person.login(bed.host(), PASSWORD, &[]).await;
