@@ -93,7 +93,7 @@ async fn a_list_of_tags_without_an_end_is_left_and_each_tag_asked_for() {
     assert_code(&field.seed_from(&source.host, &["--skip-verify"]).await, 0);
     let (root, child) = (&field.of_the_root, &field.of_a_child);
     field.assert_arrived(&[&root.0[..], &child.0].concat(), &[&root.1[..], &child.1].concat()).await;
-    assert_eq!(source.lines().iter().filter(|line| line.contains("/tags/list")).count(), 1_000);
+    assert_eq!(source.lines().iter().filter(|line| line.contains("/tags/list")).count(), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
