@@ -17,6 +17,7 @@ mod peers;
 #[path = "../it/rekor.rs"]
 mod rekor;
 mod rollback;
+mod secured;
 mod signatures;
 mod subsets;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let suites = [
         copies::CASES,
         clients::CASES,
+        secured::CASES,
         signatures::CASES,
         matrix::CASES,
         attached::CASES,

@@ -49,7 +49,7 @@ async fn help_lists_every_exit_code_and_every_documented_flag() {
 #[tokio::test]
 async fn the_readme_names_every_flag() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    for command in ["seed", "publish-index", "bootstrap-zot", "package"] {
+    for command in ["seed", "publish-index", "bootstrap-zot", "package", "serve", "gc"] {
         let help = text(&autonomy(&["registry", command, "--help"]).await);
         let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
         for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':'])) {
@@ -73,6 +73,39 @@ async fn serving_beyond_loopback_in_plain_http_needs_a_flag() {
     let done = autonomy(&["registry", "serve", "--listen", "0.0.0.0:0", "--data-dir", folder]).await;
     assert_code(&done, 2);
     assert!(text(&done).contains("--allow-insecure-registry"), "{}", text(&done));
+}
+
+#[tokio::test]
+async fn a_certificate_needs_its_key_and_clients_need_a_certificate() {
+    for arguments in [&["--tls-cert", "a.pem"][..], &["--tls-key", "a.pem"], &["--client-ca", "a.pem"]] {
+        let done = autonomy(&[&["registry", "serve", "--data-dir", "/nonexistent"], arguments].concat()).await;
+        assert_code(&done, 2);
+    }
+    let files = ["--tls-cert", "/nonexistent/a.pem", "--tls-key", "/nonexistent/a.key"];
+    let done =
+        autonomy(&[&["registry", "serve", "--listen", "0.0.0.0:0", "--data-dir", "/nonexistent"], &files[..]].concat())
+            .await;
+    assert_code(&done, 2);
+    assert!(text(&done).contains("read certificate /nonexistent/a.pem"), "TLS needs no permission: {}", text(&done));
+}
+
+#[tokio::test]
+async fn passwords_in_plain_text_beyond_this_machine_are_warned_of() {
+    let home = tempfile::tempdir().unwrap();
+    let users = home.path().join("users");
+    std::fs::write(&users, "ann:nonsense").unwrap();
+    for (listen, is_warned) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let fixed = ["registry", "serve", "--allow-insecure-registry", "--listen", listen, "--data-dir"];
+        let done = autonomy(&[&fixed[..], &["/nonexistent", "--htpasswd", users.to_str().unwrap()]].concat()).await;
+        // It ends because the file is of no use; by then it has warned.
+        assert_code(&done, 2);
+        assert_eq!(
+            text(&done).contains("warning: passwords cross the network in plain text"),
+            is_warned,
+            "{}",
+            text(&done)
+        );
+    }
 }
 
 #[tokio::test]
