@@ -23,7 +23,9 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
     let root = layout.resolve(name, want).await.map_err(|error| unknown(error, name))?;
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
         // Whoever finds it by its digest may go on to list it in an index without sending it.
-        layout.vouch(digest).await?.ok_or_else(|| Problem::manifest_unknown(name))?;
+        if !layout.vouch_manifest(*digest).await? {
+            return Err(Problem::manifest_unknown(name));
+        }
     }
     let headers = [
         ("content-type", root.node.media_type.to_string()),

@@ -158,15 +158,17 @@ async fn who_is_refused_in_the_middle_of_a_large_body_gets_to_read_why() {
     // A body larger than all buffers between the two, sent by somebody who reads only afterwards.
     let host = server.host.clone();
     let told = tokio::task::spawn_blocking(move || {
-        let length = 64 << 20;
+        let length = 16 << 20;
         let text = format!("PUT /v2/app/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
         let mut stream = connect(&host, &text);
         let piece = vec![7; 1 << 20];
-        let sent = (0..64).take_while(|_| stream.write_all(&piece).is_ok()).count();
+        let sent = (0..16).take_while(|_| stream.write_all(&piece).is_ok()).count();
         (sent, head(&mut stream))
     });
     let (sent, told) = told.await.unwrap();
     assert!(told.starts_with("HTTP/1.1 405"), "after {sent} MiB: {told:?}");
+    // Not every system lets a client read an answer once its sending was broken off.
+    assert_eq!(sent, 16, "its sending was not broken off");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,17 +277,17 @@ async fn the_grace_has_an_end_and_a_second_signal_is_none() {
         server.signal("TERM");
         // Again and again: one that comes together with the first is no second one.
         let again = async {
-            let mut beats = tokio::time::interval(Duration::from_millis(100));
+            if !second {
+                std::future::pending::<()>().await;
+            }
             loop {
-                beats.tick().await;
-                if second {
-                    server.signal("INT");
-                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                server.signal("INT");
             }
         };
         let ended = tokio::select! {
             ended = server.ended() => ended,
-            () = again => unreachable!(),
+            never = again => never,
         };
         assert_eq!(ended.code(), Some(0));
     }

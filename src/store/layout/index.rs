@@ -7,8 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
 
 use super::file::{self, failed};
 use crate::error::{Error, Kind, Result};
@@ -17,8 +20,8 @@ use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag};
 /// The annotation that names an entry (image-spec, "Image Layout", `index.json`).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// `index.json` as it is written.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `index.json` as it is read.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
     schema_version: u32,
@@ -27,7 +30,33 @@ struct Document {
     #[serde(default)]
     manifests: Vec<Descriptor>,
     #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
+    rest: Map<String, Value>,
+}
+
+/// `index.json` as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    schema_version: u32,
+    media_type: &'a MediaType,
+    manifests: Vec<&'a RawValue>,
+    #[serde(flatten)]
+    rest: &'a Map<String, Value>,
+}
+
+/// One entry of `index.json`. Every change writes all of them, so each is put into words once.
+#[derive(Debug, Clone)]
+struct Entry {
+    node: Arc<Descriptor>,
+    text: Arc<RawValue>,
+}
+
+impl Entry {
+    fn new(node: Descriptor) -> Self {
+        // A descriptor is text, numbers and maps by text: that can always be written.
+        let text = to_raw_value(&node).unwrap_or_default();
+        Self { node: Arc::new(node), text: text.into() }
+    }
 }
 
 fn index_type() -> MediaType {
@@ -55,14 +84,18 @@ impl Stamp {
     }
 }
 
-/// A layout's manifests, tags and referrers.
+/// A layout's manifests, tags and referrers. A clone shares what does not change.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
-    document: Document,
+    schema_version: u32,
+    media_type: MediaType,
+    /// What another program wrote beside the entries.
+    rest: Map<String, Value>,
+    entries: Vec<Entry>,
     stamp: Option<Stamp>,
-    manifests: HashMap<Digest, Descriptor>,
+    manifests: HashMap<Digest, Arc<Descriptor>>,
     tags: BTreeMap<Tag, Digest>,
-    referrers: HashMap<Digest, BTreeMap<Digest, Descriptor>>,
+    referrers: HashMap<Digest, BTreeMap<Digest, Arc<Descriptor>>>,
 }
 
 /// Where `index.json` lies.
@@ -101,13 +134,16 @@ fn document(folder: &Path) -> Result<Document> {
 impl Index {
     /// A layout with nothing in it.
     pub(super) fn empty() -> Self {
-        let document = Document {
+        Self {
             schema_version: 2,
             media_type: MediaType::OCI_INDEX,
-            manifests: Vec::new(),
-            rest: serde_json::Map::new(),
-        };
-        Self { document, stamp: None, manifests: HashMap::new(), tags: BTreeMap::new(), referrers: HashMap::new() }
+            rest: Map::new(),
+            entries: Vec::new(),
+            stamp: None,
+            manifests: HashMap::new(),
+            tags: BTreeMap::new(),
+            referrers: HashMap::new(),
+        }
     }
 
     /// Reads `index.json` and every manifest that it leads to. A folder without one is empty.
@@ -116,15 +152,17 @@ impl Index {
     pub(super) fn load(folder: &Path) -> Result<Self> {
         let mut index = Self::empty();
         let Some(stamp) = Stamp::of(folder) else { return Ok(index) };
-        index.document = document(folder)?;
+        let document = document(folder)?;
+        (index.schema_version, index.media_type, index.rest) =
+            (document.schema_version, document.media_type, document.rest);
         index.stamp = Some(stamp);
-        let entries = index.document.manifests.clone();
-        for entry in &entries {
+        for entry in &document.manifests {
             if let Some(tag) = tag_of(entry) {
                 index.tags.insert(tag, entry.digest);
             }
         }
-        index.follow(folder, entries);
+        index.entries = document.manifests.iter().cloned().map(Entry::new).collect();
+        index.follow(folder, document.manifests);
         Ok(index)
     }
 
@@ -150,14 +188,14 @@ impl Index {
     }
 
     fn learn(&mut self, node: &Descriptor, manifest: &Manifest) {
-        self.manifests.insert(node.digest, node.clone());
+        self.manifests.insert(node.digest, Arc::new(node.clone()));
         if let Some(subject) = &manifest.subject {
             let referrer = Descriptor {
                 artifact_type: manifest.referrer_type().cloned(),
                 annotations: manifest.annotations.clone(),
                 ..node.clone()
             };
-            self.referrers.entry(subject.digest).or_default().insert(node.digest, referrer);
+            self.referrers.entry(subject.digest).or_default().insert(node.digest, Arc::new(referrer));
         }
     }
 
@@ -168,7 +206,7 @@ impl Index {
 
     /// The manifest of that digest: type, digest and size.
     pub(super) fn manifest(&self, digest: &Digest) -> Option<&Descriptor> {
-        self.manifests.get(digest)
+        self.manifests.get(digest).map(Arc::as_ref)
     }
 
     /// What `tag` names.
@@ -183,7 +221,8 @@ impl Index {
 
     /// What is attached to `subject`.
     pub(super) fn referrers(&self, subject: &Digest) -> Vec<Descriptor> {
-        self.referrers.get(subject).map(|found| found.values().cloned().collect()).unwrap_or_default()
+        let found = self.referrers.get(subject).into_iter().flat_map(BTreeMap::values);
+        found.map(|node| Descriptor::clone(node)).collect()
     }
 
     /// Whether adding `node` under `tags` would change nothing.
@@ -199,16 +238,16 @@ impl Index {
             self.untag(tag);
         }
         self.learn(&node, manifest);
-        let entries = &mut self.document.manifests;
-        for entry in entries.iter_mut().filter(|entry| entry.digest == node.digest) {
-            entry.media_type = node.media_type.clone();
-            entry.size = node.size;
+        let is_other = |entry: &Descriptor| entry.media_type != node.media_type || entry.size != node.size;
+        for entry in self.entries.iter_mut().filter(|entry| entry.node.digest == node.digest && is_other(&entry.node)) {
+            let (media_type, size) = (node.media_type.clone(), node.size);
+            *entry = Entry::new(Descriptor { media_type, size, ..Descriptor::clone(&entry.node) });
         }
         for tag in tags {
             self.tags.insert(tag.clone(), node.digest);
             let mut entry = node.clone();
             entry.annotations.insert(REF_NAME.to_owned(), tag.as_str().to_owned());
-            entries.push(entry);
+            self.entries.push(Entry::new(entry));
         }
         self.settle(&node);
     }
@@ -216,7 +255,8 @@ impl Index {
     /// Takes a tag away; its manifest stays. False if there is no such tag.
     pub(super) fn untag(&mut self, tag: &Tag) -> bool {
         let Some(digest) = self.tags.remove(tag) else { return false };
-        self.document.manifests.retain(|entry| tag_of(entry).as_ref() != Some(tag));
+        let names = |entry: &Entry| entry.node.annotations.get(REF_NAME).is_some_and(|name| name == tag.as_str());
+        self.entries.retain(|entry| !names(entry));
         if let Some(node) = self.manifests.get(&digest).cloned() {
             self.settle(&node);
         }
@@ -225,7 +265,7 @@ impl Index {
 
     /// Takes a manifest away with all its tags. False if it is not there.
     pub(super) fn remove(&mut self, digest: &Digest) -> bool {
-        self.document.manifests.retain(|entry| entry.digest != *digest);
+        self.entries.retain(|entry| entry.node.digest != *digest);
         self.tags.retain(|_, named| named != digest);
         for referrers in self.referrers.values_mut() {
             referrers.remove(digest);
@@ -235,7 +275,7 @@ impl Index {
 
     /// Takes manifests without a name away. What one of them may have been the only one to list is listed by itself.
     pub(super) fn dismiss(&mut self, doomed: &HashSet<Digest>, orphans: &HashSet<Digest>) {
-        self.document.manifests.retain(|entry| !doomed.contains(&entry.digest));
+        self.entries.retain(|entry| !doomed.contains(&entry.node.digest));
         self.manifests.retain(|digest, _| !doomed.contains(digest));
         for referrers in self.referrers.values_mut() {
             referrers.retain(|digest, _| !doomed.contains(digest));
@@ -249,18 +289,24 @@ impl Index {
 
     /// One nameless entry for a manifest that has no other, none for one that has.
     fn settle(&mut self, node: &Descriptor) {
-        let entries = &mut self.document.manifests;
-        let is_named = |entry: &Descriptor| entry.digest == node.digest && entry.annotations.contains_key(REF_NAME);
-        if entries.iter().any(is_named) {
-            entries.retain(|entry| entry.digest != node.digest || is_named(entry));
-        } else if !entries.iter().any(|entry| entry.digest == node.digest) {
-            entries.push(node.clone());
+        let is_named = |entry: &Entry| entry.node.annotations.contains_key(REF_NAME);
+        let mut own = self.entries.iter().filter(|entry| entry.node.digest == node.digest).peekable();
+        match (own.peek().is_some(), own.any(is_named)) {
+            (false, _) => self.entries.push(Entry::new(node.clone())),
+            (true, true) => self.entries.retain(|entry| entry.node.digest != node.digest || is_named(entry)),
+            (true, false) => {}
         }
     }
 
     /// `index.json` as it is to be written.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(&self.document).map_err(|why| Error::new(Kind::Local, "write index.json").because(why))
+        let written = Written {
+            schema_version: self.schema_version,
+            media_type: &self.media_type,
+            manifests: self.entries.iter().map(|entry| &*entry.text).collect(),
+            rest: &self.rest,
+        };
+        serde_json::to_vec(&written).map_err(|why| Error::new(Kind::Local, "write index.json").because(why))
     }
 
     /// Writes `index.json` anew: whole or not at all.

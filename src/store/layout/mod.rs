@@ -90,6 +90,12 @@ impl Layout {
         blocking(move || garbage::renew(&inner, &digest)).await
     }
 
+    /// The same of a manifest: false if it is not held under its own name.
+    pub(crate) async fn vouch_manifest(&self, digest: Digest) -> Result<bool> {
+        // Listed after it was made young: whoever takes old ones off the list did so before and is seen, or sees that it is young.
+        Ok(self.vouch(&digest).await?.is_some() && self.is_manifest(digest).await?)
+    }
+
     /// The file of a blob and its size.
     pub(crate) async fn file(&self, digest: &Digest) -> Result<(File, u64)> {
         let path = self.path(digest);
