@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use tokio::time::Instant;
 use url::Url;
 
 use super::answer::Answer;
@@ -37,11 +38,17 @@ enum Demand {
 pub(super) struct Shown {
     pub(super) login: Login,
     /// The token, if it was one: it may be too old.
-    token: Option<String>,
-    /// Whether that is a token that was not fetched for this: somebody else has used it for a while.
-    pub(super) is_second_hand: bool,
+    token: Option<Pass>,
     /// The credentials, if they were shown themselves: a helper may have newer ones by now.
     credentials: Option<Credentials>,
+}
+
+impl Shown {
+    /// Whether a refusal may be of the token's age alone: somebody else had used it for a while, or the request took
+    /// longer than it lasts.
+    pub(super) fn may_be_over(&self) -> bool {
+        self.token.as_ref().is_some_and(|pass| !pass.is_fresh || pass.until <= Instant::now())
+    }
 }
 
 /// All challenges of an answer.
@@ -77,7 +84,7 @@ impl Authority {
             let service = Service::of(challenge, host)?;
             *lock(&self.demand) = Some(Demand::Bearer(service.clone()));
             let challenged = Scopes::parse(challenge.parameter("scope").unwrap_or_default());
-            let stale = refused.as_ref().and_then(|shown| shown.token.as_deref());
+            let stale = refused.as_ref().and_then(|shown| Some(shown.token.as_ref()?.token.as_str()));
             let wish = Wish { service: &service, scopes, challenged: Some(&challenged), stale };
             return self.bearer(host, &wish).await.map(Some);
         }
@@ -102,7 +109,7 @@ impl Authority {
             Some(Credentials::Password { user, password }) => {
                 let login = Login { header: basic(&user, &password)?, home: home(host)? };
                 let credentials = Some(Credentials::Password { user, password });
-                Ok(Some(Shown { login, token: None, is_second_hand: false, credentials }))
+                Ok(Some(Shown { login, token: None, credentials }))
             }
             // An identity token is for token services only.
             Some(Credentials::Identity(_)) | None => Ok(None),
@@ -110,9 +117,9 @@ impl Authority {
     }
 
     async fn bearer(&self, host: &Host, wish: &Wish<'_>) -> Result<Shown> {
-        let Pass { token, is_fresh } = self.tokens.get(host, wish, self).await?;
-        let login = Login { header: secret(&format!("Bearer {token}"))?, home: home(host)? };
-        Ok(Shown { login, token: Some(token), is_second_hand: !is_fresh, credentials: None })
+        let pass = self.tokens.get(host, wish, self).await?;
+        let login = Login { header: secret(&format!("Bearer {}", pass.token))?, home: home(host)? };
+        Ok(Shown { login, token: Some(pass), credentials: None })
     }
 
     /// The credentials for `host`, and newer ones than those that were refused if there are any.

@@ -174,8 +174,7 @@ impl Host {
         let authority = &self.peer.authority;
         let mut shown = authority.login(self, &request.scopes).await?;
         let mut answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
-        // Once with another login; and once more if that was a token that had been held for a while, and was over before
-        // the request had arrived.
+        // Once with another login; and once more if that was a token that may have been over when the request arrived.
         for _ in 0..2 {
             if !self.is_challenge(&answer) {
                 break;
@@ -184,7 +183,7 @@ impl Host {
             let Some(next) = authority.meet(self, &challenges, &request.scopes, shown).await? else { break };
             answer.discard().await;
             answer = self.routed(request, Some(&next.login)).await?;
-            if !next.is_second_hand {
+            if !next.may_be_over() {
                 break;
             }
             shown = Some(next);

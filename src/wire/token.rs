@@ -111,6 +111,8 @@ pub(super) struct Pass {
     pub(super) token: String,
     /// Whether it was fetched just now; if not, it may be about to end.
     pub(super) is_fresh: bool,
+    /// When it is over.
+    pub(super) until: Instant,
 }
 
 /// What a token is wanted for.
@@ -125,8 +127,8 @@ pub(super) struct Wish<'a> {
 }
 
 impl Slot {
-    fn usable(&self) -> Option<String> {
-        lock(&self.token).as_ref().filter(|token| Instant::now() < token.until).map(|token| token.text.clone())
+    fn usable(&self) -> Option<Token> {
+        lock(&self.token).as_ref().filter(|token| Instant::now() < token.until).cloned()
     }
 }
 
@@ -136,13 +138,13 @@ impl Tokens {
     /// `authority` knows what to show for it.
     pub(super) async fn get(&self, host: &Host, wish: &Wish<'_>, authority: &Authority) -> Result<Pass> {
         let slot = match self.place(wish, host.path()) {
-            Place::Held(token) => return Ok(Pass { token, is_fresh: false }),
+            Place::Held(Token { text, until }) => return Ok(Pass { token: text, is_fresh: false, until }),
             Place::Slot(slot) => slot,
         };
         let before = slot.flights.load(Ordering::Acquire);
         let mut flight = slot.flight.lock().await;
-        if let Some(token) = slot.usable() {
-            return Ok(Pass { token, is_fresh: true });
+        if let Some(Token { text, until }) = slot.usable() {
+            return Ok(Pass { token: text, is_fresh: true, until });
         }
         if slot.flights.load(Ordering::Acquire) != before
             && let Some(failure) = &*flight
@@ -154,9 +156,8 @@ impl Tokens {
         slot.flights.fetch_add(1, Ordering::Release);
         *flight = fetched.as_ref().err().cloned();
         let token = fetched?;
-        let text = token.text.clone();
-        *lock(&slot.token) = Some(token);
-        Ok(Pass { token: text, is_fresh: true })
+        *lock(&slot.token) = Some(token.clone());
+        Ok(Pass { token: token.text, is_fresh: true, until: token.until })
     }
 
     /// Fetches with what is known, and once more with newer credentials if those are refused.
@@ -254,7 +255,7 @@ impl Tokens {
 }
 
 enum Place {
-    Held(String),
+    Held(Token),
     Slot(Arc<Slot>),
 }
 

@@ -55,7 +55,7 @@ fn count(lines: &[String], start: &str) -> usize {
 async fn a_copy_outlives_many_tokens_of_one_second() {
     let (open, person) = (open_source().await, Person::new());
     let store = publisher(&open, "long");
-    let sizes: Vec<u64> = (1000..1018).collect();
+    let sizes: Vec<u64> = (1000..1028).collect();
     let root = images::two_platforms(&store, 5, &sizes).await;
     images::tag(&store, &root, "v1").await;
     let (source, sink) = (guarded(bearer(Duration::from_secs(1))).await, guarded(bearer(Duration::from_secs(1))).await);
@@ -66,8 +66,8 @@ async fn a_copy_outlives_many_tokens_of_one_second() {
     assert_code(&person.seed(&reference(open.host()), &reference(source.host()), &more).await, 0);
 
     source.clear_log();
-    // Longer than what is left of a token that was fetched a moment ago, shorter than a fresh one lasts.
-    source.fault(Fault::always(Asks::BlobGet, What::Delay(Duration::from_millis(700))));
+    // Longer than what is left of a token that has been held for a while, shorter than a fresh one lasts.
+    source.fault(Fault::always(Asks::BlobGet, What::Delay(Duration::from_millis(400))));
     let begun = Instant::now();
     assert_code(&person.seed(&reference(source.host()), &reference(sink.host()), &more).await, 0);
     let took = begun.elapsed();
