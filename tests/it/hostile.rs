@@ -17,8 +17,8 @@ use crate::images;
 use crate::seed::{assert_code, publisher, text};
 use crate::wire_server::{Server, answer, status};
 
-/// Longest time for a run that gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time for a run, on a machine that has a lot else to do; one that takes longer does not give up.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Runs at the same time: most of their time they wait before they try again.
 pub(crate) const AT_ONCE: usize = 8;
@@ -38,7 +38,9 @@ impl Run {
     #[track_caller]
     pub(crate) fn bounded(&self, what: &str, code: i32) {
         assert_code(&self.output, code);
-        assert!(self.resident > 0 || !cfg!(target_os = "linux"), "{what}: nothing was measured");
+        // A program that is gone at once may not have been seen; none of that kind has had the time to take much.
+        let is_seen = self.resident > 0 || self.took < Duration::from_secs(2) || !cfg!(target_os = "linux");
+        assert!(is_seen, "{what}: nothing was measured");
         assert!(self.resident < MAX_RESIDENT, "{what}: {} MiB", self.resident);
         assert!(self.took < PATIENCE, "{what}: {:?}", self.took);
         assert_eq!(self.written.is_empty(), code != 0, "{what}: {:?}", self.written);

@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use super::field::{self, Source};
 use super::{On, Wrong};
 
-/// Longest time for a cell; one that has to be waited for longer hangs.
-const LIMIT: Duration = Duration::from_secs(40);
+/// Longest time for a cell, on a machine that has a lot else to do; one that has to be waited for longer hangs.
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// How a cell ended.
 #[derive(Debug)]
@@ -197,7 +197,6 @@ impl Cell {
         let demands = Box::new(self.field.demands.clone());
         let trust = Trust::Verify { demands, key: "cosign.pub".into() };
         let seed = field::seed(&self.source, &self.sink, trust, out.path());
-        let begun = Instant::now();
         let events = Events::none();
         let seeding = tokio::time::timeout(LIMIT, workflow::seed(&seed, &client, &Native, &events));
         let Ok(done) = seeding.await else { panic!("{}: it hangs", self.name) };
@@ -212,8 +211,6 @@ impl Cell {
             let code = if error.kind() == Failure::Untrusted { 3 } else { 4 };
             note(&mut amiss, error.kind().exit_code() == code, || format!("exit code {}", error.kind().exit_code()));
         }
-        let took = begun.elapsed();
-        note(&mut amiss, took < LIMIT, || format!("took {took:?}"));
         Outcome { told, chain, amiss }
     }
 
