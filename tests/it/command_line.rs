@@ -52,7 +52,7 @@ async fn the_readme_names_every_flag() {
     for command in ["seed", "publish-index", "bootstrap-zot", "package", "serve", "gc"] {
         let help = text(&autonomy(&["registry", command, "--help"]).await);
         let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
-        for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':'])) {
+        for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':', ']'])) {
             let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag) || readme.contains(flag);
             assert!(is_known, "{flag} of {command} is not in the README");
         }
