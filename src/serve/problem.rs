@@ -122,8 +122,9 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         tracing::error!(error = %error.chain(), "request failed");
         if is_no_room(&error) {
-            // RFC 4918 §11.5. Unlike 500 no client takes it for a passing fault: containerd, crane, regctl, skopeo and we stop at
-            // it and show the text, where a 500 would bring the whole layer several times more.
+            // RFC 4918 §11.5. Unlike 500 it is not in the lists of what go-containerregistry 0.22, regclient 0.11 and we try
+            // again: they stop and show the text, where a 500 would bring the whole layer several times more. (oras-go 2
+            // repeats every 5xx.)
             let told =
                 "the registry has no room left on its disk; free some, or remove garbage with: autonomy registry gc";
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN", told);
