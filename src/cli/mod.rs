@@ -26,9 +26,11 @@ mod subset;
 mod trust;
 mod verify;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Kind, Result};
 
@@ -148,14 +150,22 @@ impl Command {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|cause| Error::new(Kind::Local, "start").because(cause))?;
+    let runtime = runtime(&command).map_err(|cause| Error::new(Kind::Local, "start").because(cause))?;
     let done = runtime.block_on(command.run());
     // A name look-up that hangs must not keep the program from ending.
     runtime.shutdown_background();
     done
+}
+
+/// What moves images needs one processor for 5 Gbit/s, hashing included. Where there are no more than two, the other is
+/// left to whoever is on this machine beside it: several threads would then only wake each other, for a third more
+/// processor time with many small blobs (`benches/README.md`). A server answers many at once.
+fn runtime(command: &Command) -> std::io::Result<Runtime> {
+    let serves = matches!(command, Command::Registry(Registry::Serve(_) | Registry::Demo(_)));
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut builder =
+        if serves || processors > 2 { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    builder.enable_all().build()
 }
 
 /// Does `work`, which leaves nothing behind, unless somebody presses Ctrl-C or sends SIGTERM.

@@ -36,7 +36,7 @@ impl Detail {
             Self::Warnings => Targets::new().with_default(LevelFilter::WARN),
             Self::Debug => Targets::new().with_default(LevelFilter::WARN).with_target(OURS, Level::DEBUG),
             Self::Trace => {
-                let libraries = ["reqwest", "hyper", "hyper_util", "rustls"].map(|name| (name, LevelFilter::DEBUG));
+                let libraries = ["hyper", "hyper_util", "rustls"].map(|name| (name, LevelFilter::DEBUG));
                 let targets = Targets::new().with_default(LevelFilter::WARN).with_targets(libraries);
                 targets.with_target(OURS, Level::TRACE)
             }
@@ -102,7 +102,7 @@ mod tests {
         tracing::debug!(target: "autonomy_registry::copy", node = 7, "chose");
         tracing::trace!(target: "autonomy_registry::copy", "saw");
         tracing::debug!(target: "hyper_util::client", "connecting");
-        tracing::trace!(target: "reqwest::connect", "Authorization: Basic c2VjcmV0");
+        tracing::trace!(target: "hyper_util::client", "Authorization: Basic c2VjcmV0");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::fault::deepest;
 use super::header;
+use super::pool::{Arriving, Broken};
 use super::problem::{MAX_PROBLEM_BYTES, Problem};
 use super::request::{Context, Stream};
 use super::speed::{Flow, Slow, Speed};
@@ -25,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// What a host answered.
 #[derive(Debug)]
 pub struct Answer {
-    response: reqwest::Response,
+    response: Arriving,
     /// The beginning of the body, where somebody had to look at it already.
     read: Option<Bytes>,
     url: Url,
@@ -37,7 +38,7 @@ pub struct Answer {
 
 impl Answer {
     pub(super) fn new(
-        response: reqwest::Response,
+        response: Arriving,
         url: Url,
         context: &Context,
         counters: &Arc<Counters>,
@@ -50,7 +51,7 @@ impl Answer {
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.response.status()
+        self.response.status
     }
 
     /// A header, if it is there and plain text.
@@ -60,7 +61,7 @@ impl Answer {
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        &self.response.headers
     }
 
     /// The announced length of the body: also in answer to HEAD.
@@ -209,7 +210,7 @@ impl Answer {
 
     /// Looks at the first piece of the body without losing it.
     pub(super) async fn peek(mut self) -> (Self, Bytes) {
-        let first = match tokio::time::timeout(SILENCE, self.response.chunk()).await {
+        let first = match tokio::time::timeout(SILENCE, self.response.piece()).await {
             Ok(Ok(Some(piece))) => piece,
             _ => Bytes::new(),
         };
@@ -219,11 +220,11 @@ impl Answer {
 }
 
 /// The pieces of a body, and how long each was waited for; none for one that did not come in time, which is the last.
-fn pieces(response: reqwest::Response) -> impl futures_util::Stream<Item = (Option<reqwest::Result<Bytes>>, Duration)> {
+fn pieces(response: Arriving) -> impl futures_util::Stream<Item = (Option<Result<Bytes, Broken>>, Duration)> {
     stream::unfold(Some(response), |response| async {
         let mut response = response?;
         let begun = Instant::now();
-        match tokio::time::timeout(SILENCE, response.chunk()).await {
+        match tokio::time::timeout(SILENCE, response.piece()).await {
             Ok(Ok(None)) => None,
             Ok(Ok(Some(piece))) => Some(((Some(Ok(piece)), begun.elapsed()), Some(response))),
             Ok(Err(error)) => Some(((Some(Err(error)), begun.elapsed()), None)),
@@ -245,11 +246,11 @@ mod tests {
     fn answer_of(speed: &Arc<Speed>, pause: Duration, pieces: usize) -> Answer {
         let body = stream::iter(0..pieces).then(move |_| async move {
             tokio::time::sleep(pause).await;
-            Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
+            Ok(Bytes::from_static(b"x"))
         });
-        let response = http::Response::new(reqwest::Body::wrap_stream(body));
+        let response = Arriving::made(StatusCode::OK, Box::pin(body));
         let context = Context { op: "get", subject: "it".into() };
-        Answer::new(response.into(), Url::parse("http://r.example/").unwrap(), &context, &Arc::default(), speed)
+        Answer::new(response, Url::parse("http://r.example/").unwrap(), &context, &Arc::default(), speed)
     }
 
     async fn read_raw(answer: Answer) -> Result<usize> {
@@ -296,11 +297,11 @@ mod tests {
     #[test]
     fn a_moment_is_reckoned_by_the_clock_of_whoever_names_it() {
         let mut answer = answer(Duration::ZERO, 0);
-        let headers = answer.response.headers_mut();
+        let headers = &mut answer.response.headers;
         headers.insert(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
         headers.insert(DATE, "Sun, 06 Nov 1994 08:49:30 GMT".parse().unwrap());
         assert_eq!(answer.requested_pause(), Some(Duration::from_secs(7)));
-        answer.response.headers_mut().remove(DATE);
+        answer.response.headers.remove(DATE);
         assert_eq!(answer.requested_pause(), None, "long past");
     }
 }

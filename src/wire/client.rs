@@ -6,24 +6,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::Uri;
+use http::header::HeaderValue;
+use http::uri::Scheme;
+use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use url::Url;
 
+use super::dial::Dialler;
 use super::host::{Host, Peer};
 use super::keychain::{Account, Environment, Keychain};
-use super::proxy::{Proxies, Proxy};
+use super::pool::{Forwarded, Pool};
+use super::proxy::{Manner, Proxies, Proxy};
 use super::retry::Retry;
 use super::tally::Tally;
 use super::tls::Tls;
 use crate::error::{Error, Kind, Result};
-
-/// Longest time for a connection to be made.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// Longest time that a peer may leave what it was sent unacknowledged, or its window shut, before TCP gives it up: a slow
-/// disk behind a registry can take half a minute.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// How to speak to registries.
 #[derive(Debug, Clone)]
@@ -78,7 +76,8 @@ struct Inner {
     tls: Tls,
     keychain: Keychain,
     /// By scheme, host and port: TLS set-up and pool belong to one of each.
-    connections: Mutex<HashMap<String, reqwest::Client>>,
+    pools: Mutex<HashMap<String, Arc<Pool>>>,
+    user_agent: HeaderValue,
     peers: Mutex<BTreeMap<String, Arc<Peer>>>,
     leftovers: Mutex<JoinSet<()>>,
 }
@@ -88,7 +87,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if `ca_file` or a proxy cannot be used.
+    /// [`Usage`](Kind::Usage) if `ca_file`, a proxy or the name of the program cannot be used.
     pub fn new(options: Options) -> Result<Self> {
         let keychain = Keychain::new(options.authfile.clone(), &options.environment, options.helper_limit);
         Self::with(options, keychain)
@@ -101,11 +100,14 @@ impl Client {
 
     fn with(options: Options, keychain: Keychain) -> Result<Self> {
         options.proxies.check()?;
+        let user_agent = HeaderValue::from_str(&options.user_agent)
+            .map_err(|why| Error::new(Kind::Usage, "call this program").on(&options.user_agent).because(why))?;
         let inner = Inner {
             tls: Tls::new(options.ca_file.as_deref(), options.cert_dir.as_deref())?,
             keychain,
+            user_agent,
             options,
-            connections: Mutex::default(),
+            pools: Mutex::default(),
             peers: Mutex::default(),
             leftovers: Mutex::default(),
         };
@@ -204,38 +206,52 @@ impl Client {
         if is_loopback(url) { None } else { self.inner.options.proxies.on_the_way_to(url) }
     }
 
+    /// What requests are signed with.
+    pub(super) fn user_agent(&self) -> &HeaderValue {
+        &self.inner.user_agent
+    }
+
     /// The pool of connections to the scheme, host and port of `url`.
-    pub(super) async fn connections(&self, url: &Url) -> Result<reqwest::Client> {
+    pub(super) async fn connections(&self, url: &Url) -> Result<Arc<Pool>> {
         let authority = authority(url);
         let key = format!("{}://{authority}", url.scheme());
-        if let Some(found) = lock(&self.inner.connections).get(&key) {
-            return Ok(found.clone());
+        if let Some(found) = lock(&self.inner.pools).get(&key) {
+            return Ok(Arc::clone(found));
         }
-        let tls =
-            if url.scheme() == "https" { self.inner.tls.config(&authority).await? } else { self.inner.tls.unused()? };
-        let mut builder = reqwest::Client::builder()
-            // One connection a stream: HTTP/2's windows would bound all blobs of a host together.
-            .http1_only()
-            .tls_backend_preconfigured(tls)
-            .user_agent(&self.inner.options.user_agent)
-            // Followed by hand: each hop has its own TLS set-up, and credentials stay with their host.
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            // The only limit here: one on reading would also end uploads that make progress.
-            .connect_timeout(CONNECT)
-            // What the environment says has been read already, by rules that are ours.
-            .no_proxy();
-        #[cfg(target_os = "linux")]
-        {
-            builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
-        }
-        if let Some(proxy) = self.proxy(url) {
-            builder = builder.proxy(proxy.connector()?);
-        }
-        let client = builder.build().map_err(|why| Error::new(Kind::Local, "set up the HTTP client").because(why))?;
-        Ok(lock(&self.inner.connections).entry(key).or_insert(client).clone())
+        let pool = self.pool(url, &authority).await?;
+        Ok(Arc::clone(lock(&self.inner.pools).entry(key).or_insert(pool)))
     }
+
+    async fn pool(&self, url: &Url, authority: &str) -> Result<Arc<Pool>> {
+        let wrong = |why: http::Error| Error::new(Kind::Invalid, "connect to").on(authority).because(why);
+        let host = HeaderValue::from_str(authority).map_err(|why| wrong(why.into()))?;
+        let (tls, to) = (self.tls_for(url).await?, door(url).map_err(wrong)?);
+        let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Dialler::direct(to, tls), host, None)) };
+        let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, door(proxy.url()).map_err(wrong)?);
+        let forwarded = match url.scheme() {
+            "http" if proxy.manner() == Manner::Http => Some(Forwarded {
+                scheme: Scheme::HTTP,
+                authority: authority.parse().map_err(|why: http::uri::InvalidUri| wrong(why.into()))?,
+                login: proxy.authorization(),
+            }),
+            _ => None,
+        };
+        Ok(Pool::new(Dialler::by_way_of(proxy, at, to, tls, proxy_tls), host, forwarded))
+    }
+
+    async fn tls_for(&self, url: &Url) -> Result<Arc<ClientConfig>> {
+        let tls = &self.inner.tls;
+        Ok(Arc::new(if url.scheme() == "https" { tls.config(&authority(url)).await? } else { tls.unused()? }))
+    }
+}
+
+/// Scheme, host and port of `url`, whose port is always told.
+fn door(url: &Url) -> Result<Uri, http::Error> {
+    let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+    // What has no port of its own is a SOCKS proxy.
+    let port = url.port_or_known_default().unwrap_or(1080);
+    let authority = format!("{}:{port}", url.host_str().unwrap_or_default());
+    Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build()
 }
 
 /// `host[:port]` of a URL.

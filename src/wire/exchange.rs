@@ -1,17 +1,20 @@
 //! One request and its answer, with redirects: the lowest layer that is ours.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, LOCATION};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
-use url::Url;
+use url::{Position, Url};
 
 use super::answer::Answer;
 use super::fault::{Class, Fault};
 use super::header;
 use super::host::Host;
+use super::outgoing::Outgoing;
 use super::pulse::Pulse;
 use super::request::{Payload, Request};
 use crate::error::Kind;
@@ -55,33 +58,14 @@ impl Host {
     }
 
     async fn exchange(&self, request: &Request, url: &Url, login: Option<&HeaderValue>) -> Result<Answer, Fault> {
-        let client = self.client().connections(url).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
-        let mut builder = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
-        if let Some(login) = login {
-            builder = builder.header(AUTHORIZATION, login);
-        }
-        let mut pulse = None;
-        builder = match &request.payload {
-            Payload::Empty if has_no_body(&request.method) || request.method == Method::DELETE => builder,
-            Payload::Empty => builder.header(CONTENT_LENGTH, 0),
-            Payload::Bytes(bytes) => {
-                self.counters().sent(bytes.len());
-                builder.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone())
-            }
-            Payload::Stream { length: 0, open } => {
-                // An empty body is never asked for, and so would never be found to be the wrong one.
-                let mut nothing = open();
-                while let Some(piece) = nothing.next().await {
-                    piece?;
-                }
-                builder.header(CONTENT_LENGTH, 0)
-            }
-            Payload::Stream { length, open } => {
-                let (body, watch) = Pulse::watch(open(), self.counters());
-                pulse = Some(watch);
-                builder.header(CONTENT_LENGTH, *length).body(reqwest::Body::wrap_stream(body))
-            }
-        };
+        let pool = self.client().connections(url).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
+        let path = url[Position::BeforePath..Position::AfterQuery].parse::<PathAndQuery>();
+        let path = path.map_err(|why| request.context.error(Kind::Invalid).because(why))?;
+        let (body, pulse) = self.body(request).await?;
+        let mut sent = http::Request::new(body);
+        *sent.method_mut() = request.method.clone();
+        *sent.headers_mut() = request.headers.clone();
+        self.complete(sent.headers_mut(), request, login);
         self.counters().request();
         let begun = Instant::now();
         tracing::trace!(method = %request.method, host = %self.name(), path = url.path(), "request");
@@ -96,7 +80,7 @@ impl Host {
         };
         let sent = tokio::select! {
             biased;
-            sent = builder.send() => sent,
+            sent = pool.send(sent, path) => sent,
             limit = silence => {
                 let why = format!("no answer for {} s", limit.as_secs());
                 return Err(request.context.error(Kind::Unavailable).because(why).into());
@@ -112,9 +96,50 @@ impl Host {
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
                 // The source's failure, as it is: it is not this host's.
                 Some(error) => Fault { class: Class::Other, error },
-                None => Fault::of(why, &request.context, self.is_known(), self.client().proxy(url)),
+                None => Fault::of(&why, &request.context, self.is_known(), self.client().proxy(url)),
             }),
         }
+    }
+
+    /// What `request` carries, and how to see whether it is taken.
+    async fn body(&self, request: &Request) -> Result<(Outgoing, Option<Arc<Pulse>>), Fault> {
+        match &request.payload {
+            Payload::Empty => Ok((Outgoing::nothing(), None)),
+            Payload::Bytes(bytes) => {
+                self.counters().sent(bytes.len());
+                Ok((Outgoing::bytes(bytes.clone()), None))
+            }
+            Payload::Stream { length: 0, open } => {
+                // An empty body is never asked for, and so would never be found to be the wrong one.
+                let mut nothing = open();
+                while let Some(piece) = nothing.next().await {
+                    piece?;
+                }
+                Ok((Outgoing::nothing(), None))
+            }
+            Payload::Stream { length, open } => {
+                let (body, watch) = Pulse::watch(open(), self.counters());
+                Ok((Outgoing::stream(*length, body), Some(watch)))
+            }
+        }
+    }
+
+    /// Adds the headers that every request has.
+    fn complete(&self, headers: &mut HeaderMap, request: &Request, login: Option<&HeaderValue>) {
+        let length = match &request.payload {
+            Payload::Empty if has_no_body(&request.method) || request.method == Method::DELETE => None,
+            Payload::Empty => Some(0),
+            Payload::Bytes(bytes) => Some(bytes.len() as u64),
+            Payload::Stream { length, .. } => Some(*length),
+        };
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        if let Some(login) = login {
+            headers.insert(AUTHORIZATION, login.clone());
+        }
+        headers.insert(USER_AGENT, self.client().user_agent().clone());
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     }
 }
 

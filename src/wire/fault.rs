@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use super::names::Unknown;
+use super::pool::Broken;
 use super::proxy::Proxy;
 use super::request::Context;
 use crate::error::{Error, Kind};
@@ -12,7 +14,7 @@ use crate::error::{Error, Kind};
 pub(super) const PROXY_LOGIN: &str =
     "the proxy wants a login: put name and password into its address, as in http://name:password@host:port";
 
-/// What the HTTP client says of an answer whose status line and headers are longer than it reads (about 400 KiB, or 100
+/// What the HTTP client says of an answer whose status line and headers are longer than it reads (256 KiB, or 100
 /// headers); the test `a_head_without_an_end_is_not_read` holds it to that.
 const HEAD_TOO_LARGE: &str = "message head is too large";
 
@@ -79,32 +81,31 @@ impl StdError for Unreachable {}
 
 impl Fault {
     /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before, `proxy` what is on the way.
-    pub(super) fn of(error: reqwest::Error, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
-        let error = error.without_url();
-        if let Some(ours) = Error::find(&error) {
+    pub(super) fn of(error: &Broken, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
+        if let Some(ours) = Error::find(error) {
             return ours.clone().into();
         }
-        if let Some(tls) = find::<rustls::Error>(&error) {
+        if let Some(tls) = find::<rustls::Error>(error) {
             return Self::of_tls(tls, context);
         }
-        let deepest = deepest(&error);
+        let deepest = deepest(error);
         // Who was not reached is the proxy then, and says nothing of the registry.
-        if let Some(proxy) = proxy.filter(|_| error.is_connect()) {
+        if let Some(proxy) = proxy.filter(|_| error.is_connect) {
             return Self::of_proxy(proxy, &deepest, context);
         }
         if deepest == HEAD_TOO_LARGE {
             return context.error(Kind::Limit).because("the head of the answer is longer than is read").into();
         }
-        let class = match find::<io::Error>(&error).map(io::Error::kind) {
-            _ if error.is_timeout() => Class::Other,
+        let class = match find::<io::Error>(error).map(io::Error::kind) {
+            Some(io::ErrorKind::TimedOut) => Class::Other,
             Some(io::ErrorKind::ConnectionRefused) => Class::Refused,
-            _ if error.is_connect() => Class::Other,
+            _ if error.is_connect => Class::Other,
             _ => Class::NotHttp,
         };
         let unreachable = match class {
             _ if is_known => None,
             Class::Refused => Some(Unreachable::Refused),
-            _ => error.is_dns().then_some(Unreachable::Name),
+            _ => find::<Unknown>(error).map(|_| Unreachable::Name),
         };
         let fault = context.error(Kind::Unavailable);
         let error = match unreachable {

@@ -6,6 +6,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::HeaderValue;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::header::holds_login;
@@ -96,12 +100,51 @@ impl Proxies {
     }
 }
 
+/// How a proxy is asked to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// In HTTP.
+    Http,
+    /// By SOCKS 5; `names_here` says that names are looked up on this side.
+    Socks5 {
+        /// See above.
+        names_here: bool,
+    },
+    /// By SOCKS 4, the same.
+    Socks4 {
+        /// See above.
+        names_here: bool,
+    },
+}
+
 impl Proxy {
-    /// Its part in the HTTP client.
-    pub(super) fn connector(&self) -> Result<reqwest::Proxy> {
-        // The cause would hold the address.
-        reqwest::Proxy::all(self.url.clone())
-            .map_err(|_| Error::new(Kind::Usage, "use the proxy in").on(&self.named_by))
+    /// What it is asked in.
+    pub(super) fn manner(&self) -> Manner {
+        match self.url.scheme() {
+            "socks5" | "socks5h" => Manner::Socks5 { names_here: self.url.scheme() == "socks5" },
+            "socks4" | "socks4a" => Manner::Socks4 { names_here: self.url.scheme() == "socks4" },
+            _ => Manner::Http,
+        }
+    }
+
+    /// Its address: what it is spoken to in, host and port.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The name and password that its address holds.
+    pub(super) fn login(&self) -> Option<(String, String)> {
+        let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        holds_login(&self.url).then(|| (plain(self.url.username()), plain(self.url.password().unwrap_or_default())))
+    }
+
+    /// The same as the value of a header (RFC 7617).
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        let (name, password) = self.login()?;
+        let mut value =
+            HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 }
 
@@ -239,6 +282,8 @@ mod tests {
         right.check().unwrap();
         let way = right.on_the_way_to(&Url::parse("https://r.example/").unwrap()).unwrap();
         assert!(!way.to_string().contains("secret") && !format!("{right:?}").contains("secret"));
-        assert!(way.connector().is_ok());
+        let authorization = way.authorization().unwrap();
+        assert_eq!(authorization, "Basic dTpzZWNyZXQ=");
+        assert!(authorization.is_sensitive());
     }
 }

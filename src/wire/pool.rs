@@ -1,0 +1,244 @@
+//! Connections to one host: one request on each at a time, the one used last is used next, a new one where none is free.
+//!
+//! A connection is free again once its answer has been read to the end and its request sent to the end. One that the
+//! host has closed meanwhile costs nothing: what was not sent at all is sent on another (RFC 9112, section 9.3.1).
+//! What may have been sent is the caller's to send again.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::client::conn::http1::{Builder, SendRequest};
+use tokio::time::Instant;
+
+use super::dial::{BoxError, Dialler};
+use super::outgoing::Outgoing;
+
+/// Most bytes that a connection holds of what it has received, and of what it is to send. More would be taken at once,
+/// in larger steps: at 100 Gbit/s that would matter.
+const BUFFER: usize = 256 << 10;
+
+/// Longest time that a connection is kept for the next request.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// The connections to one host.
+#[derive(Debug)]
+pub(super) struct Pool {
+    dialler: Dialler,
+    host: HeaderValue,
+    /// Where requests are handed to a proxy whole: what they are addressed to, and what the proxy wants to be shown.
+    forwarded: Option<Forwarded>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// How requests are addressed that a proxy hands on.
+#[derive(Debug)]
+pub(super) struct Forwarded {
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
+    pub(super) login: Option<HeaderValue>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: SendRequest<Outgoing>,
+    since: Instant,
+}
+
+/// A request that came to nothing.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// Whether there never was a connection.
+    pub(super) is_connect: bool,
+    cause: BoxError,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_connect { "connect" } else { "exchange" })
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.cause.as_ref())
+    }
+}
+
+impl Pool {
+    /// Connects to nobody yet.
+    pub(super) fn new(dialler: Dialler, host: HeaderValue, forwarded: Option<Forwarded>) -> Arc<Self> {
+        Arc::new(Self { dialler, host, forwarded, idle: Mutex::default() })
+    }
+
+    /// Sends a request, and waits for the head of its answer.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        mut request: Request<Outgoing>,
+        path: PathAndQuery,
+    ) -> Result<Arriving, Broken> {
+        self.address(&mut request, path)?;
+        let is_sent = request.body().is_sent();
+        loop {
+            let (mut connection, is_new) = match self.take() {
+                Some(connection) => (connection, false),
+                None => (self.open().await.map_err(|cause| Broken { is_connect: true, cause })?, true),
+            };
+            if connection.ready().await.is_err() && !is_new {
+                continue;
+            }
+            match connection.try_send_request(request).await {
+                Ok(response) => {
+                    let lease = Lease { pool: Arc::clone(self), connection, is_sent };
+                    return Ok(Arriving::new(response, lease));
+                }
+                Err(mut why) => match why.take_message() {
+                    Some(back) if !is_new => request = back,
+                    _ => return Err(Broken { is_connect: false, cause: why.into_error().into() }),
+                },
+            }
+        }
+    }
+
+    fn address(&self, request: &mut Request<Outgoing>, path: PathAndQuery) -> Result<(), Broken> {
+        request.headers_mut().insert(HOST, self.host.clone());
+        *request.uri_mut() = match &self.forwarded {
+            None => Uri::from(path),
+            Some(Forwarded { scheme, authority, login }) => {
+                if let Some(login) = login {
+                    request.headers_mut().insert(PROXY_AUTHORIZATION, login.clone());
+                }
+                let uri = Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path);
+                uri.build().map_err(|why| Broken { is_connect: false, cause: why.into() })?
+            }
+        };
+        Ok(())
+    }
+
+    /// The free connection that was used last.
+    fn take(&self) -> Option<SendRequest<Outgoing>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(Idle { connection, since }) = idle.pop() {
+            if since.elapsed() > IDLE {
+                // Those below have waited longer.
+                idle.clear();
+                break;
+            }
+            if !connection.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn give_back(&self, connection: SendRequest<Outgoing>) {
+        if !connection.is_closed() {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    async fn open(&self) -> Result<SendRequest<Outgoing>, BoxError> {
+        let io = self.dialler.dial().await?;
+        let (connection, work) = Builder::new().max_buf_size(BUFFER).handshake(io).await?;
+        tokio::spawn(async move {
+            if let Err(why) = work.await {
+                tracing::trace!(%why, "connection ended");
+            }
+        });
+        Ok(connection)
+    }
+}
+
+/// A connection that is in use. Dropped before the end, it is closed.
+#[derive(Debug)]
+struct Lease {
+    pool: Arc<Pool>,
+    connection: SendRequest<Outgoing>,
+    is_sent: Arc<AtomicBool>,
+}
+
+impl Lease {
+    fn end(self) {
+        // A host that has answered before it had everything may never take the rest.
+        if self.is_sent.load(Ordering::Acquire) {
+            self.pool.give_back(self.connection);
+        }
+    }
+}
+
+/// An answer whose body is still to come.
+pub(super) struct Arriving {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    body: Body,
+}
+
+enum Body {
+    /// On its way, and over what.
+    Received(Incoming, Option<Lease>),
+    #[cfg(test)]
+    Made(Mutex<super::request::Stream>),
+}
+
+impl fmt::Debug for Arriving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Arriving({})", self.status)
+    }
+}
+
+impl Arriving {
+    fn new(response: http::Response<Incoming>, lease: Lease) -> Self {
+        let (head, body) = response.into_parts();
+        let body = Body::Received(body, Some(lease));
+        let mut arriving = Self { status: head.status, headers: head.headers, body };
+        arriving.settle();
+        arriving
+    }
+
+    /// An answer that no host has given.
+    #[cfg(test)]
+    pub(super) fn made(status: StatusCode, body: super::request::Stream) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Body::Made(Mutex::new(body)) }
+    }
+
+    /// The next piece of the body.
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Broken> {
+        loop {
+            let next = match &mut self.body {
+                Body::Received(body, _) => poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await,
+                #[cfg(test)]
+                Body::Made(stream) => {
+                    use futures_util::StreamExt as _;
+                    let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    stream.next().await.map(|piece| Ok(Frame::data(piece.expect("no test makes a body fail"))))
+                }
+            };
+            let next = next.transpose().map_err(|why| Broken { is_connect: false, cause: why.into() })?;
+            self.settle();
+            match next.map(Frame::into_data) {
+                Some(Ok(piece)) => return Ok(Some(piece)),
+                // Trailers.
+                Some(Err(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Gives the connection back as soon as nothing more is to come.
+    fn settle(&mut self) {
+        if let Body::Received(body, lease) = &mut self.body
+            && body.is_end_stream()
+        {
+            lease.take().into_iter().for_each(Lease::end);
+        }
+    }
+}
