@@ -242,3 +242,121 @@ impl Arriving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::stream;
+    use http::Method;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::wire::pulse::Pulse;
+
+    /// A host that reads a head and gives `answer`, `times` on each connection, and counts connections.
+    async fn host(answer: &'static str, times: usize) -> (Arc<Pool>, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::AcqRel);
+                tokio::spawn(async move {
+                    for _ in 0..times {
+                        read_head(&mut connection).await;
+                        connection.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+        (pool_at(&authority), count)
+    }
+
+    fn pool_at(authority: &str) -> Arc<Pool> {
+        let to = format!("http://{authority}/").parse().unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+        Pool::new(Dialler::direct(to, Arc::new(tls)), HeaderValue::from_str(authority).unwrap(), None)
+    }
+
+    async fn read_head(connection: &mut TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match connection.read_u8().await {
+                Ok(byte) => head.push(byte),
+                // Nobody asks any longer.
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn ask(pool: &Arc<Pool>, body: Outgoing) -> Result<Arriving, Broken> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::PUT;
+        pool.send(request, PathAndQuery::from_static("/v2/")).await
+    }
+
+    async fn read(mut answer: Arriving) -> usize {
+        let mut length = 0;
+        while let Some(piece) = answer.piece().await.unwrap() {
+            length += piece.len();
+        }
+        length
+    }
+
+    #[tokio::test]
+    async fn one_connection_serves_whoever_comes_after_the_other() {
+        let (pool, connections) = host("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 9).await;
+        for _ in 0..5 {
+            assert_eq!(read(ask(&pool, Outgoing::nothing()).await.unwrap()).await, 2);
+        }
+        assert_eq!(connections.load(Ordering::Acquire), 1);
+        let both = tokio::join!(ask(&pool, Outgoing::nothing()), ask(&pool, Outgoing::nothing()));
+        assert!(both.0.is_ok() && both.1.is_ok());
+        assert_eq!(connections.load(Ordering::Acquire), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_body_frees_its_connection_at_once() {
+        let (pool, connections) = host("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", 9).await;
+        let held = ask(&pool, Outgoing::nothing()).await.unwrap();
+        ask(&pool, Outgoing::bytes(Bytes::from_static(b"x"))).await.unwrap();
+        assert_eq!((held.status, connections.load(Ordering::Acquire)), (StatusCode::CREATED, 1));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_costs_another_and_no_failure() {
+        let (pool, connections) = host("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 1).await;
+        for round in 1..4 {
+            assert_eq!(read(ask(&pool, Outgoing::nothing()).await.unwrap()).await, 2);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(connections.load(Ordering::Acquire), round);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_not_read_or_not_sent_to_the_end_is_not_used_again() {
+        let (pool, connections) = host("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", 9).await;
+        drop(ask(&pool, Outgoing::nothing()).await.unwrap());
+        ask(&pool, Outgoing::nothing()).await.unwrap();
+        assert_eq!(connections.load(Ordering::Acquire), 2, "the rest of an answer was to come");
+
+        let (pool, connections) = host("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", 9).await;
+        let (endless, _) = Pulse::watch(Box::pin(stream::pending()), &Arc::default());
+        ask(&pool, Outgoing::stream(9, endless)).await.unwrap();
+        ask(&pool, Outgoing::nothing()).await.unwrap();
+        assert_eq!(connections.load(Ordering::Acquire), 2, "the rest of a request was to go");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_from_somebody_who_hangs_up() {
+        let (pool, _) = host("", 1).await;
+        assert!(!ask(&pool, Outgoing::nothing()).await.unwrap_err().is_connect);
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        assert!(ask(&pool_at(&gone.to_string()), Outgoing::nothing()).await.unwrap_err().is_connect);
+    }
+}

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "this is a test runner")]
 
+mod alone;
 mod attached;
 mod clients;
 mod copies;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         subsets::CASES,
         links::CASES,
         logins::CASES,
+        alone::CASES,
     ];
     for case in suites.into_iter().flatten() {
         if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {

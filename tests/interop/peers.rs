@@ -11,9 +11,13 @@ use tempfile::TempDir;
 /// This program, as built for the test.
 pub(crate) const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
 
+/// This program once more, linked statically; `AUTONOMY_STATIC` names it.
+pub(crate) const STATIC: &str = "autonomy-static";
+
 /// The folder of the peers' programs.
 pub(crate) struct Peers {
     folder: Option<PathBuf>,
+    fixed: Option<PathBuf>,
 }
 
 pub(crate) fn how_to_get(name: &str) -> &'static str {
@@ -21,21 +25,28 @@ pub(crate) fn how_to_get(name: &str) -> &'static str {
         "skopeo" => "Debian package skopeo",
         "docker-registry" => "Debian package docker-registry",
         "zot" => "name its binary in ZOT_BIN",
+        STATIC => "build it as the README says, and name it in AUTONOMY_STATIC",
+        "root" => "chroot and device nodes are root's alone",
         _ => "tests/peers builds it with Go 1.24 or newer",
     }
 }
 
 impl Peers {
     pub(crate) fn from_environment() -> Self {
-        Self { folder: std::env::var_os("AUTONOMY_PEERS_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from) }
+        let named = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Self { folder: named("AUTONOMY_PEERS_BIN"), fixed: named("AUTONOMY_STATIC") }
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.folder.as_ref().is_some_and(|folder| folder.join(name).exists())
+        match name {
+            STATIC => self.fixed.is_some(),
+            "root" => rustix::process::geteuid().is_root(),
+            _ => self.folder.as_ref().is_some_and(|folder| folder.join(name).exists()),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.as_ref().unwrap().join(name)
+        if name == STATIC { self.fixed.clone().unwrap() } else { self.folder.as_ref().unwrap().join(name) }
     }
 
     /// Runs a client and gives what it printed; panics with its output if it fails.
