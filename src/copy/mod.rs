@@ -33,7 +33,7 @@ pub use flights::{Flights, Site, Whereabouts};
 pub use plan::{Fate, Plan, Step, Totals};
 pub use presence::Presence;
 pub use report::Report;
-pub use schedule::Lanes;
+pub use schedule::{Lanes, at_a_distance};
 pub use selection::{Chosen, Selection, absent};
 
 /// How to copy.

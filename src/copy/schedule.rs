@@ -31,6 +31,14 @@ pub struct Lanes {
     width: Arc<Width>,
 }
 
+/// How many of what `near` are enough for nearby keep a peer busy that is `round_trip` away: in proportion, up to four
+/// times as many.
+#[must_use]
+pub fn at_a_distance(near: usize, round_trip: Duration) -> usize {
+    let times = (round_trip.as_secs_f64() / NEAR.as_secs_f64()).clamp(1.0, WIDEST as f64);
+    (near as f64 * times) as usize
+}
+
 /// How many small lanes there are.
 #[derive(Debug)]
 struct Width {
@@ -49,12 +57,10 @@ impl Lanes {
         Self { large: lanes(count(large)), small: lanes(count(small)), width: Arc::new(width) }
     }
 
-    /// Adds small lanes for a peer that is `round_trip` away: in proportion, up to four times as many as at first. Lanes
-    /// that were added stay.
+    /// Adds small lanes for a peer that is `round_trip` away, as [`at_a_distance`] says. Lanes that were added stay.
     pub fn widen(&self, round_trip: Duration) {
         let Width { first, now } = self.width.as_ref();
-        let times = (round_trip.as_secs_f64() / NEAR.as_secs_f64()).clamp(1.0, WIDEST as f64);
-        let wanted = (*first as f64 * times) as usize;
+        let wanted = at_a_distance(*first, round_trip);
         let before = now.fetch_max(wanted, Ordering::AcqRel);
         self.small.add_permits(wanted.saturating_sub(before));
     }

@@ -159,6 +159,12 @@ impl Client {
         lock(&self.inner.peers).iter().map(|(name, peer)| (name.clone(), peer.tally())).collect()
     }
 
+    /// How far away the host that is farthest is, of those that have answered.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        lock(&self.inner.peers).values().filter_map(|peer| peer.tally().fastest).max()
+    }
+
     /// Has `work` done beside everything else: tidying up at a peer that nobody has to wait for.
     pub fn tidy(&self, work: impl Future<Output = ()> + Send + 'static) {
         // Outside a runtime there is nobody to do it: the peer's own expiry will have to.

@@ -183,7 +183,7 @@ impl Fleet<'_> {
             Tagging::Together => self.together(name, prepared).await?,
             _ => {
                 let mut queue = prepared.into_iter();
-                self.all(self.at_once, move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
+                self.all(|| self.at_once, move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
             }
         };
         for (at, result) in results {
@@ -196,10 +196,16 @@ impl Fleet<'_> {
     async fn prepared(self, entries: &[Entry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
         let mut queue = entries.iter().enumerate();
         let work = move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed));
-        let mut prepared = self.all(self.at_once.saturating_mul(PREPARED), work).await?;
+        let mut prepared = self.all(|| self.prepared_at_once(), work).await?;
         // In the order of the catalog: what its first images bring, the later ones mount.
         prepared.sort_by_key(|(at, _)| *at);
         Ok(prepared)
+    }
+
+    /// How many images are prepared at the same time, by how far away the registries have shown to be.
+    fn prepared_at_once(self) -> usize {
+        let near = self.at_once.saturating_mul(PREPARED);
+        self.run.client.round_trip().map_or(near, |round_trip| copy::at_a_distance(near, round_trip))
     }
 
     /// Forecasts all, in the order of the catalog: what its first images bring, the later ones mount. However long the
@@ -210,7 +216,7 @@ impl Fleet<'_> {
             let mut rest = entries.iter().enumerate();
             let mut under_way = FuturesOrdered::new();
             loop {
-                while under_way.len() < self.at_once.saturating_mul(PREPARED).max(1)
+                while under_way.len() < self.prepared_at_once().max(1)
                     && let Some((at, entry)) = rest.next()
                 {
                     under_way.push_back(self.prepare(at, &entry.seed));
@@ -234,7 +240,7 @@ impl Fleet<'_> {
     /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
     async fn all<T, F>(
         self,
-        at_once: usize,
+        at_once: impl Fn() -> usize + Send,
         mut work: impl FnMut() -> Option<F> + Send,
     ) -> Result<Vec<(usize, Result<T>)>>
     where
@@ -245,7 +251,7 @@ impl Fleet<'_> {
         let mut results = Vec::new();
         let mut first = None;
         loop {
-            while under_way.len() < at_once.max(1)
+            while under_way.len() < at_once().max(1)
                 && let Some(next) = work()
             {
                 under_way.push(next);
@@ -289,9 +295,9 @@ impl Fleet<'_> {
     async fn together(self, name: &str, prepared: Vec<Aim<Box<Prepared<'_>>>>) -> Result<Vec<Aim<Box<Outcome>>>> {
         let mut queue = prepared.into_iter();
         let staged =
-            self.all(self.at_once, move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
+            self.all(|| self.at_once, move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
         let mut queue = staged.into_iter();
-        let ready = self.all(self.at_once, move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
+        let ready = self.all(|| self.at_once, move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
         let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
         ready.sort_by_key(|(at, _)| *at);
         self.events.send(Event::Stage("tagging"));
