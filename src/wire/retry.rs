@@ -133,8 +133,9 @@ impl Tries {
         self.failures += 1;
         self.moved = 0;
         let mut attempts = self.retry.attempts;
-        if error.kind() == Kind::Corrupt {
-            // Content that is wrong three times is wrong at its source; waiting longer mends nothing.
+        if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) {
+            // What is wrong three times is wrong at its source, what is lost three times is never kept; waiting longer
+            // mends nothing.
             attempts = attempts.min(3);
         } else if let Some(unreachable) = Unreachable::of(&error) {
             attempts = attempts.min(unreachable.attempts());

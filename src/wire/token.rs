@@ -23,6 +23,7 @@ use super::exchange::Login;
 use super::host::Host;
 use super::keychain::{Credentials, Found};
 use super::request::{Payload, Request};
+use super::retry::Retry;
 use super::scope::Scopes;
 use crate::error::{Error, Kind, Result};
 
@@ -212,7 +213,21 @@ impl Tokens {
         lock(&self.identities).get("").cloned()
     }
 
+    /// Fetches with `found`, and once more if what comes is no token: no digest tells, but a bit may have flipped on the
+    /// way.
     async fn fetch(&self, host: &Host, slot: &Slot, found: &Found) -> Result<Token> {
+        let retry = host.client().retry();
+        let mut tries = Retry { attempts: retry.attempts.min(2), ..retry }.start().counted(host.counters());
+        loop {
+            match self.fetch_once(host, slot, found).await? {
+                Ok(token) => return Ok(token),
+                Err(no_token) => tries.wait(no_token).await?,
+            }
+        }
+    }
+
+    /// A token, or that what came is none.
+    async fn fetch_once(&self, host: &Host, slot: &Slot, found: &Found) -> Result<Result<Token>> {
         let Slot { service, scopes, .. } = slot;
         let subject = format!("for {}/{}", host.name(), host.path());
         let subject = subject.trim_end_matches('/');
@@ -246,11 +261,12 @@ impl Tokens {
             }
             return Err(problem.hint(found.hint()).into());
         }
-        let (token, identity) = read(answer).await?;
+        let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");
+        let Some((token, identity)) = read(answer).await? else { return Ok(Err(wrong)) };
         if let Some(identity) = identity {
             lock(&self.identities).insert(shown.to_owned(), identity);
         }
-        Ok(token)
+        Ok(Ok(token))
     }
 }
 
@@ -309,19 +325,18 @@ fn refresh(service: &Service, scopes: &Scopes, token: &str, subject: &str) -> Re
         .secretly()
 }
 
-/// The token of an answer, and the identity token that came with it.
-async fn read(answer: Answer) -> Result<(Token, Option<String>)> {
-    let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");
+/// The token of an answer, and the identity token that came with it. None if it is no token.
+async fn read(answer: Answer) -> Result<Option<(Token, Option<String>)>> {
     let sent_at = answer
         .header(DATE.as_str())
         .and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok());
     let body = answer.bytes(MAX_TOKEN_BYTES).await?;
-    let Ok(body) = serde_json::from_slice::<Body>(&body) else { return Err(wrong) };
+    let Ok(body) = serde_json::from_slice::<Body>(&body) else { return Ok(None) };
     let issued_at = body.issued_at.as_str().and_then(|text| text.parse().ok());
     let life = life(body.expires_in.as_u64(), issued_at, sent_at);
     let filled = |text: &String| !text.is_empty();
-    let text = body.token.filter(filled).or(body.access_token).filter(filled).ok_or(wrong)?;
-    Ok((Token { text, until: Instant::now() + life }, body.refresh_token.filter(filled)))
+    let Some(text) = body.token.filter(filled).or(body.access_token).filter(filled) else { return Ok(None) };
+    Ok(Some((Token { text, until: Instant::now() + life }, body.refresh_token.filter(filled))))
 }
 
 /// How long a token may be used from now on. `issued_at` and `sent_at` are of the peer's clock; this machine's may be

@@ -643,8 +643,10 @@ async fn manifests_are_read_whole_and_checked_by_digest() {
         Server::start(failing("GET", 1, || cut(200, &[], TEXT.as_bytes(), 3), |_| answer(200, &[], TEXT))).await;
     let (node, _) = manifest(TEXT);
     let client = client();
-    assert_eq!(read_manifest(&source(&client, &server), &node).await.unwrap(), TEXT);
+    let source = source(&client, &server);
+    assert_eq!(read_manifest(&source, &node).await.unwrap(), TEXT);
+    assert_eq!(drain(source.open(&node, 4).await.unwrap()).await.unwrap(), &TEXT.as_bytes()[4..]);
     let asked = server.asked();
-    assert_eq!(asked.len(), 2);
+    assert_eq!(asked.len(), 3);
     assert!(asked.iter().all(|asked| asked.header("range").is_none()), "manifests are not asked for in parts");
 }

@@ -2,7 +2,8 @@
 //!
 //! A PUT that broke is continued where the registry still knows the session and says how much has arrived (distribution
 //! 3); elsewhere a new session begins with the first byte. registry 2.8 answers 404 there from then on, zot deletes the
-//! session: each is asked once.
+//! session: each is asked once. A session that the registry does not know when everything is sent to it, because its
+//! Location was damaged on the way or led elsewhere, is lost: a new one begins, twice at most.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,11 +40,20 @@ struct Broken {
     error: Error,
     /// What may still hold the bytes that have arrived.
     session: Option<Session>,
+    /// Whether another attempt may succeed.
+    may_pass: bool,
+}
+
+impl Broken {
+    /// Ended by a session that the registry does not know. It may know the next one.
+    fn lost(error: Error) -> Self {
+        Self { error, session: None, may_pass: true }
+    }
 }
 
 impl From<Error> for Broken {
     fn from(error: Error) -> Self {
-        Self { error, session: None }
+        Self { may_pass: own_failure_may_pass(&error), error, session: None }
     }
 }
 
@@ -70,7 +80,7 @@ impl Registry {
             };
             let broken = match attempt {
                 Ok(put) => return Ok(put),
-                Err(broken) if own_failure_may_pass(&broken.error) => broken,
+                Err(broken) if broken.may_pass => broken,
                 Err(broken) => return Err(broken.error),
             };
             left = broken.session;
@@ -106,7 +116,7 @@ impl Registry {
                     session.done();
                 }
             }
-            Err(error) => return Err(Broken { error, session: Some(session) }),
+            Err(error) => return Err(Broken { session: Some(session), ..error.into() }),
         }
         self.begin_upload(upload).await
     }
@@ -122,7 +132,7 @@ impl Registry {
             Err(error) if own_failure_may_pass(&error) && error.kind() == Kind::Unavailable => {
                 let is_worth_it = upload.trail.reach() >= WORTH_ASKING;
                 let may_go_on = is_worth_it && !self.notes(|notes| &notes.forgets_uploads);
-                Err(Broken { error, session: may_go_on.then_some(session) })
+                Err(Broken { session: may_go_on.then_some(session), ..error.into() })
             }
             // What it said of the session did not hold: it is not believed again, and the blob is sent whole.
             Err(error) if is_continued && matches!(error.kind(), Kind::NotFound | Kind::Invalid | Kind::Corrupt) => {
@@ -133,6 +143,8 @@ impl Registry {
                 }
                 Err(error.into())
             }
+            // Of the session, wherever its Location or a redirect led: the source's own has its side.
+            Err(error) if error.side().is_none() && error.kind() == Kind::NotFound => Err(Broken::lost(error)),
             Err(error) => Err(error.into()),
         }
     }

@@ -7,7 +7,9 @@ use autonomy_registry::error::{Error, Kind, Side};
 use autonomy_registry::oci::{Descriptor, Name, Tag};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asked, Testbed, What};
-use autonomy_registry::store::{Body, ByteStream, Put, Role, Root, Store, Want, read_small};
+use autonomy_registry::store::{Body, ByteStream, Put, Role, Root, Spool, Store, Want, read_small};
+use autonomy_registry::wire::{Client, Options, Retry};
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 
@@ -124,13 +126,18 @@ async fn an_upload_whose_answer_was_lost_is_not_sent_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_gives_other_bytes_after_the_break_is_found_out_here() {
-    let bytes = content(6 * MIB);
+    // More than can be on its way when the connection breaks: the first pass must not come to its own end.
+    let bytes = content(24 * MIB);
     let node = layer(&bytes);
-    let at = 3 * MIB - 9;
-    let mut other = bytes.clone();
-    other[at] ^= 1;
-    // What arrived before the break was wrong; what is read now, from before it, is right. And the other way round.
-    for (first, later) in [(&other, &bytes), (&bytes, &other)] {
+    let with_a_flip_at = |at: usize| {
+        let mut other = bytes.clone();
+        other[at] ^= 1;
+        other
+    };
+    let (other, early) = (with_a_flip_at(3 * MIB - 9), with_a_flip_at(100));
+    // What arrived before the break was wrong; what is read now, from before it, is right. And the other way round. And
+    // wrong where nothing is read again: only the digest tells, which is that of what arrived.
+    for (first, later) in [(&other, &bytes), (&bytes, &other), (&early, &bytes)] {
         let bed = Testbed::with(Behaviour::distribution_3()).await;
         bed.fault(cut(1, 3 * MIB));
         let client = client();
@@ -138,6 +145,7 @@ async fn a_source_that_gives_other_bytes_after_the_break_is_found_out_here() {
         let sink = registry(&client, bed.host(), Role::Sink);
         let error = sink.put(&node, &body, &[]).await.unwrap_err();
         assert_eq!((error.kind(), error.side()), (Kind::Corrupt, Some(Side::Source)), "{}", error.chain());
+        assert_eq!(bed.count(Asked::UploadGet), 1, "it was gone on with");
         assert!(received(&bed) < node.size, "all of it reached the sink");
         assert!(!sink.contains(&node).await.unwrap());
         client.settle(std::time::Duration::from_secs(5)).await;
@@ -147,6 +155,11 @@ async fn a_source_that_gives_other_bytes_after_the_break_is_found_out_here() {
 
 /// A registry whose PUTs meet these statuses in turn, the last for good, and whose sessions stand where `range` says.
 async fn telling(range: &'static str, puts: &'static [u16]) -> Server {
+    answering(range, move |number| status(puts[number.min(puts.len() - 1)])).await
+}
+
+/// The same with answers to PUTs by their number, the first being 0.
+async fn answering(range: &'static str, put_at: impl Fn(usize) -> Response + Clone + Send + Sync + 'static) -> Server {
     let (session, put) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let counters = Arc::new((session, put));
     Server::start(move |asked: &Request| {
@@ -156,10 +169,7 @@ async fn telling(range: &'static str, puts: &'static [u16]) -> Server {
                 let to = format!("/session/{}", session.fetch_add(1, Ordering::Relaxed));
                 answer(202, &[("location", &to)], "")
             }
-            Some("PUT") => {
-                let number = put.fetch_add(1, Ordering::Relaxed);
-                status(puts[number.min(puts.len() - 1)])
-            }
+            Some("PUT") => put_at(put.fetch_add(1, Ordering::Relaxed)),
             Some("GET") => answer(204, &[("range", range), ("location", "/session/told")], ""),
             Some("DELETE") => status(204),
             _ => status(404),
@@ -170,13 +180,20 @@ async fn telling(range: &'static str, puts: &'static [u16]) -> Server {
 
 /// Method, path and `Content-Range` of the requests that bring 200,000 bytes to `server`.
 async fn brought(server: &Server) -> Vec<String> {
+    tried(server, &client()).await.unwrap()
+}
+
+/// The same, if they can be brought. Bytes without a `Content-Range` are all of them.
+async fn tried(server: &Server, client: &Client) -> Result<Vec<String>, (Error, Vec<String>)> {
     let bytes = content(200_000);
     let node = layer(&bytes);
-    let client = client();
-    let body = Body::bytes(node.clone(), bytes);
-    registry(&client, &server.host, Role::Sink).put(&node, &body, &[]).await.unwrap();
+    let body = Body::bytes(node.clone(), bytes.clone());
+    let put = registry(client, &server.host, Role::Sink).put(&node, &body, &[]).await;
     client.settle(std::time::Duration::from_secs(5)).await;
     let asked = server.asked();
+    for asked in asked.iter().filter(|asked| asked.header("content-range").is_none() && !asked.body.is_empty()) {
+        assert!(asked.body == bytes, "{} brings {} bytes", asked.line, asked.body.len());
+    }
     let told = |asked: &Request| {
         let line = asked.line.split('?').next().unwrap_or_default();
         let range = asked.header("content-range").map(|range| format!(" {range}")).unwrap_or_default();
@@ -185,7 +202,14 @@ async fn brought(server: &Server) -> Vec<String> {
     let mut lines: Vec<_> = asked.iter().map(told).collect();
     // Cancelling is done beside everything else.
     lines.sort_by_key(|line| line.starts_with("DELETE"));
-    lines
+    match put {
+        Ok(_) => Ok(lines),
+        Err(error) => Err((error, lines)),
+    }
+}
+
+fn count(lines: &[String], method: &str) -> usize {
+    lines.iter().filter(|line| line.starts_with(method)).count()
 }
 
 #[tokio::test]
@@ -228,4 +252,71 @@ async fn a_registry_that_cannot_hold_what_it_said_is_sent_everything_and_not_ask
         assert_eq!(puts, ["PUT /session/0", "PUT /session/told 100000-199999", "PUT /session/1", "PUT /session/2"]);
         assert_eq!(lines.iter().filter(|line| line.starts_with("GET")).count(), 1, "{lines:?}");
     }
+}
+
+#[tokio::test]
+async fn a_registry_that_stored_something_else_in_the_end_is_sent_everything() {
+    let other = layer(b"other").digest.to_string();
+    let server = answering("0-99999", move |number| match number {
+        0 => status(503),
+        1 => answer(201, &[("docker-content-digest", &other)], ""),
+        _ => status(201),
+    })
+    .await;
+    let lines = brought(&server).await;
+    assert_eq!(lines[3..6], ["PUT /session/told 100000-199999", "POST uploads", "PUT /session/1"], "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_known_is_followed_by_a_new_one_that_is_sent_everything() {
+    let lines = brought(&telling("0-99999", &[404, 201]).await).await;
+    let anew = ["POST uploads", "PUT /session/0", "POST uploads", "PUT /session/1", "DELETE /session/0"];
+    assert_eq!(lines, anew, "what is not known is not asked how far it came");
+    let lines = brought(&telling("0-99999", &[404, 404, 201]).await).await;
+    assert_eq!([count(&lines, "POST"), count(&lines, "PUT"), lines.len()], [3, 3, 8], "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_registry_that_knows_none_of_its_sessions_is_given_up() {
+    let never = Client::new(Options { retry: Retry::never(), ..options() }).unwrap();
+    for (client, sessions) in [(client(), 3), (never, 1)] {
+        let server = telling("0-99999", &[404]).await;
+        let (error, lines) = tried(&server, &client).await.unwrap_err();
+        assert_eq!((error.kind(), error.side()), (Kind::NotFound, None), "{}", error.chain());
+        assert_eq!(
+            ["POST", "PUT", "DELETE", "GET"].map(|method| count(&lines, method)),
+            [sessions, sessions, sessions, 0]
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_found_before_there_is_a_session_or_at_the_source_is_not_tried_again() {
+    let nothing = Server::start(|_: &Request| status(404)).await;
+    let (error, lines) = tried(&nothing, &client()).await.unwrap_err();
+    assert_eq!((error.kind(), lines.len()), (Kind::NotFound, 3), "a mount, a question and a session: {lines:?}");
+
+    let server = telling("0-99999", &[201]).await;
+    let client = client();
+    let node = layer(b"layer");
+    let body = Body::stored(node.clone(), Arc::new(registry(&client, &nothing.host, Role::Source)));
+    let error = registry(&client, &server.host, Role::Sink).put(&node, &body, &[]).await.unwrap_err();
+    assert_eq!((error.kind(), error.side()), (Kind::NotFound, Some(Side::Source)));
+    assert_eq!((nothing.lines().len(), count(&server.lines(), "POST")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_after_one_that_was_lost_is_fed_from_the_spool() {
+    let (bytes, folder) = (content(6 * MIB), tempfile::tempdir().unwrap());
+    let node = layer(&bytes);
+    let bed = Testbed::with(Behaviour::distribution_2()).await;
+    bed.fault(Fault::next(Asked::UploadPost, What::FlipHeaderBit("location")));
+    let spool = Spool::open(folder.path(), 1 << 40).await.unwrap();
+    let source = Source::of(&bytes);
+    let body = Body::stored(node.clone(), Arc::clone(&source) as _).retrying(options().retry).spooled(&spool);
+    let sink = registry(&client(), bed.host(), Role::Sink);
+    assert_eq!(sink.put(&node, &body, &[]).await.unwrap(), Put::Sent(node.size));
+    assert_eq!((bed.count(Asked::UploadPost), bed.count(Asked::UploadPut)), (2, 2));
+    assert!(read_small(&sink, &node, node.size).await.unwrap() == bytes);
+    assert_eq!(source.opened.load(Ordering::Relaxed), 1, "the source has given everything once");
 }

@@ -1,8 +1,12 @@
 //! Where secrets go, and where they must not: the rules of the design, each tried.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use autonomy_registry::error::Kind;
+use autonomy_registry::oci::{Descriptor, MediaType};
+use autonomy_registry::store::{Body, Put, Registry, Role, Store as _};
 use autonomy_registry::wire::{Client, Options, Request, Scopes};
 use http::Method;
 
@@ -151,6 +155,36 @@ async fn an_upload_that_goes_on_elsewhere_goes_without_the_login() {
         "{asked:?}"
     );
     assert_eq!(asked.iter().filter(|asked| asked.is("PUT")).count(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_was_led_to_where_it_is_not_known_begins_anew_at_home_with_the_login() {
+    let elsewhere = Server::start(|_: &Asked| status(404)).await;
+    let (place, sessions) = (format!("http://{}/upload", elsewhere.host), Arc::new(AtomicU32::new(0)));
+    let server = Server::start(move |asked: &Asked| match asked.header("authorization") {
+        None => answer(401, &[("www-authenticate", "Basic")], ""),
+        Some(_) if asked.is("POST") => {
+            let session = sessions.fetch_add(1, Ordering::Relaxed);
+            answer(202, &[("location", &format!("/session/{session}"))], "")
+        }
+        Some(_) if asked.is("PUT /session/0") => answer(307, &[("location", &place)], ""),
+        Some(_) => status(201),
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let client = knowing(&server.host, &password(), &dir);
+    let node = Descriptor::of(MediaType::OCI_LAYER, b"layer");
+    let sink = Registry::new(&client, &server.repository("a/b"), Role::Sink);
+    assert_eq!(sink.put(&node, &Body::bytes(node.clone(), &b"layer"[..]), &[]).await.unwrap(), Put::Sent(5));
+    client.settle(Duration::from_secs(5)).await;
+    let led = elsewhere.asked();
+    assert!(led.len() == 1 && led[0].is("PUT /upload") && led[0].header("authorization").is_none(), "{led:?}");
+    let asked = server.asked();
+    let puts: Vec<_> = asked.iter().filter(|asked| asked.is("PUT")).map(|asked| &asked.body[..]).collect();
+    assert_eq!(puts, [b"layer", b"layer"], "whole each time");
+    // One is refused, as nobody had asked for a login before; two sessions, and the first is cancelled.
+    let number = |start: &str| asked.iter().filter(|asked| asked.is(start)).count();
+    assert_eq!([number("POST"), number("PUT"), number("DELETE /session/0"), asked.len()], [3, 2, 1, 6], "{asked:?}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use autonomy_registry::error::Kind;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asks, What};
-use autonomy_registry::wire::{Client, Options, Request, Scopes};
+use autonomy_registry::wire::{Client, Options, Request, Retry, Scopes};
 use http::Method;
 
 use super::{PASSWORD, Person, USER, auths, bearer, guarded, open_source};
@@ -288,6 +288,47 @@ async fn times_that_nobody_can_read_do_not_spoil_a_token() {
         }
         assert_eq!(count(&server.lines(), "GET /token"), 1, "{times}");
     }
+}
+
+/// A registry whose token service begins with `damaged` answers of this text.
+async fn damaged(text: &'static str, damaged: u32) -> Server {
+    let asked_for = Arc::new(AtomicU32::new(0));
+    Server::start(move |asked: &Asked| {
+        let realm = format!("http://{}/token", asked.header("host").unwrap());
+        match asked.header("authorization") {
+            Some("Bearer t") => answer(200, &[], "ok"),
+            _ if !asked.is("GET /token") => {
+                answer(401, &[("www-authenticate", &format!("Bearer realm=\"{realm}\""))], "")
+            }
+            _ if asked_for.fetch_add(1, Ordering::SeqCst) < damaged => answer(200, &[], text),
+            _ => answer(200, &[], r#"{"token":"t","expires_in":300}"#),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_asked_for_once_more_and_not_again() {
+    for text in [r#"{"token":"t"#, r#"z"token":"t"}"#, r#"{"tojen":"t"}"#, r#"{"token":""}"#, "<html>log in</html>", ""]
+    {
+        let server = damaged(text, 1).await;
+        let client = client();
+        for _ in 0..2 {
+            ask(&client, &server.host).await.unwrap();
+        }
+        let lines = server.lines();
+        assert_eq!((count(&lines, "GET /token"), lines.len()), (2, 5), "{text}: {lines:?}");
+        assert_eq!(client.tally()[&server.host].retries, 1, "{text}");
+
+        let server = damaged(text, u32::MAX).await;
+        let error = ask(&crate::wire_server::client(), &server.host).await.unwrap_err();
+        assert!(error.kind() == Kind::Invalid && error.chain().ends_with("is not a token"), "{}", error.chain());
+        assert_eq!(count(&server.lines(), "GET /token"), 2, "{text}");
+    }
+    let server = damaged("", u32::MAX).await;
+    let never = Client::new(Options { retry: Retry::never(), ..options() }).unwrap();
+    assert_eq!(ask(&never, &server.host).await.unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(count(&server.lines(), "GET /token"), 1, "whoever tries nothing twice does not try this twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

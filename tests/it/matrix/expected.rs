@@ -1,5 +1,4 @@
-//! How each cell has to end, by reasoning and not by trying; what was found to be otherwise was mended in the program, or
-//! stands in [`owed`].
+//! How each cell has to end, by reasoning and not by trying; what was found to be otherwise was mended in the program.
 
 use super::field::Mode;
 use super::{On, Wrong};
@@ -10,8 +9,10 @@ use super::{On, Wrong};
 /// - What may pass is tried up to five times. What is damaged is fetched again, and up to three times.
 /// - An answer with a length other than its body's breaks off. An answer to HEAD, or the one to a blob of a known size,
 ///   contradicts the manifest. Nobody reads the body of an answer that says that something was stored.
-/// - No digest vouches for a tag's first answer, for a token or for a page in its place: what is no manifest and no token
-///   will hardly be one at the next try. By its digest, a manifest is fetched again.
+/// - No digest vouches for a tag's first answer, nor for a page in its place: what is no manifest will hardly be one at the
+///   next try. By its digest, a manifest is fetched again. What is no token is asked for once more, as nothing else tells
+///   that it was damaged.
+/// - An upload session that is not found, because its place was damaged or is on another host, is begun anew.
 /// - A page in answer to a mount says that mounts are not understood; it is asked plainly then.
 /// - A length, a digest or a page in answer to the HEAD of a tag only means that it is not known what the tag names now.
 /// - Another host that takes a write has it and the destination has not: what is missing is put again, except under the
@@ -35,7 +36,7 @@ const TABLE: [(Wrong, &str); 16] = [
     (Wrong::FlipOnce, "..........."),
     (Wrong::FlipAlways, "c.nccc.c-ii"),
     (Wrong::Redirect, "........m.d"),
-    (Wrong::HtmlOnce, "...ii..ii.i"),
+    (Wrong::HtmlOnce, "...ii..ii.."),
     (Wrong::HtmlAlways, "cc.iic.iiii"),
 ];
 
@@ -56,16 +57,5 @@ pub(super) fn expected(on: On, wrong: Wrong, mode: Mode) -> &'static str {
         b'n' => "not-found",
         b'm' => "incomplete",
         _ => "-",
-    }
-}
-
-/// How it ends today where that is not how it has to.
-pub(super) fn owed(on: On, wrong: Wrong) -> Option<&'static str> {
-    match (on, wrong) {
-        // A session that is not found is over: the upload would have to be begun anew.
-        (On::Post, Wrong::FlipOnce) | (On::BlobPut, Wrong::Redirect) => Some("not-found"),
-        // What a token service says is not asked for again.
-        (On::Token, Wrong::FlipOnce) => Some("invalid"),
-        _ => None,
     }
 }
