@@ -98,7 +98,8 @@ pub async fn seed_catalog(
         let entries = fleet.seed(name, catalog.tagging, entries).await?;
         Ok((entries, choosing))
     };
-    let mut all = std::pin::pin!(all);
+    // The size of what awaits this is then not the sum of everything below.
+    let mut all = Box::pin(all);
     let (entries, choosing) = tokio::select! {
         done = &mut all => done,
         () = stop => {
@@ -130,7 +131,7 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
     events.send(Event::Stage("resolving"));
     let (images, choosing) = expand::images(&catalog.wishes, client).await?;
     let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
-    let mut forecasts = Forecasts::of(fleet.forecast(&entries).await?);
+    let mut forecasts = Forecasts::of(Box::pin(fleet.forecast(&entries)).await?);
     forecasts.totals.requests += choosing.requests;
     Ok(forecasts)
 }
