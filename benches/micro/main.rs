@@ -1,0 +1,79 @@
+//! Small questions, a module each: what does one part cost, beside the same work without it?
+//!
+//! `cargo bench --profile release-fast --bench micro -- PART` asks one of them, without a part all. Every question has a
+//! baseline in its own group that does the same work minus the thing measured, so that the difference is the price. All
+//! in one program, because linking is what seven would cost. Under `cargo test --bench micro` everything runs once, the
+//! largest catalogs left out.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
+
+mod catalog_plan;
+mod engine;
+mod hashing;
+mod http;
+mod image;
+mod manifests;
+mod planning;
+mod verification;
+
+#[path = "../peers/connection.rs"]
+mod connection;
+#[expect(dead_code, reason = "shared with the comparison of tools, which needs more of it")]
+#[path = "../peers/proxy.rs"]
+mod proxy;
+#[expect(dead_code, reason = "shared with the tests, which need more of it")]
+#[path = "../../tests/it/rekor.rs"]
+mod rekor;
+#[expect(dead_code, reason = "shared with the comparison of tools, which needs more of it")]
+#[path = "../peers/tally.rs"]
+mod tally;
+#[expect(dead_code, reason = "shared with the tests, which need more of it")]
+#[path = "../../tests/it/verify_bench.rs"]
+mod verify_bench;
+#[expect(dead_code, reason = "shared with the tests, which need more of it")]
+#[path = "../../tests/it/verify_site.rs"]
+mod verify_site;
+
+use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::testkit::Testbed;
+use criterion::Criterion;
+use tokio::runtime::{Builder, Runtime};
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let questions =
+        [hashing::ask, planning::ask, engine::ask, http::ask, manifests::ask, verification::ask, catalog_plan::ask];
+    for ask in questions {
+        ask(&mut criterion);
+    }
+    criterion.final_summary();
+}
+
+/// Whether everything is only run once, to see that it works.
+fn is_trial() -> bool {
+    let is_given = |name: &str| std::env::args().any(|argument| argument == name);
+    is_given("--test") || !is_given("--bench")
+}
+
+/// One thread: what it takes is processor time.
+fn alone() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Two threads, wherever this runs.
+fn two_threads() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A registry on this machine whose folder is in memory where that can be had: disks are not what is measured here.
+struct Registry {
+    bed: Testbed,
+    _folder: tempfile::TempDir,
+}
+
+impl Registry {
+    fn start(runtime: &Runtime) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let bed = runtime.block_on(Testbed::over(folder.path(), Behaviour::default()));
+        Self { bed, _folder: folder }
+    }
+}
