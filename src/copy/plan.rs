@@ -1,13 +1,13 @@
 //! The plan: a pure value that says what will be put, in which order, and what that will cost.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Job;
 use super::graph::Graph;
-use crate::oci::{Descriptor, Tag};
+use super::{Job, Target};
+use crate::oci::{Descriptor, Digest, Tag};
 
 /// What becomes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +72,18 @@ impl Plan {
         }
         let last = job.targets.first().filter(|first| !first.tags.is_empty());
         let last = last.and_then(|first| graph.position(&first.node)).map(|position| places[position]);
+        let mut names: HashMap<Digest, Vec<Tag>> = HashMap::new();
+        for Target { node, tags, .. } in job.targets.iter().filter(|target| !target.tags.is_empty()) {
+            names.entry(node.digest).or_default().extend_from_slice(tags);
+        }
         let mut totals = Totals::default();
         let mut steps: Vec<_> = order
             .into_iter()
             .map(|position| {
                 let node = &graph.nodes()[position];
-                let tags: Vec<_> = tags_of(job, &node.descriptor);
+                // A blob has no names, whatever its digest.
+                let named = node.descriptor.is_manifest().then(|| names.get(&node.descriptor.digest)).flatten();
+                let tags = named.cloned().unwrap_or_default();
                 let fate = if held.contains(&node.descriptor) && tags.is_empty() { Fate::Held } else { Fate::Put };
                 totals.add(&node.descriptor, fate);
                 Step {
@@ -125,11 +131,6 @@ impl Totals {
         self.bytes_total += node.size;
         *if fate == Fate::Put { &mut self.bytes_to_move } else { &mut self.bytes_present } += node.size;
     }
-}
-
-fn tags_of(job: &Job, node: &Descriptor) -> Vec<Tag> {
-    let targets = job.targets.iter().filter(|target| target.node.digest == node.digest && node.is_manifest());
-    targets.flat_map(|target| target.tags.iter().cloned()).collect()
 }
 
 /// Positions in the graph, children before parents, the first root as late as it can be. Without recursion: the depth is a stranger's.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
-use futures_util::try_join;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::atomic::{self, Step};
 use super::commons::Commons;
@@ -209,33 +208,29 @@ impl Fleet<'_> {
         self.run.client.round_trip().map_or(near, |round_trip| copy::at_a_distance(near, round_trip))
     }
 
-    /// Forecasts all, in the order of the catalog: what its first images bring, the later ones mount. However long the
-    /// catalog is, no more images are known at a time than are under way.
+    /// Forecasts all. What is brought by which image is reckoned in the order of the catalog: what its first images bring,
+    /// the later ones mount. However long the catalog is, no more images are known at a time than are under way.
     async fn forecast(self, entries: &[Entry]) -> Result<Vec<Forecast>> {
-        let (known, mut queue) = mpsc::channel(self.at_once.max(1));
-        let preparing = async move {
-            let mut rest = entries.iter().enumerate();
-            let mut under_way = FuturesOrdered::new();
-            loop {
-                while under_way.len() < self.prepared_at_once().max(1)
-                    && let Some((at, entry)) = rest.next()
-                {
-                    under_way.push_back(self.prepare(at, &entry.seed));
+        let mut rest = entries.iter().enumerate();
+        let (mut preparing, mut asking) = (FuturesOrdered::new(), FuturesOrdered::new());
+        let mut forecasts = Vec::with_capacity(entries.len());
+        loop {
+            while preparing.len() + asking.len() < self.prepared_at_once().max(1)
+                && let Some((at, entry)) = rest.next()
+            {
+                preparing.push_back(self.prepare(at, &entry.seed));
+            }
+            // All that is under way is polled whichever of it is waited for: what is left alone would seem to be slow.
+            tokio::select! {
+                Some((_, prepared)) = preparing.next() => {
+                    let prepared = prepared?;
+                    let reckoned = prepared.reckon(self.run.commons);
+                    asking.push_back(async move { prepared.forecast(reckoned, self.run.events).await });
                 }
-                let Some((_, prepared)) = under_way.next().await else { return Ok::<_, Error>(()) };
-                // Nobody listens any more when a forecast has failed, which is what will be told.
-                let _ = known.send(prepared?).await;
+                Some(forecast) = asking.next() => forecasts.push(forecast?),
+                else => return Ok(forecasts),
             }
-        };
-        let forecasting = async move {
-            let mut forecasts = Vec::with_capacity(entries.len());
-            while let Some(prepared) = queue.recv().await {
-                forecasts.push(prepared.forecast(self.run.commons, self.run.events).await?);
-            }
-            Ok(forecasts)
-        };
-        let ((), forecasts) = try_join!(preparing, forecasting)?;
-        Ok(forecasts)
+        }
     }
 
     /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.

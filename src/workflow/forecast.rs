@@ -15,7 +15,7 @@ use super::prepare::{Prepared, Run};
 use super::rehearsal::Rehearsal;
 use super::request::Seed;
 use super::{arrival, check, former};
-use crate::copy::{Events, Fate, Plan, Step, Whereabouts};
+use crate::copy::{Events, Fate, Plan, Step, Totals, Whereabouts};
 use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Reference};
 use crate::store::{Listing, Registry, Store};
@@ -97,45 +97,60 @@ pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<F
     let run = Run { client, transport: &Native, events, commons: &commons, is_folder_tried: true };
     let mut prepared = Prepared::new(seed, run).await?;
     prepared.plan().await?;
-    Ok(Forecasts::of(vec![prepared.forecast(&commons, events).await?]))
+    Ok(Forecasts::of(vec![prepared.forecast(prepared.reckon(&commons), events).await?]))
+}
+
+/// What follows from what was forecast before, and what has to be asked.
+#[derive(Debug)]
+pub(super) struct Reckoned {
+    cost: Cost,
+    plan: Arc<Plan>,
+    /// Blobs that only the destination can tell of.
+    unknown: Vec<Descriptor>,
 }
 
 impl Prepared<'_> {
-    /// What carrying this would cost, after everything that was forecast before it with the same `commons`.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps the destination from saying what it holds.
-    pub(super) async fn forecast(&self, commons: &Commons, events: &Events) -> Result<Forecast> {
-        let Self { seed, ends, found, .. } = self;
-        let mut cost = Cost { requests: ends.origin.tally().requests + ends.sink.tally().requests, ..Cost::default() };
-        let plan = self.job.copy.plan.as_deref().map_or_else(Plan::default, Plan::clone);
-        cost.manifests = plan.totals.manifests;
-        cost.blobs = plan.totals.blobs;
-        cost.bytes_total = plan.totals.bytes_total;
-        cost.bytes_present = plan.totals.bytes_present;
-        self.blobs(&plan, commons, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
-        cost.requests += self.manifests(&plan, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
-        cost.requests += self.after(events).await?;
-        Ok(Forecast { from: seed.from.clone(), to: seed.to.clone(), root: found.root.node.digest, cost })
-    }
-
-    /// Blobs: one request to the destination for what it holds, three in all for what moves.
-    async fn blobs(&self, plan: &Plan, commons: &Commons, cost: &mut Cost) -> Result<()> {
+    /// The first half of a forecast: where the blobs come from, after everything that was reckoned before this with the
+    /// same `commons`. Asks nobody.
+    pub(super) fn reckon(&self, commons: &Commons) -> Reckoned {
+        let ends = &self.ends;
+        let plan = self.job.copy.plan.clone().unwrap_or_default();
+        let Totals { manifests, blobs, bytes_total, bytes_present, .. } = plan.totals;
+        let requests = ends.origin.tally().requests + ends.sink.tally().requests;
+        let mut cost = Cost { manifests, blobs, bytes_total, bytes_present, requests, ..Cost::default() };
         let site = commons.site(&self.seed.to.repository);
-        let blobs = plan.steps.iter().filter(|step| step.fate == Fate::Put && !step.node.is_manifest());
         let mut unknown = Vec::new();
-        for Step { node, .. } in blobs {
+        for Step { node, .. } in plan.steps.iter().filter(|step| step.fate == Fate::Put && !step.node.is_manifest()) {
             match site.whereabouts(&node.digest) {
                 Whereabouts::Here => cost.bytes_present += node.size,
                 Whereabouts::Elsewhere => {
                     cost.bytes_mountable += node.size;
                     cost.requests += 1;
                 }
-                Whereabouts::Unknown => unknown.push(is_held(&self.ends.sink, node)),
+                Whereabouts::Unknown => unknown.push(node.clone()),
             }
             site.holds(&node.digest);
         }
+        Reckoned { cost, plan, unknown }
+    }
+
+    /// The second half: what carrying this would cost.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the destination from saying what it holds.
+    pub(super) async fn forecast(&self, reckoned: Reckoned, events: &Events) -> Result<Forecast> {
+        let Self { seed, found, .. } = self;
+        let Reckoned { mut cost, plan, unknown } = reckoned;
+        self.blobs(&unknown, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
+        cost.requests += self.manifests(&plan, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
+        cost.requests += self.after(events).await?;
+        Ok(Forecast { from: seed.from.clone(), to: seed.to.clone(), root: found.root.node.digest, cost })
+    }
+
+    /// Blobs: one request to the destination for what it holds, three in all for what moves.
+    async fn blobs(&self, unknown: &[Descriptor], cost: &mut Cost) -> Result<()> {
+        let unknown: Vec<_> = unknown.iter().map(|node| is_held(&self.ends.sink, node)).collect();
         let mut answers = stream::iter(unknown).buffer_unordered(QUESTIONS);
         while let Some((node, is_held)) = answers.try_next().await? {
             if is_held {
