@@ -9,6 +9,7 @@
 mod bound;
 mod check;
 mod connection;
+mod counts;
 mod image;
 mod plan;
 mod plot;

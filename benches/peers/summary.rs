@@ -17,7 +17,7 @@ pub(crate) fn markdown(groups: &[Group<'_>]) -> String {
     }
     let mut text = "## In short\n\n\
         Wall time of autonomy by that of each other, median (least to most) of the rounds, each by itself. Where a program \
-        was run with several settings its fastest is meant: -16 is the one with so many requests at once.\n\n"
+        was run with several settings its fastest is meant: -16 behind a ratio is the one with so many requests at once.\n\n"
         .to_owned();
     table(&mut text, &groups, &programs, |group, program| {
         if program == OURS {
