@@ -11,6 +11,7 @@ mod check;
 mod connection;
 mod counts;
 mod image;
+mod peer;
 mod plan;
 mod plot;
 mod process;

@@ -189,5 +189,5 @@ fn tell(record: &Record) {
 #[expect(clippy::print_stdout, reason = "says how long it is going to take")]
 fn forecast(workload: &Workload, to: Kind, rounds: usize, one: Duration) {
     let (to, name, seconds) = (to.name(), &workload.name, one.as_secs_f64() * rounds as f64);
-    println!("{to:<9} {name:<14} {rounds} rounds to go, about {seconds:.0} s");
+    println!("{to:<9} {name:<14} rounds to go: {rounds}, about {seconds:.0} s");
 }

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::peer::PEERS;
 use crate::plan;
 use crate::server::{self, AUTONOMY};
 use crate::tls::Authority;
@@ -34,7 +35,7 @@ pub(crate) struct Tool {
 
 /// Which workloads it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(crate) enum When {
     Always,
     /// Where there is a round trip to hide: told to do more at once.
     Far,
@@ -66,49 +67,6 @@ const AS_PEERS: &str = "--allow-insecure-registry --skip-verify --accessories no
 /// As it copies if it is told nothing: what is attached to an image comes along. There is no policy to verify with.
 const BY_DEFAULT: &str = "--allow-insecure-registry --skip-verify --progress none";
 const OVER_TLS: &str = "--ca-file {ca} --skip-verify --accessories none --progress none";
-
-/// A peer: its name, the program that `{program}` stands for, the template, the one over TLS, and when.
-type Peer = (&'static str, &'static str, &'static str, Option<&'static str>, When);
-
-const PEERS: [Peer; 8] = [
-    (
-        "skopeo",
-        "skopeo",
-        "{program} --insecure-policy copy --all --quiet --src-tls-verify=false --dest-tls-verify=false \
-            docker://{from} docker://{to}",
-        Some(
-            "{program} --insecure-policy copy --all --quiet --src-cert-dir {certs} --dest-cert-dir {certs} \
-            docker://{from} docker://{to}",
-        ),
-        When::Always,
-    ),
-    (
-        "regctl",
-        "regctl",
-        "{program} image copy --host reg={from-host},tls=disabled --host reg={to-host},tls=disabled {from} {to}",
-        Some("env SSL_CERT_FILE={ca} {program} image copy {from} {to}"),
-        When::Always,
-    ),
-    // More requests at once can only be asked for in its configuration.
-    ("regctl-16", "regctl", "env REGCTL_CONFIG={regctl} {program} image copy {from} {to}", None, When::Far),
-    ("regsync", "regsync", "{program} once -c {regsync}", None, When::Catalog),
-    (
-        "crane",
-        "crane",
-        "{program} copy --insecure {from} {to}",
-        Some("env SSL_CERT_FILE={ca} {program} copy {from} {to}"),
-        When::Always,
-    ),
-    ("crane-16", "crane", "{program} copy --insecure -j 16 {from} {to}", None, When::Far),
-    (
-        "oras",
-        "oras",
-        "{program} cp --from-plain-http --to-plain-http {from} {to}",
-        Some("{program} cp --from-ca-file {ca} --to-ca-file {ca} {from} {to}"),
-        When::Always,
-    ),
-    ("oras-16", "oras", "{program} cp --concurrency 16 --from-plain-http --to-plain-http {from} {to}", None, When::Far),
-];
 
 /// Our program, the bound, and every peer that is on this machine.
 pub(crate) fn known() -> Vec<Tool> {
