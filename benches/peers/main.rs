@@ -9,7 +9,9 @@
 mod bound;
 mod check;
 mod connection;
+mod counts;
 mod image;
+mod peer;
 mod plan;
 mod plot;
 mod process;
@@ -19,8 +21,10 @@ mod record;
 mod run;
 mod server;
 mod smoke;
+mod summary;
 mod table;
 mod tally;
+mod tls;
 mod tool;
 mod workload;
 
@@ -48,6 +52,9 @@ struct Options {
     /// Rounds that count; one more goes before
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// The same for growth series, if it is not to be as many
+    #[arg(long)]
+    growth_rounds: Option<usize>,
     /// Destinations
     #[arg(long, value_enum, value_delimiter = ',', default_value = "2.8.2")]
     to: Vec<Kind>,
@@ -99,18 +106,19 @@ fn session(options: &Options) -> Vec<Record> {
     tools.extend(options.tool.iter().cloned());
     tools.retain(|tool| options.only.is_empty() || tool.name == "bound" || options.only.contains(&tool.name));
     std::fs::create_dir_all(&options.output).unwrap();
-    let circumstances = record::circumstances(options.from, options.scale, options.rounds);
+    let growth_rounds = options.growth_rounds.unwrap_or(options.rounds);
+    let circumstances = record::circumstances(options.from, options.scale, [options.rounds, growth_rounds]);
     let log = Log::create(options.output.join("runs.jsonl"), &circumstances);
-    let mut bench = Bench::new(options.from, tools.clone(), options.rounds, log);
+    let mut bench = Bench::new(options.from, tools.clone(), log);
     let mut maker = Maker::new(options.scale);
     for &to in &options.to {
         for name in names(options) {
             let workload = maker.workload(name).unwrap();
-            bench.measure(&workload, to, |_| true);
+            bench.measure(&workload, to, options.rounds, |_| true);
         }
         for series in &options.growth {
             for workload in maker.series(series) {
-                bench.measure(&workload, to, |tool| {
+                bench.measure(&workload, to, growth_rounds, |tool| {
                     tool.is_own() || options.tool.iter().any(|own| own.name == tool.name)
                 });
             }

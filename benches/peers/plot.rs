@@ -41,7 +41,7 @@ fn colour(tool: &str, tools: &[&str]) -> RGBColor {
 /// to the most.
 pub(crate) fn ratios(path: &Path, groups: &[Group<'_>], title: &str) -> Drawn {
     let mut tools: Vec<&str> = Vec::new();
-    for tool in groups.iter().flat_map(Group::tools) {
+    for tool in groups.iter().flat_map(Group::timed_tools) {
         if tool != "bound" && !tools.contains(&tool) {
             tools.push(tool);
         }
@@ -100,7 +100,7 @@ pub(crate) fn ratios(path: &Path, groups: &[Group<'_>], title: &str) -> Drawn {
 pub(crate) fn growth(path: &Path, series: &str, records: &[Record]) -> Drawn {
     let groups = table::groups(records);
     let mut tools: Vec<&str> = Vec::new();
-    for tool in groups.iter().flat_map(Group::tools) {
+    for tool in groups.iter().flat_map(Group::timed_tools) {
         if !tools.contains(&tool) {
             tools.push(tool);
         }

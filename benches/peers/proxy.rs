@@ -4,8 +4,9 @@
 //! a delay alone does not limit throughput; a rate does, for all connections of one direction together, as a line
 //! would. A connection's first bytes wait one round trip more: its handshake, which loopback does not show.
 //!
-//! Counting reads every request and is for runs that are not timed.
+//! Counting reads every request, unless it passes encrypted, and is for runs that are not timed.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -40,10 +41,12 @@ impl Link {
     }
 }
 
-/// Whether requests are counted.
+/// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counting {
-    On,
+    Requests,
+    /// No requests: what passes is encrypted.
+    Connections,
     Off,
 }
 
@@ -57,11 +60,12 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn start(runtime: &Handle, upstream: &str, link: Link, counting: Counting) -> Self {
-        let traffic = Arc::default();
+        let requests = (counting == Counting::Requests).then(BTreeMap::new);
+        let traffic = Arc::new(Mutex::new(Traffic { requests, ..Traffic::default() }));
         let upstream: SocketAddr = upstream.parse().unwrap();
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let counted = (counting == Counting::On).then(|| Arc::clone(&traffic));
+        let counted = (counting != Counting::Off).then(|| Arc::clone(&traffic));
         let serving = runtime.spawn(serve(listener, upstream, link, counted));
         Self { host, traffic, serving }
     }
@@ -137,11 +141,13 @@ impl Counter {
     fn count(&mut self, bytes: &[u8]) {
         let Some(traffic) = &self.traffic else { return };
         let mut traffic = traffic.lock().unwrap();
-        if let Some(reader) = &mut self.requests {
-            traffic.bytes_to_server += bytes.len() as u64;
-            reader.feed(bytes, &mut |method| *traffic.requests.entry(method.to_owned()).or_default() += 1);
-        } else {
+        let Some(reader) = &mut self.requests else {
             traffic.bytes_from_server += bytes.len() as u64;
+            return;
+        };
+        traffic.bytes_to_server += bytes.len() as u64;
+        if let Some(requests) = &mut traffic.requests {
+            reader.feed(bytes, &mut |method| *requests.entry(method.to_owned()).or_default() += 1);
         }
     }
 }

@@ -87,7 +87,7 @@ impl Log {
 }
 
 /// The machine, the programs and the settings: without them figures mean nothing.
-pub(crate) fn circumstances(from: Kind, scale: f64, rounds: usize) -> Value {
+pub(crate) fn circumstances(from: Kind, scale: f64, rounds: [usize; 2]) -> Value {
     let line = |path: &str, key: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().find_map(|line| Some(line.strip_prefix(key)?.trim_matches([' ', '\t', ':']).to_owned()))
@@ -106,7 +106,8 @@ pub(crate) fn circumstances(from: Kind, scale: f64, rounds: usize) -> Value {
         "profile": if cfg!(debug_assertions) { "not optimised" } else { "optimised" },
         "source": from.name(),
         "scale": scale,
-        "rounds": rounds,
+        "rounds": rounds[0],
+        "growth rounds": rounds[1],
         "versions": versions,
     })
 }

@@ -3,6 +3,7 @@
 //! Round 0 warms caches of files and pages, and is run through counting proxies; its times are thrown away.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
@@ -12,79 +13,122 @@ use crate::proxy::{Counting, Link, Proxy};
 use crate::publish::Publisher;
 use crate::record::{Log, Record};
 use crate::server::{self, Kind, Server};
+use crate::tls::Authority;
 use crate::tool::{Place, Tool};
-use crate::workload::{Before, Workload};
+use crate::workload::{Before, Transport, Workload};
 
-/// A source, the tools, and all that has been measured.
+/// Sources, the tools, and all that has been measured.
 #[derive(Debug)]
 pub(crate) struct Bench {
     runtime: Runtime,
-    source: Server,
-    publisher: Publisher,
+    authority: Authority,
+    from: Kind,
+    source: Source,
+    /// With TLS; there once a workload wants it.
+    secured: Option<Source>,
     tools: Vec<Tool>,
-    rounds: usize,
     scratch: tempfile::TempDir,
     log: Log,
     pub(crate) records: Vec<Record>,
 }
 
+/// A registry that fills up as workloads come to need it.
+#[derive(Debug)]
+struct Source {
+    server: Server,
+    publisher: Publisher,
+}
+
 /// A destination, and what stands before both sides.
 #[derive(Debug)]
 struct Stage {
+    transport: Transport,
     destination: Server,
     /// Source and destination, where they are not spoken to directly.
     proxies: Option<[Proxy; 2]>,
 }
 
 impl Bench {
-    pub(crate) fn new(source: Kind, tools: Vec<Tool>, rounds: usize, log: Log) -> Self {
+    pub(crate) fn new(from: Kind, tools: Vec<Tool>, log: Log) -> Self {
         Self {
             runtime: Runtime::new().unwrap(),
-            source: Server::start(source),
-            publisher: Publisher::default(),
+            authority: Authority::make(),
+            from,
+            source: Source { server: Server::start(from), publisher: Publisher::default() },
+            secured: None,
             tools,
-            rounds,
             scratch: server::folder(),
             log,
             records: Vec::new(),
         }
     }
 
-    /// Measures all tools on `workload`; `wanted` says which of them.
-    pub(crate) fn measure(&mut self, workload: &Workload, to: Kind, wanted: impl Fn(&Tool) -> bool) {
-        self.publisher.publish(self.runtime.handle(), &self.source.host, workload);
+    /// Measures all tools on `workload`, as often as `rounds` says and once before; `wanted` says which of them.
+    pub(crate) fn measure(&mut self, workload: &Workload, to: Kind, rounds: usize, wanted: impl Fn(&Tool) -> bool) {
+        self.publish(workload);
         let tools: Vec<_> = self.tools.iter().filter(|tool| wanted(tool) && tool.suits(workload)).cloned().collect();
         // Where nothing is to change nothing has to be made anew either, and what tools remember may help them.
         let is_kept = matches!(workload.before, Before::Everything);
         let mut kept = None;
-        for round in 0..=self.rounds {
+        let begun = Instant::now();
+        for round in 0..=rounds {
             if round < 2 {
-                kept = is_kept.then(|| self.stage(workload, to, round));
+                kept = is_kept.then(|| self.stage(workload, to, round, workload.transport));
             }
-            for tool in &tools {
-                let fresh = if is_kept { None } else { Some(self.stage(workload, to, round)) };
+            for tool in tools.iter().filter(|tool| round == 0 || !tool.is_counted_only()) {
+                let fresh = (!is_kept).then(|| self.stage(workload, to, round, tool.transport(workload)));
                 let Some(stage) = fresh.as_ref().or(kept.as_ref()) else { continue };
                 let record = self.run(workload, to, tool, round, stage);
                 tell(&record);
                 self.log.line(&record);
                 self.records.push(record);
             }
+            if round == 0 {
+                forecast(workload, to, rounds, begun.elapsed());
+            }
         }
     }
 
-    fn stage(&self, workload: &Workload, to: Kind, round: usize) -> Stage {
-        let destination = Server::start(to);
+    fn publish(&mut self, workload: &Workload) {
+        let runtime = self.runtime.handle();
+        let mut sources = vec![&mut self.source];
+        if workload.transport == Transport::Tls {
+            let start = || Source {
+                server: Server::start_secured(self.from, &self.authority, runtime),
+                publisher: Publisher::default(),
+            };
+            sources.push(self.secured.get_or_insert_with(start));
+        }
+        for source in sources {
+            source.publisher.publish(runtime, source.server.plain_host(), workload);
+        }
+    }
+
+    fn source(&self, transport: Transport) -> &Server {
+        match transport {
+            Transport::Plain => &self.source.server,
+            Transport::Tls => &self.secured.as_ref().unwrap().server,
+        }
+    }
+
+    fn stage(&self, workload: &Workload, to: Kind, round: usize, transport: Transport) -> Stage {
+        let runtime = self.runtime.handle();
+        let destination = match transport {
+            Transport::Plain => Server::start(to),
+            Transport::Tls => Server::start_secured(to, &self.authority, runtime),
+        };
         let link = workload.link;
-        let (link, counting) = match round {
+        let (link, counting) = match (round, transport) {
             // What is asked does not hang on how fast bytes come; waiting for them would.
-            0 => (Link { bits_per_second: None, ..link }, Counting::On),
+            (0, Transport::Plain) => (Link { bits_per_second: None, ..link }, Counting::Requests),
+            (0, Transport::Tls) => (Link { bits_per_second: None, ..link }, Counting::Connections),
             _ => (link, Counting::Off),
         };
-        let needs_proxies = counting == Counting::On || !link.is_near();
-        let proxy = |host: &str| Proxy::start(self.runtime.handle(), host, link, counting);
-        let proxies = needs_proxies.then(|| [proxy(&self.source.host), proxy(&destination.host)]);
-        let stage = Stage { destination, proxies };
-        self.prepare(workload, &stage.destination.host);
+        let needs_proxies = counting != Counting::Off || !link.is_near();
+        let proxy = |host: &str| Proxy::start(runtime, host, link, counting);
+        let proxies = needs_proxies.then(|| [proxy(&self.source(transport).host), proxy(&destination.host)]);
+        let stage = Stage { transport, destination, proxies };
+        self.prepare(workload, stage.destination.plain_host());
         stage
     }
 
@@ -95,18 +139,18 @@ impl Bench {
             Before::Holding(former) => vec![former.clone()],
             Before::Everything => workload.entries.clone(),
         };
-        let workload = Workload { entries, before: Before::Nothing, ..workload.clone() };
+        let workload = Workload { entries, before: Before::Nothing, transport: Transport::Plain, ..workload.clone() };
         let bound = self.tools.iter().find(|tool| tool.name == "bound").unwrap();
-        self.carry(&workload, bound, &self.source.host, host).unwrap();
+        self.carry(&workload, bound, &self.source.server.host, host).unwrap();
         check(host, &workload).unwrap();
     }
 
     fn run(&self, workload: &Workload, to: Kind, tool: &Tool, round: usize, stage: &Stage) -> Record {
         let hosts = stage.proxies.as_ref().map(|proxies| proxies.each_ref().map(|proxy| proxy.host.as_str()));
-        let [from, there] = hosts.unwrap_or([&self.source.host, &stage.destination.host]);
+        let [from, there] = hosts.unwrap_or([&self.source(stage.transport).host, &stage.destination.host]);
         let before = stage.proxies.as_ref().map(|proxies| proxies.each_ref().map(Proxy::traffic));
         let outcome = self.carry(workload, tool, from, there);
-        let outcome = outcome.and_then(|cost| check(&stage.destination.host, workload).map(|()| cost));
+        let outcome = outcome.and_then(|cost| check(stage.destination.plain_host(), workload).map(|()| cost));
         let mut record = Record::new(to, workload, &tool.name, round, outcome);
         if let (0, Some(proxies), Some(before)) = (round, &stage.proxies, before) {
             let [source, destination] = proxies.each_ref().map(Proxy::traffic);
@@ -123,7 +167,7 @@ impl Bench {
             std::fs::create_dir_all(path).unwrap();
         }
         let home = self.folder(&format!("home-{}", tool.name));
-        let place = Place { workload, from, to, folder: &folder, home: &home };
+        let place = Place { workload, from, to, folder: &folder, home: &home, authority: &self.authority };
         measure(tool.commands(&place), &folder.join("log"))
     }
 
@@ -136,7 +180,14 @@ impl Bench {
 fn tell(record: &Record) {
     let Record { to, workload, tool, round, wall_seconds, wrong, .. } = record;
     match wrong {
-        None => println!("{to:<9} {workload:<14} round {round} {tool:<10} {wall_seconds:8.3} s"),
-        Some(why) => println!("{to:<9} {workload:<14} round {round} {tool:<10} WRONG: {why}"),
+        None => println!("{to:<9} {workload:<14} round {round} {tool:<17} {wall_seconds:8.3} s"),
+        Some(why) => println!("{to:<9} {workload:<14} round {round} {tool:<17} WRONG: {why}"),
     }
+}
+
+/// The rounds to come take about as long each as the one that has been.
+#[expect(clippy::print_stdout, reason = "says how long it is going to take")]
+fn forecast(workload: &Workload, to: Kind, rounds: usize, one: Duration) {
+    let (to, name, seconds) = (to.name(), &workload.name, one.as_secs_f64() * rounds as f64);
+    println!("{to:<9} {name:<14} rounds to go: {rounds}, about {seconds:.0} s");
 }

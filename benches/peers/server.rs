@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use tokio::runtime::Handle;
+
+use crate::tls::{Authority, Tunnel};
 
 /// This program, as built for the bench.
 pub(crate) const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
@@ -70,6 +73,8 @@ pub(crate) fn folder() -> tempfile::TempDir {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) host: String,
+    /// The way round its TLS, where it has that.
+    tunnel: Option<Tunnel>,
     child: Child,
     _home: tempfile::TempDir,
 }
@@ -79,18 +84,41 @@ impl Server {
     ///
     /// If its program is missing, or does not come up.
     pub(crate) fn start(kind: Kind) -> Self {
+        Self::begin(kind, None)
+    }
+
+    /// The same with TLS.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub(crate) fn start_secured(kind: Kind, authority: &Authority, runtime: &Handle) -> Self {
+        let mut server = Self::begin(kind, Some(authority));
+        server.tunnel = Some(Tunnel::open(runtime, &server.host, authority));
+        server
+    }
+
+    /// Where it is spoken to without TLS: not by tools.
+    pub(crate) fn plain_host(&self) -> &str {
+        self.tunnel.as_ref().map_or(&self.host, |tunnel| &tunnel.host)
+    }
+
+    fn begin(kind: Kind, authority: Option<&Authority>) -> Self {
         let home = folder();
         let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let config = home.path().join("config");
-        std::fs::write(&config, configuration(kind, &host, &home.path().join("data"))).unwrap();
+        std::fs::write(&config, configuration(kind, &host, &home.path().join("data"), authority)).unwrap();
         let mut command = Command::new(kind.program().unwrap());
         if kind == Kind::Embedded {
             command.args(["registry", "serve", "--listen", &host, "--data-dir"]).arg(home.path().join("data"));
+            if let Some(authority) = authority {
+                command.arg("--tls-cert").arg(authority.certificate()).arg("--tls-key").arg(authority.key());
+            }
         } else {
             command.arg("serve").arg(&config);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { host, child, _home: home };
+        let server = Self { host, tunnel: None, child, _home: home };
         let begun = Instant::now();
         while TcpStream::connect(&server.host).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(30), "no {} came up on {}", kind.name(), server.host);
@@ -107,17 +135,27 @@ impl Drop for Server {
     }
 }
 
-fn configuration(kind: Kind, host: &str, data: &Path) -> String {
+fn configuration(kind: Kind, host: &str, data: &Path, authority: Option<&Authority>) -> String {
     let data = data.display();
+    let files = authority.map(|authority| [authority.certificate(), authority.key()]);
+    let files = files.as_ref().map(|files| files.each_ref().map(|file| file.display()));
     match kind {
         Kind::Embedded => String::new(),
-        Kind::Distribution2 | Kind::Distribution3 => format!(
-            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {data}\nhttp:\n  addr: {host}\n"
-        ),
+        Kind::Distribution2 | Kind::Distribution3 => {
+            let tls = files.map_or_else(String::new, |[certificate, key]| {
+                format!("  tls:\n    certificate: {certificate}\n    key: {key}\n")
+            });
+            format!(
+                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {data}\nhttp:\n  addr: {host}\n{tls}"
+            )
+        }
         Kind::Zot => {
             let (address, port) = host.split_once(':').unwrap();
+            let tls = files.map_or_else(String::new, |[certificate, key]| {
+                format!(r#", "tls": {{"cert": "{certificate}", "key": "{key}"}}"#)
+            });
             format!(
-                r#"{{"distSpecVersion": "1.1.0", "storage": {{"rootDirectory": "{data}"}}, "http": {{"address": "{address}", "port": "{port}"}}, "log": {{"level": "error"}}}}"#
+                r#"{{"distSpecVersion": "1.1.0", "storage": {{"rootDirectory": "{data}"}}, "http": {{"address": "{address}", "port": "{port}"{tls}}}, "log": {{"level": "error"}}}}"#
             )
         }
     }

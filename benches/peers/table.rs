@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::record::Record;
+use crate::summary;
 use crate::tally::Traffic;
 use crate::tool::Tool;
 
 /// The program that ratios are of.
-const OURS: &str = "autonomy";
+pub(crate) const OURS: &str = "autonomy";
 
 /// Median, least and most.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,7 +33,7 @@ impl Spread {
     }
 
     /// `median (least to most)` with three digits that mean something.
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         let digits = |value: f64| match value {
             ..0.1 => format!("{value:.4}"),
             ..10.0 => format!("{value:.2}"),
@@ -77,6 +78,11 @@ impl Group<'_> {
         warming.map(|record| record.tool.as_str()).collect()
     }
 
+    /// Those of them that were timed.
+    pub(crate) fn timed_tools(&self) -> Vec<&str> {
+        self.tools().into_iter().filter(|tool| self.spread(tool, WALL).is_some()).collect()
+    }
+
     pub(crate) fn spread(&self, tool: &str, pick: Pick) -> Option<Spread> {
         let counting = self.records.iter().filter(|record| record.tool == tool && record.counts());
         Spread::of(counting.map(|record| pick(record)))
@@ -94,13 +100,19 @@ impl Group<'_> {
     }
 
     /// The one of `names` with the least median.
-    fn best<'n>(&self, names: impl IntoIterator<Item = &'n str>, pick: Pick) -> Option<&'n str> {
+    pub(crate) fn best<'n>(&self, names: impl IntoIterator<Item = &'n str>, pick: Pick) -> Option<&'n str> {
         let medians = names.into_iter().filter_map(|name| Some((self.spread(name, pick)?.median, name)));
         medians.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
     }
 
     fn warming(&self, tool: &str) -> Option<&Record> {
         self.records.iter().find(|record| record.tool == tool && record.round == 0).copied()
+    }
+
+    /// Of what was counted of `tool`, the part at the source and the part at the destination.
+    pub(crate) fn count(&self, tool: &str, pick: fn(&Traffic) -> Option<u64>) -> Option<String> {
+        let record = self.warming(tool)?;
+        Some(format!("{} + {}", pick(record.source.as_ref()?)?, pick(record.destination.as_ref()?)?))
     }
 
     fn failure(&self, tool: &str) -> Option<&str> {
@@ -114,6 +126,7 @@ pub(crate) fn markdown(records: &[Record], tools: &[Tool], circumstances: &Value
     let groups = groups(records);
     let mut text = String::from("# Side by side\n\n");
     let _ = writeln!(text, "```json\n{}\n```\n", serde_json::to_string_pretty(circumstances).unwrap());
+    text += &summary::markdown(&groups);
     ratios(&mut text, &groups, tools);
     costs(&mut text, &groups);
     text
@@ -164,11 +177,8 @@ fn costs(text: &mut String, groups: &[Group<'_>]) {
     for group in groups {
         for tool in group.tools() {
             let cell = |pick| group.spread(tool, pick).map_or("–".to_owned(), Spread::text);
-            let count = |pick: fn(&Traffic) -> u64| {
-                let record = group.warming(tool)?;
-                Some(format!("{} + {}", pick(record.source.as_ref()?), pick(record.destination.as_ref()?)))
-            };
-            let counts = [count(Traffic::all_requests), count(|traffic| traffic.connections)];
+            let connections = group.count(tool, |traffic| Some(traffic.connections));
+            let counts = [group.count(tool, Traffic::all_requests), connections];
             let [requests, connections] = counts.map(|count| count.unwrap_or_else(|| "–".to_owned()));
             let right = group.failure(tool).map_or("yes".to_owned(), |why| format!("NO: {}", why.replace('|', "/")));
             let cells = [cell(WALL), cell(CPU), cell(PEAK), requests, connections, right];

@@ -6,26 +6,27 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Traffic {
     pub(crate) connections: u64,
-    /// Requests by method.
-    pub(crate) requests: BTreeMap<String, u64>,
+    /// Requests by method, where they can be read.
+    pub(crate) requests: Option<BTreeMap<String, u64>>,
     pub(crate) bytes_to_server: u64,
     pub(crate) bytes_from_server: u64,
 }
 
 impl Traffic {
-    pub(crate) fn all_requests(&self) -> u64 {
-        self.requests.values().sum()
+    pub(crate) fn all_requests(&self) -> Option<u64> {
+        Some(self.requests.as_ref()?.values().sum())
     }
 
     /// What has passed since it stood at `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
+        let former = |method: &String| before.requests.as_ref().and_then(|requests| requests.get(method));
         let less = |(method, count): (&String, &u64)| {
-            let count = count - before.requests.get(method).unwrap_or(&0);
+            let count = count - former(method).unwrap_or(&0);
             (count > 0).then(|| (method.clone(), count))
         };
         Self {
             connections: self.connections - before.connections,
-            requests: self.requests.iter().filter_map(less).collect(),
+            requests: self.requests.as_ref().map(|requests| requests.iter().filter_map(less).collect()),
             bytes_to_server: self.bytes_to_server - before.bytes_to_server,
             bytes_from_server: self.bytes_from_server - before.bytes_from_server,
         }

@@ -3,7 +3,8 @@
 //! A template is words between spaces, with places to fill in: `{from}` and `{to}` (references without a scheme),
 //! `{from-host}`, `{to-host}`, `{out}` (an empty folder), and for tools that take many images at once `{catalog}` (ours),
 //! `{regsync}` (regsync's) or `{list}` (a line `from to` an image). What names one of the last three runs once for a
-//! catalog; what does not runs once an image.
+//! catalog; what does not runs once an image. `{ca}` and `{certs}` are the certificate of the authority to trust, as a
+//! file and in a folder: a template that names one of them is for the workloads with TLS.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,9 +12,11 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::peer::PEERS;
 use crate::plan;
 use crate::server::{self, AUTONOMY};
-use crate::workload::{Before, Workload};
+use crate::tls::Authority;
+use crate::workload::{Before, Entry, Transport, Workload};
 
 /// One tool that may be measured.
 #[derive(Debug, Clone)]
@@ -25,16 +28,20 @@ pub(crate) struct Tool {
     each: Option<Vec<String>>,
     /// For a catalog at once, if it can do that.
     whole: Option<Vec<String>>,
+    /// Over TLS, if it can do that.
+    secured: Option<Vec<String>>,
     when: When,
 }
 
 /// Which workloads it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(crate) enum When {
     Always,
     /// Where there is a round trip to hide: told to do more at once.
     Far,
     Catalog,
+    /// Where nothing is far: requests alone are of interest.
+    Counted,
 }
 
 /// Where one run takes place.
@@ -47,6 +54,8 @@ pub(crate) struct Place<'a> {
     pub(crate) folder: &'a Path,
     /// What the tool has for a home: its own, and the same in every round.
     pub(crate) home: &'a Path,
+    /// Who signed for registries with TLS.
+    pub(crate) authority: &'a Authority,
 }
 
 /// Places that stand for a whole catalog.
@@ -55,40 +64,31 @@ const SEED: &str = "registry seed --from {from} --to {to} --out {out}";
 const CATALOG: &str = "registry seed-catalog --catalog {catalog} --out {out}";
 /// As the peers copy: nothing verified, nothing brought along.
 const AS_PEERS: &str = "--allow-insecure-registry --skip-verify --accessories none --progress none";
-const REGCTL: &str = "image copy --host reg={from-host},tls=disabled --host reg={to-host},tls=disabled {from} {to}";
-const SKOPEO: &str = "--insecure-policy copy --all --quiet --src-tls-verify=false --dest-tls-verify=false \
-    docker://{from} docker://{to}";
-const ORAS: &str = "cp --from-plain-http --to-plain-http {from} {to}";
+/// As it copies if it is told nothing: what is attached to an image comes along. There is no policy to verify with.
+const BY_DEFAULT: &str = "--allow-insecure-registry --skip-verify --progress none";
+const OVER_TLS: &str = "--ca-file {ca} --skip-verify --accessories none --progress none";
 
 /// Our program, the bound, and every peer that is on this machine.
 pub(crate) fn known() -> Vec<Tool> {
-    let ours = [format!("{AUTONOMY} {SEED} {AS_PEERS}"), format!("{AUTONOMY} {CATALOG} {AS_PEERS}")];
-    let mut tools =
-        vec![Tool { is_checking: true, ..Tool::new("autonomy", Some(&ours[0]), Some(&ours[1]), When::Always) }];
+    let mut tools = Vec::new();
+    for (name, flags, when) in [("autonomy", AS_PEERS, When::Always), ("autonomy-defaults", BY_DEFAULT, When::Counted)]
+    {
+        let [each, whole] = [SEED, CATALOG].map(|command| Some(words(&format!("{AUTONOMY} {command} {flags}"))));
+        let secured = (when == When::Always).then(|| words(&format!("{AUTONOMY} {SEED} {OVER_TLS}")));
+        tools.push(Tool { name: name.to_owned(), is_checking: true, each, whole, secured, when });
+    }
     let this = std::env::current_exe().unwrap().display().to_string();
     for (name, streams, when) in [("bound", "{streams}", When::Always), ("bound-64", "64", When::Far)] {
         let template = format!("{this} bound {streams} {{plan}} {{from-host}} {{to-host}}");
-        tools.push(Tool { is_checking: true, ..Tool::given(name, &template, when) });
+        tools.push(Tool { is_checking: true, when, ..Tool::given(name, &template) });
     }
-    let peers = [
-        ("skopeo", "skopeo", SKOPEO, When::Always),
-        ("regctl", "regctl", REGCTL, When::Always),
-        ("regctl-16", "regctl", "image copy {from} {to}", When::Far),
-        ("regsync", "regsync", "once -c {regsync}", When::Catalog),
-        ("crane", "crane", "copy --insecure {from} {to}", When::Always),
-        ("crane-16", "crane", "copy --insecure -j 16 {from} {to}", When::Far),
-        ("oras", "oras", ORAS, When::Always),
-        ("oras-16", "oras", "cp --concurrency 16 --from-plain-http --to-plain-http {from} {to}", When::Far),
-    ];
-    for (name, program, arguments, when) in peers {
-        if let Some(program) = server::find(program) {
-            // More requests at once can only be asked for in regctl's configuration.
-            let env = if name == "regctl-16" { "env REGCTL_CONFIG={regctl} " } else { "" };
-            let template = format!("{env}{} {arguments}", program.display());
-            // oras leaves the checking of blobs to the destination.
-            let is_checking = !name.starts_with("oras");
-            tools.push(Tool { is_checking, ..Tool::given(name, &template, when) });
-        }
+    for (name, program, template, secured, when) in PEERS {
+        let Some(program) = server::find(program).map(|program| program.display().to_string()) else { continue };
+        let fill = |template: &str| template.replace("{program}", &program);
+        let secured = secured.map(|template| words(&fill(template)));
+        // oras leaves the checking of blobs to the destination.
+        let is_checking = !name.starts_with("oras");
+        tools.push(Tool { is_checking, secured, when, ..Tool::given(name, &fill(template)) });
     }
     tools
 }
@@ -99,44 +99,73 @@ pub(crate) fn parse(text: &str) -> Result<Tool, String> {
     if !template.contains("{to}") && !WHOLE.iter().any(|place| template.contains(place)) {
         return Err(format!("the template of {name} has neither {{to}} nor one of {}", WHOLE.join(" ")));
     }
-    Ok(Tool::given(name, template, When::Always))
+    Ok(Tool::given(name, template))
+}
+
+fn words(template: &str) -> Vec<String> {
+    template.split_whitespace().map(str::to_owned).collect()
 }
 
 impl Tool {
-    fn new(name: &str, each: Option<&str>, whole: Option<&str>, when: When) -> Self {
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        Self { name: name.to_owned(), is_checking: false, each: each.map(words), whole: whole.map(words), when }
-    }
-
-    fn given(name: &str, template: &str, when: When) -> Self {
-        let is_whole = WHOLE.iter().any(|place| template.contains(place));
-        let (each, whole) = if is_whole { (None, Some(template)) } else { (Some(template), None) };
-        Self::new(name, each, whole, when)
+    fn given(name: &str, template: &str) -> Self {
+        let names = |places: &[&str]| places.iter().any(|place| template.contains(place));
+        let (mut each, mut whole, mut secured) = (None, None, None);
+        let place = match () {
+            () if names(&["{ca}", "{certs}"]) => &mut secured,
+            () if names(&WHOLE) => &mut whole,
+            () => &mut each,
+        };
+        *place = Some(words(template));
+        Self { name: name.to_owned(), is_checking: false, each, whole, secured, when: When::Always }
     }
 
     /// Whether it is ours, or the bound.
     pub(crate) fn is_own(&self) -> bool {
-        self.name == "autonomy" || self.name.starts_with("bound")
+        self.name.starts_with("autonomy") || self.is_bound()
+    }
+
+    fn is_bound(&self) -> bool {
+        self.name.starts_with("bound")
+    }
+
+    /// Whether its runs are counted and not timed: it runs in round 0 alone.
+    pub(crate) fn is_counted_only(&self) -> bool {
+        self.when == When::Counted
+    }
+
+    /// What the registries speak that it copies between. The bound knows no TLS and runs without it, beside those that do.
+    pub(crate) fn transport(&self, workload: &Workload) -> Transport {
+        if self.is_bound() { Transport::Plain } else { workload.transport }
     }
 
     /// Whether it is measured on `workload`.
     pub(crate) fn suits(&self, workload: &Workload) -> bool {
-        match self.when {
-            When::Always => true,
-            When::Far => !workload.link.round_trip.is_zero() && matches!(workload.before, Before::Nothing),
-            When::Catalog => workload.entries.len() > 1,
-        }
+        let is_able = match self.transport(workload) {
+            Transport::Plain => self.each.is_some() || self.whole.is_some(),
+            Transport::Tls => self.secured.is_some(),
+        };
+        is_able
+            && match self.when {
+                When::Always => true,
+                When::Far => !workload.link.round_trip.is_zero() && matches!(workload.before, Before::Nothing),
+                When::Catalog => workload.entries.len() > 1,
+                When::Counted => workload.link.is_near() && workload.at.is_none(),
+            }
     }
 
     /// The processes that do it.
     pub(crate) fn commands(&self, place: &Place<'_>) -> Vec<Command> {
-        let is_catalog = place.workload.entries.len() > 1;
-        match (&self.each, &self.whole) {
-            (each, Some(whole)) if is_catalog || each.is_none() => vec![place.command(whole, "")],
+        let entries = &place.workload.entries;
+        let (each, whole) = match self.transport(place.workload) {
+            Transport::Plain => (&self.each, &self.whole),
+            Transport::Tls => (&self.secured, &None),
+        };
+        match (each, whole) {
+            (each, Some(whole)) if entries.len() > 1 || each.is_none() => vec![place.command(whole, "")],
             (each, _) => {
-                let entries = place.workload.entries.iter();
                 let each = each.as_deref().unwrap_or_default();
-                entries.map(|entry| place.command(each, &format!("{}:{}", entry.repository, entry.tag))).collect()
+                let command = |entry: &Entry| place.command(each, &format!("{}:{}", entry.repository, entry.tag));
+                entries.iter().map(command).collect()
             }
         }
     }
@@ -162,6 +191,8 @@ impl Place<'_> {
             .replace("{from-host}", self.from)
             .replace("{to-host}", self.to)
             .replace("{streams}", if self.workload.link.round_trip.is_zero() { "4" } else { "16" })
+            .replace("{ca}", &self.authority.file().display().to_string())
+            .replace("{certs}", &self.authority.folder().display().to_string())
             .replace("{out}", &file("out").display().to_string());
         for name in ["plan", "catalog", "list", "regsync", "regctl"] {
             let mark = format!("{{{name}}}");

@@ -37,10 +37,18 @@ pub(crate) struct Workload {
     pub(crate) entries: Vec<Entry>,
     pub(crate) before: Before,
     pub(crate) link: Link,
+    pub(crate) transport: Transport,
+}
+
+/// What registries speak, on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Plain,
+    Tls,
 }
 
 /// The names, in the order in which they are measured.
-pub(crate) const NAMES: [&str; 11] = ["W1", "W2", "W3", "W4", "W5", "W5n", "W6", "W7", "W7c", "W8", "W9"];
+pub(crate) const NAMES: [&str; 13] = ["W1", "W1t", "W2", "W2t", "W3", "W4", "W5", "W5n", "W6", "W7", "W7c", "W8", "W9"];
 /// The growth series.
 pub(crate) const SERIES: [&str; 4] = ["platforms", "layers", "images", "rtt"];
 
@@ -71,8 +79,8 @@ impl Maker {
     /// The workload of that name.
     pub(crate) fn workload(&mut self, name: &str) -> Option<Workload> {
         let (entries, before, link) = match name {
-            "W1" => (vec![self.large("v1")], Before::Nothing, NEAR),
-            "W2" => (vec![self.small()], Before::Nothing, NEAR),
+            "W1" | "W1t" => (vec![self.large("v1")], Before::Nothing, NEAR),
+            "W2" | "W2t" => (vec![self.small()], Before::Nothing, NEAR),
             "W3" => (vec![self.large("v1")], Before::Everything, NEAR),
             "W4" => (vec![self.large("v2")], Before::Holding(self.large("v1")), NEAR),
             "W5" => (self.catalog(100), Before::Nothing, NEAR),
@@ -84,7 +92,8 @@ impl Maker {
             "W9" => (vec![self.giant()], Before::Nothing, NEAR),
             _ => return None,
         };
-        Some(Workload { name: name.to_owned(), at: None, entries, before, link })
+        let transport = if matches!(name, "W1t" | "W2t") { Transport::Tls } else { Transport::Plain };
+        Some(Workload { name: name.to_owned(), at: None, entries, before, link, transport })
     }
 
     /// One workload for each point of a growth series.
@@ -113,7 +122,8 @@ impl Maker {
                     vec![self.small()]
                 }
             };
-            Workload { name: format!("{name} {point}"), at: Some(point.into()), entries, before, link }
+            let (name, at) = (format!("{name} {point}"), Some(point.into()));
+            Workload { name, at, entries, before, link, transport: Transport::Plain }
         };
         points.iter().take(wanted).map(point).collect()
     }

@@ -1,0 +1,87 @@
+//! What the smoke run knows of requests: how few there can be, and how many more autonomy sends.
+
+use crate::plan;
+use crate::record::Record;
+use crate::server::Kind;
+use crate::workload::{Transport, Workload};
+
+/// Of one run: at the source, at the destination.
+type Requests = [u64; 2];
+
+/// Holds what the proxies counted on `workload` against what is known of it.
+///
+/// # Panics
+///
+/// If there was one request more, or one less.
+pub(crate) fn check(workload: &Workload, from: Kind, records: &[&Record]) {
+    let name = &workload.name;
+    let fewest = plan::plan(workload).iter().fold([0, 0], |sum: Requests, task| add(sum, task.verb.requests()));
+    assert_eq!(fewest, bound(workload), "the plan of {name}");
+    // The bound runs without TLS everywhere.
+    assert_eq!(counted(records, "bound"), Some(fewest), "the bound on {name}");
+    if workload.transport == Transport::Tls {
+        assert_eq!(counted(records, "autonomy"), None, "nobody reads what is encrypted: {name}");
+        for record in records.iter().filter(|record| record.round == 0) {
+            let sides = [&record.source, &record.destination];
+            let connections = sides.map(|side| side.as_ref().map_or(0, |traffic| traffic.connections));
+            assert!(connections.iter().all(|count| *count > 0), "{connections:?} by {} on {name}", record.tool);
+        }
+        return;
+    }
+    let own = add(fewest, more(workload));
+    assert_eq!(counted(records, "autonomy"), Some(own), "autonomy on {name}");
+    // The embedded registry answers about referrers; what that takes is another number.
+    if workload.link.is_near() && from == Kind::Distribution2 {
+        assert_eq!(
+            counted(records, "autonomy-defaults"),
+            Some(add(own, accessories(workload))),
+            "by default on {name}"
+        );
+    }
+}
+
+/// The fewest that there can be, by hand.
+fn bound(workload: &Workload) -> Requests {
+    let images = workload.entries.len() as u64;
+    match workload.name.as_str() {
+        // 27 blobs and 4 manifests.
+        "W1" | "W1t" => [31, 58],
+        // 123 blobs and 4 manifests.
+        "W2" | "W2t" => [127, 250],
+        // 6 blobs and 4 manifests.
+        "W4" => [10, 16],
+        // 2 own layers and a configuration a platform, 6 of the base, 4 manifests.
+        "W5" => [6 + images * (9 + 4), 2 * (6 + 9 * images) + 6 * (images - 1) + 4 * images],
+        _ => [images, images],
+    }
+}
+
+/// What autonomy has to find out, where the bound was told: nothing is verified, nothing brought along.
+fn more(workload: &Workload) -> Requests {
+    match workload.name.as_str() {
+        // What the destination has under the tag.
+        "W1" | "W2" => [0, 1],
+        // That, and each of the 21 old layers once: the bound knows that they are there, and nothing else says so. The
+        // tag is new, and an older one beside it is not known of.
+        "W4" => [0, 1 + 21],
+        // The tag of each image. No shared blob is asked for or fetched twice.
+        "W5" => [0, workload.entries.len() as u64],
+        // An image that is there costs one request a side, as the bound's do.
+        _ => [0, 0],
+    }
+}
+
+/// What autonomy asks beyond that if it is to bring along what is attached: once a registry whether it knows referrers
+/// (2.8.2 does not), and the list of each repository's tags. With nothing attached the destination is not asked.
+fn accessories(workload: &Workload) -> Requests {
+    [1 + workload.entries.len() as u64, 0]
+}
+
+fn counted(records: &[&Record], tool: &str) -> Option<Requests> {
+    let record = records.iter().find(|record| record.tool == tool && record.round == 0)?;
+    Some([record.source.as_ref()?.all_requests()?, record.destination.as_ref()?.all_requests()?])
+}
+
+fn add(one: Requests, other: Requests) -> Requests {
+    [one[0] + other[0], one[1] + other[1]]
+}
