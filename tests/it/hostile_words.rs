@@ -184,3 +184,14 @@ async fn places_of_uploads_that_lead_elsewhere_take_no_login_and_no_file_along()
         assert_eq!(sink.count(Kind::ManifestPut), 0, "{place}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_type_is_told_so_and_not_as_an_empty_word() {
+    let hostile =
+        raw(move |_, stream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+    let sink = Testbed::start().await;
+    let run = seed(&hostile, sink.host(), &[]).await;
+    assert_code(&run.output, 4);
+    let said = text(&run.output);
+    assert!(said.contains("what came has no type, and is no manifest that tells its own"), "{said}");
+}

@@ -64,7 +64,11 @@ impl Registry {
             return Err(schema1(&answer));
         }
         let claimed = claimed_digest(&answer);
-        let strange = answer.error(Kind::Unsupported, format!("{served} is not a manifest type that can be copied"));
+        let strange = match served.as_str() {
+            "" => "what came has no type, and is no manifest that tells its own".to_owned(),
+            served => format!("{served} is not a manifest type that can be copied"),
+        };
+        let strange = answer.error(Kind::Unsupported, strange);
         let page = answer.error(Kind::Invalid, "an HTML page in place of a manifest");
         let bytes = answer.bytes(MAX_MANIFEST_BYTES).await?;
         let asked = if let Name::Digest(digest) = name { Some(*digest) } else { None };
