@@ -72,7 +72,8 @@ impl Root {
         for name in ["dev", "etc"] {
             std::fs::DirBuilder::new().mode(0o755).create(root.folder.path().join(name)).unwrap();
         }
-        for (name, minor) in [("null", "3"), ("urandom", "9")] {
+        // What every container has: the random ones are asked where the kernel's own question is out of reach.
+        for (name, minor) in [("null", "3"), ("zero", "5"), ("full", "7"), ("random", "8"), ("urandom", "9")] {
             let node = root.folder.path().join("dev").join(name);
             let made = Command::new("mknod").arg(node).args(["c", "1", minor]).status().unwrap();
             assert!(made.success());
