@@ -236,7 +236,6 @@ impl Client {
         let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, door(proxy.url()).map_err(wrong)?);
         let forwarded = match url.scheme() {
             "http" if proxy.manner() == Manner::Http => Some(Forwarded {
-                scheme: Scheme::HTTP,
                 authority: authority.parse().map_err(|why: http::uri::InvalidUri| wrong(why.into()))?,
                 login: proxy.authorization(),
             }),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use tokio::time::Instant;
 
+use super::client::lock;
 use super::dial::{BoxError, Dialler};
 use super::outgoing::Outgoing;
 
@@ -39,10 +40,9 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
 }
 
-/// How requests are addressed that a proxy hands on.
+/// How requests are addressed that a proxy hands on: plain HTTP, all of them.
 #[derive(Debug)]
 pub(super) struct Forwarded {
-    pub(super) scheme: Scheme,
     pub(super) authority: Authority,
     pub(super) login: Option<HeaderValue>,
 }
@@ -112,11 +112,11 @@ impl Pool {
         request.headers_mut().insert(HOST, self.host.clone());
         *request.uri_mut() = match &self.forwarded {
             None => Uri::from(path),
-            Some(Forwarded { scheme, authority, login }) => {
+            Some(Forwarded { authority, login }) => {
                 if let Some(login) = login {
                     request.headers_mut().insert(PROXY_AUTHORIZATION, login.clone());
                 }
-                let uri = Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path);
+                let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone()).path_and_query(path);
                 uri.build().map_err(|why| Broken { is_connect: false, cause: why.into() })?
             }
         };
@@ -125,7 +125,7 @@ impl Pool {
 
     /// The free connection that was used last.
     fn take(&self) -> Option<SendRequest<Outgoing>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         while let Some(Idle { connection, since }) = idle.pop() {
             if since.elapsed() > IDLE {
                 // Those below have waited longer.
@@ -141,7 +141,7 @@ impl Pool {
 
     fn give_back(&self, connection: SendRequest<Outgoing>) {
         if !connection.is_closed() {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = lock(&self.idle);
             idle.push(Idle { connection, since: Instant::now() });
         }
     }
@@ -200,7 +200,7 @@ impl Arriving {
         let (head, body) = response.into_parts();
         let body = Body::Received(body, Some(lease));
         let mut arriving = Self { status: head.status, headers: head.headers, body };
-        arriving.settle();
+        arriving.settle(false);
         arriving
     }
 
@@ -218,12 +218,12 @@ impl Arriving {
                 #[cfg(test)]
                 Body::Made(stream) => {
                     use futures_util::StreamExt as _;
-                    let stream = stream.get_mut().unwrap_or_else(PoisonError::into_inner);
+                    let stream = stream.get_mut().expect("no test breaks off inside");
                     stream.next().await.map(|piece| Ok(Frame::data(piece.expect("no test makes a body fail"))))
                 }
             };
             let next = next.transpose().map_err(|why| Broken { is_connect: false, cause: why.into() })?;
-            self.settle();
+            self.settle(next.is_none());
             match next.map(Frame::into_data) {
                 Some(Ok(piece)) => return Ok(Some(piece)),
                 // Trailers.
@@ -233,10 +233,11 @@ impl Arriving {
         }
     }
 
-    /// Gives the connection back as soon as nothing more is to come.
-    fn settle(&mut self) {
+    /// Gives the connection back as soon as nothing more is to come: a body of known length tells with its last piece,
+    /// one in chunks only when it `has_ended`.
+    fn settle(&mut self, has_ended: bool) {
         if let Body::Received(body, lease) = &mut self.body
-            && body.is_end_stream()
+            && (has_ended || body.is_end_stream())
         {
             lease.take().into_iter().for_each(Lease::end);
         }
@@ -318,6 +319,16 @@ mod tests {
         let both = tokio::join!(ask(&pool, Outgoing::nothing()), ask(&pool, Outgoing::nothing()));
         assert!(both.0.is_ok() && both.1.is_ok());
         assert_eq!(connections.load(Ordering::Acquire), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_chunks_frees_its_connection_at_its_end() {
+        let (pool, connections) =
+            host("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", 9).await;
+        for _ in 0..3 {
+            assert_eq!(read(ask(&pool, Outgoing::nothing()).await.unwrap()).await, 2);
+        }
+        assert_eq!(connections.load(Ordering::Acquire), 1);
     }
 
     #[tokio::test]

@@ -6,12 +6,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use super::authority::basic;
 use super::header::holds_login;
 use crate::error::{Error, Kind, Result};
 
@@ -141,10 +140,7 @@ impl Proxy {
     /// The same as the value of a header (RFC 7617).
     pub(super) fn authorization(&self) -> Option<HeaderValue> {
         let (name, password) = self.login()?;
-        let mut value =
-            HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{name}:{password}")))).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+        basic(&name, &password).ok()
     }
 }
 
