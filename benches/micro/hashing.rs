@@ -109,4 +109,8 @@ impl Store for Pieces {
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
         self.0.put(node, body, tags).await
     }
+
+    fn expect(&self, count: usize) {
+        self.0.expect(count);
+    }
 }

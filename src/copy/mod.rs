@@ -137,6 +137,11 @@ pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
 ///
 /// Those of both stores, with the side they happened on. Whatever arrived before stays; it is found again next time.
 pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Report> {
+    if let Some(lanes) = options.lanes.far() {
+        // Made while the manifests are read: a round trip less for the first of the blobs.
+        let count = presence::outlook(job, options.presence).min(lanes);
+        [&job.source, &job.sink].into_iter().for_each(|end| end.expect(count));
+    }
     let first = match &job.plan {
         Some(plan) => transfer::run(job, plan, options, events).await,
         None => attempt(job, options, events).await,

@@ -12,6 +12,7 @@
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::graph::{Graph, Start, View};
+use super::schedule::LARGE;
 use super::{Job, Site, Target};
 use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};
@@ -19,6 +20,10 @@ use crate::store::read_manifest;
 
 /// Questions asked at the same time.
 const QUESTIONS: usize = 8;
+
+/// What an image has at least, most of the time: a configuration and a few layers. Too few only wait a little, too many
+/// would cost what nobody uses.
+const BLOBS: usize = 4;
 
 /// What a manifest at the sink proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,6 +118,19 @@ async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
         }
     }
     Ok(missing)
+}
+
+/// How many small blobs `job` is going to ask for, about, as what is at hand tells it: those of images that are not in
+/// place, and [`BLOBS`] for each that an index lists. To large ones a round trip more or less is nothing.
+pub(super) fn outlook(job: &Job, presence: Presence) -> usize {
+    let roots = job.targets.iter().filter(|target| !is_named(target, presence));
+    let blobs = roots.filter_map(|root| {
+        let manifest = Manifest::parse(root.bytes.as_ref()?, &root.node.media_type).ok()?;
+        let children = manifest.children().filter(|child| job.selection.takes(&root.node.digest, &child.digest));
+        let count = |child: &Descriptor| if child.is_manifest() { BLOBS } else { usize::from(child.size < LARGE) };
+        Some(children.map(count).sum::<usize>())
+    });
+    blobs.sum()
 }
 
 async fn is_there(job: &Job, node: Descriptor) -> Result<(Descriptor, bool)> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// From here on a blob counts as large: at this size a stream over a 100 ms, 100 Mbit/s path is limited by its rate.
-const LARGE: u64 = 1 << 20;
+pub(super) const LARGE: u64 = 1 << 20;
 
 /// The round trip up to which the small lanes keep their number. On this machine and in a local network fewer would do;
 /// what waits for a peer far away keeps nobody busy meanwhile, so that more of it is on its way.
@@ -63,6 +63,12 @@ impl Lanes {
         let wanted = at_a_distance(*first, round_trip);
         let before = now.fetch_max(wanted, Ordering::AcqRel);
         self.small.add_permits(wanted.saturating_sub(before));
+    }
+
+    /// How many small lanes there are for a peer far away; none if all are near.
+    pub(super) fn far(&self) -> Option<usize> {
+        let now = self.width.now.load(Ordering::Acquire);
+        (now > self.width.first).then_some(now)
     }
 }
 

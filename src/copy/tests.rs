@@ -22,6 +22,7 @@ struct Spy {
     spoil: Option<Digest>,
     spoil_times: AtomicU32,
     refuses: Option<Digest>,
+    expected: Mutex<Vec<usize>>,
 }
 
 impl Spy {
@@ -70,6 +71,10 @@ impl Store for Spy {
         let put = self.memory.put(node, body, tags).await?;
         self.puts.lock().unwrap().push(node.digest);
         Ok(put)
+    }
+
+    fn expect(&self, count: usize) {
+        self.expected.lock().unwrap().push(count);
     }
 }
 
@@ -340,4 +345,27 @@ async fn the_tag_comes_after_all_that_travels_with_the_image() {
     let order = sink.order();
     let place = |node: &Descriptor| order.iter().position(|digest| *digest == node.digest).unwrap();
     assert!(place(&companion) < place(&root) && place(&root) < place(&around));
+}
+
+#[tokio::test]
+async fn ends_far_away_are_told_what_is_to_come_and_near_ones_are_not() {
+    let source = Spy::default();
+    let large = "x".repeat(usize::try_from(schedule::LARGE).unwrap());
+    let one = image(&source, "one", &["a", "b", &large]).await;
+    let both = index(&source, &[one.clone(), image(&source, "other", &["c"]).await]).await;
+    let source = Arc::new(source);
+    // A configuration and two small layers; four for each image of an index; nothing for what is in place.
+    for (node, is_held, expected) in [(&one, false, 3), (&both, false, 8), (&both, true, 0)] {
+        for (round_trip, told) in [(1, vec![]), (50, vec![expected])] {
+            let (sink, former) = (Arc::new(Spy::default()), is_held.then(|| node.clone()));
+            let bytes = read_manifest(source.as_ref(), node).await.unwrap();
+            let target = Target { node: node.clone(), bytes: Some(bytes), tags: vec![tag("v1")], former };
+            let job = Job::new(Arc::clone(&source) as _, Arc::clone(&sink) as _, vec![target]);
+            let options = Options::default();
+            options.lanes.widen(std::time::Duration::from_millis(round_trip));
+            copy(&job, &options, &Events::default()).await.unwrap();
+            assert_eq!(*sink.expected.lock().unwrap(), told, "{node:?} {is_held} {round_trip} ms");
+            assert_eq!(std::mem::take(&mut *source.expected.lock().unwrap()), told);
+        }
+    }
 }

@@ -151,6 +151,10 @@ impl Store for Cached {
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
         self.inner.put(node, body, tags).await
     }
+
+    fn expect(&self, count: usize) {
+        self.inner.expect(count);
+    }
 }
 
 #[async_trait]

@@ -85,6 +85,8 @@ impl Store for Memory {
         }
         Ok(put)
     }
+
+    fn expect(&self, _: usize) {}
 }
 
 #[async_trait]

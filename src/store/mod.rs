@@ -115,6 +115,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Those of `body`, with their side; [`Incomplete`](Kind::Incomplete) if a manifest refers to what is not held and
     /// the store insists on that; [`Usage`](Kind::Usage) for a tag on a blob.
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put>;
+
+    /// Says that about `count` calls are soon to come at the same time. A hint: a store far away can get ready for them.
+    fn expect(&self, count: usize);
 }
 
 /// What a store can list.

@@ -286,6 +286,17 @@ impl Host {
         }
     }
 
+    /// Has connections made until there are `count`, for requests that are soon to come. Nothing before it has answered.
+    pub fn expect(&self, count: usize) {
+        let (Some(base), Ok(runtime)) = (self.origin().cloned(), tokio::runtime::Handle::try_current()) else { return };
+        let client = self.client.clone();
+        runtime.spawn(async move {
+            if let Ok(pool) = client.connections(&base).await {
+                pool.expect(count);
+            }
+        });
+    }
+
     /// Whether it has answered in this run.
     pub(super) fn is_known(&self) -> bool {
         self.peer.base.get().is_some()

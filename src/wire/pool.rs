@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Pool {
     /// Where requests are handed to a proxy whole: what they are addressed to, and what the proxy wants to be shown.
     forwarded: Option<Forwarded>,
     idle: Mutex<Vec<Idle>>,
+    /// Connections that there are, free or not, and that are being made.
+    count: Arc<AtomicUsize>,
 }
 
 /// How requests are addressed that a proxy hands on: plain HTTP, all of them.
@@ -76,7 +78,7 @@ impl std::error::Error for Broken {
 impl Pool {
     /// Connects to nobody yet.
     pub(super) fn new(dialler: Dialler, host: HeaderValue, forwarded: Option<Forwarded>) -> Arc<Self> {
-        Arc::new(Self { dialler, host, forwarded, idle: Mutex::default() })
+        Arc::new(Self { dialler, host, forwarded, idle: Mutex::default(), count: Arc::default() })
     }
 
     /// Sends a request, and waits for the head of its answer.
@@ -90,7 +92,10 @@ impl Pool {
         loop {
             let (mut connection, is_new) = match self.take() {
                 Some(connection) => (connection, false),
-                None => (self.open().await.map_err(|cause| Broken { is_connect: true, cause })?, true),
+                None => (
+                    self.make(Counted::new(&self.count)).await.map_err(|cause| Broken { is_connect: true, cause })?,
+                    true,
+                ),
             };
             if connection.ready().await.is_err() && !is_new {
                 continue;
@@ -146,15 +151,47 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> Result<SendRequest<Outgoing>, BoxError> {
+    /// Makes connections until there are `count`, for requests that are soon to come: those find them made.
+    pub(super) fn expect(self: &Arc<Self>, count: usize) {
+        for _ in self.count.load(Ordering::Acquire)..count {
+            let (pool, counted) = (Arc::clone(self), Counted::new(&self.count));
+            tokio::spawn(async move {
+                match pool.make(counted).await {
+                    Ok(connection) => pool.give_back(connection),
+                    // Whoever needs one will hear of it.
+                    Err(why) => tracing::trace!(why, "no connection ahead of time"),
+                }
+            });
+        }
+    }
+
+    async fn make(&self, counted: Counted) -> Result<SendRequest<Outgoing>, BoxError> {
         let io = self.dialler.dial().await?;
         let (connection, work) = Builder::new().max_buf_size(BUFFER).handshake(io).await?;
         tokio::spawn(async move {
             if let Err(why) = work.await {
                 tracing::trace!(%why, "connection ended");
             }
+            drop(counted);
         });
         Ok(connection)
+    }
+}
+
+/// A connection from the moment that it is being made to its end, as its pool counts it.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -246,8 +283,6 @@ impl Arriving {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use futures_util::stream;
     use http::Method;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -319,6 +354,30 @@ mod tests {
         let both = tokio::join!(ask(&pool, Outgoing::nothing()), ask(&pool, Outgoing::nothing()));
         assert!(both.0.is_ok() && both.1.is_ok());
         assert_eq!(connections.load(Ordering::Acquire), 2);
+    }
+
+    #[tokio::test]
+    async fn who_is_expected_finds_connections_made_and_no_more_than_that() {
+        let (pool, connections) = host("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 9).await;
+        for count in [2, 3, 1] {
+            pool.expect(count);
+            while lock(&pool.idle).len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let held = [ask(&pool, Outgoing::nothing()).await.unwrap(), ask(&pool, Outgoing::nothing()).await.unwrap()];
+        // Those in use count as well.
+        pool.expect(3);
+        ask(&pool, Outgoing::nothing()).await.unwrap();
+        assert_eq!(connections.load(Ordering::Acquire), 3);
+        assert_eq!(pool.count.load(Ordering::Acquire), 3);
+        // What is gone does not count: nobody keeps these two, nor the third once the pool is gone.
+        drop(held);
+        let count = Arc::clone(&pool.count);
+        drop(pool);
+        while count.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     #[tokio::test]

@@ -289,6 +289,8 @@ impl Store for Stuck {
     async fn put(&self, _: &Descriptor, _: &Body, _: &[Tag]) -> autonomy_registry::Result<Put> {
         Err(Error::new(Kind::Unsupported, "put"))
     }
+
+    fn expect(&self, _: usize) {}
 }
 
 /// `bytes` announced whole, cut off after `count`.

@@ -154,6 +154,10 @@ impl Store for Registry {
         }
         self.put_blob(node, body).await
     }
+
+    fn expect(&self, count: usize) {
+        self.host.expect(count);
+    }
 }
 
 #[async_trait]

@@ -78,6 +78,8 @@ impl Store for Source {
     async fn put(&self, _: &Descriptor, _: &Body, _: &[Tag]) -> Result<Put> {
         unreachable!("nothing is put into a source")
     }
+
+    fn expect(&self, _: usize) {}
 }
 
 /// A folder for a spool, and a blob that a source holds.

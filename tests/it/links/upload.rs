@@ -55,6 +55,8 @@ impl Store for Source {
     async fn put(&self, _: &Descriptor, _: &Body, _: &[Tag]) -> autonomy_registry::Result<Put> {
         Err(Error::new(Kind::Unsupported, "put"))
     }
+
+    fn expect(&self, _: usize) {}
 }
 
 fn cut(nth: u32, after: usize) -> Fault {
