@@ -52,6 +52,8 @@ fn bound(workload: &Workload) -> Requests {
         "W4" => [10, 16],
         // 2 own layers and a configuration a platform, 6 of the base, 4 manifests.
         "W5" => [6 + images * (9 + 4), 2 * (6 + 9 * images) + 6 * (images - 1) + 4 * images],
+        // 6 own layers and a configuration, 6 of the base, a manifest.
+        "W11" => [6 + images * (7 + 1), 2 * (6 + 7 * images) + 6 * (images - 1) + images],
         _ => [images, images],
     }
 }
@@ -65,7 +67,10 @@ fn more(workload: &Workload) -> Requests {
         // tag is new, and an older one beside it is not known of.
         "W4" => [0, 1 + 21],
         // The tag of each image. No shared blob is asked for or fetched twice.
-        "W5" => [0, workload.entries.len() as u64],
+        "W5" | "W11" => [0, workload.entries.len() as u64],
+        // The record names the platform, which of an image without an index only its configuration tells; where the last
+        // record lies in the folder it is not asked for again.
+        "W11n" => [workload.entries.len() as u64, 0],
         // An image that is there costs one request a side, as the bound's do.
         _ => [0, 0],
     }

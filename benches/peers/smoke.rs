@@ -11,7 +11,7 @@ use crate::{Options, counts, session, tally, tool};
 
 /// A millionth of W1 is nothing; this leaves its largest layer a few hundred KiB.
 const SCALE: f64 = 0.002;
-const WORKLOADS: [&str; 10] = ["W1", "W1t", "W2", "W2t", "W3", "W4", "W5", "W5n", "W7", "W7c"];
+const WORKLOADS: [&str; 12] = ["W1", "W1t", "W2", "W2t", "W3", "W4", "W5", "W5n", "W7", "W7c", "W11", "W11n"];
 const SERIES: &str = "platforms";
 
 pub(crate) fn main() -> ExitCode {

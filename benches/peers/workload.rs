@@ -48,7 +48,8 @@ pub(crate) enum Transport {
 }
 
 /// The names, in the order in which they are measured.
-pub(crate) const NAMES: [&str; 13] = ["W1", "W1t", "W2", "W2t", "W3", "W4", "W5", "W5n", "W6", "W7", "W7c", "W8", "W9"];
+pub(crate) const NAMES: [&str; 15] =
+    ["W1", "W1t", "W2", "W2t", "W3", "W4", "W5", "W5n", "W6", "W7", "W7c", "W8", "W9", "W11", "W11n"];
 /// The growth series.
 pub(crate) const SERIES: [&str; 4] = ["platforms", "layers", "images", "rtt"];
 
@@ -58,6 +59,9 @@ const W1: [u64; 8] = [1_443, 4_062, 7_683, 13_058, 21_602, 36_713, 69_444, 195_5
 const W4_CHANGED: usize = 6;
 /// W5: a platform's layers in KiB: those of the base, and its own.
 const W5: ([u64; 2], [u64; 2]) = ([64, 384], [16, 256]);
+
+/// W11: the layers of an image in KiB, once in common with all others and once its own.
+const W11: [u64; 6] = [4, 16, 64, 256, 1_024, 4_096];
 
 /// Round trip of the workloads that have one.
 const FAR: Link = Link { round_trip: Duration::from_millis(50), bits_per_second: None };
@@ -90,6 +94,8 @@ impl Maker {
             "W7c" => (self.catalog(100), Before::Everything, FAR),
             "W8" => (vec![self.large("v1")], Before::Nothing, SLOW),
             "W9" => (vec![self.giant()], Before::Nothing, NEAR),
+            "W11" => (self.fleet(100), Before::Nothing, NEAR),
+            "W11n" => (self.fleet(100), Before::Everything, NEAR),
             _ => return None,
         };
         let transport = if matches!(name, "W1t" | "W2t") { Transport::Tls } else { Transport::Plain };
@@ -146,14 +152,30 @@ impl Maker {
     }
 
     fn catalog(&mut self, images: usize) -> Vec<Entry> {
-        let images = ((images as f64 * self.scale).ceil() as usize).max(3);
         let (base, own) = (self.kib(&W5.0), self.kib(&W5.1));
+        let images = self.count(images);
         let image = |number: usize| {
             let base = (5, base.clone());
             let recipes = || Recipes { base, ..Recipes::index(1_000 + number as u64, 3, own.clone()) };
             self.entry(&format!("w5/{number}"), "v1", recipes)
         };
         (0..images).map(image).collect()
+    }
+
+    fn fleet(&mut self, images: usize) -> Vec<Entry> {
+        let (layers, images) = (self.kib(&W11), self.count(images));
+        let image = |number: usize| {
+            let base = (11, layers.clone());
+            let recipes =
+                || Recipes { base, is_index: false, ..Recipes::index(11_000 + number as u64, 1, layers.clone()) };
+            self.entry(&format!("w11/{number}"), "v1", recipes)
+        };
+        (0..images).map(image).collect()
+    }
+
+    /// As many images of a catalog.
+    fn count(&self, images: usize) -> usize {
+        ((images as f64 * self.scale).ceil() as usize).max(3)
     }
 
     fn entry(&mut self, repository: &str, tag: &str, recipes: impl FnOnce() -> Recipes) -> Entry {
