@@ -12,9 +12,8 @@ mod link;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which need more of it")]
 #[path = "../tests/it/images/shape/mod.rs"]
 mod shape;
-#[expect(dead_code, reason = "shared with the measurements of time, which need more of it")]
-mod side_by_side;
 
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,7 +24,6 @@ use autonomy_registry::wire::{Client, Options};
 
 use link::Link;
 use shape::Image;
-use side_by_side::Server;
 
 /// Sizes of a platform's layers, in MiB; log-normal in spirit, 341 in all.
 const LAYERS: [u64; 8] = [1, 3, 7, 15, 30, 45, 80, 160];
@@ -105,4 +103,43 @@ async fn arrived(host: &str) -> Digest {
     let reference: Reference = format!("{host}/app:v1").parse().unwrap();
     let sink = Registry::new(&client(), &reference.repository, Role::Source);
     sink.resolve(&Name::Tag(reference.tag.unwrap()), Want::Digest).await.unwrap().node.digest
+}
+
+/// Distribution 2.8 on a free port, its storage in memory where there is room for that.
+struct Server {
+    host: String,
+    child: Child,
+    home: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let memory = Path::new("/dev/shm");
+        let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let folder = home.path().display();
+        let config = home.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {folder}/data\nhttp:\n  addr: {host}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("docker-registry");
+        let child = command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while TcpStream::connect(&host).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { host, child, home }
+    }
+
+    /// Forgets everything, so that memory lasts for many rounds.
+    fn empty(&self) {
+        let _ = std::fs::remove_dir_all(self.home.path().join("data"));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

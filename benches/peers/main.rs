@@ -28,6 +28,7 @@ mod tls;
 mod tool;
 mod workload;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -73,6 +74,9 @@ struct Options {
     /// Folder of the results
     #[arg(long, default_value = "target/peers")]
     output: PathBuf,
+    /// Measures nothing: tables and plots of what earlier runs have written (runs.jsonl), all together
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    render: Vec<PathBuf>,
     /// Tries everything once on something small and checks the outcome
     #[arg(long)]
     smoke: bool,
@@ -92,6 +96,11 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if options.smoke {
         return smoke::main();
+    }
+    if !options.render.is_empty() {
+        let (circumstances, records) = record::read(&options.render);
+        publish(&options.output, &records, &tool::known(), &circumstances);
+        return ExitCode::SUCCESS;
     }
     let is_right = session(&options).iter().all(|record| record.wrong.is_none());
     if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -124,10 +133,30 @@ fn session(options: &Options) -> Vec<Record> {
             }
         }
     }
-    let table = table::markdown(&bench.records, &tools, &circumstances);
-    std::fs::write(options.output.join("table.md"), table).unwrap();
-    draw(&options.output, options, &bench.records);
+    publish(&options.output, &bench.records, &tools, &circumstances);
     bench.records
+}
+
+/// Writes the tables, and draws what there is.
+fn publish(folder: &Path, records: &[Record], tools: &[Tool], circumstances: &serde_json::Value) {
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("table.md"), table::markdown(records, tools, circumstances)).unwrap();
+    let destinations: BTreeSet<_> = records.iter().map(|record| record.to.as_str()).collect();
+    for to in destinations {
+        let here = records.iter().filter(|record| record.to == to);
+        let (growth, plain): (Vec<_>, Vec<_>) = here.cloned().partition(|record| record.at.is_some());
+        if !plain.is_empty() {
+            let path = folder.join(format!("ratios-{to}.svg"));
+            plot::ratios(&path, &table::groups(&plain), &format!("Wall time beside the bound, to {to}")).unwrap();
+        }
+        for series in SERIES {
+            let own = growth.iter().filter(|record| record.workload.starts_with(series));
+            let own: Vec<_> = own.cloned().collect();
+            if !own.is_empty() {
+                plot::growth(&folder.join(format!("growth-{series}-{to}.svg")), series, &own).unwrap();
+            }
+        }
+    }
 }
 
 fn names(options: &Options) -> Vec<&str> {
@@ -135,22 +164,5 @@ fn names(options: &Options) -> Vec<&str> {
         (none, series) if none.is_empty() && series.is_empty() => NAMES.to_vec(),
         // In the order of the table, whatever the order of the flags: images are shared between neighbours.
         (some, _) => NAMES.into_iter().filter(|name| some.iter().any(|wanted| wanted == name)).collect(),
-    }
-}
-
-fn draw(folder: &Path, options: &Options, records: &[Record]) {
-    for to in &options.to {
-        let to = to.name();
-        let here = records.iter().filter(|record| record.to == to);
-        let (growth, plain): (Vec<_>, Vec<_>) = here.cloned().partition(|record| record.at.is_some());
-        if !plain.is_empty() {
-            let path = folder.join(format!("ratios-{to}.svg"));
-            plot::ratios(&path, &table::groups(&plain), &format!("Wall time beside the bound, to {to}")).unwrap();
-        }
-        for series in &options.growth {
-            let own = growth.iter().filter(|record| record.workload.starts_with(series.as_str()));
-            let own: Vec<_> = own.cloned().collect();
-            plot::growth(&folder.join(format!("growth-{series}-{to}.svg")), series, &own).unwrap();
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::process::Cost;
@@ -13,10 +13,10 @@ use crate::tally::Traffic;
 use crate::workload::Workload;
 
 /// One run of one tool.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// The destination.
-    pub(crate) to: &'static str,
+    pub(crate) to: String,
     pub(crate) workload: String,
     /// Where the workload stands in a growth series.
     pub(crate) at: Option<f64>,
@@ -45,7 +45,7 @@ impl Record {
         };
         let (nodes, bytes) = workload.weight();
         Self {
-            to: to.name(),
+            to: to.name().to_owned(),
             workload: workload.name.clone(),
             at: workload.at,
             images: workload.entries.len(),
@@ -84,6 +84,14 @@ impl Log {
     pub(crate) fn line(&mut self, value: &impl Serialize) {
         writeln!(self.file, "{}", serde_json::to_string(value).unwrap()).unwrap();
     }
+}
+
+/// What earlier runs have written: the circumstances of the first, and the records of all.
+pub(crate) fn read(paths: &[PathBuf]) -> (Value, Vec<Record>) {
+    let texts: Vec<_> = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let circumstances = serde_json::from_str(texts[0].lines().next().unwrap()).unwrap();
+    let records = texts.iter().flat_map(|text| text.lines().skip(1));
+    (circumstances, records.map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
 /// The machine, the programs and the settings: without them figures mean nothing.

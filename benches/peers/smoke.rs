@@ -7,7 +7,7 @@ use crate::check::check;
 use crate::record::Record;
 use crate::server::{Kind, Server};
 use crate::workload::Maker;
-use crate::{Options, counts, session, tally, tool};
+use crate::{Options, counts, publish, record, session, tally, tool};
 
 /// A millionth of W1 is nothing; this leaves its largest layer a few hundred KiB.
 const SCALE: f64 = 0.002;
@@ -31,6 +31,7 @@ pub(crate) fn main() -> ExitCode {
         tool: Vec::new(),
         only: Vec::new(),
         output: folder.path().to_owned(),
+        render: Vec::new(),
         smoke: true,
         bench: false,
     };
@@ -79,6 +80,11 @@ fn writes_what_can_be_read(folder: &Path, records: &[Record], to: Kind) {
         let row = format!("| {} | {} | {} |", record.to, record.workload, record.tool);
         assert!(table.lines().any(|line| line.starts_with(&row) && line.ends_with("| yes |")), "{row}");
     }
+    // Tables and plots come out of the lines alone.
+    let again = folder.join("again");
+    let (circumstances, read) = record::read(&[folder.join("runs.jsonl")]);
+    publish(&again, &read, &tool::known(), &circumstances);
+    assert_eq!(std::fs::read_to_string(again.join("table.md")).unwrap(), table);
     // Short enough to be quoted, and silent where nothing could be counted.
     for row in ["| W3 | 1 + 1 |", "| W1t | – |", "| W2t | – |"] {
         assert!(table.lines().any(|line| line.starts_with(row)), "{row}");

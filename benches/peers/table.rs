@@ -53,7 +53,7 @@ pub(crate) const PEAK: Pick = |record| record.peak_mib;
 /// The records of one workload at one destination.
 #[derive(Debug)]
 pub(crate) struct Group<'a> {
-    pub(crate) to: &'static str,
+    pub(crate) to: &'a str,
     pub(crate) workload: &'a str,
     pub(crate) records: Vec<&'a Record>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Group<'a> {
 pub(crate) fn groups(records: &[Record]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for record in records {
-        let (to, workload) = (record.to, record.workload.as_str());
+        let (to, workload) = (record.to.as_str(), record.workload.as_str());
         match groups.iter_mut().find(|group| group.to == to && group.workload == workload) {
             Some(group) => group.records.push(record),
             None => groups.push(Group { to, workload, records: vec![record] }),

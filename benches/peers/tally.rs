@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What passed one proxy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Traffic {
     pub(crate) connections: u64,
     /// Requests by method, where they can be read.

@@ -92,10 +92,7 @@ impl Pool {
         loop {
             let (mut connection, is_new) = match self.take() {
                 Some(connection) => (connection, false),
-                None => (
-                    self.make(Counted::new(&self.count)).await.map_err(|cause| Broken { is_connect: true, cause })?,
-                    true,
-                ),
+                None => (self.open().await.map_err(|cause| Broken { is_connect: true, cause })?, true),
             };
             if connection.ready().await.is_err() && !is_new {
                 continue;
@@ -163,6 +160,10 @@ impl Pool {
                 }
             });
         }
+    }
+
+    async fn open(&self) -> Result<SendRequest<Outgoing>, BoxError> {
+        self.make(Counted::new(&self.count)).await
     }
 
     async fn make(&self, counted: Counted) -> Result<SendRequest<Outgoing>, BoxError> {
