@@ -7,7 +7,6 @@ use futures_util::{StreamExt as _, stream};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
-use tokio::time::Instant;
 use url::{Position, Url};
 
 use super::answer::Answer;
@@ -67,7 +66,6 @@ impl Host {
         *sent.headers_mut() = request.headers.clone();
         self.complete(sent.headers_mut(), request, login);
         self.counters().request();
-        let begun = Instant::now();
         tracing::trace!(method = %request.method, host = %self.name(), path = url.path(), "request");
         let silence = async {
             match &pulse {
@@ -89,7 +87,7 @@ impl Host {
         match sent {
             Ok(response) => {
                 if pulse.is_none() {
-                    self.counters().answered(begun.elapsed());
+                    self.counters().answered(response.took);
                 }
                 Ok(Answer::new(response, url.clone(), &request.context, self.counters(), self.speed()))
             }

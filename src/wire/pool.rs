@@ -97,10 +97,11 @@ impl Pool {
             if connection.ready().await.is_err() && !is_new {
                 continue;
             }
+            let begun = Instant::now();
             match connection.try_send_request(request).await {
                 Ok(response) => {
                     let lease = Lease { pool: Arc::clone(self), connection, is_sent };
-                    return Ok(Arriving::new(response, lease));
+                    return Ok(Arriving::new(response, begun.elapsed(), lease));
                 }
                 Err(mut why) => match why.take_message() {
                     Some(back) if !is_new => request = back,
@@ -217,6 +218,8 @@ impl Lease {
 pub(super) struct Arriving {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    /// How long its head took, from a connection that stood: the making of one is no part of it.
+    pub(super) took: Duration,
     body: Body,
 }
 
@@ -234,10 +237,10 @@ impl fmt::Debug for Arriving {
 }
 
 impl Arriving {
-    fn new(response: http::Response<Incoming>, lease: Lease) -> Self {
+    fn new(response: http::Response<Incoming>, took: Duration, lease: Lease) -> Self {
         let (head, body) = response.into_parts();
         let body = Body::Received(body, Some(lease));
-        let mut arriving = Self { status: head.status, headers: head.headers, body };
+        let mut arriving = Self { status: head.status, headers: head.headers, took, body };
         arriving.settle(false);
         arriving
     }
@@ -245,7 +248,7 @@ impl Arriving {
     /// An answer that no host has given.
     #[cfg(test)]
     pub(super) fn made(status: StatusCode, body: super::request::Stream) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Body::Made(Mutex::new(body)) }
+        Self { status, headers: HeaderMap::new(), took: Duration::ZERO, body: Body::Made(Mutex::new(body)) }
     }
 
     /// The next piece of the body.
