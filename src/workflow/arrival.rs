@@ -32,6 +32,9 @@ pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &Hash
         return Err(lacking(sink, attached));
     }
     for look in 1.. {
+        if brought.iter().any(|attached| attached.tag.is_none()) {
+            ends.sink.settled().await;
+        }
         let listed = listed(sink, brought.iter().copied()).await?;
         let is_missing = |attached: &&&Attached| attached.tag.is_none() && !listed.contains(&entry(attached));
         let missing: Vec<_> = brought.iter().filter(is_missing).copied().collect();

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::list::{MAX_REFERRER_BYTES, MAX_VALUES};
 use super::{Registry, own_failure_may_pass, suffix};
@@ -17,6 +19,11 @@ use crate::wire::Retry;
 
 /// How often an entry is written that somebody else overwrites.
 const MAX_WRITES: u32 = 10;
+/// How long another client may take from reading an index to having written it, and so undo what was written meanwhile:
+/// at least this, and longer far away.
+const OVERTAKEN: Duration = Duration::from_millis(250);
+/// The same in round trips.
+const OVERTAKEN_TRIPS: u32 = 4;
 /// Entries of an index that are asked for at the same time.
 const QUESTIONS: usize = 8;
 
@@ -86,7 +93,23 @@ impl Registry {
         };
         let entry = serde_json::to_value(entry).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?;
         let ledger = self.notes.ledgers.ledger(format!("{}:{tag}", self.path));
-        ledger.write(entry, |entries| self.write_entries(subject, tag, entries)).await
+        ledger.write(entry, |entries| self.write_entries(subject, tag, entries)).await?;
+        *self.last_entry() = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Waits, if an entry was written just now, for as long as a client that had read the index before may take to write
+    /// it back without that entry. What is listed then stays, unless somebody is slower still.
+    pub async fn settled(&self) {
+        let Some(written) = *self.last_entry() else { return };
+        let pause = OVERTAKEN.max(self.host.tally().fastest.unwrap_or_default() * OVERTAKEN_TRIPS);
+        tokio::time::sleep_until(written + pause).await;
+    }
+
+    /// When this handle last wrote an entry.
+    fn last_entry(&self) -> MutexGuard<'_, Option<Instant>> {
+        // A panic elsewhere leaves it whole: every change is an assignment.
+        self.last_entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds those of `entries` that the index lacks, until it is seen to hold all of them.

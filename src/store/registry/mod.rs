@@ -13,11 +13,12 @@ mod session;
 mod untag;
 mod upload;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use http::Method;
+use tokio::time::Instant;
 
 use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result, Side};
@@ -43,6 +44,8 @@ pub struct Registry {
     path: Arc<str>,
     scopes: Scopes,
     notes: Arc<Notes>,
+    /// When an entry of a fallback index was last written for this repository.
+    last_entry: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What has been learnt about a registry, shared by all its repositories for the length of a run.
@@ -73,7 +76,14 @@ impl Registry {
             Role::Sink => Scopes::push(path),
         };
         let notes = host.notes();
-        Self { host, label: repository.to_string().into(), path: path.into(), scopes, notes }
+        Self {
+            host,
+            label: repository.to_string().into(),
+            path: path.into(),
+            scopes,
+            notes,
+            last_entry: Arc::default(),
+        }
     }
 
     /// What was sent and received for this repository, token requests included.

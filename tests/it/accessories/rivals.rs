@@ -74,6 +74,15 @@ async fn an_entry_that_is_lost_after_it_was_written_is_written_again_at_the_end(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_look_waits_for_whoever_read_the_index_before_it_was_written() {
+    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    artifact(&field.store(), "a note", Some(&field.root)).await;
+    let begun = std::time::Instant::now();
+    assert_code(&field.seed(&["--skip-verify"]).await, 0);
+    assert!(begun.elapsed() >= Duration::from_millis(250), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_forgets_a_referrer_is_found_out() {
     let nothing = referrers(&serde_json::json!([]));
     for (behaviour, on, what, says) in [
