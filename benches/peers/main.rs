@@ -98,7 +98,9 @@ fn main() -> ExitCode {
         return smoke::main();
     }
     if !options.render.is_empty() {
-        let (circumstances, records) = record::read(&options.render);
+        let (circumstances, mut records) = record::read(&options.render);
+        // One table, in whichever order they were run.
+        records.sort_by_key(|record| NAMES.iter().position(|name| *name == record.workload));
         publish(&options.output, &records, &tool::known(), &circumstances);
         return ExitCode::SUCCESS;
     }

@@ -14,7 +14,7 @@ use crate::table::{self, CPU, Group, PEAK, Pick, Spread, WALL};
 type Drawn = Result<(), Box<dyn Error>>;
 
 /// Colours that people who see few of them can still tell apart (Okabe and Ito, 2002), and a grey for the bound.
-const COLOURS: [RGBColor; 8] = [
+const COLOURS: [RGBColor; 9] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
@@ -23,6 +23,7 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(60, 60, 60),
     RGBColor(160, 140, 0),
+    RGBColor(120, 70, 170),
 ];
 const GREY: RGBColor = RGBColor(150, 150, 150);
 
