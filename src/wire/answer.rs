@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
 
-use super::fault::deepest;
+use super::fault::{Unreachable, deepest};
 use super::header;
 use super::pool::{Arriving, Broken};
 use super::problem::{MAX_PROBLEM_BYTES, Problem};
@@ -201,6 +201,12 @@ impl Answer {
     #[must_use]
     pub fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
         self.context.error(kind).because(why.into())
+    }
+
+    /// The error for an answer that is a web page and not the host's, which may answer itself the next time.
+    #[must_use]
+    pub fn page(&self, why: &str) -> Error {
+        Unreachable::Page(why.to_owned()).told(self.context.error(Kind::Unavailable))
     }
 
     pub(super) fn hinting(mut self, hint: Option<String>) -> Self {

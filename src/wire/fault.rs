@@ -45,26 +45,38 @@ impl From<Error> for Fault {
 }
 
 /// The cause of an error that waiting will hardly mend: tried less often than others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unreachable {
     /// The name is not known.
     Name,
     /// Nobody listens.
     Refused,
+    /// Somebody else answers in its place, as captive portals do: what to say of that.
+    Page(String),
 }
 
 impl Unreachable {
     /// How often it makes sense to try.
-    pub(super) fn attempts(self) -> u32 {
+    pub(super) fn attempts(&self) -> u32 {
         match self {
             Self::Name => 2,
-            Self::Refused => 3,
+            Self::Refused | Self::Page(_) => 3,
         }
     }
 
     /// Finds the cause in an error.
-    pub(super) fn of(error: &Error) -> Option<Self> {
-        error.source().and_then(|cause| cause.downcast_ref()).copied()
+    pub(super) fn of(error: &Error) -> Option<&Self> {
+        error.source().and_then(|cause| cause.downcast_ref())
+    }
+
+    /// Makes it the cause of `error`, and says what a person can do about it.
+    pub(super) fn told(self, error: Error) -> Error {
+        let hint = match self {
+            Self::Name => "check the spelling of the host and this machine's name service",
+            Self::Refused => "check host and port, and that the registry runs",
+            Self::Page(_) => "check that the host is a registry, and that no portal answers in its place",
+        };
+        error.because(self).hint(hint)
     }
 }
 
@@ -73,6 +85,7 @@ impl fmt::Display for Unreachable {
         f.write_str(match self {
             Self::Name => "the host name does not resolve",
             Self::Refused => "connection refused",
+            Self::Page(what) => what,
         })
     }
 }
@@ -109,12 +122,7 @@ impl Fault {
         };
         let fault = context.error(Kind::Unavailable);
         let error = match unreachable {
-            Some(Unreachable::Name) => {
-                fault.because(Unreachable::Name).hint("check the spelling of the host and this machine's name service")
-            }
-            Some(Unreachable::Refused) => {
-                fault.because(Unreachable::Refused).hint("check host and port, and that the registry runs")
-            }
+            Some(why) => why.told(fault),
             None => fault.because(deepest),
         };
         Self { class, error }

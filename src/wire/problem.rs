@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::fault::Unreachable;
 use super::request::Context;
 use crate::error::{Error, Kind, printable};
 
@@ -25,6 +26,8 @@ pub struct Problem {
     /// The codes of the body (distribution-spec, "Error Codes").
     pub codes: Vec<String>,
     pub(super) text: String,
+    /// Whether it is somebody else who says it, in the peer's place.
+    pub(super) is_other: bool,
     pub(super) context: Context,
     pub(super) retry_after: Option<Duration>,
     pub(super) hint: Option<String>,
@@ -51,11 +54,15 @@ impl Problem {
         if let Some(reason) = status.canonical_reason() {
             let _ = write!(text, " {}", reason.to_lowercase());
         }
-        let said = if entries.is_empty() { foreign(body) } else { told(&entries) };
+        let page = if entries.is_empty() { page(body) } else { None };
+        // A page that is no refusal is not the registry's: whoever answers in its place may be gone soon.
+        let is_other = page.is_some() && status.is_success();
+        let kind = if is_other { Kind::Unavailable } else { kind(status, &codes) };
+        let said = if entries.is_empty() { page.unwrap_or_else(|| line(body)) } else { told(&entries) };
         if !said.is_empty() {
             let _ = write!(text, ": {said}");
         }
-        Self { status, kind: kind(status, &codes), codes, text, context, retry_after: None, hint: None }
+        Self { status, kind, codes, text, is_other, context, retry_after: None, hint: None }
     }
 
     /// Whether the body names `code`.
@@ -74,7 +81,11 @@ impl Problem {
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        let mut error = problem.context.error(problem.kind).because(problem.text);
+        let error = problem.context.error(problem.kind);
+        if problem.is_other {
+            return Unreachable::Page(problem.text).told(error);
+        }
+        let mut error = error.because(problem.text);
         if let Some(pause) = problem.retry_after {
             error = error.retry_after(pause);
         }
@@ -123,12 +134,17 @@ fn told(entries: &[Entry]) -> String {
     shown(&lines.collect::<Vec<_>>().join("; "))
 }
 
-/// A body that is not the specification's: a line of plain text, or the title of a page.
-fn foreign(body: &[u8]) -> String {
+/// A body that is not the specification's, as a line of plain text.
+fn line(body: &[u8]) -> String {
+    shown(String::from_utf8_lossy(body).trim())
+}
+
+/// What to say of a body that is a page: its title.
+fn page(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
     if !text.starts_with('<') {
-        return shown(text);
+        return None;
     }
     let lower = text.to_ascii_lowercase();
     let title = lower.find("<title>").and_then(|start| {
@@ -136,10 +152,10 @@ fn foreign(body: &[u8]) -> String {
         let end = lower[start..].find('<')?;
         text.get(start..start + end)
     });
-    match title {
+    Some(match title {
         Some(title) => format!("an HTML page in place of a registry's answer, {:?}", shown(title)),
         None => "an HTML page in place of a registry's answer".to_owned(),
-    }
+    })
 }
 
 /// One short printable line of foreign text.

@@ -214,12 +214,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_waiting_hardly_mends_is_given_up_sooner() {
-        for (why, expected) in [(Unreachable::Name, 2), (Unreachable::Refused, 3)] {
-            let tried = AtomicU32::new(0);
+        let page = Unreachable::Page("a page".into());
+        for (why, expected) in [(Unreachable::Name, 2), (Unreachable::Refused, 3), (page, 3)] {
+            let (tried, error) = (AtomicU32::new(0), why.clone().told(Error::new(Kind::Unavailable, "get")));
             let result: Result<()> = Retry::default()
                 .run(Retry::transient, || async {
                     tried.fetch_add(1, Ordering::Relaxed);
-                    Err(Error::new(Kind::Unavailable, "get").because(why))
+                    Err(error.clone())
                 })
                 .await;
             assert!(result.is_err());

@@ -43,7 +43,8 @@ struct Ledger {
 #[derive(Debug)]
 struct Pending {
     entry: Value,
-    outcome: OnceLock<Result<()>>,
+    /// Whether it had to be written.
+    outcome: OnceLock<Result<bool>>,
 }
 
 impl Ledgers {
@@ -59,10 +60,10 @@ impl Ledger {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `entry` written by whoever gets to it first: this caller, or one before it.
-    async fn write<F>(&self, entry: Value, together: impl FnOnce(Vec<Value>) -> F + Send) -> Result<()>
+    /// Has `entry` written by whoever gets to it first: this caller, or one before it. Says whether anything was.
+    async fn write<F>(&self, entry: Value, together: impl FnOnce(Vec<Value>) -> F + Send) -> Result<bool>
     where
-        F: Future<Output = Result<()>> + Send,
+        F: Future<Output = Result<bool>> + Send,
     {
         let own = Arc::new(Pending { entry, outcome: OnceLock::new() });
         self.waiting().push(Arc::clone(&own));
@@ -93,8 +94,9 @@ impl Registry {
         };
         let entry = serde_json::to_value(entry).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?;
         let ledger = self.notes.ledgers.ledger(format!("{}:{tag}", self.path));
-        ledger.write(entry, |entries| self.write_entries(subject, tag, entries)).await?;
-        *self.last_entry() = Some(Instant::now());
+        if ledger.write(entry, |entries| self.write_entries(subject, tag, entries)).await? {
+            *self.last_entry() = Some(Instant::now());
+        }
         Ok(())
     }
 
@@ -112,9 +114,9 @@ impl Registry {
         self.last_entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds those of `entries` that the index lacks, until it is seen to hold all of them.
-    async fn write_entries(&self, subject: &Digest, tag: Tag, entries: Vec<Value>) -> Result<()> {
-        for _ in 0..MAX_WRITES {
+    /// Adds those of `entries` that the index lacks, until it is seen to hold all of them. Says whether it lacked any.
+    async fn write_entries(&self, subject: &Digest, tag: Tag, entries: Vec<Value>) -> Result<bool> {
+        for writes in 0..MAX_WRITES {
             let mut index: Value = match self.fallback_index(subject).await? {
                 Some(bytes) => {
                     serde_json::from_slice(&bytes).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?
@@ -122,7 +124,7 @@ impl Registry {
                 None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
             };
             if entries.iter().all(|entry| holds(&index, entry)) {
-                return Ok(());
+                return Ok(writes > 0);
             }
             for entry in &entries {
                 if !holds(&index, entry) && !add(&mut index, entry.clone()) {

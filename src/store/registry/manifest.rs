@@ -69,14 +69,14 @@ impl Registry {
             served => format!("{served} is not a manifest type that can be copied"),
         };
         let strange = answer.error(Kind::Unsupported, strange);
-        let page = answer.error(Kind::Invalid, "an HTML page in place of a manifest");
+        let page = answer.page("an HTML page in place of a manifest");
         let bytes = answer.bytes(MAX_MANIFEST_BYTES).await?;
         let asked = if let Name::Digest(digest) = name { Some(*digest) } else { None };
         for expected in [asked, claimed].into_iter().flatten() {
             self.check(name, &expected, &bytes)?;
         }
         if served.as_str() == "text/html" {
-            return Err(page.hint("check that the host is a registry, and that no portal answers in its place"));
+            return Err(page);
         }
         let media_type = if served.is_manifest() { Some(served) } else { Manifest::sniff(&bytes) };
         let media_type = media_type.filter(MediaType::is_manifest).ok_or(strange)?;

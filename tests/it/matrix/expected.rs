@@ -9,9 +9,8 @@ use super::{On, Wrong};
 /// - What may pass is tried up to five times. What is damaged is fetched again, and up to three times.
 /// - An answer with a length other than its body's breaks off. An answer to HEAD, or the one to a blob of a known size,
 ///   contradicts the manifest. Nobody reads the body of an answer that says that something was stored.
-/// - No digest vouches for a tag's first answer, nor for a page in its place: what is no manifest will hardly be one at the
-///   next try. By its digest, a manifest is fetched again. What is no token is asked for once more, as nothing else tells
-///   that it was damaged.
+/// - A page in place of an answer is somebody else's, who may be gone at the next try: there are up to three.
+/// - What is no token, or no list, is asked for once more, as nothing else tells that it was damaged.
 /// - An upload session that is not found, because its place was damaged or is on another host, is begun anew.
 /// - A page in answer to a mount says that mounts are not understood; it is asked plainly then.
 /// - A length, a digest or a page in answer to the HEAD of a tag only means that it is not known what the tag names now.
@@ -36,8 +35,8 @@ const TABLE: [(Wrong, &str); 16] = [
     (Wrong::FlipOnce, "..........."),
     (Wrong::FlipAlways, "c.nccc.c-ii"),
     (Wrong::Redirect, "........m.d"),
-    (Wrong::HtmlOnce, "...ii..ii.."),
-    (Wrong::HtmlAlways, "cc.iic.iiii"),
+    (Wrong::HtmlOnce, "..........."),
+    (Wrong::HtmlAlways, "cc.uuc.uuii"),
 ];
 
 /// How it has to end.
