@@ -1,6 +1,7 @@
 //! What does SIGKILL cost? Bytes of an image that cross the line twice when its seed is killed over and over.
 //!
-//! Run `cargo bench --bench kill [-- KILLS [MIB_PER_SECOND [SEED]]]` with `docker-registry` (distribution 2.8) in `PATH`.
+//! Run `cargo bench --bench kill [-- KILLS [MIB_PER_SECOND [SEED]]]` with distribution 2.8 as `docker-registry` in
+//! `AUTONOMY_PEERS_BIN` (`tests/peers` prints that folder) or in `PATH`.
 //! One index of 3 platforms with 8 layers each, 1 GiB in all, goes from one registry to another, killed at 30 random points
 //! and started again, with `--spool` and without. Bytes are counted on the line between the source and the program, which
 //! brings 100 MiB a second unless told otherwise: neither by the program nor by what it says of itself.
@@ -9,11 +10,16 @@
 
 #[path = "../tests/it/link.rs"]
 mod link;
+#[expect(dead_code, reason = "shared with `peers`, which needs more of it")]
+#[path = "peers/server.rs"]
+mod server;
 #[expect(dead_code, unused_imports, reason = "shared with the tests, which need more of it")]
 #[path = "../tests/it/images/shape/mod.rs"]
 mod shape;
+#[expect(dead_code, reason = "the registries here have none")]
+#[path = "peers/tls.rs"]
+mod tls;
 
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +29,7 @@ use autonomy_registry::store::{Registry, Role, Store, Want};
 use autonomy_registry::wire::{Client, Options};
 
 use link::Link;
+use server::{Kind, Server};
 use shape::Image;
 
 /// Sizes of a platform's layers, in MiB; log-normal in spirit, 341 in all.
@@ -33,13 +40,13 @@ fn main() {
     let (kills, mib_per_second, seed) =
         (numbers.next().unwrap_or(30), numbers.next().unwrap_or(100), numbers.next().unwrap_or(1));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (source, sink) = (Server::start(), Server::start());
+    let source = Server::start(Kind::Distribution2);
     let image = shape::three_platforms(1, &LAYERS.map(|mib| mib << 20));
     runtime.block_on(publish(&image, &source.host));
     let points = points(seed, kills, image.size());
     println!("{} bytes, {kills} kills, {mib_per_second} MiB/s", image.size());
     for is_spooled in [true, false] {
-        let link = Link::to(&source.host, mib_per_second << 20);
+        let (link, sink) = (Link::to(&source.host, mib_per_second << 20), Server::start(Kind::Distribution2));
         let home = tempfile::tempdir().unwrap();
         let begun = Instant::now();
         for &point in &points {
@@ -60,7 +67,6 @@ fn main() {
             "{name:<6} {twice} bytes came twice, {percent:.2} % of the image; {:.1} s",
             begun.elapsed().as_secs_f64()
         );
-        sink.empty();
     }
 }
 
@@ -74,7 +80,7 @@ fn points(seed: u64, kills: u64, size: u64) -> Vec<u64> {
 }
 
 fn start(link: &Link, sink: &Server, home: &Path, is_spooled: bool) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_autonomy"));
+    let mut command = Command::new(server::AUTONOMY);
     command.args(["registry", "seed", "--allow-insecure-registry", "--skip-verify", "--accessories=none", "-q"]);
     command.args(["--from", &format!("{}/app:v1", link.host), "--to", &format!("{}/app:v1", sink.host)]);
     command.arg("--out").arg(home.join("out"));
@@ -86,7 +92,7 @@ fn start(link: &Link, sink: &Server, home: &Path, is_spooled: bool) -> Child {
 
 /// What a broken upload leaves at this registry is of no use to anybody, and would fill the memory.
 fn forget_uploads(sink: &Server) {
-    let _ = std::fs::remove_dir_all(sink.home.path().join("data/docker/registry/v2/repositories/app/_uploads"));
+    let _ = std::fs::remove_dir_all(sink.data().join("docker/registry/v2/repositories/app/_uploads"));
 }
 
 fn client() -> Client {
@@ -103,43 +109,4 @@ async fn arrived(host: &str) -> Digest {
     let reference: Reference = format!("{host}/app:v1").parse().unwrap();
     let sink = Registry::new(&client(), &reference.repository, Role::Source);
     sink.resolve(&Name::Tag(reference.tag.unwrap()), Want::Digest).await.unwrap().node.digest
-}
-
-/// Distribution 2.8 on a free port, its storage in memory where there is room for that.
-struct Server {
-    host: String,
-    child: Child,
-    home: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let memory = Path::new("/dev/shm");
-        let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let folder = home.path().display();
-        let config = home.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {folder}/data\nhttp:\n  addr: {host}\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut command = Command::new("docker-registry");
-        let child = command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while TcpStream::connect(&host).is_err() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { host, child, home }
-    }
-
-    /// Forgets everything, so that memory lasts for many rounds.
-    fn empty(&self) {
-        let _ = std::fs::remove_dir_all(self.home.path().join("data"));
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -76,7 +76,7 @@ pub(crate) struct Server {
     /// The way round its TLS, where it has that.
     tunnel: Option<Tunnel>,
     child: Child,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Server {
@@ -103,14 +103,20 @@ impl Server {
         self.tunnel.as_ref().map_or(&self.host, |tunnel| &tunnel.host)
     }
 
+    /// Where it keeps everything.
+    #[allow(dead_code, reason = "`kill` clears away there what nobody else leaves behind")]
+    pub(crate) fn data(&self) -> PathBuf {
+        data_below(self.home.path())
+    }
+
     fn begin(kind: Kind, authority: Option<&Authority>) -> Self {
         let home = folder();
         let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let config = home.path().join("config");
-        std::fs::write(&config, configuration(kind, &host, &home.path().join("data"), authority)).unwrap();
+        let (config, data) = (home.path().join("config"), data_below(home.path()));
+        std::fs::write(&config, configuration(kind, &host, &data, authority)).unwrap();
         let mut command = Command::new(kind.program().unwrap());
         if kind == Kind::Embedded {
-            command.args(["registry", "serve", "--listen", &host, "--data-dir"]).arg(home.path().join("data"));
+            command.args(["registry", "serve", "--listen", &host, "--data-dir"]).arg(data);
             if let Some(authority) = authority {
                 command.arg("--tls-cert").arg(authority.certificate()).arg("--tls-key").arg(authority.key());
             }
@@ -118,7 +124,7 @@ impl Server {
             command.arg("serve").arg(&config);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { host, tunnel: None, child, _home: home };
+        let server = Self { host, tunnel: None, child, home };
         let begun = Instant::now();
         while TcpStream::connect(&server.host).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(30), "no {} came up on {}", kind.name(), server.host);
@@ -133,6 +139,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn data_below(home: &Path) -> PathBuf {
+    home.join("data")
 }
 
 fn configuration(kind: Kind, host: &str, data: &Path, authority: Option<&Authority>) -> String {

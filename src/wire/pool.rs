@@ -293,6 +293,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::wire::proxy::Proxies;
     use crate::wire::pulse::Pulse;
 
     /// A host that reads a head and gives `answer`, `times` on each connection, and counts connections.
@@ -317,10 +318,13 @@ mod tests {
 
     fn pool_at(authority: &str) -> Arc<Pool> {
         let to = format!("http://{authority}/").parse().unwrap();
+        Pool::new(Dialler::direct(to, no_tls()), HeaderValue::from_str(authority).unwrap(), None)
+    }
+
+    fn no_tls() -> Arc<rustls::ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
-        Pool::new(Dialler::direct(to, Arc::new(tls)), HeaderValue::from_str(authority).unwrap(), None)
+        Arc::new(tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
     }
 
     async fn read_head(connection: &mut TcpStream) {
@@ -382,6 +386,30 @@ mod tests {
         while count.load(Ordering::Acquire) > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_a_connection_took_to_be_made_is_no_part_of_an_answers_time() {
+        // A proxy that takes its time to let anybody through, and then answers itself.
+        const SLOW: Duration = Duration::from_secs(5);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.read_exact(&mut [0; 9]).await.unwrap();
+            tokio::time::sleep(SLOW).await;
+            connection.write_all(&[0, 0x5a, 0, 0, 0, 0, 0, 0]).await.unwrap();
+            read_head(&mut connection).await;
+            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        });
+        let proxies = Proxies::of(|name| (name == "ALL_PROXY").then(|| format!("socks4://{at}")));
+        let proxy = proxies.on_the_way_to(&"http://192.0.2.1/".parse().unwrap()).unwrap();
+        let (door, to) = (format!("http://{at}/"), Uri::from_static("http://192.0.2.1/"));
+        let dialler = Dialler::by_way_of(proxy, door.parse().unwrap(), to, no_tls(), no_tls());
+        let pool = Pool::new(dialler, HeaderValue::from_static("192.0.2.1"), None);
+        let begun = Instant::now();
+        let answer = ask(&pool, Outgoing::nothing()).await.unwrap();
+        assert!(begun.elapsed() >= SLOW && answer.took < SLOW, "{:?}, {:?}", begun.elapsed(), answer.took);
     }
 
     #[tokio::test]
