@@ -147,7 +147,7 @@ impl Store for Registry {
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {
-        self.host.retrying(Retry::transient, || self.contains_once(node)).await
+        self.host.retrying(Retry::refetchable, || self.contains_once(node)).await
     }
 
     /// One attempt: whoever reads the stream tries again, there and here, in one count.

@@ -53,6 +53,19 @@ async fn a_name_is_resolved_by_head_alone_where_that_says_enough() {
 }
 
 #[tokio::test]
+async fn a_length_that_contradicts_is_asked_for_again() {
+    let (node, _) = manifest(r#"{"schemaVersion":2}"#);
+    let other = || answer(200, &[("content-length", "43")], "");
+    let server = Server::start(failing("HEAD", 1, other, |_| answer(200, &[("content-length", "19")], ""))).await;
+    assert!(source(&client(), &server).contains(&node).await.unwrap());
+    assert_eq!(server.lines().len(), 2);
+
+    let server = Server::start(move |_: &Asked| other()).await;
+    let error = source(&client(), &server).contains(&node).await.unwrap_err();
+    assert_eq!((error.kind(), server.lines().len()), (Kind::Corrupt, 3), "{}", error.chain());
+}
+
+#[tokio::test]
 async fn sha512_is_honoured_where_the_registry_speaks_it() {
     const TEXT: &str = r#"{"schemaVersion":2}"#;
     let long = Digest::Sha512([0; 64]).same_kind_of(TEXT.as_bytes());
