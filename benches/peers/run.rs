@@ -185,9 +185,10 @@ fn tell(record: &Record) {
     }
 }
 
-/// The rounds to come take about as long each as the one that has been.
+/// The rounds to come take about as long each as the one that has been, unless their line has a rate: that had not.
 #[expect(clippy::print_stdout, reason = "says how long it is going to take")]
 fn forecast(workload: &Workload, to: Kind, rounds: usize, one: Duration) {
     let (to, name, seconds) = (to.name(), &workload.name, one.as_secs_f64() * rounds as f64);
-    println!("{to:<9} {name:<14} rounds to go: {rounds}, about {seconds:.0} s");
+    let about = if workload.link.bits_per_second.is_some() { "more than" } else { "about" };
+    println!("{to:<9} {name:<14} rounds to go: {rounds}, {about} {seconds:.0} s");
 }
