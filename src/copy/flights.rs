@@ -9,7 +9,8 @@ use crate::oci::{Digest, RepositoryPath};
 
 /// What is on its way to one registry in this run, and what is known to have arrived in which of its repositories.
 ///
-/// Only blobs: a manifest cannot be mounted. Takes some 40 bytes for each digest in each repository.
+/// Only blobs: a manifest cannot be mounted. Takes some 150 bytes for each digest, and 20 for each further repository that
+/// holds it (half of a table may be empty).
 #[derive(Debug, Default)]
 pub struct Flights {
     state: Mutex<State>,
@@ -20,13 +21,38 @@ struct State {
     /// Repositories by number, so that each name is kept once.
     names: Vec<RepositoryPath>,
     numbers: HashMap<RepositoryPath, u32>,
-    /// Where each digest arrived first.
-    landed: HashMap<Digest, u32>,
-    held: HashSet<(Digest, u32)>,
+    landed: HashMap<Digest, Landed>,
+    /// Which other repositories have what has landed: both by number, as a digest takes 65 bytes.
+    held: HashSet<(u32, u32)>,
     flying: HashMap<Digest, watch::Sender<()>>,
 }
 
+/// A digest that some repository has.
+#[derive(Debug, Clone, Copy)]
+struct Landed {
+    /// Its own number.
+    number: u32,
+    /// The repository where it arrived first.
+    first: u32,
+}
+
 impl State {
+    /// Takes note that a repository has `digest`.
+    fn land(&mut self, digest: &Digest, repository: u32) {
+        let number = u32::try_from(self.landed.len()).unwrap_or(u32::MAX);
+        let landed = *self.landed.entry(*digest).or_insert(Landed { number, first: repository });
+        if landed.first != repository {
+            self.held.insert((landed.number, repository));
+        }
+    }
+
+    /// Where `digest` has landed first, and whether `repository` has it too.
+    fn find(&self, digest: &Digest, repository: u32) -> Option<(u32, bool)> {
+        let landed = self.landed.get(digest)?;
+        let is_here = landed.first == repository || self.held.contains(&(landed.number, repository));
+        Some((landed.first, is_here))
+    }
+
     fn number(&mut self, path: &RepositoryPath) -> u32 {
         if let Some(&number) = self.numbers.get(path) {
             return number;
@@ -99,8 +125,7 @@ impl Site {
     pub fn holds(&self, digest: &Digest) {
         let mut state = self.flights.state();
         let number = state.number(&self.path);
-        state.landed.entry(*digest).or_insert(number);
-        state.held.insert((*digest, number));
+        state.land(digest, number);
     }
 
     /// Where `digest` is known to be.
@@ -108,10 +133,10 @@ impl Site {
     pub fn whereabouts(&self, digest: &Digest) -> Whereabouts {
         let mut state = self.flights.state();
         let number = state.number(&self.path);
-        match state.landed.contains_key(digest) {
-            _ if state.held.contains(&(*digest, number)) => Whereabouts::Here,
-            true => Whereabouts::Elsewhere,
-            false => Whereabouts::Unknown,
+        match state.find(digest, number) {
+            Some((_, true)) => Whereabouts::Here,
+            Some((_, false)) => Whereabouts::Elsewhere,
+            None => Whereabouts::Unknown,
         }
     }
 
@@ -119,11 +144,10 @@ impl Site {
     pub(super) fn clear(&self, digest: &Digest) -> Clearance {
         let mut state = self.flights.state();
         let number = state.number(&self.path);
-        if state.held.contains(&(*digest, number)) {
-            return Clearance::Held;
-        }
-        if let Some(&first) = state.landed.get(digest) {
-            return Clearance::Mount(state.names[first as usize].clone());
+        match state.find(digest, number) {
+            Some((_, true)) => return Clearance::Held,
+            Some((first, false)) => return Clearance::Mount(state.names[first as usize].clone()),
+            None => {}
         }
         if let Some(flying) = state.flying.get(digest) {
             return Clearance::Wait(Arrival(flying.subscribe()));

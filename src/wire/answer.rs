@@ -23,6 +23,9 @@ use crate::error::{Error, Kind, Result};
 /// Longest silence inside a body.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// Most bytes that are laid out for a body before any of it is there.
+const MAX_LAID_OUT: u64 = 64 << 10;
+
 /// What a host answered.
 #[derive(Debug)]
 pub struct Answer {
@@ -119,8 +122,11 @@ impl Answer {
         if self.length().is_some_and(|length| length > limit) {
             return Err(over(&context));
         }
+        // In one piece and no larger than it is: thousands of manifests wait for their turn. What is announced is a
+        // stranger's word, so not much is laid out for it.
+        let announced = self.length().unwrap_or_default().min(MAX_LAID_OUT);
+        let mut bytes = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
         let mut stream = self.stream();
-        let mut bytes = BytesMut::new();
         while let Some(piece) = stream.next().await {
             bytes.extend_from_slice(&piece?);
             if bytes.len() as u64 > limit {
