@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::Selection;
+use super::{Selection, Slim};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestError};
 use crate::store::{Store, read_manifest};
@@ -16,22 +16,18 @@ use crate::store::{Store, read_manifest};
 const FETCHES: usize = 16;
 /// Deepest nesting of indexes that is followed.
 pub(super) const MAX_DEPTH: u32 = 16;
-/// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container is made of. With half as
-/// many again, this image and the former one would take more than the 64 MiB that a whole run may take (measured).
+/// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container is made of. This image and the
+/// former one then stay below the 64 MiB that a whole run may take.
 pub(super) const MAX_NODES: usize = 20_000;
 /// Most manifest bytes in one graph, which stay in memory until they are put.
 const MAX_MANIFEST_BYTES_IN_ALL: u64 = 16 << 20;
 /// Most bytes that all nodes together may announce, a pebibyte: sizes are a stranger's words, and sums must not overflow.
 const MAX_BYTES_ANNOUNCED: u64 = 1 << 50;
-/// Longest media type (RFC 6838, section 4.2: two names of at most 127 characters).
-const MAX_TYPE_CHARS: usize = 255;
-/// Largest embedded content (base64) that is used. What is larger is fetched like everything else.
-const MAX_EMBEDDED: usize = 64 << 10;
 
 /// One node, and what it refers to.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub(super) descriptor: Descriptor,
+    pub(super) slim: Slim,
     /// The content, of a manifest.
     pub(super) bytes: Option<Bytes>,
     /// Positions in the graph.
@@ -76,7 +72,7 @@ impl Graph {
         let mut graph = Self::default();
         let mut queue = VecDeque::new();
         for (node, bytes) in starts {
-            if let (position, true) = graph.add(node)? {
+            if let (position, true) = graph.add(Slim::of(node)?)? {
                 queue.push_back((position, 0, bytes.clone()));
             }
         }
@@ -86,7 +82,7 @@ impl Graph {
             while fetches.len() < FETCHES
                 && let Some((position, depth, bytes)) = queue.pop_front()
             {
-                let node = graph.nodes[position].descriptor.clone();
+                let node = graph.nodes[position].slim.descriptor();
                 // By what it announces, which is all that will be read of it: the bound holds before the bytes come.
                 total += node.size;
                 if depth > MAX_DEPTH || total > MAX_MANIFEST_BYTES_IN_ALL {
@@ -115,10 +111,10 @@ impl Graph {
     }
 
     /// Adds `node`; says where it is, and whether it is a manifest that is still to be read.
-    fn add(&mut self, node: &Descriptor) -> Result<(usize, bool)> {
+    fn add(&mut self, node: Slim) -> Result<(usize, bool)> {
         let key = (node.digest, node.is_manifest());
         if let Some(&position) = self.positions.get(&key) {
-            let known = self.nodes[position].descriptor.size;
+            let known = self.nodes[position].slim.size;
             if known != node.size {
                 let why = format!("said to be {known} bytes long in one place and {} in another", node.size);
                 return Err(Error::new(Kind::Invalid, "read manifests").on(node.digest).because(why));
@@ -131,14 +127,15 @@ impl Graph {
             return Err(Error::new(Kind::Limit, "read manifests").because(why));
         }
         let position = self.nodes.len();
-        self.nodes.push(Node { descriptor: slim(node)?, bytes: None, children: Vec::new() });
+        let is_manifest = node.is_manifest();
+        self.nodes.push(Node { slim: node, bytes: None, children: Vec::new() });
         self.positions.insert(key, position);
-        Ok((position, node.is_manifest()))
+        Ok((position, is_manifest))
     }
 
     /// Takes in the content of a manifest; says which new manifests are to be read.
     fn fill(&mut self, position: usize, bytes: Bytes, label: &str, view: View<'_>) -> Result<Vec<usize>> {
-        let node = &self.nodes[position].descriptor;
+        let node = &self.nodes[position].slim;
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(|why| {
             let kind = match why {
                 ManifestError::Schema1 | ManifestError::Unknown(_) => Kind::Unsupported,
@@ -151,7 +148,7 @@ impl Graph {
         let mut children = Vec::new();
         let index = node.digest;
         for child in manifest.children().filter(|child| view.follows(&index, child)) {
-            let (at, is_new) = self.add(child)?;
+            let (at, is_new) = self.add(Slim::of(child)?)?;
             children.push(at);
             if is_new {
                 unread.push(at);
@@ -167,27 +164,27 @@ impl Graph {
         &self.nodes
     }
 
-    /// Where `node` is.
-    pub(super) fn position(&self, node: &Descriptor) -> Option<usize> {
-        self.positions.get(&(node.digest, node.is_manifest())).copied()
+    /// Where a node is.
+    pub(super) fn position(&self, digest: Digest, is_manifest: bool) -> Option<usize> {
+        self.positions.get(&(digest, is_manifest)).copied()
     }
 
     /// Whether `node` is part of this graph, and a manifest was read. What is known by another size is not the same node:
     /// one of the two lies.
-    pub(super) fn contains(&self, node: &Descriptor) -> bool {
-        self.position(node).is_some_and(|position| {
+    pub(super) fn contains(&self, node: &Slim) -> bool {
+        self.position(node.digest, node.is_manifest()).is_some_and(|position| {
             let found = &self.nodes[position];
-            found.descriptor.size == node.size && (found.bytes.is_some() || !node.is_manifest())
+            found.slim.size == node.size && (found.bytes.is_some() || !node.is_manifest())
         })
     }
 
     fn bytes(&self, node: &Descriptor) -> Option<Bytes> {
-        self.nodes[self.position(node)?].bytes.clone()
+        self.nodes[self.position(node.digest, node.is_manifest())?].bytes.clone()
     }
 
     /// Takes in another graph.
     pub(super) fn merge(&mut self, other: Self) -> Result<()> {
-        let moved = other.nodes.iter().map(|node| Ok(self.add(&node.descriptor)?.0)).collect::<Result<Vec<_>>>()?;
+        let moved = other.nodes.iter().map(|node| Ok(self.add(node.slim.clone())?.0)).collect::<Result<Vec<_>>>()?;
         for (node, &position) in other.nodes.iter().zip(&moved) {
             if self.nodes[position].bytes.is_none() {
                 self.nodes[position].bytes.clone_from(&node.bytes);
@@ -209,19 +206,4 @@ impl View<'_> {
     fn passes_over(self, error: &Error) -> bool {
         matches!(self, Self::Alike(_)) && error.kind() == Kind::NotFound
     }
-}
-
-/// What the engine needs of a descriptor. The rest stands in the manifest's bytes, and can be as long as those: a plan
-/// that kept it would hold a multiple of what was read.
-fn slim(node: &Descriptor) -> Result<Descriptor> {
-    if node.media_type.as_str().len() > MAX_TYPE_CHARS {
-        let why = format!("its media type is longer than {MAX_TYPE_CHARS} characters");
-        return Err(Error::new(Kind::Invalid, "read manifests").on(node.digest).because(why));
-    }
-    Ok(Descriptor {
-        // That there are some, not which.
-        urls: if node.urls.is_empty() { Vec::new() } else { vec![String::new()] },
-        data: node.data.clone().filter(|data| data.len() <= MAX_EMBEDDED),
-        ..Descriptor::new(node.media_type.clone(), node.digest, node.size)
-    })
 }

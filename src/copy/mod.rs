@@ -16,6 +16,7 @@ mod presence;
 mod report;
 mod schedule;
 mod selection;
+mod slim;
 mod transfer;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use presence::Presence;
 pub use report::Report;
 pub use schedule::{Lanes, at_a_distance};
 pub use selection::{Chosen, Selection, absent};
+pub use slim::Slim;
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]

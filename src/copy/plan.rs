@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::graph::Graph;
-use super::{Job, Target};
-use crate::oci::{Descriptor, Digest, Tag};
+use super::{Job, Slim, Target};
+use crate::oci::{Digest, Tag};
 
 /// What becomes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +22,38 @@ pub enum Fate {
 #[derive(Debug, Clone)]
 pub struct Step {
     /// What.
-    pub node: Descriptor,
-    /// The content, of a manifest.
-    pub bytes: Option<Bytes>,
-    /// Tags to put it under.
-    pub tags: Vec<Tag>,
-    /// Steps that have to be done before this one, by position.
-    pub needs: Vec<usize>,
+    pub node: Slim,
     /// What becomes of it.
     pub fate: Fate,
+    /// What a blob has nothing of.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug, Clone)]
+struct Rest {
+    bytes: Option<Bytes>,
+    tags: Vec<Tag>,
+    needs: Vec<usize>,
+}
+
+impl Step {
+    /// The content, of a manifest.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&Bytes> {
+        self.rest.as_ref()?.bytes.as_ref()
+    }
+
+    /// Tags to put it under.
+    #[must_use]
+    pub fn tags(&self) -> &[Tag] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.tags)
+    }
+
+    /// Steps that have to be done before this one, by position.
+    #[must_use]
+    pub fn needs(&self) -> &[usize] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.needs)
+    }
 }
 
 /// What a plan amounts to.
@@ -71,7 +94,10 @@ impl Plan {
             places[position] = place;
         }
         let last = job.targets.first().filter(|first| !first.tags.is_empty());
-        let last = last.and_then(|first| graph.position(&first.node)).map(|position| places[position]);
+        let place = |target: &Target| {
+            graph.position(target.node.digest, target.node.is_manifest()).map(|position| places[position])
+        };
+        let last = last.and_then(place);
         let mut names: HashMap<Digest, Vec<Tag>> = HashMap::new();
         for Target { node, tags, .. } in job.targets.iter().filter(|target| !target.tags.is_empty()) {
             names.entry(node.digest).or_default().extend_from_slice(tags);
@@ -82,23 +108,22 @@ impl Plan {
             .map(|position| {
                 let node = &graph.nodes()[position];
                 // A blob has no names, whatever its digest.
-                let named = node.descriptor.is_manifest().then(|| names.get(&node.descriptor.digest)).flatten();
-                let tags = named.cloned().unwrap_or_default();
-                let fate = if held.contains(&node.descriptor) && tags.is_empty() { Fate::Held } else { Fate::Put };
-                totals.add(&node.descriptor, fate);
-                Step {
-                    node: node.descriptor.clone(),
+                let rest = node.slim.is_manifest().then(|| Rest {
                     bytes: node.bytes.clone(),
-                    tags,
+                    tags: names.get(&node.slim.digest).cloned().unwrap_or_default(),
                     needs: node.children.iter().map(|&child| places[child]).collect(),
-                    fate,
-                }
+                });
+                let is_named = rest.as_ref().is_some_and(|rest| !rest.tags.is_empty());
+                let fate = if held.contains(&node.slim) && !is_named { Fate::Held } else { Fate::Put };
+                totals.add(&node.slim, fate);
+                Step { node: node.slim.clone(), fate, rest: rest.map(Box::new) }
             })
             .collect();
-        if let Some(last) = last {
+        if let Some(last) = last
+            && let Some(rest) = &mut steps[last].rest
+        {
             // What travels with the image is there before the tag is. Of two that refer to each other neither can wait.
-            let others = job.targets.iter().filter_map(|target| graph.position(&target.node));
-            steps[last].needs.extend(others.map(|position| places[position]).filter(|&place| place < last));
+            rest.needs.extend(job.targets.iter().filter_map(place).filter(|&place| place < last));
         }
         Self { steps, totals }
     }
@@ -125,7 +150,7 @@ impl Totals {
         totals
     }
 
-    fn add(&mut self, node: &Descriptor, fate: Fate) {
+    fn add(&mut self, node: &Slim, fate: Fate) {
         *if node.is_manifest() { &mut self.manifests } else { &mut self.blobs } += 1;
         self.blobs_to_put += u64::from(!node.is_manifest() && fate == Fate::Put);
         self.bytes_total += node.size;

@@ -25,6 +25,9 @@ const QUESTIONS: usize = 8;
 /// would cost what nobody uses.
 const BLOBS: usize = 4;
 
+/// What a manifest takes for each blob, in bytes, without annotations: 160 in one line, 200 to 250 on lines of their own.
+const BYTES_A_BLOB: u64 = 200;
+
 /// What a manifest at the sink proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Presence {
@@ -62,9 +65,9 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
         }
     }
     if let Some(site) = &job.site {
-        let nodes =
-            held.nodes().iter().filter(|node| !node.descriptor.is_manifest() && node.descriptor.urls.is_empty());
-        nodes.for_each(|node| site.holds(&node.descriptor.digest));
+        let blobs = held.nodes().iter().map(|node| &node.slim).filter(|blob| !blob.is_manifest());
+        // A foreign layer may have been left out.
+        blobs.filter(|blob| !blob.is_foreign).for_each(|blob| site.holds(&blob.digest));
         job.targets.iter().filter(|target| is_named(target, presence)).for_each(|target| note_blobs(site, target));
     }
     Ok(held)
@@ -75,8 +78,7 @@ fn note_blobs(site: &Site, target: &Target) {
     let manifest = target.bytes.as_ref().map(|bytes| Manifest::parse(bytes, &target.node.media_type));
     let Some(Ok(manifest)) = manifest else { return };
     let blobs = manifest.children().filter(|child| !child.is_manifest());
-    // A foreign layer may have been left out.
-    blobs.filter(|blob| blob.urls.is_empty()).for_each(|blob| site.holds(&blob.digest));
+    blobs.filter(|blob| !blob.is_foreign()).for_each(|blob| site.holds(&blob.digest));
 }
 
 /// Where copying begins: the roots that are not in place yet, and what is missing below those that vouch for nothing.
@@ -121,14 +123,18 @@ async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
 }
 
 /// How many small blobs `job` is going to ask for, about, as what is at hand tells it: those of images that are not in
-/// place, and [`BLOBS`] for each that an index lists. To large ones a round trip more or less is nothing.
+/// place, and what the length of each manifest lets expect that an index lists, but not fewer than [`BLOBS`]. To large
+/// blobs a round trip more or less is nothing.
 pub(super) fn outlook(job: &Job, presence: Presence) -> usize {
     let roots = job.targets.iter().filter(|target| !is_named(target, presence));
     let blobs = roots.filter_map(|root| {
         let manifest = Manifest::parse(root.bytes.as_ref()?, &root.node.media_type).ok()?;
         let children = manifest.children().filter(|child| job.selection.takes(&root.node.digest, &child.digest));
-        let count = |child: &Descriptor| if child.is_manifest() { BLOBS } else { usize::from(child.size < LARGE) };
-        Some(children.map(count).sum::<usize>())
+        let count = |child: &Descriptor| match child.is_manifest() {
+            true => usize::try_from(child.size / BYTES_A_BLOB).unwrap_or(usize::MAX).max(BLOBS),
+            false => usize::from(child.size < LARGE),
+        };
+        Some(children.map(count).fold(0, usize::saturating_add))
     });
     blobs.sum()
 }

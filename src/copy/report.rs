@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::oci::Descriptor;
+use super::Slim;
 use crate::store::Put;
 
 /// Counts of one copy. Bytes are those of nodes, without protocol overhead.
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn add(&mut self, node: &Descriptor, put: Put) {
+    pub(super) fn add(&mut self, node: &Slim, put: Put) {
         match put {
             Put::Present => self.bytes_present += node.size,
             Put::Mounted => {

@@ -23,6 +23,7 @@ struct Spy {
     spoil_times: AtomicU32,
     refuses: Option<Digest>,
     expected: Mutex<Vec<usize>>,
+    early: AtomicU32,
 }
 
 impl Spy {
@@ -68,6 +69,7 @@ impl Store for Spy {
             self.mounts.lock().unwrap().push((node.digest, from.as_str().to_owned()));
             return Ok(Put::Mounted);
         }
+        self.early.fetch_add(u32::from(body.is_early()), Ordering::Relaxed);
         let put = self.memory.put(node, body, tags).await?;
         self.puts.lock().unwrap().push(node.digest);
         Ok(put)
@@ -269,7 +271,7 @@ async fn the_plan_says_what_the_run_then_does() {
     assert_eq!(plan.totals.blobs_to_put, report.blobs_moved);
     assert_eq!(plan.totals.bytes_total, root.size + 1 + 2 + 3);
     for (position, step) in plan.steps.iter().enumerate() {
-        assert!(step.needs.iter().all(|&need| need < position), "needs come first");
+        assert!(step.needs().iter().all(|&need| need < position), "needs come first");
     }
 }
 
@@ -354,8 +356,12 @@ async fn ends_far_away_are_told_what_is_to_come_and_near_ones_are_not() {
     let one = image(&source, "one", &["a", "b", &large]).await;
     let both = index(&source, &[one.clone(), image(&source, "other", &["c"]).await]).await;
     let source = Arc::new(source);
-    // A configuration and two small layers; four for each image of an index; nothing for what is in place.
-    for (node, is_held, expected) in [(&one, false, 3), (&both, false, 8), (&both, true, 0)] {
+    let names: Vec<_> = (0..40).map(|number| format!("layer {number}")).collect();
+    let many = image(&*source, "many", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let many = index(&*source, &[many, one.clone()]).await;
+    // A configuration and two small layers; four for each image of an index, and about as many as there are (41) where the
+    // length of its manifest says more; nothing for what is in place.
+    for (node, is_held, expected) in [(&one, false, 3), (&both, false, 8), (&many, false, 4 + 31), (&both, true, 0)] {
         for (round_trip, told) in [(1, vec![]), (50, vec![expected])] {
             let (sink, former) = (Arc::new(Spy::default()), is_held.then(|| node.clone()));
             let bytes = read_manifest(source.as_ref(), node).await.unwrap();
@@ -367,5 +373,28 @@ async fn ends_far_away_are_told_what_is_to_come_and_near_ones_are_not() {
             assert_eq!(*sink.expected.lock().unwrap(), told, "{node:?} {is_held} {round_trip} ms");
             assert_eq!(std::mem::take(&mut *source.expected.lock().unwrap()), told);
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_sink_far_away_will_lack_is_fetched_without_waiting_for_its_word() {
+    let source = Arc::new(Spy::default());
+    let names: Vec<_> = (0..40).map(|number| format!("layer {number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let root = image(&*source, "a", &names).await;
+    // Of 41 blobs eight have to be lacking first, and as many as there are lanes are under way by then.
+    for (held, round_trip, early) in [(0, 50, 29..=33), (0, 1, 0..=0), (7, 50, 0..=0), (1, 50, 0..=0)] {
+        let sink = Arc::new(Spy::default());
+        for name in names.iter().step_by(held.max(1)).filter(|_| held > 0) {
+            hold(&sink.memory, MediaType::OCI_LAYER, (*name).to_owned()).await;
+        }
+        let target = Target { node: root.clone(), bytes: None, tags: vec![tag("v1")], former: None };
+        let job = Job::new(Arc::clone(&source) as _, Arc::clone(&sink) as _, vec![target]);
+        let lanes = Lanes::new(std::num::NonZeroUsize::MIN, std::num::NonZeroUsize::MIN);
+        let options = Options { lanes, ..Options::default() };
+        options.lanes.widen(std::time::Duration::from_millis(round_trip));
+        copy(&job, &options, &Events::default()).await.unwrap();
+        let count = sink.early.load(Ordering::Relaxed);
+        assert!(early.contains(&count), "one of {held} held, {round_trip} ms: {count}");
     }
 }

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::flights::{Arrival, Clearance, Flight, Whereabouts};
-use super::schedule::{Lane, Schedule};
+use super::schedule::{LARGE, Lane, Schedule};
 use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Descriptor;
 use crate::store::{Body, Put, Spool};
 use crate::wire::Retry;
+
+/// After so many blobs in a row that a sink far away did not have, the next is fetched while the sink is being asked for
+/// it: a round trip less. If it has that one, the bytes of one small blob on each lane have come for nothing.
+const ABSENT_IN_A_ROW: usize = 8;
 
 /// How one step ended.
 enum Outcome {
@@ -63,6 +67,9 @@ struct Run<'a> {
     /// Which steps wait for each step.
     parents: Vec<Vec<usize>>,
     report: Report,
+    is_far: bool,
+    /// Blobs that the sink turned out not to have, since the last that it had.
+    absent_in_a_row: usize,
 }
 
 impl<'a> Run<'a> {
@@ -78,13 +85,15 @@ impl<'a> Run<'a> {
             waiting: vec![0; steps.len()],
             parents: vec![Vec::new(); steps.len()],
             report: Report { manifests: plan.totals.manifests, blobs: plan.totals.blobs, ..Report::default() },
+            is_far: options.lanes.far().is_some(),
+            absent_in_a_row: 0,
         };
         for (position, step) in steps.iter().enumerate() {
             if step.fate == Fate::Held {
                 run.report.bytes_present += step.node.size;
                 continue;
             }
-            for &need in step.needs.iter().filter(|&&need| steps[need].fate == Fate::Put) {
+            for &need in step.needs().iter().filter(|&&need| steps[need].fate == Fate::Put) {
                 run.waiting[position] += 1;
                 run.parents[need].push(position);
             }
@@ -109,6 +118,10 @@ impl<'a> Run<'a> {
         if let Some(spool) = self.spool {
             body = body.spooled(spool);
         }
+        let is_small_blob = !body.node().is_manifest() && body.node().size < LARGE;
+        if is_small_blob && self.is_far && self.absent_in_a_row >= ABSENT_IN_A_ROW {
+            body = body.early();
+        }
         let mut flight = None;
         match site.map(|site| site.clear(&body.node().digest)) {
             Some(Clearance::Held) if self.presence == Presence::Vouched => {
@@ -125,8 +138,8 @@ impl<'a> Run<'a> {
         if moves_the_tag(self.job, &self.plan.steps[step]) {
             self.job.commit.begin();
         }
-        self.events.send(Event::Started { node: body.node().clone(), meter: body.meter() });
         let meter = body.meter();
+        self.events.send(Event::Started { node: body.node().clone(), meter: Arc::clone(&meter) });
         let work = carry(self.job, &self.plan.steps[step], body);
         tasks.spawn(async move {
             let outcome = work.await;
@@ -147,18 +160,29 @@ impl<'a> Run<'a> {
             }
             Outcome::Held(put) => {
                 self.report.add(node, put);
+                if !node.is_manifest() {
+                    self.learn(put);
+                }
                 if let Some(site) = self.job.site.as_ref().filter(|_| !node.is_manifest()) {
                     site.holds(&node.digest);
                 }
-                self.events.send(Event::Finished { node: node.clone(), put });
+                self.events.send(Event::Finished { node: node.descriptor(), put });
             }
             Outcome::LeftOut => {
                 self.report.foreign_left_out += 1;
-                self.events.send(Event::LeftOut(node.clone()));
+                self.events.send(Event::LeftOut(node.descriptor()));
             }
         }
         self.release(done.step);
         Ok(())
+    }
+
+    fn learn(&mut self, put: Put) {
+        match put {
+            Put::Sent(_) => self.absent_in_a_row += 1,
+            Put::Present => self.absent_in_a_row = 0,
+            Put::Mounted => {}
+        }
     }
 
     /// Lets the parents of a finished step begin if it was the last they waited for.
@@ -185,20 +209,21 @@ fn land(flight: Option<Flight>, outcome: &Result<Outcome>) {
 }
 
 fn body(job: &Job, step: &Step) -> Body {
-    match &step.bytes {
-        Some(bytes) => Body::bytes(step.node.clone(), bytes.clone()),
-        None => Body::stored(step.node.clone(), Arc::clone(&job.source)),
+    match step.bytes() {
+        Some(bytes) => Body::bytes(step.node.descriptor(), bytes.clone()),
+        None => Body::stored(step.node.descriptor(), Arc::clone(&job.source)),
     }
 }
 
 /// Puts one node; a body that comes damaged is fetched again, a bounded number of times.
 fn carry(job: &Job, step: &Step, body: Body) -> impl Future<Output = Result<Outcome>> + Send + 'static {
-    let node = step.node.clone();
-    let tags = step.tags.clone();
+    let tags = step.tags().to_vec();
+    let is_foreign = step.node.is_foreign;
     let sink = Arc::clone(&job.sink);
-    let left_out = if node.media_type.is_index() { job.selection.left_out(&node.digest) } else { 0 };
+    let left_out = if step.node.media_type.is_index() { job.selection.left_out(&step.node.digest) } else { 0 };
     async move {
-        let put = Retry::default().run(came_damaged, || sink.put(&node, &body, &tags)).await;
+        let node = body.node();
+        let put = Retry::default().run(came_damaged, || sink.put(node, &body, &tags)).await;
         match put {
             Ok(put) => {
                 body.landed().await;
@@ -206,8 +231,8 @@ fn carry(job: &Job, step: &Step, body: Body) -> impl Future<Output = Result<Outc
             }
             // This machine's own failure is neither side's.
             Err(error) if error.kind() == Kind::Local => Err(error),
-            Err(error) if is_foreign(&node) && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
-            Err(error) if left_out > 0 && is_refusal(&error) => Err(sparse(&error, &node, left_out)),
+            Err(error) if is_foreign && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
+            Err(error) if left_out > 0 && is_refusal(&error) => Err(sparse(&error, node, left_out)),
             Err(error) => Err(error.at(Side::Destination)),
         }
     }
@@ -232,15 +257,11 @@ fn sparse(refused: &Error, node: &Descriptor, left_out: usize) -> Error {
 /// Whether this step puts the first target under its tags.
 fn moves_the_tag(job: &Job, step: &Step) -> bool {
     let first = job.targets.first();
-    !step.tags.is_empty() && first.is_some_and(|first| first.node.digest == step.node.digest)
+    !step.tags().is_empty() && first.is_some_and(|first| first.node.digest == step.node.digest)
 }
 
 fn came_damaged(error: &Error) -> bool {
     error.kind() == Kind::Corrupt && error.side() == Some(Side::Source)
-}
-
-fn is_foreign(node: &Descriptor) -> bool {
-    !node.urls.is_empty() || node.media_type.is_foreign_layer()
 }
 
 fn is_absent_at_source(error: &Error) -> bool {

@@ -87,6 +87,12 @@ impl Descriptor {
         self.media_type.is_manifest()
     }
 
+    /// Whether this may be a layer that only its publisher hands out.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        !self.urls.is_empty() || self.media_type.is_foreign_layer()
+    }
+
     /// The content where it need not be fetched: nothing, the empty JSON object, or embedded `data` that hashes right.
     #[must_use]
     pub fn inline(&self) -> Option<Vec<u8>> {

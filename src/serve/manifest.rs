@@ -112,7 +112,7 @@ fn needed(service: &Service, manifest: &Manifest) -> Vec<Digest> {
         return Vec::new();
     }
     // Foreign layers are had from their publisher and need not be here.
-    let own = |node: &&Descriptor| node.urls.is_empty() && !node.media_type.is_foreign_layer();
+    let own = |node: &&Descriptor| !node.is_foreign();
     manifest.children().filter(own).map(|node| node.digest).collect()
 }
 

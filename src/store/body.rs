@@ -76,6 +76,7 @@ pub struct Body {
     meter: Arc<Meter>,
     retry: Retry,
     spool: Option<Spooled>,
+    is_early: bool,
 }
 
 /// A spool, and this content's file in it, which all passes share; none if it has to go without.
@@ -109,7 +110,15 @@ impl Body {
     }
 
     fn new(node: Descriptor, origin: Origin) -> Self {
-        Self { node, origin, mount_from: None, meter: Arc::default(), retry: Retry::default(), spool: None }
+        Self {
+            node,
+            origin,
+            mount_from: None,
+            meter: Arc::default(),
+            retry: Retry::default(),
+            spool: None,
+            is_early: false,
+        }
     }
 
     /// Lets what is fetched be kept in `spool` until it has [`landed`](Self::landed). Manifests, what is at hand and what
@@ -128,6 +137,20 @@ impl Body {
     pub fn mountable(mut self, from: RepositoryPath) -> Self {
         self.mount_from = Some(from);
         self
+    }
+
+    /// Lets a sink open it before the sink knows whether it needs it: it is small, the sink is far away, and has had
+    /// nothing of the kind so far.
+    #[must_use]
+    pub fn early(mut self) -> Self {
+        self.is_early = true;
+        self
+    }
+
+    /// Whether it is better opened too early than too late.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.is_early
     }
 
     /// Sets how breaks are mended.

@@ -35,7 +35,7 @@ pub struct Cached {
 struct Known {
     nodes: HashMap<Digest, Bytes>,
     bytes: u64,
-    names: HashMap<Name, Descriptor>,
+    names: HashMap<Name, Box<Descriptor>>,
     referrers: HashMap<Digest, Vec<Descriptor>>,
     list_bytes: u64,
 }
@@ -64,9 +64,9 @@ impl Cached {
 
     fn named(&self, name: &Name) -> Option<Root> {
         let known = self.known();
-        let node = known.names.get(name)?;
-        let bytes = known.nodes.get(&node.digest)?;
-        Some(Root { node: node.clone(), bytes: Some(bytes.clone()) })
+        let node = Descriptor::clone(known.names.get(name)?);
+        let bytes = known.nodes.get(&node.digest)?.clone();
+        Some(Root { node, bytes: Some(bytes) })
     }
 
     fn keep_list(&self, subject: &Digest, list: &[Descriptor]) {
@@ -114,7 +114,7 @@ impl Store for Cached {
         let root = self.inner.resolve(name, want).await?;
         if let Some(bytes) = &root.bytes {
             self.keep(root.node.digest, bytes);
-            self.known().names.insert(name.clone(), root.node.clone());
+            self.known().names.insert(name.clone(), Box::new(root.node.clone()));
         }
         Ok(root)
     }

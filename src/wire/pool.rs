@@ -27,6 +27,13 @@ use super::outgoing::Outgoing;
 /// in larger steps: at 100 Gbit/s that would matter.
 const BUFFER: usize = 256 << 10;
 
+/// The same for each connection beyond [`FEW`]: so many are for what is small and comes from far away, and together they
+/// would hold tens of megabytes.
+const SMALL_BUFFER: usize = 64 << 10;
+
+/// Connections whose buffers may be large: more than there are lanes for large blobs.
+const FEW: usize = 16;
+
 /// Longest time that a connection is kept for the next request.
 const IDLE: Duration = Duration::from_secs(90);
 
@@ -169,7 +176,8 @@ impl Pool {
 
     async fn make(&self, counted: Counted) -> Result<SendRequest<Outgoing>, BoxError> {
         let io = self.dialler.dial().await?;
-        let (connection, work) = Builder::new().max_buf_size(BUFFER).handshake(io).await?;
+        let buffer = if self.count.load(Ordering::Acquire) <= FEW { BUFFER } else { SMALL_BUFFER };
+        let (connection, work) = Builder::new().max_buf_size(buffer).handshake(io).await?;
         tokio::spawn(async move {
             if let Err(why) = work.await {
                 tracing::trace!(%why, "connection ended");

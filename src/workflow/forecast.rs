@@ -127,7 +127,7 @@ impl Prepared<'_> {
                     cost.bytes_mountable += node.size;
                     cost.requests += 1;
                 }
-                Whereabouts::Unknown => unknown.push(node.clone()),
+                Whereabouts::Unknown => unknown.push(node.descriptor()),
             }
             site.holds(&node.digest);
         }
@@ -171,8 +171,8 @@ impl Prepared<'_> {
         let mut subjects = Vec::new();
         for step in plan.steps.iter().filter(|step| step.fate == Fate::Put && step.node.is_manifest()) {
             cost.bytes_to_move += step.node.size;
-            requests += step.tags.len().max(1) as u64;
-            let manifest = step.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
+            requests += step.tags().len().max(1) as u64;
+            let manifest = step.bytes().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
             subjects.extend(manifest.and_then(|manifest| manifest.subject));
         }
         match subjects.first() {

@@ -71,7 +71,7 @@ impl Registry {
         // No `n`: registries that cap a page cap it anyway, and the others then answer with everything at once.
         let ask = |next| match next {
             None => self.request(Method::GET, "tags/list", "list tags of", ""),
-            Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes.clone()),
+            Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes()),
         };
         let mut found = Vec::new();
         let mut pages = Pages::new(most.pages, MAX_TAGS, most.bytes);
@@ -124,7 +124,7 @@ impl Registry {
                 None => self.request(Method::GET, &format!("referrers/{subject}"), "list referrers of", at(subject)),
                 Some(url) => {
                     let what = format!("{}{}", self.label, at(subject));
-                    Request::at(Method::GET, url, "list referrers of", what).needing(self.scopes.clone())
+                    Request::at(Method::GET, url, "list referrers of", what).needing(self.scopes())
                 }
             };
             request.header(ACCEPT, MediaType::OCI_INDEX.as_str())

@@ -42,7 +42,7 @@ pub struct Registry {
     host: Host,
     label: Arc<str>,
     path: Arc<str>,
-    scopes: Scopes,
+    role: Role,
     notes: Arc<Notes>,
     /// When an entry of a fallback index was last written for this repository.
     last_entry: Arc<Mutex<Option<Instant>>>,
@@ -71,19 +71,8 @@ impl Registry {
     pub fn new(client: &Client, repository: &Repository, role: Role) -> Self {
         let path = repository.path.as_str();
         let host = client.host(repository.api_host(), path);
-        let scopes = match role {
-            Role::Source => Scopes::pull(path),
-            Role::Sink => Scopes::push(path),
-        };
         let notes = host.notes();
-        Self {
-            host,
-            label: repository.to_string().into(),
-            path: path.into(),
-            scopes,
-            notes,
-            last_entry: Arc::default(),
-        }
+        Self { host, label: repository.to_string().into(), path: path.into(), role, notes, last_entry: Arc::default() }
     }
 
     /// What was sent and received for this repository, token requests included.
@@ -107,7 +96,15 @@ impl Registry {
     /// A request below the repository's root, such as `manifests/v1`.
     fn request(&self, method: Method, below: &str, op: &'static str, what: impl std::fmt::Display) -> Request {
         let path = format!("/v2/{}/{below}", self.path);
-        Request::new(method, path, op, format!("{}{what}", self.label)).needing(self.scopes.clone())
+        Request::new(method, path, op, format!("{}{what}", self.label)).needing(self.scopes())
+    }
+
+    /// What a token is asked for. Made when it is needed: thousands of repositories wait in a catalog.
+    fn scopes(&self) -> Scopes {
+        match self.role {
+            Role::Source => Scopes::pull(&self.path),
+            Role::Sink => Scopes::push(&self.path),
+        }
     }
 
     fn notes(&self, which: fn(&Notes) -> &AtomicBool) -> bool {

@@ -37,14 +37,8 @@ pub(super) enum Standing {
 }
 
 impl Session {
-    pub(super) fn new(host: &Host, label: &str, scopes: &Scopes, location: Url) -> Self {
-        Self {
-            host: host.clone(),
-            label: label.to_owned(),
-            scopes: scopes.clone(),
-            location: Some(location),
-            arrived: 0,
-        }
+    pub(super) fn new(host: &Host, label: &str, scopes: Scopes, location: Url) -> Self {
+        Self { host: host.clone(), label: label.to_owned(), scopes, location: Some(location), arrived: 0 }
     }
 
     /// Asks how much has arrived (distribution-spec, end-13). What comes next goes where the answer says.

@@ -24,7 +24,7 @@ impl Registry {
     ///
     /// [`Denied`](Kind::Denied) without the right to delete; those of the transport.
     pub async fn untag(&self, tag: &Tag) -> Result<Untagged> {
-        let scopes = self.scopes.clone().and(&crate::wire::Scopes::delete(&self.path));
+        let scopes = self.scopes().and(&crate::wire::Scopes::delete(&self.path));
         let request =
             self.request(Method::DELETE, &format!("manifests/{tag}"), "delete tag", format!(":{tag}")).needing(scopes);
         self.host

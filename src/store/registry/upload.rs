@@ -5,9 +5,10 @@
 //! session: each is asked once. A session that the registry does not know when everything is sent to it, because its
 //! Location was damaged on the way or led elsewhere, is lost: a new one begins, twice at most.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use http::Method;
 use http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use tokio::sync::oneshot;
@@ -18,7 +19,7 @@ use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Descriptor, Name};
 use crate::store::trail::Trail;
-use crate::store::{Body, Put};
+use crate::store::{Body, ByteStream, Put};
 use crate::wire::{Answer, Payload, Request, Scopes};
 
 /// The slowest link on which an upload that broke is tried again, in bytes per second.
@@ -65,6 +66,28 @@ struct Upload<'a> {
     trail: Arc<Trail>,
 }
 
+impl Upload<'_> {
+    /// What starts a pass over everything behind `from`.
+    fn opener(&self, from: u64) -> impl Fn() -> ByteStream + use<> {
+        let (source, trail) = (self.body.clone(), Arc::clone(&self.trail));
+        move || source.open_at(from, &trail)
+    }
+}
+
+/// Lets `stream` come to its first piece beside `work`; it may have begun, or not, when `work` is done.
+async fn begun_beside<T>(stream: ByteStream, work: impl Future<Output = T>) -> (T, Option<ByteStream>) {
+    let mut stream = Box::pin(stream.peekable());
+    let begin = async {
+        stream.as_mut().peek().await;
+        std::future::pending().await
+    };
+    let done = tokio::select! {
+        done = work => done,
+        done = begin => done,
+    };
+    (done, Some(stream))
+}
+
 impl Registry {
     /// Brings a blob, in as many attempts as it takes.
     pub(super) async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
@@ -94,10 +117,15 @@ impl Registry {
         let foreign = body.mount_from().map(|path| path.as_str()).filter(|path| **path != *self.path);
         let foreign = foreign.map(str::to_owned);
         let is_foreign = foreign.is_some();
-        match self.ask_to_the_end(node.clone(), foreign).await? {
+        let asked = self.ask_to_the_end(node.clone(), foreign);
+        let (opened, early) = match body.is_early() && !is_foreign {
+            true => begun_beside(upload.opener(0)(), asked).await,
+            false => (asked.await, None),
+        };
+        match opened? {
             Opened::Held if is_foreign => Ok(Put::Mounted),
             Opened::Held => Ok(Put::Present),
-            Opened::Session(session) => self.finish_upload(upload, session).await,
+            Opened::Session(session) => self.finish_upload(upload, session, early).await,
         }
     }
 
@@ -108,7 +136,7 @@ impl Registry {
             Ok(Standing::At(count)) if count <= upload.trail.reach() => {
                 tracing::debug!(registry = %self.label, count, "an upload is continued");
                 session.arrived = count;
-                return self.finish_upload(upload, session).await;
+                return self.finish_upload(upload, session, None).await;
             }
             Ok(standing) => {
                 self.note(|notes| &notes.forgets_uploads);
@@ -121,10 +149,15 @@ impl Registry {
         self.begin_upload(upload).await
     }
 
-    /// Sends what has not arrived, and closes the session.
-    async fn finish_upload(&self, upload: &Upload<'_>, session: Session) -> Result<Put, Broken> {
+    /// Sends what has not arrived, by `begun` where a pass has begun already, and closes the session.
+    async fn finish_upload(
+        &self,
+        upload: &Upload<'_>,
+        session: Session,
+        begun: Option<ByteStream>,
+    ) -> Result<Put, Broken> {
         let is_continued = session.arrived > 0;
-        match self.send(upload, &session).await {
+        match self.send(upload, &session, begun).await {
             Ok(()) => {
                 session.done();
                 Ok(Put::Sent(upload.node.size))
@@ -193,7 +226,7 @@ impl Registry {
         let below = format!("blobs/uploads/?mount={}&from={}{}", node.digest, query_safe(from), algorithm(node, '&'));
         let request = self
             .request(Method::POST, &below, "start upload", suffix(&Name::Digest(node.digest)))
-            .needing(self.scopes.clone().and(&Scopes::pull(from)));
+            .needing(self.scopes().and(&Scopes::pull(from)));
         self.host.send(&request).await
     }
 
@@ -211,26 +244,27 @@ impl Registry {
     async fn opened(&self, answer: Answer) -> Result<Opened> {
         let opened = match answer.status().as_u16() {
             201 => Opened::Held,
-            _ => Opened::Session(Session::new(&self.host, &self.label, &self.scopes, answer.location()?)),
+            _ => Opened::Session(Session::new(&self.host, &self.label, self.scopes(), answer.location()?)),
         };
         answer.discard().await;
         Ok(opened)
     }
 
     /// One PUT with everything that has not arrived. Content-Length always: zot does not read a body without it.
-    async fn send(&self, upload: &Upload<'_>, session: &Session) -> Result<()> {
+    async fn send(&self, upload: &Upload<'_>, session: &Session, begun: Option<ByteStream>) -> Result<()> {
         let (node, from) = (upload.node, session.arrived);
         let what = suffix(&Name::Digest(node.digest));
         let Some(url) = session.closing(&node.digest) else {
             return Err(self.error(Kind::Invalid, "put blob", what));
         };
         let mut request = Request::at(Method::PUT, url, "put blob", format!("{}{what}", self.label))
-            .needing(self.scopes.clone())
+            .needing(self.scopes())
             .header(CONTENT_TYPE, "application/octet-stream");
         // All of it arrived, and only the answer did not: the digest was right, or its last bytes would not have been sent.
         if from == 0 || from < node.size {
-            let (source, trail) = (upload.body.clone(), Arc::clone(&upload.trail));
-            let open = Arc::new(move || source.open_at(from, &trail));
+            let (open, begun) = (upload.opener(from), Mutex::new(begun));
+            let open =
+                Arc::new(move || begun.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(&open));
             request = request.carrying(Payload::Stream { length: node.size - from, open });
         }
         if from > 0 && from < node.size {

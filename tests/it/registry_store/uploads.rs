@@ -57,6 +57,24 @@ async fn what_is_there_or_can_be_mounted_is_never_read() {
 }
 
 #[tokio::test]
+async fn what_is_expected_to_be_wanted_is_opened_beside_the_question_and_once() {
+    for (is_held, put) in [(true, Put::Present), (false, Put::Sent(5))] {
+        let answers = move |asked: &Asked| if is_held { status(201) } else { accepting(asked) };
+        let server = Server::start(answers).await;
+        let (client, (node, body)) = (client(), layer(b"layer"));
+        let body = body.early();
+        assert_eq!(sink(&client, &server).put(&node, &body, &[]).await.unwrap(), put);
+        let asked = server.asked();
+        assert_eq!((asked.len(), body.meter().fetched()), (if is_held { 1 } else { 2 }, 5));
+        assert!(is_held || asked[1].body[..] == *b"layer");
+        // What is to be mounted is somewhere already.
+        let mountable = body.mountable("other/one".parse().unwrap());
+        sink(&client, &server).put(&node, &mountable, &[]).await.unwrap();
+        assert_eq!(mountable.meter().fetched(), if is_held { 5 } else { 10 });
+    }
+}
+
+#[tokio::test]
 async fn an_empty_blob_is_sent_as_such() {
     let server = Server::start(accepting).await;
     let (node, body) = layer(b"");
