@@ -31,8 +31,8 @@ const BUFFER: usize = 256 << 10;
 /// would hold tens of megabytes.
 const SMALL_BUFFER: usize = 64 << 10;
 
-/// Connections whose buffers may be large: more than there are lanes for large blobs.
-const FEW: usize = 16;
+/// Connections whose buffers may be large: twice as many as there are lanes for large blobs.
+const FEW: usize = 8;
 
 /// Longest time that a connection is kept for the next request.
 const IDLE: Duration = Duration::from_secs(90);
