@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file::{Config, Entry, filed, normal};
-use super::{Credentials, change, helper, keys};
+use super::{Credentials, change, credential_helper, keys};
 
 const HOST: &str = "r.example:5000";
 
@@ -11,7 +11,7 @@ const HOST: &str = "r.example:5000";
 /// taken for a helper's answer.
 pub(crate) fn credentials(bytes: &[u8]) {
     for is_success in [true, false] {
-        let said = helper::answer(is_success, bytes);
+        let said = credential_helper::answer(is_success, bytes);
         assert!(is_success || !matches!(said, Ok(Some(_))), "a refusal holds no credentials");
         if let Err(Some(why)) = said {
             assert_eq!(why, "its answer is not JSON");

@@ -4,10 +4,10 @@
 //! before `host`). Helpers are asked by name, as docker does it.
 
 mod change;
+mod credential_helper;
 mod file;
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
-mod helper;
 mod members;
 mod vault;
 
@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use self::credential_helper::{Failure, Helper};
 use self::file::{Config, Entry};
-use self::helper::{Failure, Helper};
 pub use self::vault::{Kept, Vault};
 use crate::error::{Error, Kind, Result};
 

@@ -226,9 +226,9 @@ async fn an_answer_counts_though_something_holds_the_output_open_and_one_without
 
 #[test]
 fn a_refusal_by_a_helper_is_no_answer_and_an_empty_secret_is_none() {
-    assert_eq!(helper::answer(true, br#"{"Username":"u","Secret":""}"#), Ok(None));
-    assert_eq!(helper::answer(false, br#"{"Username":"u","Secret":"p"}"#), Err(None));
-    assert_eq!(helper::answer(true, b"[]"), Err(Some("its answer is not JSON".to_owned())));
+    assert_eq!(credential_helper::answer(true, br#"{"Username":"u","Secret":""}"#), Ok(None));
+    assert_eq!(credential_helper::answer(false, br#"{"Username":"u","Secret":"p"}"#), Err(None));
+    assert_eq!(credential_helper::answer(true, b"[]"), Err(Some("its answer is not JSON".to_owned())));
 }
 
 #[test]

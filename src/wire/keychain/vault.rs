@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::credential_helper::{Failure, Helper};
 use super::file::{Config, filed, normal};
-use super::helper::{Failure, Helper};
 use super::{Account, Environment, change, unusable};
 use crate::error::{Error, Kind, Result};
 

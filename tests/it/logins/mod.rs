@@ -2,7 +2,7 @@
 //! ways to a registry that lead through TLS and proxies.
 
 mod account;
-mod helpers;
+mod credential_helpers;
 mod network;
 mod secrets;
 mod tokens;
