@@ -39,7 +39,7 @@ impl Slim {
             digest: node.digest,
             size: node.size,
             is_foreign: node.is_foreign(),
-            data: node.data.clone().filter(|data| data.len() <= MAX_EMBEDDED),
+            data: node.data.as_ref().filter(|data| data.len() <= MAX_EMBEDDED).cloned(),
         })
     }
 

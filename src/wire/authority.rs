@@ -124,7 +124,8 @@ impl Authority {
 
     /// The credentials for `host`, and newer ones than those that were refused if there are any.
     pub(super) async fn credentials(&self, host: &Host, refused: Option<&Credentials>) -> Result<Found> {
-        let found = host.client().keychain().find(host.name(), host.path(), refused).await?;
+        // Few requests look for any; the others need not have room for it.
+        let found = Box::pin(host.client().keychain().find(host.name(), host.path(), refused)).await?;
         *lock(&self.hint) = Some(found.hint());
         Ok(found)
     }

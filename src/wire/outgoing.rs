@@ -22,7 +22,8 @@ pub(super) struct Outgoing {
 enum Carries {
     Nothing,
     Bytes(Bytes),
-    Stream(u64, Watched),
+    /// In a box: a connection has room for 32 requests, whatever they carry.
+    Stream(u64, Box<Watched>),
 }
 
 impl Outgoing {
@@ -36,7 +37,7 @@ impl Outgoing {
 
     /// A stream of `length` bytes.
     pub(super) fn stream(length: u64, stream: Watched) -> Self {
-        Self::of(Carries::Stream(length, stream))
+        Self::of(Carries::Stream(length, Box::new(stream)))
     }
 
     fn of(carries: Carries) -> Self {

@@ -29,7 +29,7 @@ const BUFFER: usize = 256 << 10;
 
 /// The same for each connection beyond [`FEW`]: so many are for what is small and comes from far away, and together they
 /// would hold tens of megabytes.
-const SMALL_BUFFER: usize = 64 << 10;
+const SMALL_BUFFER: usize = 32 << 10;
 
 /// Connections whose buffers may be large: twice as many as there are lanes for large blobs.
 const FEW: usize = 8;

@@ -153,7 +153,8 @@ impl Tokens {
             // It was waited for as if it were one's own, so it is one's own.
             return Err(failure.clone());
         }
-        let fetched = self.fetch_with(host, &slot, authority).await;
+        // Seldom: not every request needs room for it.
+        let fetched = Box::pin(self.fetch_with(host, &slot, authority)).await;
         slot.flights.fetch_add(1, Ordering::Release);
         *flight = fetched.as_ref().err().cloned();
         let token = fetched?;

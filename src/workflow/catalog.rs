@@ -1,6 +1,7 @@
 //! Many images in one run: everything is known and approved before the first blob moves, and what they share moves once.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -272,7 +273,7 @@ impl Fleet<'_> {
             // Thousands of them wait until the last is known, and then go one by one.
             Ok(Box::new(prepared))
         };
-        (at, until(seed, prepared, self.halted()).await.map_err(|error| error.during("seed", &seed.to)))
+        (at, until(seed, pin!(prepared), self.halted()).await.map_err(|error| error.during("seed", &seed.to)))
     }
 
     async fn carry(self, at: usize, prepared: Result<Box<Prepared<'_>>>) -> Aim<Box<Outcome>> {
@@ -282,7 +283,7 @@ impl Fleet<'_> {
         };
         let seed = prepared.seed;
         let flow = async { prepared.carry(self.run).await?.finish(self.run).await.map(Box::new) };
-        let result = until(seed, flow, self.halted()).await.map_err(|error| error.during("seed", &seed.to));
+        let result = until(seed, pin!(flow), self.halted()).await.map_err(|error| error.during("seed", &seed.to));
         self.tell(seed, &result);
         (at, result)
     }
@@ -298,7 +299,7 @@ impl Fleet<'_> {
         ready.sort_by_key(|(at, _)| *at);
         self.events.send(Event::Stage("tagging"));
         let steps = ready.iter().flat_map(|(_, (staged, moves))| {
-            let Prepared { seed, ends, .. } = &staged.prepared;
+            let Prepared { seed, ends, .. } = &*staged.prepared;
             let needed = moves.iter().filter(|step| step.is_needed());
             needed.map(|step| Step { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
         });
@@ -317,7 +318,7 @@ impl Fleet<'_> {
         let staged = async {
             let prepared = prepared?;
             let seed = prepared.seed;
-            let staged = until(seed, prepared.carry(self.run), self.halted()).await;
+            let staged = until(seed, pin!(prepared.carry(self.run)), self.halted()).await;
             staged.map_err(|error| error.during("seed", &seed.to))
         };
         (at, staged.await)
@@ -327,7 +328,7 @@ impl Fleet<'_> {
         let ready = async {
             let mut staged = staged?;
             let seed = staged.prepared.seed;
-            let moves = until(seed, staged.ready(), self.halted()).await;
+            let moves = until(seed, pin!(staged.ready()), self.halted()).await;
             Ok((moves.map_err(|error| error.during("seed", &seed.to))?, staged))
         };
         (at, ready.await.map(|(moves, staged)| (staged, moves)))

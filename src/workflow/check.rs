@@ -85,7 +85,8 @@ async fn run(demands: &Demands, store: &dyn Repository, subject: &Subject, found
             SidecarKind::Policy => demands.policy = SidecarDemand::Required,
         }
     }
-    Pipeline::new(demands).run(store, subject).await
+    // Far larger than everything around it, and many images go without: they need not have room for it.
+    Box::pin(Pipeline::new(demands).run(store, subject)).await
 }
 
 fn failed(error: Error, side: Side, reference: &Reference) -> Error {

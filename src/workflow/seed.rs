@@ -1,6 +1,7 @@
 //! One image from one registry to another, verified at both ends, its tag put last.
 
 use std::path::PathBuf;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -78,16 +79,17 @@ pub async fn seed_until(
     events: &Events,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Outcome> {
-    until(request, seed(request, client, transport, events), stop).await
+    until(request, pin!(seed(request, client, transport, events)), stop).await
 }
 
 /// Runs `flow`, a part of `request`, unless `stop` comes before the first tag is put.
+///
+/// It comes pinned, since a future that another takes by value has room in that one twice.
 pub(super) async fn until<T: Send>(
     request: &Seed,
-    flow: impl Future<Output = Result<T>> + Send,
+    mut flow: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<T> {
-    let mut flow = std::pin::pin!(flow);
     tokio::select! {
         biased;
         () = stop => match request.commit.has_begun() {
@@ -112,7 +114,7 @@ pub(super) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
 pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
     let commons = Commons::default();
     let run = Run { client, transport, events, commons: &commons, is_folder_tried: false };
-    Prepared::new(seed, run).await?.carry(run).await?.finish(run).await
+    Box::new(Prepared::new(seed, run).await?).carry(run).await?.finish(run).await
 }
 
 impl<'a> Prepared<'a> {
@@ -121,9 +123,9 @@ impl<'a> Prepared<'a> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(super) async fn carry(mut self, run: Run<'_>) -> Result<Staged<'a>> {
+    pub(super) async fn carry(mut self: Box<Self>, run: Run<'_>) -> Result<Staged<'a>> {
         let begun = Instant::now();
-        let Self { seed, ends, found, .. } = &self;
+        let Self { seed, ends, found, .. } = &*self;
         run.events.send(Event::Stage("copying"));
         // What has been asked so far has shown how far away both ends are.
         let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
@@ -143,7 +145,7 @@ impl<'a> Prepared<'a> {
 /// A seed of which only the tags and the record are missing.
 #[derive(Debug)]
 pub(super) struct Staged<'a> {
-    pub(super) prepared: Prepared<'a>,
+    pub(super) prepared: Box<Prepared<'a>>,
     carried: Carried,
     destination: Option<Approved>,
     /// The site's own, if one was put.
@@ -158,7 +160,7 @@ impl Staged<'_> {
     /// By kind as in the exit codes.
     pub(super) async fn finish(mut self, run: Run<'_>) -> Result<Outcome> {
         let begun = Instant::now();
-        let Prepared { seed, ends, found, .. } = &self.prepared;
+        let Prepared { seed, ends, found, .. } = &*self.prepared;
         let moves = former::moves(seed, &ends.sink, found).await?;
         if former::is_staged(seed, found) {
             run.events.send(Event::Stage("tagging"));
@@ -178,7 +180,7 @@ impl Staged<'_> {
     /// By kind as in the exit codes.
     pub(super) async fn ready(&mut self) -> Result<Vec<Move>> {
         let begun = Instant::now();
-        let Prepared { seed, ends, found, .. } = &self.prepared;
+        let Prepared { seed, ends, found, .. } = &*self.prepared;
         if self.destination.is_none() {
             // Verification has read it back; here nobody has.
             let read = read_manifest(ends.sink.as_ref(), &found.root.node).await;
@@ -196,7 +198,7 @@ impl Staged<'_> {
     /// [`Local`](Kind::Local) if the disk refuses.
     pub(super) async fn record(self, run: Run<'_>, moves: &[Move]) -> Result<Outcome> {
         let Self { prepared, carried, destination, signature } = self;
-        let Prepared { seed, ends, found, .. } = &prepared;
+        let Prepared { seed, ends, found, .. } = &*prepared;
         run.events.send(Event::Stage("writing the record"));
         let mut accessories = prepared.accessories();
         accessories.extend(signature.iter().map(|signature| signature.digest));

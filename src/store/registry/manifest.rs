@@ -109,7 +109,7 @@ impl Registry {
             && let Some(subject) = manifest.subject.clone()
             && !is_noted
         {
-            self.attach(&subject.digest, node, manifest).await?;
+            Box::pin(self.attach(&subject.digest, node, manifest)).await?;
         }
         Ok(Put::Sent(node.size))
     }

@@ -75,7 +75,7 @@ impl Upload<'_> {
 }
 
 /// Lets `stream` come to its first piece beside `work`; it may have begun, or not, when `work` is done.
-async fn begun_beside<T>(stream: ByteStream, work: impl Future<Output = T>) -> (T, Option<ByteStream>) {
+async fn begun_beside<T>(stream: ByteStream, work: impl Future<Output = T>) -> (T, ByteStream) {
     let mut stream = Box::pin(stream.peekable());
     let begin = async {
         stream.as_mut().peek().await;
@@ -85,7 +85,7 @@ async fn begun_beside<T>(stream: ByteStream, work: impl Future<Output = T>) -> (
         done = work => done,
         done = begin => done,
     };
-    (done, Some(stream))
+    (done, stream)
 }
 
 impl Registry {
@@ -118,9 +118,11 @@ impl Registry {
         let foreign = foreign.map(str::to_owned);
         let is_foreign = foreign.is_some();
         let asked = self.ask_to_the_end(node.clone(), foreign);
-        let (opened, early) = match body.is_early() && !is_foreign {
-            true => begun_beside(upload.opener(0)(), asked).await,
-            false => (asked.await, None),
+        let (opened, early) = if body.is_early() && !is_foreign {
+            let (opened, stream) = begun_beside(upload.opener(0)(), asked).await;
+            (opened, Some(stream))
+        } else {
+            (asked.await, None)
         };
         match opened? {
             Opened::Held if is_foreign => Ok(Put::Mounted),
