@@ -13,9 +13,9 @@ pub struct Behaviour {
     pub has_referrers_api: bool,
     /// Whether an index whose children are not all there is refused. Default false; distribution and zot refuse it.
     pub refuses_sparse: bool,
-    /// The status for a manifest that refers to what is not there. Default 404, as the specification's table of errors has
-    /// it for what is unknown; distribution and zot say 400.
-    pub missing_child_status: u16,
+    /// Status and code for a manifest that refers to what is not there. Default 404 and `MANIFEST_BLOB_UNKNOWN`, as the
+    /// specification's table of errors has it for what is unknown; distribution says 400, zot 400 and `MANIFEST_INVALID`.
+    pub missing_child: (u16, &'static str),
     /// Whether the answer to a range past the end announces the whole blob's length and sends nothing, as the test bed acts
     /// it out. Default false; distribution 2.8 does so.
     pub overstates_unsatisfiable: bool,
@@ -74,7 +74,7 @@ impl Default for Behaviour {
         Self {
             has_referrers_api: true,
             refuses_sparse: false,
-            missing_child_status: 404,
+            missing_child: (404, "MANIFEST_BLOB_UNKNOWN"),
             overstates_unsatisfiable: false,
             after_cut: AfterCut::Resumable,
             checks_content_range: true,
@@ -105,7 +105,7 @@ impl Behaviour {
         Self {
             has_referrers_api: false,
             refuses_sparse: true,
-            missing_child_status: 400,
+            missing_child: (400, "MANIFEST_BLOB_UNKNOWN"),
             takes_single_post: false,
             ..Self::default()
         }
@@ -116,7 +116,7 @@ impl Behaviour {
     pub fn zot() -> Self {
         Self {
             refuses_sparse: true,
-            missing_child_status: 400,
+            missing_child: (400, "MANIFEST_INVALID"),
             after_cut: AfterCut::Deleted,
             mounts_from_anywhere: true,
             takes_unsized_put: false,

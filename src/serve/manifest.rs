@@ -66,7 +66,7 @@ pub(super) async fn push(
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
     if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed(service, &manifest)).await? {
-        return Err(Problem::manifest_blob_unknown(service.behaviour.missing_child_status, missing));
+        return Err(Problem::missing_child(service.behaviour.missing_child, missing));
     }
     forget(&layout, former).await?;
     Ok(created(service, repository, digest, name, &tags, &manifest))

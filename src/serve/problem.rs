@@ -64,10 +64,9 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", why)
     }
 
-    pub(super) fn manifest_blob_unknown(status: u16, digest: Digest) -> Self {
+    pub(super) fn missing_child((status, code): (u16, &'static str), digest: Digest) -> Self {
         let message = format!("manifest references content that is not in this repository: {digest}");
-        Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND), "MANIFEST_BLOB_UNKNOWN", message)
-            .detail(digest)
+        Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND), code, message).detail(digest)
     }
 
     pub(super) fn blob_unknown(digest: Digest) -> Self {

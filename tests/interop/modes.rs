@@ -133,7 +133,8 @@ fn rows(host: &str) -> Vec<(&'static str, String)> {
     mount("mount from a repository that does not exist", "new", format!("mount={known}&from=nowhere"));
     mount("mount from nowhere said", "newer", format!("mount={known}"));
     let single = format!("POST /v2/app/blobs/uploads/?digest={}", Digest::sha256(b"single"));
-    rows.push(("one POST with everything", ask(host, &single, "", b"single").status.to_string()));
+    let octets = "\r\nContent-Type: application/octet-stream";
+    rows.push(("one POST with everything", ask(host, &single, octets, b"single").status.to_string()));
     let past = ask(host, &format!("GET /v2/app/blobs/{known}"), "\r\nRange: bytes=99-", b"");
     // 3 says why in a body of its own; what matters is a length that is not the body's.
     let is_short = past.header("content-length") != past.body.len().to_string();

@@ -173,7 +173,7 @@ fn configuration(kind: Kind, host: &str, home: &Path) -> String {
         Kind::Zot => {
             let (address, port) = host.split_once(':').unwrap();
             format!(
-                r#"{{"distSpecVersion": "1.1.0", "storage": {{"rootDirectory": "{storage}"}}, "http": {{"address": "{address}", "port": "{port}"}}, "log": {{"level": "error"}}}}"#
+                r#"{{"distSpecVersion": "1.1.0", "storage": {{"rootDirectory": "{storage}"}}, "http": {{"address": "{address}", "port": "{port}", "compat": ["docker2s2"]}}, "log": {{"level": "error"}}}}"#
             )
         }
     }

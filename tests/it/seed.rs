@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::process::Output;
 
-use autonomy_registry::oci::{Descriptor, Name, Reference};
+use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, Reference};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::serve::{Auth, Behaviour};
-use autonomy_registry::store::{Registry, Role, Store, Want};
+use autonomy_registry::store::{Registry, Role, Store, Want, read_manifest};
 use autonomy_registry::wire::{Client, Options};
+use reqwest::Method;
 
 use crate::images;
+use crate::serve::Asking;
+use crate::site_bed::behaviours;
 
 /// A store over this program's own client, to publish what is to be seeded.
 pub(crate) fn publisher(bed: &Testbed, path: &str) -> Registry {
@@ -52,7 +55,12 @@ struct Field {
 
 impl Field {
     async fn new() -> Self {
-        let (source, sink) = (Testbed::start().await, Testbed::start().await);
+        Self::with(Behaviour::default()).await
+    }
+
+    /// With a destination that behaves so.
+    async fn with(behaviour: Behaviour) -> Self {
+        let (source, sink) = (Testbed::start().await, Testbed::with(behaviour).await);
         let root = images::two_platforms(&publisher(&source, "app"), 1, &[1000, 2000, 3000]).await;
         images::tag(&publisher(&source, "app"), &root, "v1").await;
         source.clear_log();
@@ -143,6 +151,41 @@ async fn one_changed_layer_moves_that_layer_its_configuration_and_the_manifests(
     assert_eq!(field.sink.count(Kind::UploadPut), 2);
     assert_eq!(field.sink.count(Kind::UploadPost), 2, "nothing that the former image shows is asked for");
     assert_eq!(field.arrived().await.unwrap(), changed.digest.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_the_destination_has_lost_under_the_former_image_is_put_again() {
+    for behaviour in behaviours() {
+        let field = Field::with(behaviour.clone()).await;
+        assert_code(&field.seed_bare().await, 0);
+        let changed = images::with_one_layer_changed(&publisher(&field.source, "app"), 1, &[1000, 2000, 3000]).await;
+        images::tag(&publisher(&field.source, "app"), &changed, "v1").await;
+        let lost = layers(&field.source, "app", &changed).await;
+        let asking = Asking::of(&field.sink, "site/app");
+        for layer in &lost {
+            asking.send(Method::DELETE, &format!("blobs/{layer}"), &[], b"").await;
+        }
+        let done = field.seed_bare().await;
+        assert_code(&done, 0);
+        assert!(text(&done).contains("asking for every node"), "{behaviour:?}: {}", text(&done));
+        assert_eq!(field.arrived().await.unwrap(), changed.digest.to_string());
+        for layer in lost {
+            assert_eq!(asking.get(&format!("blobs/{layer}")).await.status(), 200, "{behaviour:?}: {layer}");
+        }
+    }
+}
+
+/// The layers of all platforms of an index.
+async fn layers(bed: &Testbed, path: &str, index: &Descriptor) -> Vec<Digest> {
+    let store = publisher(bed, path);
+    let mut layers = Vec::new();
+    let index = read_manifest(&store, index).await.unwrap();
+    for child in Manifest::parse(&index, &MediaType::OCI_INDEX).unwrap().children() {
+        let image = read_manifest(&store, child).await.unwrap();
+        let image = Manifest::parse(&image, &child.media_type).unwrap();
+        layers.extend(image.children().map(|node| node.digest));
+    }
+    layers
 }
 
 #[tokio::test(flavor = "multi_thread")]
