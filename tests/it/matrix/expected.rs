@@ -15,7 +15,7 @@ use super::{On, Wrong};
 /// - A page in answer to a mount says that mounts are not understood; it is asked plainly then.
 /// - A length, a digest or a page in answer to the HEAD of a tag only means that it is not known what the tag names now.
 /// - Another host that takes a write has it and the destination has not: what is missing is put again, except under the
-///   tag, by then everything has been verified. A token of another service opens nothing.
+///   tag, by then everything has been verified. zot calls that manifest invalid. A token of another service opens nothing.
 const TABLE: [(Wrong, &str); 16] = [
     //                         blob     |  tag GET
     //                         GET HEAD |  |  by digest
@@ -54,6 +54,7 @@ pub(super) fn expected(on: On, wrong: Wrong, mode: Mode) -> &'static str {
         b'i' => "invalid",
         b'd' => "denied",
         b'n' => "not-found",
+        b'm' if mode == Mode::Zot => "invalid",
         b'm' => "incomplete",
         _ => "-",
     }
