@@ -149,12 +149,7 @@ pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Repor
         None => attempt(job, options, events).await,
     };
     match first {
-        // zot does not say that something is missing, only that the manifest is invalid.
-        Err(error)
-            if matches!(error.kind(), Kind::Incomplete | Kind::Invalid)
-                && error.side() == Some(Side::Destination)
-                && options.presence == Presence::Vouched =>
-        {
+        Err(error) if options.presence == Presence::Vouched && transfer::may_lack(&error) => {
             events.send(Event::Warning(format!("{}; asking for every node", error.chain())));
             attempt(job, &Options { presence: Presence::EveryNode, ..options.clone() }, events).await
         }

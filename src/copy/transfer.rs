@@ -238,9 +238,15 @@ fn carry(job: &Job, step: &Step, body: Body) -> impl Future<Output = Result<Outc
     }
 }
 
-/// Whether the sink does not want what it was given. distribution says what is missing, zot that the manifest is invalid.
+/// Whether the sink may be without something that a manifest refers to: distribution says so, zot only that the manifest
+/// is invalid.
+pub(super) fn may_lack(error: &Error) -> bool {
+    error.side() != Some(Side::Source) && matches!(error.kind(), Kind::Incomplete | Kind::Invalid)
+}
+
+/// Whether the sink does not want what it was given.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Incomplete | Kind::Invalid | Kind::Unsupported)
+    may_lack(error) || error.kind() == Kind::Unsupported
 }
 
 /// Why an index was refused of which not all is there. Asking for every node, as after other things that are missing,
