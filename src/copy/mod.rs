@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use crate::error::{Kind, Result, Side};
+use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Tag};
 use crate::store::{Spool, Store};
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::stream;
 
 use super::*;
-use crate::error::{Error, Side};
+use crate::error::{Error, Kind};
 use crate::oci::{Digest, MediaType, Name};
 use crate::store::{Body, ByteStream, Memory, Put, Root, Want, read_manifest};
 
