@@ -32,7 +32,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use record::{Log, Record};
 use run::Bench;
@@ -68,7 +69,7 @@ struct Options {
     /// One more tool, as name=template; {from} {to}, or {list}, {catalog} or {regsync} for a whole catalog
     #[arg(long, value_parser = tool::parse)]
     tool: Vec<Tool>,
-    /// Only these tools (the bound always runs)
+    /// Of the tools known, only these (the bound and those given with --tool always run)
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Folder of the results
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
         return smoke::main();
     }
     if !options.render.is_empty() {
-        let (circumstances, mut records) = record::read(&options.render);
+        let (circumstances, mut records) = record::read(&options.render).unwrap_or_else(|why| refuse(why));
         // One table, in whichever order they were run.
         records.sort_by_key(|record| NAMES.iter().position(|name| *name == record.workload));
         publish(&options.output, &records, &tool::known(), &circumstances);
@@ -108,14 +109,31 @@ fn main() -> ExitCode {
     if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Ends the process as clap does.
+fn refuse(why: String) -> ! {
+    Options::command().error(ErrorKind::ValueValidation, why).exit()
+}
+
+impl Options {
+    /// The tools that take part.
+    fn tools(&self) -> Result<Vec<Tool>, String> {
+        let mut tools = tool::known();
+        let names: Vec<_> = tools.iter().map(|tool| tool.name.clone()).collect();
+        if let Some(unknown) = self.only.iter().find(|name| !names.contains(name)) {
+            return Err(format!("--only {unknown}: on this machine there are {}", names.join(", ")));
+        }
+        tools.retain(|tool| self.only.is_empty() || tool.name == "bound" || self.only.contains(&tool.name));
+        tools.extend(self.tool.iter().cloned());
+        Ok(tools)
+    }
+}
+
 /// Measures what is asked for and writes the results.
 fn session(options: &Options) -> Vec<Record> {
-    for kind in options.to.iter().chain([&options.from]) {
-        assert!(kind.program().is_some(), "no {}: tests/peers installs the registries, ZOT_BIN names zot", kind.name());
+    if let Some(kind) = options.to.iter().chain([&options.from]).find(|kind| kind.program().is_none()) {
+        refuse(format!("no {}: tests/peers installs the registries, ZOT_BIN names zot", kind.name()));
     }
-    let mut tools = tool::known();
-    tools.extend(options.tool.iter().cloned());
-    tools.retain(|tool| options.only.is_empty() || tool.name == "bound" || options.only.contains(&tool.name));
+    let tools = options.tools().unwrap_or_else(|why| refuse(why));
     std::fs::create_dir_all(&options.output).unwrap();
     let growth_rounds = options.growth_rounds.unwrap_or(options.rounds);
     let circumstances = record::circumstances(options.from, options.scale, [options.rounds, growth_rounds]);

@@ -87,11 +87,22 @@ impl Log {
 }
 
 /// What earlier runs have written: the circumstances of the first, and the records of all.
-pub(crate) fn read(paths: &[PathBuf]) -> (Value, Vec<Record>) {
-    let texts: Vec<_> = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-    let circumstances = serde_json::from_str(texts[0].lines().next().unwrap()).unwrap();
-    let records = texts.iter().flat_map(|text| text.lines().skip(1));
-    (circumstances, records.map(|line| serde_json::from_str(line).unwrap()).collect())
+pub(crate) fn read(paths: &[PathBuf]) -> Result<(Value, Vec<Record>), String> {
+    let mut circumstances = Value::Null;
+    let mut records = Vec::new();
+    for path in paths {
+        let failed = |why: &dyn std::fmt::Display| format!("--render {}: {why}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|why| failed(&why))?;
+        let mut lines = text.lines();
+        let first = serde_json::from_str(lines.next().unwrap_or_default()).map_err(|why| failed(&why))?;
+        if circumstances.is_null() {
+            circumstances = first;
+        }
+        for line in lines {
+            records.push(serde_json::from_str(line).map_err(|why| failed(&why))?);
+        }
+    }
+    Ok((circumstances, records))
 }
 
 /// The machine, the programs and the settings: without them figures mean nothing.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::check::check;
 use crate::record::Record;
 use crate::server::{Kind, Server};
+use crate::tool::Tool;
 use crate::workload::Maker;
 use crate::{Options, counts, publish, record, session, tally, tool};
 
@@ -36,6 +37,7 @@ pub(crate) fn main() -> ExitCode {
         bench: false,
     };
     refuses_an_empty_destination();
+    leaves_out_nothing_that_was_named(&options);
     let records = session(&options);
     for record in &records {
         assert_eq!(record.wrong, None, "{} of {} to {}", record.tool, record.workload, record.to);
@@ -62,6 +64,15 @@ fn refuses_an_empty_destination() {
     assert!(why.as_ref().is_err_and(|why| why.contains("404")), "{why:?}");
 }
 
+/// A tool that does not run because of a slip would be missed only when all is over.
+fn leaves_out_nothing_that_was_named(options: &Options) {
+    let given = tool::parse("given=program {from} {to}").unwrap();
+    let asked = |only: &str| Options { only: vec![only.to_owned()], tool: vec![given.clone()], ..options.clone() };
+    let names = |tools: Vec<Tool>| tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>();
+    assert_eq!(asked("autonomy").tools().map(names).unwrap(), ["autonomy", "bound", "given"]);
+    assert!(asked("autonmy").tools().is_err_and(|why| why.contains("autonmy") && why.contains("autonomy, ")));
+}
+
 /// Over 50 ms nothing is faster than a handshake and a question.
 fn takes_as_long_as_the_link(records: &[Record]) {
     for record in records.iter().filter(|record| record.counts() && record.workload.starts_with("W7")) {
@@ -82,7 +93,7 @@ fn writes_what_can_be_read(folder: &Path, records: &[Record], to: Kind) {
     }
     // Tables and plots come out of the lines alone.
     let again = folder.join("again");
-    let (circumstances, read) = record::read(&[folder.join("runs.jsonl")]);
+    let (circumstances, read) = record::read(&[folder.join("runs.jsonl")]).unwrap();
     publish(&again, &read, &tool::known(), &circumstances);
     assert_eq!(std::fs::read_to_string(again.join("table.md")).unwrap(), table);
     // Short enough to be quoted, and silent where nothing could be counted.
