@@ -283,6 +283,7 @@ mod tests {
             signing_key_ref: None,
             verified: false,
             seeded_at: jiff::Timestamp::UNIX_EPOCH,
+            weakened: vec![],
             transfer: Some(Transfer { bytes_moved: 5, blobs_moved: 2, retries: 1, ..Transfer::default() }),
         };
         Attempt {

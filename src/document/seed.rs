@@ -32,6 +32,9 @@ pub struct SeedManifest {
     pub verified: bool,
     /// When the destination was ready.
     pub seeded_at: jiff::Timestamp,
+    /// Checks that were relaxed or skipped, in words, such as `rollback allowed`; left out if there were none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub weakened: Vec<String>,
     /// How it got there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub transfer: Option<Transfer>,
@@ -139,6 +142,7 @@ mod tests {
             signing_key_ref: Some("./cosign.pub".into()),
             verified: true,
             seeded_at: "2026-05-25T00:00:00Z".parse().unwrap(),
+            weakened: vec![],
             transfer: None,
         }
     }

@@ -183,6 +183,7 @@ mod tests {
             signing_key_ref: None,
             verified: false,
             seeded_at: jiff::Timestamp::UNIX_EPOCH,
+            weakened: vec![],
             transfer: None,
         }
     }

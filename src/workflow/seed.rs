@@ -213,6 +213,7 @@ impl Staged<'_> {
             signing_key_ref: seed.key(),
             verified: destination.is_some(),
             seeded_at: now()?,
+            weakened: prepared.weakened(),
             transfer: Some(ends.account(carried, accessories, prepared.spent)),
         };
         let (manifest, files) = prepared.record.clone().write_aside(manifest).await?;
