@@ -313,16 +313,40 @@ pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
-/// Foreign text made fit for a terminal: control characters (also the C1 set and bidirectional overrides) are escaped.
+/// Foreign text made fit for a terminal and for a line of a log: what shows nothing, ends a line or turns the direction of
+/// writing is escaped.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.chars().any(hidden) {
+    if !text.chars().any(is_hidden) {
         return text.to_owned();
     }
-    text.chars().flat_map(|c| if hidden(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if is_hidden(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// Whether `c` acts on the text around it or shows nothing at all: control characters (also the C1 set), line and paragraph
+/// separators, and what Unicode counts as default-ignorable (DerivedCoreProperties, `Default_Ignorable_Code_Point`), but
+/// for variation selectors, which emoji need.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 #[cfg(test)]
@@ -374,5 +398,19 @@ mod tests {
     fn terminal_escapes_are_shown_not_run() {
         assert_eq!(printable("a\u{1b}[31mb"), "a\\u{1b}[31mb");
         assert_eq!(printable("plain ünïcode"), "plain ünïcode");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_in_a_line_or_ends_it_is_escaped() {
+        for code in [0xad, 0x61c, 0x2028, 0x2029, 0xfeff, 0x180e, 0x3164, 0xfff9, 0xe0041] {
+            let c = char::from_u32(code).unwrap();
+            assert_eq!(printable(&format!("a{c}b")), format!("a\\u{{{code:x}}}b"));
+        }
+        for c in ('\u{200b}'..='\u{200f}').chain('\u{202a}'..='\u{202e}').chain('\u{2060}'..='\u{2069}') {
+            assert!(printable(&c.to_string()).is_ascii(), "{:x}", u32::from(c));
+        }
+        for seen in ["naïve 日本語 – “quoted” ✔\u{fe0f}", "क्षेत्र", "a\u{a0}b"] {
+            assert_eq!(printable(seen), seen);
+        }
     }
 }
