@@ -12,9 +12,11 @@ const MAX_BYTES: usize = 120;
 /// Hex digits of the hash. Sixteen: nobody meets a collision, and one that is made on purpose is the maker's own.
 const HASH_DIGITS: usize = 16;
 
-/// The name of the folder for the record of what was put under `to`: one path component, unique for each reference.
+/// The name of the folder for the record of what was put under `to`: one path component, unique for each reference, and
+/// the same for all spellings of one.
 #[must_use]
 pub fn entry_directory(to: &Reference) -> String {
+    let to = &to.canonical();
     // Hosts hold no `_`, paths no `+`, tags neither `+` nor `@`, digests no `_`: what replaces what can be told back.
     let host = to.repository.host.replace(':', "_");
     let mut name = format!("{host}+{}", to.repository.path.as_str().replace('/', "+"));
@@ -72,12 +74,23 @@ mod tests {
     }
 
     #[test]
+    fn all_spellings_of_a_destination_share_a_folder() {
+        for (one, other) in [
+            ("localhost:5000/app:v1", "LOCALHOST:05000/app:v1"),
+            ("a.example/app:v1", "A.example:443/app:v1"),
+            ("[::1]:5000/app:v1", "[0:0:0:0:0:0:0:1]:5000/app:v1"),
+            ("docker.io/app:v1", "index.docker.io/library/app:v1"),
+        ] {
+            assert_eq!(directory(one), directory(other));
+        }
+    }
+
+    #[test]
     fn what_some_system_cannot_hold_ends_with_a_hash() {
         let long = format!("a.example/{}:v1", "x".repeat(200));
         for text in [
             "a.example/app:V1",
             "a.example/app:v1.",
-            "A.example/app:v1",
             "[::1]:5000/app:v1",
             "con.example/app:v1",
             "com1.example/app:v1",
@@ -108,8 +121,9 @@ mod tests {
         ) {
             let mut taken = HashMap::new();
             for text in texts {
-                if let Some(other) = taken.insert(directory(&text).to_lowercase(), text.clone()) {
-                    proptest::prop_assert_eq!(other, text);
+                let reference = text.parse::<Reference>().unwrap().canonical();
+                if let Some(other) = taken.insert(directory(&text).to_lowercase(), reference.clone()) {
+                    proptest::prop_assert_eq!(other, reference);
                 }
             }
         }

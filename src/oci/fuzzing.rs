@@ -34,7 +34,7 @@ pub(crate) fn reference(bytes: &[u8]) {
 fn taken(reference: &Reference, text: &str) {
     let printed = reference.to_string();
     assert_eq!(printed.parse::<Reference>().as_ref(), Ok(reference), "printed and read again");
-    assert!(printed == text || printed == text.replacen("docker.io/", "docker.io/library/", 1), "{printed}");
+    assert!(printed == text || printed == text.replacen('/', "/library/", 1), "{printed}");
     assert!(printed.is_ascii() && printed.bytes().all(|b| b.is_ascii_graphic()));
     let json = serde_json::to_vec(reference).expect("a reference is a text");
     assert_eq!(serde_json::from_slice::<Reference>(&json).ok().as_ref(), Some(reference));

@@ -4,6 +4,7 @@
 //! holds (`layers: null`, a platform without `os`, media types nobody has heard of) and ships the bytes as they are.
 //! Digests are read strictly, because they become file names and the root of all trust.
 
+mod canonical;
 mod descriptor;
 mod digest;
 #[cfg(feature = "fuzzing")]

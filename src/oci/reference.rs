@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Digest;
+use super::canonical::is_docker_hub;
 
 /// A tag: up to 128 of letters, digits, `_`, `.`, `-`, not starting with `.` or `-` (distribution-spec, "Pulling manifests").
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +71,7 @@ pub enum ReferenceError {
     Digest(String, super::DigestError),
 }
 
-const DOCKER_HUB: &str = "docker.io";
+pub(super) const DOCKER_HUB: &str = "docker.io";
 
 impl Tag {
     /// The tag as text.
@@ -131,7 +132,7 @@ impl Repository {
     /// The host to speak to: Docker Hub's API lives under another name than its references.
     #[must_use]
     pub fn api_host(&self) -> &str {
-        if self.host == DOCKER_HUB { "registry-1.docker.io" } else { &self.host }
+        if is_docker_hub(&self.host) { "registry-1.docker.io" } else { &self.host }
     }
 
     /// Whether the host is this machine itself: `localhost`, `127.0.0.0/8` or `[::1]`.
@@ -188,7 +189,7 @@ impl FromStr for Reference {
             Some((path, tag)) => (path, Some(tag.parse()?)),
             None => (rest, None),
         };
-        let path = if host == DOCKER_HUB && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        let path = if is_docker_hub(host) && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
         Ok(Self { repository: Repository { host: host.to_owned(), path: path.parse()? }, tag, digest })
     }
 }

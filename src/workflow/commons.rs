@@ -21,7 +21,7 @@ pub(super) struct Commons {
 impl Commons {
     /// `repository` as one of its registry's, whose flights all seeds share.
     pub(super) fn site(&self, repository: &Repository) -> Site {
-        shared(&self.flights, repository.api_host().to_owned()).site(&repository.path)
+        shared(&self.flights, repository.canonical().host).site(&repository.path)
     }
 
     /// The tags of `repository` under which attachments are kept, as they were when this run first asked.
@@ -35,7 +35,7 @@ impl Commons {
         store: &dyn Listing,
         known: Known<'_>,
     ) -> Result<AttachmentTags> {
-        let cell = shared(&self.tags, repository.clone());
+        let cell = shared(&self.tags, repository.canonical());
         cell.get_or_try_init(|| AttachmentTags::list(store, known)).await.cloned()
     }
 }

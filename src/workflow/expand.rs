@@ -71,15 +71,16 @@ impl Lists<'_> {
     async fn pairs(&mut self, entry: &document::Entry) -> Result<Vec<(Reference, Reference)>> {
         let Some(select) = &entry.select else { return Ok(vec![(entry.from.clone(), entry.destination()?)]) };
         let repository = &entry.from.repository;
+        let place = repository.canonical();
         let failed = |error: Error| error.at(Side::Source).during("choose tags", repository);
-        if !self.known.contains_key(repository) {
+        if !self.known.contains_key(&place) {
             let registry = Registry::new(self.client, repository, Role::Source);
             let tags = registry.tags().await.map_err(failed)?;
             self.tally.requests += registry.tally().requests;
             self.tally.retries += registry.tally().retries;
-            self.known.insert(repository.clone(), tags);
+            self.known.insert(place.clone(), tags);
         }
-        let chosen = select.choose(&self.known[repository]).map_err(failed)?;
+        let chosen = select.choose(&self.known[&place]).map_err(failed)?;
         Ok(chosen.iter().map(|tag| entry.chosen(tag)).collect())
     }
 }

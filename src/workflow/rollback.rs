@@ -133,7 +133,7 @@ impl Rollback {
         let (mut steps, mut warnings, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         for entry in &roll_up.entries {
             for step in steps_of(entry, client, &mut warnings)? {
-                if !seen.insert(step.to.clone()) {
+                if !seen.insert(step.to.canonical()) {
                     return Err(wrong(entry, "its tag stands twice"));
                 }
                 steps.push(step);

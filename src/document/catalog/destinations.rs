@@ -26,8 +26,7 @@ impl Destinations {
     /// [`Usage`](Kind::Usage), naming both lines, if one of them is taken.
     pub fn claim(&mut self, to: &Reference, entry: &Entry) -> Result<()> {
         let Some(tag) = &to.tag else { return Ok(()) };
-        // Hosts do not care about case, and Docker Hub has two names.
-        let repository = format!("{}/{}", to.repository.api_host().to_ascii_lowercase(), to.repository.path);
+        let repository = to.repository.canonical();
         let sidecars = if entry.copy_policy { &["-lock", "-policy"][..] } else { &[] };
         for ending in [""].iter().chain(sidecars) {
             let claim = Claim { line: entry.line, is_sidecar: !ending.is_empty() };

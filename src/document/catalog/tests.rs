@@ -223,11 +223,28 @@ fn a_choice_of_tags_and_a_tag_exclude_each_other() {
         ("tags: 'v1.[z-a]'", "line 5, column 11: tags: 'z'-'a' is no range"),
         ("tags: 1.2, <2", "no tag holds ','"),
         ("tags: '>=v1'", "is read as a range of versions, which are written without a v"),
-        ("tags: '>=1.2 <2'", "line 5, column 11: tags: "),
+        ("tags: '>=1.2 <2'", "line 5, column 11: tags: write \">=1.2, <2\""),
+        ("tags: '>=1.2-0'", "tags: write \">=1.2.0-0\""),
+        ("tags: 1.2 - 1.4", "tags: write \">=1.2, <=1.4\""),
+        ("tags: '1.2.x || 2.x'", "give each alternative an entry of its own"),
         ("tags: ''", "a pattern has 1 to 512 characters"),
         ("tags: [v1, v2, v1]", "b.io/x:v1 is the destination of two images, both of line 3"),
     ] {
         assert!(told_of_choice(fields).contains(expected), "{fields}: {}", told_of_choice(fields));
+    }
+}
+
+#[test]
+fn a_number_that_is_an_x_makes_a_range() {
+    let which = |tags: &str| {
+        let text = format!("version: 1\nentries: [{{from: a.io/x, to: b.io/x, tags: {tags}}}]");
+        Catalog::parse(&text).unwrap().entries.remove(0).select.unwrap().which
+    };
+    for text in ["1.2.x", "1.x", "x", "'1.2.x, <1.2.7'", "^1.x", "'>=1.2.0-0'"] {
+        assert!(matches!(which(text), Which::Range(_)), "{text}");
+    }
+    for text in ["v1.*", "'*'", "v1.x", "1.*", "x-*"] {
+        assert!(matches!(which(text), Which::Pattern(_)), "{text}");
     }
 }
 
@@ -241,6 +258,11 @@ fn two_images_never_go_under_one_tag() {
         ("to: b.io/x:v1", "to: b.io/x", "line 5: b.io/x:v1 is the destination of two images, lines 3 and 5"),
         ("to: B.io/x:v1", "to: b.io/x:v1", "lines 3 and 5"),
         ("to: docker.io/x:v1", "to: registry-1.docker.io/library/x:v1", "lines 3 and 5"),
+        ("to: docker.io/x:v1", "to: index.docker.io/x:v1", "lines 3 and 5"),
+        ("to: b.io:443/x:v1", "to: b.io/x:v1", "b.io/x:v1 is the destination of two images, lines 3 and 5"),
+        ("to: b.io:05000/x:v1", "to: b.io:5000/x:v1", "lines 3 and 5"),
+        ("to: '[::1]:5000/x:v1'", "to: '[0:0:0:0:0:0:0:1]:5000/x:v1'", "lines 3 and 5"),
+        ("to: 127.0.0.1:5000/x:v1", "to: '[::ffff:7f00:1]:5000/x:v1'", "lines 3 and 5"),
         (
             "to: b.io/x:v1, copy_policy: true",
             "to: b.io/x:v1-lock",
