@@ -7,6 +7,7 @@
 mod destinations;
 mod file;
 mod pattern;
+mod range;
 mod select;
 
 use crate::error::{Error, Kind, Result};
@@ -14,6 +15,7 @@ use crate::oci::{Name, Platform, Reference, Tag};
 
 pub use destinations::Destinations;
 pub use pattern::{Pattern, PatternError};
+pub use range::{Range, RangeError};
 pub use select::{Select, Which};
 
 /// Largest catalog that is read, in bytes.

@@ -7,7 +7,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_saphyr::options::MergeKeyPolicy;
 use serde_saphyr::{MessageFormatter as _, Spanned, UserMessageFormatter};
 
-use super::{Accessories, Catalog, Entry, MAX_CATALOG_BYTES, MAX_ENTRIES, Pattern, Select, Which};
+use super::{Accessories, Catalog, Entry, MAX_CATALOG_BYTES, MAX_ENTRIES, Pattern, Range, RangeError, Select, Which};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Platform, Reference, Tag};
 
@@ -213,8 +213,8 @@ fn which(tags: &At<Tags>) -> Result<Which> {
             };
             list.iter().map(tag).collect::<Result<_>>().map(Which::List)
         }
-        Tags::Text(text) if text.trim_start().starts_with(['<', '>', '=', '^', '~']) => {
-            let range = text.parse().map_err(|why: semver::Error| tags.place.error(format_args!("tags: {why}")));
+        Tags::Text(text) if Range::is_meant(text) => {
+            let range = text.parse().map_err(|why: RangeError| tags.place.error(format_args!("tags: {why}")));
             range.map(Which::Range).map_err(|error| {
                 error.hint(format!("{text:?} is read as a range of versions, which are written without a v"))
             })
@@ -223,7 +223,7 @@ fn which(tags: &At<Tags>) -> Result<Which> {
             let pattern = text.parse::<Pattern>().map_err(|why| tags.place.error(format_args!("tags: {why}")));
             pattern
                 .map(Which::Pattern)
-                .map_err(|error| error.hint("a range of versions begins with one of < > = ^ ~, as in \">=1.2, <2\""))
+                .map_err(|error| error.hint("a range of versions begins with one of < > = ^ ~, as in \">=1.2, <2\", or is 1.2.x"))
         }
     }
 }

@@ -9,9 +9,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use semver::{Version, VersionReq};
+use semver::Version;
 
 use super::pattern::Pattern;
+use super::range::Range;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Tag;
 
@@ -33,9 +34,8 @@ pub enum Which {
     List(Vec<Tag>),
     /// Those that fit.
     Pattern(Pattern),
-    /// Versions within a range, which takes pre-releases by Cargo's rule: only if one of its bounds is a pre-release of
-    /// the same version.
-    Range(VersionReq),
+    /// Versions within a range.
+    Range(Range),
 }
 
 impl Which {
@@ -102,7 +102,7 @@ impl Which {
             Self::Every => true,
             Self::List(list) => list.contains(tag),
             Self::Pattern(pattern) => pattern.fits(tag.as_str()),
-            Self::Range(range) => version(tag).is_some_and(|version| range.matches(&version)),
+            Self::Range(range) => version(tag).is_some_and(|version| range.holds(&version)),
         }
     }
 }
@@ -222,7 +222,9 @@ mod tests {
         chosen(range("~1.9"), 0, &["v1.9.3"]);
         chosen(range(">=3"), 0, &[]);
         chosen(range(">=2.0.0-0"), 0, &["v2.0.0-rc.1", "2.0.0-alpine"]);
-        chosen(range(">=1.10.0-0, <3"), 0, &["1.10.0", "v1.10.0"]);
+        chosen(range(">=1.10.0-0, <3"), 0, &["v2.0.0-rc.1", "2.0.0-alpine", "1.10.0", "v1.10.0"]);
+        chosen(range(">=1.10.0-0, <2"), 0, &["1.10.0", "v1.10.0"]);
+        chosen(range("1.x"), 0, &["1.10.0", "v1.10.0", "v1.9.3", "v1.2.0"]);
     }
 
     #[test]
