@@ -21,9 +21,11 @@ const WAITING_EVENTS: usize = 4096;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct Access {
-    /// Permit plain-HTTP registries; never excuses a certificate that does not verify
-    #[arg(long)]
-    pub(super) allow_insecure_registry: bool,
+    /// Permit plain-HTTP registries, or with hosts named (HOST or HOST:PORT) only those. TLS is tried first; credentials
+    /// go over plain HTTP only to this machine itself and to hosts that are named; never excuses a certificate
+    #[arg(long, value_name = "HOST,…", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, value_parser = PlainHttp::parse)]
+    pub(super) allow_insecure_registry: PlainHttp,
     /// Credentials file (docker config or podman auth.json), asked before the usual places
     #[arg(long, value_name = "FILE")]
     pub(super) authfile: Option<PathBuf>,
@@ -38,10 +40,32 @@ pub(super) struct Access {
     pub(super) cert_dir: Option<PathBuf>,
 }
 
+/// Where plain HTTP is permitted: the value of --allow-insecure-registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PlainHttp {
+    Nowhere,
+    Anywhere,
+    At(Vec<wire::PlainHost>),
+}
+
+impl PlainHttp {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "true" => Self::Anywhere,
+            "false" => Self::Nowhere,
+            hosts => Self::At(hosts.split(',').map(|host| host.trim().parse()).collect::<Result<_, _>>()?),
+        })
+    }
+}
+
 impl Access {
     pub(super) fn client(&self) -> wire::Options {
         wire::Options {
-            allow_plain_http: self.allow_insecure_registry,
+            allow_plain_http: self.allow_insecure_registry == PlainHttp::Anywhere,
+            plain_http_hosts: match &self.allow_insecure_registry {
+                PlainHttp::At(hosts) => hosts.clone(),
+                PlainHttp::Nowhere | PlainHttp::Anywhere => Vec::new(),
+            },
             authfile: self.authfile.clone(),
             ca_file: self.ca_file.clone(),
             cert_dir: self.cert_dir.clone(),
@@ -54,8 +78,11 @@ impl Access {
 
     /// For the `bundle` commands: on this machine itself plain HTTP needs no flag (contract §8).
     pub(super) fn client_for(&self, repository: &Repository) -> wire::Options {
-        let client = self.client();
-        wire::Options { allow_plain_http: client.allow_plain_http || repository.is_loopback(), ..client }
+        let mut client = self.client();
+        if repository.is_loopback() {
+            client.plain_http_hosts.extend(repository.host.parse::<wire::PlainHost>());
+        }
+        client
     }
 }
 

@@ -6,16 +6,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::current::Current;
 use crate::error::{Error, Kind, Result};
+use crate::wire::Named;
 
 /// Where the files of TLS lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,11 +68,13 @@ fn read(paths: &[PathBuf]) -> Result<Arc<ServerConfig>> {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|why| unusable("authority", path, why))?;
+            let named = certificates(path)?;
+            for certificate in &named {
+                roots.add(certificate.clone()).map_err(|why| unusable("authority", path, why))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|why| unusable("authority", path, why))?)
+            let inner = verifier.map_err(|why| unusable("authority", path, why))?;
+            builder.with_client_cert_verifier(Arc::new(Clients { inner, named: Named::new(named) }))
         }
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|why| {
@@ -77,6 +83,59 @@ fn read(paths: &[PathBuf]) -> Result<Arc<ServerConfig>> {
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Checks the certificates of clients: by the authorities that were named, or as one of those itself.
+#[derive(Debug)]
+struct Clients {
+    inner: Arc<dyn ClientCertVerifier>,
+    named: Named,
+}
+
+impl ClientCertVerifier for Clients {
+    fn offer_client_auth(&self) -> bool {
+        self.inner.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.inner.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let checked = self.inner.verify_client_cert(end_entity, intermediates, now);
+        self.named.excuse(end_entity, checked, ClientCertVerified::assertion)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

@@ -46,6 +46,8 @@ pub enum Scheme {
     Https,
     /// Plain HTTP: permitted by the user, and what our own wire found that the host speaks.
     Http,
+    /// The same, at a host that was neither named nor is this machine: no credentials are sent to it.
+    HttpWithoutLogin,
 }
 
 impl Job {

@@ -65,7 +65,7 @@ impl Authority {
             None => Ok(None),
             Some(Demand::Basic) => self.basic(host, None).await,
             Some(Demand::Bearer(service)) => {
-                let wish = Wish { service: &service, scopes, challenged: None, stale: None };
+                let wish = Wish { service: &service, scopes, stale: None };
                 self.bearer(host, &wish).await.map(Some)
             }
         }
@@ -83,9 +83,8 @@ impl Authority {
         if let Some(challenge) = of("bearer") {
             let service = Service::of(challenge, host)?;
             *lock(&self.demand) = Some(Demand::Bearer(service.clone()));
-            let challenged = Scopes::parse(challenge.parameter("scope").unwrap_or_default());
             let stale = refused.as_ref().and_then(|shown| Some(shown.token.as_ref()?.token.as_str()));
-            let wish = Wish { service: &service, scopes, challenged: Some(&challenged), stale };
+            let wish = Wish { service: &service, scopes, stale };
             return self.bearer(host, &wish).await.map(Some);
         }
         if of("basic").is_some() {
@@ -106,13 +105,17 @@ impl Authority {
 
     async fn basic(&self, host: &Host, refused: Option<&Credentials>) -> Result<Option<Shown>> {
         match self.credentials(host, refused).await?.credentials {
+            Some(Credentials::Password { .. }) if !self.may_log_in(host, &home(host)?) => {
+                let error = Error::new(Kind::Denied, "log in to").on(host.name());
+                Err(error.because("no credentials are sent over plain HTTP").hint(self.hint().unwrap_or_default()))
+            }
             Some(Credentials::Password { user, password }) => {
                 let login = Login { header: basic(&user, &password)?, home: home(host)? };
                 let credentials = Some(Credentials::Password { user, password });
                 Ok(Some(Shown { login, token: None, credentials }))
             }
-            // An identity token is for token services only.
-            Some(Credentials::Identity(_)) | None => Ok(None),
+            // An identity token is for token services, a registry token for registries that have one.
+            Some(Credentials::Identity(_) | Credentials::Token(_)) | None => Ok(None),
         }
     }
 
@@ -128,6 +131,20 @@ impl Authority {
         let found = Box::pin(host.client().keychain().find(host.name(), host.path(), refused)).await?;
         *lock(&self.hint) = Some(found.hint());
         Ok(found)
+    }
+
+    /// Whether credentials for `host` may be sent to it and to `place`, its token service. If not, a refusal that comes
+    /// of it says so.
+    pub(super) fn may_log_in(&self, host: &Host, place: &Url) -> bool {
+        let Some(plain) = host.origin().into_iter().chain([place]).find(|url| !host.client().may_log_in_at(url)) else {
+            return true;
+        };
+        let name = super::client::authority(plain);
+        *lock(&self.hint) = Some(format!(
+            "{name} speaks plain HTTP, over which the credentials for {} are not sent; --allow-insecure-registry={name} permits it there",
+            host.name()
+        ));
+        false
     }
 
     /// Whether the host has asked for a login.

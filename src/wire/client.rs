@@ -16,18 +16,22 @@ use url::Url;
 use super::dial::Dialler;
 use super::host::{Host, Peer};
 use super::keychain::{Account, Environment, Keychain};
+use super::plain_http::PlainHost;
 use super::pool::{Forwarded, Pool};
 use super::proxy::{Manner, Proxies, Proxy};
 use super::retry::Retry;
 use super::tally::Tally;
-use super::tls::Tls;
+use super::tls::{Roots, Tls};
 use crate::error::{Error, Kind, Result};
 
 /// How to speak to registries.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whether plain HTTP is permitted. Never excuses a certificate that does not verify. Default no.
+    /// Whether plain HTTP is permitted at every host that speaks it, without credentials but for this machine itself.
+    /// Never excuses a certificate that does not verify. Default no.
     pub allow_plain_http: bool,
+    /// Hosts where it is permitted, with credentials. Default none.
+    pub plain_http_hosts: Vec<PlainHost>,
     /// A file of credentials to look into before all others. Must be readable. Default none.
     pub authfile: Option<PathBuf>,
     /// Where else credentials may lie: what the process environment says. Default nowhere, so that nothing is read that
@@ -52,6 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             allow_plain_http: false,
+            plain_http_hosts: Vec::new(),
             authfile: None,
             environment: Environment::default(),
             helper_limit: Duration::from_secs(30),
@@ -195,8 +200,29 @@ impl Client {
         self.inner.options.retry
     }
 
-    pub(super) fn options(&self) -> &Options {
-        &self.inner.options
+    /// Whether the host of `url` may be spoken to in plain HTTP.
+    pub(super) fn permits_plain_http(&self, url: &Url) -> bool {
+        self.inner.options.allow_plain_http || self.is_named(url)
+    }
+
+    /// Whether plain HTTP is meant at the host of `url`: it is this machine itself, or was named.
+    pub(super) fn expects_plain_http(&self, url: &Url) -> bool {
+        is_loopback(url) || self.is_named(url)
+    }
+
+    fn is_named(&self, url: &Url) -> bool {
+        self.inner.options.plain_http_hosts.iter().any(|host| host.is(url))
+    }
+
+    /// Whether credentials may be sent to `url`: over TLS, or where plain HTTP is meant.
+    pub(super) fn may_log_in_at(&self, url: &Url) -> bool {
+        url.scheme() == "https" || self.expects_plain_http(url)
+    }
+
+    /// Whether the host of `url`, which is an address with TLS, was heard to speak it in this run, be it as another's
+    /// token service.
+    pub(super) fn has_spoken_tls(&self, url: &Url) -> bool {
+        lock(&self.inner.pools).get(&pool_key(url)).is_some_and(|pool| pool.has_spoken_tls())
     }
 
     pub(super) fn tls(&self) -> &Tls {
@@ -219,12 +245,11 @@ impl Client {
 
     /// The pool of connections to the scheme, host and port of `url`.
     pub(super) async fn connections(&self, url: &Url) -> Result<Arc<Pool>> {
-        let authority = authority(url);
-        let key = format!("{}://{authority}", url.scheme());
+        let key = pool_key(url);
         if let Some(found) = lock(&self.inner.pools).get(&key) {
             return Ok(Arc::clone(found));
         }
-        let pool = self.pool(url, &authority).await?;
+        let pool = self.pool(url, &authority(url)).await?;
         Ok(Arc::clone(lock(&self.inner.pools).entry(key).or_insert(pool)))
     }
 
@@ -246,8 +271,13 @@ impl Client {
 
     async fn tls_for(&self, url: &Url) -> Result<Arc<ClientConfig>> {
         let tls = &self.inner.tls;
-        Ok(Arc::new(if url.scheme() == "https" { tls.config(&authority(url)).await? } else { tls.unused()? }))
+        let roots = if is_loopback(url) { Roots::AtNeed } else { Roots::Now };
+        Ok(Arc::new(if url.scheme() == "https" { tls.config(&authority(url), roots).await? } else { tls.unused()? }))
     }
+}
+
+fn pool_key(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), authority(url))
 }
 
 /// Scheme, host and port of `url`, whose port is always told.

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
+use super::dial::NoTls;
 use super::names::Unknown;
 use super::pool::Broken;
 use super::proxy::Proxy;
@@ -21,8 +22,10 @@ const HEAD_TOO_LARGE: &str = "message head is too large";
 /// What a failed exchange tells about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// It answered a TLS greeting in plain text.
+    /// It answered a TLS hello in plain HTTP.
     SpeaksPlain,
+    /// It did not answer a TLS hello, or hung up.
+    Unanswered,
     /// Nobody listens on the port.
     Refused,
     /// What it answered was not HTTP, or it hung up; it may expect TLS.
@@ -101,6 +104,9 @@ impl Fault {
         if let Some(tls) = find::<rustls::Error>(error) {
             return Self::of_tls(tls, context);
         }
+        if let Some(why) = find::<NoTls>(error) {
+            return Self::of_hello(*why, context);
+        }
         let deepest = deepest(error);
         // Who was not reached is the proxy then, and says nothing of the registry.
         if let Some(proxy) = proxy.filter(|_| error.is_connect) {
@@ -136,14 +142,18 @@ impl Fault {
         error.hint(hint).into()
     }
 
+    fn of_hello(why: NoTls, context: &Context) -> Self {
+        let (class, kind) = match why {
+            NoTls::PlainHttp => (Class::SpeaksPlain, Kind::Invalid),
+            NoTls::Closed | NoTls::Silence(_) => (Class::Unanswered, Kind::Unavailable),
+        };
+        Self { class, error: context.error(kind).because(why) }
+    }
+
     pub(super) fn of_tls(error: &rustls::Error, context: &Context) -> Self {
-        use rustls::{AlertDescription, InvalidMessage};
+        use rustls::AlertDescription;
         let fault = |kind, why: String| context.error(kind).because(why);
         match error {
-            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self {
-                class: Class::SpeaksPlain,
-                error: fault(Kind::Invalid, "the registry speaks plain HTTP where TLS was expected".into()),
-            },
             rustls::Error::InvalidCertificate(why) => fault(Kind::Invalid, format!("its certificate does not verify: {why}"))
                 .hint("pass the authority's certificate with --ca-file, or put it under certs.d; --allow-insecure-registry does not excuse a certificate")
                 .into(),

@@ -8,7 +8,6 @@ use super::challenge::{self, Challenge};
 use super::header;
 use super::problem::{MAX_PROBLEM_BYTES, Problem};
 use super::request::Context;
-use super::scope::Scopes;
 use crate::error::{Error, printable};
 
 pub(crate) use super::keychain::fuzzing::credentials;
@@ -27,24 +26,13 @@ pub(crate) fn challenge(bytes: &[u8]) {
         assert!(!challenge.scheme.is_empty() && !challenge.scheme.bytes().any(|b| b.is_ascii_uppercase()));
         let realm = challenge.parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case("realm"));
         assert_eq!(challenge.parameter("REALM"), realm.map(|(_, value)| value.as_str()));
-        if let Some(scope) = challenge.parameter("scope") {
-            scopes(scope);
-        }
     }
-    scopes(text);
 }
 
 fn written(challenge: &Challenge) -> String {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
     let parameters: Vec<_> = challenge.parameters.iter().map(|(n, v)| format!("{n}=\"{}\"", quoted(v))).collect();
     format!("{} {}", challenge.scheme, parameters.join(", ")).trim_end().to_owned()
-}
-
-fn scopes(text: &str) {
-    let scopes = Scopes::parse(text);
-    assert_eq!(Scopes::parse(&scopes.to_string()), scopes, "printed and read again");
-    assert!(scopes.covers(&scopes) && scopes.covers(&Scopes::default()) && scopes.clone().and(&scopes) == scopes);
-    assert!(scopes.entries().count() <= text.len());
 }
 
 /// A range is the one that was written, a link a piece of the text, and no address leaves TLS.

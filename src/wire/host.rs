@@ -12,7 +12,8 @@ use url::Url;
 
 use super::answer::Answer;
 use super::authority::Authority;
-use super::client::{Client, is_loopback, lock};
+use super::client::{Client, authority, lock};
+use super::dial::CONNECT;
 use super::exchange::is_same_origin;
 use super::fault::{Class, Fault};
 use super::pace::{Lane, Pace};
@@ -21,6 +22,9 @@ use super::retry::{Retry, Tries};
 use super::speed::Speed;
 use super::tally::{Counters, Tally};
 use crate::error::{Error, Kind, Result};
+
+/// Longest silence after a TLS hello from a host that is expected to speak plain HTTP.
+const HELLO: Duration = Duration::from_secs(3);
 
 /// What is known of a host, for the length of a run.
 #[derive(Debug)]
@@ -89,6 +93,12 @@ impl Host {
     #[must_use]
     pub fn speaks_plain_http(&self) -> bool {
         self.peer.base.get().is_some_and(|base| base.scheme() == "http")
+    }
+
+    /// Whether credentials may be sent to it in what it was found to speak; true before anything was sent.
+    #[must_use]
+    pub fn may_log_in(&self) -> bool {
+        self.origin().is_none_or(|origin| self.client.may_log_in_at(origin))
     }
 
     /// What was sent and received through this handle and its clones.
@@ -197,78 +207,90 @@ impl Host {
             && self.peer.base.get().is_some_and(|base| is_same_origin(base, answer.url()))
     }
 
-    /// Sends to the scheme that the host is known to speak, or finds out.
+    /// Sends to the scheme that the host is known to speak, or finds out: by a TLS hello, always, and by plain HTTP only
+    /// where that may be.
     async fn routed(&self, request: &Request, login: Option<&super::exchange::Login>) -> Result<Answer> {
         if let Some(base) = self.peer.base.get() {
             return self.follow(request, self.url(base, &request.target)?, login).await.map_err(|fault| fault.error);
         }
-        let mut told = None;
-        for scheme in self.candidates(request)? {
-            let base = self.base(*scheme)?;
-            let names_port = base.port().is_some();
-            let fault = match self.follow(request, self.url(&base, &request.target)?, login).await {
-                Ok(answer) => match self.wants_tls(request, answer, *scheme).await {
-                    Ok(answer) => {
-                        // Somebody else may have been quicker; both have spoken to the same peer.
-                        let _ = self.peer.base.set(base);
-                        return Ok(answer);
-                    }
-                    Err(fault) => fault,
-                },
-                Err(fault) => fault,
-            };
-            if fault.class == Class::SpeaksPlain && !self.client.options().allow_plain_http {
-                return Err(self.refusal());
-            }
-            // That it speaks plain HTTP is no news to somebody who has tried that.
-            if fault.class != Class::SpeaksPlain || told.is_none() {
-                told = Some(fault.error);
-            }
-            if !may_fall_back(*scheme, fault.class, names_port) {
-                break;
-            }
-        }
-        Err(told.unwrap_or_else(|| request.context.error(Kind::Invalid)))
-    }
-
-    /// Schemes to try, in order. On this machine plain HTTP is the rule; elsewhere TLS is.
-    fn candidates(&self, request: &Request) -> Result<&'static [Scheme]> {
         if let Target::Url(url) = &request.target {
             // Given out by a host that has answered before, so this cannot be the first request.
-            return Ok(if url.scheme() == "http" { &[Scheme::Http] } else { &[Scheme::Https] });
+            return self.follow(request, url.clone(), login).await.map_err(|fault| fault.error);
         }
-        let is_local = is_loopback(&self.base(Scheme::Https)?);
-        match (self.client.options().allow_plain_http, is_local) {
-            (true, true) => Ok(&[Scheme::Http, Scheme::Https]),
-            (true, false) => Ok(&[Scheme::Https, Scheme::Http]),
-            (false, true) if !self.client.tls().is_set_up_for(self.name()) => Err(self.refusal()),
-            (false, _) => Ok(&[Scheme::Https]),
+        let base = self.base(Scheme::Https)?;
+        let Err(no_tls) = self.hello(request, &base).await else {
+            return self.first(request, base, login).await.map_err(|fault| fault.error);
+        };
+        // A try that has come to nothing, as a request that found nobody there.
+        let no_tls = self.fall_back(&base, no_tls).inspect_err(|_| self.counters.request())?;
+        match self.first(request, self.base(Scheme::Http)?, login).await {
+            // What says nothing to TLS, and nothing of sense to plain HTTP, is a host that does not answer now.
+            Err(fault) if fault.class == Class::NotHttp && no_tls.class == Class::Unanswered => Err(no_tls.error),
+            answered => answered.map_err(|fault| fault.error),
         }
     }
 
-    /// Servers tell in their own ways that they were spoken to in plain HTTP on a TLS port: Go and nginx with a 400.
-    async fn wants_tls(&self, request: &Request, answer: Answer, scheme: Scheme) -> Result<Answer, Fault> {
-        if scheme == Scheme::Https || answer.status() != StatusCode::BAD_REQUEST {
-            return Ok(answer);
-        }
-        // To HEAD nobody can say why. If TLS does not work either, this is the answer.
-        if request.method == http::Method::HEAD {
-            return Err(Fault { class: Class::NotHttp, error: answer.problem().await.into() });
-        }
-        let (answer, beginning) = answer.peek().await;
-        let text = String::from_utf8_lossy(&beginning);
-        if !text.contains("HTTPS server") && !text.contains("HTTPS port") {
-            return Ok(answer);
-        }
-        let error = answer.error(Kind::Invalid, "the registry speaks TLS where plain HTTP was expected");
-        Err(Fault { class: Class::NotHttp, error })
+    /// Makes a TLS connection, for the first request to find.
+    async fn hello(&self, request: &Request, base: &Url) -> Result<(), Fault> {
+        let silence = if self.client.expects_plain_http(base) { HELLO } else { CONNECT };
+        let pool = self.client.connections(base).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
+        let greeted = pool.greet(silence).await;
+        greeted.map_err(|why| Fault::of(&why, &request.context, false, self.client.proxy(base)))
     }
 
-    fn refusal(&self) -> Error {
+    /// Sends the first request. If it is answered, `base` is what the host speaks from then on.
+    async fn first(
+        &self,
+        request: &Request,
+        base: Url,
+        login: Option<&super::exchange::Login>,
+    ) -> Result<Answer, Fault> {
+        let answer = self.follow(request, self.url(&base, &request.target)?, login).await?;
+        let answer = wants_tls(request, answer, &base).await?;
+        // Somebody else may have been quicker; both have spoken to the same peer.
+        let _ = self.peer.base.set(base);
+        Ok(answer)
+    }
+
+    /// Gives back how a TLS hello failed, if plain HTTP is to be tried after that.
+    ///
+    /// # Errors
+    ///
+    /// What to say of the host otherwise.
+    fn fall_back(&self, base: &Url, no_tls: Fault) -> Result<Fault> {
+        let name = self.name();
+        let is_plain = no_tls.class == Class::SpeaksPlain;
+        let is_permitted = self.client.permits_plain_http(base);
+        let may = may_fall_back(no_tls.class, base.port().is_some(), self.client.expects_plain_http(base));
+        if is_plain && !is_permitted {
+            return Err(self.unpermitted());
+        }
+        if !may || !is_permitted {
+            return Err(match no_tls.class {
+                Class::Unanswered => no_tls.error.hint(format!(
+                    "if it speaks plain HTTP, --allow-insecure-registry={name} permits that, and tries it after such a hello"
+                )),
+                _ => no_tls.error,
+            });
+        }
+        let tls = self.client.tls();
+        let folder = tls.set_up_in(name).or_else(|| tls.set_up_in(&authority(base)));
+        let why = match folder {
+            Some(folder) => format!("for which {} has files", folder.display()),
+            None if self.client.has_spoken_tls(base) => "which it has spoken before".to_owned(),
+            None => return Ok(no_tls),
+        };
+        let error = Error::new(if is_plain { Kind::Invalid } else { Kind::Unavailable }, "contact").on(name);
+        let error = error.because(format!("no TLS, {why}: plain HTTP is not spoken with such a host"));
+        Err(error.hint("--allow-insecure-registry does not excuse a host with TLS that answers otherwise"))
+    }
+
+    fn unpermitted(&self) -> Error {
+        let name = self.name();
         Error::new(Kind::Usage, "contact")
-            .on(self.name())
+            .on(name)
             .because("plain-HTTP registry refused; --allow-insecure-registry permits it")
-            .hint("a registry with TLS on this machine is known by --ca-file or a folder under certs.d")
+            .hint(format!("--allow-insecure-registry={name} permits it there alone"))
     }
 
     fn base(&self, scheme: Scheme) -> Result<Url> {
@@ -325,13 +347,32 @@ impl Host {
     }
 }
 
-/// Whether the other scheme may be tried. Never because of a certificate, and never because of a host that is away.
-fn may_fall_back(from: Scheme, class: Class, names_port: bool) -> bool {
-    match (from, class) {
-        (Scheme::Http, Class::NotHttp) | (Scheme::Https, Class::SpeaksPlain) => true,
+/// Servers tell in their own ways that they were spoken to in plain HTTP on a TLS port: Go and nginx with a 400.
+async fn wants_tls(request: &Request, answer: Answer, base: &Url) -> Result<Answer, Fault> {
+    // To HEAD nobody can say why, and TLS was tried before.
+    let is_told = base.scheme() == "http" && request.method != http::Method::HEAD;
+    if !is_told || answer.status() != StatusCode::BAD_REQUEST {
+        return Ok(answer);
+    }
+    let (answer, beginning) = answer.peek().await;
+    let text = String::from_utf8_lossy(&beginning);
+    if !text.contains("HTTPS server") && !text.contains("HTTPS port") {
+        return Ok(answer);
+    }
+    let error = answer.error(Kind::Invalid, "the registry speaks TLS where plain HTTP was expected");
+    Err(Fault { class: Class::NotHttp, error })
+}
+
+/// Whether plain HTTP may be spoken where TLS failed in this way. Never because of a certificate, and never because of a
+/// host that is away.
+fn may_fall_back(class: Class, names_port: bool, is_expected: bool) -> bool {
+    match class {
+        Class::SpeaksPlain => true,
+        // Servers that know HTTP alone wait for the rest of it, or hang up; so does whoever is in the way.
+        Class::Unanswered => is_expected,
         // Nobody on 443 is no proof where somebody may be on 80; a port that is named is meant.
-        (Scheme::Https, Class::Refused) => !names_port,
-        _ => false,
+        Class::Refused => !names_port,
+        Class::NotHttp | Class::Other => false,
     }
 }
 
@@ -341,17 +382,18 @@ mod tests {
     use crate::wire::request::Context;
 
     #[test]
-    fn plain_http_is_fallen_back_to_only_for_a_peer_that_speaks_it_or_is_not_there() {
-        for (class, with_port, without) in [
-            (Class::SpeaksPlain, true, true),
-            (Class::Refused, false, true),
-            (Class::NotHttp, false, false),
-            (Class::Other, false, false),
+    fn plain_http_is_fallen_back_to_only_for_a_peer_that_speaks_it_or_is_expected_to() {
+        for (class, with_port, without, expected) in [
+            (Class::SpeaksPlain, true, true, true),
+            (Class::Unanswered, false, false, true),
+            (Class::Refused, false, true, false),
+            (Class::NotHttp, false, false, false),
+            (Class::Other, false, false, false),
         ] {
-            assert_eq!(may_fall_back(Scheme::Https, class, true), with_port, "{class:?}");
-            assert_eq!(may_fall_back(Scheme::Https, class, false), without, "{class:?}");
+            assert_eq!(may_fall_back(class, true, false), with_port, "{class:?}");
+            assert_eq!(may_fall_back(class, false, false), without, "{class:?}");
+            assert_eq!(may_fall_back(class, true, true), expected, "{class:?}");
         }
-        assert!(!may_fall_back(Scheme::Http, Class::Refused, false));
     }
 
     #[test]

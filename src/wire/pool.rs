@@ -20,7 +20,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use tokio::time::Instant;
 
 use super::client::lock;
-use super::dial::{BoxError, Dialler};
+use super::dial::{BoxError, CONNECT, Dialler};
 use super::outgoing::Outgoing;
 
 /// Most bytes that a connection holds of what it has received, and of what it is to send. More would be taken at once,
@@ -156,12 +156,29 @@ impl Pool {
         }
     }
 
+    /// Makes the first connection, and keeps it for the request that comes next: fails as that would have, and a TLS hello
+    /// also after so much silence.
+    pub(super) async fn greet(&self, silence: Duration) -> Result<(), Broken> {
+        if let Some(free) = self.take() {
+            self.give_back(free);
+            return Ok(());
+        }
+        let made = self.make(Counted::new(&self.count), silence).await;
+        self.give_back(made.map_err(|cause| Broken { is_connect: true, cause })?);
+        Ok(())
+    }
+
+    /// Whether the host was ever heard to speak TLS.
+    pub(super) fn has_spoken_tls(&self) -> bool {
+        self.dialler.has_spoken_tls()
+    }
+
     /// Makes connections until there are `count`, for requests that are soon to come: those find them made.
     pub(super) fn expect(self: &Arc<Self>, count: usize) {
         for _ in self.count.load(Ordering::Acquire)..count {
             let (pool, counted) = (Arc::clone(self), Counted::new(&self.count));
             tokio::spawn(async move {
-                match pool.make(counted).await {
+                match pool.make(counted, CONNECT).await {
                     Ok(connection) => pool.give_back(connection),
                     // Whoever needs one will hear of it.
                     Err(why) => tracing::trace!(why, "no connection ahead of time"),
@@ -171,11 +188,11 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<SendRequest<Outgoing>, BoxError> {
-        self.make(Counted::new(&self.count)).await
+        self.make(Counted::new(&self.count), CONNECT).await
     }
 
-    async fn make(&self, counted: Counted) -> Result<SendRequest<Outgoing>, BoxError> {
-        let io = self.dialler.dial().await?;
+    async fn make(&self, counted: Counted, silence: Duration) -> Result<SendRequest<Outgoing>, BoxError> {
+        let io = self.dialler.dial(silence).await?;
         let buffer = if self.count.load(Ordering::Acquire) <= FEW { BUFFER } else { SMALL_BUFFER };
         let (connection, work) = Builder::new().max_buf_size(buffer).handshake(io).await?;
         tokio::spawn(async move {

@@ -5,15 +5,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::sync::OnceCell;
 
 use super::file;
+use super::named::{Named, Servers};
 use crate::error::{Error, Kind, Result};
 
 /// Where docker and podman look.
@@ -24,8 +24,18 @@ pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     extra: Vec<CertificateDer<'static>>,
     dirs: Vec<PathBuf>,
-    /// Reading the system's roots takes many milliseconds: only when a host is spoken to over TLS.
-    system: OnceCell<Arc<RootCertStore>>,
+}
+
+/// The system's roots. Reading them takes many milliseconds: only when a host shows a certificate.
+static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(system_roots);
+
+/// Whether the system's roots are read before a connection is made, or when a host shows a certificate that needs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Roots {
+    /// At once, beside everything else.
+    Now,
+    /// Of a host that most likely speaks plain HTTP.
+    AtNeed,
 }
 
 /// What is shown to a host that wants to know who is there.
@@ -43,44 +53,54 @@ impl Tls {
         };
         let dirs = cert_dir.into_iter().chain(SYSTEM_DIRS.iter().map(Path::new)).map(Path::to_owned).collect();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Ok(Self { provider, extra, dirs, system: OnceCell::new() })
+        Ok(Self { provider, extra, dirs })
     }
 
-    /// Whether somebody has set up TLS for `host` on this machine: says that it is not a plain-HTTP registry.
-    pub(super) fn is_set_up_for(&self, host: &str) -> bool {
-        !self.extra.is_empty() || self.folder(host).is_some()
+    /// The folder with files for `host`, if there is one: it says that the host speaks TLS.
+    pub(super) fn set_up_in(&self, host: &str) -> Option<PathBuf> {
+        let is_filled = |folder: &PathBuf| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+        self.folder(host).filter(is_filled)
     }
 
     /// The configuration for connections to `host`.
-    pub(super) async fn config(&self, host: &str) -> Result<ClientConfig> {
-        let system = self.system.get_or_try_init(system_roots).await?;
-        let mut roots = RootCertStore::clone(system);
+    pub(super) async fn config(&self, host: &str, roots: Roots) -> Result<ClientConfig> {
+        if roots == Roots::Now {
+            let read = tokio::task::spawn_blocking(|| LazyLock::force(&SYSTEM)).await;
+            read.map_err(|why| Error::new(Kind::Local, "read root certificates").because(why))?;
+        }
+        let (mut own, mut named) = (RootCertStore::empty(), self.extra.clone());
         for certificate in &self.extra {
-            add(&mut roots, certificate.clone(), Path::new("--ca-file"))?;
+            add(&mut own, certificate.clone(), Path::new("--ca-file"))?;
         }
         let mut identity = None;
         if let Some(folder) = self.folder(host) {
             for path in files(&folder, "crt")? {
                 for certificate in certificates(&path)? {
-                    add(&mut roots, certificate, &path)?;
+                    add(&mut own, certificate.clone(), &path)?;
+                    named.push(certificate);
                 }
             }
             identity = client_identity(&folder)?;
         }
-        self.build(roots, identity)
+        let algorithms = self.provider.signature_verification_algorithms;
+        let servers = Servers { named: Named::new(named), own, system: || &SYSTEM, algorithms };
+        self.build(Arc::new(servers), identity)
     }
 
     /// The configuration of a client that is never going to use it.
     pub(super) fn unused(&self) -> Result<ClientConfig> {
-        self.build(RootCertStore::empty(), None)
+        let algorithms = self.provider.signature_verification_algorithms;
+        let (named, own) = (Named::default(), RootCertStore::empty());
+        self.build(Arc::new(Servers { named, own, system: || &SYSTEM, algorithms }), None)
     }
 
-    fn build(&self, roots: RootCertStore, identity: Option<Identity>) -> Result<ClientConfig> {
+    fn build(&self, servers: Arc<Servers>, identity: Option<Identity>) -> Result<ClientConfig> {
         let wrong = |why: rustls::Error| Error::new(Kind::Local, "set up TLS").because(why);
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(wrong)?
-            .with_root_certificates(roots);
+            .dangerous()
+            .with_custom_certificate_verifier(servers);
         let mut config = match identity {
             // Of another sort than is known, or not that of the certificate beside it.
             Some(Identity { chain, key, key_path }) => {
@@ -103,24 +123,19 @@ impl Tls {
     }
 }
 
-async fn system_roots() -> Result<Arc<RootCertStore>> {
-    let load = || {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (usable, _) = roots.add_parsable_certificates(found.certs);
-        if usable == 0 {
-            // Said aloud where somebody has named others: those are not used.
-            match found.errors.first() {
-                Some(why) => tracing::warn!(%why, "root certificates cannot be read; Mozilla's are used"),
-                None => tracing::debug!("this machine has no root certificates; Mozilla's are used"),
-            }
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+fn system_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        // Said aloud where somebody has named others: those are not used.
+        match found.errors.first() {
+            Some(why) => tracing::warn!(%why, "root certificates cannot be read; Mozilla's are used"),
+            None => tracing::debug!("this machine has no root certificates; Mozilla's are used"),
         }
-        Arc::new(roots)
-    };
-    tokio::task::spawn_blocking(load)
-        .await
-        .map_err(|why| Error::new(Kind::Local, "read root certificates").because(why))
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
 }
 
 fn client_identity(folder: &Path) -> Result<Option<Identity>> {
@@ -163,13 +178,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_for_the_host_is_a_set_up() {
+    fn files_in_a_folder_for_the_host_are_a_set_up_and_an_empty_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("r.example:5000")).unwrap();
-        fs::create_dir(dir.path().join("s.example")).unwrap();
+        for host in ["r.example:5000", "s.example", "empty.example"] {
+            fs::create_dir(dir.path().join(host)).unwrap();
+        }
+        for file in ["r.example:5000/ca.crt", "s.example/client.cert"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
         let tls = Tls::new(None, Some(dir.path())).unwrap();
-        assert!(tls.is_set_up_for("r.example:5000") && tls.is_set_up_for("s.example:443"));
-        assert!(!tls.is_set_up_for("r.example"));
+        let is_set_up = |host| tls.set_up_in(host).is_some();
+        assert!(is_set_up("r.example:5000") && is_set_up("s.example:443"));
+        assert!(!is_set_up("r.example") && !is_set_up("empty.example"));
     }
 
     #[test]

@@ -79,8 +79,6 @@ pub(super) struct Tokens {
 #[derive(Debug, Default)]
 struct Repository {
     slots: Vec<Arc<Slot>>,
-    /// What challenges have asked for beyond what requests named: asked for at once the next time.
-    wider: HashMap<Scopes, Scopes>,
 }
 
 /// A token for one service and one set of scopes, or the place for it.
@@ -121,8 +119,6 @@ pub(super) struct Wish<'a> {
     pub(super) service: &'a Service,
     /// What the request needs.
     pub(super) scopes: &'a Scopes,
-    /// What the challenge to it asked for, if there was one.
-    pub(super) challenged: Option<&'a Scopes>,
     /// The token that was refused.
     pub(super) stale: Option<&'a str>,
 }
@@ -164,7 +160,14 @@ impl Tokens {
 
     /// Fetches with what is known, and once more with newer credentials if those are refused.
     async fn fetch_with(&self, host: &Host, slot: &Slot, authority: &Authority) -> Result<Token> {
-        let found = authority.credentials(host, None).await?;
+        let mut found = authority.credentials(host, None).await?;
+        if found.credentials.is_some() && !authority.may_log_in(host, &slot.service.realm) {
+            found.credentials = None;
+            return self.fetch(host, slot, &found).await;
+        }
+        if let Some(Credentials::Token(text)) = found.credentials {
+            return Ok(Token { text, until: Instant::now() + LONGEST_LIFE });
+        }
         let refused = match self.fetch(host, slot, &found).await {
             Err(error) if error.kind() == Kind::Denied && found.credentials.is_some() => error,
             fetched => return fetched,
@@ -178,18 +181,13 @@ impl Tokens {
 
     fn place(&self, wish: &Wish<'_>, path: &str) -> Place {
         let mut repositories = lock(&self.repositories);
-        let Repository { slots, wider } = repositories.entry(path.to_owned()).or_default();
+        let Repository { slots } = repositories.entry(path.to_owned()).or_default();
         if let Some(stale) = wish.stale {
             for slot in slots.iter() {
                 lock(&slot.token).take_if(|token| token.text == stale);
             }
         }
-        if let Some(challenged) = wish.challenged
-            && !wish.scopes.covers(challenged)
-        {
-            wider.insert(wish.scopes.clone(), wish.scopes.clone().and(challenged));
-        }
-        let scopes = wider.get(wish.scopes).unwrap_or(wish.scopes);
+        let scopes = wish.scopes;
         let fits = |slot: &&Arc<Slot>| slot.service == *wish.service;
         let mut covering = slots.iter().filter(fits).filter(|slot| slot.scopes.covers(scopes));
         if let Some(token) = covering.find_map(|slot| slot.usable()) {
@@ -246,7 +244,8 @@ impl Tokens {
                 let url = question(service, scopes, Some(user), found.wants_identity);
                 (get(&url), url, Some(login))
             }
-            None => {
+            // A token for the registry is nothing that its token service knows.
+            Some(Credentials::Token(_)) | None => {
                 let url = question(service, scopes, None, false);
                 (get(&url), url, None)
             }
@@ -260,7 +259,8 @@ impl Tokens {
             if problem.status.is_client_error() && !problem.kind.is_transient() {
                 problem.kind = Kind::Denied;
             }
-            return Err(problem.hint(found.hint()).into());
+            let hint = host.authority().hint().unwrap_or_else(|| found.hint());
+            return Err(problem.hint(hint).into());
         }
         let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");
         let Some((token, identity)) = read(answer).await? else { return Ok(Err(wrong)) };

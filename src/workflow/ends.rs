@@ -62,6 +62,10 @@ impl Ends {
 
 /// Where `registry` is found by movers that find their own way there.
 pub(super) fn place(reference: &Reference, registry: &Registry) -> Place {
-    let scheme = if registry.speaks_plain_http() { Scheme::Http } else { Scheme::Https };
+    let scheme = match (registry.speaks_plain_http(), registry.may_log_in()) {
+        (false, _) => Scheme::Https,
+        (true, true) => Scheme::Http,
+        (true, false) => Scheme::HttpWithoutLogin,
+    };
     Place { repository: reference.repository.clone(), scheme }
 }

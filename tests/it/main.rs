@@ -25,6 +25,8 @@ mod link;
 mod links;
 mod logins;
 mod matrix;
+mod own_certificates;
+mod plain_http;
 mod publish_index;
 mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]

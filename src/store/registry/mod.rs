@@ -87,6 +87,12 @@ impl Registry {
         self.host.speaks_plain_http()
     }
 
+    /// Whether credentials may be sent to the registry in what it was found to speak.
+    #[must_use]
+    pub fn may_log_in(&self) -> bool {
+        self.host.may_log_in()
+    }
+
     /// Whether the registry was found to have no Referrers API; false before it was asked for referrers.
     #[must_use]
     pub fn lacks_referrers_api(&self) -> bool {

@@ -24,6 +24,9 @@ pub(super) fn copy(authfile: Option<&Path>, from: Side<'_>, to: Side<'_>) -> Vec
         // Said either way: `registries.conf` may call a host insecure, and then a missing flag would mean "any certificate".
         let verify = end.scheme == Scheme::Https;
         arguments.push(format!("--{name}-tls-verify={verify}").into());
+        if end.scheme == Scheme::HttpWithoutLogin {
+            arguments.push(format!("--{name}-no-creds").into());
+        }
     }
     arguments.extend(["--".into(), source(&from.0.reference).into(), destination(&to.0.reference).into()]);
     arguments
@@ -75,6 +78,16 @@ mod tests {
             line(Some("/a"), (&to, Some(Path::new("/c"))), (&from, Some(Path::new("/d")))),
             "copy --quiet --all --preserve-digests --authfile /a --src-cert-dir /c --src-tls-verify=false \
              --dest-cert-dir /d --dest-tls-verify=true -- docker://localhost:5000/y:2 docker://a.example/x:1"
+        );
+    }
+
+    #[test]
+    fn no_credentials_go_to_a_plain_host_that_was_not_named() {
+        let (from, to) = (end("a.example/x:1", Scheme::HttpWithoutLogin), end("localhost:5000/y:2", Scheme::Http));
+        assert_eq!(
+            line(None, (&from, None), (&to, None)),
+            "copy --quiet --all --preserve-digests --src-tls-verify=false --src-no-creds --dest-tls-verify=false \
+             -- docker://a.example/x:1 docker://localhost:5000/y:2"
         );
     }
 

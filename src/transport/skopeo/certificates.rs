@@ -27,7 +27,7 @@ pub(super) enum Certificates {
 impl Certificates {
     /// Puts together what `options` have for the host of `end`.
     pub(super) fn of(end: &End, options: &Options) -> Result<Self> {
-        if end.scheme == Scheme::Http {
+        if end.scheme != Scheme::Https {
             return Ok(Self::System);
         }
         let host = &end.reference.repository.host;

@@ -1,10 +1,13 @@
 //! Credential helpers: programs called `docker-credential-<name>` that are spoken to over their standard input and
 //! output (docker, "Credential helper protocol").
 //!
-//! A helper is somebody else's program. Its name is checked before it becomes part of a command, its answer is read
-//! within bounds, and its time is limited: one that does not answer is ended together with whatever it has started.
+//! A helper is somebody else's program. Its name is checked before it becomes part of a command, it is looked for in
+//! absolute folders of `PATH` alone, and it is given few variables. Its answer is read within bounds, and its time is
+//! limited: one that does not answer is ended together with whatever it has started.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use super::Credentials;
+use super::surroundings::Surroundings;
 
 /// Longest answer of a helper that is read, in bytes.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -47,8 +51,9 @@ impl fmt::Display for Failure {
 /// A program to ask, and how long it may take.
 #[derive(Debug)]
 pub(super) struct Helper {
-    program: String,
+    program: PathBuf,
     limit: Duration,
+    variables: Vec<(OsString, OsString)>,
 }
 
 /// What a helper is told to keep.
@@ -80,18 +85,21 @@ impl Helper {
     ///
     /// # Errors
     ///
-    /// The name comes out of a file and becomes part of a program's name: no path, no option.
-    pub(super) fn named(name: &str, limit: Duration) -> Result<Self, Failure> {
+    /// The name comes out of a file and becomes part of a program's name: no path, no option. Fails too if there is no
+    /// such program.
+    pub(super) fn named(name: &str, limit: Duration, surroundings: &Surroundings) -> Result<Self, Failure> {
         let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !is_name {
             return Err("not a helper's name".to_owned().into());
         }
-        Ok(Self::at(format!("docker-credential-{name}"), limit))
+        let program = surroundings.find(&format!("docker-credential-{name}"));
+        let program = program.ok_or_else(|| "cannot be run: no absolute folder of PATH has it".to_owned())?;
+        Ok(Self::at(program, limit, surroundings))
     }
 
     /// The helper that is this program.
-    pub(super) fn at(program: String, limit: Duration) -> Self {
-        Self { program, limit }
+    pub(super) fn at(program: PathBuf, limit: Duration, surroundings: &Surroundings) -> Self {
+        Self { program, limit, variables: surroundings.variables().to_vec() }
     }
 
     /// Asks for the credentials of `server`.
@@ -120,6 +128,7 @@ impl Helper {
 
     async fn tell(&self, verb: &str, input: &[u8]) -> Result<Said, Failure> {
         let mut command = Command::new(&self.program);
+        command.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         // A group of its own, so that it can be ended with all that it has started. The price: it cannot read from the
         // terminal, for which the protocol has no room anyway.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Credentials;
 
@@ -16,10 +17,13 @@ const HUB: &str = "docker.io";
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) path: PathBuf,
-    auths: BTreeMap<String, Credentials>,
-    helpers: BTreeMap<String, String>,
+    auths: BTreeMap<String, Login>,
+    helpers: BTreeMap<String, Option<String>>,
     store: Option<String>,
 }
+
+/// An entry of `auths`; an error says why it cannot be read, which matters to nobody who does not need it.
+type Login = Result<Credentials, String>;
 
 /// Something a file says about a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,15 +34,17 @@ pub(super) enum Entry {
         name: String,
         server: String,
     },
+    /// Something that cannot be read, and why.
+    Unreadable(String),
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
     #[serde(default)]
-    auths: Option<BTreeMap<String, Option<Auth>>>,
+    auths: Option<BTreeMap<String, Value>>,
     #[serde(default)]
-    cred_helpers: Option<BTreeMap<String, String>>,
+    cred_helpers: Option<BTreeMap<String, Value>>,
     #[serde(default)]
     creds_store: Option<String>,
 }
@@ -53,6 +59,8 @@ struct Auth {
     password: Option<String>,
     #[serde(default)]
     identitytoken: Option<String>,
+    #[serde(default)]
+    registrytoken: Option<String>,
 }
 
 impl Config {
@@ -70,41 +78,48 @@ impl Config {
         // Of several spellings of one host the plain one counts: the others were left behind by older programs.
         entries.sort_by_key(|(key, _)| (key.contains("://") && key != HUB_LEGACY, key.clone()));
         for (key, auth) in entries {
-            let found = credentials(auth.unwrap_or_default()).ok_or_else(|| {
-                format!("the auth of {} is not base64 of name:password", crate::error::printable(&key))
-            })?;
             // Docker Desktop leaves entries without content, to say that the store has them.
-            if let Some(found) = found {
-                auths.entry(normal(&key)).or_insert(found);
-            }
+            let Some(found) = login(auth).transpose() else { continue };
+            let found = found.map_err(|why| {
+                let key = crate::error::printable(&key);
+                tracing::warn!(file = %path.display(), %key, why, "a login cannot be read");
+                format!("the auth of {key} {why}")
+            });
+            auths.entry(normal(&key)).or_insert(found);
         }
-        let helpers = raw.cred_helpers.unwrap_or_default();
+        let helpers = raw.cred_helpers.unwrap_or_default().into_iter();
+        let helpers = helpers.filter(|(_, name)| !name.is_null());
         Ok(Self {
             path: path.to_owned(),
             auths,
-            helpers: helpers.into_iter().map(|(key, name)| (normal(&key), name)).collect(),
+            helpers: helpers.map(|(key, name)| (normal(&key), name.as_str().map(str::to_owned))).collect(),
             store: raw.creds_store.filter(|name| !name.is_empty()),
         })
     }
 
     /// The helper that keeps the logins of `host`, if the file leaves that to one, as docker reads it.
     pub(super) fn keeper(&self, host: &str) -> Option<&str> {
-        let own = self.helpers.get(host).filter(|name| !name.is_empty());
+        let own = self.helpers.get(host).and_then(Option::as_ref).filter(|name| !name.is_empty());
         own.or(self.store.as_ref()).map(String::as_str)
     }
 
     /// Every login that stands in the file itself.
     #[cfg(feature = "fuzzing")]
     pub(super) fn all(&self) -> impl Iterator<Item = (&String, &Credentials)> {
-        self.auths.iter()
+        self.auths.iter().filter_map(|(key, login)| Some((key, login.as_ref().ok()?)))
     }
 
     /// What is said about the first of `keys` that anything is said about, and so on; last comes the store for all.
     pub(super) fn entries(&self, keys: &[String]) -> Vec<Entry> {
         let mut found = Vec::new();
         for key in keys {
-            found.extend(self.helpers.get(key).filter(|name| !name.is_empty()).map(|name| helper(name, key)));
-            found.extend(self.auths.get(key).cloned().map(Entry::Credentials));
+            found.extend(match self.helpers.get(key) {
+                Some(Some(name)) if !name.is_empty() => Some(helper(name, key)),
+                Some(None) => Some(Entry::Unreadable(format!("the helper of {key} is not a name"))),
+                _ => None,
+            });
+            let login = self.auths.get(key).cloned();
+            found.extend(login.map(|login| login.map_or_else(Entry::Unreadable, Entry::Credentials)));
         }
         if let (Some(store), Some(host)) = (&self.store, keys.last()) {
             found.push(helper(store, host));
@@ -122,24 +137,34 @@ pub(super) fn filed(key: &str) -> &str {
     if key == HUB { HUB_LEGACY } else { key }
 }
 
-/// The outer `None` is an `auth` that cannot be read, the inner one an entry without content.
-fn credentials(auth: Auth) -> Option<Option<Credentials>> {
+/// What an entry of `auths` says; none if it has no content.
+fn login(entry: Value) -> Result<Option<Credentials>, &'static str> {
+    let entry: Option<Auth> = serde_json::from_value(entry).map_err(|_| "is not an object of texts")?;
+    let auth = entry.unwrap_or_default();
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    if let Some(token) = filled(auth.registrytoken) {
+        return Ok(Some(Credentials::Token(token)));
+    }
     if let Some(token) = filled(auth.identitytoken) {
-        return Some(Some(Credentials::Identity(token)));
+        return Ok(Some(Credentials::Identity(token)));
     }
     if let Some(packed) = filled(auth.auth) {
-        let bytes = STANDARD.decode(packed.trim()).ok()?;
-        let text = String::from_utf8(bytes).ok()?;
-        let (user, password) = text.split_once(':')?;
-        // Docker's own encoder used to pad with NUL.
-        let password = password.trim_end_matches('\0');
-        return Some(Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() }));
+        return unpacked(&packed).map(Some).ok_or("is not base64 of name:password");
     }
-    match (filled(auth.username), filled(auth.password)) {
-        (Some(user), Some(password)) => Some(Some(Credentials::Password { user, password })),
-        _ => Some(None),
-    }
+    Ok(match (filled(auth.username), filled(auth.password)) {
+        (Some(user), Some(password)) => Some(Credentials::Password { user, password }),
+        _ => None,
+    })
+}
+
+/// Reads base64 of `name:password`, which `base64` without `-w0` and some editors break into lines.
+fn unpacked(packed: &str) -> Option<Credentials> {
+    let packed: String = packed.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let text = String::from_utf8(STANDARD.decode(packed).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    // Docker's own encoder used to pad with NUL.
+    let password = password.trim_end_matches('\0');
+    Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() })
 }
 
 /// A key without what older clients wrote around it, and Docker Hub under its one name.

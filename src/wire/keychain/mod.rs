@@ -9,9 +9,11 @@ mod file;
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
 mod members;
+mod surroundings;
 mod vault;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -21,6 +23,7 @@ use tokio::sync::Mutex;
 
 use self::credential_helper::{Failure, Helper};
 use self::file::{Config, Entry};
+use self::surroundings::Surroundings;
 pub use self::vault::{Kept, Vault};
 use crate::error::{Error, Kind, Result};
 
@@ -35,13 +38,17 @@ pub struct Environment {
     pub config_home: Option<PathBuf>,
     /// `DOCKER_CONFIG`, a folder, else `.docker` in the home folder.
     pub docker_config: Option<PathBuf>,
+    /// Variables of which credential helpers are given what they need: no passwords of ours, and none of proxies. `PATH`
+    /// is where they are looked for.
+    pub variables: Vec<(OsString, OsString)>,
 }
 
 impl Environment {
     /// Reads the variables of this process.
     #[must_use]
     pub fn of_process() -> Self {
-        Self::of(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
+        let named = Self::of(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from));
+        Self { variables: std::env::vars_os().collect(), ..named }
     }
 
     fn of(variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
@@ -51,6 +58,7 @@ impl Environment {
             runtime_dir: variable("XDG_RUNTIME_DIR"),
             config_home: variable("XDG_CONFIG_HOME").or_else(|| in_home(".config")),
             docker_config: variable("DOCKER_CONFIG").or_else(|| in_home(".docker")),
+            variables: Vec::new(),
         }
     }
 
@@ -69,6 +77,8 @@ pub(super) enum Credentials {
     Password { user: String, password: String },
     /// A refresh token for the token service.
     Identity(String),
+    /// A bearer token for the registry itself (docker's `registrytoken`).
+    Token(String),
 }
 
 impl fmt::Debug for Credentials {
@@ -76,6 +86,7 @@ impl fmt::Debug for Credentials {
         f.write_str(match self {
             Self::Password { .. } => "Password",
             Self::Identity(_) => "Identity",
+            Self::Token(_) => "Token",
         })
     }
 }
@@ -164,6 +175,7 @@ pub(super) struct Keychain {
     files: Mutex<HashMap<PathBuf, Option<Arc<Config>>>>,
     helpers: std::sync::Mutex<HashMap<String, Arc<Mutex<Known>>>>,
     helper_limit: Duration,
+    surroundings: Surroundings,
     /// The account that somebody gave by hand, in the place of all others.
     given: Option<Account>,
 }
@@ -176,6 +188,7 @@ impl Keychain {
             files: Mutex::default(),
             helpers: std::sync::Mutex::default(),
             helper_limit,
+            surroundings: Surroundings::of(&environment.variables),
             given: None,
         }
     }
@@ -201,6 +214,7 @@ impl Keychain {
             for entry in config.entries(&keys(&host, path)) {
                 let (credentials, place) = match entry {
                     Entry::Credentials(credentials) => (Some(credentials), place.clone()),
+                    Entry::Unreadable(why) => return Err(unusable(&config.path).because(why)),
                     Entry::Helper { name, server } => match self.ask(&name, &server, refused).await {
                         Ok(credentials) => (credentials, format!("docker-credential-{name}")),
                         // As docker does it: an image that everybody may read must not need a helper that works.
@@ -233,7 +247,7 @@ impl Keychain {
         {
             return said.clone();
         }
-        let said = match (&known.given_up, Helper::named(name, self.helper_limit)) {
+        let said = match (&known.given_up, Helper::named(name, self.helper_limit, &self.surroundings)) {
             (Some(why), _) => Err(why.clone()),
             (None, Err(why)) => Err(why),
             (None, Ok(helper)) => helper.get(server).await,

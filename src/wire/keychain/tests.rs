@@ -76,7 +76,9 @@ async fn a_named_file_must_be_there_and_readable_and_errors_show_no_secret() {
     assert_eq!(absent.find("r.example", "a", None).await.unwrap_err().kind(), Kind::Usage);
     for wrong in [
         r#"{"auths":{"r.example":{"auth":"c2VjcmV0"}}}"#,
-        r#"{"auths":{"r":{"auth":"!secret"}}}"#,
+        r#"{"auths":{"r.example":{"auth":"!secret"}}}"#,
+        r#"{"auths":{"r.example":"secret"}}"#,
+        r#"{"auths":{},"credHelpers":{"r.example":7}}"#,
         r#"{"auths":"secret"}"#,
         "secret",
     ] {
@@ -84,6 +86,31 @@ async fn a_named_file_must_be_there_and_readable_and_errors_show_no_secret() {
         assert_eq!(error.kind(), Kind::Usage, "{wrong}");
         assert!(!error.chain().contains("secret") && error.chain().contains("auth.json"), "{}", error.chain());
     }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_spoils_nothing_for_other_registries() {
+    for bad in [r#"{"auth":"!!!"}"#, r#"{"auth":"dG9rZW4="}"#, r#"{"auth":5}"#, "7", r#"["x"]"#] {
+        let text = format!(
+            r#"{{"auths":{{"o.example":{bad},"r.example":{{"auth":"dTpw"}}}},"credHelpers":{{"o.example":null,"p.example":7}}}}"#
+        );
+        assert_eq!(look(&text, "r.example", "a").await.unwrap(), password("u", "p"), "{bad}");
+        let error = look(&text, "o.example", "a").await.unwrap_err();
+        assert!(error.kind() == Kind::Usage && error.chain().contains("o.example"), "{}", error.chain());
+        assert!(look(&text, "p.example", "a").await.unwrap_err().chain().contains("p.example"));
+    }
+}
+
+#[tokio::test]
+async fn a_login_in_base64_may_be_broken_into_lines() {
+    let text = r#"{"auths":{"r.example":{"auth":"dT\r\nox\nMj\tM=\n"}}}"#;
+    assert_eq!(look(text, "r.example", "a").await.unwrap(), password("u", "123"));
+}
+
+#[tokio::test]
+async fn a_registry_token_comes_before_everything_else_of_its_entry() {
+    let text = r#"{"auths":{"r.example":{"registrytoken":"t","identitytoken":"i","auth":"dTpw"}}}"#;
+    assert_eq!(look(text, "r.example", "a").await.unwrap(), Some(Credentials::Token("t".into())));
 }
 
 #[tokio::test]
@@ -115,7 +142,7 @@ async fn what_was_refused_is_read_again_and_a_file_that_broke_meanwhile_stays_as
 #[tokio::test]
 async fn a_helper_that_is_no_name_is_never_run() {
     for name in ["", "../../bin/sh", "a b", "a/b"] {
-        assert!(Helper::named(name, LIMIT).is_err(), "{name}");
+        assert!(Helper::named(name, LIMIT, &Surroundings::default()).is_err(), "{name}");
     }
     let text = r#"{"credsStore":"absent-helper-of-this-test","auths":{"r.example":{}}}"#;
     let dir = tempfile::tempdir().unwrap();
@@ -147,7 +174,7 @@ impl Script {
     }
 
     fn helper(&self, limit: Duration) -> Helper {
-        Helper::at(self.dir.path().join("helper").to_str().unwrap().to_owned(), limit)
+        Helper::at(self.dir.path().join("helper"), limit, &Surroundings::default())
     }
 
     fn file(&self, name: &str) -> String {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::credential_helper::{Failure, Helper};
 use super::file::{Config, filed, normal};
+use super::surroundings::Surroundings;
 use super::{Account, Environment, change, unusable};
 use crate::error::{Error, Kind, Result};
 
@@ -18,6 +19,7 @@ const TURN: Duration = Duration::from_secs(5);
 pub struct Vault {
     path: PathBuf,
     helper_limit: Duration,
+    surroundings: Surroundings,
 }
 
 /// What has become of a login.
@@ -45,7 +47,7 @@ impl Vault {
             let error = Error::new(Kind::Usage, "find a place for logins").because("there is no home folder");
             error.hint("name a file with --authfile, or set HOME or DOCKER_CONFIG")
         })?;
-        Ok(Self { path, helper_limit })
+        Ok(Self { path, helper_limit, surroundings: Surroundings::of(&environment.variables) })
     }
 
     /// The file.
@@ -66,7 +68,7 @@ impl Vault {
         let Account { user, password } = account;
         if let Some(name) = &helper {
             let (user, secret) = identity.map_or((Some(user.as_str()), password.as_str()), |token| (None, token));
-            let kept = match Helper::named(name, self.helper_limit) {
+            let kept = match Helper::named(name, self.helper_limit, &self.surroundings) {
                 Ok(helper) => helper.store(filed(&host), user, secret).await,
                 Err(why) => Err(why),
             };
@@ -91,7 +93,7 @@ impl Vault {
         let helper = self.keeper(&host)?;
         let mut was_there = false;
         if let Some(name) = &helper {
-            let erased = match Helper::named(name, self.helper_limit) {
+            let erased = match Helper::named(name, self.helper_limit, &self.surroundings) {
                 Ok(helper) => helper.erase(filed(&host)).await,
                 Err(why) => Err(why),
             };

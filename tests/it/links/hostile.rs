@@ -22,6 +22,12 @@ fn raw<I: Iterator<Item = Bytes> + 'static>(pieces: fn() -> I) -> (String, Arc<A
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut stream, sent) = (stream.unwrap(), Arc::clone(&counts.1));
+            let mut start = [0];
+            if stream.peek(&mut start).is_ok() && start[0] == 0x16 {
+                // A TLS hello, which asks for nothing.
+                let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+                continue;
+            }
             counts.0.fetch_add(1, Ordering::Relaxed);
             std::thread::spawn(move || {
                 let _ = stream.read(&mut [0; 4096]);

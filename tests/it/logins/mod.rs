@@ -5,6 +5,7 @@ mod account;
 mod credential_helpers;
 mod network;
 mod secrets;
+mod surroundings;
 mod tokens;
 
 use std::path::{Path, PathBuf};

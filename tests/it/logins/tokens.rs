@@ -150,31 +150,70 @@ async fn a_refusal_by_the_token_service_is_shared_by_all_who_wait_for_it() {
 }
 
 #[tokio::test]
-async fn rights_that_a_challenge_asked_for_are_asked_for_at_once_the_next_time() {
+async fn a_challenge_does_not_widen_what_a_token_is_asked_for() {
+    for challenged in ["repository:other:pull", "repository:a:pull,push,delete", "repository:a:*", "registry:catalog:*"]
+    {
+        let server = Server::start(move |asked: &Asked| {
+            let realm = format!("http://{}/token", asked.header("host").unwrap());
+            match asked.header("authorization") {
+                _ if asked.is("GET /token") => answer(200, &[], r#"{"token":"t"}"#),
+                Some("Bearer t") => answer(200, &[], "ok"),
+                _ => answer(
+                    401,
+                    &[("www-authenticate", &format!("Bearer realm=\"{realm}\",scope=\"{challenged}\""))],
+                    "",
+                ),
+            }
+        })
+        .await;
+        ask(&client(), &server.host).await.unwrap();
+        let lines = server.lines();
+        assert_eq!((lines.len(), lines[1].as_str()), (3, "GET /token?scope=repository%3Aa%3Apull"), "{challenged}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_asks_for_no_rights_whatever_the_challenge_names() {
     let server = Server::start(|asked: &Asked| {
-        if asked.is("GET /token") {
-            let wide = asked.line.contains("registry%3Acatalog%3A*");
-            return answer(
-                200,
-                &[],
-                if wide { r#"{"token":"w","expires_in":1}"# } else { r#"{"token":"n","expires_in":1}"# },
-            );
-        }
         let realm = format!("http://{}/token", asked.header("host").unwrap());
-        let challenge = format!("Bearer realm=\"{realm}\",scope=\"registry:catalog:*\"");
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"s\",scope=\"repository:user/image:pull\"");
         match asked.header("authorization") {
-            Some("Bearer w") => answer(200, &[], "ok"),
+            Some(_) if asked.is("GET /token") => answer(200, &[], r#"{"token":"t"}"#),
+            Some("Bearer t") => answer(200, &[], "{}"),
             _ => answer(401, &[("www-authenticate", &challenge)], ""),
         }
     })
     .await;
-    let client = client();
-    ask(&client, &server.host).await.unwrap();
-    assert_eq!(server.lines().len(), 3);
-    tokio::time::sleep(Duration::from_millis(1000)).await;
-    ask(&client, &server.host).await.unwrap();
+    assert_code(&Person::new().login(&server.host, PASSWORD, &[]).await, 0);
     let lines = server.lines();
-    assert_eq!((count(&lines, "GET /token"), lines.len()), (1, 2), "{lines:?}");
+    let token = lines.iter().find(|line| line.starts_with("GET /token")).unwrap();
+    assert!(!token.contains("scope") && token.contains("service=s"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_token_in_the_file_is_shown_to_its_registry_and_no_service_is_asked() {
+    let server = Server::start(|asked: &Asked| {
+        let realm = format!("http://{}/token", asked.header("host").unwrap());
+        match asked.header("authorization") {
+            Some("Bearer given") => answer(200, &[], "ok"),
+            _ => answer(401, &[("www-authenticate", &format!("Bearer realm=\"{realm}\""))], ""),
+        }
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let with = |token: &str| {
+        let path = dir.path().join("auth.json");
+        std::fs::write(&path, format!(r#"{{"auths":{{"{}":{{"registrytoken":"{token}"}}}}}}"#, server.host)).unwrap();
+        Client::new(Options { authfile: Some(path), ..options() }).unwrap()
+    };
+    let right = with("given");
+    for requests in [2, 1] {
+        ask(&right, &server.host).await.unwrap();
+        assert_eq!(count(&server.lines(), "GET /v2/"), requests);
+    }
+    assert_eq!(ask(&with("over"), &server.host).await.unwrap_err().kind(), Kind::Denied);
+    let lines = server.lines();
+    assert_eq!((lines.len(), count(&lines, "GET /v2/")), (2, 2), "{lines:?}");
 }
 
 #[tokio::test]
