@@ -29,7 +29,7 @@ pub enum Kind {
     Corrupt,
     /// The peer broke the protocol in a way that asking again will not mend.
     Invalid,
-    /// A bound on what a peer may make us read or do was passed.
+    /// A bound was passed: on what a peer may make us read or do, or on what it takes itself (413, 507).
     Limit,
     /// The destination does not hold something that a manifest refers to.
     Incomplete,

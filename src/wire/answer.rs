@@ -11,11 +11,14 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
 
+use super::exchange::is_same_origin;
 use super::fault::{Unreachable, deepest};
 use super::header;
 use super::pool::{Arriving, Broken};
 use super::problem::{MAX_PROBLEM_BYTES, Problem};
+use super::quota::Quota;
 use super::request::{Context, Stream};
+use super::resource::Resource;
 use super::speed::{Flow, Slow, Speed};
 use super::tally::Counters;
 use crate::error::{Error, Kind, Result};
@@ -33,6 +36,8 @@ pub struct Answer {
     /// The beginning of the body, where somebody had to look at it already.
     read: Option<Bytes>,
     url: Url,
+    /// The host that was asked, if the request was led elsewhere.
+    away_from: Option<Url>,
     context: Context,
     counters: Arc<Counters>,
     speed: Arc<Speed>,
@@ -48,7 +53,7 @@ impl Answer {
         speed: &Arc<Speed>,
     ) -> Self {
         let (counters, speed) = (Arc::clone(counters), Arc::clone(speed));
-        Self { response, read: None, url, context: context.clone(), counters, speed, hint: None }
+        Self { response, read: None, url, away_from: None, context: context.clone(), counters, speed, hint: None }
     }
 
     /// The status.
@@ -84,29 +89,47 @@ impl Answer {
         self.url.path_segments()?.nth_back(1)
     }
 
-    /// Where the answer points: an upload session. Resolved; never from TLS to plain HTTP on another host.
+    /// Where the answer points: an upload session. Resolved; never from TLS to plain HTTP on another host, never to a
+    /// manifest, and never back to the host that was asked if another one answers: credentials would go there.
     ///
     /// # Errors
     ///
     /// [`Invalid`](Kind::Invalid) if there is no usable `Location`.
     pub fn location(&self) -> Result<Url> {
-        self.header(LOCATION.as_str()).and_then(|location| header::resolve(&self.url, location)).ok_or_else(|| {
+        let location = self.header(LOCATION.as_str()).and_then(|location| header::resolve(&self.url, location));
+        let is_usable = |url: &Url| {
+            let leads_back = self.away_from.as_ref().is_some_and(|home| is_same_origin(home, url));
+            !leads_back && !Resource::of(url).is_manifest()
+        };
+        location.filter(is_usable).ok_or_else(|| {
             self.context
                 .error(Kind::Invalid)
                 .because(format!("{} without a Location that can be used", self.status().as_u16()))
         })
     }
 
-    /// The next page of a list, if there is one.
+    /// The next page of a list, if there is one: at the same host.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](Kind::Invalid) if there is one that cannot be gone to: the list would seem to end here.
+    /// [`Invalid`](Kind::Invalid) if there is one that cannot be gone to, or a `Link` that cannot be read: the list would
+    /// seem to end here.
     pub fn next_page(&self) -> Result<Option<Url>> {
-        let mut links = self.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-        let Some(link) = links.find_map(header::next_link) else { return Ok(None) };
-        let page = header::resolve(&self.url, link);
-        page.map(Some).ok_or_else(|| self.error(Kind::Invalid, "the list goes on at a place that cannot be gone to"))
+        let links = self.headers().get_all(LINK).iter();
+        let mut is_clear = true;
+        for link in links {
+            match link.to_str().map(header::next_link) {
+                Ok(Ok(Some(link))) => {
+                    let page = header::resolve(&self.url, link).filter(|page| is_same_origin(page, &self.url));
+                    let why = "the list goes on at a place that cannot be gone to";
+                    return page.map(Some).ok_or_else(|| self.error(Kind::Invalid, why));
+                }
+                Ok(Ok(None)) => {}
+                _ => is_clear = false,
+            }
+        }
+        let why = "the list may go on, at a Link that cannot be read";
+        if is_clear { Ok(None) } else { Err(self.error(Kind::Invalid, why)) }
     }
 
     /// Reads the whole body, of at most `limit` bytes.
@@ -183,6 +206,7 @@ impl Answer {
     pub async fn problem(self) -> Problem {
         let (status, retry_after) = (self.status(), self.requested_pause());
         let (context, hint) = (self.context.clone(), self.hint.clone());
+        let quota = (status == StatusCode::TOO_MANY_REQUESTS).then(|| Quota::of(&self, retry_after));
         let mut body = BytesMut::new();
         // No more than the beginning, and whatever has come before it broke: the status says most.
         let mut stream = self.stream();
@@ -191,7 +215,8 @@ impl Answer {
         {
             body.extend_from_slice(&piece);
         }
-        Problem { retry_after, hint, ..Problem::new(status, &body, context) }
+        let problem = Problem { retry_after, hint, ..Problem::new(status, &body, context) };
+        quota.into_iter().fold(problem, Problem::over)
     }
 
     /// The answer, if its status is one of `expected`.
@@ -213,6 +238,12 @@ impl Answer {
     #[must_use]
     pub fn page(&self, why: &str) -> Error {
         Unreachable::Page(why.to_owned()).told(self.context.error(Kind::Unavailable))
+    }
+
+    /// Notes that it comes from elsewhere than `home`, or by way of another place.
+    pub(super) fn away_from(mut self, home: Url) -> Self {
+        self.away_from = Some(home);
+        self
     }
 
     pub(super) fn hinting(mut self, hint: Option<String>) -> Self {

@@ -16,6 +16,7 @@ use super::host::Host;
 use super::outgoing::Outgoing;
 use super::pulse::Pulse;
 use super::request::{Payload, Request};
+use super::resource::Resource;
 use crate::error::Kind;
 
 /// Longest wait for the headers of an answer to a small request.
@@ -34,26 +35,46 @@ pub(super) struct Login {
 }
 
 impl Host {
-    /// Sends `request` to `url` and follows where it leads, showing `login` to its home and nowhere else.
-    pub(super) async fn follow(&self, request: &Request, mut url: Url, login: Option<&Login>) -> Result<Answer, Fault> {
+    /// Sends `request` to `url` and follows where it leads, showing `login` to its home and nowhere else: not even there
+    /// once the request has been anywhere else, whose word it is that it comes back.
+    pub(super) async fn follow(
+        &self,
+        request: &Request,
+        mut url: Url,
+        mut login: Option<&Login>,
+    ) -> Result<Answer, Fault> {
         let bound = if has_no_body(&request.method) { MAX_REDIRECTS } else { MAX_RESENDS };
+        let home = self.origin().unwrap_or(&url).clone();
+        let mut has_left = false;
         for _ in 0..=bound {
-            let header = login.filter(|login| is_same_origin(&login.home, &url)).map(|login| &login.header);
-            let answer = self.exchange(request, &url, header).await?;
+            login = login.filter(|login| is_same_origin(&login.home, &url));
+            has_left |= !is_same_origin(&home, &url);
+            let answer = self.exchange(request, &url, login.map(|login| &login.header)).await?;
             if !is_followed(&request.method, answer.status()) {
-                return Ok(answer);
+                return Ok(if has_left { answer.away_from(home) } else { answer });
             }
             let Some(next) = answer.header(LOCATION.as_str()).and_then(|to| header::resolve(&url, to)) else {
                 let why = format!("{} to nowhere, or from TLS to plain HTTP", answer.status().as_u16());
                 return Err(request.context.error(Kind::Invalid).because(why).into());
             };
-            if request.is_secret && !is_same_origin(&url, &next) {
-                return Err(request.context.error(Kind::Invalid).because("a login redirected to another host").into());
-            }
+            self.check_redirect(request, &url, &next)?;
             answer.discard().await;
             url = next;
         }
         Err(request.context.error(Kind::Limit).because(format!("more than {bound} redirects")).into())
+    }
+
+    fn check_redirect(&self, request: &Request, from: &Url, to: &Url) -> Result<(), Fault> {
+        let refused = |why: &str| Err(request.context.error(Kind::Invalid).because(why.to_owned()).into());
+        if request.is_secret {
+            // To the same host, where it has its places as it likes.
+            let is_kept = is_same_origin(from, to);
+            return if is_kept { Ok(()) } else { refused("a login redirected to another host") };
+        }
+        if !has_no_body(&request.method) && !Resource::of(from).may_become(&Resource::of(to)) {
+            return refused("a redirect to another kind of place, where this must not be written");
+        }
+        Ok(())
     }
 
     async fn exchange(&self, request: &Request, url: &Url, login: Option<&HeaderValue>) -> Result<Answer, Fault> {

@@ -31,40 +31,75 @@ fn number(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
+/// A `Link` of which nobody can say whether it leads on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable;
+
 /// The target of the link with `rel=next` in a `Link` header (RFC 8288), as it was written.
-#[must_use]
-pub fn next_link(value: &str) -> Option<&str> {
-    let mut rest = value;
-    loop {
-        let (target, after) = rest.split_once('<')?.1.split_once('>')?;
-        let end = outside_quotes(after, b',').unwrap_or(after.len());
-        let mut parameters = &after[..end];
-        while let Some(at) = outside_quotes(parameters, b';') {
-            if is_rel_next(&parameters[..at]) {
-                return Some(target.trim());
-            }
-            parameters = &parameters[at + 1..];
+///
+/// Read as registries write it: without angle brackets, and with single quotes, too.
+///
+/// # Errors
+///
+/// [`Unreadable`] if there may be one.
+pub fn next_link(value: &str) -> Result<Option<&str>, Unreadable> {
+    let between = |c: char| c == ',' || c.is_whitespace();
+    let mut rest = value.trim_matches(between);
+    while !rest.is_empty() {
+        let (target, after) = match rest.strip_prefix('<') {
+            Some(rest) => rest.split_once('>').ok_or(Unreadable)?,
+            None => rest.split_at(rest.find(';').ok_or(Unreadable)?),
+        };
+        let target = target.trim();
+        if target.is_empty() || target.contains(|c: char| "<>\"'".contains(c) || c.is_whitespace()) {
+            return Err(Unreadable);
         }
-        if is_rel_next(parameters) {
-            return Some(target.trim());
+        let end = outside_quotes(after, b',')?.unwrap_or(after.len());
+        if is_next(&after[..end])? {
+            return Ok(Some(target));
         }
-        rest = &after[end..];
+        rest = after[end..].trim_start_matches(between);
     }
+    Ok(None)
 }
 
-/// Where `wanted`, an ASCII character, first stands outside quotes.
-fn outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    let mut is_quoted = false;
-    text.bytes().position(|b| {
-        is_quoted ^= b == b'"';
-        b == wanted && !is_quoted
-    })
+/// Whether the parameters of a link, each behind a semicolon, say that it leads on. A link of no relation is none.
+fn is_next(mut parameters: &str) -> Result<bool, Unreadable> {
+    let mut relation = None;
+    while let Some(parameter) = parameters.trim_start().strip_prefix(';') {
+        let end = outside_quotes(parameter, b';')?.unwrap_or(parameter.len());
+        let (name, value) = parameter[..end].split_once('=').unwrap_or((&parameter[..end], ""));
+        if name.trim().eq_ignore_ascii_case("rel") {
+            relation.get_or_insert(unquoted(value.trim()));
+        }
+        parameters = &parameter[end..];
+    }
+    let relation =
+        relation.filter(|relation| parameters.trim().is_empty() && !relation.is_empty()).ok_or(Unreadable)?;
+    // Names of relations, and addresses that stand for some.
+    if relation.contains(|c: char| !(c.is_ascii_graphic() || c == ' ') || "\"'<>".contains(c)) {
+        return Err(Unreadable);
+    }
+    Ok(relation.split_whitespace().any(|relation| relation.eq_ignore_ascii_case("next")))
 }
 
-fn is_rel_next(parameter: &str) -> bool {
-    let Some((name, value)) = parameter.split_once('=') else { return false };
-    name.trim().eq_ignore_ascii_case("rel")
-        && value.trim().trim_matches('"').split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+fn unquoted(value: &str) -> &str {
+    let within = |quote| value.strip_prefix(quote).and_then(|value: &str| value.strip_suffix(quote));
+    within('"').or_else(|| within('\'')).unwrap_or(value)
+}
+
+/// Where `wanted`, an ASCII character, first stands outside quotes of either kind.
+fn outside_quotes(text: &str, wanted: u8) -> Result<Option<usize>, Unreadable> {
+    let mut quote = None;
+    for (at, b) in text.bytes().enumerate() {
+        match quote {
+            None if b == wanted => return Ok(Some(at)),
+            None if b == b'"' || b == b'\'' => quote = Some(b),
+            Some(open) if open == b => quote = None,
+            _ => {}
+        }
+    }
+    if quote.is_some() { Err(Unreadable) } else { Ok(None) }
 }
 
 /// How long a `Retry-After` asks to wait: seconds or an HTTP date (RFC 9110, section 10.2.3).
@@ -140,12 +175,38 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_found_among_other_links() {
-        assert_eq!(next_link(r#"</v2/a/tags/list?last=b&n=2>; rel="next""#), Some("/v2/a/tags/list?last=b&n=2"));
-        assert_eq!(next_link(r#"<a>; rel=prev; title="x, <y>; rel=next", <b>; REL="last next""#), Some("b"));
-        assert_eq!(next_link("<a>;rel=next"), Some("a"));
-        for none in ["", "<a>", "<a>; rel=prev", "a; rel=next", "<a; rel=next"] {
-            assert_eq!(next_link(none), None, "{none}");
+    fn the_next_page_is_found_however_its_link_is_written() {
+        let page = "/v2/a/tags/list?last=b&n=2";
+        for (value, target) in [
+            (r#"</v2/a/tags/list?last=b&n=2>; rel="next""#, page),
+            (r#"<a>; rel=prev; title="x, <y>; rel=next", <b>; REL="last next""#, "b"),
+            ("<a>;rel=next", "a"),
+            (r#"/v2/a/tags/list?last=b&n=2; rel="next""#, page),
+            ("/v2/a/tags/list?last=b&n=2;rel=next", page),
+            ("</v2/a/tags/list?last=b&n=2>; rel='next'", page),
+            ("</v2/a/tags/list?last=b&n=2> ; title='it, \"' ; rel = 'next'", page),
+            ("a?last=x,y; rel=next", "a?last=x,y"),
+            (", < a >; rel=next,", "a"),
+        ] {
+            assert_eq!(next_link(value), Ok(Some(target)), "{value}");
+        }
+        for none in ["", " , ", "<a>; rel=prev", "<a>; rel=\"https://r.example/rel/x\", <b>; rel=first"] {
+            assert_eq!(next_link(none), Ok(None), "{none}");
+        }
+        for unreadable in [
+            "a",
+            "<a>",
+            "<a; rel=next",
+            "<a> rel=next",
+            "<a>; rel=\"next",
+            "<a>; rel=\u{201c}next\u{201d}",
+            "<a>; rel=",
+            "<>; rel=next",
+            "a b; rel=next",
+            "a, <b>; rel=next",
+            "<a>; title=it's, <b>; rel=next",
+        ] {
+            assert_eq!(next_link(unreadable), Err(Unreadable), "{unreadable}");
         }
     }
 

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::fault::Unreachable;
+use super::quota::Quota;
 use super::request::Context;
 use crate::error::{Error, Kind, printable};
 
@@ -71,6 +72,17 @@ impl Problem {
         self.codes.iter().any(|own| own == code)
     }
 
+    /// Says when a host that was asked too often may be asked again.
+    pub(super) fn over(mut self, quota: Quota) -> Self {
+        let told = quota.told();
+        if !told.is_empty() {
+            let _ = write!(self.text, ": {told}");
+        }
+        self.retry_after = self.retry_after.or(quota.again);
+        self.hint = Some(quota.hint());
+        self
+    }
+
     /// Says what a person can do about it, unless that is known already.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -108,9 +120,9 @@ fn kind(status: StatusCode, codes: &[String]) -> Kind {
         _ if says("UNSUPPORTED") => Kind::Unsupported,
         _ if says("TOOMANYREQUESTS") => Kind::Unavailable,
         404 => Kind::NotFound,
-        413 => Kind::Limit,
-        // 507 and 505 stay as they are however often they are asked for.
-        505 | 507 => Kind::Invalid,
+        // They stay as they are however often they are asked for, and whatever else is sent.
+        413 | 507 => Kind::Limit,
+        505 => Kind::Invalid,
         408 | 425 | 429 | 500..=599 => Kind::Unavailable,
         _ => Kind::Invalid,
     }
@@ -198,7 +210,8 @@ mod tests {
             (408, "", Kind::Unavailable),
             (500, "", Kind::Unavailable),
             (504, "", Kind::Unavailable),
-            (507, "", Kind::Invalid),
+            (507, "", Kind::Limit),
+            (505, "", Kind::Invalid),
             // Only 404 means that there is none: what is gone may be a signature.
             (410, "", Kind::Invalid),
         ] {

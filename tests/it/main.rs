@@ -5,6 +5,7 @@ mod accessories;
 mod atomic;
 mod attack;
 mod attack_site;
+mod broken_lists;
 mod bundle_bed;
 mod bundle_keys;
 mod bundle_seal;
@@ -28,6 +29,8 @@ mod matrix;
 mod own_certificates;
 mod plain_http;
 mod publish_index;
+mod redirects;
+mod refusals;
 mod registry_store;
 #[expect(dead_code, reason = "shared with the other test program, which needs more of it")]
 mod rekor;
