@@ -12,6 +12,7 @@ use super::{output, seed, trust};
 use crate::document::catalog::{Catalog, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
+use crate::verify::Rollback;
 use crate::workflow::{self, Tagging, Trust, Wish};
 
 /// Copies every image of a catalog. Everything is resolved, verified and planned before the first blob moves; what
@@ -29,6 +30,8 @@ pub(super) struct SeedCatalog {
     require_pinned: bool,
     #[command(flatten)]
     log: trust::Log,
+    #[command(flatten)]
+    claims: trust::Claims,
     #[command(flatten)]
     run: Many,
 }
@@ -56,6 +59,8 @@ pub(super) struct Sync {
     copy_policy: bool,
     #[command(flatten)]
     log: trust::Log,
+    #[command(flatten)]
+    claims: trust::Claims,
     #[command(flatten)]
     run: Many,
 }
@@ -85,17 +90,20 @@ impl SeedCatalog {
         let name = self.catalog.display().to_string();
         let catalog = workflow::read_catalog(&self.catalog)?;
         let wishes = self.wishes(catalog).map_err(|error| error.during("use the catalog", &name))?;
+        self.claims.check(self.skip_verify)?;
         self.run.start(name, wishes, self.skip_verify, &self.log).await
     }
 
     fn wishes(&self, catalog: Catalog) -> Result<Vec<Wish>> {
-        let mut keys =
-            Keys { folder: self.catalog.parent().unwrap_or(Path::new("")), known: HashMap::new(), log: &self.log };
+        let folder = self.catalog.parent().unwrap_or(Path::new(""));
+        let mut keys = Keys { folder, known: HashMap::new(), log: &self.log, claims: &self.claims };
         let mut unused = false;
         let wish = |entry: Entry| {
             let trust = match &entry.pub_key {
                 _ if self.require_pinned && entry.select.is_none() && !entry.is_pinned() => Err(unpinned(&entry)),
-                Some(key) if !self.skip_verify => keys.trust(key).map_err(|error| at_line(error, &entry)),
+                Some(key) if !self.skip_verify => {
+                    keys.trust(key).map(|trust| relaxed(trust, &entry)).map_err(|error| at_line(error, &entry))
+                }
                 None if !self.skip_verify => Err(keyless(&entry)),
                 key => {
                     unused |= key.is_some();
@@ -117,6 +125,7 @@ struct Keys<'a> {
     folder: &'a Path,
     known: HashMap<String, Trust>,
     log: &'a trust::Log,
+    claims: &'a trust::Claims,
 }
 
 impl Keys<'_> {
@@ -124,7 +133,7 @@ impl Keys<'_> {
         if let Some(trust) = self.known.get(key) {
             return Ok(trust.clone());
         }
-        let mut trust = seed::demands("pub_key", &self.folder.join(key), self.log)?;
+        let mut trust = seed::demands("pub_key", &self.folder.join(key), self.log, self.claims)?;
         if let Trust::Verify { key: name, .. } = &mut trust {
             // As it stands in the catalog: that is what an auditor looks for.
             key.clone_into(name);
@@ -132,6 +141,16 @@ impl Keys<'_> {
         self.known.insert(key.to_owned(), trust.clone());
         Ok(trust)
     }
+}
+
+/// What the entry permits by itself.
+fn relaxed(mut trust: Trust, entry: &Entry) -> Trust {
+    if let Trust::Verify { demands, .. } = &mut trust
+        && entry.allow_rollback
+    {
+        demands.rollback = Rollback::Allow;
+    }
+    trust
 }
 
 fn at_line(error: Error, entry: &Entry) -> Error {
@@ -154,8 +173,9 @@ impl Sync {
     }
 
     pub(super) async fn run(self) -> Result<ExitCode> {
+        self.claims.check(self.pub_key.is_none() && self.skip_verify)?;
         let trust = match &self.pub_key {
-            Some(path) => seed::demands("--pub-key", path, &self.log)?,
+            Some(path) => seed::demands("--pub-key", path, &self.log, &self.claims)?,
             None if self.skip_verify => Trust::Skip,
             None => return Err(Error::new(Kind::Usage, "registry sync requires --pub-key or --skip-verify")),
         };

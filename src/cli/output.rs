@@ -48,6 +48,9 @@ pub(super) fn outcome(outcome: &Outcome) {
             }
         }
     }
+    for (number, weakness) in seed.weakened.iter().enumerate() {
+        row(if number == 0 { "weakened" } else { "" }, printable(weakness));
+    }
     if let Some(transfer) = &seed.transfer {
         let Transfer { bytes_moved, bytes_present, bytes_mounted, blobs, blobs_moved, .. } = *transfer;
         let [moved, present, mounted] = [bytes_moved, bytes_present, bytes_mounted].map(quantity::bytes);

@@ -35,6 +35,8 @@ pub(super) struct Seed {
     skip_verify: bool,
     #[command(flatten)]
     log: trust::Log,
+    #[command(flatten)]
+    claims: trust::Claims,
     /// Folder for seed-manifest.json and seed.lock
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -69,8 +71,9 @@ impl Seed {
             return Err(usage("--rewrite-index cannot be used with --transport skopeo")
                 .hint("skopeo copies images as they are: leave --transport out, or give auto"));
         }
+        self.claims.check(self.pub_key.is_none() && self.skip_verify)?;
         let trust = match &self.pub_key {
-            Some(path) => demands("--pub-key", path, &self.log)?,
+            Some(path) => demands("--pub-key", path, &self.log, &self.claims)?,
             None if self.skip_verify && self.log.is_asked() => {
                 return Err(usage("--rekor-key and --require-tlog verify, and --skip-verify does not")
                     .hint("name the key that signed with --pub-key, or leave the log out"));
@@ -114,11 +117,12 @@ impl Seed {
     }
 }
 
-/// The demands that the key at `path`, named by `flag`, the flags about logs and the environment make.
-pub(super) fn demands(flag: &str, path: &Path, log: &trust::Log) -> Result<Trust> {
+/// The demands that the key at `path`, named by `flag`, the flags about logs and claims, and the environment make.
+pub(super) fn demands(flag: &str, path: &Path, log: &trust::Log, claims: &trust::Claims) -> Result<Trust> {
     let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
     demands.trust_time = trust::time()?;
     log.demand(&mut demands)?;
+    claims.demand(&mut demands);
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
 }
 

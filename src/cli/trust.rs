@@ -2,12 +2,14 @@
 //! the environment.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::password;
+use super::{duration, password};
 use crate::error::{Error, Kind, Result};
-use crate::verify::{Demands, ErrorClass, Failure, PublicKey, SigningKey, Tlog, TrustTime};
+use crate::oci::{Reference, Repository};
+use crate::verify::{Demands, ErrorClass, Failure, Identity, PublicKey, Rollback, SigningKey, Tlog, TrustTime};
 use crate::wire;
 
 /// Reads the public key that `flag` names.
@@ -56,6 +58,62 @@ impl Log {
         demands.log_keys = keys.collect::<Result<_>>()?;
         demands.tlog = if self.require_tlog { Tlog::Required } else { Tlog::NotAsked };
         Ok(())
+    }
+}
+
+/// What the signed data of images that travel must say: when, and under which name.
+#[derive(Debug, Args)]
+pub(super) struct Claims {
+    /// Greatest age of a signature, as Go writes durations: 720h, 1h30m [default: 8760h]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
+    max_age: Option<Duration>,
+    /// The signed data must name the source's repository, at both ends; a bundle names none, and fails
+    #[arg(long)]
+    match_identity: bool,
+    /// The repository that the signed data must name in place of the source's: host[:port]/repository
+    #[arg(long, value_name = "NAME", value_parser = repository)]
+    identity: Option<Repository>,
+    /// Permit an image that was signed before the one that it replaces; recorded
+    #[arg(long)]
+    allow_rollback: bool,
+}
+
+impl Claims {
+    /// Whether anything is demanded.
+    fn is_asked(&self) -> bool {
+        self.max_age.is_some() || self.match_identity || self.identity.is_some()
+    }
+
+    /// Refuses what demands something where nothing is verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if there is such a flag.
+    pub(super) fn check(&self, is_unverified: bool) -> Result<()> {
+        if is_unverified && self.is_asked() {
+            let text = "--max-age, --match-identity and --identity verify, and --skip-verify does not";
+            return Err(Error::new(Kind::Usage, text).hint("name the key that signed, or leave them out"));
+        }
+        Ok(())
+    }
+
+    /// Adds what was said to `demands`.
+    pub(super) fn demand(&self, demands: &mut Demands) {
+        demands.max_age = self.max_age.unwrap_or(demands.max_age);
+        demands.identity = match &self.identity {
+            Some(name) => Identity::Named(name.clone()),
+            None if self.match_identity => Identity::MatchRepository,
+            None => Identity::Any,
+        };
+        demands.rollback = if self.allow_rollback { Rollback::Allow } else { Rollback::Refuse };
+    }
+}
+
+fn repository(text: &str) -> Result<Repository, String> {
+    match text.parse::<Reference>() {
+        Ok(Reference { repository, tag: None, digest: None }) => Ok(repository),
+        Ok(named) => Err(format!("a name is a repository without tag and digest: write {}", named.repository)),
+        Err(why) => Err(why.to_string()),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Entry {
     pub pub_key: Option<String>,
     /// Platforms to copy; none stands for all.
     pub platforms: Vec<Platform>,
+    /// Whether an image may replace one that was signed after it.
+    pub allow_rollback: bool,
     /// What else travels along, where the entry says so.
     pub accessories: Option<Accessories>,
     /// The line at which the entry begins; 0 if it comes from no file.
@@ -109,6 +111,7 @@ impl Entry {
             copy_policy: false,
             pub_key: None,
             platforms: Vec::new(),
+            allow_rollback: false,
             accessories: None,
             line: 0,
         }

@@ -60,6 +60,10 @@ classes! {
     TimeStale = "TIME_STALE";
     /// Signed in the future.
     TimeFuture = "TIME_FUTURE";
+    /// Signed before what it would replace.
+    TimeRollback = "TIME_ROLLBACK";
+    /// Image, lock and policy were not signed at one time: they are of different seals.
+    TimeSet = "TIME_SET";
     /// A demanded lock or policy is not there.
     SidecarMissing = "SIDECAR_MISSING";
     /// Tag and referrers name different sidecars.
@@ -114,7 +118,7 @@ impl ErrorClass {
                 "the signature belongs to other content: was it copied from another image, or was a platform's manifest signed and not the index?"
             }
             Self::SigIdentityMismatch => {
-                "leave --match-identity out for images that were mirrored from another registry"
+                "leave --match-identity out for images that were mirrored from another registry, or name that with --identity"
             }
             Self::SigLimit => {
                 "far more is attached than a signature needs; look at the referrers before trusting this registry"
@@ -130,6 +134,10 @@ impl ErrorClass {
             Self::TimeMalformed => "autonomy.signed-at must look like 2026-01-15T12:00:00Z; sign again",
             Self::TimeStale => "check this machine's clock; if it is right, sign the image again or raise --max-age",
             Self::TimeFuture => "check this machine's clock",
+            Self::TimeRollback => {
+                "an older release is offered than the one in place: ask the publisher; to go back on purpose give --allow-rollback"
+            }
+            Self::TimeSet => "the sidecars are of another seal than the image: seal the bundle again",
             Self::SidecarMissing => "push the lock and policy beside the image, and copy them with --copy-policy",
             Self::SidecarAmbiguous => "remove the sidecar that is out of date, or seal the bundle again",
             Self::LockParse | Self::FingerprintAlgo | Self::FingerprintMismatch => {
@@ -216,7 +224,7 @@ mod tests {
         let mut texts: Vec<_> = ErrorClass::ALL.iter().map(|class| class.as_str()).collect();
         texts.sort_unstable();
         texts.dedup();
-        assert_eq!(texts.len(), 26, "the classes of the format's description");
+        assert_eq!(texts.len(), 28, "the classes of the format's description");
         assert!(ErrorClass::ALL.iter().all(|class| class.hint().len() > 15));
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::class::{ErrorClass, Failure};
 use super::key::PublicKey;
+use super::subject::SidecarKind;
 use crate::oci::{Reference, Repository};
 
 /// The key, in the signed data, of the time of signing.
@@ -25,9 +26,13 @@ pub struct Demands {
     pub trust_time: TrustTime,
     /// Whether the signature must name the repository. Default any.
     pub identity: Identity,
+    /// Whether what was signed before what it would replace is refused. Default refused. For those who replace something:
+    /// a verification alone replaces nothing.
+    pub rollback: Rollback,
     /// Whether the lock must be there, signed and right. Default not asked.
     pub lock: SidecarDemand,
-    /// Whether the policy must be there, signed and the lock's. Default not asked. Means nothing without the lock.
+    /// Whether the policy must be there, signed and the lock's. Default not asked. The lock is then demanded too: without
+    /// it nothing says that the policy belongs to the image.
     pub policy: SidecarDemand,
     /// The keys of transparency logs that are believed. Default none: log entries are not looked at. With one, an entry
     /// that is there is checked, offline, and refused with its signature if it does not hold.
@@ -48,12 +53,23 @@ pub enum TrustTime {
 }
 
 /// Whose name the signed data must bear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// Anybody's: an image that was mirrored bears the name of where it came from.
     Any,
     /// The name of the repository verified. The bundle format bears no name, so only legacy signatures can meet this.
     MatchRepository,
+    /// This name, wherever the image stands by now.
+    Named(Repository),
+}
+
+/// Whether an image may replace one that was signed after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rollback {
+    /// No: an old release that is offered again under a tag that moves is an attack.
+    Refuse,
+    /// Yes: somebody wants to go back, and records say so.
+    Allow,
 }
 
 /// Whether a sidecar is part of what is verified.
@@ -111,6 +127,7 @@ impl Demands {
             clock_skew: Duration::from_secs(5 * 60),
             trust_time: TrustTime::On,
             identity: Identity::Any,
+            rollback: Rollback::Refuse,
             lock: SidecarDemand::NotAsked,
             policy: SidecarDemand::NotAsked,
             log_keys: Vec::new(),
@@ -126,6 +143,25 @@ impl Demands {
         if self.trust_time == TrustTime::Off { vec![off.to_owned()] } else { Vec::new() }
     }
 
+    /// Whether the sidecar of `kind` is demanded.
+    #[must_use]
+    pub fn sidecar(&self, kind: SidecarKind) -> SidecarDemand {
+        match kind {
+            SidecarKind::Lock if self.policy == SidecarDemand::Required => SidecarDemand::Required,
+            SidecarKind::Lock => self.lock,
+            SidecarKind::Policy => self.policy,
+        }
+    }
+
+    /// The name that the signed data of what stands in `repository` must bear; none if any will do.
+    pub(super) fn name<'a>(&'a self, repository: &'a Repository) -> Option<&'a Repository> {
+        match &self.identity {
+            Identity::Any => None,
+            Identity::MatchRepository => Some(repository),
+            Identity::Named(name) => Some(name),
+        }
+    }
+
     /// Checks what the signed data says, once key, type and digest are right: name and time. Gives the time of signing.
     pub(super) fn check(
         &self,
@@ -133,8 +169,8 @@ impl Demands {
         repository: &Repository,
         freshness: Freshness,
     ) -> Result<Option<Timestamp>, Failure> {
-        if self.identity == Identity::MatchRepository {
-            check_identity(claim.identity.as_deref(), repository)?;
+        if let Some(demanded) = self.name(repository) {
+            check_identity(claim.identity.as_deref(), demanded)?;
         }
         match self.trust_time {
             TrustTime::On => self.check_time(claim.signed_at.as_ref(), freshness),
@@ -206,13 +242,8 @@ fn check_identity(said: Option<&str>, repository: &Repository) -> Result<(), Fai
         let why = format!("the bundle format names no repository, and {repository} is demanded");
         return Err(Failure::new(ErrorClass::SigIdentityMismatch, why));
     };
-    // Docker Hub has two more names; cosign writes the first of them.
-    let said_as = said
-        .strip_prefix("index.")
-        .or_else(|| said.strip_prefix("registry-1."))
-        .filter(|rest| rest.starts_with("docker.io/"));
-    match said_as.unwrap_or(said).parse::<Reference>() {
-        Ok(reference) if reference.repository == *repository => Ok(()),
+    match said.parse::<Reference>() {
+        Ok(reference) if reference.repository.is_same(repository) => Ok(()),
         _ => {
             let why = format!("signed as {said:?}, verified as {repository}");
             Err(Failure::new(ErrorClass::SigIdentityMismatch, why))
@@ -323,6 +354,7 @@ mod tests {
             ("ghcr.io/acme/app", "ghcr.io/acme/app", true),
             ("ghcr.io/acme/app:v1", "ghcr.io/acme/app", true),
             ("index.docker.io/library/nginx", "docker.io/nginx", true),
+            ("ghcr.io:443/acme/app", "GHCR.io/acme/app", true),
             ("ghcr.io/acme/app2", "ghcr.io/acme/app", false),
             ("quay.io/acme/app", "ghcr.io/acme/app", false),
             ("", "ghcr.io/acme/app", false),

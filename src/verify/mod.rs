@@ -29,7 +29,7 @@ mod tlog;
 
 pub use approved::Approved;
 pub use class::{ErrorClass, Failure};
-pub use demand::{Clock, Demands, Identity, SIGNED_AT, SidecarDemand, Tlog, TrustTime};
+pub use demand::{Clock, Demands, Identity, Rollback, SIGNED_AT, SidecarDemand, Tlog, TrustTime};
 pub use key::{PublicKey, Scheme};
 pub use pipeline::Pipeline;
 pub use report::{Evidence, Outcome, Report, Step, StepResult};

@@ -2,17 +2,22 @@
 
 use bytes::Bytes;
 use futures_util::future::{try_join, try_join3};
+use jiff::{SignedDuration, Timestamp};
 
 use super::class::{ErrorClass, Failure};
-use super::demand::{Demands, Freshness, SidecarDemand};
+use super::demand::{Demands, Freshness, SidecarDemand, TrustTime};
 use super::report::{Outcome, Report, Step};
-use super::search::{Proof, Search, short};
+use super::search::{Proof, Reach, Search, short};
 use super::subject::{Sidecar, SidecarKind, Subject, absent_is_none, layer};
 use crate::document::lock::{self, FingerprintError, Lock};
 use crate::document::policy::{self, Policy, parse_version};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Name};
+use crate::oci::{Descriptor, Digest, Name, Reference, Repository};
 use crate::store::{self, Root, Want};
+
+/// How far apart the signatures of one seal may lie. They bear one time; signers that ask for it anew for each take as long
+/// as their key needs.
+const ONE_SEAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// Verifies images against demands.
 #[derive(Debug, Clone)]
@@ -25,6 +30,9 @@ struct Content {
     manifest: Digest,
     bytes: Bytes,
 }
+
+/// The image's proof, then those of its sidecars, each under its name.
+type Proofs = Vec<(&'static str, Proof)>;
 
 /// Why the steps end early: one of them failed, or the store could not be asked.
 enum Stop {
@@ -71,11 +79,11 @@ impl Pipeline {
 
     async fn steps(&self, store: &dyn store::Repository, subject: &Subject, report: &mut Report) -> Result<(), Stop> {
         let failed = |step| move |failure| Stop::Failed(step, failure);
-        let proofs = self.signatures(store, subject).await?.map_err(failed(Step::Signatures))?;
+        let proofs = self.proofs(store, subject).await?.map_err(failed(Step::Signatures))?;
         report.set(Step::Signatures, Outcome::Ok(self.told(subject, &proofs)));
-        report.prove(proofs.into_iter().map(|(_, proof)| proof.evidence));
+        report.prove(proofs.into_iter().map(|(_, proof)| proof));
 
-        if self.demands.lock == SidecarDemand::NotAsked {
+        if self.demands.sidecar(SidecarKind::Lock) == SidecarDemand::NotAsked {
             for step in [Step::Digests, Step::Fingerprint, Step::Semver] {
                 report.set(step, Outcome::Skipped("no lock was asked for".to_owned()));
             }
@@ -89,6 +97,7 @@ impl Pipeline {
         let digests = failed(Step::Digests);
         let (lock, policy) = (lock.map_err(digests)?, policy.map_err(digests)?);
         let (lock, detail) = check_digests(subject, lock.as_ref(), policy.as_ref()).map_err(digests)?;
+        self.check_name(subject, &lock).map_err(digests)?;
         report.set(Step::Digests, Outcome::Ok(detail));
 
         let detail = check_fingerprint(&lock).map_err(failed(Step::Fingerprint))?;
@@ -102,16 +111,63 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The time of the newest signature over `digest` in `repository`, wherever it lies in `store`; none if nothing there
+    /// meets the demands, or nothing says when it was signed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store when it could not be asked.
+    pub async fn signed_at(
+        &self,
+        store: &dyn store::Repository,
+        repository: &Repository,
+        digest: Digest,
+    ) -> Result<Option<Timestamp>> {
+        let (demands, freshness, reach) = (&self.demands, Freshness::IfSaid, Reach::Everywhere);
+        let search = Search { store, demands, repository, digest, freshness, reach, referrers: None };
+        Ok(search.run().await?.ok().and_then(|proof| proof.signed_at))
+    }
+
+    /// The proofs for the image and each demanded sidecar, which must be of one seal.
+    async fn proofs(&self, store: &dyn store::Repository, subject: &Subject) -> Result<Result<Proofs, Failure>> {
+        let is_set = self.demands.sidecar(SidecarKind::Lock) == SidecarDemand::Required;
+        if !is_set || self.demands.trust_time == TrustTime::Off {
+            return self.signatures(store, subject, Reach::First).await;
+        }
+        // What was sealed again keeps its older signatures: the newest of each counts.
+        let proofs = self.signatures(store, subject, Reach::Newest).await?;
+        if proofs.as_ref().map_or(true, |proofs| check_set(proofs).is_ok()) {
+            return Ok(proofs);
+        }
+        // It may have been sealed again in the other format, beside what was found.
+        let proofs = self.signatures(store, subject, Reach::Everywhere).await?;
+        Ok(proofs.and_then(|proofs| check_set(&proofs).map(|()| proofs)))
+    }
+
+    /// With a name demanded, the lock must be that of the image by this name.
+    fn check_name(&self, subject: &Subject, lock: &Lock) -> Result<(), Failure> {
+        let Some(demanded) = self.demands.name(&subject.reference.repository) else { return Ok(()) };
+        let said = &lock.agent_artifact().reference;
+        match said.parse::<Reference>() {
+            Ok(reference) if reference.repository.is_same(demanded) => Ok(()),
+            _ => {
+                let why = format!("the lock is for {said:?}, verified as {demanded}");
+                Err(Failure::new(ErrorClass::SigIdentityMismatch, why))
+            }
+        }
+    }
+
     /// The proofs for the image and each demanded sidecar. All are searched for side by side; the first that is lacking,
     /// in this order, is told.
     async fn signatures(
         &self,
         store: &dyn store::Repository,
         subject: &Subject,
-    ) -> Result<Result<Vec<(&'static str, Proof)>, Failure>> {
-        let image = self.search(store, subject, subject.root.digest, Freshness::Demanded);
-        let lock = self.sidecar(store, subject, &subject.lock, SidecarKind::Lock);
-        let policy = self.sidecar(store, subject, &subject.policy, SidecarKind::Policy);
+        reach: Reach,
+    ) -> Result<Result<Proofs, Failure>> {
+        let image = self.search(store, subject, subject.root.digest, Freshness::Demanded, reach);
+        let lock = self.sidecar(store, subject, &subject.lock, SidecarKind::Lock, reach);
+        let policy = self.sidecar(store, subject, &subject.policy, SidecarKind::Policy, reach);
         let (image, lock, policy) = try_join3(image, lock, policy).await?;
         let named = [("image", Some(image)), ("lock", lock), ("policy", policy)];
         Ok(named.into_iter().filter_map(|(name, found)| found.map(|found| Ok((name, found?)))).collect())
@@ -123,15 +179,16 @@ impl Pipeline {
         subject: &Subject,
         sidecar: &Sidecar,
         kind: SidecarKind,
+        reach: Reach,
     ) -> Result<Option<Result<Proof, Failure>>> {
-        if self.demand(kind) == SidecarDemand::NotAsked {
+        if self.demands.sidecar(kind) == SidecarDemand::NotAsked {
             return Ok(None);
         }
         let root = match sidecar.found(kind) {
             Ok(root) => root,
             Err(failure) => return Ok(Some(Err(failure))),
         };
-        let found = self.search(store, subject, root.node.digest, Freshness::IfSaid).await?;
+        let found = self.search(store, subject, root.node.digest, Freshness::IfSaid, reach).await?;
         let name = |failure: Failure| Failure { detail: format!("{}: {}", kind.as_str(), failure.detail), ..failure };
         Ok(Some(found.map_err(name)))
     }
@@ -142,17 +199,11 @@ impl Pipeline {
         subject: &Subject,
         digest: Digest,
         freshness: Freshness,
+        reach: Reach,
     ) -> Result<Result<Proof, Failure>> {
         let repository = &subject.reference.repository;
         let referrers = subject.referrers.as_deref().filter(|_| digest == subject.root.digest);
-        Search { store, demands: &self.demands, repository, digest, freshness, referrers }.run().await
-    }
-
-    fn demand(&self, kind: SidecarKind) -> SidecarDemand {
-        match kind {
-            SidecarKind::Lock => self.demands.lock,
-            SidecarKind::Policy => self.demands.policy,
-        }
+        Search { store, demands: &self.demands, repository, digest, freshness, reach, referrers }.run().await
     }
 
     /// What the first step says when it holds: who signed what, when, and how.
@@ -186,7 +237,7 @@ impl Pipeline {
         kind: SidecarKind,
     ) -> Result<Result<Option<Content>, Failure>> {
         match sidecar {
-            Sidecar::Found(root) if self.demand(kind) == SidecarDemand::Required => {
+            Sidecar::Found(root) if self.demands.sidecar(kind) == SidecarDemand::Required => {
                 Ok(fetch(store, root, kind).await?.map(Some))
             }
             _ => Ok(Ok(None)),
@@ -223,6 +274,18 @@ async fn fetch(store: &dyn store::Repository, root: &Root, kind: SidecarKind) ->
             _ => Err(error),
         },
     }
+}
+
+/// Image, lock and policy of one seal bear one time. Those that say none are not compared.
+fn check_set(proofs: &[(&'static str, Proof)]) -> Result<(), Failure> {
+    let times = proofs.iter().filter_map(|(name, proof)| Some((proof.signed_at?, *name)));
+    let (Some(first), Some(last)) = (times.clone().min(), times.max()) else { return Ok(()) };
+    if last.0.duration_since(first.0) <= ONE_SEAL {
+        return Ok(());
+    }
+    let ((early, one), (late, other)) = (first, last);
+    let why = format!("the {one} was signed at {early} and the {other} at {late}: they are not of one seal");
+    Err(Failure::new(ErrorClass::TimeSet, why))
 }
 
 fn missing(kind: SidecarKind, node: &Descriptor) -> Failure {

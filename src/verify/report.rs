@@ -4,11 +4,13 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::approved::Approved;
 use super::class::{ErrorClass, Failure};
+use super::search::Proof;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Reference, Tag};
 
@@ -97,6 +99,7 @@ pub struct Report {
     steps: [StepResult; 4],
     weakened: Vec<String>,
     evidence: Vec<Evidence>,
+    signed: Vec<(Digest, Timestamp)>,
     error: Option<Failure>,
 }
 
@@ -115,8 +118,8 @@ impl Report {
 
     fn blank(reference: Reference) -> Self {
         let skipped = |step| StepResult { step, outcome: Outcome::Skipped("not reached".to_owned()) };
-        let (weakened, evidence) = (Vec::new(), Vec::new());
-        Self { reference, digest: None, steps: Step::ALL.map(skipped), weakened, evidence, error: None }
+        let (weakened, evidence, signed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { reference, digest: None, steps: Step::ALL.map(skipped), weakened, evidence, signed, error: None }
     }
 
     /// What was verified, as it was named.
@@ -155,8 +158,17 @@ impl Report {
         self.error.as_ref()
     }
 
-    pub(super) fn prove(&mut self, evidence: impl IntoIterator<Item = Evidence>) {
-        self.evidence.extend(evidence);
+    /// When the image or the sidecar `digest` was signed, by the signature that proved it; none if that does not say.
+    #[must_use]
+    pub fn signed_at(&self, digest: &Digest) -> Option<Timestamp> {
+        self.signed.iter().find(|(signs, _)| signs == digest).map(|(_, time)| *time)
+    }
+
+    pub(super) fn prove(&mut self, proofs: impl IntoIterator<Item = Proof>) {
+        for Proof { signs, signed_at, evidence, .. } in proofs {
+            self.signed.extend(signed_at.map(|time| (signs, time)));
+            self.evidence.push(evidence);
+        }
     }
 
     pub(super) fn set(&mut self, step: Step, outcome: Outcome) {

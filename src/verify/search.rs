@@ -33,6 +33,8 @@ const ATTACHED_LEGACY: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 /// A signature that met every demand.
 #[derive(Debug, Clone)]
 pub(super) struct Proof {
+    /// What is signed.
+    pub(super) signs: Digest,
     pub(super) key: String,
     pub(super) signed_at: Option<Timestamp>,
     /// What a transparency log says of it, if one was asked for and does.
@@ -41,12 +43,33 @@ pub(super) struct Proof {
     pub(super) evidence: Evidence,
 }
 
+/// Where a search ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// With the first signature that meets every demand.
+    First,
+    /// With the newest of those that lie in one place: under the tag, else among the referrers. What was signed again keeps
+    /// its older signatures.
+    Newest,
+    /// With the newest of all, wherever they lie.
+    Everywhere,
+}
+
 /// What a signature that meets every demand says: whose it is, of when, and where it is recorded.
 type Verdict<'a> = (&'a PublicKey, Option<Timestamp>, Option<Recorded>);
 
 impl Proof {
-    fn new((key, signed_at, recorded): Verdict<'_>, form: &'static str, evidence: Evidence) -> Self {
-        Self { key: key.fingerprint(), signed_at, recorded, form, evidence }
+    fn new(signs: Digest, verdict: Verdict<'_>, form: &'static str, evidence: Evidence) -> Self {
+        let (key, signed_at, recorded) = verdict;
+        Self { signs, key: key.fingerprint(), signed_at, recorded, form, evidence }
+    }
+
+    /// The one that was signed later.
+    fn newer(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other.signed_at > one.signed_at { other } else { one }),
+            (one, other) => one.or(other),
+        }
     }
 }
 
@@ -58,6 +81,7 @@ pub(super) struct Search<'a> {
     pub(super) repository: &'a Repository,
     pub(super) digest: Digest,
     pub(super) freshness: Freshness,
+    pub(super) reach: Reach,
     /// The referrers, where somebody has asked for them already.
     pub(super) referrers: Option<&'a [Descriptor]>,
 }
@@ -107,10 +131,11 @@ impl Search<'_> {
     /// That of the store when it could not be asked. Anything that was found wanting is a [`Failure`] instead.
     pub(super) async fn run(&self) -> Result<Result<Proof, Failure>> {
         let mut tally = Tally::default();
-        if let Some(proof) = self.under_the_tag(&mut tally).await? {
-            return Ok(Ok(proof));
+        let mut found = self.under_the_tag(&mut tally).await?;
+        if found.is_none() || self.reach == Reach::Everywhere {
+            found = self.among_the_referrers(&mut tally, found).await?;
         }
-        if let Some(proof) = self.among_the_referrers(&mut tally).await? {
+        if let Some(proof) = found {
             return Ok(Ok(proof));
         }
         let Tally { count, furthest, .. } = tally;
@@ -138,7 +163,8 @@ impl Search<'_> {
         }
     }
 
-    async fn among_the_referrers(&self, tally: &mut Tally) -> Result<Option<Proof>> {
+    /// Goes on from what was `found` elsewhere.
+    async fn among_the_referrers(&self, tally: &mut Tally, mut found: Option<Proof>) -> Result<Option<Proof>> {
         let asked;
         let listed = match self.referrers {
             Some(listed) => listed,
@@ -149,7 +175,7 @@ impl Search<'_> {
                 }
                 Err(error) => {
                     tally.add(found_wanting(error)?);
-                    return Ok(None);
+                    return Ok(found);
                 }
             },
         };
@@ -157,6 +183,9 @@ impl Search<'_> {
         // The list's word on types decides nothing, because lists are wrong (buildx #4010); it does say where to begin.
         listed.sort_by_key(|node| likelihood(node));
         for node in listed.iter().take(MAX_REFERRERS) {
+            if found.is_some() && likelihood(node) == ANOTHER_KIND {
+                break;
+            }
             if !tally.admits(node, "referrer", store::MAX_MANIFEST_BYTES) {
                 continue;
             }
@@ -175,15 +204,16 @@ impl Search<'_> {
                 _ if is_attached_legacy(&manifest) => self.legacy(&manifest, evidence, tally).await?,
                 _ => None,
             };
-            if proof.is_some() {
-                return Ok(proof);
+            found = Proof::newer(found, proof);
+            if found.is_some() && self.reach == Reach::First {
+                return Ok(found);
             }
         }
         if listed.len() > MAX_REFERRERS {
             let why = format!("{} referrers are listed, {MAX_REFERRERS} are looked into", listed.len());
             tally.add(Failure::new(ErrorClass::SigLimit, why));
         }
-        Ok(None)
+        Ok(found)
     }
 
     async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally) -> Result<Option<Proof>> {
@@ -192,6 +222,7 @@ impl Search<'_> {
             tally.add(Failure::new(ErrorClass::SigLimit, why));
             return Ok(None);
         }
+        let mut found = None;
         let mut last: Option<(Digest, Bytes)> = None;
         for layer in manifest.layers.iter().filter(|layer| layer.media_type.as_str() == payload::MEDIA_TYPE) {
             let signature = match signature_of(layer) {
@@ -211,18 +242,23 @@ impl Search<'_> {
                 },
             };
             match self.judge_legacy(layer, &bytes, &signature) {
-                Ok(verdict) => return Ok(Some(Proof::new(verdict, "legacy", evidence))),
+                Ok(verdict) => {
+                    found = Proof::newer(found, Some(Proof::new(self.digest, verdict, "legacy", evidence.clone())));
+                    if self.reach == Reach::First {
+                        break;
+                    }
+                }
                 Err(failure) => tally.add(failure),
             }
             last = Some((layer.digest, bytes));
         }
-        Ok(None)
+        Ok(found)
     }
 
     async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally) -> Result<Option<Proof>> {
         let Some(bytes) = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await? else { return Ok(None) };
         match self.judge_bundle(&bytes) {
-            Ok(verdict) => Ok(Some(Proof::new(verdict, "bundle", evidence))),
+            Ok(verdict) => Ok(Some(Proof::new(self.digest, verdict, "bundle", evidence))),
             Err(failure) => {
                 tally.add(failure);
                 Ok(None)
@@ -314,6 +350,9 @@ fn is_attached_legacy(manifest: &Manifest) -> bool {
     manifest.artifact_type.as_ref().into_iter().chain(config).any(|media_type| media_type.as_str() == ATTACHED_LEGACY)
 }
 
+/// The sort key of what the list calls something else than an image signature.
+const ANOTHER_KIND: u8 = 3;
+
 /// A sort key: what the list calls an image signature, then what says nothing, then what it calls something else.
 fn likelihood(node: &Descriptor) -> u8 {
     let artifact_type = node.artifact_type.as_ref().map_or("", |artifact_type| artifact_type.as_str());
@@ -322,11 +361,11 @@ fn likelihood(node: &Descriptor) -> u8 {
         bundle if bundle.starts_with(bundle::MEDIA_TYPE_PREFIX) => match predicate {
             Some(predicate) if predicate == bundle::PREDICATE_TYPE => 0,
             None => 1,
-            Some(_) => 3,
+            Some(_) => ANOTHER_KIND,
         },
         ATTACHED_LEGACY => 1,
         "" | "application/vnd.oci.empty.v1+json" => 2,
-        _ => 3,
+        _ => ANOTHER_KIND,
     }
 }
 

@@ -108,29 +108,21 @@ impl Subject {
     ///
     /// Those of the store.
     pub async fn resolve_sidecars(&mut self, store: &dyn Repository, demands: &Demands) -> Result<()> {
-        let asked = |demand| demand == SidecarDemand::Required;
-        if !asked(demands.lock) && !asked(demands.policy) {
+        let asked = |kind| demands.sidecar(kind) == SidecarDemand::Required;
+        if !asked(SidecarKind::Lock) && !asked(SidecarKind::Policy) {
             return Ok(());
         }
-        let tagged = |kind: SidecarKind, demand| {
-            let tag = self.reference.tag.as_ref().filter(|_| asked(demand)).and_then(|tag| kind.tag(tag));
-            async move {
-                match tag {
-                    Some(tag) => absent_is_none(store.resolve(&Name::Tag(tag), Want::Bytes).await),
-                    None => Ok(None),
-                }
-            }
+        let tagged = async |kind| match &self.reference.tag {
+            Some(tag) if asked(kind) => Sidecar::tagged(store, kind, tag).await,
+            _ => Ok(None),
         };
-        let (referrers, lock, policy) = try_join3(
-            store.referrers(&self.root.digest),
-            tagged(SidecarKind::Lock, demands.lock),
-            tagged(SidecarKind::Policy, demands.policy),
-        )
-        .await?;
-        if asked(demands.lock) {
+        let referrers = store.referrers(&self.root.digest);
+        let (referrers, lock, policy) =
+            try_join3(referrers, tagged(SidecarKind::Lock), tagged(SidecarKind::Policy)).await?;
+        if asked(SidecarKind::Lock) {
             self.lock = Sidecar::choose(store, SidecarKind::Lock, lock, &referrers).await?;
         }
-        if asked(demands.policy) {
+        if asked(SidecarKind::Policy) {
             self.policy = Sidecar::choose(store, SidecarKind::Policy, policy, &referrers).await?;
         }
         self.referrers = Some(referrers);
@@ -139,6 +131,16 @@ impl Subject {
 }
 
 impl Sidecar {
+    /// What the sidecar's tag beside `tag` names, if anything.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn tagged(store: &dyn Repository, kind: SidecarKind, tag: &Tag) -> Result<Option<Root>> {
+        let Some(tag) = kind.tag(tag) else { return Ok(None) };
+        absent_is_none(store.resolve(&Name::Tag(tag), Want::Bytes).await)
+    }
+
     /// Decides what the sidecar is, from what its tag names and what refers to the image.
     ///
     /// The tag decides if the referrers know what it names: older locks of one image stay among its referrers. If they
@@ -156,7 +158,10 @@ impl Sidecar {
         let is_of_kind = |node: &&Descriptor| {
             node.artifact_type.as_ref().is_some_and(|artifact_type| artifact_type.as_str() == kind.media_type())
         };
-        let referring: Vec<_> = referrers.iter().filter(is_of_kind).map(|node| node.digest).collect();
+        let mut referring: Vec<_> = referrers.iter().filter(is_of_kind).map(|node| node.digest).collect();
+        // A list may say one thing twice.
+        referring.sort_unstable();
+        referring.dedup();
         match (tagged, referring.as_slice()) {
             (Some(root), []) => Ok(Self::Found(Box::new(root))),
             (Some(root), known) if known.contains(&root.node.digest) => Ok(Self::Found(Box::new(root))),
@@ -171,7 +176,11 @@ impl Sidecar {
     }
 
     /// The sidecar's manifest, or why there is none to verify.
-    pub(super) fn found(&self, kind: SidecarKind) -> Result<&Root, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// The failure of a verification that demands it.
+    pub fn found(&self, kind: SidecarKind) -> Result<&Root, Failure> {
         let kind = kind.as_str();
         match self {
             Self::Found(root) => Ok(root),
@@ -188,13 +197,16 @@ impl Sidecar {
     }
 }
 
-/// The one layer of a sidecar's manifest.
+/// The one layer of a sidecar's manifest. Layer and manifest must be of its type; older writers leave the manifest's out.
 pub(super) fn layer(root: &Root, bytes: &[u8], kind: SidecarKind) -> Result<Descriptor, Failure> {
     let wrong = |why: String| {
         let what = format!("{} is no {} sidecar: {why}", root.node.digest, kind.as_str());
         Failure::new(ErrorClass::SidecarMissing, what)
     };
     let manifest = Manifest::parse(bytes, &root.node.media_type).map_err(|why| wrong(why.to_string()))?;
+    if let Some(artifact_type) = manifest.artifact_type.as_ref().filter(|it| it.as_str() != kind.media_type()) {
+        return Err(wrong(format!("its artifact type is {}, not {}", artifact_type.as_str(), kind.media_type())));
+    }
     match manifest.layers.as_slice() {
         [layer] if layer.media_type.as_str() == kind.media_type() => Ok(layer.clone()),
         layers => {
@@ -210,5 +222,30 @@ pub(super) fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::MediaType;
+
+    #[test]
+    fn a_sidecar_is_of_its_type_in_the_layer_and_in_the_manifest_if_that_says_one() {
+        let (lock, policy) = (SidecarKind::Lock.media_type(), SidecarKind::Policy.media_type());
+        let judged = |layer_type: &str, artifact_type: Option<&str>| {
+            let node = Descriptor::of(MediaType::new(layer_type), b"{}");
+            let mut manifest = serde_json::json!({"schemaVersion": 2, "layers": [node]});
+            if let Some(artifact_type) = artifact_type {
+                manifest["artifactType"] = artifact_type.into();
+            }
+            let bytes = manifest.to_string();
+            let root = Root { node: Descriptor::of(MediaType::OCI_MANIFEST, bytes.as_bytes()), bytes: None };
+            layer(&root, bytes.as_bytes(), SidecarKind::Lock).map_err(|failure| failure.class)
+        };
+        assert!(judged(lock, Some(lock)).is_ok() && judged(lock, None).is_ok());
+        for (layer_type, artifact_type) in [(lock, Some(policy)), (policy, Some(lock)), (policy, None)] {
+            assert_eq!(judged(layer_type, artifact_type), Err(ErrorClass::SidecarMissing));
+        }
     }
 }

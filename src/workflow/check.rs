@@ -23,15 +23,14 @@ pub(super) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &
     let checked = async {
         let source = ends.source.as_ref();
         let mut subject = subject(&seed.from, found);
-        if found.sidecars().next().is_some() {
-            // Tag and referrers must not name different sidecars (contract §7); the answer serves the signatures too.
-            let referrers = source.referrers(&found.root.node.digest).await?;
-            for sidecar in found.sidecars() {
-                let root = Some(sidecar.root.clone());
-                *place(&mut subject, sidecar.kind) = Sidecar::choose(source, sidecar.kind, root, &referrers).await?;
-            }
-            subject.referrers = Some(referrers);
+        for sidecar in found.sidecars() {
+            // With its bytes, which have been read here.
+            *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(sidecar.root.clone()));
         }
+        for (kind, sidecar) in &found.ambiguous {
+            *place(&mut subject, *kind) = sidecar.clone();
+        }
+        subject.referrers.clone_from(&found.referrers);
         run(demands, source, &subject, found).await?.approve()
     };
     checked.await.map_err(|error| failed(error, Side::Source, &seed.from))
@@ -79,8 +78,9 @@ fn place(subject: &mut Subject, kind: SidecarKind) -> &mut Sidecar {
 /// Runs the pipeline. Whatever travels has to be trusted (contract §8): the sidecars that the source has are demanded.
 async fn run(demands: &Demands, store: &dyn Repository, subject: &Subject, found: &Resolved) -> Result<Report> {
     let mut demands = demands.clone();
-    for sidecar in found.sidecars() {
-        match sidecar.kind {
+    let kinds = found.sidecars().map(|sidecar| sidecar.kind).chain(found.ambiguous.iter().map(|(kind, _)| *kind));
+    for kind in kinds {
+        match kind {
             SidecarKind::Lock => demands.lock = SidecarDemand::Required,
             SidecarKind::Policy => demands.policy = SidecarDemand::Required,
         }
@@ -89,6 +89,7 @@ async fn run(demands: &Demands, store: &dyn Repository, subject: &Subject, found
     Box::pin(Pipeline::new(demands).run(store, subject)).await
 }
 
-fn failed(error: Error, side: Side, reference: &Reference) -> Error {
+/// Says that it is verification that failed, at which end.
+pub(super) fn failed(error: Error, side: Side, reference: &Reference) -> Error {
     error.during(format!("{side} verification failed (fail-closed)"), reference)
 }

@@ -24,6 +24,7 @@ mod prepare;
 mod publish_index;
 mod record;
 mod rehearsal;
+mod replay;
 mod request;
 mod resolve;
 mod restore;
@@ -32,6 +33,7 @@ mod roll_up;
 mod rollback;
 mod seal;
 mod seed;
+mod sidecars;
 mod subset;
 mod verify;
 

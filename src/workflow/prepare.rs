@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use super::accessories::{self, Companion};
 use super::commons::Commons;
 use super::ends::{Ends, place};
-use super::request::Seed;
+use super::request::{Seed, Trust};
 use super::resolve::{self, Resolved};
-use super::{Record, check, former, subset};
+use super::{Record, check, former, replay, subset};
 use crate::copy::{self, Event, Events, Selection, Target};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::Root;
 use crate::transport::{Job, Transport};
-use crate::verify::{Approved, Evidence};
+use crate::verify::{Approved, Evidence, Rollback, TrustTime};
 use crate::wire::Client;
 
 /// What the seeds of a run work with.
@@ -39,6 +39,8 @@ pub(super) struct Prepared<'a> {
     pub(super) platforms: Vec<String>,
     pub(super) companions: Vec<Companion>,
     pub(super) job: Job,
+    /// Checks that could not be made.
+    unchecked: Vec<String>,
     /// How long it took so far, without waiting for others.
     pub(super) spent: Duration,
 }
@@ -61,6 +63,7 @@ impl<'a> Prepared<'a> {
             events.send(Event::Warning(warning.clone()));
         }
         let approved = check::source(seed, &ends, &found, events).await?;
+        let unchecked = replay::refused(seed, &ends, &found, &approved).await?;
         let platforms = subset::choose(seed, &ends, &record, &mut found).await?;
         let companions = accessories::travelling(seed, &ends, &found, commons, events).await?;
         let targets = targets(seed, &ends, &found, &approved, &companions).await?;
@@ -72,7 +75,7 @@ impl<'a> Prepared<'a> {
         let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
         let job = Job::new(&covering(&approved, &found)?, from, to, job)?;
         let spent = begun.elapsed();
-        Ok(Self { seed, ends, record, found, approved, platforms, companions, job, spent })
+        Ok(Self { seed, ends, record, found, approved, platforms, companions, job, unchecked, spent })
     }
 
     /// Works out what is to be carried, so that it is known before anything moves.
@@ -89,7 +92,23 @@ impl<'a> Prepared<'a> {
 
     /// Checks that were relaxed or skipped in this run, for the record.
     pub(super) fn weakened(&self) -> Vec<String> {
-        Vec::new()
+        let Trust::Verify { demands, .. } = &self.seed.trust else { return Vec::new() };
+        let mut weakened = Vec::new();
+        if demands.rollback == Rollback::Allow {
+            weakened.push("rollback allowed".to_owned());
+        }
+        if demands.trust_time == TrustTime::Off {
+            weakened.push("trust-time off".to_owned());
+        }
+        if self.found.lock.is_some() && self.found.policy.is_none() {
+            weakened.push("no policy beside the lock".to_owned());
+        }
+        if self.found.original.is_some() && self.found.former.is_some() && !self.found.is_unchanged() {
+            // The site signs what it rewrites as of now: that says nothing of when the publisher did.
+            weakened.push("rollback not compared, the index is rewritten".to_owned());
+        }
+        weakened.extend(self.unchecked.iter().cloned());
+        weakened
     }
 
     /// What travels besides the image itself, each digest once.

@@ -8,7 +8,7 @@ use crate::copy::{self, Commit};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Platform, Reference, Tag};
-use crate::verify::{Demands, SigningKey};
+use crate::verify::{Demands, Identity, SigningKey};
 
 /// What to seed, and what it has to satisfy.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ impl Seed {
         }
     }
 
-    /// What the image has to satisfy at the destination: of an index that was rewritten, the site's own key vouches.
+    /// What the image has to satisfy at the destination. It bears the name that it had at the source; an index that was
+    /// rewritten is signed by the site's own key, under the name that it has there.
     ///
     /// # Errors
     ///
@@ -103,9 +104,19 @@ impl Seed {
     pub(super) fn site_demands(&self) -> Result<Option<Demands>> {
         match (&self.trust, &self.index) {
             (Trust::Skip, _) => Ok(None),
-            (Trust::Verify { demands, .. }, Index::Keep) => Ok(Some(Demands::clone(demands))),
+            (Trust::Verify { demands, .. }, Index::Keep) => {
+                let identity = match &demands.identity {
+                    Identity::MatchRepository => Identity::Named(self.from.repository.clone()),
+                    identity => identity.clone(),
+                };
+                Ok(Some(Demands { identity, ..Demands::clone(demands) }))
+            }
             (Trust::Verify { demands, .. }, Index::Rewrite(Some(site))) => {
-                Ok(Some(Demands { keys: vec![site.key.public_key()?], ..Demands::clone(demands) }))
+                let identity = match &demands.identity {
+                    Identity::Any => Identity::Any,
+                    Identity::MatchRepository | Identity::Named(_) => Identity::MatchRepository,
+                };
+                Ok(Some(Demands { keys: vec![site.key.public_key()?], identity, ..Demands::clone(demands) }))
             }
             (Trust::Verify { .. }, Index::Rewrite(None)) => {
                 Err(Error::new(Kind::Usage, "rewrite an index that is verified, with no key to sign it").on(&self.to))

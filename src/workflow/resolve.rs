@@ -6,10 +6,11 @@ use crate::copy::{self, Selection};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
 use crate::store::{Root, Store, Want};
-use crate::verify::SidecarKind;
+use crate::verify::{self, SidecarKind};
 
 use super::ends::Ends;
 use super::request::{Seed, Sidecars};
+use super::sidecars::{Beside, beside};
 
 /// What both ends say at the start.
 #[derive(Debug)]
@@ -28,6 +29,10 @@ pub(super) struct Resolved {
     pub(super) lock: Option<Sidecar>,
     /// The same for the policy.
     pub(super) policy: Option<Sidecar>,
+    /// Those of which nobody can tell what they are.
+    pub(super) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
+    /// What refers to the image at the source, where that was asked for the sidecars.
+    pub(super) referrers: Option<Vec<Descriptor>>,
     /// What a person should know.
     pub(super) warnings: Vec<String>,
 }
@@ -57,19 +62,16 @@ pub(super) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
         }
         Reference { .. } => {}
     }
-    let (lock, policy) = match seed.sidecars {
-        Sidecars::Leave => (None, None),
-        Sidecars::Copy => try_join!(sidecar(seed, ends, SidecarKind::Lock), sidecar(seed, ends, SidecarKind::Policy))?,
-    };
+    let Beside { lock, policy, ambiguous, referrers } = beside(seed, ends, &root.node.digest).await?;
     if seed.sidecars == Sidecars::Copy {
         for (kind, found) in [(SidecarKind::Lock, &lock), (SidecarKind::Policy, &policy)] {
-            if found.is_none() {
+            if found.is_none() && !ambiguous.iter().any(|(other, _)| *other == kind) {
                 warnings.push(format!("sidecar not replicated: {} has no {} sidecar", seed.from, kind.as_str()));
             }
         }
     }
     let (original, nested, selection) = (None, Vec::new(), Selection::default());
-    Ok(Resolved { root, original, nested, selection, former, lock, policy, warnings })
+    Ok(Resolved { root, original, nested, selection, former, lock, policy, ambiguous, referrers, warnings })
 }
 
 async fn source_root(ends: &Ends, from: &Reference) -> Result<Root> {
@@ -113,7 +115,7 @@ impl Resolved {
 }
 
 /// What the destination holds under `to`, if anything.
-async fn former(ends: &Ends, to: &Reference) -> Result<Option<Descriptor>> {
+pub(super) async fn former(ends: &Ends, to: &Reference) -> Result<Option<Descriptor>> {
     held(ends.sink.as_ref(), &to.name()).await.map_err(|error| unresolved(error, Side::Destination, to))
 }
 
@@ -124,21 +126,6 @@ pub(super) async fn held(store: &dyn Store, name: &Name) -> Result<Option<Descri
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-async fn sidecar(seed: &Seed, ends: &Ends, kind: SidecarKind) -> Result<Option<Sidecar>> {
-    let (Some(from), Some(to)) = (&seed.from.tag, &seed.to.tag) else { return Ok(None) };
-    let (Some(from_tag), Some(tag)) = (kind.tag(from), kind.tag(to)) else {
-        return Err(Error::new(Kind::Usage, "name the sidecar: the tag is too long").on(&seed.to));
-    };
-    let source = seed.from.repository.tagged(&from_tag);
-    let root = match ends.source.resolve(&Name::Tag(from_tag), Want::Bytes).await {
-        Ok(root) => root,
-        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-        Err(error) => return Err(unresolved(error, Side::Source, &source)),
-    };
-    let former = former(ends, &seed.to.repository.tagged(&tag)).await?;
-    Ok(Some(Sidecar { kind, root, tag, former }))
 }
 
 fn unresolved(error: Error, side: Side, reference: &Reference) -> Error {

@@ -50,6 +50,8 @@ struct Written {
     platforms: Option<At<Vec<At<String>>>>,
     #[serde(default, deserialize_with = "given")]
     accessories: Option<At<String>>,
+    #[serde(default, deserialize_with = "given")]
+    allow_rollback: Option<bool>,
 }
 
 /// A key that is there has a value: an empty one is a slip of the pen, not the same as no key.
@@ -182,6 +184,7 @@ impl At<Written> {
             pub_key: written.pub_key.as_ref().map(pub_key).transpose()?,
             platforms: written.platforms.as_ref().map(platforms).transpose()?.unwrap_or_default(),
             accessories: written.accessories.as_ref().map(accessories).transpose()?,
+            allow_rollback: written.allow_rollback.unwrap_or_default(),
             line: u64::from(place.line),
             ..Entry::new(from, to)
         };
@@ -221,9 +224,9 @@ fn which(tags: &At<Tags>) -> Result<Which> {
         }
         Tags::Text(text) => {
             let pattern = text.parse::<Pattern>().map_err(|why| tags.place.error(format_args!("tags: {why}")));
-            pattern
-                .map(Which::Pattern)
-                .map_err(|error| error.hint("a range of versions begins with one of < > = ^ ~, as in \">=1.2, <2\", or is 1.2.x"))
+            pattern.map(Which::Pattern).map_err(|error| {
+                error.hint("a range of versions begins with one of < > = ^ ~, as in \">=1.2, <2\", or is 1.2.x")
+            })
         }
     }
 }

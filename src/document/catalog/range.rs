@@ -94,7 +94,9 @@ fn is_x_range(text: &str) -> bool {
     let is_x = |part: &str| part == "x" || part == "X";
     let parts: Vec<_> = text.split('.').collect();
     let numbers = parts.iter().take_while(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())).count();
-    parts.len() <= 3 && numbers < parts.len() && parts[numbers..].iter().all(|part| is_x(part) || *part == "*")
+    parts.len() <= 3
+        && numbers < parts.len()
+        && parts[numbers..].iter().all(|part| is_x(part) || *part == "*")
         && parts.iter().any(|part| is_x(part))
 }
 
@@ -121,7 +123,9 @@ fn check_spelling(part: &str) -> Result<(), RangeError> {
         return spelled(format!("{operator}{plain}"));
     }
     if operator.is_empty() && !version.is_empty() && !version.contains(['x', 'X', '*']) {
-        return spelled(format!("={version} for that version alone, or ^{version} for all that are compatible with it"));
+        return spelled(format!(
+            "={version} for that version alone, or ^{version} for all that are compatible with it"
+        ));
     }
     // `>=1.2-0`, which Helm's users write.
     if let Some((numbers, pre)) = version.split_once('-')
@@ -268,7 +272,9 @@ mod tests {
         for text in ["x", "1.x", "1.2.x", "1.x.x", "1.2.x, <1.2.7", ">=1", " ~1", "1 - 2", "1 || 2"] {
             assert!(Range::is_meant(text), "{text}");
         }
-        for text in ["v1.x", "xx", "1.2", "1.2.3", "1.2.*", "*", "v1.*", "x86", "1.2.3.x", "x.1", "1..x", "linux - x", ""] {
+        for text in
+            ["v1.x", "xx", "1.2", "1.2.3", "1.2.*", "*", "v1.*", "x86", "1.2.3.x", "x.1", "1..x", "linux - x", ""]
+        {
             assert!(!Range::is_meant(text), "{text}");
         }
     }

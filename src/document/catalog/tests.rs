@@ -14,6 +14,7 @@ entries:
     pub_key: *key
     platforms: [linux/amd64, linux/arm/v7]
     accessories: root
+    allow_rollback: true
   - from: registry.upstream.example.com/maps
     to: localhost:5000/maps
     tags: ">=1.2, <2"
@@ -55,7 +56,7 @@ fn told_of_choice(fields: &str) -> String {
 #[test]
 fn a_catalog_says_what_it_says() {
     let entries = Catalog::parse(GOOD).unwrap().entries;
-    assert_eq!(entries.iter().map(|entry| entry.line).collect::<Vec<_>>(), [4, 8, 13, 17, 18]);
+    assert_eq!(entries.iter().map(|entry| entry.line).collect::<Vec<_>>(), [4, 8, 14, 18, 19]);
     assert_eq!(entries[0].from.to_string(), "registry.upstream.example.com/robot-behavior:v1");
     assert_eq!((entries[0].copy_policy, entries[0].pub_key.as_deref()), (true, Some("./cosign.pub")));
     assert_eq!((entries[1].copy_policy, entries[1].pub_key.as_deref()), (false, Some("./cosign.pub")));
@@ -65,6 +66,7 @@ fn a_catalog_says_what_it_says() {
         (platforms, entries[1].accessories),
         (vec!["linux/amd64".into(), "linux/arm/v7".into()], Some(Accessories::Root))
     );
+    assert!(entries[1].allow_rollback && !entries[0].allow_rollback);
     let select = entries[2].select.clone().unwrap();
     assert_eq!((select.which, select.latest), (Which::Range(">=1.2, <2".parse().unwrap()), 3.try_into().ok()));
     let list = Select { which: Which::List(tags(&["1.10", "v2", "latest"])), latest: None };
@@ -104,7 +106,7 @@ fn a_slip_is_told_with_its_place_and_the_word_that_was_meant() {
         ("tag: x", "line 5, column 5: unknown key `tag` (did you mean `tags`?)"),
         (
             "skip_verify: true",
-            "line 5, column 5: unknown key `skip_verify` (the keys here are from, to, tags, latest, copy_policy, pub_key, platforms, accessories)",
+            "line 5, column 5: unknown key `skip_verify` (the keys here are from, to, tags, latest, copy_policy, pub_key, platforms, accessories, allow_rollback)",
         ),
         ("to: b.io/y:v1", "line 5, column 5: the key `to` stands twice ()"),
         ("pub_key:", "line 5, column 12: a value is missing here ()"),

@@ -1,0 +1,94 @@
+//! Replay: an old release that is offered again, with a signature that was good in its time.
+//!
+//! A tag that is to move is compared with what it names: what was signed earlier than that does not take its place. Costs
+//! nothing while a tag stays where it is.
+
+use super::check;
+use super::ends::Ends;
+use super::request::{Index, Seed, Trust};
+use super::resolve::Resolved;
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest};
+use crate::verify::{Approved, Demands, ErrorClass, Failure, Identity, Pipeline, Report, Rollback, Tlog, TrustTime};
+
+/// Sees that neither the image nor a sidecar was signed before what its tag names at the destination. Gives what could not
+/// be compared, in words for the record.
+///
+/// # Errors
+///
+/// [`Untrusted`](Kind::Untrusted) with `TIME_ROLLBACK`; whatever keeps the destination from telling.
+pub(super) async fn refused(seed: &Seed, ends: &Ends, found: &Resolved, approved: &Approved) -> Result<Vec<String>> {
+    let (Trust::Verify { demands, .. }, Index::Keep, Some(report)) = (&seed.trust, &seed.index, approved.report())
+    else {
+        return Ok(Vec::new());
+    };
+    if demands.rollback == Rollback::Allow {
+        return Ok(Vec::new());
+    }
+    let names = found.sidecars().map(|sidecar| (&sidecar.root.node, &sidecar.former));
+    let moved = names.chain([(&found.root.node, &found.former)]).filter_map(|(node, former)| {
+        let former = former.as_ref().filter(|former| former.digest != node.digest)?;
+        Some((node, former))
+    });
+    let replay = Replay { seed, ends, demands, report };
+    let mut weakened = Vec::new();
+    for (node, former) in moved {
+        weakened.extend(replay.compare(node, former).await?);
+    }
+    Ok(weakened)
+}
+
+struct Replay<'a> {
+    seed: &'a Seed,
+    ends: &'a Ends,
+    demands: &'a Demands,
+    report: &'a Report,
+}
+
+impl Replay<'_> {
+    async fn compare(&self, node: &Descriptor, former: &Descriptor) -> Result<Option<String>> {
+        let Some(offered) = self.report.signed_at(&node.digest) else { return Ok(None) };
+        let in_place = match self.in_place(&former.digest).await {
+            Ok(in_place) => in_place,
+            // Some registries hide in this way that there is no such tag.
+            Err(error) if error.kind() == Kind::Denied => {
+                return Ok(Some(format!("signed time of {} not readable", former.digest)));
+            }
+            Err(error) => {
+                return Err(error
+                    .at(Side::Destination)
+                    .during("read when what the tag names was signed", &self.seed.to));
+            }
+        };
+        let Some(in_place) = in_place.filter(|in_place| offered < *in_place) else { return Ok(None) };
+        // The signature that was found first need not be the newest.
+        let (source, repository) = (self.ends.source.as_ref(), &self.seed.from.repository);
+        let newest = Pipeline::new(self.demands.clone()).signed_at(source, repository, node.digest).await;
+        let newest = newest.map_err(|error| check::failed(error, Side::Source, &self.seed.from))?;
+        let offered = newest.map_or(offered, |newest| newest.max(offered));
+        if offered >= in_place {
+            return Ok(None);
+        }
+        let why = format!(
+            "{} was signed at {offered}, and {}, which it would replace, at {in_place}",
+            node.digest, former.digest
+        );
+        let failure = Failure::new(ErrorClass::TimeRollback, why);
+        let error = Error::new(Kind::Untrusted, "verify").on(&self.seed.from).because(failure);
+        Err(check::failed(error.hint(ErrorClass::TimeRollback.hint()), Side::Source, &self.seed.from))
+    }
+
+    /// When what is in place was signed, by one of the trusted keys. How long ago, under which name and in which log does
+    /// not matter any more.
+    async fn in_place(&self, digest: &Digest) -> Result<Option<jiff::Timestamp>> {
+        let demands = Demands {
+            max_age: std::time::Duration::MAX,
+            trust_time: TrustTime::On,
+            identity: Identity::Any,
+            log_keys: Vec::new(),
+            tlog: Tlog::NotAsked,
+            ..self.demands.clone()
+        };
+        Pipeline::new(demands).signed_at(self.ends.sink.as_ref(), &self.seed.to.repository, *digest).await
+    }
+}

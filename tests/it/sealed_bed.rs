@@ -1,0 +1,89 @@
+//! A sealed bundle at a source and an empty registry to seed it to: for tests of what belongs to one seal.
+
+use std::process::Output;
+
+use autonomy_registry::oci::{Descriptor, Digest, Name};
+use autonomy_registry::serve::testkit::Testbed;
+use autonomy_registry::store::{Store as _, Want};
+use autonomy_registry::verify::{SidecarKind, attach, signature_tag};
+use jiff::Timestamp;
+use reqwest::Method;
+
+use crate::bundle_bed::{BundleBed, Signed, VERSION, hours_from_now, policy_bundle};
+use crate::images;
+use crate::seed::seed;
+use crate::serve::Asking;
+
+/// A source with a bundle, all signed at one time, and a destination.
+pub(crate) struct Sealed {
+    pub(crate) source: BundleBed,
+    pub(crate) sink: Testbed,
+    pub(crate) lock: Descriptor,
+    pub(crate) policy: Descriptor,
+}
+
+impl Sealed {
+    /// Everything signed so many hours ago.
+    pub(crate) async fn hours_ago(hours: i64) -> Self {
+        let (source, sink) = (BundleBed::bare().await, Testbed::start().await);
+        let policy = policy_bundle(VERSION);
+        let lock = source.sidecar(SidecarKind::Lock, &source.lock(&policy).to_bytes(), Signed::No).await;
+        let policy = source.sidecar(SidecarKind::Policy, &policy, Signed::No).await;
+        let sealed = Self { source, sink, lock, policy };
+        for node in [&sealed.source.image, &sealed.lock, &sealed.policy] {
+            sealed.sign_again(node, &[hours_from_now(-hours)]).await;
+        }
+        sealed
+    }
+
+    /// Puts signatures of these times in the place of all that `node` has under its tag.
+    pub(crate) async fn sign_again(&self, node: &Descriptor, times: &[Timestamp]) {
+        let signed = times.iter().map(|&time| {
+            let payload = self.source.payload(node, Some(time));
+            let signature = self.source.key.sign(&payload).unwrap();
+            (payload, signature)
+        });
+        let tag = signature_tag(&node.digest).unwrap();
+        self.source.put(&attach::legacy_manifest(&[], &signed.collect::<Vec<_>>()), &[tag.as_str()]).await;
+    }
+
+    /// Puts another image under the source's tag `v1`, signed so many hours ago.
+    pub(crate) async fn release(&self, number: u64, hours: i64) -> Descriptor {
+        let image = images::two_platforms(&self.source.store, number, &[700]).await;
+        images::tag(&self.source.store, &image, "v1").await;
+        self.sign_again(&image, &[hours_from_now(-hours)]).await;
+        image
+    }
+
+    /// Removes what the source has under a tag.
+    pub(crate) async fn untag(&self, tag: &str) {
+        Asking::of(&self.source.bed, "robot").send(Method::DELETE, &format!("manifests/{tag}"), &[], b"").await;
+    }
+
+    /// Removes a manifest from the source, with its tags.
+    pub(crate) async fn remove(&self, digest: &Digest) {
+        self.untag(&digest.to_string()).await;
+    }
+
+    pub(crate) fn to(&self) -> String {
+        format!("{}/robot:v1", self.sink.host())
+    }
+
+    /// `registry seed` with the key.
+    pub(crate) async fn seed(&self, more: &[&str]) -> Output {
+        let key = self.source.public_key();
+        seed(&self.source.reference(), &self.to(), &self.source.file("out"), &[&["--pub-key", &key], more].concat())
+            .await
+    }
+
+    /// What a tag of the destination names.
+    pub(crate) async fn arrived(&self, tag: &str) -> Option<Digest> {
+        let name = Name::Tag(tag.parse().unwrap());
+        self.sink.layout("robot").resolve(&name, Want::Digest).await.ok().map(|root| root.node.digest)
+    }
+
+    pub(crate) fn record(&self) -> serde_json::Value {
+        let file = self.source.file("out").join("seed-manifest.json");
+        std::fs::read(file).map_or(serde_json::Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap())
+    }
+}
