@@ -11,6 +11,7 @@ use super::spool::Next;
 use super::trail::Trace;
 use super::{ByteStream, Store};
 use crate::error::{Error, Kind, Result, Side};
+use crate::oci::Descriptor;
 use crate::wire::{Retry, Tries};
 
 /// Longest silence on a stream before it is opened again.
@@ -84,7 +85,8 @@ impl Pass {
                 self.reached = entry.length().await;
                 self.kept = Some(self.reached);
             }
-            entry.fill(|at| origin(self.body.clone(), at)).await;
+            let source = Source::of(&self.body);
+            entry.fill(|at| source.stream(at)).await;
             match entry.next(self.seen).await? {
                 Next::Piece(piece) => return Ok(piece),
                 Next::Unfilled => return Ok(Bytes::new()),
@@ -93,7 +95,7 @@ impl Pass {
         }
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            none => none.insert(origin(self.body.clone(), self.seen).await?),
+            none => none.insert(Source::of(&self.body).stream(self.seen).await?),
         };
         let piece = stream.next().await.unwrap_or_else(|| Err(wrong(&self.body, "ended early")))?;
         self.tries.progress(piece.len() as u64);
@@ -146,38 +148,60 @@ impl Pass {
     }
 }
 
-/// What the origin of `body` gives from byte `at` on; fails if that ends early or falls silent.
-async fn origin(body: Body, at: u64) -> Result<ByteStream> {
-    let store = match body.origin() {
-        Origin::Bytes(bytes) => {
-            let rest = bytes.slice(usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len())..);
-            return Ok(Box::pin(stream::iter([Ok(rest)])));
-        }
-        Origin::Store(store) => Arc::clone(store),
-    };
-    let stream = open(&body, store.as_ref(), at).await.map_err(|error| error.at(Side::Source))?;
-    Ok(Box::pin(stream::try_unfold((body, stream, at), |(body, mut stream, at)| async move {
-        let size = body.node().size;
-        let piece = match tokio::time::timeout(STALL, stream.next()).await {
-            Ok(Some(piece)) => piece.map_err(|error| error.at(Side::Source))?,
-            Ok(None) if at < size => return Err(broken(&body, format!("ended after {at} of {size} bytes"))),
-            Ok(None) => return Ok(None),
-            Err(_) => return Err(broken(&body, format!("silent for {} s", STALL.as_secs()))),
-        };
-        let at = at + piece.len() as u64;
-        Ok(Some((piece, (body, stream, at))))
-    })))
+/// What a stream from the origin has to know of a body.
+///
+/// It is no owner of the body's file in the spool: the task that fills the file is given one, and ends when the file has
+/// no owner any more.
+#[derive(Clone)]
+struct Source {
+    node: Descriptor,
+    origin: Origin,
+    is_spooled: bool,
 }
 
-async fn open(body: &Body, store: &dyn Store, at: u64) -> Result<ByteStream> {
-    match store.open(body.node(), at).await {
-        // There are sources, and things that stand before them, that do not do ranges right. A run without a spool would not
-        // begin with one, so no run with it may fail of that for ever.
-        Err(error) if at > 0 && body.is_spooled() && is_about_the_place(&error) => {
-            let whole = store.open(body.node(), 0).await.map_err(|_| error)?;
-            Ok(without(whole, at))
+impl Source {
+    fn of(body: &Body) -> Self {
+        Self { node: body.node().clone(), origin: body.origin().clone(), is_spooled: body.is_spooled() }
+    }
+
+    /// What the origin gives from byte `at` on; fails if that ends early or falls silent.
+    async fn stream(self, at: u64) -> Result<ByteStream> {
+        let store = match &self.origin {
+            Origin::Bytes(bytes) => {
+                let rest = bytes.slice(usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len())..);
+                return Ok(Box::pin(stream::iter([Ok(rest)])));
+            }
+            Origin::Store(store) => Arc::clone(store),
+        };
+        let stream = self.open(store.as_ref(), at).await.map_err(|error| error.at(Side::Source))?;
+        Ok(Box::pin(stream::try_unfold((self, stream, at), |(source, mut stream, at)| async move {
+            let size = source.node.size;
+            let piece = match tokio::time::timeout(STALL, stream.next()).await {
+                Ok(Some(piece)) => piece.map_err(|error| error.at(Side::Source))?,
+                Ok(None) if at < size => return Err(source.broken(format!("ended after {at} of {size} bytes"))),
+                Ok(None) => return Ok(None),
+                Err(_) => return Err(source.broken(format!("silent for {} s", STALL.as_secs()))),
+            };
+            let at = at + piece.len() as u64;
+            Ok(Some((piece, (source, stream, at))))
+        })))
+    }
+
+    async fn open(&self, store: &dyn Store, at: u64) -> Result<ByteStream> {
+        match store.open(&self.node, at).await {
+            // There are sources, and things that stand before them, that do not do ranges right. A run without a spool would
+            // not begin with one, so no run with it may fail of that for ever.
+            Err(error) if at > 0 && self.is_spooled && is_about_the_place(&error) => {
+                let whole = store.open(&self.node, 0).await.map_err(|_| error)?;
+                Ok(without(whole, at))
+            }
+            opened => opened,
         }
-        opened => opened,
+    }
+
+    fn broken(&self, why: String) -> Error {
+        let subject = subject(&self.origin, &self.node);
+        Error::new(Kind::Unavailable, "read").on(subject).because(why).at(Side::Source)
     }
 }
 
@@ -199,17 +223,12 @@ fn is_about_the_place(error: &Error) -> bool {
 
 fn wrong(body: &Body, why: &str) -> Error {
     let why = format!("{}: {why}", Kind::Corrupt);
-    Error::new(Kind::Corrupt, "read").on(subject(body)).because(why).at(Side::Source)
+    Error::new(Kind::Corrupt, "read").on(subject(body.origin(), body.node())).because(why).at(Side::Source)
 }
 
-fn broken(body: &Body, why: String) -> Error {
-    Error::new(Kind::Unavailable, "read").on(subject(body)).because(why).at(Side::Source)
-}
-
-fn subject(body: &Body) -> String {
-    let digest = body.node().digest;
-    match body.origin() {
-        Origin::Store(store) => format!("{}@{digest}", store.label()),
-        Origin::Bytes(_) => digest.to_string(),
+fn subject(origin: &Origin, node: &Descriptor) -> String {
+    match origin {
+        Origin::Store(store) => format!("{}@{}", store.label(), node.digest),
+        Origin::Bytes(_) => node.digest.to_string(),
     }
 }

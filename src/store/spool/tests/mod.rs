@@ -30,6 +30,8 @@ struct Source {
     is_without_ranges: bool,
     /// Ends every stream after this many bytes, and gives nothing more.
     patience: usize,
+    /// Before each piece.
+    pause: Duration,
     /// Bytes that somebody has taken.
     given: Arc<AtomicUsize>,
 }
@@ -41,6 +43,7 @@ impl Source {
             asked: Mutex::default(),
             is_without_ranges: false,
             patience: usize::MAX,
+            pause: Duration::ZERO,
             given: Arc::default(),
         }
     }
@@ -73,7 +76,14 @@ impl Store for Source {
         let given = rest.slice(..rest.len().min(self.patience));
         let pieces: Vec<_> = given.chunks(100_000).map(|piece| Ok(given.slice_ref(piece))).collect();
         let count = Arc::clone(&self.given);
-        let stream = stream::iter(pieces).inspect(move |piece: &Result<Bytes>| {
+        let pause = self.pause;
+        let paced = stream::iter(pieces).then(move |piece| async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            piece
+        });
+        let stream = paced.inspect(move |piece: &Result<Bytes>| {
             count.fetch_add(piece.as_ref().unwrap().len(), Ordering::Relaxed);
         });
         if given.len() < rest.len() { Ok(Box::pin(stream.chain(stream::pending()))) } else { Ok(Box::pin(stream)) }
