@@ -13,10 +13,10 @@
 //! floor 3  copy    verify    serve
 //! floor 2  store   render
 //! floor 1  wire    document
-//! floor 0  oci     error
+//! floor 0  oci     disk    error
 //! ```
 //!
-//! What each may not know: `oci` knows no HTTP and no files; `wire` no images; `document` no I/O; `store` not what a
+//! What each may not know: `oci` knows no HTTP and no files; `disk` no images; `wire` no images; `document` no I/O; `store` not what a
 //! seed is; `render` no I/O; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
 //! command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
 //!
@@ -46,6 +46,7 @@
 
 pub mod cli;
 pub mod copy;
+mod disk;
 pub mod document;
 pub mod error;
 #[cfg(feature = "fuzzing")]

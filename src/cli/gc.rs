@@ -12,7 +12,7 @@ use crate::observe::quantity;
 use crate::serve::{Collected, Collection, Effect, Kept, Swept, collect};
 
 /// Removes from the folder of registry serve what nobody needs: blobs that no manifest refers to, uploads that nobody came back
-/// to, and unfinished files. It may run while a server is running on the folder. A repository that is damaged is named and left
+/// to, unfinished files, and repositories in which nothing is left. It may run while a server is running on the folder. A repository that is damaged is named and left
 /// as it is, with exit code 5.
 #[derive(Debug, Args)]
 pub(super) struct Gc {
@@ -65,6 +65,13 @@ fn human(collected: &Collected) {
     for repository in repositories {
         if repository.swept != Swept::default() {
             output::line(&format!("{:<40} {}", repository.repository, counts(&repository.swept)));
+        }
+        if repository.is_removed {
+            output::line(&format!(
+                "{:<40} empty, {}",
+                repository.repository,
+                if *dry_run { "would go" } else { "removed" }
+            ));
         }
         if let Some(why) = &repository.left_alone {
             output::line(&format!("{:<40} left alone: {why}", repository.repository));

@@ -4,8 +4,7 @@
 //! are the server's while one lives in the folder (`residence.rs`), because it alone knows which are in flight; it removes the
 //! old ones itself.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,11 +12,11 @@ use serde::Serialize;
 use super::registry::{self, Registry};
 use super::residence::Residence;
 use super::session::is_old;
+use crate::disk::{Place, Root, blocking};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::RepositoryPath;
-use crate::store::layout::file::{blocking, failed};
 pub use crate::store::layout::garbage::{Effect, Kept, Swept};
-use crate::store::layout::garbage::{Names, Rules};
+use crate::store::layout::garbage::{Names, Rules, discard};
 
 /// Youngest age that is taken beside a running server: a push must have the time to follow up on what it was told.
 pub const LEAST_AGE: Duration = Duration::from_secs(600);
@@ -65,6 +64,9 @@ pub struct Repository {
     /// What was garbage in it.
     #[serde(flatten)]
     pub swept: Swept,
+    /// Whether nothing was in it (any more), so that all of it was removed.
+    #[serde(rename = "removed", skip_serializing_if = "std::ops::Not::not")]
+    pub is_removed: bool,
     /// Why it was left as it is, or at this point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_alone: Option<String>,
@@ -100,22 +102,26 @@ pub async fn collect(collection: Collection) -> Result<Collected> {
 
 fn run(collection: &Collection) -> Result<Collected> {
     let Collection { data_dir, older_than, kept, effect } = collection;
-    if !registry::repositories(data_dir).is_dir() {
+    let root = &Root::at(data_dir);
+    if !registry::repositories(root).is_folder() {
         let told = Error::new(Kind::NotFound, "find repositories in").on(data_dir.display());
         return Err(told.hint("name the folder that registry serve was given as --data-dir"));
     }
-    let alone = Residence::alone(data_dir, *effect)?;
+    let alone = Residence::alone(root, *effect)?;
     if alone.is_none() && *older_than < LEAST_AGE && *effect == Effect::Removed {
         let told = Error::new(Kind::Usage, "a server is running on").on(data_dir.display());
         return Err(told.hint("pushes in progress need --older-than 10m or more; stop the server to take everything"));
     }
     let rules = Rules { older_than: *older_than, kept: *kept, effect: *effect };
-    let uploads = alone.as_ref().map(|_| sweep_uploads(&registry::uploads(data_dir), &rules)).transpose()?;
+    let uploads = alone.as_ref().map(|_| sweep_uploads(&registry::uploads(root), &rules)).transpose()?;
     // A young push of a server that starts now is in no danger, unless young things are taken too.
     let _alone = alone.filter(|_| *older_than < LEAST_AGE);
     let mut names = Names::default();
-    let sweep = |path: &RepositoryPath| repository(data_dir, path, &rules, &mut names);
-    let repositories: Vec<_> = Registry::list_in(data_dir).iter().map(sweep).collect();
+    let sweep = |path: &RepositoryPath| repository(root, path, &rules, &mut names);
+    let repositories: Vec<_> = Registry::list_in(root).iter().map(sweep).collect();
+    if *effect == Effect::Removed {
+        remove_aside(root);
+    }
     let mut totals = Swept::default();
     for Repository { swept, .. } in &repositories {
         totals.manifests += swept.manifests;
@@ -131,30 +137,41 @@ fn run(collection: &Collection) -> Result<Collected> {
     Ok(Collected { dry_run: *effect == Effect::Counted, repositories, uploads, totals })
 }
 
-fn repository(data: &Path, path: &RepositoryPath, rules: &Rules, names: &mut Names) -> Repository {
+fn repository(data: &Root, path: &RepositoryPath, rules: &Rules, names: &mut Names) -> Repository {
     let mut swept = Swept::default();
-    let done = Registry::layout_in(data, path).sweep(rules, names, &mut swept);
+    let layout = Registry::layout_in(data, path);
+    let done = layout.sweep(rules, names, &mut swept).and_then(|()| layout.remove_empty(rules));
+    let is_removed = matches!(done, Ok(true));
+    if is_removed && rules.effect == Effect::Removed {
+        Registry::remove_way_to(data, path);
+    }
     let left_alone = done.err().map(|error| {
         let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
         printable(&format!("{}{hint}", error.chain()))
     });
-    Repository { repository: path.as_str().to_owned(), swept, left_alone }
+    Repository { repository: path.as_str().to_owned(), swept, is_removed, left_alone }
+}
+
+/// Empty layouts that a collection before this one was stopped in the middle of removing.
+fn remove_aside(data: &Root) {
+    for aside in Registry::aside_in(data) {
+        if let Err(error) = discard(&aside) {
+            tracing::warn!(error = %error.chain(), "what an earlier collection moved aside stays");
+        }
+    }
 }
 
 /// Only for whoever is alone: no server has any of them in flight.
-fn sweep_uploads(folder: &Path, rules: &Rules) -> Result<Uploads> {
+fn sweep_uploads(folder: &Place, rules: &Rules) -> Result<Uploads> {
     let mut found = Uploads::default();
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        entries => entries.map_err(|e| failed("list", folder, e))?,
-    };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let Ok(data) = fs::symlink_metadata(&path) else { continue };
-        if !is_old(&path, rules.older_than) {
+    for name in folder.list().map_err(folder.failed("list"))? {
+        let file = folder.join(name);
+        let Ok(Some(data)) = file.look() else { continue };
+        if !is_old(&file, rules.older_than) {
             continue;
         }
         if rules.effect == Effect::Removed {
-            fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
+            file.remove().map_err(file.failed("remove"))?;
         }
         found.count += 1;
         found.bytes += data.len();

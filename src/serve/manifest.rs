@@ -66,6 +66,7 @@ pub(super) async fn push(
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
     if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed(service, &manifest)).await? {
+        service.registry.forget_unless_made(repository).await?;
         return Err(Problem::missing_child(service.behaviour.missing_child, missing));
     }
     forget(&layout, former).await?;

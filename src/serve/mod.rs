@@ -40,7 +40,7 @@ mod tls;
 mod upload;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,8 +59,8 @@ use self::residence::Residence;
 use self::service::Service;
 pub use self::tls::Certificates;
 use self::tls::Tls;
+use crate::disk::{Root, blocking};
 use crate::error::{Error, Kind, Result};
-use crate::store::layout::file::blocking;
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -115,8 +115,8 @@ pub struct Server {
     _residence: Option<Residence>,
 }
 
-fn unusable(folder: &Path, why: Error) -> Error {
-    let told = Error::new(Kind::Local, "open the data folder").on(folder.display()).because(why);
+fn unusable(folder: &Root, why: Error) -> Error {
+    let told = Error::new(Kind::Local, "open the data folder").on(folder.path().display()).because(why);
     told.hint("name a folder that this user may write to, or one that can be made")
 }
 
@@ -142,6 +142,7 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         // Read-only means the folder too: it may be a medium that cannot be written.
+        let data_dir = Root::at(data_dir);
         let residence = if is_read_only { None } else { Some(move_in(&data_dir).await?) };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let service = Arc::new(Service {
@@ -207,9 +208,9 @@ impl Server {
 }
 
 /// Locks the folder, makes it ready and clears away what crashes left.
-async fn move_in(data_dir: &Path) -> Result<Residence> {
+async fn move_in(data_dir: &Root) -> Result<Residence> {
     let unusable = |why| unusable(data_dir, why);
     registry::prepare(data_dir).await.map_err(unusable)?;
-    let folder = data_dir.to_owned();
+    let folder = data_dir.clone();
     blocking(move || Residence::shared(&folder)).await.map_err(unusable)
 }

@@ -9,20 +9,18 @@
 //! `_layout` is no legal part of a repository's path, which starts with a letter or a digit: whatever repositories are
 //! called and however they nest (`a` and `a/blobs`, `a/index.json`), none can lie inside another one's layout. Uploads
 //! are on the same file system, so that a finished one is renamed into its layout and not copied. `serving` is locked by whoever
-//! serves the folder (see `residence.rs`).
+//! serves the folder (see `residence.rs`). The folder may come from a stranger: nothing in it is reached through a link (`disk`).
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::problem::Problem;
 use super::session::is_old;
+use crate::disk::{Place, Root, TEMPORARY, blocking};
 use crate::error::Result;
 use crate::oci::RepositoryPath;
 use crate::store::Layout;
-use crate::store::layout::file::{TEMPORARY, blocking, failed};
 
 const LAYOUT: &str = "_layout";
 
@@ -32,15 +30,15 @@ const STALE: Duration = Duration::from_secs(24 * 3600);
 /// All repositories of one data folder.
 #[derive(Debug)]
 pub(super) struct Registry {
-    data: PathBuf,
+    data: Root,
     /// One value for each repository, so that its writers find the same mutex. Only those that exist or are written to.
     layouts: Mutex<HashMap<RepositoryPath, Layout>>,
 }
 
 impl Registry {
     /// The repositories in `data`. Nothing is touched.
-    pub(super) fn new(data: &Path) -> Self {
-        Self { data: data.to_owned(), layouts: Mutex::default() }
+    pub(super) fn new(data: &Root) -> Self {
+        Self { data: data.clone(), layouts: Mutex::default() }
     }
 
     /// The repository, for writing: it comes into being when something is put.
@@ -64,6 +62,14 @@ impl Registry {
         Ok(self.repository(path))
     }
 
+    /// Forgets the repository if nothing was put into it after all: refused pushes may name any number of them.
+    pub(super) async fn forget_unless_made(&self, path: &RepositoryPath) -> Result<()> {
+        if !self.repository_to_read(path).exists().await? {
+            self.layouts.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+        }
+        Ok(())
+    }
+
     /// Paths of all repositories in order.
     pub(super) async fn list(&self) -> Result<Vec<RepositoryPath>> {
         let data = self.data.clone();
@@ -71,35 +77,50 @@ impl Registry {
     }
 
     /// The same of any data folder. Blocks.
-    pub(super) fn list_in(data: &Path) -> Vec<RepositoryPath> {
-        let found = find(&repositories(data));
+    pub(super) fn list_in(data: &Root) -> Vec<RepositoryPath> {
+        let found = find(&repositories(data)).layouts;
         let mut paths: Vec<RepositoryPath> = found.iter().filter_map(|path| path.parse().ok()).collect();
         paths.sort();
         paths
     }
 
+    /// Empty layouts that a collection has moved aside and not removed. Blocks.
+    pub(super) fn aside_in(data: &Root) -> Vec<Place> {
+        find(&repositories(data)).aside
+    }
+
     /// Where a repository lies.
-    pub(super) fn layout_in(data: &Path, path: &RepositoryPath) -> Layout {
-        Layout::at(repositories(data).join(path.as_str()).join(LAYOUT))
+    pub(super) fn layout_in(data: &Root, path: &RepositoryPath) -> Layout {
+        Layout::below(repositories(data).join(path.as_str()).join(LAYOUT))
+    }
+
+    /// Removes the folders that only led to a repository which is gone, as far as nothing else is in them. Blocks.
+    pub(super) fn remove_way_to(data: &Root, path: &RepositoryPath) {
+        let mut way = path.as_str();
+        while repositories(data).join(way).remove_folder().is_ok_and(|is_removed| is_removed)
+            && let Some((before, _)) = way.rsplit_once('/')
+        {
+            way = before;
+        }
     }
 }
 
-pub(super) fn repositories(data: &Path) -> PathBuf {
+pub(super) fn repositories(data: &Root) -> Place {
     data.join("repositories")
 }
 
 /// Makes the folder ready to be written to, and clears away what crashes left.
-pub(super) async fn prepare(data: &Path) -> Result<()> {
+pub(super) async fn prepare(data: &Root) -> Result<()> {
     let (folder, uploads) = (repositories(data), uploads(data));
     blocking(move || {
-        for path in [&folder, &uploads] {
-            fs::create_dir_all(path).map_err(|e| failed("create", path, e))?;
+        for place in [&folder, &uploads] {
+            place.make_folders().map_err(place.failed("create"))?;
         }
-        for layout in find(&folder) {
-            let folder = folder.join(layout).join(LAYOUT);
-            sweep(&folder);
+        for layout in find(&folder).layouts {
+            let layout = folder.join(layout).join(LAYOUT);
+            sweep(&layout);
             for algorithm in ["sha256", "sha512"] {
-                sweep(&folder.join("blobs").join(algorithm));
+                sweep(&layout.join("blobs").join(algorithm));
             }
         }
         Ok(())
@@ -108,21 +129,33 @@ pub(super) async fn prepare(data: &Path) -> Result<()> {
 }
 
 /// Where uploads in progress lie.
-pub(super) fn uploads(data: &Path) -> PathBuf {
+pub(super) fn uploads(data: &Root) -> Place {
     data.join("uploads")
 }
 
-/// Every folder that holds a layout, as the path of its repository. Does not follow links.
-fn find(root: &Path) -> Vec<String> {
-    let (mut found, mut open) = (Vec::new(), vec![String::new()]);
+/// What lies below the folder of repositories.
+#[derive(Debug, Default)]
+struct Found {
+    /// Paths of the repositories.
+    layouts: Vec<String>,
+    /// Layouts that were moved aside.
+    aside: Vec<Place>,
+}
+
+/// Every folder that holds a layout, as the path of its repository. Goes only where a repository may lie, which bounds
+/// how deep that is, and through no link.
+fn find(root: &Place) -> Found {
+    let (mut found, mut open) = (Found::default(), vec![String::new()]);
     while let Some(path) = open.pop() {
-        for entry in fs::read_dir(root.join(&path)).into_iter().flatten().flatten() {
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        for name in root.join(&path).list().unwrap_or_default() {
+            let Some(name) = name.to_str() else { continue };
+            let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
             if name == LAYOUT {
-                found.push(path.clone());
-            } else if is_folder {
-                open.push(if path.is_empty() { name } else { format!("{path}/{name}") });
+                found.layouts.push(path.clone());
+            } else if name.starts_with(TEMPORARY) && root.join(&below).is_folder() {
+                found.aside.push(root.join(below));
+            } else if below.parse::<RepositoryPath>().is_ok() && root.join(&below).is_folder() {
+                open.push(below);
             }
         }
     }
@@ -130,12 +163,13 @@ fn find(root: &Path) -> Vec<String> {
 }
 
 /// Removes what writers left in one folder. What cannot be removed is no reason not to start.
-fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
-        if is_temporary && is_old(&entry.path(), STALE) {
-            tracing::debug!(file = %entry.path().display(), "removing what a crash left");
-            let _ = fs::remove_file(entry.path());
+fn sweep(folder: &Place) {
+    for name in folder.list().unwrap_or_default() {
+        let file = folder.join(&name);
+        let is_temporary = name.to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        if is_temporary && is_old(&file, STALE) {
+            tracing::debug!(file = %file.path().display(), "removing what a crash left");
+            let _ = file.remove();
         }
     }
 }

@@ -5,13 +5,16 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::time::Duration;
 
+use crate::disk::{self, Hold, Place, Root};
 use crate::error::{Error, Kind, Result};
-use crate::store::layout::file::failed;
 use crate::store::layout::garbage::Effect;
 
 const NAME: &str = "serving";
+
+/// Longest wait for a collection that must be alone.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// A lock on a data folder, held until the value goes.
 #[derive(Debug)]
@@ -22,18 +25,19 @@ pub(super) struct Residence {
 
 impl Residence {
     /// Moves in beside other servers. Waits for a collection that must be alone. Blocks.
-    pub(super) fn shared(data: &Path) -> Result<Self> {
-        let (file, path) = open(data)?;
-        match file.try_lock_shared() {
-            Ok(()) => return Ok(Self { _lock: Some(file) }),
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                return Ok(Self { _lock: None });
+    pub(super) fn shared(data: &Root) -> Result<Self> {
+        let (place, file) = open(data)?;
+        match disk::acquire(&file, Hold::Shared, Duration::ZERO) {
+            Err(why) if why.kind() == io::ErrorKind::TimedOut => {
+                tracing::warn!("waiting for a garbage collection to end")
             }
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &path, error)),
-            Err(TryLockError::WouldBlock) => tracing::warn!("waiting for a garbage collection to end"),
+            tried => {
+                let is_held = tried.map_err(place.failed("lock"))?;
+                return Ok(Self { _lock: is_held.then_some(file) });
+            }
         }
-        file.lock_shared().map_err(|error| failed("lock", &path, error))?;
-        Ok(Self { _lock: Some(file) })
+        let is_held = disk::acquire(&file, Hold::Shared, LONGEST_WAIT).map_err(place.failed("lock"))?;
+        Ok(Self { _lock: is_held.then_some(file) })
     }
 
     /// Keeps servers out; whoever only counts writes nothing for that. None if there is one. Blocks.
@@ -41,29 +45,38 @@ impl Residence {
     /// # Errors
     ///
     /// [`Unsupported`](Kind::Unsupported) where the file system knows no locks: nobody can say then who is there.
-    pub(super) fn alone(data: &Path, effect: Effect) -> Result<Option<Self>> {
-        if effect == Effect::Counted && !data.join(NAME).exists() {
-            return Ok(Some(Self { _lock: None }));
+    pub(super) fn alone(data: &Root, effect: Effect) -> Result<Option<Self>> {
+        if effect == Effect::Counted {
+            return counted(&data.join(NAME));
         }
-        let (file, path) = open(data)?;
+        let (place, file) = open(data)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _lock: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                let told = Error::new(Kind::Unsupported, "lock").on(path.display()).because(error);
+                let told = Error::new(Kind::Unsupported, "lock").on(place.path().display()).because(error);
                 Err(told.hint("the file system knows no locks; run gc on a machine where it does"))
             }
-            Err(TryLockError::Error(error)) => Err(failed("lock", &path, error)),
+            Err(TryLockError::Error(error)) => Err(place.failed("lock")(error)),
         }
     }
 }
 
-fn open(data: &Path) -> Result<(File, std::path::PathBuf)> {
-    let path = data.join(NAME);
-    // Reading is enough for a lock, and all that a medium may allow.
-    let opened = File::open(&path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => File::options().read(true).write(true).create(true).truncate(false).open(&path),
-        _ => Err(error),
-    });
-    opened.map(|file| (file, path.clone())).map_err(|error| failed("open", &path, error))
+fn open(data: &Root) -> Result<(Place, File)> {
+    let place = data.join(NAME);
+    let file = disk::open_lock(&place).map_err(place.failed("open"))?;
+    Ok((place, file))
+}
+
+/// The same for who changes nothing: makes no file, and takes what cannot be opened for a server's.
+fn counted(place: &Place) -> Result<Option<Residence>> {
+    match place.open() {
+        Ok((file, _)) => match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            _ => Ok(Some(Residence { _lock: Some(file) })),
+        },
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Some(Residence { _lock: None })),
+        Err(why) if why.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(why) => Err(place.failed("open")(why)),
+    }
 }

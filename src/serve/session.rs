@@ -2,10 +2,14 @@
 //!
 //! The file's length is the session's offset, so a session outlives the process; only the hash of what has arrived is
 //! lost then, and is made again from the file when it is next needed. One request at a time works on a session.
+//!
+//! Several servers may work on one folder. Whoever writes to a session's file, or makes a blob of it, therefore holds the
+//! lock on it, and looks under the lock whether it has the session's name yet: a file that has become a blob has not, so
+//! nobody who has it open writes to it any more. It is for its owner alone until then, so that nobody else can hold the lock.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::fs::{File, Metadata, TryLockError};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,14 +17,19 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::pace::{Paced, Step};
 use super::problem::is_no_room;
+use crate::disk::{Missing, Place, blocking, is_sole};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryPath};
-use crate::store::layout::file::{self, Writer, blocking, failed};
+use crate::store::layout::file::{self, Writer};
+
+/// How often a session's file is asked for that another server is writing to, and how long between two tries.
+const TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// All sessions of a server.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    folder: PathBuf,
+    folder: Place,
     open: Mutex<HashMap<String, Handle>>,
 }
 
@@ -30,7 +39,7 @@ type Handle = Arc<tokio::sync::Mutex<Session>>;
 #[derive(Debug)]
 pub(super) struct Session {
     id: String,
-    path: PathBuf,
+    place: Place,
     repository: RepositoryPath,
     offset: u64,
     algorithm: Algorithm,
@@ -49,19 +58,19 @@ pub(super) enum Arrival {
 }
 
 impl Sessions {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(super) fn new(folder: Place) -> Self {
         Self { folder, open: Mutex::default() }
     }
 
     /// Opens a session and says its name.
     pub(super) async fn begin(&self, repository: &RepositoryPath, algorithm: Algorithm) -> Result<String> {
         let id = identifier()?;
-        let path = self.folder.join(&id);
-        let file = path.clone();
-        blocking(move || File::create_new(&file).map(drop).map_err(|e| failed("create", &file, e))).await?;
+        let place = self.folder.join(&id);
+        let file = place.clone();
+        blocking(move || file.create_new(0o600).map(drop).map_err(file.failed("create"))).await?;
         let session = Session {
             id: id.clone(),
-            path,
+            place,
             repository: repository.clone(),
             offset: 0,
             algorithm,
@@ -82,11 +91,12 @@ impl Sessions {
     /// Bytes that have arrived so far, without waiting for a request that is bringing more.
     pub(super) async fn offset(&self, repository: &RepositoryPath, id: &str) -> Result<Option<u64>> {
         let Some(handle) = self.find(repository, id).await? else { return Ok(None) };
-        if let Ok(session) = handle.try_lock() {
-            return Ok((!session.is_over && session.repository == *repository).then_some(session.offset));
+        if handle.try_lock().is_ok_and(|session| session.is_over || session.repository != *repository) {
+            return Ok(None);
         }
-        let path = self.folder.join(id);
-        blocking(move || Ok(fs::metadata(path).ok().map(|data| data.len()))).await
+        // The file knows what another server has added, or that it has made a blob of it.
+        let place = self.folder.join(id);
+        blocking(move || Ok(held(&place).map(|data| data.len()))).await
     }
 
     /// Sessions in progress.
@@ -98,9 +108,9 @@ impl Sessions {
     pub(super) async fn end(&self, session: &mut Session) -> Result<()> {
         session.is_over = true;
         self.lock().remove(&session.id);
-        let path = session.path.clone();
+        let place = session.place.clone();
         blocking(move || {
-            let _ = fs::remove_file(&path);
+            let _ = place.remove();
             Ok(())
         })
         .await
@@ -113,25 +123,40 @@ impl Sessions {
         for name in blocking(old).await.unwrap_or_default() {
             let open = self.lock().get(&name).map(Arc::clone);
             let Some(handle) = open else {
-                self.discard(&name);
+                self.discard(&name, expiry);
                 continue;
             };
             // Busy is not abandoned, and what came back while this was waiting neither.
             let Ok(mut session) = handle.try_lock_owned() else { continue };
-            let path = session.path.clone();
-            if blocking(move || Ok(is_old(&path, expiry))).await.unwrap_or_default() {
+            let place = session.place.clone();
+            if blocking(move || Ok(is_abandoned(&place, expiry))).await.unwrap_or_default() {
                 tracing::debug!(upload = name, "removing an upload that nobody came back to");
                 let _ = self.end(&mut session).await;
+            }
+        }
+        self.forget_gone().await;
+    }
+
+    /// Forgets sessions that another server has ended.
+    async fn forget_gone(&self) {
+        let handles: Vec<Handle> = self.lock().values().map(Arc::clone).collect();
+        for handle in handles {
+            let Ok(mut session) = handle.try_lock_owned() else { continue };
+            let place = session.place();
+            if blocking(move || Ok(held(&place).is_none())).await.unwrap_or_default() {
+                session.is_over = true;
+                self.lock().remove(&session.id);
             }
         }
     }
 
     /// Removes what a process before this one left, unless somebody has just come back to it.
-    fn discard(&self, name: &str) {
+    fn discard(&self, name: &str, expiry: Duration) {
         let open = self.lock();
-        if !open.contains_key(name) {
+        let place = self.folder.join(name);
+        if !open.contains_key(name) && is_abandoned(&place, expiry) {
             tracing::debug!(upload = name, "removing what an earlier process left");
-            let _ = fs::remove_file(self.folder.join(name));
+            let _ = place.remove();
         }
     }
 
@@ -143,15 +168,15 @@ impl Sessions {
         if let Some(handle) = self.lock().get(id) {
             return Ok(Some(Arc::clone(handle)));
         }
-        let path = self.folder.join(id);
-        let file = path.clone();
-        let Some(offset) = blocking(move || Ok(fs::metadata(&file).ok().map(|data| data.len()))).await? else {
+        let place = self.folder.join(id);
+        let file = place.clone();
+        let Some(offset) = blocking(move || Ok(held(&file).map(|data| data.len()))).await? else {
             return Ok(None);
         };
         // Left by a process before this one. Its name cannot be guessed: whoever knows it began it.
         let session = Session {
             id: id.to_owned(),
-            path,
+            place,
             repository: repository.clone(),
             offset,
             algorithm: Algorithm::Sha256,
@@ -174,8 +199,31 @@ impl Session {
     }
 
     /// Where the bytes lie.
-    pub(super) fn path(&self) -> PathBuf {
-        self.path.clone()
+    pub(super) fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// Opens the file, alone among all requests of all servers for as long as it is open, and brings what is known about it
+    /// up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](Kind::NotFound) if there is no such session any more: it has become a blob, or was given up.
+    /// [`Unavailable`](Kind::Unavailable) if another server is writing to it.
+    pub(super) async fn open(&mut self) -> Result<File> {
+        for _ in 0..TRIES {
+            let place = self.place();
+            let Some((file, length)) = blocking(move || seize(&place)).await? else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            if length != self.offset {
+                // Another server has gone on with it, or what was written before a failure is there after all.
+                (self.offset, self.hasher) = (length, None);
+            }
+            return Ok(file);
+        }
+        Err(Error::new(Kind::Unavailable, "take upload").on(&self.id).because("another server is writing to it"))
     }
 
     /// Notes which hash will be asked for, so that the bytes need not be read twice.
@@ -187,22 +235,22 @@ impl Session {
     }
 
     /// The digest of all bytes that have arrived.
-    pub(super) async fn digest(&mut self, algorithm: Algorithm) -> Result<Digest> {
+    pub(super) async fn digest(&mut self, file: &File, algorithm: Algorithm) -> Result<Digest> {
         if self.hasher.is_none() || self.algorithm != algorithm {
             self.algorithm = algorithm;
             self.hasher = None;
-            self.rehash().await?;
+            self.rehash(file).await?;
         }
         let hasher = self.hasher.clone();
         hasher.map(Hasher::finish).ok_or_else(|| Error::new(Kind::Local, "hash upload").on(&self.id))
     }
 
-    async fn rehash(&mut self) -> Result<()> {
+    async fn rehash(&mut self, file: &File) -> Result<()> {
         if self.hasher.is_none() {
-            let (path, mut hasher) = (self.path(), Hasher::new(self.algorithm));
+            let (place, mut hasher) = (self.place(), Hasher::new(self.algorithm));
+            let file = file.try_clone().map_err(place.failed("open"))?;
             let (hasher, length) = blocking(move || {
-                let file = File::open(&path).map_err(|e| failed("open", &path, e))?;
-                let length = file::hash(&file, &mut hasher).map_err(|e| failed("read", &path, e))?;
+                let length = file::hash(&file, &mut hasher).map_err(place.failed("read"))?;
                 Ok((hasher, length))
             })
             .await?;
@@ -211,32 +259,28 @@ impl Session {
         Ok(())
     }
 
-    /// Takes in a body of `expected` bytes, where that is known. What arrived before a break stays.
+    /// Takes a body of `expected` bytes, where that is known, into `file`. What arrived before a break stays.
     ///
     /// The work goes on in a task of its own: a server drops the request of a connection that broke, and what has
     /// arrived must be counted all the same.
     pub(super) async fn append(
         self_: OwnedMutexGuard<Self>,
+        file: File,
         body: Paced,
         expected: Option<u64>,
     ) -> Result<(OwnedMutexGuard<Self>, Arrival)> {
-        let task = tokio::spawn(take_in(self_, body, expected));
+        let task = tokio::spawn(take_in(self_, file, body, expected));
         task.await.unwrap_or_else(|why| Err(Error::new(Kind::Local, "take upload").because(why)))
     }
 }
 
 async fn take_in(
     mut session: OwnedMutexGuard<Session>,
+    file: File,
     mut body: Paced,
     expected: Option<u64>,
 ) -> Result<(OwnedMutexGuard<Session>, Arrival)> {
-    if expected == Some(0) {
-        return Ok((session, Arrival::Whole));
-    }
-    session.rehash().await?;
-    let path = session.path();
-    let file =
-        blocking(move || OpenOptions::new().append(true).open(&path).map_err(|e| failed("open", &path, e))).await?;
+    session.rehash(&file).await?;
     let mut writer = Writer::new(file, session.hasher.take());
     let (mut taken, mut arrival) = (0, Arrival::Whole);
     let written = loop {
@@ -265,27 +309,60 @@ async fn take_in(
             if is_no_room(&error) {
                 // Nobody can go on with it before there is room, and what it holds is room.
                 session.is_over = true;
-                let _ = fs::remove_file(&session.path);
+                let _ = session.place.remove();
                 return Err(error);
             }
             // How much was written before the failure only the file knows.
-            session.offset = fs::metadata(&session.path).map(|data| data.len()).unwrap_or_default();
+            session.offset = held(&session.place).map(|data| data.len()).unwrap_or_default();
             Err(error)
         }
     }
 }
 
+/// The session's file, locked, and its length. None if another server has it.
+fn seize(place: &Place) -> Result<Option<(File, u64)>> {
+    let gone = || place.failed("open")(io::ErrorKind::NotFound.into());
+    // Whatever else lies there under its name is no session.
+    let (file, _) = match place.open_own_to_append() {
+        Err(why) if held(place).is_some() => return Err(place.failed("open")(why)),
+        opened => opened.map_err(|_| gone())?,
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        // A file system without locks: there one process at a time has to do.
+        Err(TryLockError::Error(why)) if why.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(why)) => return Err(place.failed("lock")(why)),
+    }
+    if !place.names(&file).map_err(place.failed("look at"))? {
+        return Err(gone());
+    }
+    let length = file.metadata().map_err(place.failed("look at"))?.len();
+    Ok(Some((file, length)))
+}
+
+/// About a session's file, if it is one.
+fn held(place: &Place) -> Option<Metadata> {
+    place.look().ok().flatten().filter(is_sole)
+}
+
 /// Names of the files in `folder` that nothing was written to for so long.
-fn old_files(folder: &Path, expiry: Duration) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let old = entries.filter(|entry| is_old(&entry.path(), expiry));
-    old.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+fn old_files(folder: &Place, expiry: Duration) -> Vec<String> {
+    let names = folder.list().unwrap_or_default().into_iter();
+    let old = names.filter(|name| is_old(&folder.join(name), expiry));
+    old.filter_map(|name| name.into_string().ok()).collect()
 }
 
 /// Whether that file is so old, or gone.
-pub(super) fn is_old(path: &Path, expiry: Duration) -> bool {
-    let Ok(data) = fs::symlink_metadata(path) else { return true };
+pub(super) fn is_old(place: &Place, expiry: Duration) -> bool {
+    let Ok(Some(data)) = place.look() else { return true };
     data.is_file() && data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= expiry))
+}
+
+/// The same, and no server is writing to it.
+fn is_abandoned(place: &Place, expiry: Duration) -> bool {
+    let is_locked = |(file, _): (File, Metadata)| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    !place.open_own(Missing::Fails).is_ok_and(is_locked) && is_old(place, expiry)
 }
 
 /// A random UUID (RFC 9562, version 4).

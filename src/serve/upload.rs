@@ -11,7 +11,7 @@ use super::pace::Paced;
 use super::problem::{Problem, is_no_room};
 use super::service::{Query, Service, reply};
 use super::session::{Arrival, Session};
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::oci::{Algorithm, Digest, RepositoryPath};
 
 type Answer = Result<Response<Body>, Problem>;
@@ -48,7 +48,8 @@ async fn mount(
     digest: Digest,
     from: Option<&str>,
 ) -> Result<bool, Problem> {
-    let target = service.registry.repository(repository);
+    // Not remembered before there is something in it.
+    let target = service.registry.repository_to_read(repository);
     if service.behaviour.mounts_from_anywhere {
         for path in service.registry.list().await? {
             if target.mount(&service.registry.repository(&path), digest).await? {
@@ -108,12 +109,14 @@ async fn close_with(
     if service.behaviour.takes_unsized_put || headers.contains_key(header::CONTENT_LENGTH) {
         session = append(service, session, headers, body).await?;
     }
-    let found = session.digest(digest.algorithm()).await?;
+    // Held until it is a blob: no other server writes to it meanwhile, or makes another blob of it.
+    let file = session.open().await.map_err(taken)?;
+    let found = session.digest(&file, digest.algorithm()).await?;
     if found != digest {
         service.sessions.end(&mut session).await?;
         return Err(Problem::digest_invalid(format!("the bytes sent hash to {found}, not to {digest}")));
     }
-    let adopted = service.registry.repository(repository).adopt(session.path(), digest).await;
+    let adopted = service.registry.repository(repository).adopt(session.place(), file, digest).await;
     // On a full disk what the session holds is room.
     if adopted.as_ref().err().is_none_or(is_no_room) {
         service.sessions.end(&mut session).await?;
@@ -139,23 +142,31 @@ async fn take(service: &Service, repository: &RepositoryPath, id: &str) -> Resul
     service.sessions.take(repository, id).await?.ok_or_else(Problem::upload_unknown)
 }
 
+fn taken(error: Error) -> Problem {
+    match error.kind() {
+        // It was swept away for its age at this very moment, or another server has made a blob of it.
+        Kind::NotFound => Problem::upload_unknown(),
+        Kind::Unavailable => Problem::upload_invalid("another request is writing to this upload"),
+        _ => error.into(),
+    }
+}
+
 async fn append(
     service: &Service,
-    session: OwnedMutexGuard<Session>,
+    mut session: OwnedMutexGuard<Session>,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<OwnedMutexGuard<Session>, Problem> {
     let length = length(headers);
+    let is_empty = length == Some(0);
+    let file = if is_empty { None } else { Some(session.open().await.map_err(taken)?) };
     if service.behaviour.checks_content_range {
         check_range(&session, headers, length)?;
     }
+    let Some(file) = file else { return Ok(session) };
     let before = session.offset();
-    let appended = Session::append(session, Paced::new(body, &service.limits), length).await;
-    let (mut session, arrival) = appended.map_err(|error| match error.kind() {
-        // Swept away for its age at this very moment.
-        Kind::NotFound => Problem::upload_unknown(),
-        _ => error.into(),
-    })?;
+    let appended = Session::append(session, file, Paced::new(body, &service.limits), length).await;
+    let (mut session, arrival) = appended.map_err(taken)?;
     service.metrics.bytes_in.fetch_add(session.offset() - before, Ordering::Relaxed);
     if arrival == Arrival::Whole {
         return Ok(session);

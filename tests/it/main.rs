@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod accessories;
+mod acknowledged;
 mod atomic;
 mod attack;
 mod attack_site;
@@ -13,6 +14,7 @@ mod bundle_verify;
 mod catalog;
 mod command_line;
 mod corpora;
+mod data_folder;
 mod demo;
 mod dry_run;
 mod fallback;

@@ -106,7 +106,7 @@ impl Testbed {
     /// The folder of a repository, for putting content there and looking at it without asking the server.
     #[must_use]
     pub fn layout(&self, path: &str) -> Layout {
-        Registry::layout_in(&self.data_dir, &self.repository(path).path)
+        Registry::layout_in(&crate::disk::Root::at(&self.data_dir), &self.repository(path).path)
     }
 
     /// The data folder.

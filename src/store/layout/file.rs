@@ -1,13 +1,15 @@
-//! Files, off the async threads: streams out of them, streams into them, and appearing whole or not at all.
+//! Files, off the async threads: streams out of them and streams into them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::disk::Place;
+pub(crate) use crate::disk::{blocking, failed, joined};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Hasher, Manifest};
 use crate::store::{ByteStream, MAX_MANIFEST_BYTES};
@@ -17,27 +19,6 @@ const PIECE: u64 = 256 << 10;
 
 /// Bytes gathered before they are handed to the disk and the hash together.
 const BATCH: usize = 512 << 10;
-
-/// How temporary files are called; nothing that is content starts like this.
-pub(crate) const TEMPORARY: &str = ".tmp-";
-
-/// An I/O failure as ours: what was done to which file.
-pub(crate) fn failed(op: &str, path: &Path, error: io::Error) -> Error {
-    let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Local };
-    let is_full = error.kind() == io::ErrorKind::StorageFull;
-    let told = Error::new(kind, op).on(path.display()).because(error);
-    if is_full { told.hint("free some space on that file system, then run it again") } else { told }
-}
-
-/// Runs file work where waiting for a disk holds nobody up.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    joined(spawn_blocking(work)).await
-}
-
-/// What file work that runs elsewhere came to.
-pub(crate) async fn joined<T>(job: impl Future<Output = Result<Result<T>, JoinError>>) -> Result<T> {
-    job.await.unwrap_or_else(|why| Err(Error::new(Kind::Local, "run file work").because(why)))
-}
 
 /// `length` bytes of `file` from offset `from`. While one piece is on its way the next is being read.
 pub(crate) fn stream(mut file: File, from: u64, length: u64) -> ByteStream {
@@ -168,72 +149,19 @@ pub(crate) fn hash(file: &File, hasher: &mut Hasher) -> io::Result<u64> {
     }
 }
 
-/// A temporary file in `folder`, which is made if need be. Gone when dropped.
-pub(crate) fn temporary(folder: &Path) -> Result<tempfile::NamedTempFile> {
-    fs::create_dir_all(folder).map_err(|e| failed("create", folder, e))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY);
-    // Content is as readable as the process's umask says, not for its owner alone: another user may serve the folder.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).map_err(|e| failed("create a file in", folder, e))
-}
-
-/// Makes a finished temporary file appear as `path`: synced, renamed, and the folder synced, so that after a power cut
-/// it is there whole or not at all.
-pub(crate) fn publish(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
-    file.as_file().sync_data().map_err(|e| failed("sync", path, e))?;
-    file.persist(path).map_err(|e| failed("rename", path, e.error))?;
-    sync_parent(path)
-}
-
-/// Makes a small file appear as `path` unless there is one.
-pub(crate) fn publish_new(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = temporary(folder)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_data()).map_err(|e| failed("write", path, e))?;
-    match file.persist_noclobber(path) {
-        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(failed("rename", path, error.error)),
-        _ => sync_parent(path),
-    }
-}
-
-/// Makes the entry of `path` in its folder last.
-pub(crate) fn sync_parent(path: &Path) -> Result<()> {
-    // Only Unix lets a folder be opened and synced; elsewhere the file system's own journal has to do.
-    #[cfg(unix)]
-    if let Some(parent) = path.parent() {
-        File::open(parent).and_then(|folder| folder.sync_all()).map_err(|e| failed("sync", parent, e))?;
-    }
-    Ok(())
-}
-
-/// Gives `from` the second name `to`; copies where the file system knows no hard links (exFAT) or `to` is on another.
-pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
-    let Some(folder) = to.parent() else { return Err(Error::new(Kind::Local, "link").on(to.display())) };
-    fs::create_dir_all(folder).map_err(|e| failed("create", folder, e))?;
-    match fs::hard_link(from, to) {
-        Ok(()) => sync_parent(to),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(failed("link", from, error)),
-        Err(_) => {
-            let mut source = File::open(from).map_err(|e| failed("open", from, e))?;
-            let mut copy = temporary(folder)?;
-            io::copy(&mut source, copy.as_file_mut()).map_err(|e| failed("copy", to, e))?;
-            publish(copy, to)
-        }
-    }
-}
-
 /// A manifest's bytes, if the file is there and no larger than a manifest may be.
-pub(crate) fn small(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|e| failed("open", path, e))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes).map_err(|e| failed("read", path, e))?;
-    if bytes.len() as u64 > MAX_MANIFEST_BYTES {
-        let why = format!("more than {MAX_MANIFEST_BYTES} bytes");
-        return Err(Error::new(Kind::Limit, "read").on(path.display()).because(why));
-    }
-    Ok(bytes)
+pub(crate) fn small(place: &Place) -> Result<Vec<u8>> {
+    bounded(place, MAX_MANIFEST_BYTES)
+}
+
+/// Reads a plain file of at most `limit` bytes.
+pub(crate) fn bounded(place: &Place, limit: u64) -> Result<Vec<u8>> {
+    place.read(limit).map_err(|why| match why.kind() {
+        io::ErrorKind::FileTooLarge => {
+            Error::new(Kind::Limit, "read").on(place.path().display()).because(why.to_string())
+        }
+        _ => failed("read", &place.path(), why),
+    })
 }
 
 /// Reads `bytes` as the manifest that `node` says they are.

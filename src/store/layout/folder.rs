@@ -1,17 +1,28 @@
 //! The folder of a layout with its index in memory: reading it, changing it, making it. All of it blocks.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use super::file::{self, failed};
 use super::index::{self, Index};
-use crate::error::Result;
+use crate::disk::{self, Place};
+use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 
-/// The file that makes a folder an image layout, and that writers of several processes lock.
+/// The file that makes a folder an image layout.
 pub(super) const VERSION_FILE: &str = "oci-layout";
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The file that writers of several processes lock. It is never replaced. Everybody may read the layout itself, and whoever
+/// can read a file can hold a lock on it.
+pub(super) const LOCK_FILE: &str = ".lock";
+
+/// Longest wait for the lock. It is held for one change of the index, or for one portion of garbage.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Times that a layout is made anew which a collection removes meanwhile.
+const TRIES: usize = 16;
 
 /// Whether an index was changed and has to be written, and what is to be told about it.
 #[derive(Debug)]
@@ -27,18 +38,15 @@ impl Changed<bool> {
     }
 }
 
-/// How the lock on a layout is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
-    /// By one: who changes `index.json`, and who removes garbage.
-    Alone,
-    /// By all who add or vouch for blobs: they may do so together, but not while garbage is removed.
-    Shared,
-}
+/// How the lock on a layout is held: alone by who changes `index.json` and who removes garbage, shared by all who add or
+/// vouch for blobs.
+pub(super) use crate::disk::Hold;
 
 /// One folder, as all clones of a layout share it.
 #[derive(Debug)]
 pub(super) struct Folder {
+    pub(super) place: Place,
+    /// For messages, and for who asks where it lies: nothing is opened by it.
     pub(super) path: PathBuf,
     pub(super) label: String,
     /// None until it is first asked for.
@@ -48,16 +56,17 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(place: Place) -> Self {
+        let path = place.path();
         let label = format!("oci:{}", path.display());
-        Self { path, label, index: RwLock::default(), writing: Arc::default() }
+        Self { place, path, label, index: RwLock::default(), writing: Arc::default() }
     }
 
     /// Looks into the index, read anew if another process wrote it.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> Result<T> {
         {
             let held = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(index) = held.as_ref().filter(|index| !index.is_stale(&self.path)) {
+            if let Some(index) = held.as_ref().filter(|index| !index.is_stale(&self.place)) {
                 return Ok(look(index));
             }
         }
@@ -68,43 +77,74 @@ impl Folder {
 
     fn fresh<'a>(&self, held: &'a mut Option<Index>) -> Result<&'a mut Index> {
         let index = match held.take() {
-            Some(index) if !index.is_stale(&self.path) => index,
-            _ => Index::load(&self.path)?,
+            Some(index) if !index.is_stale(&self.place) => index,
+            _ => Index::load(&self.place)?,
         };
         Ok(held.insert(index))
     }
 
     /// Waits for the lock that processes share. None where the file system knows no locks, as some network and FAT file
     /// systems do; there one process at a time has to do.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](Kind::NotFound) if there is no layout (any more): a collection removes empty ones.
     pub(super) fn lock(&self, how: Hold) -> Result<Option<File>> {
-        let path = self.path.join(VERSION_FILE);
-        let file = File::open(&path).map_err(|e| failed("open", &path, e))?;
-        let locked = match how {
-            Hold::Alone => file.lock(),
-            Hold::Shared => file.lock_shared(),
-        };
-        match locked {
-            Ok(()) => Ok(Some(file)),
-            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
-            Err(error) => Err(failed("lock", &path, error)),
+        let place = self.place.join(LOCK_FILE);
+        for _ in 0..TRIES {
+            let file = disk::open_lock(&place).map_err(place.failed("open"))?;
+            if !disk::acquire(&file, how, LONGEST_WAIT).map_err(place.failed("lock"))? {
+                return Ok(None);
+            }
+            // Under the lock a layout stays where it is; before, it may have been moved away.
+            if place.names(&file).map_err(place.failed("look at"))? {
+                return Ok(Some(file));
+            }
         }
+        Err(Error::new(Kind::Local, "lock").on(place.path().display()).because("it is replaced again and again"))
+    }
+
+    /// The same, after making the folder an image layout if it is not one.
+    pub(super) fn lock_made(&self, how: Hold) -> Result<Option<File>> {
+        for _ in 0..TRIES {
+            self.create()?;
+            match self.lock(how) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Ok(lock) if self.is_layout() => return Ok(lock),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(Kind::Local, "make an image layout in")
+            .on(&self.path.display())
+            .because("it is removed again and again"))
+    }
+
+    /// The same for who changes nothing: None if there is no lock yet, or it cannot be had.
+    pub(super) fn lock_if_possible(&self, how: Hold) -> Option<File> {
+        let (file, _) = self.place.join(LOCK_FILE).open().ok()?;
+        disk::acquire(&file, how, LONGEST_WAIT).is_ok_and(|is_held| is_held).then_some(file)
+    }
+
+    /// Whether this is an image layout.
+    pub(super) fn is_layout(&self) -> bool {
+        self.place.join(VERSION_FILE).is_file()
     }
 
     /// Changes the index and writes it, alone among processes. Alone in this one is whoever holds `writing`.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Index, &Path) -> Result<Changed<T>>) -> Result<T> {
-        self.create()?;
-        let _lock = self.lock(Hold::Alone)?;
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>) -> Result<T> {
+        let _lock = self.lock_made(Hold::Alone)?;
         self.change_locked(change)
     }
 
     /// The same for whoever holds the lock already.
-    pub(super) fn change_locked<T>(&self, change: impl FnOnce(&mut Index, &Path) -> Result<Changed<T>>) -> Result<T> {
+    pub(super) fn change_locked<T>(&self, change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>) -> Result<T> {
         // Readers go on with what was until the new index is on disk.
         let mut next = self.read(Index::clone)?;
-        match change(&mut next, &self.path)? {
+        match change(&mut next, &self.place)? {
             Changed::No(told) => Ok(told),
             Changed::Yes(told) => {
-                next.save(&self.path)?;
+                next.save(&self.place)?;
                 *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
                 Ok(told)
             }
@@ -112,24 +152,39 @@ impl Folder {
     }
 
     /// Makes the folder an image layout if it is not one, and gives the place of a blob in it.
-    pub(super) fn ensure(&self, digest: &Digest) -> Result<PathBuf> {
+    pub(super) fn ensure(&self, digest: &Digest) -> Result<Place> {
         self.create()?;
-        let path = index::blob(&self.path, digest);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|e| failed("create", folder, e))?;
-        }
-        Ok(path)
+        self.make_room(digest)
+    }
+
+    /// Makes the folder of a blob if need be, and gives its place.
+    pub(super) fn make_room(&self, digest: &Digest) -> Result<Place> {
+        let place = index::blob(&self.place, digest);
+        let folder = place.parent();
+        folder.make_folders().map_err(folder.failed("create"))?;
+        Ok(place)
     }
 
     fn create(&self) -> Result<()> {
-        let path = self.path.join(VERSION_FILE);
-        if path.is_file() {
+        let version = self.place.join(VERSION_FILE);
+        if self.is_layout() {
             return Ok(());
         }
-        let blobs = self.path.join("blobs");
-        fs::create_dir_all(&blobs).map_err(|e| failed("create", &blobs, e))?;
+        for _ in 0..TRIES {
+            let made = self.create_as(&version);
+            // A collection may have moved an empty one away in the middle of it.
+            if !made.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
+                return made;
+            }
+        }
+        self.create_as(&version)
+    }
+
+    fn create_as(&self, version: &Place) -> Result<()> {
+        let blobs = self.place.join("blobs");
+        blobs.make_folders().map_err(blobs.failed("create"))?;
         // Last what makes it a layout. A second writer may be doing the same: what is there already stays.
-        file::publish_new(&self.path, &index::path(&self.path), &Index::empty().text()?)?;
-        file::publish_new(&self.path, &path, VERSION)
+        disk::publish_new(&index::place(&self.place), &Index::empty().text()?)?;
+        disk::publish_new(version, VERSION)
     }
 }

@@ -4,15 +4,18 @@
 //! manifests that no tag leads to ([`Kept::Named`]). Blobs of several repositories may be one file (mounts are hard
 //! links): each repository decides for its own name alone, and the bytes go with the last one.
 //!
-//! It may run while others write to the layout, for three reasons together:
+//! It may run while others write to the layout, for four reasons together:
 //!
 //! 1. What is younger than [`Rules::older_than`] is never taken. A push puts its blobs before its manifest, and an index
 //!    after what it lists. Whoever is told that a blob is there may rely on that and not send it, so saying so makes the
 //!    file young again ([`renew`]): with a time stamp from when it was adopted, mounted or asked for by name.
-//! 2. Files are added, renewed and linked under the shared lock on `oci-layout`, manifests are put, with the question whether
+//! 2. Files are added, renewed and linked under the shared lock on `.lock`, manifests are put, with the question whether
 //!    their blobs are there, under the exclusive one. Garbage is removed under the exclusive lock too, in small portions,
 //!    and only after age and, where `index.json` is not what it was, reachability were looked at once more under it.
 //! 3. `index.json` is written before a manifest's file goes: a crash leaves garbage, not a name without content.
+//!
+//! 4. A layout in which nothing is left is moved away in one step, under the exclusive lock: who waits for the lock finds
+//!    that it is gone and makes it anew.
 //!
 //! A layout that is damaged loses nothing: what a lost or broken manifest needs looks like garbage, and may be what it takes to
 //! mend it.
@@ -20,15 +23,14 @@
 mod graph;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Metadata};
-use std::path::{Path, PathBuf};
+use std::fs::{File, Metadata};
 use std::time::{Duration, SystemTime};
 
 use self::graph::Graph;
-use super::Layout;
-use super::file::{TEMPORARY, failed};
-use super::folder::{Changed, Folder, Hold, VERSION_FILE};
+use super::folder::{Changed, Folder, Hold, LOCK_FILE, VERSION_FILE};
 use super::index::{self, Stamp};
+use super::{Layout, held};
+use crate::disk::{self, Place, TEMPORARY};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Digest};
 
@@ -97,7 +99,7 @@ impl Names {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt as _;
-            let met = self.0.entry((data.dev(), data.ino())).or_default();
+            let met = self.0.entry(disk::number(data)).or_default();
             *met += u64::from(effect == Effect::Counted);
             data.nlink() <= (*met).max(1)
         }
@@ -111,33 +113,46 @@ impl Names {
 
 /// Size of a blob if it is held, which makes it young.
 pub(super) fn renew(folder: &Folder, digest: &Digest) -> Result<Option<u64>> {
-    let path = index::blob(&folder.path, digest);
-    let found = |path: &Path| match fs::metadata(path) {
-        Ok(data) => Ok(Some(data)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed("look at", path, error)),
-    };
-    let Some(data) = found(&path)? else { return Ok(None) };
+    let place = index::blob(&folder.place, digest);
+    let Some(data) = held(&place)? else { return Ok(None) };
     let is_fresh = data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < FRESH));
     // What is no layout is not collected either.
-    if is_fresh || !folder.path.join(VERSION_FILE).is_file() {
+    if is_fresh || !folder.is_layout() {
         return Ok(Some(data.len()));
     }
-    let _lock = folder.lock(Hold::Shared)?;
+    let _lock = match folder.lock(Hold::Shared) {
+        Ok(lock) => lock,
+        // A collection has removed the whole layout meanwhile.
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) if is_denied(&error) => {
+            // Another user's folder may be served all the same.
+            tracing::warn!(error = %error.chain(), "time stamp cannot be renewed; run gc and server as one user");
+            return Ok(Some(data.len()));
+        }
+        Err(error) => return Err(error),
+    };
     // Looked at again: it may have been garbage a moment ago.
-    let data = found(&path)?;
+    let data = held(&place)?;
     if data.is_some() {
-        touch(&path);
+        touch(&place);
     }
     Ok(data.map(|data| data.len()))
 }
 
+/// Whether this user may not write there, or nobody may.
+fn is_denied(error: &Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    let why = std::error::Error::source(error).and_then(|why| why.downcast_ref::<std::io::Error>());
+    why.is_some_and(|why| [PermissionDenied, ReadOnlyFilesystem].contains(&why.kind()))
+}
+
 /// Makes a file young.
-pub(super) fn touch(path: &Path) {
-    let touched = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+pub(super) fn touch(place: &Place) {
+    let touched = place.open().and_then(|(file, _)| file.set_modified(SystemTime::now()));
     if let Err(error) = touched {
         // Another user's file: nothing is wrong with it, but it stays as old as it is.
-        tracing::warn!(file = %path.display(), %error, "time stamp cannot be renewed; run gc and server as one user");
+        let file = place.path();
+        tracing::warn!(file = %file.display(), %error, "time stamp cannot be renewed; run gc and server as one user");
     }
 }
 
@@ -150,10 +165,19 @@ impl Layout {
     /// file system knows no locks.
     pub(crate) fn sweep(&self, rules: &Rules, names: &mut Names, swept: &mut Swept) -> Result<()> {
         let folder = &*self.inner;
-        if !folder.path.join(VERSION_FILE).is_file() {
+        if !folder.is_layout() {
             return incomplete(folder);
         }
-        let mut graph = Graph::read(&folder.path, None)?;
+        match self.sweep_held(rules, names, swept) {
+            // Another collection has removed all of it meanwhile.
+            Err(_) if !folder.is_layout() => incomplete(folder),
+            done => done,
+        }
+    }
+
+    fn sweep_held(&self, rules: &Rules, names: &mut Names, swept: &mut Swept) -> Result<()> {
+        let folder = &*self.inner;
+        let mut graph = Graph::read_steady(folder)?;
         let mut doomed = HashSet::new();
         if rules.kept == Kept::Named {
             doomed = graph.doomed(rules);
@@ -162,14 +186,14 @@ impl Layout {
             }
         }
         let mut kept = graph.kept(&doomed);
-        let suspects = suspects(&folder.path, rules, &kept)?;
+        let suspects = suspects(&folder.place, rules, &kept)?;
         for portion in suspects.chunks(PORTION) {
             let _lock = match rules.effect {
                 Effect::Removed => Some(alone(folder)?),
                 Effect::Counted => None,
             };
-            if rules.effect == Effect::Removed && graph.is_stale(&folder.path) {
-                graph = Graph::read(&folder.path, Some(graph))?;
+            if rules.effect == Effect::Removed && graph.is_stale(&folder.place) {
+                graph = Graph::read(&folder.place, Some(graph))?;
                 kept = graph.kept(&HashSet::new());
             }
             for suspect in portion {
@@ -178,19 +202,79 @@ impl Layout {
         }
         Ok(())
     }
+
+    /// Removes the whole layout if nothing is in it and nobody has changed it for as long as `rules` say. Says whether it is
+    /// so; if garbage is only counted, it stays. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if a folder cannot be read or changed.
+    pub(crate) fn remove_empty(&self, rules: &Rules) -> Result<bool> {
+        let folder = &*self.inner;
+        if !is_empty(folder, rules)? {
+            return Ok(false);
+        }
+        if rules.effect == Effect::Counted {
+            return Ok(true);
+        }
+        let _lock = alone(folder)?;
+        // Once more, now that nobody can be adding anything.
+        if !is_empty(folder, rules)? {
+            return Ok(false);
+        }
+        // Moved in one step, so that whoever comes now finds no layout rather than half of one.
+        let aside = folder.place.parent().join(disk::passing_name()?);
+        folder.place.rename(&aside).map_err(folder.place.failed("move"))?;
+        discard(&aside)?;
+        Ok(true)
+    }
+}
+
+/// Removes an empty layout that was moved aside. One that is not empty after all stays where it is.
+pub(crate) fn discard(aside: &Place) -> Result<()> {
+    for name in ["blobs/sha256", "blobs/sha512", "blobs"] {
+        let place = aside.join(name);
+        place.remove_folder().map_err(place.failed("remove"))?;
+    }
+    for name in [VERSION_FILE, "index.json", LOCK_FILE] {
+        let place = aside.join(name);
+        place.remove().map_err(place.failed("remove"))?;
+    }
+    aside.remove_folder().map_err(aside.failed("remove")).map(drop)
+}
+
+/// Whether there is a layout with nothing in it that is old enough.
+fn is_empty(folder: &Folder, rules: &Rules) -> Result<bool> {
+    let place = &folder.place;
+    let names = |place: &Place| place.list().map_err(place.failed("list"));
+    let only = |place: &Place, allowed: &[&str]| {
+        Ok::<_, Error>(names(place)?.iter().all(|name| allowed.iter().any(|allowed| name == allowed)))
+    };
+    let blobs = place.join("blobs");
+    if !only(place, &[VERSION_FILE, "index.json", LOCK_FILE, "blobs"])? || !only(&blobs, &["sha256", "sha512"])? {
+        return Ok(false);
+    }
+    for algorithm in ALGORITHMS {
+        let blobs = blobs.join(algorithm.as_str());
+        if blobs.is_folder() && !names(&blobs)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    let Some(index) = index::place(place).look().map_err(place.failed("look at"))? else { return Ok(false) };
+    let is_old = folder.is_layout() && rules.is_old(index.modified());
+    Ok(is_old && index::entries(place)?.1.is_empty())
 }
 
 /// A layout that was not finished: nothing in it, or damage.
 fn incomplete(folder: &Folder) -> Result<()> {
-    let is_empty = ALGORITHMS.iter().all(|algorithm| {
-        let files = fs::read_dir(folder.path.join("blobs").join(algorithm.as_str()));
-        files.into_iter().flatten().next().is_none()
-    });
-    if is_empty {
-        return Ok(());
+    for algorithm in ALGORITHMS {
+        let blobs = folder.place.join("blobs").join(algorithm.as_str());
+        if !blobs.list().map_err(blobs.failed("list"))?.is_empty() {
+            let told = Error::new(Kind::Invalid, "find").on(folder.place.join(VERSION_FILE).path().display());
+            return Err(told.because("there are blobs, but the file that makes the folder an image layout is missing"));
+        }
     }
-    let told = Error::new(Kind::Invalid, "find").on(folder.path.join(VERSION_FILE).display());
-    Err(told.because("there are blobs, but the file that makes the folder an image layout is missing"))
+    Ok(())
 }
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
@@ -198,7 +282,7 @@ const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 /// The exclusive lock, without which nothing is removed.
 fn alone(folder: &Folder) -> Result<File> {
     let told = || {
-        let told = Error::new(Kind::Unsupported, "lock").on(folder.path.join(VERSION_FILE).display());
+        let told = Error::new(Kind::Unsupported, "lock").on(folder.path.join(LOCK_FILE).display());
         told.because("the file system knows no locks").hint("run gc on a machine whose file system does")
     };
     folder.lock(Hold::Alone)?.ok_or_else(told)
@@ -207,49 +291,49 @@ fn alone(folder: &Folder) -> Result<File> {
 /// Takes manifests that no tag leads to out of `index.json`. Their files are garbage then.
 fn dismiss(folder: &Folder, rules: &Rules, graph: Graph) -> Result<(Graph, HashSet<Digest>)> {
     let _lock = alone(folder)?;
-    let graph = Graph::read(&folder.path, Some(graph))?;
+    let graph = Graph::read(&folder.place, Some(graph))?;
     let doomed = graph.doomed(rules);
     let orphans = graph.orphans(&doomed);
     folder.change_locked(|index, _| {
         index.dismiss(&doomed, &orphans);
         Ok(Changed::so(!doomed.is_empty()))
     })?;
-    Ok((Graph::read(&folder.path, Some(graph))?, doomed))
+    Ok((Graph::read(&folder.place, Some(graph))?, doomed))
 }
 
 /// A file that may be garbage.
 #[derive(Debug)]
 struct Suspect {
-    path: PathBuf,
+    place: Place,
     /// None for what a writer left.
     digest: Option<Digest>,
 }
 
-fn suspects(folder: &Path, rules: &Rules, kept: &HashSet<Digest>) -> Result<Vec<Suspect>> {
+fn suspects(folder: &Place, rules: &Rules, kept: &HashSet<Digest>) -> Result<Vec<Suspect>> {
     let mut found = Vec::new();
-    let mut list = |place: PathBuf, algorithm: Option<Algorithm>| -> Result<()> {
-        let entries = match fs::read_dir(&place) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(|e| failed("list", &place, e))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(|e| failed("list", &place, e))?;
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
+    let mut list = |place: &Place, algorithm: Option<Algorithm>| -> Result<()> {
+        for name in place.list().map_err(place.failed("list"))? {
+            let Some(name) = name.to_str() else { continue };
             let digest = algorithm.and_then(|algorithm| format!("{}:{name}", algorithm.as_str()).parse().ok());
             // Other names are not ours.
             let is_suspect = digest.map_or_else(|| name.starts_with(TEMPORARY), |digest| !kept.contains(&digest));
-            let is_old = || entry.metadata().is_ok_and(|data| data.is_file() && rules.is_old(data.modified()));
-            if is_suspect && is_old() {
-                found.push(Suspect { path: entry.path(), digest });
+            let file = place.join(name);
+            if is_suspect && is_old_file(&file, rules) {
+                found.push(Suspect { place: file, digest });
             }
         }
         Ok(())
     };
-    list(folder.to_owned(), None)?;
+    list(folder, None)?;
     for algorithm in ALGORITHMS {
-        list(folder.join("blobs").join(algorithm.as_str()), Some(algorithm))?;
+        list(&folder.join("blobs").join(algorithm.as_str()), Some(algorithm))?;
     }
     Ok(found)
+}
+
+/// Links, pipes and folders are not ours.
+fn is_old_file(place: &Place, rules: &Rules) -> bool {
+    place.look().is_ok_and(|data| data.is_some_and(|data| data.is_file() && rules.is_old(data.modified())))
 }
 
 impl Suspect {
@@ -262,17 +346,14 @@ impl Suspect {
         names: &mut Names,
         swept: &mut Swept,
     ) -> Result<()> {
-        let Ok(data) = fs::symlink_metadata(&self.path) else { return Ok(()) };
+        let Ok(Some(data)) = self.place.look() else { return Ok(()) };
         if !rules.is_old(data.modified()) || self.digest.is_some_and(|digest| kept.contains(&digest)) {
             return Ok(());
         }
-        if rules.effect == Effect::Removed {
-            match fs::remove_file(&self.path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-                removed => removed.map_err(|e| failed("remove", &self.path, e))?,
-            }
+        if rules.effect == Effect::Removed && !self.place.remove().map_err(self.place.failed("remove"))? {
+            return Ok(());
         }
-        tracing::debug!(file = %self.path.display(), bytes = data.len(), "garbage");
+        tracing::debug!(file = %self.place.path().display(), bytes = data.len(), "garbage");
         match self.digest {
             None => swept.temporary_files += 1,
             Some(digest) if doomed.contains(&digest) => swept.manifests += 1,
@@ -285,7 +366,21 @@ impl Suspect {
 }
 
 impl Graph {
-    fn is_stale(&self, folder: &Path) -> bool {
+    /// Reads it as it is at one moment. What vanishes between the list and the reading of what it lists is no damage: it is
+    /// read once more then, while nobody can change the list.
+    fn read_steady(folder: &Folder) -> Result<Self> {
+        match Self::read(&folder.place, None) {
+            Err(error) if error.kind() != Kind::Local => {
+                // Where no lock can be had, as on a medium that cannot be written, nobody changes anything either.
+                let _lock = folder.lock_if_possible(Hold::Shared);
+                tracing::debug!(layout = folder.label, error = %error.chain(), "reading once more");
+                Self::read(&folder.place, None)
+            }
+            graph => graph,
+        }
+    }
+
+    fn is_stale(&self, folder: &Place) -> bool {
         Stamp::of(folder) != Some(self.stamp)
     }
 }

@@ -3,22 +3,28 @@
 //! `index.json` is the only thing that is written; tags, types and referrers are derived from it and from the manifests
 //! that it leads to. What another program wrote into it (annotations, platforms, names that are no tags) stays.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
-use super::file::{self, failed};
+use super::file;
+use crate::disk::{self, Place};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag, weight};
 
 /// The annotation that names an entry (image-spec, "Image Layout", `index.json`).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The member of `index.json` that holds the digests of manifests that were deleted and that another one lists still. Their
+/// bytes stay, and without it they would be found again by following that other one.
+const UNLISTED: &str = "com.autonomyops.unlisted";
+
+/// Largest `index.json` that is read or written, in bytes, and how many values it may hold: about 100,000 manifests.
+const MAX_BYTES: u64 = 32 << 20;
+const MAX_VALUES: usize = 1_000_000;
 
 /// `index.json` as it is read.
 #[derive(Debug, Deserialize)]
@@ -74,12 +80,9 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// None if there is no `index.json`.
-    pub(super) fn of(folder: &Path) -> Option<Self> {
-        let data = fs::metadata(path(folder)).ok()?;
-        #[cfg(unix)]
-        let number = std::os::unix::fs::MetadataExt::ino(&data);
-        #[cfg(not(unix))]
-        let number = 0;
+    pub(super) fn of(folder: &Place) -> Option<Self> {
+        let data = place(folder).look().ok()??;
+        let (_, number) = disk::number(&data);
         Some(Self { modified: data.modified().ok(), length: data.len(), number })
     }
 }
@@ -93,19 +96,23 @@ pub(super) struct Index {
     rest: Map<String, Value>,
     entries: Vec<Entry>,
     stamp: Option<Stamp>,
+    /// Deleted, though another manifest lists them.
+    unlisted: BTreeSet<Digest>,
+    /// What each index lists.
+    children: HashMap<Digest, Arc<[Digest]>>,
     manifests: HashMap<Digest, Arc<Descriptor>>,
     tags: BTreeMap<Tag, Digest>,
     referrers: HashMap<Digest, BTreeMap<Digest, Arc<Descriptor>>>,
 }
 
 /// Where `index.json` lies.
-pub(super) fn path(folder: &Path) -> PathBuf {
+pub(super) fn place(folder: &Place) -> Place {
     folder.join("index.json")
 }
 
 /// Where a blob lies (image-spec, "Image Layout", blobs).
-pub(super) fn blob(folder: &Path, digest: &Digest) -> PathBuf {
-    folder.join("blobs").join(digest.algorithm().as_str()).join(digest.hex())
+pub(super) fn blob(folder: &Place, digest: &Digest) -> Place {
+    folder.join(format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex()))
 }
 
 /// What `index.json` lists, and of which version of it.
@@ -113,9 +120,9 @@ pub(super) fn blob(folder: &Path, digest: &Digest) -> PathBuf {
 /// # Errors
 ///
 /// [`Invalid`](Kind::Invalid) if there is none or it cannot be read.
-pub(super) fn entries(folder: &Path) -> Result<(Stamp, Vec<Descriptor>)> {
+pub(super) fn entries(folder: &Place) -> Result<(Stamp, Vec<Descriptor>)> {
     let missing = || {
-        let told = Error::new(Kind::Invalid, "find").on(path(folder).display());
+        let told = Error::new(Kind::Invalid, "find").on(place(folder).path().display());
         told.because("the list of what the layout holds is missing").hint("restore it, or copy the images again")
     };
     // Taken first: a list that is replaced meanwhile counts as stale.
@@ -123,10 +130,14 @@ pub(super) fn entries(folder: &Path) -> Result<(Stamp, Vec<Descriptor>)> {
     Ok((stamp, document(folder)?.manifests))
 }
 
-fn document(folder: &Path) -> Result<Document> {
-    let bytes = fs::read(path(folder)).map_err(|e| failed("read", &path(folder), e))?;
+fn document(folder: &Place) -> Result<Document> {
+    let bytes = file::bounded(&place(folder), MAX_BYTES)?;
+    if weight::exceeds(&bytes, MAX_VALUES) {
+        let why = format!("more than {MAX_VALUES} values");
+        return Err(Error::new(Kind::Limit, "read").on(place(folder).path().display()).because(why));
+    }
     serde_json::from_slice(&bytes).map_err(|why| {
-        let told = Error::new(Kind::Invalid, "read").on(path(folder).display()).because(why);
+        let told = Error::new(Kind::Invalid, "read").on(place(folder).path().display()).because(why);
         told.hint("index.json must be an OCI image index; restore it or copy the images again")
     })
 }
@@ -140,6 +151,8 @@ impl Index {
             rest: Map::new(),
             entries: Vec::new(),
             stamp: None,
+            unlisted: BTreeSet::new(),
+            children: HashMap::new(),
             manifests: HashMap::new(),
             tags: BTreeMap::new(),
             referrers: HashMap::new(),
@@ -149,14 +162,18 @@ impl Index {
     /// Reads `index.json` and every manifest that it leads to. A folder without one is empty.
     ///
     /// Manifests that are missing or cannot be read are passed over: a layout may be sparse.
-    pub(super) fn load(folder: &Path) -> Result<Self> {
+    pub(super) fn load(folder: &Place) -> Result<Self> {
         let mut index = Self::empty();
         let Some(stamp) = Stamp::of(folder) else { return Ok(index) };
         let document = document(folder)?;
         (index.schema_version, index.media_type, index.rest) =
             (document.schema_version, document.media_type, document.rest);
         index.stamp = Some(stamp);
+        let unlisted = index.rest.remove(UNLISTED);
+        // One that cannot be read costs what it was for, and nothing else.
+        index.unlisted = unlisted.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default();
         for entry in &document.manifests {
+            index.unlisted.remove(&entry.digest);
             if let Some(tag) = tag_of(entry) {
                 index.tags.insert(tag, entry.digest);
             }
@@ -166,14 +183,14 @@ impl Index {
         Ok(index)
     }
 
-    fn follow(&mut self, folder: &Path, mut open: Vec<Descriptor>) {
+    fn follow(&mut self, folder: &Place, mut open: Vec<Descriptor>) {
         // Each digest is read once, so this ends even on indexes that list one another.
         while let Some(node) = open.pop() {
-            if !node.is_manifest() || self.manifests.contains_key(&node.digest) {
+            let is_deleted = self.unlisted.contains(&node.digest);
+            if !node.is_manifest() || is_deleted || self.manifests.contains_key(&node.digest) {
                 continue;
             }
-            let path = blob(folder, &node.digest);
-            let read = file::small(&path).and_then(|bytes| {
+            let read = file::small(&blob(folder, &node.digest)).and_then(|bytes| {
                 let manifest = file::parse(&bytes, &node.media_type)?;
                 Ok((bytes.len() as u64, manifest))
             });
@@ -189,6 +206,9 @@ impl Index {
 
     fn learn(&mut self, node: &Descriptor, manifest: &Manifest) {
         self.manifests.insert(node.digest, Arc::new(node.clone()));
+        if !manifest.manifests.is_empty() {
+            self.children.insert(node.digest, manifest.manifests.iter().map(|child| child.digest).collect());
+        }
         if let Some(subject) = &manifest.subject {
             let referrer = Descriptor {
                 artifact_type: manifest.referrer_type().cloned(),
@@ -200,7 +220,7 @@ impl Index {
     }
 
     /// Whether `index.json` is another than the one that was read or written last.
-    pub(super) fn is_stale(&self, folder: &Path) -> bool {
+    pub(super) fn is_stale(&self, folder: &Place) -> bool {
         Stamp::of(folder) != self.stamp
     }
 
@@ -237,6 +257,7 @@ impl Index {
         for tag in tags {
             self.untag(tag);
         }
+        self.unlisted.remove(&node.digest);
         self.learn(&node, manifest);
         let is_other = |entry: &Descriptor| entry.media_type != node.media_type || entry.size != node.size;
         for entry in self.entries.iter_mut().filter(|entry| entry.node.digest == node.digest && is_other(&entry.node)) {
@@ -270,6 +291,12 @@ impl Index {
         for referrers in self.referrers.values_mut() {
             referrers.remove(digest);
         }
+        self.children.remove(digest);
+        let listed: HashSet<Digest> = self.children.values().flat_map(|children| children.iter().copied()).collect();
+        if listed.contains(digest) {
+            self.unlisted.insert(*digest);
+        }
+        self.unlisted.retain(|digest| listed.contains(digest));
         self.manifests.remove(digest).is_some()
     }
 
@@ -277,6 +304,7 @@ impl Index {
     pub(super) fn dismiss(&mut self, doomed: &HashSet<Digest>, orphans: &HashSet<Digest>) {
         self.entries.retain(|entry| !doomed.contains(&entry.node.digest));
         self.manifests.retain(|digest, _| !doomed.contains(digest));
+        self.children.retain(|digest, _| !doomed.contains(digest));
         for referrers in self.referrers.values_mut() {
             referrers.retain(|digest, _| !doomed.contains(digest));
         }
@@ -300,21 +328,31 @@ impl Index {
 
     /// `index.json` as it is to be written.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
+        let mut rest = self.rest.clone();
+        if !self.unlisted.is_empty() {
+            let digests = self.unlisted.iter().map(|digest| Value::from(digest.to_string())).collect();
+            rest.insert(UNLISTED.to_owned(), Value::Array(digests));
+        }
         let written = Written {
             schema_version: self.schema_version,
             media_type: &self.media_type,
             manifests: self.entries.iter().map(|entry| &*entry.text).collect(),
-            rest: &self.rest,
+            rest: &rest,
         };
         serde_json::to_vec(&written).map_err(|why| Error::new(Kind::Local, "write index.json").because(why))
     }
 
     /// Writes `index.json` anew: whole or not at all.
-    pub(super) fn save(&mut self, folder: &Path) -> Result<()> {
-        let (path, text) = (path(folder), self.text()?);
-        let mut temporary = file::temporary(folder)?;
-        temporary.write_all(&text).map_err(|e| failed("write", &path, e))?;
-        file::publish(temporary, &path)?;
+    pub(super) fn save(&mut self, folder: &Place) -> Result<()> {
+        let (place, text) = (place(folder), self.text()?);
+        if text.len() as u64 > MAX_BYTES {
+            // It could not be read again.
+            let why = format!("the list of what the layout holds would have more than {MAX_BYTES} bytes");
+            return Err(Error::new(Kind::Limit, "write").on(place.path().display()).because(why));
+        }
+        let mut temporary = disk::Temporary::in_folder(folder)?;
+        temporary.write_all(&text).map_err(place.failed("write"))?;
+        disk::publish(temporary, &place)?;
         self.stamp = Stamp::of(folder);
         Ok(())
     }

@@ -6,8 +6,8 @@
 //! them. Manifests may refer to what is not there.
 //!
 //! Files appear by temporary file, sync and rename: after a power cut they are there whole or not at all. Writers of one
-//! process wait for each other on a mutex, those of several on a lock on `oci-layout`, which is never replaced; a change
-//! that another process made to `index.json` is seen.
+//! process wait for each other on a mutex, those of several on a lock on `.lock`, which is never replaced; a change
+//! that another process made to `index.json` is seen. Nothing below the folder is reached through a link (`disk`).
 
 pub(crate) mod file;
 mod folder;
@@ -16,8 +16,7 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -26,10 +25,10 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use self::file::{blocking, failed};
-use self::folder::{Changed, Folder, Hold, VERSION_FILE};
+use self::folder::{Changed, Folder, Hold};
 use self::index::Index;
 use super::{Body, ByteStream, Listing, MAX_MANIFEST_BYTES, Put, Root, Store, Want};
+use crate::disk::{self, Place, Root as Below, blocking};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 
@@ -43,7 +42,12 @@ impl Layout {
     /// The layout in `folder`. Nothing is read before something is asked, and nothing made before something is put.
     #[must_use]
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { inner: Arc::new(Folder::new(folder.into())) }
+        Self::below(Below::at(folder).place())
+    }
+
+    /// The layout at a place below a folder, to which no link leads.
+    pub(crate) fn below(place: Place) -> Self {
+        Self { inner: Arc::new(Folder::new(place)) }
     }
 
     /// The layout that is in `folder` already, made here or by another program.
@@ -70,18 +74,13 @@ impl Layout {
     /// Whether the folder is an image layout yet.
     pub(crate) async fn exists(&self) -> Result<bool> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || Ok(inner.path.join(VERSION_FILE).is_file())).await
+        blocking(move || Ok(inner.is_layout())).await
     }
 
     /// Size of the blob of that digest, manifest or not. None if it is not held.
     pub(crate) async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let path = self.path(digest);
-        blocking(move || match fs::metadata(&path) {
-            Ok(data) => Ok(Some(data.len())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("look at", &path, error)),
-        })
-        .await
+        let place = self.blob(digest);
+        blocking(move || Ok(held(&place)?.map(|data| data.len()))).await
     }
 
     /// The same, and whoever hears that it is held may rely on it: as garbage it counts from now on.
@@ -98,46 +97,49 @@ impl Layout {
 
     /// The file of a blob and its size.
     pub(crate) async fn file(&self, digest: &Digest) -> Result<(File, u64)> {
-        let path = self.path(digest);
+        let place = self.blob(digest);
         blocking(move || {
-            let file = File::open(&path).map_err(|e| failed("open", &path, e))?;
-            let size = file.metadata().map_err(|e| failed("look at", &path, e))?.len();
-            Ok((file, size))
+            match place.open() {
+                Ok((file, about)) => Ok((file, about.len())),
+                Err(why) => {
+                    // A link or a pipe of that name is no blob.
+                    let why = if held(&place)?.is_none() { std::io::ErrorKind::NotFound.into() } else { why };
+                    Err(place.failed("open")(why))
+                }
+            }
         })
         .await
     }
 
-    /// Takes over a complete file on the same file system, whose bytes are known to hash to `digest`.
-    pub(crate) async fn adopt(&self, from: PathBuf, digest: Digest) -> Result<()> {
+    /// Takes over a complete file on the same file system, whose bytes are known to hash to `digest`. `file` is that file,
+    /// held so that nobody else can be writing to it.
+    pub(crate) async fn adopt(&self, from: Place, file: File, digest: Digest) -> Result<()> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
-            inner.ensure(&digest)?;
-            let file = File::open(&from).map_err(|e| failed("open", &from, e))?;
+            disk::open_up(&file, &inner.ensure(&digest)?).map_err(from.failed("make readable"))?;
             // Its last bytes may have come long ago.
-            file.set_modified(SystemTime::now())
-                .and_then(|()| file.sync_data())
-                .map_err(|e| failed("sync", &from, e))?;
-            let to = index::blob(&inner.path, &digest);
-            {
-                let _lock = inner.lock(Hold::Shared)?;
-                fs::rename(&from, &to).map_err(|e| failed("rename", &to, e))?;
-            }
-            file::sync_parent(&to)
+            file.set_modified(SystemTime::now()).and_then(|()| file.sync_data()).map_err(from.failed("sync"))?;
+            let to = {
+                let _lock = inner.lock_made(Hold::Shared)?;
+                let to = inner.make_room(&digest)?;
+                from.rename(&to).map_err(to.failed("rename"))?;
+                to
+            };
+            to.sync_name().map_err(to.failed("sync the folder of"))
         })
         .await
     }
 
     /// Takes a blob over from another layout without copying it, where the file system can. False if it is not there.
     pub(crate) async fn mount(&self, from: &Self, digest: Digest) -> Result<bool> {
-        let (inner, source) = (Arc::clone(&self.inner), from.path(&digest));
+        let (inner, source) = (Arc::clone(&self.inner), from.blob(&digest));
         blocking(move || {
             if !source.is_file() {
                 return Ok(false);
             }
-            inner.ensure(&digest)?;
-            let _lock = inner.lock(Hold::Shared)?;
-            let target = index::blob(&inner.path, &digest);
-            match file::link(&source, &target) {
+            let _lock = inner.lock_made(Hold::Shared)?;
+            let target = index::blob(&inner.place, &digest);
+            match disk::link(&source, &target) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(false),
                 // The file is as old as in the other repository.
                 linked => linked.map(|()| {
@@ -155,26 +157,16 @@ impl Layout {
         self.change(move |index, _| Ok(Changed::so(index.untag(&tag)))).await
     }
 
-    /// Takes a manifest and its tags away. False if it is not held.
+    /// Takes a manifest and its tags off the list. False if it is not there. Its bytes may be a layer of another one: they
+    /// stay, and garbage collection takes them if nothing needs them.
     pub(crate) async fn remove_manifest(&self, digest: Digest) -> Result<bool> {
-        let layout = self.clone();
-        let guard = Arc::clone(&self.inner.writing).lock_owned().await;
-        blocking(move || {
-            let _guard = guard;
-            // The list first: a crash between the two leaves a blob that nothing names, not a name without content.
-            let is_removed = layout.inner.change(|index, _| Ok(Changed::so(index.remove(&digest))))?;
-            if is_removed {
-                remove_file(&layout.path(&digest))?;
-            }
-            Ok(is_removed)
-        })
-        .await
+        self.change(move |index, _| Ok(Changed::so(index.remove(&digest)))).await
     }
 
     /// Takes a blob away. False if it is not held.
     pub(crate) async fn remove_blob(&self, digest: Digest) -> Result<bool> {
-        let path = self.path(&digest);
-        blocking(move || remove_file(&path)).await
+        let place = self.blob(&digest);
+        blocking(move || place.remove().map_err(place.failed("remove"))).await
     }
 
     /// Whether that digest is known as a manifest.
@@ -187,8 +179,8 @@ impl Layout {
         self.read(move |index| index.tags().any(|tag| index.tag(tag) == Some(digest))).await
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        index::blob(&self.inner.path, digest)
+    fn blob(&self, digest: &Digest) -> Place {
+        index::blob(&self.inner.place, digest)
     }
 
     /// Looks into the index, which is read first if need be.
@@ -201,7 +193,7 @@ impl Layout {
     /// there was anything to do.
     async fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&mut Index, &Path) -> Result<Changed<T>> + Send + 'static,
+        change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
         // The guard goes into the work: work on a blocking thread goes on when its caller no longer waits.
@@ -244,19 +236,25 @@ impl Layout {
             None => gather(body, node.size).await?,
         };
         let (node, tags, size) = (node.clone(), tags.to_vec(), node.size);
+        if !needed.is_empty()
+            && let Some(missing) = self.first_missing(needed.clone()).await?
+        {
+            // Refused before anything is made for it.
+            return Ok(Err(missing));
+        }
         // Looked at and put under one lock: garbage is removed before that or after it.
         self.change(move |index, folder| {
             if let Some(digest) = needed.into_iter().find(|digest| !index::blob(folder, digest).is_file()) {
                 return Ok(Changed::No(Err(digest)));
             }
             let manifest = file::parse(&bytes, &node.media_type)?;
-            let path = index::blob(folder, &node.digest);
-            if is_held && path.is_file() {
-                garbage::touch(&path);
+            let place = index::blob(folder, &node.digest);
+            if is_held && place.is_file() {
+                garbage::touch(&place);
             } else {
-                let mut temporary = file::temporary(path.parent().unwrap_or(folder))?;
-                temporary.write_all(&bytes).map_err(|e| failed("write", &path, e))?;
-                file::publish(temporary, &path)?;
+                let mut temporary = disk::Temporary::in_folder(&place.parent())?;
+                temporary.write_all(&bytes).map_err(place.failed("write"))?;
+                disk::publish(temporary, &place)?;
             }
             let put = if is_held { Put::Present } else { Put::Sent(size) };
             if index.has(&node, &tags) {
@@ -268,12 +266,18 @@ impl Layout {
         .await
     }
 
+    /// The first of `needed` that is not held.
+    async fn first_missing(&self, needed: Vec<Digest>) -> Result<Option<Digest>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || Ok(needed.into_iter().find(|digest| !index::blob(&inner.place, digest).is_file()))).await
+    }
+
     /// The bytes of `node` if they are here and right.
     async fn held_bytes(&self, node: &Descriptor) -> Result<Option<Bytes>> {
-        let (path, node) = (self.path(&node.digest), node.clone());
-        blocking(move || match file::small(&path) {
+        let (place, node) = (self.blob(&node.digest), node.clone());
+        blocking(move || match file::small(&place) {
             Ok(bytes) => Ok(node.digest.matches(&bytes).then(|| bytes.into())),
-            Err(error) if [Kind::NotFound, Kind::Limit].contains(&error.kind()) => Ok(None),
+            Err(error) if error.kind() == Kind::Limit || !place.is_file() => Ok(None),
             Err(error) => Err(error),
         })
         .await
@@ -285,11 +289,10 @@ impl Layout {
             return Ok(Put::Present);
         }
         let (inner, digest) = (Arc::clone(&self.inner), node.digest);
-        let (file, temporary) = blocking(move || {
-            let path = inner.ensure(&digest)?;
-            let temporary = file::temporary(path.parent().unwrap_or(&inner.path))?;
-            let (file, path) = temporary.into_parts();
-            Ok((file, path))
+        let (file, mut temporary) = blocking(move || {
+            let mut temporary = disk::Temporary::in_folder(&inner.ensure(&digest)?.parent())?;
+            let file = temporary.take_file().map_err(inner.place.failed("open a file in"))?;
+            Ok((file, temporary))
         })
         .await?;
         let mut writer = file::Writer::new(file, None);
@@ -298,10 +301,11 @@ impl Layout {
             writer.push(piece?).await?;
         }
         let (file, _) = writer.finish().await?;
-        let (inner, path) = (Arc::clone(&self.inner), self.path(&node.digest));
+        let inner = Arc::clone(&self.inner);
         blocking(move || {
-            let _lock = inner.lock(Hold::Shared)?;
-            file::publish(tempfile::NamedTempFile::from_parts(file, temporary), &path)
+            temporary.put_back(file);
+            let _lock = inner.lock_made(Hold::Shared)?;
+            disk::publish(temporary, &inner.make_room(&digest)?)
         })
         .await?;
         Ok(Put::Sent(node.size))
@@ -312,12 +316,13 @@ impl Layout {
     }
 }
 
-fn remove_file(path: &Path) -> Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(failed("remove", path, error)),
+/// About a blob, if it is there. Whatever else has its name is none: it is not served, and the next push takes its place.
+fn held(place: &Place) -> Result<Option<std::fs::Metadata>> {
+    let about = place.look().map_err(place.failed("look at"))?;
+    if about.as_ref().is_some_and(|about| !about.is_file()) {
+        tracing::warn!(file = %place.path().display(), "not a plain file: it is not served");
     }
+    Ok(about.filter(std::fs::Metadata::is_file))
 }
 
 async fn gather(body: &Body, size: u64) -> Result<Bytes> {
@@ -349,7 +354,7 @@ impl Store for Layout {
             if want == Want::Digest {
                 return Ok(Root { node, bytes: None });
             }
-            let bytes = file::small(&layout.path(&node.digest))?;
+            let bytes = file::small(&layout.blob(&node.digest))?;
             if !node.digest.matches(&bytes) {
                 return Err(Error::new(Kind::Corrupt, "read").on(format!("{}@{}", inner.label, node.digest)));
             }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::folder::VERSION;
 use super::*;
 use crate::oci::MediaType;
@@ -49,9 +51,9 @@ async fn putting_what_is_there_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::at(folder.path());
     put(&layout, &empty_index(1), &[tag("a")]).await;
-    let before = index::Stamp::of(folder.path());
+    let before = index::Stamp::of(&Below::at(folder.path()).place());
     put(&layout, &empty_index(1), &[tag("a")]).await;
-    assert_eq!(index::Stamp::of(folder.path()), before);
+    assert_eq!(index::Stamp::of(&Below::at(folder.path()).place()), before);
 }
 
 #[tokio::test]
@@ -108,10 +110,10 @@ async fn a_blob_of_the_wrong_length_is_written_anew() {
     let node = Descriptor::of(MediaType::OCI_LAYER, b"whole");
     let body = Body::bytes(node.clone(), &b"whole"[..]);
     layout.put(&node, &body, &[]).await.unwrap();
-    fs::write(layout.path(&node.digest), b"who").unwrap();
+    fs::write(layout.blob(&node.digest).path(), b"who").unwrap();
     assert!(!layout.contains(&node).await.unwrap());
     assert_eq!(layout.put(&node, &body, &[]).await.unwrap(), Put::Sent(5));
-    assert_eq!(fs::read(layout.path(&node.digest)).unwrap(), b"whole");
+    assert_eq!(fs::read(layout.blob(&node.digest).path()).unwrap(), b"whole");
 }
 
 #[tokio::test]
@@ -119,7 +121,7 @@ async fn a_manifest_that_rotted_on_disk_is_told_and_mended() {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::at(folder.path());
     let node = put(&layout, &empty_index(1), &[tag("a")]).await;
-    fs::write(layout.path(&node.digest), empty_index(7)).unwrap();
+    fs::write(layout.blob(&node.digest).path(), empty_index(7)).unwrap();
     let name = Name::Tag(tag("a"));
     assert_eq!(layout.resolve(&name, Want::Bytes).await.unwrap_err().kind(), Kind::Corrupt);
     put(&layout, &empty_index(1), &[tag("a")]).await;
@@ -138,7 +140,7 @@ async fn a_mounted_blob_takes_no_second_place_and_outlives_the_first() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        assert_eq!(fs::metadata(to.path(&node.digest)).unwrap().nlink(), 2);
+        assert_eq!(fs::metadata(to.blob(&node.digest).path()).unwrap().nlink(), 2);
     }
     assert!(from.remove_blob(node.digest).await.unwrap());
     assert!(to.contains(&node).await.unwrap());
@@ -152,4 +154,47 @@ async fn what_is_no_layout_is_told_as_such() {
     fs::write(folder.path().join("oci-layout"), VERSION).unwrap();
     fs::write(folder.path().join("index.json"), "[]").unwrap();
     assert_eq!(Layout::open(folder.path()).await.unwrap_err().kind(), Kind::Invalid);
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_neither_read_nor_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    put(&layout, &empty_index(1), &[tag("a")]).await;
+    let list = folder.path().join("index.json");
+    let text = fs::read_to_string(&list).unwrap();
+    // Another program's words are kept, and may be many.
+    let long = |count| text.replacen('{', &format!(r#"{{"more":"{}","#, "x".repeat(count)), 1);
+    fs::write(&list, long((32 << 20) - text.len() - 12)).unwrap();
+    assert_eq!(Listing::tags(&layout).await.unwrap(), [tag("a")]);
+    let node = Descriptor::of(MediaType::OCI_INDEX, empty_index(2).as_bytes());
+    let body = Body::bytes(node.clone(), empty_index(2).into_bytes());
+    let error = layout.put(&node, &body, &[tag("b")]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Limit, "{}", error.chain());
+    for text in [long(33 << 20), text.replacen('{', &format!(r#"{{"more":[0{}],"#, ",0".repeat(1_000_001)), 1)] {
+        fs::write(&list, text).unwrap();
+        assert_eq!(Listing::tags(&layout).await.unwrap_err().kind(), Kind::Limit);
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_manifest_that_another_lists_stays_deleted_and_its_bytes_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    let child = put(&layout, &empty_index(1), &[tag("child")]).await;
+    let list = serde_json::json!({"schemaVersion": 2, "manifests": [child]}).to_string();
+    let parent = put(&layout, &list, &[tag("parent")]).await;
+    assert!(layout.remove_manifest(child.digest).await.unwrap());
+    // Another value for the folder reads it anew, as another process or the next start does.
+    for layout in [layout.clone(), Layout::at(folder.path())] {
+        assert!(!layout.is_manifest(child.digest).await.unwrap());
+        assert!(!layout.remove_manifest(child.digest).await.unwrap());
+        assert_eq!(layout.size(&child.digest).await.unwrap(), Some(child.size));
+        assert_eq!(Listing::tags(&layout).await.unwrap(), [tag("parent")]);
+    }
+    put(&layout, &empty_index(1), &[]).await;
+    assert!(Layout::at(folder.path()).is_manifest(child.digest).await.unwrap(), "what is put again is there");
+    layout.remove_manifest(child.digest).await.unwrap();
+    layout.remove_manifest(parent.digest).await.unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("index.json")).unwrap().matches("sha256").count(), 0);
 }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,12 +10,12 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Mutex, watch};
 
-use super::folder::{Folder, Lock, Missing, is_same, lock, open};
+use super::folder::{Folder, Lock, lock};
 use super::growth::{Access, Filling, Growth, STEP, put, read};
+use crate::disk::{Missing, Place, blocking};
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::store::ByteStream;
-use crate::store::layout::file::blocking;
 
 /// Times that a file is looked for which others remove meanwhile.
 const LOOKS: usize = 8;
@@ -31,7 +30,7 @@ pub(in crate::store) struct Entry(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     folder: Arc<Folder>,
-    path: PathBuf,
+    place: Place,
     file: Arc<File>,
     size: u64,
     growth: Mutex<Growth>,
@@ -55,11 +54,11 @@ impl Entry {
     /// Takes the file of `digest`, making it if need be; what cannot be of this blob, or may not have reached the disk
     /// before the machine went down, is cut off.
     pub(super) fn claim(folder: &Arc<Folder>, digest: &Digest, size: u64) -> io::Result<Option<Self>> {
-        let path = folder.path(digest);
+        let place = folder.file(digest);
         for _ in 0..LOOKS {
-            let file = open(&path, Missing::IsMade)?;
+            let (file, _) = place.open_own(Missing::IsMade)?;
             let about = file.metadata()?;
-            let (access, written) = match lock(&file, &path)? {
+            let (access, written) = match lock(&file, &place)? {
                 Lock::Gone => continue,
                 Lock::Ours => (Access::Grow, trusted(&file, size)?),
                 Lock::Theirs if (1..=size).contains(&about.len()) => (Access::Borrow, about.len()),
@@ -67,7 +66,7 @@ impl Entry {
             };
             let growth = Mutex::new(Growth::new(access, written));
             let (folder, file, news) = (Arc::clone(folder), Arc::new(file), watch::Sender::new(0));
-            let shared = Arc::new(Shared { folder, path, file, size, growth, news, is_wanted: AtomicBool::new(true) });
+            let shared = Arc::new(Shared { folder, place, file, size, growth, news, is_wanted: AtomicBool::new(true) });
             return Ok(Some(Self(shared)));
         }
         Ok(None)
@@ -161,10 +160,10 @@ impl Shared {
             piece.truncate(usize::try_from(self.size - at).unwrap_or(usize::MAX));
             at += piece.len() as u64;
             let mut growth = self.growth.lock().await;
-            growth.push(&self.folder, &self.file, &self.path, piece).await?;
+            growth.push(&self.folder, &self.file, &self.place, piece).await?;
             if at == self.size {
                 // However long its sink takes over it, nothing of it has to come again.
-                growth.write(&self.folder, &self.file, &self.path).await?;
+                growth.write(&self.folder, &self.file, &self.place).await?;
             }
             if growth.access != Access::Grow {
                 return Ok(());
@@ -196,7 +195,7 @@ impl Shared {
 
     /// What cannot be read is fetched.
     async fn unreadable(&self, from: u64, why: &str) -> Option<Bytes> {
-        tracing::warn!(file = %self.path.display(), "going without the spool for the rest of one blob: {why}");
+        tracing::warn!(file = %self.place.path().display(), "going without the spool for the rest of one blob: {why}");
         self.cut(from).await;
         None
     }
@@ -216,7 +215,7 @@ impl Shared {
 
     /// Removes the file, which is ours, if it has its name yet.
     fn remove(&self) -> bool {
-        is_same(&self.file, &self.path).is_ok_and(|is| is && fs::remove_file(&self.path).is_ok())
+        self.place.names(&self.file).is_ok_and(|is| is && self.place.remove().is_ok())
     }
 }
 

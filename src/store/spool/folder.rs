@@ -1,12 +1,13 @@
 //! The folder itself: names, safe opening, locks, and the bounds on what it holds.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::disk::{self, Missing, Place, Root, is_sole};
 use crate::error::{Error, Kind};
 use crate::oci::Digest;
 
@@ -22,7 +23,7 @@ const ENDING: &str = ".partial";
 /// A spool's place on disk, and how much it may hold.
 #[derive(Debug)]
 pub(super) struct Folder {
-    place: PathBuf,
+    root: Root,
     max_bytes: u64,
     room: Mutex<Room>,
 }
@@ -37,7 +38,7 @@ struct Room {
 
 /// A file of ours in the folder, in use or not.
 struct Held {
-    path: PathBuf,
+    file: Place,
     digest: Digest,
     bytes: u64,
     used: SystemTime,
@@ -56,17 +57,16 @@ pub(super) enum Lock {
 
 impl Folder {
     pub(super) fn new(place: &Path, max_bytes: u64) -> Self {
-        let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
-        Self { place: place.to_owned(), max_bytes, room: Mutex::default() }
+        Self { root: Root::at(place), max_bytes, room: Mutex::default() }
     }
 
     pub(super) fn place(&self) -> &Path {
-        &self.place
+        self.root.path()
     }
 
     /// Where the beginning of `digest` is kept. Hex and the algorithm's name: nothing that a path could be made of.
-    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
-        self.place.join(format!("{}-{}{ENDING}", digest.algorithm().as_str(), digest.hex()))
+    pub(super) fn file(&self, digest: &Digest) -> Place {
+        self.root.join(format!("{}-{}{ENDING}", digest.algorithm().as_str(), digest.hex()))
     }
 
     /// Makes the folder if need be, brings it within its bounds, and tries all that it has to do. What it holds.
@@ -75,16 +75,10 @@ impl Folder {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.place)?;
+        builder.create(self.place())?;
         // The bounds first: a smaller --spool-max is one way to make room on a disk that is full.
         self.tidy(&mut self.room.lock().unwrap_or_else(PoisonError::into_inner), 0)?;
-        let mut trial = tempfile::NamedTempFile::new_in(&self.place)?;
-        trial.write_all(b"x")?;
-        match trial.as_file().try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(why)) => return Err(why),
-            Err(TryLockError::WouldBlock) => return Err(io::Error::other("locks on files in it do not work")),
-        }
+        disk::Temporary::make(&self.root.place())?.try_out()?;
         Ok(self.held()?.into_iter().map(|held| held.digest).collect())
     }
 
@@ -108,10 +102,10 @@ impl Folder {
         let mut held = self.held()?;
         held.sort_by_key(|held| held.used);
         *room = Room { bytes: held.iter().map(|held| held.bytes).sum(), since: 0 };
-        for Held { path, bytes, used, .. } in held {
+        for Held { file, bytes, used, .. } in held {
             let is_old = used.elapsed().is_ok_and(|age| age > MAX_AGE);
             let is_too_much = room.bytes.saturating_add(wanted) > self.max_bytes;
-            if (is_old || is_too_much) && self.evict(&path).unwrap_or_default() {
+            if (is_old || is_too_much) && self.evict(&file).unwrap_or_default() {
                 room.bytes -= bytes;
             }
         }
@@ -121,34 +115,33 @@ impl Folder {
     /// What there is of ours. Links, folders, and names that are no digest's are not.
     fn held(&self) -> io::Result<Vec<Held>> {
         let mut all = Vec::new();
-        for found in fs::read_dir(&self.place)? {
-            let found = found?;
-            let Some(digest) = found.file_name().to_str().and_then(digest_of) else { continue };
+        for name in self.root.place().list()? {
+            let Some(digest) = name.to_str().and_then(digest_of) else { continue };
+            let file = self.root.join(&name);
             // Another process may have removed it since.
-            let Ok(about) = found.path().symlink_metadata() else { continue };
-            if is_plain(&about) {
+            let Ok(Some(about)) = file.look() else { continue };
+            if is_sole(&about) {
                 let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                all.push(Held { path: found.path(), digest, bytes: about.len(), used });
+                all.push(Held { file, digest, bytes: about.len(), used });
             }
         }
         Ok(all)
     }
 
     /// Removes a file of ours, unless it is in use; says whether it did.
-    pub(super) fn evict(&self, path: &Path) -> io::Result<bool> {
-        let file = open(path, Missing::Fails)?;
-        if lock(&file, path)? != Lock::Ours {
+    pub(super) fn evict(&self, place: &Place) -> io::Result<bool> {
+        let (file, _) = place.open_own(Missing::Fails)?;
+        if lock(&file, place)? != Lock::Ours {
             return Ok(false);
         }
         // Under the lock, so that nobody is about to use what goes.
-        fs::remove_file(path)?;
-        Ok(true)
+        place.remove()
     }
 
     /// A failure to write here, told to whoever can do something about it.
     pub(super) fn refused(&self, why: io::Error) -> Error {
         let is_full = is_full(&why);
-        let error = Error::new(Kind::Local, "write to the spool").on(self.place.display()).because(why);
+        let error = Error::new(Kind::Local, "write to the spool").on(self.place().display()).because(why);
         if is_full {
             error.hint(
                 "make room on its disk, lower --spool-max, or go without --spool; what is there is kept, and the same \
@@ -160,66 +153,14 @@ impl Folder {
     }
 }
 
-/// What becomes of a file that is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    /// It is made.
-    IsMade,
-    /// That is an error.
-    Fails,
-}
-
-/// Opens a file of ours for reading and writing, and nothing that lies in its place: a link would lead elsewhere, a pipe
-/// would wait, a second name would be another file too.
-pub(super) fn open(path: &Path, missing: Missing) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(missing == Missing::IsMade).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        options.mode(0o600).custom_flags(flags.bits().cast_signed());
-    }
-    let file = options.open(path)?;
-    if is_plain(&file.metadata()?) { Ok(file) } else { Err(io::Error::other("not a plain file of this program's")) }
-}
-
 /// Tries to lock a file that was opened by its name.
-pub(super) fn lock(file: &File, path: &Path) -> io::Result<Lock> {
+pub(super) fn lock(file: &File, place: &Place) -> io::Result<Lock> {
     match file.try_lock() {
         // Whoever had it may have removed it between our opening and our locking.
-        Ok(()) if is_same(file, path)? => Ok(Lock::Ours),
+        Ok(()) if place.names(file)? => Ok(Lock::Ours),
         Ok(()) => Ok(Lock::Gone),
         Err(TryLockError::WouldBlock) => Ok(Lock::Theirs),
         Err(TryLockError::Error(why)) => Err(why),
-    }
-}
-
-fn is_plain(about: &Metadata) -> bool {
-    #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::nlink(about) > 1 {
-        return false;
-    }
-    about.is_file()
-}
-
-/// Whether `path` names `file` and not another.
-pub(super) fn is_same(file: &File, path: &Path) -> io::Result<bool> {
-    let there = match path.symlink_metadata() {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(false),
-        there => there?,
-    };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let here = file.metadata()?;
-        Ok((here.dev(), here.ino()) == (there.dev(), there.ino()))
-    }
-    #[cfg(not(unix))]
-    {
-        // An open file keeps its name there.
-        let _ = (file, there);
-        Ok(true)
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::folder::Folder;
+use crate::disk::{Place, joined};
 use crate::error::{Error, Result};
-use crate::store::layout::file::{joined, sync_parent, write_all};
+use crate::store::layout::file::write_all;
 
 /// Bytes that are gathered before they are written; as many are on their way to the kernel meanwhile, and no piece off the
 /// network is larger than 417 KiB. So a SIGKILL costs a stream less than 1 MiB and 64 KiB on average; a write for each
@@ -124,11 +124,11 @@ impl Growth {
         &mut self,
         folder: &Arc<Folder>,
         file: &Arc<File>,
-        path: &Path,
+        place: &Place,
         piece: Bytes,
     ) -> Result<()> {
         if length_of(&self.pending) + piece.len() as u64 > BATCH {
-            self.write(folder, file, path).await?;
+            self.write(folder, file, place).await?;
         }
         if self.access == Access::Grow {
             self.pending.push(piece);
@@ -137,13 +137,13 @@ impl Growth {
     }
 
     /// Begins to write what is pending, once what was before it is in the file.
-    pub(super) async fn write(&mut self, folder: &Arc<Folder>, file: &Arc<File>, path: &Path) -> Result<()> {
+    pub(super) async fn write(&mut self, folder: &Arc<Folder>, file: &Arc<File>, place: &Place) -> Result<()> {
         self.settle().await?;
         if self.access != Access::Grow || self.pending.is_empty() {
             return Ok(());
         }
         if std::mem::take(&mut self.is_flush_due) {
-            self.flushing = Some(flush(folder, file, path));
+            self.flushing = Some(flush(folder, file, place));
         }
         let (at, end) = (self.written, self.written + length_of(&self.pending));
         if at / STEP < end / STEP {
@@ -207,12 +207,12 @@ fn length_of(pieces: &[Bytes]) -> u64 {
     pieces.iter().map(|piece| piece.len() as u64).sum()
 }
 
-fn flush(folder: &Arc<Folder>, file: &Arc<File>, path: &Path) -> JoinHandle<Result<()>> {
-    let (folder, file, path) = (Arc::clone(folder), Arc::clone(file), path.to_owned());
+fn flush(folder: &Arc<Folder>, file: &Arc<File>, place: &Place) -> JoinHandle<Result<()>> {
+    let (folder, file, place) = (Arc::clone(folder), Arc::clone(file), place.clone());
     spawn_blocking(move || {
         file.sync_data().map_err(|why| folder.refused(why))?;
         // And its name; where a folder cannot be synced, the file system's own journal has to do.
-        let _ = sync_parent(&path);
+        let _ = place.sync_name();
         Ok(())
     })
 }

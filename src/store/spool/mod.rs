@@ -7,7 +7,7 @@
 //! (the kernel lets go of it with the process, however that ends); others read what is there and write nothing.
 //!
 //! Stands beside [`Body`](super::Body), which is what reads through it, and knows no stores.
-//! Whatever else is found in the folder is not ours: never followed, never changed, never removed.
+//! Whatever else is found in the folder is not ours: never followed, never changed, never removed (`disk`).
 
 mod entry;
 mod folder;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub(super) use self::entry::{Entry, Next};
 use self::folder::Folder;
-use super::layout::file::blocking;
+use crate::disk::blocking;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest};
 
@@ -67,7 +67,7 @@ impl Spool {
             Ok(entry) => Ok(entry),
             Err(why) if folder::is_full(&why) => Err(folder.refused(why)),
             Err(why) => {
-                let path = folder.path(&digest);
+                let path = folder.file(&digest).path();
                 tracing::warn!(file = %path.display(), "going without the spool for one blob: {why}");
                 Ok(None)
             }
@@ -82,7 +82,7 @@ impl Spool {
         }
         let (folder, digest) = (Arc::clone(&self.folder), *digest);
         // Nobody waits for it, and the bounds remove it otherwise.
-        let _ = blocking(move || Ok(folder.evict(&folder.path(&digest)).unwrap_or_default())).await;
+        let _ = blocking(move || Ok(folder.evict(&folder.file(&digest)).unwrap_or_default())).await;
     }
 }
 

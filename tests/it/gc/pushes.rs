@@ -72,7 +72,7 @@ async fn what_changed_while_it_waited_for_the_lock_is_seen() {
         put(&Layout::at(&folder), MediaType::OCI_LAYER, bytes, &[]).await;
         age(&blob_path(data.path(), "app", digest), DAY * 2);
     }
-    let held = File::open(folder.join("oci-layout")).unwrap();
+    let held = File::open(folder.join(".lock")).unwrap();
     held.lock().unwrap();
     let collecting = tokio::spawn(collect(Collection::new(data.path())));
     // Long enough for it to have chosen its victims; if it has not, this test sees less and does not fail for that.

@@ -1,14 +1,13 @@
 //! What the manifests of a layout need, read strictly: a layout with a fault anywhere has no graph.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::path::Path;
 use std::time::SystemTime;
 
 use super::Rules;
+use crate::disk::Place;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest};
-use crate::store::layout::file::{self, failed};
+use crate::store::layout::file;
 use crate::store::layout::index::{self, Stamp};
 
 /// All manifests of a layout and what is between them.
@@ -38,7 +37,7 @@ struct Needs {
 
 impl Graph {
     /// Reads `index.json` and every manifest that it leads to; those in `former` are not read again.
-    pub(super) fn read(folder: &Path, former: Option<Self>) -> Result<Self> {
+    pub(super) fn read(folder: &Place, former: Option<Self>) -> Result<Self> {
         let (stamp, entries) = index::entries(folder)?;
         let mut known = former.map(|former| former.manifests).unwrap_or_default();
         let mut graph = Self { stamp, manifests: HashMap::new(), named: HashSet::new(), others: HashSet::new() };
@@ -115,17 +114,18 @@ impl Graph {
 }
 
 /// One manifest. None if its file is not there.
-fn node(folder: &Path, entry: &Descriptor, known: Option<Node>) -> Result<Option<Node>> {
-    let path = index::blob(folder, &entry.digest);
-    let modified = match fs::metadata(&path).and_then(|data| data.modified()) {
-        Ok(modified) => modified,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("look at", &path, error)),
-    };
+fn node(folder: &Place, entry: &Descriptor, known: Option<Node>) -> Result<Option<Node>> {
+    let place = index::blob(folder, &entry.digest);
+    let Some(about) = place.look().map_err(place.failed("look at"))? else { return Ok(None) };
+    let modified = about.modified().map_err(place.failed("look at"))?;
     if let Some(Node { needs, .. }) = known {
         return Ok(Some(Node { needs, modified }));
     }
-    let bytes = file::small(&path)?;
+    let bytes = match file::small(&place) {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        bytes => bytes?,
+    };
+    let path = place.path();
     if !entry.digest.matches(&bytes) {
         return Err(Error::new(Kind::Corrupt, "read").on(path.display()).hint("copy the image again, then run gc"));
     }
@@ -140,7 +140,7 @@ fn node(folder: &Path, entry: &Descriptor, known: Option<Node>) -> Result<Option
     Ok(Some(Node { needs, modified }))
 }
 
-fn missing(folder: &Path, entry: &Descriptor) -> Error {
-    let told = Error::new(Kind::Corrupt, "find").on(index::blob(folder, &entry.digest).display());
+fn missing(folder: &Place, entry: &Descriptor) -> Error {
+    let told = Error::new(Kind::Corrupt, "find").on(index::blob(folder, &entry.digest).path().display());
     told.because("index.json lists a manifest that is not there").hint("copy the image again, then run gc")
 }

@@ -1,0 +1,52 @@
+//! Files below a folder that may come from a stranger.
+//!
+//! A data folder is carried across gaps, and a spool lies where other users may write. Everything below a [`Root`] is
+//! therefore reached from a handle on it and through no symbolic link: with `openat2` where the kernel has it, else one
+//! component at a time. Files are opened without waiting and taken only if they are plain ones (a pipe, a device or a
+//! socket is an error at once), and what is read into memory is bounded. Making, renaming, linking, removing and listing go
+//! the same way. The root itself was named by whoever runs this program and may be a link.
+//!
+//! Where there is no Unix, links are looked for before each step; whoever can change the folder at that very moment is
+//! not kept out.
+
+mod lock;
+mod place;
+#[cfg(any(not(unix), test))]
+mod portable;
+mod publish;
+#[cfg(test)]
+mod tests;
+#[cfg(unix)]
+mod unix;
+
+use std::io;
+use std::path::Path;
+
+use tokio::task::{JoinError, spawn_blocking};
+
+pub(crate) use self::lock::{Hold, acquire, open_lock, open_up};
+pub(crate) use self::place::{Missing, Place, Root, is_sole, number};
+#[cfg(not(unix))]
+use self::portable as system;
+pub(crate) use self::publish::{TEMPORARY, Temporary, link, passing_name, publish, publish_new};
+#[cfg(unix)]
+use self::unix as system;
+use crate::error::{Error, Kind, Result};
+
+/// An I/O failure as ours: what was done to which file.
+pub(crate) fn failed(op: &str, path: &Path, error: io::Error) -> Error {
+    let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Local };
+    let is_full = error.kind() == io::ErrorKind::StorageFull;
+    let told = Error::new(kind, op).on(path.display()).because(error);
+    if is_full { told.hint("free some space on that file system, then run it again") } else { told }
+}
+
+/// Runs file work where waiting for a disk holds nobody up.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    joined(spawn_blocking(work)).await
+}
+
+/// What file work that runs elsewhere came to.
+pub(crate) async fn joined<T>(job: impl Future<Output = Result<Result<T>, JoinError>>) -> Result<T> {
+    job.await.unwrap_or_else(|why| Err(Error::new(Kind::Local, "run file work").because(why)))
+}

@@ -1,0 +1,107 @@
+//! The same steps where there are no handles on folders: links are looked for before each one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::place::How;
+
+/// A folder, by its path.
+pub(super) type Handle = PathBuf;
+
+/// The folder that the user named, wherever that leads.
+pub(super) fn root(path: &Path) -> io::Result<Handle> {
+    let path = path.canonicalize()?;
+    if path.is_dir() { Ok(path) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+/// A folder below `root`.
+pub(super) fn folder(root: &Handle, below: &Path) -> io::Result<Handle> {
+    let path = checked(root, below)?;
+    if path.symlink_metadata()?.is_dir() { Ok(path) } else { Err(io::ErrorKind::NotADirectory.into()) }
+}
+
+/// Opens a plain file, or makes one.
+pub(super) fn open(root: &Handle, below: &Path, how: How) -> io::Result<(File, Metadata)> {
+    let path = checked(root, below)?;
+    match path.symlink_metadata() {
+        Ok(about) if !about.is_file() => return Err(io::Error::other("not a plain file")),
+        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+        _ => {}
+    }
+    let mut options = File::options();
+    match how {
+        How::Read => options.read(true),
+        How::Change => options.read(true).write(true),
+        How::Append => options.read(true).append(true),
+        How::Make(_) => options.read(true).write(true).create(true).truncate(false),
+        How::MakeNew(_) => options.read(true).write(true).create_new(true),
+    };
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    Ok((file, about))
+}
+
+/// About the file of that name itself, be it a link.
+pub(super) fn look(root: &Handle, below: &Path) -> io::Result<Metadata> {
+    checked(root, below)?.symlink_metadata()
+}
+
+/// The names in a folder.
+pub(super) fn list(root: &Handle, below: &Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(folder(root, below)?)?.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// Makes a folder and those on the way to it, as far as they are not there.
+pub(super) fn make_folders(root: &Handle, below: &Path) -> io::Result<()> {
+    fs::create_dir_all(checked(root, below)?)?;
+    folder(root, below).map(drop)
+}
+
+/// Removes a name; of a link, the link.
+pub(super) fn remove(folder: &Handle, name: &OsStr) -> io::Result<()> {
+    fs::remove_file(folder.join(name))
+}
+
+/// Removes an empty folder.
+pub(super) fn remove_folder(folder: &Handle, name: &OsStr) -> io::Result<()> {
+    fs::remove_dir(folder.join(name))
+}
+
+/// Gives a file another name, in the place of what has that name.
+pub(super) fn rename(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    fs::rename(from.0.join(from.1), to.0.join(to.1))
+}
+
+/// The same, unless something has that name.
+pub(super) fn rename_new(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    link(from, to)?;
+    remove(from.0, from.1)
+}
+
+/// Gives a file a second name.
+pub(super) fn link(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    fs::hard_link(from.0.join(from.1), to.0.join(to.1))
+}
+
+/// Only Unix lets a folder be opened and synced; elsewhere the file system's own journal has to do.
+pub(super) fn sync(root: &Handle, below: &Path) -> io::Result<()> {
+    folder(root, below).map(drop)
+}
+
+/// The path, unless it leaves the folder or a link leads there.
+fn checked(root: &Path, below: &Path) -> io::Result<PathBuf> {
+    let mut path = root.to_owned();
+    let mut components = below.components().peekable();
+    while let Some(component) = components.next() {
+        let Component::Normal(name) = component else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path does not stay below the folder"));
+        };
+        path.push(name);
+        if components.peek().is_some() && path.symlink_metadata().is_ok_and(|about| !about.is_dir()) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+    }
+    Ok(path)
+}

@@ -1,0 +1,190 @@
+//! Steps below a handle on a folder, none of which follows a link.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::place::How;
+
+/// A folder that is held open. Clones are the same one.
+pub(super) type Handle = std::sync::Arc<OwnedFd>;
+
+/// Enough of an open file to look at it, or to go on from it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LOOK: OFlags = OFlags::PATH;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const LOOK: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK);
+
+/// The folder that the user named, wherever that leads.
+pub(super) fn root(path: &Path) -> io::Result<Handle> {
+    Ok(rustix::fs::open(path, LOOK | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// A folder below `root`.
+pub(super) fn folder(root: &Handle, below: &Path) -> io::Result<Handle> {
+    Ok(open_at(root.as_fd(), below, LOOK | OFlags::DIRECTORY, Mode::empty())?.into())
+}
+
+/// Opens a plain file, or makes one.
+pub(super) fn open(root: &Handle, below: &Path, how: How) -> io::Result<(File, Metadata)> {
+    let flags = match how {
+        How::Read => OFlags::RDONLY,
+        How::Change => OFlags::RDWR,
+        How::Append => OFlags::RDWR | OFlags::APPEND,
+        How::Make(_) => OFlags::RDWR | OFlags::CREATE,
+        How::MakeNew(_) => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+    };
+    let mode = match how {
+        How::Make(mode) | How::MakeNew(mode) => Mode::from_raw_mode(mode as _),
+        How::Read | How::Change | How::Append => Mode::empty(),
+    };
+    let file = File::from(open_at(root.as_fd(), below, flags | OFlags::NONBLOCK | OFlags::NOCTTY, mode)?);
+    let about = file.metadata()?;
+    Ok((file, about))
+}
+
+/// About the file of that name itself, be it a link.
+pub(super) fn look(root: &Handle, below: &Path) -> io::Result<Metadata> {
+    File::from(open_at(root.as_fd(), below, LOOK, Mode::empty())?).metadata()
+}
+
+/// The names in a folder.
+pub(super) fn list(root: &Handle, below: &Path) -> io::Result<Vec<OsString>> {
+    let folder = open_at(root.as_fd(), below, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::new(folder)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Makes a folder and those on the way to it, as far as they are not there.
+pub(super) fn make_folders(root: &Handle, below: &Path) -> io::Result<()> {
+    let mut at = Handle::clone(root);
+    for step in steps(below)? {
+        match rustix::fs::mkdirat(at.as_fd(), step, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(why) => return Err(why.into()),
+        }
+        at = folder(&at, Path::new(step))?;
+    }
+    Ok(())
+}
+
+/// Removes a name, whatever it stands for; of a link, the link.
+pub(super) fn remove(folder: &Handle, name: &OsStr) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::empty())?)
+}
+
+/// Removes an empty folder.
+pub(super) fn remove_folder(folder: &Handle, name: &OsStr) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR)?)
+}
+
+/// Gives a file another name, in the place of what has that name.
+pub(super) fn rename(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    Ok(rustix::fs::renameat(from.0.as_fd(), from.1, to.0.as_fd(), to.1)?)
+}
+
+/// The same, unless something has that name.
+pub(super) fn rename_new(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::io::Errno;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(from.0.as_fd(), from.1, to.0.as_fd(), to.1, flags) {
+            // Neither every kernel nor every file system knows it.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) => {}
+            done => return Ok(done?),
+        }
+    }
+    link(from, to)?;
+    remove(from.0, from.1)
+}
+
+/// Gives a file a second name.
+pub(super) fn link(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    Ok(rustix::fs::linkat(from.0.as_fd(), from.1, to.0.as_fd(), to.1, AtFlags::empty())?)
+}
+
+/// Makes the names in a folder last.
+pub(super) fn sync(root: &Handle, below: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
+    File::from(open_at(root.as_fd(), below, flags, Mode::empty())?).sync_all()
+}
+
+fn open_at(root: BorrowedFd<'_>, below: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let steps = steps(below)?;
+    #[cfg(target_os = "linux")]
+    if let Some(opened) = kernel::open(root, below, flags, mode) {
+        return opened;
+    }
+    walk(root, &steps, flags, mode)
+}
+
+/// Goes one component at a time, none of which may be a link.
+pub(super) fn walk(root: BorrowedFd<'_>, steps: &[&OsStr], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let Some((last, before)) = steps.split_last() else {
+        return Ok(rustix::fs::openat(root, ".", flags, mode)?);
+    };
+    let mut at: Option<OwnedFd> = None;
+    for step in before {
+        let here = at.as_ref().map_or(root, AsFd::as_fd);
+        let on = LOOK | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        at = Some(rustix::fs::openat(here, *step, on, Mode::empty())?);
+    }
+    Ok(rustix::fs::openat(at.as_ref().map_or(root, AsFd::as_fd), *last, flags, mode)?)
+}
+
+/// The components of a path that stays below where it begins.
+pub(super) fn steps(below: &Path) -> io::Result<Vec<&OsStr>> {
+    let names = below.components().map(|component| match component {
+        Component::Normal(name) => Ok(name),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "the path does not stay below the folder")),
+    });
+    names.collect()
+}
+
+#[cfg(target_os = "linux")]
+mod kernel {
+    use std::io;
+    use std::os::fd::{BorrowedFd, OwnedFd};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    use rustix::io::Errno;
+
+    /// Whether the kernel knows no `openat2` (before 5.6).
+    static IS_OLD: AtomicBool = AtomicBool::new(false);
+
+    /// The whole way in one call. None if it has to be walked.
+    pub(super) fn open(root: BorrowedFd<'_>, below: &Path, flags: OFlags, mode: Mode) -> Option<io::Result<OwnedFd>> {
+        if IS_OLD.load(Ordering::Relaxed) {
+            return None;
+        }
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        loop {
+            return match rustix::fs::openat2(root, below, flags, mode, how) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::NOSYS) => {
+                    IS_OLD.store(true, Ordering::Relaxed);
+                    None
+                }
+                // Sandboxes that do not know the call refuse it in these words; if it was something else, the walk says so.
+                Err(Errno::PERM | Errno::TOOBIG | Errno::INVAL | Errno::OPNOTSUPP) => None,
+                opened => Some(opened.map_err(io::Error::from)),
+            };
+        }
+    }
+}
