@@ -1,7 +1,7 @@
 //! The data folder: which repositories there are, and where each lies.
 //!
 //! ```text
-//! <data>/repositories/<repository path>/_layout/{oci-layout,index.json,blobs/}
+//! <data>/repositories/<repository path>/_layout/{oci-layout,index.json,blobs/,.lock}
 //! <data>/uploads/<session>
 //! <data>/serving
 //! ```
