@@ -47,6 +47,16 @@ struct Pending {
     outcome: OnceLock<Result<bool>>,
 }
 
+/// What stands under a fallback tag.
+pub(super) enum Fallback {
+    /// Nothing, or the subject itself.
+    None,
+    /// An index of referrers.
+    Index(Bytes),
+    /// A manifest of this type, which lists no referrers (distribution-spec, "Listing Referrers").
+    Other(MediaType),
+}
+
 impl Ledgers {
     fn ledger(&self, key: String) -> Arc<Ledger> {
         // A panic elsewhere leaves the map whole: every change is one insertion.
@@ -118,10 +128,15 @@ impl Registry {
     async fn write_entries(&self, subject: &Digest, tag: Tag, entries: Vec<Value>) -> Result<bool> {
         for writes in 0..MAX_WRITES {
             let mut index: Value = match self.fallback_index(subject).await? {
-                Some(bytes) => {
+                Fallback::Index(bytes) => {
                     serde_json::from_slice(&bytes).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?
                 }
-                None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
+                // It is not overwritten (distribution-spec, "Pushing Manifests with Subject").
+                Fallback::Other(media_type) => {
+                    let why = format!("the tag is kept for an index of referrers, and holds a {media_type}");
+                    return Err(self.unattached(&tag, Kind::Invalid).because(why));
+                }
+                Fallback::None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
             };
             if entries.iter().all(|entry| holds(&index, entry)) {
                 return Ok(writes > 0);
@@ -183,13 +198,17 @@ impl Registry {
         self.error(kind, "attach", suffix(&Name::Tag(tag.clone())))
     }
 
-    /// The fallback index of `subject`, if there is one.
-    pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<Option<Bytes>> {
+    /// What stands under the fallback tag of `subject`. GitLab takes that tag for the digest and answers with the subject
+    /// itself, which is no list about it (oras-go #1396).
+    pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<Fallback> {
         let name = Name::Tag(fallback_tag(subject)?);
         let (node, bytes) = match self.host.retrying(Retry::refetchable, || self.get(&name)).await {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) if error.kind() == Kind::NotFound => return Ok(Fallback::None),
             found => found?,
         };
+        if subject.matches(&bytes) {
+            return Ok(Fallback::None);
+        }
         if node.media_type.is_index() {
             if is_too_large(&bytes) {
                 let why =
@@ -197,10 +216,9 @@ impl Registry {
                 let what = suffix(&Name::Digest(*subject));
                 return Err(self.error(Kind::Limit, "list referrers of", what).because(why));
             }
-            return Ok(Some(bytes));
+            return Ok(Fallback::Index(bytes));
         }
-        let why = format!("the tag is kept for an index of referrers, and holds a {}", node.media_type);
-        Err(self.error(Kind::Invalid, "list referrers of", suffix(&Name::Digest(*subject))).because(why))
+        Ok(Fallback::Other(node.media_type))
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::Method;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
+use super::attach::Fallback;
 use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, weight};
@@ -63,6 +64,19 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Statuses, besides 404, that say that there is no Referrers API: old gateways and servers answer an unknown path so
+/// (contract §6).
+const NO_REFERRERS_API: [u16; 5] = [400, 405, 406, 410, 501];
+
+/// A page as it came.
+struct Page {
+    bytes: Bytes,
+    next: Option<Url>,
+    /// Whether it is such a list, and damaged where it cannot be read. What is none, a web page for example, comes from a
+    /// registry that has no such list.
+    is_list: bool,
+}
+
 /// A page as it is asked for.
 type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
 
@@ -92,11 +106,11 @@ impl Registry {
             return Ok(found);
         }
         match self.fallback_index(subject).await? {
-            Some(bytes) => {
+            Fallback::Index(bytes) => {
                 let wrong = |kind| self.error(kind, "list referrers of", at(subject));
                 Ok(read::<Index>(&bytes, MAX_VALUES, wrong)?.manifests)
             }
-            None => Ok(Vec::new()),
+            Fallback::None | Fallback::Other(_) => Ok(Vec::new()),
         }
     }
 
@@ -141,11 +155,12 @@ impl Registry {
                 return Err(self.error(Kind::Limit, "list referrers of", at(subject)).because(why));
             }
         }
+        self.note(|notes| &notes.has_referrers);
         Ok(Some(found))
     }
 
     /// One page, and where the next one is. A list has no digest: one that cannot be read is fetched once more, in case it
-    /// was damaged on its way.
+    /// was damaged on its way. None if there is no such list: of referrers also if what comes, twice, is something else.
     async fn page<T: DeserializeOwned>(
         &self,
         ask: Ask<'_>,
@@ -154,7 +169,7 @@ impl Registry {
     ) -> Result<Option<(T, Option<Url>)>> {
         let mut is_second = false;
         loop {
-            let Some((bytes, next)) = self.page_bytes(ask, url.clone(), pages.bytes_left).await? else {
+            let Some(Page { bytes, next, is_list }) = self.page_bytes(ask, url.clone(), pages.bytes_left).await? else {
                 return Ok(None);
             };
             match read(&bytes, pages.values_left, |kind| self.error(kind, "read the list of", "")) {
@@ -164,27 +179,43 @@ impl Registry {
                     return Ok(Some((page, next)));
                 }
                 Err(error) if error.kind() == Kind::Invalid && !is_second => is_second = true,
+                Err(error) if error.kind() == Kind::Invalid && url.is_none() && !is_list => {
+                    self.learn_of_no_referrers();
+                    return Ok(None);
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The bytes of a page. Only 404 means that there is none, and only for the first: a list that breaks off is not one
-    /// that ends.
-    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Option<(Bytes, Option<Url>)>> {
+    /// The bytes of a page. 404 means that there is none, and the Referrers API has more ways of not being there; but
+    /// only for the first page: a list that breaks off is not one that ends.
+    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Option<Page>> {
         self.host
             .retrying(Retry::transient, || async {
                 let answer = self.host.send(&ask(url.clone())).await?;
-                match answer.status().as_u16() {
+                let status = answer.status().as_u16();
+                let is_referrers = answer.collection() == Some("referrers");
+                match status {
                     404 if url.is_none() => {
                         self.learn_from(answer).await;
                         Ok(None)
                     }
                     404 => Err(answer.error(Kind::Invalid, "the list breaks off: its next page is not found")),
+                    _ if is_referrers && url.is_none() && NO_REFERRERS_API.contains(&status) => {
+                        answer.discard().await;
+                        self.learn_of_no_referrers();
+                        Ok(None)
+                    }
                     _ => {
                         let answer = answer.expect(&[200]).await?;
-                        let next = answer.next_page()?;
-                        Ok(Some((answer.bytes(limit).await?, next)))
+                        let next = answer.next_page();
+                        let is_index = is_index(&answer);
+                        let bytes = answer.bytes(limit).await?;
+                        let is_list = !is_referrers || (is_index && !is_other_json(&bytes));
+                        // The links of a page that is no list lead nowhere.
+                        let next = if is_list { next? } else { next.unwrap_or_default() };
+                        Ok(Some(Page { bytes, next, is_list }))
                     }
                 }
             })
@@ -199,6 +230,14 @@ impl Registry {
             self.note(|notes| &notes.lacks_referrers);
         }
     }
+
+    /// Takes note that the registry said in other words that it has no Referrers API, unless it has shown one: then it
+    /// speaks of this subject alone.
+    fn learn_of_no_referrers(&self) {
+        if !self.notes(|notes| &notes.has_referrers) {
+            self.note(|notes| &notes.lacks_referrers);
+        }
+    }
 }
 
 /// Reads a page: an object (a derived reader takes an array for one, too) of no more than `most` values.
@@ -210,6 +249,25 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl F
         return Err(wrong(Kind::Limit).because("the list holds more values than are read"));
     }
     serde_json::from_slice(bytes).map_err(|why| wrong(Kind::Invalid).because(why))
+}
+
+/// Whether the answer is called an index.
+fn is_index(answer: &Answer) -> bool {
+    MediaType::new(answer.header(CONTENT_TYPE.as_str()).unwrap_or_default()).is_index()
+}
+
+/// Whether `bytes` are a whole JSON object that lists no manifests, which damage does not make of a list.
+fn is_other_json(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Members {
+        #[serde(default, deserialize_with = "is_there")]
+        manifests: bool,
+    }
+    fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+    }
+    bytes.trim_ascii_start().first() == Some(&b'{')
+        && serde_json::from_slice::<Members>(bytes).is_ok_and(|members| !members.manifests)
 }
 
 fn at(subject: &Digest) -> String {

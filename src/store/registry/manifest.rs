@@ -104,6 +104,8 @@ impl Registry {
         for name in &names {
             is_noted = self.host.retrying(own_failure_may_pass, || self.put_once(name, node, &bytes)).await?;
         }
+        // ECR says that it has taken note, and has no API to list it by (sigstore-js #1183).
+        is_noted &= !self.lacks_referrers_api();
         let manifest = Manifest::parse(&bytes, &node.media_type).ok();
         if let Some(manifest) = manifest
             && let Some(subject) = manifest.subject.clone()

@@ -57,6 +57,8 @@ struct Notes {
     forgets_uploads: AtomicBool,
     /// It has no Referrers API.
     lacks_referrers: AtomicBool,
+    /// It has one: it has answered by it.
+    has_referrers: AtomicBool,
     /// Held while that is being found out: those that come meanwhile would only be told the same.
     first_referrers: tokio::sync::Mutex<()>,
     /// That has been found out.
