@@ -105,9 +105,14 @@ impl Registry {
         let entry = serde_json::to_value(entry).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?;
         let ledger = self.notes.ledgers.ledger(format!("{}:{tag}", self.path));
         if ledger.write(entry, |entries| self.write_entries(subject, tag, entries)).await? {
-            *self.last_entry() = Some(Instant::now());
+            self.note_written();
         }
         Ok(())
+    }
+
+    /// Takes note that a list was written just now that other clients may be writing back as they had read it before.
+    pub(crate) fn note_written(&self) {
+        *self.last_entry() = Some(Instant::now());
     }
 
     /// Waits, if an entry was written just now, for as long as a client that had read the index before may take to write
@@ -126,8 +131,14 @@ impl Registry {
 
     /// Adds those of `entries` that the index lacks, until it is seen to hold all of them. Says whether it lacked any.
     async fn write_entries(&self, subject: &Digest, tag: Tag, entries: Vec<Value>) -> Result<bool> {
+        let (mut found, mut has_rivals) = (None, false);
         for writes in 0..MAX_WRITES {
-            let mut index: Value = match self.fallback_index(subject).await? {
+            let held = self.fallback_index(subject).await?;
+            let digest = if let Fallback::Index(bytes) = &held { Some(Digest::sha256(bytes)) } else { None };
+            // What is as it was before our writing has been written by nobody.
+            has_rivals |= writes > 0 && digest != found;
+            found = digest;
+            let mut index: Value = match held {
                 Fallback::Index(bytes) => {
                     serde_json::from_slice(&bytes).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?
                 }
@@ -149,14 +160,19 @@ impl Registry {
             }
             match self.put_index(&tag, &index).await {
                 // Some registries refuse an index because of what it has listed for long: without that it can be written.
-                Err(error) if error.kind() == Kind::Incomplete && self.leave_out_missing(&mut index).await? => {
+                // Where nothing is missing it was one that another client was putting at that moment.
+                Err(error) if error.kind() == Kind::Incomplete => {
+                    self.leave_out_missing(&mut index).await?;
                     self.put_index(&tag, &index).await?;
                 }
                 put => put?,
             }
             // Once around: another client may have written between our reading and our writing.
         }
-        let why = format!("other clients have overwritten the entry {MAX_WRITES} times");
+        let why = match has_rivals {
+            true => format!("other clients have overwritten the entry {MAX_WRITES} times"),
+            false => format!("the registry has taken its index {MAX_WRITES} times, and does not show it"),
+        };
         Err(self.unattached(&tag, Kind::Unavailable).because(why))
     }
 
@@ -177,10 +193,9 @@ impl Registry {
         self.host.retrying(own_failure_may_pass, put).await
     }
 
-    /// Takes out of `index` what is not there; says whether that was anything.
-    async fn leave_out_missing(&self, index: &mut Value) -> Result<bool> {
-        let Some(entries) = index.get_mut("manifests").and_then(Value::as_array_mut) else { return Ok(false) };
-        let count = entries.len();
+    /// Takes out of `index` what is not there.
+    async fn leave_out_missing(&self, index: &mut Value) -> Result<()> {
+        let Some(entries) = index.get_mut("manifests").and_then(Value::as_array_mut) else { return Ok(()) };
         let kept = stream::iter(std::mem::take(entries)).map(|entry| async move {
             let digest: Option<Digest> = entry.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok());
             let Some(digest) = digest else { return Ok(Some(entry)) };
@@ -191,7 +206,7 @@ impl Registry {
         });
         let kept: Vec<_> = kept.buffered(QUESTIONS).try_collect().await?;
         entries.extend(kept.into_iter().flatten());
-        Ok(entries.len() < count)
+        Ok(())
     }
 
     fn unattached(&self, tag: &Tag, kind: Kind) -> Error {

@@ -15,6 +15,7 @@ mod upload;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::Method;
@@ -26,6 +27,9 @@ use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
 
 pub use untag::Untagged;
+
+/// How long a registry gets to find a blob that it says it does not hold.
+const SECOND_THOUGHT: Duration = Duration::from_millis(50);
 
 /// What a repository is opened for: which rights are asked for where a registry wants a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub struct Registry {
     path: Arc<str>,
     role: Role,
     notes: Arc<Notes>,
-    /// When an entry of a fallback index was last written for this repository.
+    /// When an entry of a fallback index, or of a list that is kept in the same way, was last written for this repository.
     last_entry: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -141,6 +145,10 @@ fn own_failure_may_pass(error: &Error) -> bool {
     error.side() != Some(Side::Source) && Retry::refetchable(error)
 }
 
+fn misses_a_blob(error: &Error) -> bool {
+    error.side() != Some(Side::Source) && error.kind() == Kind::Incomplete
+}
+
 #[async_trait]
 impl Store for Registry {
     fn label(&self) -> &str {
@@ -162,7 +170,14 @@ impl Store for Registry {
 
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
         if node.is_manifest() {
-            return self.put_manifest(node, body, tags).await;
+            return match self.put_manifest(node, body, tags).await {
+                // distribution 2.8 misses a blob that it holds while another client is putting the same one.
+                Err(error) if misses_a_blob(&error) && !node.media_type.is_index() => {
+                    tokio::time::sleep(SECOND_THOUGHT).await;
+                    self.put_manifest(node, body, tags).await
+                }
+                done => done,
+            };
         }
         if !tags.is_empty() {
             return Err(self.error(Kind::Usage, "tag a blob", suffix(&Name::Digest(node.digest))));
