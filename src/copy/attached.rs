@@ -2,6 +2,9 @@
 //!
 //! One list of tags answers for all cosign tags of a repository, and for the fallback indexes where there is no Referrers
 //! API; with the API it takes one request a manifest more. "None" and "could not ask" are different answers.
+//!
+//! Cosign's tags are taken of the subjects alone. Anybody may attach an index that lists foreign images, or name a foreign
+//! image in a list of referrers: their tags would take the place of what the destination has under the same names.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -56,16 +59,14 @@ pub struct AttachmentTags(Option<Arc<HashSet<Tag>>>);
 
 impl AttachmentTags {
     /// Lists the tags of `store`. A list that cannot be had, or that lacks what is `known` to be there, is none; every
-    /// tag is then asked for by itself.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Listing::few_tags`], unless they say that there is no such list or that it is too long.
-    pub async fn list(store: &dyn Listing, known: Known<'_>) -> Result<Self> {
+    /// tag is then asked for by itself. The list only saves requests: ECR lets many pull who may not list.
+    pub async fn list(store: &dyn Listing, known: Known<'_>) -> Self {
         let tags = match store.few_tags().await {
             Ok(tags) => tags,
-            Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Limit) => return Ok(Self(None)),
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::debug!(error = %error.chain(), "tags are asked for by their names");
+                return Self(None);
+            }
         };
         let is_likely = match known {
             Known::Nothing => true,
@@ -73,7 +74,7 @@ impl AttachmentTags {
             Known::Tag(known) => tags.contains(known),
         };
         let attachments = tags.into_iter().filter(is_attachment);
-        Ok(Self(is_likely.then(|| Arc::new(attachments.collect()))))
+        Self(is_likely.then(|| Arc::new(attachments.collect())))
     }
 
     /// Whether it is worth asking for `tag`.
@@ -117,26 +118,27 @@ pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) ->
     Ok(found)
 }
 
-/// Everything that is attached to `subjects`, and to that in turn.
+/// Everything that is attached to `subjects`: cosign's tags, and what refers to them; and what refers to that in turn.
 ///
 /// # Errors
 ///
 /// Whatever keeps the store from answering; [`Limit`](Kind::Limit) past 10,000 attachments.
 pub async fn attached(store: &dyn Repository, tags: &AttachmentTags, subjects: &[Digest]) -> Result<Vec<Attached>> {
     let mut seen: HashSet<Digest> = subjects.iter().copied().collect();
-    let mut queue: Vec<Digest> = subjects.iter().rev().copied().collect();
+    let mut queue: Vec<_> = subjects.iter().rev().map(|subject| (*subject, Cosign::Asked)).collect();
     let mut found = Vec::new();
     let mut bytes_found = 0;
     let mut questions = FuturesUnordered::new();
     loop {
         while questions.len() < QUESTIONS
-            && let Some(subject) = queue.pop()
+            && let Some((subject, cosign)) = queue.pop()
         {
-            questions.push(attached_to(store, tags, subject));
+            questions.push(attached_to(store, tags, subject, cosign));
         }
         let Some(answer) = questions.next().await else { break };
         let (attached, manifests) = answer?;
-        queue.extend(manifests.into_iter().filter(|digest| seen.insert(*digest)));
+        let new = manifests.into_iter().filter(|digest| seen.insert(*digest));
+        queue.extend(new.map(|digest| (digest, Cosign::NotAsked)));
         bytes_found += attached.iter().filter_map(|one| one.bytes.as_ref()).map(Bytes::len).sum::<usize>();
         found.extend(attached);
         if found.len() > MAX_ATTACHED || seen.len() > MAX_NODES || bytes_found as u64 > MAX_BYTES {
@@ -150,13 +152,23 @@ pub async fn attached(store: &dyn Repository, tags: &AttachmentTags, subjects: &
     Ok(found)
 }
 
+/// Whether cosign's tags of a manifest are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cosign {
+    /// It is part of what is copied.
+    Asked,
+    /// It is attached to that.
+    NotAsked,
+}
+
 /// What is attached to `subject`, and the manifests that this is made of.
 async fn attached_to(
     store: &dyn Repository,
     tags: &AttachmentTags,
     subject: Digest,
+    cosign: Cosign,
 ) -> Result<(Vec<Attached>, Vec<Digest>)> {
-    let names = cosign_tags(&subject).filter(|tag| tags.may_hold(tag));
+    let names = cosign_tags(&subject).filter(|tag| cosign == Cosign::Asked && tags.may_hold(tag));
     let tagged = try_join_all(names.map(|tag| tagged(store, subject, tag)));
     let (tagged, referrers) = try_join!(tagged, referrers(store, tags, &subject))?;
     let referrers = referrers.into_iter().map(|node| Attached { subject, node, bytes: None, tag: None });

@@ -47,6 +47,11 @@ impl Cached {
         Self { inner, known: Mutex::default() }
     }
 
+    /// Takes in what was made here and the inner store does not have. It is kept whatever its length.
+    pub(crate) fn add(&self, node: &Descriptor, bytes: &Bytes) {
+        self.known().nodes.insert(node.digest, bytes.clone());
+    }
+
     /// Whether `digest` can be read without asking the inner store.
     #[must_use]
     pub fn remembers(&self, digest: &Digest) -> bool {

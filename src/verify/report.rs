@@ -73,6 +73,8 @@ pub enum Evidence {
         tag: Tag,
         /// The manifest.
         node: Descriptor,
+        /// Which of its signatures holds, by position among them.
+        layer: usize,
     },
     /// A manifest that refers to what it signs.
     Referrer {
@@ -88,6 +90,14 @@ impl Evidence {
         match self {
             Self::Tagged { node, .. } | Self::Referrer { node } => node,
         }
+    }
+
+    /// The same, found in the layer at `position`.
+    pub(super) fn of_layer(mut self, position: usize) -> Self {
+        if let Self::Tagged { layer, .. } = &mut self {
+            *layer = position;
+        }
+        self
     }
 }
 

@@ -1,7 +1,8 @@
 //! Search: finds, among all that is attached to a digest, one signature that meets every demand by itself.
 //!
 //! The legacy tag comes first, because it costs one request; referrers are asked for only if nothing there satisfies.
-//! The first signature that satisfies ends the search. Everything that a registry can make long has a bound here.
+//! The first signature that satisfies ends the search. A place that cannot be asked does not: a refusal is told if nothing
+//! elsewhere satisfies either. Everything that a registry can make long has a bound here.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +27,9 @@ pub const MAX_REFERRERS: usize = 256;
 /// Most bytes that are read in the search for one signature. Each object has a bound of its own; without this one, a
 /// registry that lists 256 of the largest would still make an edge site fetch a gigabyte.
 pub const MAX_TOTAL_BYTES: u64 = 64 << 20;
+
+/// How many places are waited for that do not answer.
+const MAX_WAITS: usize = 3;
 
 /// The type of a legacy signature that is attached as a referrer (cosign's `oci-1-1` mode).
 const ATTACHED_LEGACY: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
@@ -92,6 +96,10 @@ struct Tally {
     count: usize,
     furthest: Option<Failure>,
     bytes: u64,
+    /// Why a place could not be asked: the first that could not.
+    refusal: Option<Error>,
+    /// How many places were waited for in vain.
+    waits: usize,
 }
 
 impl Tally {
@@ -100,6 +108,24 @@ impl Tally {
         if self.furthest.as_ref().is_none_or(|furthest| furthest.class.distance() < failure.class.distance()) {
             self.furthest = Some(failure);
         }
+    }
+
+    /// Takes in an error. What is wrong with the *content* of a signature object is a failure; what went wrong with the
+    /// *asking* stays an error. Mixing them up would let a registry that refuses to answer pass for one that holds nothing.
+    fn take(&mut self, error: Error) {
+        match error.kind() {
+            Kind::Corrupt => self.add(Failure::new(ErrorClass::BlobDigest, error.chain())),
+            Kind::Limit => self.add(Failure::new(ErrorClass::SigLimit, error.chain())),
+            kind => {
+                self.waits += usize::from(kind == Kind::Unavailable);
+                self.refusal.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Whether another place may be asked: each that does not answer is waited for.
+    fn may_wait(&self) -> bool {
+        self.waits < MAX_WAITS
     }
 
     /// Whether `node` may be fetched: it is no larger than `limit`, and the search has not read too much already.
@@ -131,14 +157,19 @@ impl Search<'_> {
     /// That of the store when it could not be asked. Anything that was found wanting is a [`Failure`] instead.
     pub(super) async fn run(&self) -> Result<Result<Proof, Failure>> {
         let mut tally = Tally::default();
-        let mut found = self.under_the_tag(&mut tally).await?;
+        let mut found = self.under_the_tag(&mut tally).await;
         if found.is_none() || self.reach == Reach::Everywhere {
-            found = self.among_the_referrers(&mut tally, found).await?;
+            found = self.among_the_referrers(&mut tally, found).await;
         }
-        if let Some(proof) = found {
+        // Which is the newest of all can be told only if all could be asked.
+        let is_settled = tally.refusal.is_none() || self.reach != Reach::Everywhere;
+        if let Some(proof) = found.filter(|_| is_settled) {
             return Ok(Ok(proof));
         }
-        let Tally { count, furthest, .. } = tally;
+        let Tally { count, furthest, refusal, .. } = tally;
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
         Ok(Err(match furthest {
             None => {
                 Failure::new(ErrorClass::SigNotFound, format!("nothing that signs {} is attached to it", self.digest))
@@ -150,21 +181,21 @@ impl Search<'_> {
         }))
     }
 
-    async fn under_the_tag(&self, tally: &mut Tally) -> Result<Option<Proof>> {
-        let Some(tag) = signature_tag(&self.digest) else { return Ok(None) };
-        let Some(root) = self.fetch(&Name::Tag(tag.clone()), tally).await? else { return Ok(None) };
-        let evidence = Evidence::Tagged { tag: tag.clone(), node: root.node.clone() };
+    async fn under_the_tag(&self, tally: &mut Tally) -> Option<Proof> {
+        let tag = signature_tag(&self.digest)?;
+        let root = self.fetch(&Name::Tag(tag.clone()), tally).await?;
+        let evidence = Evidence::Tagged { tag: tag.clone(), node: root.node.clone(), layer: 0 };
         match parse(&root) {
             Ok(manifest) => self.legacy(&manifest, evidence, tally).await,
             Err(why) => {
                 tally.add(Failure::new(ErrorClass::SigFormat, format!("under {tag}: {why}")));
-                Ok(None)
+                None
             }
         }
     }
 
     /// Goes on from what was `found` elsewhere.
-    async fn among_the_referrers(&self, tally: &mut Tally, mut found: Option<Proof>) -> Result<Option<Proof>> {
+    async fn among_the_referrers(&self, tally: &mut Tally, mut found: Option<Proof>) -> Option<Proof> {
         let asked;
         let listed = match self.referrers {
             Some(listed) => listed,
@@ -174,8 +205,10 @@ impl Search<'_> {
                     &asked
                 }
                 Err(error) => {
-                    tally.add(found_wanting(error)?);
-                    return Ok(found);
+                    let is_refusal = !matches!(error.kind(), Kind::Corrupt | Kind::Limit);
+                    tally.take(error);
+                    asked = if is_refusal { self.fallback_entries(tally).await } else { Vec::new() };
+                    &asked
                 }
             },
         };
@@ -189,7 +222,7 @@ impl Search<'_> {
             if !tally.admits(node, "referrer", store::MAX_MANIFEST_BYTES) {
                 continue;
             }
-            let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await? else { continue };
+            let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await else { continue };
             // What is no manifest, or one of something else, is not a signature that fails: it is none. What refers to
             // other content would be lost at the next registry, which lists by what the manifest says.
             let Ok(manifest) = parse(&root) else { continue };
@@ -199,32 +232,44 @@ impl Search<'_> {
             let evidence = Evidence::Referrer { node: root.node.clone() };
             let proof = match manifest.layers.as_slice() {
                 [layer] if layer.media_type.as_str().starts_with(bundle::MEDIA_TYPE_PREFIX) => {
-                    self.bundle(layer, evidence, tally).await?
+                    self.bundle(layer, evidence, tally).await
                 }
-                _ if is_attached_legacy(&manifest) => self.legacy(&manifest, evidence, tally).await?,
+                _ if is_attached_legacy(&manifest) => self.legacy(&manifest, evidence, tally).await,
                 _ => None,
             };
             found = Proof::newer(found, proof);
             if found.is_some() && self.reach == Reach::First {
-                return Ok(found);
+                return found;
             }
         }
         if listed.len() > MAX_REFERRERS {
             let why = format!("{} referrers are listed, {MAX_REFERRERS} are looked into", listed.len());
             tally.add(Failure::new(ErrorClass::SigLimit, why));
         }
-        Ok(found)
+        found
     }
 
-    async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally) -> Result<Option<Proof>> {
+    /// The entries of the fallback index, where the list of referrers was refused: both may be kept.
+    async fn fallback_entries(&self, tally: &mut Tally) -> Vec<Descriptor> {
+        let Ok(tag) = self.digest.fallback_tag().parse() else { return Vec::new() };
+        let root = self.fetch(&Name::Tag(tag), tally).await;
+        let index = root.and_then(|Root { node, bytes }| {
+            let bytes = bytes.filter(|bytes| !self.digest.matches(bytes))?;
+            Manifest::parse(&bytes, &node.media_type).ok()
+        });
+        index.map(|index| index.manifests).unwrap_or_default()
+    }
+
+    async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally) -> Option<Proof> {
         if manifest.layers.len() > MAX_SIGNATURES {
             let why = format!("{} signatures in one manifest, {MAX_SIGNATURES} are read", manifest.layers.len());
             tally.add(Failure::new(ErrorClass::SigLimit, why));
-            return Ok(None);
+            return None;
         }
         let mut found = None;
         let mut last: Option<(Digest, Bytes)> = None;
-        for layer in manifest.layers.iter().filter(|layer| layer.media_type.as_str() == payload::MEDIA_TYPE) {
+        let signatures = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == payload::MEDIA_TYPE);
+        for (position, layer) in signatures.enumerate() {
             let signature = match signature_of(layer) {
                 Ok(signature) => signature,
                 Err(failure) => {
@@ -236,14 +281,15 @@ impl Search<'_> {
             let held = last.take().filter(|(digest, _)| *digest == layer.digest).map(|(_, bytes)| bytes);
             let bytes = match held {
                 Some(bytes) => bytes,
-                None => match self.content(layer, payload::MAX_BYTES, "payload", tally).await? {
+                None => match self.content(layer, payload::MAX_BYTES, "payload", tally).await {
                     Some(bytes) => bytes,
                     None => continue,
                 },
             };
             match self.judge_legacy(layer, &bytes, &signature) {
                 Ok(verdict) => {
-                    found = Proof::newer(found, Some(Proof::new(self.digest, verdict, "legacy", evidence.clone())));
+                    let evidence = evidence.clone().of_layer(position);
+                    found = Proof::newer(found, Some(Proof::new(self.digest, verdict, "legacy", evidence)));
                     if self.reach == Reach::First {
                         break;
                     }
@@ -252,16 +298,16 @@ impl Search<'_> {
             }
             last = Some((layer.digest, bytes));
         }
-        Ok(found)
+        found
     }
 
-    async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally) -> Result<Option<Proof>> {
-        let Some(bytes) = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await? else { return Ok(None) };
+    async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally) -> Option<Proof> {
+        let bytes = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await?;
         match self.judge_bundle(&bytes) {
-            Ok(verdict) => Ok(Some(Proof::new(self.digest, verdict, "bundle", evidence))),
+            Ok(verdict) => Some(Proof::new(self.digest, verdict, "bundle", evidence)),
             Err(failure) => {
                 tally.add(failure);
-                Ok(None)
+                None
             }
         }
     }
@@ -295,46 +341,39 @@ impl Search<'_> {
     }
 
     /// A signature's manifest, or none if it is not there or not to be had; the tally knows why.
-    async fn fetch(&self, name: &Name, tally: &mut Tally) -> Result<Option<Root>> {
+    async fn fetch(&self, name: &Name, tally: &mut Tally) -> Option<Root> {
+        if !tally.may_wait() {
+            return None;
+        }
         match self.store.resolve(name, Want::Bytes).await {
-            Ok(root) => Ok(Some(root)),
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Ok(root) => Some(root),
+            Err(error) if error.kind() == Kind::NotFound => None,
             Err(error) => {
-                tally.add(found_wanting(error)?);
-                Ok(None)
+                tally.take(error);
+                None
             }
         }
     }
 
     /// What a signature's manifest refers to. Nothing is fetched that says it is too large.
-    async fn content(&self, node: &Descriptor, limit: u64, what: &str, tally: &mut Tally) -> Result<Option<Bytes>> {
-        if !tally.admits(node, what, limit) {
-            return Ok(None);
+    async fn content(&self, node: &Descriptor, limit: u64, what: &str, tally: &mut Tally) -> Option<Bytes> {
+        if !tally.may_wait() || !tally.admits(node, what, limit) {
+            return None;
         }
         match store::read_small(self.store, node, limit).await {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == Kind::NotFound => {
                 tally.add(Failure::new(
                     ErrorClass::SigNotFound,
                     format!("a signature's {what} {} is not held", node.digest),
                 ));
-                Ok(None)
+                None
             }
             Err(error) => {
-                tally.add(found_wanting(error)?);
-                Ok(None)
+                tally.take(error);
+                None
             }
         }
-    }
-}
-
-/// Turns what is wrong with the *content* of a signature object into a failure; what went wrong with the *asking* stays
-/// an error. Mixing them up would let a registry that refuses to answer pass for one that holds nothing.
-fn found_wanting(error: Error) -> Result<Failure> {
-    match error.kind() {
-        Kind::Corrupt => Ok(Failure::new(ErrorClass::BlobDigest, error.chain())),
-        Kind::Limit => Ok(Failure::new(ErrorClass::SigLimit, error.chain())),
-        _ => Err(error),
     }
 }
 

@@ -1,32 +1,39 @@
 //! What is attached to the image and travels with it (contract §6): found at the source, and compared with the destination.
 //!
-//! A referrer stands beside the others of its subject. A cosign tag is replaced as a whole, as cosign itself does it: what
-//! only the destination has under it is named in a warning before it goes.
+//! A referrer stands beside the others of its subject. Under a cosign tag stands one list: the source's and the
+//! destination's are put together here, so that the plan knows the result before anything moves.
 
 use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::commons::Commons;
+use super::cosign_list::{Keeps, List, Union, union};
+use super::cosign_tags::{self, Wanted};
 use super::ends::Ends;
 use super::request::Seed;
 use super::resolve::{self, Resolved};
 use crate::copy::{self, Attached, AttachmentTags, Event, Events, Known, Presence, Target};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Manifest, Name};
-use crate::store::{Repository, Want};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::{Repository, Root, Store as _, Want};
+use crate::verify::{Approved, Evidence, signature_tag};
 
 /// Questions asked at the same time.
 pub(super) const QUESTIONS: usize = 4;
 /// Most bytes of manifests that are read for what is missing at the destination.
 const MAX_BYTES: usize = 16 << 20;
 
-/// An attachment, and what the destination has in its place.
+/// An attachment as it is to be at the destination, and what the destination has in its place.
 #[derive(Debug)]
 pub(super) struct Companion {
     pub(super) attached: Attached,
+    /// What the source has: something else where two lists were put together.
+    pub(super) original: Digest,
     former: Option<Descriptor>,
+    /// Of cosign's tags.
+    pub(super) wanted: Option<Box<Wanted>>,
 }
 
 impl Companion {
@@ -45,6 +52,14 @@ impl Companion {
     }
 }
 
+/// Something attached to the image, at the source.
+#[derive(Debug)]
+struct Found {
+    attached: Attached,
+    /// Under one of cosign's tags.
+    list: Option<(Keeps, List)>,
+}
+
 /// Everything that is to be at the destination, with what is missing there read.
 ///
 /// # Errors
@@ -54,15 +69,27 @@ pub(super) async fn travelling(
     seed: &Seed,
     ends: &Ends,
     found: &Resolved,
+    approved: &Approved,
     commons: &Commons,
     events: &Events,
 ) -> Result<Vec<Companion>> {
-    let attached = at_source(seed, ends, found, commons).await.map_err(|error| {
+    // What proves the original says nothing of an index that takes its place.
+    let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
+    let attached = async {
+        let mut attached = at_source(seed, ends, found, commons).await?;
+        add_signatures(ends, found, evidence, &mut attached).await?;
+        Ok::<_, Error>(attached)
+    };
+    let attached = attached.await.map_err(|error| {
         let hint = "give --accessories none to go without what is attached to the image";
         error.at(Side::Source).during("list what is attached", &seed.from).hint(hint)
     })?;
-    let compared = compared(seed, ends, found, commons, attached, events).await;
+    let attached = belonging(attached, events);
+    let compared = compared(seed, ends, found, commons, attached, evidence, events).await;
     let companions = compared.map_err(|error| error.at(Side::Destination).during("list what is attached", &seed.to))?;
+    for (node, bytes) in companions.iter().filter_map(|one| one.wanted.as_ref()?.planned.config.as_ref()) {
+        ends.memory.add(node, bytes);
+    }
     read_missing(ends.source.as_ref(), companions, events).await.map_err(|error| error.at(Side::Source))
 }
 
@@ -83,96 +110,208 @@ async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons
         Some(tag) if seed.from.digest.is_none() => Known::Tag(tag),
         _ => Known::Something,
     };
-    let tags = commons.tags(&seed.from.repository, source, known).await?;
+    let tags = commons.tags(&seed.from.repository, source, known).await;
     copy::attached(source, &tags, &subjects).await
+}
+
+/// Adds the lists of signatures that verification has found, where they do not travel anyway.
+async fn add_signatures(
+    ends: &Ends,
+    found: &Resolved,
+    evidence: &[Evidence],
+    attached: &mut Vec<Attached>,
+) -> Result<()> {
+    let signed = found.sidecars().map(|sidecar| sidecar.root.node.digest).chain([found.root.node.digest]);
+    let signed: Vec<_> = signed.filter_map(|digest| Some((signature_tag(&digest)?, digest))).collect();
+    for one in evidence {
+        let Evidence::Tagged { tag, .. } = one else { continue };
+        let Some((_, subject)) = signed.iter().find(|(own, _)| own == tag) else { continue };
+        if attached.iter().all(|other| other.tag.as_ref() != Some(tag)) {
+            // As verification has seen it: the source is remembered.
+            let root = ends.source.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
+            attached.push(Attached { subject: *subject, node: root.node, bytes: root.bytes, tag: Some(tag.clone()) });
+        }
+    }
+    Ok(())
+}
+
+/// Leaves out what does not belong under a tag of cosign's, and what is attached to that: a tag that promises signatures
+/// must not name an image.
+fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<Found> {
+    let (mut belonging, mut left_out) = (Vec::new(), Vec::new());
+    for mut attached in attached {
+        let Some((keeps, tag)) = attached.tag.as_ref().and_then(|tag| Some((Keeps::under(tag)?, tag))) else {
+            belonging.push(Found { attached, list: None });
+            continue;
+        };
+        let root = Root { node: attached.node.clone(), bytes: attached.bytes.clone() };
+        let kept = keeps.as_str();
+        let Some(list) = List::read(keeps, &root) else {
+            let named = format!("{tag} names {} at the source, which does not hold {kept}", attached.node.digest);
+            events.send(Event::Warning(format!("{named}: it is left out")));
+            left_out.push(attached.node.digest);
+            continue;
+        };
+        if list.strange > 0 {
+            let named = format!("{tag} names {} at the source, which holds more than {kept}", attached.node.digest);
+            events.send(Event::Warning(format!("{named}: {} layers are left out", list.strange)));
+        }
+        let list = list.pure();
+        (attached.node, attached.bytes) = (list.node.clone(), Some(list.bytes.clone()));
+        belonging.push(Found { attached, list: Some((keeps, list)) });
+    }
+    drop_orphans(&mut belonging, left_out, |found| &found.attached);
+    belonging
+}
+
+/// Drops what is attached to something that was left out.
+fn drop_orphans<T>(travelling: &mut Vec<T>, mut left_out: Vec<Digest>, attached: fn(&T) -> &Attached) {
+    while let Some(digest) = left_out.pop() {
+        // The same manifest may be attached elsewhere.
+        if !travelling.iter().any(|one| attached(one).node.digest == digest) {
+            let orphans = travelling.extract_if(.., |one| attached(one).subject == digest);
+            left_out.extend(orphans.map(|one| attached(&one).node.digest));
+        }
+    }
 }
 
 /// Asks the destination for each.
 ///
 /// Where it has had an image before, most of what is attached is likely to be there: each is asked for by itself, and a
-/// list of all tags would come on top. Where the tag is new only cosign's tags are asked for, because they would be
-/// replaced; if they are several, one list says that there are none.
+/// list of all tags would come on top. Where the tag is new only cosign's tags are asked for, because their lists would be
+/// lost; if they are several, one list says that there are none.
 async fn compared(
     seed: &Seed,
     ends: &Ends,
     found: &Resolved,
     commons: &Commons,
-    attached: Vec<Attached>,
+    attached: Vec<Found>,
+    evidence: &[Evidence],
     events: &Events,
 ) -> Result<Vec<Companion>> {
     let sink = ends.sink.as_ref();
     let is_new = found.former.is_none();
     let is_proof = seed.engine.presence == Presence::Vouched;
-    let tags = match attached.iter().filter(|one| one.tag.is_some()).count() {
-        2.. if is_new => commons.tags(&seed.to.repository, sink, Known::Nothing).await?,
+    let tags = match attached.iter().filter(|one| one.list.is_some()).count() {
+        2.. if is_new => commons.tags(&seed.to.repository, sink, Known::Nothing).await,
         _ => AttachmentTags::default(),
     };
     let listed = match is_new || !is_proof {
         true => HashSet::new(),
-        false => listed(sink, attached.iter()).await?,
+        false => listed(sink, attached.iter().map(|one| &one.attached)).await?,
     };
-    let compare = |attached| compare(sink, &tags, &listed, attached, is_proof, events);
+    let comparing = &Comparing { ends, tags, listed, evidence, is_proof, events };
     // Collected first: what a stream makes of closures cannot be told to be sendable.
-    let companions: Vec<_> = attached.into_iter().map(compare).collect();
+    let companions: Vec<_> = attached.into_iter().map(|found| comparing.compare(found)).collect();
     stream::iter(companions).buffered(QUESTIONS).try_collect().await
 }
 
-async fn compare(
-    sink: &dyn Repository,
-    tags: &AttachmentTags,
-    listed: &HashSet<Entry>,
-    attached: Attached,
+/// What the attachments are compared with.
+struct Comparing<'a> {
+    ends: &'a Ends,
+    tags: AttachmentTags,
+    listed: HashSet<Entry>,
+    evidence: &'a [Evidence],
     is_proof: bool,
-    events: &Events,
-) -> Result<Companion> {
-    let former = match &attached.tag {
-        Some(tag) if tags.may_hold(tag) => replaced(sink, &Name::Tag(tag.clone()), &attached, events).await?,
-        Some(_) => None,
-        None => listed.contains(&entry(&attached)).then(|| attached.node.clone()),
-    };
-    Ok(Companion { attached, former: former.filter(|_| is_proof) })
+    events: &'a Events,
 }
 
-/// What the tag of an attachment names now. If something goes with it that the source does not have, that is said.
-async fn replaced(
-    sink: &dyn Repository,
-    tag: &Name,
-    attached: &Attached,
-    events: &Events,
-) -> Result<Option<Descriptor>> {
-    let held = resolve::held(sink, tag).await?;
-    if let Some(former) = held.as_ref().filter(|held| held.digest != attached.node.digest) {
-        let what = match parts(sink, former).await? {
-            None => "could not be read".to_owned(),
-            Some(former) => {
-                let bytes = attached.bytes.as_deref().unwrap_or_default();
-                let new = Manifest::parse(bytes, &attached.node.media_type).map(parts_of).unwrap_or_default();
-                match former.iter().filter(|part| !new.contains(part)).count() {
-                    0 => return Ok(held),
-                    lost => format!("has {lost} of {} entries that the source does not have", former.len()),
-                }
+impl Comparing<'_> {
+    async fn compare(&self, found: Found) -> Result<Companion> {
+        let Found { attached, list } = found;
+        let original = attached.node.digest;
+        let mut companion = Companion { attached, original, former: None, wanted: None };
+        match (companion.attached.tag.clone(), list) {
+            (Some(tag), Some((keeps, brought))) => self.compare_lists(&mut companion, &tag, keeps, brought).await?,
+            _ => {
+                let is_listed = self.listed.contains(&entry(&companion.attached));
+                companion.former = is_listed.then(|| companion.attached.node.clone());
             }
-        };
-        let named = format!("{tag} names {} at the destination, which {what}", former.digest);
-        events.send(Event::Warning(format!("{named}; it is replaced, and can be had by that digest while it is kept")));
-    }
-    Ok(held)
-}
-
-/// The signatures, or whatever else a manifest is made of. None where that cannot be told.
-async fn parts(sink: &dyn Repository, node: &Descriptor) -> Result<Option<Vec<Descriptor>>> {
-    match sink.resolve(&Name::Digest(node.digest), Want::Bytes).await {
-        Ok(root) => {
-            let manifest = Manifest::parse(root.bytes.as_deref().unwrap_or_default(), &root.node.media_type);
-            Ok(manifest.map(parts_of).ok())
         }
-        Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Denied) => Err(error),
-        Err(_) => Ok(None),
+        // Deep: what is there proves nothing.
+        companion.former = companion.former.filter(|_| self.is_proof);
+        Ok(companion)
     }
-}
 
-fn parts_of(manifest: Manifest) -> Vec<Descriptor> {
-    manifest.layers.into_iter().chain(manifest.manifests).collect()
+    /// Plans what the tag is to name: what the source has, what the destination has, or both.
+    async fn compare_lists(&self, companion: &mut Companion, tag: &Tag, keeps: Keeps, brought: List) -> Result<()> {
+        let sink = self.ends.sink.as_ref();
+        let name = Name::Tag(tag.clone());
+        let held = match self.tags.may_hold(tag) {
+            true => self.ends.hidden.absent(resolve::held(sink, &name).await)?,
+            false => None,
+        };
+        let proof = self.evidence.iter().find_map(|one| match one {
+            Evidence::Tagged { tag: own, layer, .. } if own == tag => brought.layers.get(*layer).cloned(),
+            _ => None,
+        });
+        let mut planned = brought.clone();
+        if let Some(held) = held.as_ref().filter(|held| held.digest != brought.node.digest) {
+            let own = cosign_tags::read(sink, &Name::Digest(held.digest)).await?;
+            let own = match own.and_then(|root| List::read(keeps, &root)) {
+                Some(own) if !self.is_proof && keeps.is_merged() => Some(self.readable(tag, own, &brought).await?),
+                own => own,
+            };
+            planned = self.planned(tag, keeps, &brought, own, proof.as_ref()).unwrap_or(planned);
+        }
+        (companion.attached.node, companion.attached.bytes) = (planned.node.clone(), Some(planned.bytes.clone()));
+        let base = held.as_ref().map(|held| held.digest);
+        companion.former = held;
+        let tag = tag.clone();
+        companion.wanted = Some(Box::new(Wanted { tag, keeps, brought, proof, planned, base }));
+        Ok(())
+    }
+
+    /// What the destination still holds of `own`: where nothing is vouched for, what only it has cannot be repaired.
+    async fn readable(&self, tag: &Tag, own: List, brought: &List) -> Result<List> {
+        let is_ours = |layer: &Descriptor| brought.layers.iter().any(|other| other.digest == layer.digest);
+        let mut gone = Vec::new();
+        for layer in own.layers.iter().filter(|layer| !is_ours(layer)) {
+            if !self.ends.sink.contains(layer).await? {
+                gone.push(layer.digest);
+            }
+        }
+        if !gone.is_empty() {
+            let what = format!("lists {} that it does not hold any more: they are left out", gone.len());
+            self.events.send(Event::Warning(format!("{tag} at the destination {what}")));
+        }
+        Ok(own.without(&gone))
+    }
+
+    /// What is to stand where the destination has `own`; none for what the source has.
+    fn planned(
+        &self,
+        tag: &Tag,
+        keeps: Keeps,
+        brought: &List,
+        own: Option<List>,
+        proof: Option<&Descriptor>,
+    ) -> Option<List> {
+        let warn = |what: String| self.events.send(Event::Warning(format!("{tag} at the destination {what}")));
+        let kept = keeps.as_str();
+        let Some(list) = own else {
+            warn(format!("does not hold {kept}: it is replaced"));
+            return None;
+        };
+        if !keeps.is_merged() {
+            warn(format!("names {}: it is replaced, and can be had by that digest while it is kept", list.node.digest));
+            return None;
+        }
+        match union(keeps, brought, &list, proof) {
+            Union::Held => return Some(list),
+            Union::Made { list, left_out } => {
+                if left_out > 0 {
+                    self.events.send(Event::Warning(cosign_tags::no_room(tag, left_out)));
+                }
+                return Some(*list);
+            }
+            Union::Brought => {}
+        }
+        if list.strange > 0 {
+            warn(format!("holds more than {kept}: {} layers are left out", list.strange));
+        }
+        None
+    }
 }
 
 /// Reads the manifests that the destination lacks. A list may name what is not there, or what does not refer to the
@@ -198,13 +337,7 @@ async fn read_missing(source: &dyn Repository, companions: Vec<Companion>, event
             return Err(Error::new(Kind::Limit, "read what is attached").on(source.label()).because(why));
         }
     }
-    while let Some(digest) = left_out.pop() {
-        // The same manifest may be attached elsewhere.
-        if !travelling.iter().any(|one| one.attached.node.digest == digest) {
-            let orphans = travelling.extract_if(.., |one| one.attached.subject == digest);
-            left_out.extend(orphans.map(|one| one.attached.node.digest));
-        }
-    }
+    drop_orphans(&mut travelling, left_out, |companion| &companion.attached);
     Ok(travelling)
 }
 

@@ -4,33 +4,36 @@ use std::collections::HashSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::accessories::{Companion, QUESTIONS, entry, listed};
+use super::accessories::{Companion, Entry, QUESTIONS, entry, listed};
+use super::cosign_tags::{CosignTags, Seen};
 use super::ends::Ends;
-use super::resolve;
 use crate::copy::Attached;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Name, Tag};
+use crate::oci::Digest;
 use crate::store::{Body, Put, Store};
 
 /// How often the destination is looked at for what was brought, which other clients may be overwriting meanwhile.
 const MAX_LOOKS: u32 = 3;
 
-/// Looks at the destination for everything that was brought; `proven` was found there by verification.
+/// Looks at the destination for everything that was brought; `proven` was found there by verification. Says whether
+/// anything had to be put again.
 ///
 /// Without the Referrers API two clients can overwrite each other's index (distribution-spec, "Pushing Manifests with
-/// Subject"). Whoever looks last mends it: what is missing is put again.
+/// Subject"), and everywhere each other's lists under cosign's tags. Whoever looks last mends it: what is missing is put
+/// again.
 ///
 /// # Errors
 ///
 /// [`Incomplete`](Kind::Incomplete) if something stays missing; whatever keeps the destination from answering.
-pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &HashSet<Digest>) -> Result<()> {
+pub(super) async fn arrived(
+    ends: &Ends,
+    cosign: &CosignTags,
+    companions: &[Companion],
+    proven: &HashSet<Digest>,
+) -> Result<bool> {
     let sink = ends.sink.as_ref();
-    let brought = brought(companions, proven);
-    let tagged: Vec<_> = brought.iter().filter_map(|one| Some(lost(sink, one.tag.as_ref()?, one))).collect();
-    let missing: Vec<_> = stream::iter(tagged).buffer_unordered(QUESTIONS).try_collect().await?;
-    if let Some(attached) = missing.into_iter().flatten().next() {
-        return Err(lacking(sink, attached));
-    }
+    let brought: Vec<_> = brought(companions, |one| proven.contains(&one.attached.node.digest)).collect();
+    let mended = lists_arrived(ends, cosign, &brought).await?;
     for look in 1.. {
         if brought.iter().any(|attached| attached.tag.is_none()) {
             ends.sink.settled().await;
@@ -39,33 +42,80 @@ pub(super) async fn arrived(ends: &Ends, companions: &[Companion], proven: &Hash
         let is_missing = |attached: &&&Attached| attached.tag.is_none() && !listed.contains(&entry(attached));
         let missing: Vec<_> = brought.iter().filter(is_missing).copied().collect();
         match missing.first() {
-            None => break,
-            Some(attached) if look == MAX_LOOKS => return Err(lacking(sink, attached)),
+            None => return Ok(mended || look > 1),
+            Some(attached) if look == MAX_LOOKS => return Err(lacking(sink, attached, Rivals::of(&listed, attached))),
             Some(_) => {}
         }
         let mended: Vec<_> = missing.into_iter().map(|attached| put_again(sink, attached)).collect();
         stream::iter(mended).buffer_unordered(QUESTIONS).try_collect::<Vec<_>>().await?;
     }
-    Ok(())
+    Ok(true)
 }
 
-/// How many requests [`arrived`] takes when all goes well.
+/// Puts the lists under cosign's tags again that others have overwritten; says whether there were any.
+///
+/// # Errors
+///
+/// As [`arrived`].
+async fn lists_arrived(ends: &Ends, cosign: &CosignTags, brought: &[&Attached]) -> Result<bool> {
+    let tagged: Vec<_> = brought.iter().filter(|one| one.tag.is_some()).copied().collect();
+    for look in 1.. {
+        if !tagged.is_empty() {
+            ends.sink.settled().await;
+        }
+        let looks: Vec<_> = tagged.iter().map(|attached| lost(cosign, attached)).collect();
+        let lost: Vec<_> = stream::iter(looks).buffered(QUESTIONS).try_collect().await?;
+        let lost: Vec<_> = lost.into_iter().flatten().collect();
+        match lost.first() {
+            None => return Ok(look > 1),
+            Some((attached, rivals)) if look == MAX_LOOKS => return Err(lacking(&*ends.sink, attached, *rivals)),
+            Some(_) => {}
+        }
+        let mended: Vec<_> = lost.iter().filter_map(|(one, _)| Some(cosign.place(one.tag.as_ref()?))).collect();
+        stream::iter(mended).buffer_unordered(QUESTIONS).try_collect::<Vec<_>>().await?;
+    }
+    Ok(true)
+}
+
+/// Whether anything is brought under cosign's tags.
+pub(super) fn has_lists(companions: &[Companion]) -> bool {
+    brought(companions, |one| one.wanted.is_none()).next().is_some()
+}
+
+/// How many requests [`arrived`] takes when all goes well, `proven` being known by what the source has.
 pub(super) fn questions(companions: &[Companion], proven: &HashSet<Digest>) -> u64 {
-    let brought = brought(companions, proven);
+    let brought: Vec<_> = brought(companions, |one| proven.contains(&one.original)).collect();
     let tagged = brought.iter().filter(|one| one.tag.is_some()).count();
     let subjects: HashSet<_> = brought.iter().filter(|one| one.tag.is_none()).map(|one| one.subject).collect();
     (tagged + subjects.len()) as u64
 }
 
-fn brought<'a>(companions: &'a [Companion], proven: &HashSet<Digest>) -> Vec<&'a Attached> {
-    let brought = companions.iter().filter(|one| !one.is_there()).map(|one| &one.attached);
-    brought.filter(|attached| !proven.contains(&attached.node.digest)).collect()
+fn brought(companions: &[Companion], is_known: impl Fn(&Companion) -> bool) -> impl Iterator<Item = &Attached> {
+    companions.iter().filter(move |one| !one.is_there() && !is_known(one)).map(|one| &one.attached)
 }
 
-/// Says what the destination does not hold under `tag`.
-async fn lost<'a>(sink: &dyn Store, tag: &Tag, attached: &'a Attached) -> Result<Option<&'a Attached>> {
-    let held = resolve::held(sink, &Name::Tag(tag.clone())).await?;
-    Ok(held.is_none_or(|held| held.digest != attached.node.digest).then_some(attached))
+/// Whether there is a sign of another client that writes to the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rivals {
+    Seen,
+    NotSeen,
+}
+
+impl Rivals {
+    /// Those that have written something else into the same list.
+    fn of(listed: &HashSet<Entry>, attached: &Attached) -> Self {
+        if listed.iter().any(|(subject, _)| *subject == attached.subject) { Self::Seen } else { Self::NotSeen }
+    }
+}
+
+/// Says what the destination does not show under its tag.
+async fn lost<'a>(cosign: &CosignTags, attached: &'a Attached) -> Result<Option<(&'a Attached, Rivals)>> {
+    let Some(tag) = &attached.tag else { return Ok(None) };
+    Ok(match cosign.look(tag).await? {
+        Seen::InPlace => None,
+        Seen::Other => Some((attached, Rivals::Seen)),
+        Seen::Nothing => Some((attached, Rivals::NotSeen)),
+    })
 }
 
 async fn put_again(sink: &dyn Store, attached: &Attached) -> Result<Put> {
@@ -73,10 +123,15 @@ async fn put_again(sink: &dyn Store, attached: &Attached) -> Result<Put> {
     sink.put(&attached.node, &body, &[]).await
 }
 
-fn lacking(sink: &dyn Store, attached: &Attached) -> Error {
+fn lacking(sink: &dyn Store, attached: &Attached, rivals: Rivals) -> Error {
     let Attached { subject, node, tag, .. } = attached;
     let name = tag.as_ref().map_or_else(|| node.digest.to_string(), ToString::to_string);
     let why = format!("{name}, attached to {subject}, was put and is not listed");
-    let hint = "somebody else may be writing to the same repository: run the same command again";
+    let hint = match rivals {
+        Rivals::Seen => "somebody else may be writing to the same repository: run the same command again",
+        Rivals::NotSeen => {
+            "the registry has taken it and does not show it: look at its log, and at caches in front of it"
+        }
+    };
     Error::new(Kind::Incomplete, "find what was attached").on(sink.label()).because(why).hint(hint)
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
 use crate::copy::{AttachmentTags, Flights, Known, Site};
-use crate::error::Result;
 use crate::oci::Repository;
 use crate::store::Listing;
 
@@ -25,18 +24,9 @@ impl Commons {
     }
 
     /// The tags of `repository` under which attachments are kept, as they were when this run first asked.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`AttachmentTags::list`].
-    pub(super) async fn tags(
-        &self,
-        repository: &Repository,
-        store: &dyn Listing,
-        known: Known<'_>,
-    ) -> Result<AttachmentTags> {
+    pub(super) async fn tags(&self, repository: &Repository, store: &dyn Listing, known: Known<'_>) -> AttachmentTags {
         let cell = shared(&self.tags, repository.canonical());
-        cell.get_or_try_init(|| AttachmentTags::list(store, known)).await.cloned()
+        cell.get_or_init(|| AttachmentTags::list(store, known)).await.clone()
     }
 }
 

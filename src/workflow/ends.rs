@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hidden::Hidden;
 use super::request::Seed;
 use crate::document::Transfer;
 use crate::oci::{Digest, Reference};
@@ -21,6 +22,8 @@ pub(super) struct Ends {
     pub(super) memory: Arc<Cached>,
     /// Where content goes.
     pub(super) sink: Arc<Registry>,
+    /// What it refuses to show.
+    pub(super) hidden: Arc<Hidden>,
 }
 
 impl Ends {
@@ -28,7 +31,8 @@ impl Ends {
         let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
         let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
         let memory = Arc::new(Cached::new(Arc::clone(&origin) as _));
-        Self { source: Arc::clone(&memory) as _, memory, origin, sink }
+        let hidden = Arc::new(Hidden::new(seed.tagging));
+        Self { source: Arc::clone(&memory) as _, memory, origin, sink, hidden }
     }
 
     /// The source as the engine wants it.

@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::commons::Commons;
+use super::ends::Ends;
 use super::former::Tagging;
 use super::prepare::{Prepared, Run};
 use super::rehearsal::Rehearsal;
@@ -18,7 +19,7 @@ use super::{arrival, check, former};
 use crate::copy::{Events, Fate, Plan, Step, Totals, Whereabouts};
 use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Reference};
-use crate::store::{Listing, Registry, Store};
+use crate::store::{Listing, Store};
 use crate::transport::Native;
 use crate::verify::Approved;
 use crate::wire::Client;
@@ -150,7 +151,7 @@ impl Prepared<'_> {
 
     /// Blobs: one request to the destination for what it holds, three in all for what moves.
     async fn blobs(&self, unknown: &[Descriptor], cost: &mut Cost) -> Result<()> {
-        let unknown: Vec<_> = unknown.iter().map(|node| is_held(&self.ends.sink, node)).collect();
+        let unknown: Vec<_> = unknown.iter().map(|node| is_held(&self.ends, node)).collect();
         let mut answers = stream::iter(unknown).buffer_unordered(QUESTIONS);
         while let Some((node, is_held)) = answers.try_next().await? {
             if is_held {
@@ -171,7 +172,9 @@ impl Prepared<'_> {
         let mut subjects = Vec::new();
         for step in plan.steps.iter().filter(|step| step.fate == Fate::Put && step.node.is_manifest()) {
             cost.bytes_to_move += step.node.size;
-            requests += step.tags().len().max(1) as u64;
+            // A tag of cosign's is asked for what it names right before it is put.
+            let asked = step.tags().iter().filter(|tag| self.cosign.has(tag)).count();
+            requests += (step.tags().len().max(1) + asked) as u64;
             let manifest = step.bytes().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
             subjects.extend(manifest.and_then(|manifest| manifest.subject));
         }
@@ -215,6 +218,6 @@ fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root:
     }
 }
 
-async fn is_held<'a>(sink: &Registry, node: &'a Descriptor) -> Result<(&'a Descriptor, bool)> {
-    Ok((node, sink.contains(node).await?))
+async fn is_held<'a>(ends: &Ends, node: &'a Descriptor) -> Result<(&'a Descriptor, bool)> {
+    Ok((node, ends.hidden.absent(ends.sink.contains(node).await)?))
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::accessories::{self, Companion};
 use super::commons::Commons;
+use super::cosign_tags::CosignTags;
 use super::ends::{Ends, place};
 use super::request::{Seed, Trust};
 use super::resolve::{self, Resolved};
@@ -38,6 +39,8 @@ pub(super) struct Prepared<'a> {
     pub(super) approved: Approved,
     pub(super) platforms: Vec<String>,
     pub(super) companions: Vec<Companion>,
+    /// The destination, as far as cosign's tags go.
+    pub(super) cosign: Arc<CosignTags>,
     pub(super) job: Job,
     /// Checks that could not be made.
     unchecked: Vec<String>,
@@ -65,17 +68,20 @@ impl<'a> Prepared<'a> {
         let approved = check::source(seed, &ends, &found, events).await?;
         let unchecked = replay::refused(seed, &ends, &found, &approved).await?;
         let platforms = subset::choose(seed, &ends, &record, &mut found).await?;
-        let companions = accessories::travelling(seed, &ends, &found, commons, events).await?;
+        let companions = accessories::travelling(seed, &ends, &found, &approved, commons, events).await?;
         let targets = targets(seed, &ends, &found, &approved, &companions).await?;
+        let wanted: Vec<_> = companions.iter().filter_map(|one| one.wanted.as_deref().cloned()).collect();
+        let (sink, hidden) = (Arc::clone(&ends.sink), Arc::clone(&ends.hidden));
+        let cosign = Arc::new(CosignTags::new(sink, hidden, wanted, events.clone()));
 
-        let mut job = copy::Job::new(ends.source(), Arc::clone(&ends.sink) as _, targets);
+        let mut job = copy::Job::new(ends.source(), Arc::clone(&cosign) as _, targets);
         job.selection = if found.original.is_some() { Selection::default() } else { found.selection.clone() };
         job.commit = seed.commit.clone();
         job.site = Some(commons.site(&seed.to.repository));
         let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
         let job = Job::new(&covering(&approved, &found)?, from, to, job)?;
         let spent = begun.elapsed();
-        Ok(Self { seed, ends, record, found, approved, platforms, companions, job, unchecked, spent })
+        Ok(Self { seed, ends, record, found, approved, platforms, companions, cosign, job, unchecked, spent })
     }
 
     /// Works out what is to be carried, so that it is known before anything moves.
@@ -92,8 +98,8 @@ impl<'a> Prepared<'a> {
 
     /// Checks that were relaxed or skipped in this run, for the record.
     pub(super) fn weakened(&self) -> Vec<String> {
-        let Trust::Verify { demands, .. } = &self.seed.trust else { return Vec::new() };
-        let mut weakened = Vec::new();
+        let mut weakened: Vec<_> = self.ends.hidden.weakened().into_iter().collect();
+        let Trust::Verify { demands, .. } = &self.seed.trust else { return weakened };
         if demands.rollback == Rollback::Allow {
             weakened.push("rollback allowed".to_owned());
         }
@@ -114,7 +120,10 @@ impl<'a> Prepared<'a> {
     /// What travels besides the image itself, each digest once.
     pub(super) fn accessories(&self) -> Vec<Digest> {
         let image = self.found.root.node.digest;
-        let mut digests: Vec<_> = self.job.copy.targets.iter().map(|target| target.node.digest).collect();
+        // Under cosign's tags may stand what others have put there meanwhile, too.
+        let placed = |target: &Target| target.tags.iter().find_map(|tag| self.cosign.placed(tag));
+        let targets = self.job.copy.targets.iter();
+        let mut digests: Vec<_> = targets.map(|target| placed(target).unwrap_or(target.node.digest)).collect();
         digests.sort_unstable();
         digests.dedup();
         digests.retain(|digest| *digest != image);
@@ -160,9 +169,13 @@ async fn targets(
     targets.extend(found.nested.iter().map(nested));
     // What proves the original says nothing of an index that takes its place.
     let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
-    let travels = |evidence: &Evidence| companions.iter().any(|one| one.attached.node.digest == evidence.node().digest);
-    for evidence in evidence.iter().filter(|evidence| !travels(evidence)) {
-        targets.push(evidence_target(ends, found, evidence).await?);
+    let travels = |node: &Descriptor| companions.iter().any(|one| one.original == node.digest);
+    for one in evidence {
+        match one {
+            Evidence::Referrer { node } if !travels(node) => targets.push(evidence_target(ends, found, node).await?),
+            // Lists of signatures all travel as companions.
+            Evidence::Referrer { .. } | Evidence::Tagged { .. } => {}
+        }
     }
     targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
     targets.extend(companions.iter().map(Companion::target));
@@ -170,15 +183,13 @@ async fn targets(
 }
 
 /// A signature as a target. Whether the destination has it already is asked only where it has had an image before.
-async fn evidence_target(ends: &Ends, found: &Resolved, evidence: &Evidence) -> Result<Target> {
-    let (node, tags) = match evidence {
-        Evidence::Tagged { tag, node } => (node, vec![tag.clone()]),
-        Evidence::Referrer { node } => (node, Vec::new()),
-    };
-    let name = tags.first().map_or(Name::Digest(node.digest), |tag| Name::Tag(tag.clone()));
+async fn evidence_target(ends: &Ends, found: &Resolved, node: &Descriptor) -> Result<Target> {
     let former = match &found.former {
-        Some(_) => resolve::held(ends.sink.as_ref(), &name).await.map_err(|error| error.at(Side::Destination))?,
+        Some(_) => {
+            let held = resolve::held(ends.sink.as_ref(), &Name::Digest(node.digest)).await;
+            held.map_err(|error| error.at(Side::Destination))?
+        }
         None => None,
     };
-    Ok(Target { node: node.clone(), bytes: None, tags, former })
+    Ok(Target { node: node.clone(), bytes: None, tags: Vec::new(), former })
 }

@@ -116,7 +116,8 @@ impl Resolved {
 
 /// What the destination holds under `to`, if anything.
 pub(super) async fn former(ends: &Ends, to: &Reference) -> Result<Option<Descriptor>> {
-    held(ends.sink.as_ref(), &to.name()).await.map_err(|error| unresolved(error, Side::Destination, to))
+    let held = ends.hidden.absent(held(ends.sink.as_ref(), &to.name()).await);
+    held.map_err(|error| unresolved(error, Side::Destination, to))
 }
 
 /// What `store` holds under `name`, if anything.

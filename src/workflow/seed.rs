@@ -1,5 +1,6 @@
 //! One image from one registry to another, verified at both ends, its tag put last.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
@@ -125,20 +126,43 @@ impl<'a> Prepared<'a> {
     /// By kind as in the exit codes.
     pub(super) async fn carry(mut self: Box<Self>, run: Run<'_>) -> Result<Staged<'a>> {
         let begun = Instant::now();
-        let Self { seed, ends, found, .. } = &*self;
+        let Self { seed, ends, .. } = &*self;
         run.events.send(Event::Stage("copying"));
         // What has been asked so far has shown how far away both ends are.
         let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
         ends_away.into_iter().flatten().for_each(|round_trip| seed.engine.lanes.widen(round_trip));
         let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
-        let (destination, signature) = rewrite::verified(seed, ends, found, run.events).await?;
+        let (destination, signature) = self.verified(run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
-        arrival::arrived(ends, &self.companions, &proven).await.map_err(|error| error.at(Side::Destination))?;
+        arrival::arrived(ends, &self.cosign, &self.companions, &proven)
+            .await
+            .map_err(|error| error.at(Side::Destination))?;
         // All manifests of the plan: what is left to do needs none of them.
         self.job.copy.plan = None;
         self.spent += begun.elapsed();
         Ok(Staged { prepared: self, carried, destination, signature })
+    }
+
+    /// Verifies the destination, once nobody can be overwriting any more what was put under cosign's tags. If the signature
+    /// that holds is not listed, because somebody has overwritten it or the registry has kept no list of it, it is put
+    /// again and looked for once more.
+    async fn verified(&self, events: &Events) -> Result<(Option<Approved>, Option<Signature>)> {
+        let Self { seed, ends, found, cosign, companions, .. } = self;
+        let none = HashSet::new();
+        if arrival::has_lists(companions) {
+            ends.sink.settled().await;
+        }
+        let verified = rewrite::verified(seed, ends, found, events).await;
+        match verified {
+            Err(error) if error.kind() == Kind::Untrusted => {
+                match arrival::arrived(ends, cosign, companions, &none).await {
+                    Ok(true) => rewrite::verified(seed, ends, found, events).await,
+                    _ => Err(error),
+                }
+            }
+            verified => verified,
+        }
     }
 }
 

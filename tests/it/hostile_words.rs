@@ -45,9 +45,9 @@ async fn no_header_status_or_body_reaches_the_terminal_as_it_is() {
         ("text", head("400 No", "", EVIL)),
         ("page", head("404 No", "Content-Type: text/html\r\n", &page)),
         ("page that is no refusal", head("200 OK", "Content-Type: text/html\r\n", &page)),
-        ("type", head("200 OK", &format!("Content-Type: x/{EVIL}\r\n"), "{}")),
-        ("type that HTTP allows", head("200 OK", "Content-Type: x/\u{9b}31m\u{202e}\r\n", "{}")),
-        ("digest", head("200 OK", &format!("Content-Type: {manifest}\r\nDocker-Content-Digest: \u{9b}31m\r\n"), "{}")),
+        ("type", head("200 OK", &format!("Content-Type: x/{EVIL}\r\n"), "[]")),
+        ("type that HTTP allows", head("200 OK", "Content-Type: x/\u{9b}31m\u{202e}\r\n", "[]")),
+        ("digest", head("200 OK", &format!("Content-Type: {manifest}\r\nDocker-Content-Digest: \u{9b}31m\r\n"), "[]")),
         ("challenge", head("401 No", "WWW-Authenticate: Bearer realm=\"http://\u{9b}31m\u{202e}/\"\r\n", &document)),
         ("basic challenge", head("401 No", "WWW-Authenticate: Basic realm=\"\u{9b}31m\"\r\n", &document)),
         ("redirect", head("302 No", "Location: http://127.0.0.1:1/\u{9b}31m\u{202e}\r\n", "")),
@@ -82,7 +82,8 @@ async fn what_a_destination_says_to_each_write_reaches_no_terminal_either() {
         sink.fault(Fault::always(on, What::Replace(document.clone().into())));
         let run = seed(good.host(), sink.host(), VOICES[number]).await;
         tame(&run.output, &format!("{on:?}"));
-        run.bounded(&format!("{on:?}"), 4);
+        // A tag that is hidden counts as absent.
+        run.bounded(&format!("{on:?}"), if on == Kind::ManifestHead { 0 } else { 4 });
     }
 }
 

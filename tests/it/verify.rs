@@ -37,7 +37,7 @@ async fn a_legacy_signature_costs_two_requests_and_a_bundle_four() {
     let report = pipeline.run(&bench.site, &subject).await.unwrap();
     let tag = signature_tag(&bench.image.digest).unwrap();
     assert_eq!(bench.site.log().len(), 2, "{:?}", bench.site.log());
-    assert_eq!(report.evidence(), [Evidence::Tagged { tag, node }]);
+    assert_eq!(report.evidence(), [Evidence::Tagged { tag, node, layer: 0 }]);
 }
 
 #[tokio::test(start_paused = true)]

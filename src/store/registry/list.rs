@@ -251,9 +251,9 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl F
     serde_json::from_slice(bytes).map_err(|why| wrong(Kind::Invalid).because(why))
 }
 
-/// Whether the answer is called an index.
+/// Whether the answer is called an index, or nothing.
 fn is_index(answer: &Answer) -> bool {
-    MediaType::new(answer.header(CONTENT_TYPE.as_str()).unwrap_or_default()).is_index()
+    answer.header(CONTENT_TYPE.as_str()).is_none_or(|text| MediaType::new(text).is_index())
 }
 
 /// Whether `bytes` are a whole JSON object that lists no manifests, which damage does not make of a list.

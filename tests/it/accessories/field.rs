@@ -26,6 +26,10 @@ pub(super) fn behaviours() -> [(&'static str, Behaviour); 4] {
     ]
 }
 
+/// The types of the layers that belong under cosign's tags.
+pub(super) const TYPES: [(&str, &str); 3] =
+    [(".sig", payload::MEDIA_TYPE), (".att", "application/vnd.dsse.envelope.v1+json"), (".sbom", "text/spdx+json")];
+
 /// The tag that cosign keeps for a manifest.
 pub(super) fn cosign_tag(digest: &Digest, suffix: &str) -> String {
     format!("{}{suffix}", digest.fallback_tag())
@@ -33,9 +37,19 @@ pub(super) fn cosign_tag(digest: &Digest, suffix: &str) -> String {
 
 /// Puts a manifest with one layer that holds `content`.
 pub(super) async fn artifact(store: &dyn Store, content: &str, subject: Option<&Descriptor>) -> Descriptor {
+    artifact_of(store, "text/plain", content, subject).await
+}
+
+/// The same, with a layer of this type.
+pub(super) async fn artifact_of(
+    store: &dyn Store,
+    media_type: &str,
+    content: &str,
+    subject: Option<&Descriptor>,
+) -> Descriptor {
     let (config, empty) = empty_json();
     images::put(store, config.media_type.clone(), empty).await;
-    let layer = images::put(store, MediaType::new("text/plain"), content.to_owned()).await;
+    let layer = images::put(store, MediaType::new(media_type), content.to_owned()).await;
     let mut manifest = json!({
         "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": "application/x.note",
         "config": config, "layers": [layer], "annotations": {"content": content},
@@ -93,8 +107,8 @@ impl Field {
     }
 
     /// Everything: `.sig`, `.att`, `.sbom` of the root and of a child, an SBOM and an attestation as referrers of the root,
-    /// a referrer of that SBOM and its signature, an index as a referrer and the signature of a manifest in it, and a
-    /// referrer of the child.
+    /// a referrer of that SBOM, an index as a referrer, and a referrer of the child. The signatures of that SBOM and of a
+    /// manifest in that index are there too, and do not travel: anybody may attach what lists foreign images.
     pub(super) async fn between(source: Behaviour, sink: Behaviour) -> Self {
         let mut field = Self::bare(source, sink).await;
         let store = field.store();
@@ -113,8 +127,13 @@ impl Field {
         field.of_a_child.1 = vec![(field.children[0].digest, of_child)];
 
         field.of_the_root.0.push((cosign_tag(&root, ".sig"), field.signature(&[0]).await));
-        for (subject, suffix) in [(root, ".att"), (root, ".sbom"), (sbom.digest, ".sig"), (within.digest, ".sig")] {
-            field.of_the_root.0.push(field.tagged(&subject, suffix).await);
+        for suffix in [".att", ".sbom"] {
+            let tagged = field.tagged(&root, suffix).await;
+            field.of_the_root.0.push(tagged);
+        }
+        for subject in [&sbom, &within] {
+            let (tag, node) = field.tagged(&subject.digest, ".sig").await;
+            images::tag(&store, &node, &tag).await;
         }
         for suffix in [".sig", ".att", ".sbom"] {
             let tagged = field.tagged(&field.children[0].digest, suffix).await;
@@ -134,7 +153,8 @@ impl Field {
 
     async fn tagged(&self, subject: &Digest, suffix: &str) -> Tagged {
         let tag = cosign_tag(subject, suffix);
-        let node = artifact(&self.store(), &tag, None).await;
+        let media_type = TYPES.iter().find(|(own, _)| *own == suffix).unwrap().1;
+        let node = artifact_of(&self.store(), media_type, &tag, None).await;
         (tag, node)
     }
 

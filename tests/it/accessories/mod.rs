@@ -4,5 +4,7 @@ mod cost;
 mod faults;
 mod field;
 mod lies;
+mod merge;
 mod rivals;
 mod travel;
+mod words;

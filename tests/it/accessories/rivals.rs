@@ -8,7 +8,7 @@ use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Body, Listing, Store};
 
-use super::field::{Field, artifact, cosign_tag, referrers};
+use super::field::{Field, TYPES, artifact, artifact_of, cosign_tag, referrers};
 use crate::images;
 use crate::seed::{assert_code, publisher, seed, text};
 
@@ -89,7 +89,12 @@ async fn a_destination_that_forgets_a_referrer_is_found_out() {
         // It says that it has taken note of the subject, and lists nothing.
         (Behaviour::default(), Kind::Referrers, What::Replace(nothing.into()), "was put and is not listed"),
         // It says that it has stored the index, and has not.
-        (Behaviour::distribution_2(), Kind::ManifestPut, What::Status(201), "overwritten the entry 10 times"),
+        (
+            Behaviour::distribution_2(),
+            Kind::ManifestPut,
+            What::Status(201),
+            "has taken its index 10 times, and does not show it",
+        ),
     ] {
         let field = Field::bare(Behaviour::default(), behaviour).await;
         let signature = field.signature(&[0]).await;
@@ -108,13 +113,14 @@ async fn a_destination_that_forgets_a_referrer_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tag_that_somebody_moves_meanwhile_is_found_out() {
+async fn a_tag_that_is_put_and_never_shown_is_found_out() {
     let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
     let name = cosign_tag(&field.root.digest, ".att");
-    images::tag(&field.store(), &artifact(&field.store(), "ours", None).await, &name).await;
+    images::tag(&field.store(), &artifact_of(&field.store(), TYPES[1].1, "ours", None).await, &name).await;
     field.sink.fault(Fault { nth: 2, ..Fault::always(Kind::ManifestHead, What::Status(404)).at(".att") });
     let done = field.seed(&["--skip-verify"]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains(&format!("{name}, attached to {}, was put", field.root.digest)), "{}", text(&done));
+    assert!(!text(&done).contains("somebody else"), "there is no sign of anybody: {}", text(&done));
     assert_eq!(field.left().await.1, 0, "nothing was written");
 }

@@ -119,11 +119,28 @@ async fn a_fallback_tag_that_holds_something_else_is_left_alone() {
     let server = manifests(|_, _| ()).await;
     let client = client();
     let sink = sink(&client, &server);
-    let (subject, body) = manifest(r#"{"schemaVersion":2}"#);
-    sink.put(&subject, &body, &[tag(&subject.digest.fallback_tag())]).await.unwrap();
+    let (subject, _) = manifest("{}");
+    let (other, body) = manifest(r#"{"schemaVersion":2}"#);
+    sink.put(&other, &body, &[tag(&subject.digest.fallback_tag())]).await.unwrap();
     let (node, body) = referrer(&subject, 0);
     assert_eq!(sink.put(&node, &body, &[]).await.unwrap_err().kind(), Kind::Invalid);
-    assert_eq!(sink.referrers(&subject.digest).await.unwrap_err().kind(), Kind::Invalid);
+    assert!(sink.referrers(&subject.digest).await.unwrap().is_empty(), "it lists nothing");
+}
+
+#[tokio::test]
+async fn a_fallback_tag_that_holds_the_subject_itself_holds_nothing() {
+    let server = manifests(|_, _| ()).await;
+    let client = client();
+    let sink = sink(&client, &server);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest("{}").0]}).to_string();
+    let subject = Descriptor::of(MediaType::OCI_INDEX, index.as_bytes());
+    let body = Body::bytes(subject.clone(), index);
+    sink.put(&subject, &body, &[tag(&subject.digest.fallback_tag())]).await.unwrap();
+    assert!(sink.referrers(&subject.digest).await.unwrap().is_empty(), "not its own platforms");
+    let (node, body) = referrer(&subject, 0);
+    sink.put(&node, &body, &[]).await.unwrap();
+    let listed = sink.referrers(&subject.digest).await.unwrap();
+    assert_eq!(listed.iter().map(|node| node.digest).collect::<Vec<_>>(), [node.digest]);
 }
 
 #[tokio::test]
@@ -139,7 +156,7 @@ async fn a_registry_that_notes_subjects_needs_no_fallback() {
 async fn none_and_could_not_ask_differ() {
     let (subject, _) = manifest("{}");
     let once = Client::new(Options { retry: Retry::never(), ..options() }).unwrap();
-    for (code, kind) in [(500, Kind::Unavailable), (403, Kind::Denied), (400, Kind::Invalid)] {
+    for (code, kind) in [(500, Kind::Unavailable), (403, Kind::Denied), (401, Kind::Denied)] {
         let server = Server::start(move |_: &Asked| status(code)).await;
         let error = source(&once, &server).referrers(&subject.digest).await.unwrap_err();
         assert_eq!((error.kind(), server.lines().len()), (kind, 1), "{code}");

@@ -77,7 +77,6 @@ async fn bundle(scene: &Scene) -> Vec<Row> {
     vec![
         ("a list without the image's bundle", list(&image, hide()), Refused(&["SIG_NOT_FOUND"])),
         ("a list without the policy's bundle", list(&policy, hide()), Refused(&["SIG_NOT_FOUND"])),
-        ("no list", list(&image, What::Status(404)), Refused(&["SIG_NOT_FOUND"])),
         ("403 on the list", list(&image, What::Status(403)), Broken),
         ("503 on the list", list(&image, What::Status(503)), Broken),
         ("no bundle behind its entry", manifest(&signature, What::Status(404)), Refused(&["SIG_NOT_FOUND"])),

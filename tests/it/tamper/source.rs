@@ -48,7 +48,7 @@ async fn a_source_that_does_not_answer_is_never_one_without_signatures() {
         ("503 on the lock", manifest("v1-lock", What::Status(503)), Broken),
         ("403 on the policy", manifest("v1-policy", What::Status(403)), Broken),
         ("503 on the list of referrers", list("", What::Status(503)), Broken),
-        ("a portal's page for the list of referrers", list("", What::Html), Broken),
+        ("403 on the list of referrers", list("", What::Status(403)), Broken),
         ("503 on the lock's content", blob(&content, What::Status(503)), Broken),
     ];
     each(&scene, Place::Source, rows).await;
