@@ -2,6 +2,7 @@
 
 mod command;
 mod damage;
+mod listed;
 mod model;
 mod pushes;
 

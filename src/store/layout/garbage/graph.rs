@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::Rules;
 use crate::disk::Place;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest};
+use crate::oci::{Descriptor, Digest, Hasher};
 use crate::store::layout::file;
 use crate::store::layout::index::{self, Stamp};
 
@@ -57,13 +57,22 @@ impl Graph {
             open.extend(node.needs.children.iter().filter(|child| child.is_manifest()).cloned());
             graph.manifests.insert(entry.digest, node);
         }
+        let mut leaves = HashSet::new();
         // What is only listed by other manifests. Each is read once, so this ends even on indexes that list one another.
         while let Some(child) = open.pop() {
-            if graph.manifests.contains_key(&child.digest) {
+            let listed = (child.digest, child.media_type.clone());
+            if graph.manifests.contains_key(&child.digest) || leaves.contains(&listed) {
                 continue;
             }
+            let read = match node(folder, &child, known.remove(&child.digest)) {
+                Err(error) if is_leaf(folder, &child, error.kind())? => {
+                    leaves.insert(listed);
+                    continue;
+                }
+                read => read?,
+            };
             // An index may be sparse.
-            let Some(node) = node(folder, &child, known.remove(&child.digest))? else { continue };
+            let Some(node) = read else { continue };
             open.extend(node.needs.children.iter().filter(|child| child.is_manifest()).cloned());
             graph.manifests.insert(child.digest, node);
         }
@@ -138,6 +147,24 @@ fn node(folder: &Place, entry: &Descriptor, known: Option<Node>) -> Result<Optio
         subject: manifest.subject.as_ref().map(|subject| subject.digest),
     };
     Ok(Some(Node { needs, modified }))
+}
+
+/// Whether what could not be read as a manifest never was one: an index may list any blob as a manifest, and the server has no
+/// say in that. Bytes that are not those of the digest are damage all the same.
+fn is_leaf(folder: &Place, child: &Descriptor, why: Kind) -> Result<bool> {
+    match why {
+        // Its bytes were compared before they were parsed.
+        Kind::Invalid => Ok(true),
+        // Too large for a manifest.
+        Kind::Limit => {
+            let place = index::blob(folder, &child.digest);
+            let mut hasher = Hasher::new(child.digest.algorithm());
+            let (file, _) = place.open().map_err(place.failed("open"))?;
+            file::hash(&file, &mut hasher).map_err(place.failed("read"))?;
+            Ok(hasher.finish() == child.digest)
+        }
+        _ => Ok(false),
+    }
 }
 
 fn missing(folder: &Place, entry: &Descriptor) -> Error {
