@@ -49,6 +49,7 @@ mod serve_bed;
 mod serve_bounds;
 mod serve_faults;
 mod serve_full;
+mod serve_fuzz;
 mod serve_kill;
 mod serve_tls;
 mod site_bed;

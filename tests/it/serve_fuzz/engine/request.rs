@@ -1,0 +1,107 @@
+//! A request before it becomes bytes, so that each of its parts can be changed.
+
+/// How a body is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// No body, and no word of one.
+    None,
+    /// `Content-Length`.
+    Length,
+    /// `Transfer-Encoding: chunked`, in pieces of so many bytes.
+    Chunked(usize),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Vec<u8>,
+    pub(crate) path: Vec<u8>,
+    /// Names and values, as they are to stand in the request.
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) version: Vec<u8>,
+    pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) framing: Framing,
+}
+
+impl Request {
+    pub(crate) fn new(method: &str, path: impl Into<String>) -> Self {
+        Self {
+            method: method.into(),
+            path: path.into().into_bytes(),
+            query: Vec::new(),
+            version: b"HTTP/1.1".to_vec(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            framing: Framing::None,
+        }
+    }
+
+    pub(crate) fn query(mut self, name: &str, value: impl ToString) -> Self {
+        self.query.push((name.into(), value.to_string()));
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into().into_bytes()));
+        self
+    }
+
+    pub(crate) fn body(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        (self.body, self.framing) = (bytes.into(), Framing::Length);
+        self
+    }
+
+    pub(crate) fn chunked(mut self, bytes: impl Into<Vec<u8>>, piece: usize) -> Self {
+        (self.body, self.framing) = (bytes.into(), Framing::Chunked(piece.max(1)));
+        self
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut all = [self.method.as_slice(), b" ", &self.path].concat();
+        for (at, (name, value)) in self.query.iter().enumerate() {
+            all.push(if at == 0 && !self.path.contains(&b'?') { b'?' } else { b'&' });
+            all.extend_from_slice(name.as_bytes());
+            all.push(b'=');
+            all.extend_from_slice(value.as_bytes());
+        }
+        all.extend_from_slice(&[b" ".as_slice(), &self.version, b"\r\n"].concat());
+        for (name, value) in &self.headers {
+            all.extend_from_slice(&[name.as_slice(), b": ", value, b"\r\n"].concat());
+        }
+        match self.framing {
+            Framing::None => all.extend_from_slice(b"\r\n"),
+            Framing::Length => {
+                all.extend_from_slice(format!("Content-Length: {}\r\n\r\n", self.body.len()).as_bytes());
+                all.extend_from_slice(&self.body);
+            }
+            Framing::Chunked(size) => {
+                all.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                for piece in self.body.chunks(size) {
+                    all.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                    all.extend_from_slice(&[piece, b"\r\n"].concat());
+                }
+                all.extend_from_slice(b"0\r\n\r\n");
+            }
+        }
+        all
+    }
+}
+
+/// Bytes as a person can read them and a shell can send them with `printf`; the middle of long ones is left out.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    shortened(bytes, 2_500)
+}
+
+/// The same, much shorter: for answers.
+pub(crate) fn brief(bytes: &[u8]) -> String {
+    shortened(bytes, 300)
+}
+
+fn shortened(bytes: &[u8], most: usize) -> String {
+    let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let end = most / 5;
+    match bytes.len().checked_sub(most + end) {
+        None => text(bytes),
+        Some(left) => format!("{}…[{left} bytes]…{}", text(&bytes[..most]), text(&bytes[bytes.len() - end..])),
+    }
+}

@@ -1,0 +1,123 @@
+//! All that the clients share: where the servers are, what they have acknowledged, and what was found wrong.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use autonomy_registry::oci::Digest;
+use serde_json::Value;
+
+use super::book::Book;
+use super::request::{brief, printable};
+use super::wire::Answer;
+
+/// No more are told: what follows is mostly the same again.
+const MAX_FAULTS: usize = 20;
+
+/// A server that takes connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) address: SocketAddr,
+    /// Which process it is, counted over the whole run.
+    pub(crate) generation: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    /// Sent with every request that is to be answered.
+    pub(crate) credentials: String,
+    /// Stands in files beside the data folder, and nowhere else.
+    pub(crate) canary: String,
+    pub(crate) book: Mutex<Book>,
+    /// Servers; none while one is down.
+    pub(crate) addresses: Mutex<[Option<Address>; 2]>,
+    /// Collections that took everything unfinished: uploads too.
+    pub(crate) clearances: AtomicU64,
+    pub(crate) is_over: AtomicBool,
+    pub(crate) requests: AtomicU64,
+    /// Answers by status.
+    pub(crate) answers: Mutex<BTreeMap<u16, u64>>,
+    /// Requests that were never answered, most of them because they were never finished.
+    pub(crate) unanswered: AtomicU64,
+    pub(crate) faults: Mutex<Vec<String>>,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, credentials: String, canary: String) -> Self {
+        Self {
+            seed,
+            credentials,
+            canary,
+            book: Mutex::default(),
+            addresses: Mutex::default(),
+            clearances: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            answers: Mutex::default(),
+            unanswered: AtomicU64::new(0),
+            faults: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Whether that process still runs, as far as it was not told to end.
+    pub(crate) fn is_up(&self, generation: u64) -> bool {
+        self.addresses.lock().unwrap().iter().flatten().any(|server| server.generation == generation)
+    }
+
+    /// How many clearances there were; an upload session that was begun before the last one is gone.
+    pub(crate) fn cleared(&self) -> u64 {
+        self.clearances.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn fault(&self, why: &str, request: &[u8]) {
+        let mut faults = self.faults.lock().unwrap();
+        let told = match request {
+            [] => why.to_owned(),
+            _ => format!("{why}\n    after: {}", printable(request)),
+        };
+        println!("FAULT: {told}");
+        faults.push(told);
+        if faults.len() >= MAX_FAULTS {
+            self.is_over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an answer and says whatever no answer may be.
+    pub(crate) fn judge(&self, answer: &Answer, raw: &[u8]) {
+        *self.answers.lock().unwrap().entry(answer.status).or_default() += 1;
+        let status = answer.status;
+        // Overload and a file that cannot be read are told so that clients come back.
+        let is_excused = status == 507 || (status == 503 && (answer.header("retry-after").is_some() || is_ready(raw)));
+        if status >= 500 && !is_excused {
+            self.fault(&format!("{status}: {}", brief(&answer.body)), raw);
+        }
+        let has_canary = String::from_utf8_lossy(&answer.body).contains(&self.canary);
+        if has_canary || answer.head_contains(&self.canary) {
+            self.fault("a file outside of the data folder was handed out", raw);
+        }
+        if answer.is_bare {
+            return;
+        }
+        let digest = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+        if let Some(digest) = digest.filter(|digest| status == 200 && !digest.matches(&answer.body)) {
+            self.fault(&format!("{digest} was handed out with other bytes: {}", brief(&answer.body)), raw);
+        }
+        if answer.header("content-type") == Some("application/json") {
+            let told = serde_json::from_slice::<Value>(&answer.body).ok();
+            let has_code = || told.as_ref().is_some_and(|told| told["errors"][0]["code"].is_string());
+            if told.is_none() || (status >= 400 && !has_code()) {
+                self.fault(&format!("{status} with a body that is no document: {}", brief(&answer.body)), raw);
+            }
+        }
+    }
+}
+
+fn is_ready(raw: &[u8]) -> bool {
+    raw.windows(7).any(|window| window == b"/readyz")
+}
