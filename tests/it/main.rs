@@ -54,6 +54,7 @@ mod site_files;
 mod spool;
 mod store_contract;
 mod subset;
+mod tag_state;
 mod tamper;
 mod tlog;
 mod verify;

@@ -1,9 +1,11 @@
 //! Manifests: one GET, one HEAD or one PUT each.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::Method;
-use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use http::header::{ACCEPT, CONTENT_TYPE};
 
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
@@ -100,11 +102,25 @@ impl Registry {
             [] => vec![Name::Digest(node.digest)],
             tags => tags.iter().cloned().map(Name::Tag).collect(),
         };
+        let manifest = Manifest::parse(&bytes, &node.media_type).ok();
+        let has_subject = manifest.as_ref().is_some_and(|manifest| manifest.subject.is_some());
         let mut is_noted = true;
         for name in &names {
-            is_noted = self.host.retrying(own_failure_may_pass, || self.put_once(name, node, &bytes)).await?;
+            let was_sent = AtomicBool::new(false);
+            let put = || async {
+                // The answer to an attempt was lost, and perhaps only the answer: a tag that is right is not put again.
+                // What has a subject is: only the answer says whether that was taken note of.
+                if was_sent.swap(true, Ordering::Relaxed) && !has_subject && self.names(name, node).await {
+                    return Ok(true);
+                }
+                self.put_once(name, node, &bytes).await
+            };
+            is_noted = match self.host.retrying(own_failure_may_pass, put).await {
+                // A registry that lets no tag be put twice refuses what is in place already, too.
+                Err(error) if is_refusal(&error) && self.names(name, node).await => false,
+                put => put?,
+            };
         }
-        let manifest = Manifest::parse(&bytes, &node.media_type).ok();
         if let Some(manifest) = manifest
             && let Some(subject) = manifest.subject.clone()
             && !is_noted
@@ -125,18 +141,26 @@ impl Registry {
         }
     }
 
+    /// Whether `name` is a tag that names `node` now, as far as the registry can be asked.
+    async fn names(&self, name: &Name, node: &Descriptor) -> bool {
+        let is_tag = matches!(name, Name::Tag(_));
+        is_tag && self.resolve_once(name, Want::Digest).await.is_ok_and(|found| found.node.digest == node.digest)
+    }
+
+    /// Sends a manifest. Success is what the registry then holds, and not the status: 200, 202 and 204 are answered too by
+    /// registries that have stored it (Quay, distribution before 2.2), and by whoever stores nothing. Where no digest comes
+    /// back the registry is asked for one.
     pub(super) async fn put_bytes(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Answer> {
         let request = self
             .request(Method::PUT, &format!("manifests/{name}"), "put manifest", suffix(name))
             .header(CONTENT_TYPE, media_type.as_str())
             .carrying(Payload::Bytes(bytes.clone()));
         let answer = self.host.send(&request).await?;
-        // Some say 200. So does a portal, which has stored nothing and names nothing.
-        let names = |header| answer.header(header).is_some();
-        match answer.status().as_u16() {
-            201 => return Ok(answer),
-            200 if names(DIGEST_HEADER) || names(LOCATION.as_str()) => return Ok(answer),
-            _ => {}
+        if answer.status().is_success() && claimed_digest(&answer).is_some() {
+            return Ok(answer);
+        }
+        if answer.status().is_success() && !answer.is_page() {
+            return self.held_after(answer, name, bytes).await;
         }
         let mut problem = answer.problem().await;
         // What is not there in answer to a manifest is something that the manifest refers to. Registries say so under
@@ -145,6 +169,18 @@ impl Registry {
             problem.kind = Kind::Incomplete;
         }
         Err(problem.into())
+    }
+
+    /// `answer`, a success that names nothing, if `name` names `bytes` now.
+    async fn held_after(&self, answer: Answer, name: &Name, bytes: &Bytes) -> Result<Answer> {
+        let why = format!("{}, and no such manifest is there", answer.status());
+        let lost = answer.error(Kind::Unavailable, why);
+        match self.resolve_once(name, Want::Digest).await {
+            Ok(Root { node, .. }) if node.digest.matches(bytes) => Ok(answer),
+            Ok(Root { node, .. }) => Err(answer.error(Kind::Corrupt, format!("{} is there in its place", node.digest))),
+            Err(error) if error.kind() == Kind::NotFound => Err(lost),
+            Err(error) => Err(error),
+        }
     }
 
     async fn collect(&self, node: &Descriptor, body: &Body) -> Result<Bytes> {
@@ -172,6 +208,11 @@ impl Registry {
 /// What the answer says the digest is; unknown algorithms say nothing that could be checked.
 pub(super) fn claimed_digest(answer: &Answer) -> Option<Digest> {
     answer.header(DIGEST_HEADER)?.trim().parse().ok()
+}
+
+/// Whether a manifest was refused for what it is, or for where it was to go.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Invalid | Kind::Denied | Kind::Unsupported)
 }
 
 fn schema1(answer: &Answer) -> Error {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::Method;
-use http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use tokio::sync::oneshot;
 
 use super::manifest::claimed_digest;
@@ -34,6 +34,15 @@ enum Opened {
     Held,
     /// It wants the bytes.
     Session(Session),
+}
+
+/// What a POST asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// A mount, or else a session.
+    Mount,
+    /// A session.
+    Session,
 }
 
 /// An attempt that ended early.
@@ -209,7 +218,8 @@ impl Registry {
         let answer =
             if foreign.is_some() && is_denied(&answer) { self.mount(node, &self.path).await? } else { answer? };
         match answer.status().as_u16() {
-            201 | 202 => self.opened(answer).await,
+            201 => self.opened(answer, Asked::Mount).await,
+            200..=299 if answer.header(LOCATION.as_str()).is_some() => self.opened(answer, Asked::Mount).await,
             // Not a refusal of the question, but of whoever asks, or of asking now.
             401 | 403 | 408 | 413 | 425 | 429 | 500.. => Err(answer.problem().await.into()),
             _ => {
@@ -239,13 +249,17 @@ impl Registry {
         }
         let below = format!("blobs/uploads/{}", algorithm(node, '?'));
         let request = self.request(Method::POST, &below, "start upload", suffix(&Name::Digest(node.digest)));
-        let answer = self.host.send(&request).await?.expect(&[202]).await?;
-        self.opened(answer).await
+        let answer = self.host.send(&request).await?;
+        if !answer.status().is_success() || answer.is_page() {
+            return Err(answer.problem().await.into());
+        }
+        self.opened(answer, Asked::Session).await
     }
 
-    async fn opened(&self, answer: Answer) -> Result<Opened> {
-        let opened = match answer.status().as_u16() {
-            201 => Opened::Held,
+    /// What a success came to. A session is wherever a Location says so, under 200 and 204 too.
+    async fn opened(&self, answer: Answer, asked: Asked) -> Result<Opened> {
+        let opened = match (asked, answer.status().as_u16()) {
+            (Asked::Mount, 201) => Opened::Held,
             _ => Opened::Session(Session::new(&self.host, &self.label, self.scopes(), answer.location()?)),
         };
         answer.discard().await;
@@ -278,8 +292,18 @@ impl Registry {
             // The request that broke was still being taken in when it was asked.
             return Err(answer.error(Kind::Unavailable, "the upload stands elsewhere than the registry said"));
         }
-        let answer = answer.expect(&[201]).await?;
+        // 201 names the place; any other success counts if it names the digest, or the blob turns out to be there.
+        let is_created = answer.status().as_u16() == 201 && answer.header(LOCATION.as_str()).is_some();
+        if !answer.status().is_success() || answer.is_page() {
+            return Err(answer.problem().await.into());
+        }
         match claimed_digest(&answer) {
+            None if !is_created => {
+                let why = format!("{}, and no such blob is there", answer.status());
+                let lost = answer.error(Kind::Unavailable, why);
+                answer.discard().await;
+                if self.contains_once(node).await? { Ok(()) } else { Err(lost) }
+            }
             Some(stored) if stored.algorithm() == node.digest.algorithm() && stored != node.digest => {
                 Err(answer.error(Kind::Corrupt, format!("the registry stored {stored} in its place")))
             }
