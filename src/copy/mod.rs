@@ -9,6 +9,7 @@
 
 mod attached;
 mod event;
+mod examine;
 mod flights;
 mod graph;
 mod plan;
@@ -37,6 +38,7 @@ pub use report::Report;
 pub use schedule::{Lanes, at_a_distance};
 pub use selection::{Chosen, Selection, absent};
 pub use slim::Slim;
+pub use transfer::moved_already;
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]
@@ -153,7 +155,15 @@ pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Repor
             events.send(Event::Warning(format!("{}; asking for every node", error.chain())));
             attempt(job, &Options { presence: Presence::EveryNode, ..options.clone() }, events).await
         }
-        done => done,
+        done => {
+            if let Ok(Report { bytes_present: present @ 1.., .. }) = done
+                && options.presence == Presence::EveryNode
+            {
+                let told = "bytes at the destination were compared by their length and not read back";
+                events.send(Event::Warning(format!("{present} {told}; --deep=bytes reads them")));
+            }
+            done
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::service::{Query, Service, reply};
 use crate::error::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, RepositoryPath, Shape, Tag};
+use crate::store::layout::Needed;
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
 type Answer = Result<Response<Body>, Problem>;
@@ -23,7 +24,7 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
     let root = layout.resolve(name, want).await.map_err(|error| unknown(error, name))?;
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
         // Whoever finds it by its digest may go on to list it in an index without sending it.
-        if !layout.vouch_manifest(*digest).await? {
+        if !layout.vouch_manifest(*digest, root.node.size).await? {
             return Err(Problem::manifest_unknown(name));
         }
     }
@@ -107,13 +108,13 @@ fn created(
 }
 
 /// An image must find its blobs here; an index may be sparse, unless this server insists.
-fn needed(service: &Service, manifest: &Manifest) -> Vec<Digest> {
+fn needed(service: &Service, manifest: &Manifest) -> Vec<Needed> {
     if manifest.shape == Shape::Index && !service.behaviour.refuses_sparse {
         return Vec::new();
     }
     // Foreign layers are had from their publisher and need not be here.
     let own = |node: &&Descriptor| !node.is_foreign();
-    manifest.children().filter(own).map(|node| node.digest).collect()
+    manifest.children().filter(own).map(|node| (node.digest, node.size)).collect()
 }
 
 async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
@@ -206,6 +207,11 @@ async fn listed(layout: &Layout) -> Result<HashSet<Digest>, Problem> {
 fn unknown(error: crate::error::Error, name: &Name) -> Problem {
     match error.kind() {
         Kind::NotFound => Problem::manifest_unknown(name),
+        // It cannot be served, so it is not there: whoever has it may put it again.
+        Kind::Corrupt => {
+            tracing::error!(error = %error.chain(), "a stored manifest is damaged; autonomy registry check names all that are");
+            Problem::manifest_unknown(name)
+        }
         _ => error.into(),
     }
 }

@@ -118,10 +118,11 @@ pub(super) fn renew(folder: &Folder, digest: &Digest) -> Result<Option<u64>> {
         Err(error) => Err(failed("look at", path, error)),
     };
     let Some(data) = found(&path)? else { return Ok(None) };
+    let is_whole = |size: &u64| !super::is_hollow(digest, *size);
     let is_fresh = data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < FRESH));
     // What is no layout is not collected either.
     if is_fresh || !folder.path.join(VERSION_FILE).is_file() {
-        return Ok(Some(data.len()));
+        return Ok(Some(data.len()).filter(is_whole));
     }
     let _lock = folder.lock(Hold::Shared)?;
     // Looked at again: it may have been garbage a moment ago.
@@ -129,7 +130,7 @@ pub(super) fn renew(folder: &Folder, digest: &Digest) -> Result<Option<u64>> {
     if data.is_some() {
         touch(&path);
     }
-    Ok(data.map(|data| data.len()))
+    Ok(data.map(|data| data.len()).filter(is_whole))
 }
 
 /// Makes a file young.

@@ -76,8 +76,9 @@ impl Layout {
     /// Size of the blob of that digest, manifest or not. None if it is not held.
     pub(crate) async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.path(digest);
+        let digest = *digest;
         blocking(move || match fs::metadata(&path) {
-            Ok(data) => Ok(Some(data.len())),
+            Ok(data) => Ok(Some(data.len()).filter(|size| !is_hollow(&digest, *size))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("look at", &path, error)),
         })
@@ -90,18 +91,21 @@ impl Layout {
         blocking(move || garbage::renew(&inner, &digest)).await
     }
 
-    /// The same of a manifest: false if it is not held under its own name.
-    pub(crate) async fn vouch_manifest(&self, digest: Digest) -> Result<bool> {
+    /// The same of a manifest: false if it is not held under its own name, or not with that length.
+    pub(crate) async fn vouch_manifest(&self, digest: Digest, size: u64) -> Result<bool> {
         // Listed after it was made young: whoever takes old ones off the list did so before and is seen, or sees that it is young.
-        Ok(self.vouch(&digest).await?.is_some() && self.is_manifest(digest).await?)
+        Ok(self.vouch(&digest).await? == Some(size) && self.is_manifest(digest).await?)
     }
 
     /// The file of a blob and its size.
     pub(crate) async fn file(&self, digest: &Digest) -> Result<(File, u64)> {
-        let path = self.path(digest);
+        let (path, digest) = (self.path(digest), *digest);
         blocking(move || {
             let file = File::open(&path).map_err(|e| failed("open", &path, e))?;
             let size = file.metadata().map_err(|e| failed("look at", &path, e))?.len();
+            if is_hollow(&digest, size) {
+                return Err(Error::new(Kind::NotFound, "open").on(path.display()).because("the file is empty"));
+            }
             Ok((file, size))
         })
         .await
@@ -131,7 +135,7 @@ impl Layout {
     pub(crate) async fn mount(&self, from: &Self, digest: Digest) -> Result<bool> {
         let (inner, source) = (Arc::clone(&self.inner), from.path(&digest));
         blocking(move || {
-            if !source.is_file() {
+            if !fs::metadata(&source).is_ok_and(|data| data.is_file() && !is_hollow(&digest, data.len())) {
                 return Ok(false);
             }
             inner.ensure(&digest)?;
@@ -213,13 +217,13 @@ impl Layout {
         .await
     }
 
-    /// Puts a manifest unless one of `needed` is missing, which is then named.
+    /// Puts a manifest unless one of `needed` is missing, or is held with another length, which is then named.
     pub(crate) async fn put_complete(
         &self,
         node: &Descriptor,
         bytes: Bytes,
         tags: &[Tag],
-        needed: Vec<Digest>,
+        needed: Vec<Needed>,
     ) -> Result<Option<Digest>> {
         let body = Body::bytes(node.clone(), bytes);
         Ok(self.put_manifest(node, &body, tags, needed).await?.err())
@@ -231,7 +235,7 @@ impl Layout {
         node: &Descriptor,
         body: &Body,
         tags: &[Tag],
-        needed: Vec<Digest>,
+        needed: Vec<Needed>,
     ) -> Result<Result<Put, Digest>> {
         if node.size > MAX_MANIFEST_BYTES {
             let why = format!("{} bytes announced, at most {MAX_MANIFEST_BYTES} are taken", node.size);
@@ -246,7 +250,11 @@ impl Layout {
         let (node, tags, size) = (node.clone(), tags.to_vec(), node.size);
         // Looked at and put under one lock: garbage is removed before that or after it.
         self.change(move |index, folder| {
-            if let Some(digest) = needed.into_iter().find(|digest| !index::blob(folder, digest).is_file()) {
+            // A file of another length is damaged, and whoever pushes has what it takes to replace it.
+            let is_there = |(digest, size): &Needed| {
+                fs::metadata(index::blob(folder, digest)).is_ok_and(|data| data.is_file() && data.len() == *size)
+            };
+            if let Some((digest, _)) = needed.into_iter().find(|needed| !is_there(needed)) {
                 return Ok(Changed::No(Err(digest)));
             }
             let manifest = file::parse(&bytes, &node.media_type)?;
@@ -281,7 +289,7 @@ impl Layout {
 
     async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
         // A file of another size can only be damage: it is written anew.
-        if self.vouch(&node.digest).await? == Some(node.size) {
+        if !body.is_replacing() && self.vouch(&node.digest).await? == Some(node.size) {
             return Ok(Put::Present);
         }
         let (inner, digest) = (Arc::clone(&self.inner), node.digest);
@@ -310,6 +318,15 @@ impl Layout {
     fn missing(&self, what: impl std::fmt::Display) -> Error {
         Error::new(Kind::NotFound, "find").on(format!("{}/{what}", self.inner.label))
     }
+}
+
+/// What a manifest refers to: digest and length.
+pub(crate) type Needed = (Digest, u64);
+
+/// Whether a file of that length cannot be `digest`, as far as that can be told without reading: a power cut on another
+/// program's copy of a folder leaves empty files.
+fn is_hollow(digest: &Digest, size: u64) -> bool {
+    size == 0 && !digest.matches(b"")
 }
 
 fn remove_file(path: &Path) -> Result<bool> {

@@ -123,10 +123,13 @@ impl Registry {
 
     async fn begin_upload(&self, upload: &Upload<'_>) -> Result<Put, Broken> {
         let (node, body) = (upload.node, upload.body);
-        let foreign = body.mount_from().map(|path| path.as_str()).filter(|path| **path != *self.path);
+        // What is damaged here may be damaged there: nothing but its bytes will do.
+        let foreign = body.mount_from().filter(|_| !body.is_replacing()).map(|path| path.as_str());
+        let foreign = foreign.filter(|path| **path != *self.path);
         let foreign = foreign.map(str::to_owned);
         let is_foreign = foreign.is_some();
-        let asked = self.ask_to_the_end(node.clone(), foreign);
+        let asked = if body.is_replacing() { Asked::Session } else { Asked::Mount };
+        let asked = self.ask_to_the_end(node.clone(), foreign, asked);
         let (opened, early) = if body.is_early() && !is_foreign {
             let (opened, stream) = begun_beside(upload.opener(0)(), asked).await;
             (opened, Some(stream))
@@ -195,12 +198,16 @@ impl Registry {
 
     /// Asks in a task of its own, which goes on if whoever waits goes away: a session that was opened meanwhile would
     /// stay open for good, as nobody would know its place.
-    async fn ask_to_the_end(&self, node: Descriptor, foreign: Option<String>) -> Result<Opened> {
+    async fn ask_to_the_end(&self, node: Descriptor, foreign: Option<String>, asked: Asked) -> Result<Opened> {
         let (answer, opened) = oneshot::channel();
         let this = self.clone();
         self.host.client().tidy(async move {
             // Given back when nobody waits, and cancelled as it drops.
-            drop(answer.send(this.ask(&node, foreign.as_deref()).await));
+            let opened = match asked {
+                Asked::Mount => this.ask(&node, foreign.as_deref()).await,
+                Asked::Session => this.open_session(&node).await,
+            };
+            drop(answer.send(opened));
         });
         opened.await.unwrap_or_else(|_| Err(self.error(Kind::Interrupted, "start upload", "")))
     }
@@ -247,6 +254,10 @@ impl Registry {
         if self.contains_once(node).await? {
             return Ok(Opened::Held);
         }
+        self.open_session(node).await
+    }
+
+    async fn open_session(&self, node: &Descriptor) -> Result<Opened> {
         let below = format!("blobs/uploads/{}", algorithm(node, '?'));
         let request = self.request(Method::POST, &below, "start upload", suffix(&Name::Digest(node.digest)));
         let answer = self.host.send(&request).await?;
