@@ -39,6 +39,8 @@ pub(super) async fn look(sink: &Arc<dyn Store>, node: &Descriptor, presence: Pre
         // What cannot be asked is put, which asks in another way.
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) => Ok(Look::Absent),
         Err(error) if error.kind() == Kind::Corrupt => Ok(Look::Damaged(error)),
+        // A registry that checks what it reads answers 500 to a manifest that is damaged at its place.
+        Err(error) if error.kind() == Kind::Unavailable && node.is_manifest() => Ok(Look::Damaged(error)),
         Err(error) => Err(error.at(Side::Destination)),
     }
 }

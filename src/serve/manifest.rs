@@ -12,7 +12,6 @@ use super::problem::Problem;
 use super::service::{Query, Service, reply};
 use crate::error::Kind;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, RepositoryPath, Shape, Tag};
-use crate::store::layout::Needed;
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
 type Answer = Result<Response<Body>, Problem>;
@@ -66,7 +65,13 @@ pub(super) async fn push(
     let layout = service.registry.repository(repository);
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
-    if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed(service, &manifest)).await? {
+    let needed = needed(service, &manifest);
+    // One of the two is wrong. Whoever has the blob sends it again.
+    if let Some((digest, held)) = layout.other_length(needed.clone()).await? {
+        return Err(Problem::other_length(digest, held));
+    }
+    let needed = needed.into_iter().map(|(digest, _)| digest).collect();
+    if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed).await? {
         return Err(Problem::missing_child(service.behaviour.missing_child, missing));
     }
     forget(&layout, former).await?;
@@ -108,7 +113,7 @@ fn created(
 }
 
 /// An image must find its blobs here; an index may be sparse, unless this server insists.
-fn needed(service: &Service, manifest: &Manifest) -> Vec<Needed> {
+fn needed(service: &Service, manifest: &Manifest) -> Vec<(Digest, u64)> {
     if manifest.shape == Shape::Index && !service.behaviour.refuses_sparse {
         return Vec::new();
     }
@@ -207,11 +212,6 @@ async fn listed(layout: &Layout) -> Result<HashSet<Digest>, Problem> {
 fn unknown(error: crate::error::Error, name: &Name) -> Problem {
     match error.kind() {
         Kind::NotFound => Problem::manifest_unknown(name),
-        // It cannot be served, so it is not there: whoever has it may put it again.
-        Kind::Corrupt => {
-            tracing::error!(error = %error.chain(), "a stored manifest is damaged; autonomy registry check names all that are");
-            Problem::manifest_unknown(name)
-        }
         _ => error.into(),
     }
 }

@@ -13,6 +13,7 @@ mod bundle_verify;
 mod catalog;
 mod command_line;
 mod corpora;
+mod data_check;
 mod deep;
 mod demo;
 mod dry_run;

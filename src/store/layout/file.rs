@@ -224,6 +224,25 @@ pub(crate) fn link(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
+/// Makes `to` the same file as `from`, whatever it was: the new name takes the place of the old one in one step.
+pub(crate) fn relink(from: &Path, to: &Path) -> Result<()> {
+    let Some(folder) = to.parent() else { return Err(Error::new(Kind::Local, "link").on(to.display())) };
+    let place = tempfile::Builder::new().prefix(TEMPORARY).make_in(folder, |path| fs::hard_link(from, path));
+    match place {
+        Ok(link) => {
+            link.into_temp_path().persist(to).map_err(|e| failed("rename", to, e.error))?;
+            sync_parent(to)
+        }
+        // Without hard links, or on another file system.
+        Err(_) => {
+            let mut source = File::open(from).map_err(|e| failed("open", from, e))?;
+            let mut copy = temporary(folder)?;
+            io::copy(&mut source, copy.as_file_mut()).map_err(|e| failed("copy", to, e))?;
+            publish(copy, to)
+        }
+    }
+}
+
 /// A manifest's bytes, if the file is there and no larger than a manifest may be.
 pub(crate) fn small(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|e| failed("open", path, e))?;

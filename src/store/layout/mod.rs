@@ -9,6 +9,7 @@
 //! process wait for each other on a mutex, those of several on a lock on `oci-layout`, which is never replaced; a change
 //! that another process made to `index.json` is seen.
 
+pub(crate) mod audit;
 pub(crate) mod file;
 mod folder;
 pub(crate) mod garbage;
@@ -217,13 +218,24 @@ impl Layout {
         .await
     }
 
-    /// Puts a manifest unless one of `needed` is missing, or is held with another length, which is then named.
+    /// The first of `expected` that is held with another length, and that length.
+    pub(crate) async fn other_length(&self, expected: Vec<(Digest, u64)>) -> Result<Option<(Digest, u64)>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let held = |digest: &Digest| fs::metadata(index::blob(&inner.path, digest)).map(|data| data.len()).ok();
+            let mut expected = expected.into_iter();
+            Ok(expected.find_map(|(digest, size)| Some((digest, held(&digest).filter(|held| *held != size)?))))
+        })
+        .await
+    }
+
+    /// Puts a manifest unless one of `needed` is missing, which is then named.
     pub(crate) async fn put_complete(
         &self,
         node: &Descriptor,
         bytes: Bytes,
         tags: &[Tag],
-        needed: Vec<Needed>,
+        needed: Vec<Digest>,
     ) -> Result<Option<Digest>> {
         let body = Body::bytes(node.clone(), bytes);
         Ok(self.put_manifest(node, &body, tags, needed).await?.err())
@@ -235,7 +247,7 @@ impl Layout {
         node: &Descriptor,
         body: &Body,
         tags: &[Tag],
-        needed: Vec<Needed>,
+        needed: Vec<Digest>,
     ) -> Result<Result<Put, Digest>> {
         if node.size > MAX_MANIFEST_BYTES {
             let why = format!("{} bytes announced, at most {MAX_MANIFEST_BYTES} are taken", node.size);
@@ -250,11 +262,7 @@ impl Layout {
         let (node, tags, size) = (node.clone(), tags.to_vec(), node.size);
         // Looked at and put under one lock: garbage is removed before that or after it.
         self.change(move |index, folder| {
-            // A file of another length is damaged, and whoever pushes has what it takes to replace it.
-            let is_there = |(digest, size): &Needed| {
-                fs::metadata(index::blob(folder, digest)).is_ok_and(|data| data.is_file() && data.len() == *size)
-            };
-            if let Some((digest, _)) = needed.into_iter().find(|needed| !is_there(needed)) {
+            if let Some(digest) = needed.into_iter().find(|digest| !index::blob(folder, digest).is_file()) {
                 return Ok(Changed::No(Err(digest)));
             }
             let manifest = file::parse(&bytes, &node.media_type)?;
@@ -319,9 +327,6 @@ impl Layout {
         Error::new(Kind::NotFound, "find").on(format!("{}/{what}", self.inner.label))
     }
 }
-
-/// What a manifest refers to: digest and length.
-pub(crate) type Needed = (Digest, u64);
 
 /// Whether a file of that length cannot be `digest`, as far as that can be told without reading: a power cut on another
 /// program's copy of a folder leaves empty files.

@@ -11,7 +11,7 @@ use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Body, MAX_MANIFEST_BYTES, Put, Root, Want};
-use crate::wire::{Answer, Payload};
+use crate::wire::{Answer, Payload, Problem};
 
 /// All types that can be copied, and schema 1 last, so that it is named as what it is and not converted by the registry.
 pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -106,18 +106,22 @@ impl Registry {
         let has_subject = manifest.as_ref().is_some_and(|manifest| manifest.subject.is_some());
         let mut is_noted = true;
         for name in &names {
-            let was_sent = AtomicBool::new(false);
+            let (was_sent, is_damaged) = (AtomicBool::new(false), AtomicBool::new(false));
             let put = || async {
                 // The answer to an attempt was lost, and perhaps only the answer: a tag that is right is not put again.
                 // What has a subject is: only the answer says whether that was taken note of.
                 if was_sent.swap(true, Ordering::Relaxed) && !has_subject && self.names(name, node).await {
                     return Ok(true);
                 }
-                self.put_once(name, node, &bytes).await
+                self.put_once(name, node, &bytes, &is_damaged).await
             };
             is_noted = match self.host.retrying(own_failure_may_pass, put).await {
                 // A registry that lets no tag be put twice refuses what is in place already, too.
                 Err(error) if is_refusal(&error) && self.names(name, node).await => false,
+                // Said of these very bytes several times: what is held is not what it should be.
+                Err(error) if error.kind() == Kind::Corrupt && is_damaged.into_inner() => {
+                    return Err(self.error(Kind::Incomplete, "put manifest", suffix(name)).because(error));
+                }
                 put => put?,
             };
         }
@@ -131,8 +135,11 @@ impl Registry {
     }
 
     /// Says whether the registry has taken note of the manifest's subject.
-    async fn put_once(&self, name: &Name, node: &Descriptor, bytes: &Bytes) -> Result<bool> {
-        let answer = self.put_bytes(name, &node.media_type, bytes).await?;
+    async fn put_once(&self, name: &Name, node: &Descriptor, bytes: &Bytes, is_damaged: &AtomicBool) -> Result<bool> {
+        let answer = self.sent(name, &node.media_type, bytes).await?.map_err(|problem| {
+            is_damaged.store(problem.has_code("SIZE_INVALID"), Ordering::Relaxed);
+            Error::from(problem)
+        })?;
         match claimed_digest(&answer) {
             Some(stored) if stored.algorithm() == node.digest.algorithm() && stored != node.digest => {
                 Err(answer.error(Kind::Corrupt, format!("the registry stored {stored} in place of {}", node.digest)))
@@ -148,19 +155,25 @@ impl Registry {
     }
 
     /// Sends a manifest. Success is what the registry then holds, and not the status: 200, 202 and 204 are answered too by
-    /// registries that have stored it (Quay, distribution before 2.2), and by whoever stores nothing. Where no digest comes
-    /// back the registry is asked for one.
+    /// registries that have stored it (Quay, distribution before 2.2), and by whoever stores nothing. Where one of those comes
+    /// without a digest the registry is asked for it.
     pub(super) async fn put_bytes(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Answer> {
+        Ok(self.sent(name, media_type, bytes).await??)
+    }
+
+    /// The same, and what is said instead.
+    async fn sent(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Result<Answer, Problem>> {
         let request = self
             .request(Method::PUT, &format!("manifests/{name}"), "put manifest", suffix(name))
             .header(CONTENT_TYPE, media_type.as_str())
             .carrying(Payload::Bytes(bytes.clone()));
         let answer = self.host.send(&request).await?;
-        if answer.status().is_success() && claimed_digest(&answer).is_some() {
-            return Ok(answer);
+        let is_told = answer.status().as_u16() == 201 || claimed_digest(&answer).is_some();
+        if answer.status().is_success() && is_told {
+            return Ok(Ok(answer));
         }
         if answer.status().is_success() && !answer.is_page() {
-            return self.held_after(answer, name, bytes).await;
+            return self.held_after(answer, name, bytes).await.map(Ok);
         }
         let mut problem = answer.problem().await;
         // What is not there in answer to a manifest is something that the manifest refers to. Registries say so under
@@ -168,7 +181,7 @@ impl Registry {
         if problem.has_code("BLOB_UNKNOWN") || problem.has_code("MANIFEST_UNKNOWN") {
             problem.kind = Kind::Incomplete;
         }
-        Err(problem.into())
+        Ok(Err(problem))
     }
 
     /// `answer`, a success that names nothing, if `name` names `bytes` now.

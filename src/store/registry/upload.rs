@@ -303,8 +303,8 @@ impl Registry {
             // The request that broke was still being taken in when it was asked.
             return Err(answer.error(Kind::Unavailable, "the upload stands elsewhere than the registry said"));
         }
-        // 201 names the place; any other success counts if it names the digest, or the blob turns out to be there.
-        let is_created = answer.status().as_u16() == 201 && answer.header(LOCATION.as_str()).is_some();
+        // Any other success than 201 counts if it names the digest, or if the blob turns out to be there.
+        let is_created = answer.status().as_u16() == 201;
         if !answer.status().is_success() || answer.is_page() {
             return Err(answer.problem().await.into());
         }

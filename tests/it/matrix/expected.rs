@@ -36,7 +36,7 @@ const TABLE: [(Wrong, &str); 16] = [
     (Wrong::FlipAlways, "c.nccc.c-ii"),
     (Wrong::Redirect, "........m.d"),
     (Wrong::HtmlOnce, "..........."),
-    (Wrong::HtmlAlways, "cc.uuc.uuii"),
+    (Wrong::HtmlAlways, "cu.uuc.uuii"),
 ];
 
 /// How it has to end.
