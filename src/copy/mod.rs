@@ -155,15 +155,10 @@ pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Repor
             events.send(Event::Warning(format!("{}; asking for every node", error.chain())));
             attempt(job, &Options { presence: Presence::EveryNode, ..options.clone() }, events).await
         }
-        done => {
-            if let Ok(Report { bytes_present: present @ 1.., .. }) = done
-                && options.presence == Presence::EveryNode
-            {
-                let told = "bytes at the destination were compared by their length and not read back";
-                events.send(Event::Warning(format!("{present} {told}; --deep=bytes reads them")));
-            }
-            done
+        Ok(report) if options.presence == Presence::EveryNode => {
+            Ok(Report { bytes_not_read_back: report.bytes_present, ..report })
         }
+        done => done,
     }
 }
 

@@ -252,28 +252,46 @@ fn carry(
                 }
             }
         }
-        let node = body.node();
-        let put = Retry::default().run(came_damaged, || sink.put(node, &body, &tags)).await;
-        match put {
-            Ok(put) => {
-                body.landed().await;
-                if damage.is_some() || presence == Presence::EveryByte {
-                    match examine::look(&sink, node, presence).await? {
-                        Look::Sound => {}
-                        look => return Err(examine::still_damaged(sink.as_ref(), node, look)),
+        // Ends: only what was not sent as a replacement is sent once more.
+        loop {
+            let node = body.node();
+            let error = match Retry::default().run(came_damaged, || sink.put(node, &body, &tags)).await {
+                Ok(put) => match settled(&sink, &body, presence, put).await? {
+                    None => {
+                        body.landed().await;
+                        let told = |why: Error| format!("{} was damaged and is repaired: {}", node.digest, why.chain());
+                        damage.into_iter().for_each(|why| events.send(Event::Warning(told(why))));
+                        return Ok(Outcome::Held(put));
                     }
-                }
-                if let Some(why) = damage {
-                    events.send(Event::Warning(format!("{} was damaged and is repaired: {}", node.digest, why.chain())));
-                }
-                Ok(Outcome::Held(put))
-            }
-            // This machine's own failure is neither side's.
-            Err(error) if error.kind() == Kind::Local => Err(error),
-            Err(error) if is_foreign && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
-            Err(error) if left_out > 0 && is_refusal(&error) => Err(sparse(&error, node, left_out)),
-            Err(error) => Err(error.at(Side::Destination)),
+                    Some(why) => {
+                        damage = Some(why);
+                        body = body.replacing();
+                        continue;
+                    }
+                },
+                Err(error) => error,
+            };
+            return match error {
+                // This machine's own failure is neither side's.
+                error if error.kind() == Kind::Local => Err(error),
+                error if is_foreign && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
+                error if left_out > 0 && is_refusal(&error) => Err(sparse(&error, node, left_out)),
+                error => Err(error.at(Side::Destination)),
+            };
         }
+    }
+}
+
+/// Looks at what was put where the answer is not enough. Says how it is damaged if sending the bytes may help.
+async fn settled(sink: &Arc<dyn Store>, body: &Body, presence: Presence, put: Put) -> Result<Option<Error>> {
+    let is_taken_over = presence != Presence::Vouched && put == Put::Mounted;
+    if !is_taken_over && !body.is_replacing() && presence != Presence::EveryByte {
+        return Ok(None);
+    }
+    match examine::look(sink, body.node(), presence).await? {
+        Look::Sound => Ok(None),
+        Look::Damaged(why) if !body.is_replacing() => Ok(Some(why)),
+        look => Err(examine::still_damaged(sink.as_ref(), body.node(), look)),
     }
 }
 
@@ -322,23 +340,20 @@ fn watched(job: &Job, step: &Step) -> Option<(Tag, Digest, Digest)> {
 ///
 /// # Errors
 ///
-/// [`Conflict`](Kind::Conflict) if it names anything but `former`: what somebody else has put there meanwhile stays.
+/// [`Conflict`](Kind::Conflict) if it names a third image: what somebody else has put there meanwhile stays.
 pub async fn moved_already(sink: &dyn Store, tag: &Tag, node: &Digest, former: &Digest) -> Result<bool> {
     let now = match sink.resolve(&Name::Tag(tag.clone()), Want::Digest).await {
-        Ok(root) => Some(root.node.digest),
-        Err(error) if error.kind() == Kind::NotFound => None,
+        Ok(root) => root.node.digest,
+        // Nothing is lost where nothing is named any more.
+        Err(error) if error.kind() == Kind::NotFound => return Ok(false),
         Err(error) => return Err(error.at(Side::Destination)),
     };
-    match now {
-        Some(now) if now == *node => Ok(true),
-        Some(now) if now == *former => Ok(false),
-        now => {
-            let now = now.map_or("nothing".to_owned(), |now| now.to_string());
-            let why = format!("somebody else has moved the tag during this run: it named {former} and names {now} now");
-            let told = Error::new(Kind::Conflict, "put tag").on(tag).because(why).at(Side::Destination);
-            Err(told.hint("nothing was put under it; run the same command again to put this image there all the same"))
-        }
+    if now == *node || now == *former {
+        return Ok(now == *node);
     }
+    let why = format!("somebody else has moved the tag during this run: it named {former} and names {now} now");
+    let told = Error::new(Kind::Conflict, "put tag").on(tag).because(why).at(Side::Destination);
+    Err(told.hint("nothing was put under it; run the same command again to put this image there all the same"))
 }
 
 fn came_damaged(error: &Error) -> bool {

@@ -70,7 +70,8 @@ impl Problem {
     }
 
     pub(super) fn other_length(digest: Digest, held: u64) -> Self {
-        let message = format!("{digest} is held with {held} bytes, and the manifest says otherwise: send the blob again");
+        let message =
+            format!("{digest} is held with {held} bytes, and the manifest says otherwise: send the blob again");
         Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message).detail(digest)
     }
 

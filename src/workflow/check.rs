@@ -57,7 +57,9 @@ pub(super) async fn destination(
             read_manifest(sink, &found.root.node).await?;
         }
         let mut subject = subject(&seed.to, found);
-        let is_there = |sidecar: &&resolve::Sidecar| sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest);
+        let is_there = |sidecar: &&resolve::Sidecar| {
+            sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest)
+        };
         for sidecar in found.sidecars().filter(is_there) {
             let root = by_tag(sink, &sidecar.tag, &sidecar.root.node).await?;
             *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
@@ -80,7 +82,9 @@ async fn by_tag(sink: &dyn Repository, tag: &Tag, node: &Descriptor) -> Result<R
     }
     let why = format!("asked for its digest it names {}, and it gives {}", node.digest, root.node.digest);
     let told = Error::new(Kind::Untrusted, "read tag").on(tag).because(why);
-    Err(told.hint("a cache before the registry may be stale, or somebody else has moved the tag: look at it, and run it again"))
+    Err(told.hint(
+        "a cache before the registry may be stale, or somebody else has moved the tag: look at it, and run it again",
+    ))
 }
 
 /// What is verified, as it was resolved at the start: no tag is looked at again.

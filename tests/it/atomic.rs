@@ -86,7 +86,8 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
         times: 5,
         ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1")
     });
-    bed.sink.fault(Fault { nth: 2, times: 4, ..Fault::next(Kind::ManifestHead, What::ResetBefore).at_the_end("site/b/manifests/v1") });
+    let unheard = Fault::next(Kind::ManifestHead, What::Status(503)).at_the_end("site/b/manifests/v1");
+    bed.sink.fault(unheard.from_the(2).times(4));
     let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
     assert_code(&done, 4);
     assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None], "{}", text(&done));

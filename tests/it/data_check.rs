@@ -129,7 +129,11 @@ async fn damage_is_fetched_again_by_its_digest_and_put_in_place_everywhere() {
         let scene = Scene::new().await;
         for node in [&scene.image, &scene.child, &scene.layer] {
             damage(&scene.file("app", &node.digest));
-            damage(&scene.file("team/copy", &node.digest));
+            // Done already to what is one file in both.
+            let other = scene.file("team/copy", &node.digest);
+            if std::fs::read(&other).is_ok_and(|bytes| node.digest.matches(&bytes)) {
+                damage(&other);
+            }
         }
         let (code, told) = scene.repair().await;
         assert_eq!(code, 0, "{told:#}");
@@ -196,7 +200,8 @@ async fn people_are_told_the_same() {
     let done = autonomy(&["registry", "check", "--data-dir", scene.data().to_str().unwrap()]).await;
     assert_code(&done, 3);
     let said = text(&done);
-    for words in [format!("damaged   {}", scene.layer.digest), "used by  team/copy: stable".into(), "1 damaged".into()] {
+    for words in [format!("damaged   {}", scene.layer.digest), "used by  team/copy: stable".into(), "1 damaged".into()]
+    {
         assert!(said.contains(&words), "{words}: {said}");
     }
 }

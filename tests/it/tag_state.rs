@@ -68,7 +68,6 @@ impl Scene {
         };
         tokio::join!(self.seed(arguments), rivals).0
     }
-
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -195,8 +195,7 @@ fn identity(digest: &Digest, path: &Path, file: File) -> Result<(File, Identity)
     };
     #[cfg(not(unix))]
     let (number, path) = ((0, 0), Some(path.to_owned()));
-    let identity =
-        Identity { digest: *digest, file: number, path, length: data.len(), modified: data.modified().ok() };
+    let identity = Identity { digest: *digest, file: number, path, length: data.len(), modified: data.modified().ok() };
     Ok((file, identity))
 }
 
@@ -267,6 +266,7 @@ impl<'a> Walk<'a> {
     }
 
     fn entries(&mut self, entries: Vec<Descriptor>) {
+        let listed: HashSet<_> = entries.iter().map(|entry| entry.digest).collect();
         for entry in &entries {
             let name = entry.annotations.get(index::REF_NAME).cloned();
             self.names.entry(entry.digest).or_default().extend(name);
@@ -281,7 +281,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             // An index may be sparse, and a foreign layer is had from its publisher.
-            let may_lack = node.is_foreign() || parent.is_some_and(|(_, is_sparse)| is_sparse);
+            let is_sparse = parent.is_some_and(|(_, is_sparse)| is_sparse) && !listed.contains(&node.digest);
+            let may_lack = node.is_foreign() || is_sparse;
             if self.judge(&node, may_lack) && node.is_manifest() {
                 open.extend(self.children(&node));
             }
@@ -329,7 +330,8 @@ impl<'a> Walk<'a> {
 
     /// Adds what is damaged and nothing refers to, and the names that lead to everything.
     fn end(mut self) -> Audit {
-        let others = self.held.iter().filter(|(digest, held)| held.state != State::Right && !self.seen.contains(*digest));
+        let others =
+            self.held.iter().filter(|(digest, held)| held.state != State::Right && !self.seen.contains(*digest));
         for digest in others.map(|(digest, _)| *digest).collect::<Vec<_>>() {
             let why = "its bytes hash to something else; nothing refers to it, and registry gc removes it".to_owned();
             self.note(digest, None, Fault::Damaged, why);

@@ -106,14 +106,19 @@ impl Registry {
         let has_subject = manifest.as_ref().is_some_and(|manifest| manifest.subject.is_some());
         let mut is_noted = true;
         for name in &names {
-            let (was_sent, is_damaged) = (AtomicBool::new(false), AtomicBool::new(false));
+            let (is_lost, is_damaged) = (AtomicBool::new(false), AtomicBool::new(false));
             let put = || async {
                 // The answer to an attempt was lost, and perhaps only the answer: a tag that is right is not put again.
                 // What has a subject is: only the answer says whether that was taken note of.
-                if was_sent.swap(true, Ordering::Relaxed) && !has_subject && self.names(name, node).await {
+                if is_lost.load(Ordering::Relaxed) && !has_subject && self.names(name, node).await {
                     return Ok(true);
                 }
-                self.put_once(name, node, &bytes, &is_damaged).await
+                let put = self.put_once(name, node, &bytes, &is_damaged).await;
+                // Whoever says when to come again has taken nothing.
+                let may_have_moved =
+                    |error: &Error| error.kind() == Kind::Unavailable && error.requested_pause().is_none();
+                is_lost.store(put.as_ref().err().is_some_and(may_have_moved), Ordering::Relaxed);
+                put
             };
             is_noted = match self.host.retrying(own_failure_may_pass, put).await {
                 // A registry that lets no tag be put twice refuses what is in place already, too.
