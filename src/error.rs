@@ -33,6 +33,8 @@ pub enum Kind {
     Limit,
     /// The destination does not hold something that a manifest refers to.
     Incomplete,
+    /// Somebody else has changed the destination while it was being worked on.
+    Conflict,
     /// This engine or that server cannot do it; another transport may.
     Unsupported,
     /// Verification failed. Never retried, never worked around.
@@ -77,6 +79,7 @@ impl Kind {
             | Self::Invalid
             | Self::Limit
             | Self::Incomplete
+            | Self::Conflict
             | Self::Unsupported => 4,
             Self::Partial => 5,
             Self::Interrupted => 130,
@@ -96,6 +99,7 @@ impl Kind {
             Self::Invalid => "invalid answer",
             Self::Limit => "over the limit",
             Self::Incomplete => "incomplete at the destination",
+            Self::Conflict => "changed by somebody else meanwhile",
             Self::Unsupported => "unsupported",
             Self::Untrusted => "not trusted",
             Self::Local => "local failure",

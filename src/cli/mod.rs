@@ -6,6 +6,7 @@
 mod bootstrap;
 mod bundle;
 mod catalog;
+mod check;
 mod demo;
 mod duration;
 mod flags;
@@ -39,7 +40,7 @@ Exit codes:
   0    done
   1    failed for a reason not listed below
   2    usage: flags, references, catalog or key file are wrong; nothing was contacted
-  3    verification failed (fail-closed), at the source or at the destination
+  3    verification failed (fail-closed), at the source or at the destination; a served folder is damaged (check)
   4    source or destination could not be read or written
   5    some entries failed (--keep-going), some tags could not be put back (rollback), or some repositories
        were left alone (gc)
@@ -89,6 +90,8 @@ enum Registry {
     Serve(Box<serve::Serve>),
     /// Remove from a served folder what nobody needs
     Gc(gc::Gc),
+    /// Read back everything in a served folder, and name or repair what is damaged
+    Check(Box<check::Check>),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
     Demo(demo::Demo),
 }
@@ -122,6 +125,7 @@ impl Command {
             Self::Registry(Registry::Logout(logout)) => logout.form(),
             Self::Registry(Registry::Serve(serve)) => serve.form(),
             Self::Registry(Registry::Gc(gc)) => gc.form(),
+            Self::Registry(Registry::Check(check)) => check.form(),
             Self::Registry(Registry::Demo(_)) => flags::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
@@ -141,6 +145,7 @@ impl Command {
             Self::Registry(Registry::Logout(logout)) => logout.run().await,
             Self::Registry(Registry::Serve(serve)) => serve.run().await,
             Self::Registry(Registry::Gc(gc)) => gc.run().await,
+            Self::Registry(Registry::Check(check)) => return check.run().await,
             Self::Registry(Registry::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,
             Self::Verify(verify) => return verify.run().await,

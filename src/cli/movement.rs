@@ -26,9 +26,19 @@ pub(super) struct Movement {
     /// Which signatures, attestations and other attachments travel along
     #[arg(long, value_enum, default_value_t = Attachments::All)]
     accessories: Attachments,
-    /// Ask the destination for every node, even below manifests that it holds
-    #[arg(long)]
-    deep: bool,
+    /// Ask the destination for every node, even below manifests that it holds, compare its size, and repair it; with
+    /// --deep=bytes every byte is read back
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = Deep::False,
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    deep: Deep,
     /// Say what would be done and what it would cost; move and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -60,6 +70,17 @@ enum Attachments {
     None,
 }
 
+/// How closely the destination is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Deep {
+    /// Every node is asked for, and its size compared
+    True,
+    /// A manifest that is there vouches for what it refers to
+    False,
+    /// Every node is read back and hashed
+    Bytes,
+}
+
 /// A run that has begun.
 pub(super) struct Moving {
     pub(super) client: Client,
@@ -81,7 +102,11 @@ impl Movement {
     }
 
     async fn engine(&self) -> Result<copy::Options> {
-        let presence = if self.deep { Presence::EveryNode } else { Presence::Vouched };
+        let presence = match self.deep {
+            Deep::False => Presence::Vouched,
+            Deep::True => Presence::EveryNode,
+            Deep::Bytes => Presence::EveryByte,
+        };
         if self.spooling.spool.is_some() && self.is_skopeo() {
             return Err(Error::new(Kind::Usage, "--spool does not go with --transport skopeo, which keeps nothing")
                 .hint("leave one of them out"));

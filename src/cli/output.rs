@@ -61,6 +61,9 @@ pub(super) fn outcome(outcome: &Outcome) {
                 format!("{} were kept from before and not fetched again", quantity::bytes(transfer.bytes_spooled)),
             );
         }
+        if transfer.bytes_not_read_back > 0 {
+            row("not read", not_read(transfer.bytes_not_read_back));
+        }
         let Transfer { source_requests, dest_requests, retries, seconds, .. } = *transfer;
         row(
             "requests",
@@ -104,11 +107,22 @@ pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
         let kept = quantity::bytes(totals.bytes_spooled);
         line(&format!("  spool      {kept} were kept from before and not fetched again"));
     }
+    let transfers = entries.iter().filter_map(|entry| entry.result.as_ref().ok()?.seed.transfer.as_ref());
+    let unread: u64 = transfers.map(|transfer| transfer.bytes_not_read_back).sum();
+    if unread > 0 {
+        line(&format!("  not read   {}", not_read(unread)));
+    }
     let rollup::Totals { source_requests, dest_requests, retries, seconds, .. } = *totals;
     let requests = format!("{source_requests} source, {dest_requests} destination, {retries} repeated");
     line(&format!("  requests   {requests}; {seconds:.2} s"));
     line(&format!("  record     {}", file.display()));
     Ok(())
+}
+
+/// What a look at lengths has left open.
+fn not_read(bytes: u64) -> String {
+    let bytes = quantity::bytes(bytes);
+    format!("{bytes} at the destination were compared by length and not read back; --deep=bytes reads them")
 }
 
 /// Prints what a run would cost.

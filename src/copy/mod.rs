@@ -9,6 +9,7 @@
 
 mod attached;
 mod event;
+mod examine;
 mod flights;
 mod graph;
 mod plan;
@@ -37,6 +38,7 @@ pub use report::Report;
 pub use schedule::{Lanes, at_a_distance};
 pub use selection::{Chosen, Selection, absent};
 pub use slim::Slim;
+pub use transfer::moved_already;
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]
@@ -152,6 +154,9 @@ pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Repor
         Err(error) if options.presence == Presence::Vouched && transfer::may_lack(&error) => {
             events.send(Event::Warning(format!("{}; asking for every node", error.chain())));
             attempt(job, &Options { presence: Presence::EveryNode, ..options.clone() }, events).await
+        }
+        Ok(report) if options.presence == Presence::EveryNode => {
+            Ok(Report { bytes_not_read_back: report.bytes_present, ..report })
         }
         done => done,
     }

@@ -99,7 +99,11 @@ impl Plan {
         };
         let last = last.and_then(place);
         let mut names: HashMap<Digest, Vec<Tag>> = HashMap::new();
-        for Target { node, tags, .. } in job.targets.iter().filter(|target| !target.tags.is_empty()) {
+        // A tag that is right is never put again, not even where every node is: some registries let no tag be put twice.
+        let is_right =
+            |target: &Target| target.former.as_ref().is_some_and(|former| former.digest == target.node.digest);
+        for target in job.targets.iter().filter(|target| !target.tags.is_empty() && !is_right(target)) {
+            let Target { node, tags, .. } = target;
             names.entry(node.digest).or_default().extend_from_slice(tags);
         }
         let mut totals = Totals::default();

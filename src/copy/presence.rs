@@ -34,8 +34,10 @@ pub enum Presence {
     /// A manifest vouches for everything it refers to: registries refuse manifests whose blobs they do not hold.
     #[default]
     Vouched,
-    /// It proves nothing: every node is asked for, and what is missing is put.
+    /// It proves nothing: every node is asked for, its length is compared, and what is missing or of another length is put.
     EveryNode,
+    /// Nothing that the sink says proves anything: every byte is read back, and what is missing or damaged is put.
+    EveryByte,
 }
 
 /// Everything that the former roots at the sink refer to.
@@ -43,7 +45,7 @@ pub enum Presence {
 /// A former image that cannot be read whole proves nothing; the copy then mends it.
 pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
     let mut held = Graph::default();
-    if presence == Presence::EveryNode {
+    if presence != Presence::Vouched {
         return Ok(held);
     }
     for target in job.targets.iter().filter(|target| !is_named(target, presence)) {

@@ -26,6 +26,8 @@ pub struct Report {
     pub foreign_left_out: u64,
     /// Bytes that came from the spool and not from the source.
     pub bytes_spooled: u64,
+    /// Bytes of what the sink held, where every node was asked for, and only its length was compared.
+    pub bytes_not_read_back: u64,
 }
 
 impl Report {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::examine::{self, Look};
 use super::flights::{Arrival, Clearance, Flight, Whereabouts};
 use super::schedule::{LARGE, Lane, Schedule};
 use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::Descriptor;
-use crate::store::{Body, Put, Spool};
+use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
+use crate::store::{Body, Put, Spool, Store, Want};
 use crate::wire::Retry;
 
 /// After so many blobs in a row that a sink far away did not have, the next is fetched while the sink is being asked for
@@ -140,7 +141,17 @@ impl<'a> Run<'a> {
         }
         let meter = body.meter();
         self.events.send(Event::Started { node: body.node().clone(), meter: Arc::clone(&meter) });
-        let work = carry(self.job, &self.plan.steps[step], body);
+        let watched = watched(self.job, &self.plan.steps[step]);
+        let sink = Arc::clone(&self.job.sink);
+        let carried = carry(self.job, &self.plan.steps[step], body, self.presence, self.events.clone());
+        let work = async move {
+            if let Some((tag, node, former)) = watched
+                && moved_already(sink.as_ref(), &tag, &node, &former).await?
+            {
+                return Ok(Outcome::Held(Put::Present));
+            }
+            carried.await
+        };
         tasks.spawn(async move {
             let outcome = work.await;
             land(flight, &outcome);
@@ -215,27 +226,79 @@ fn body(job: &Job, step: &Step) -> Body {
     }
 }
 
-/// Puts one node; a body that comes damaged is fetched again, a bounded number of times.
-fn carry(job: &Job, step: &Step, body: Body) -> impl Future<Output = Result<Outcome>> + Send + 'static {
+/// Puts one node; a body that comes damaged is fetched again, a bounded number of times. Where nothing vouches for it, the
+/// sink is looked at before, and after what was damaged has been put again.
+fn carry(
+    job: &Job,
+    step: &Step,
+    mut body: Body,
+    presence: Presence,
+    events: Events,
+) -> impl Future<Output = Result<Outcome>> + Send + 'static {
+    let is_put_anyway = !step.tags().is_empty() || has_subject(step);
     let tags = step.tags().to_vec();
     let is_foreign = step.node.is_foreign;
     let sink = Arc::clone(&job.sink);
     let left_out = if step.node.media_type.is_index() { job.selection.left_out(&step.node.digest) } else { 0 };
     async move {
-        let node = body.node();
-        let put = Retry::default().run(came_damaged, || sink.put(node, &body, &tags)).await;
-        match put {
-            Ok(put) => {
-                body.landed().await;
-                Ok(Outcome::Held(put))
+        let mut damage = None;
+        if presence != Presence::Vouched {
+            match examine::look(&sink, body.node(), presence).await? {
+                Look::Sound if !is_put_anyway => return Ok(Outcome::Held(Put::Present)),
+                Look::Sound | Look::Absent => {}
+                Look::Damaged(why) => {
+                    damage = Some(why);
+                    body = body.replacing();
+                }
             }
-            // This machine's own failure is neither side's.
-            Err(error) if error.kind() == Kind::Local => Err(error),
-            Err(error) if is_foreign && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
-            Err(error) if left_out > 0 && is_refusal(&error) => Err(sparse(&error, node, left_out)),
-            Err(error) => Err(error.at(Side::Destination)),
+        }
+        // Ends: only what was not sent as a replacement is sent once more.
+        loop {
+            let node = body.node();
+            let error = match Retry::default().run(came_damaged, || sink.put(node, &body, &tags)).await {
+                Ok(put) => match settled(&sink, &body, presence, put).await? {
+                    None => {
+                        body.landed().await;
+                        let told = |why: Error| format!("{} was damaged and is repaired: {}", node.digest, why.chain());
+                        damage.into_iter().for_each(|why| events.send(Event::Warning(told(why))));
+                        return Ok(Outcome::Held(put));
+                    }
+                    Some(why) => {
+                        damage = Some(why);
+                        body = body.replacing();
+                        continue;
+                    }
+                },
+                Err(error) => error,
+            };
+            return match error {
+                // This machine's own failure is neither side's.
+                error if error.kind() == Kind::Local => Err(error),
+                error if is_foreign && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
+                error if left_out > 0 && is_refusal(&error) => Err(sparse(&error, node, left_out)),
+                error => Err(error.at(Side::Destination)),
+            };
         }
     }
+}
+
+/// Looks at what was put where the answer is not enough. Says how it is damaged if sending the bytes may help.
+async fn settled(sink: &Arc<dyn Store>, body: &Body, presence: Presence, put: Put) -> Result<Option<Error>> {
+    let is_taken_over = presence != Presence::Vouched && put == Put::Mounted;
+    if !is_taken_over && !body.is_replacing() && presence != Presence::EveryByte {
+        return Ok(None);
+    }
+    match examine::look(sink, body.node(), presence).await? {
+        Look::Sound => Ok(None),
+        Look::Damaged(why) if !body.is_replacing() => Ok(Some(why)),
+        look => Err(examine::still_damaged(sink.as_ref(), body.node(), look)),
+    }
+}
+
+/// Whether a manifest is attached to another: only putting it again makes up for a list that has lost it.
+fn has_subject(step: &Step) -> bool {
+    let manifest = step.bytes().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
+    manifest.is_some_and(|manifest| manifest.subject.is_some())
 }
 
 /// Whether the sink may be without something that a manifest refers to: distribution says so, zot only that the manifest
@@ -264,6 +327,33 @@ fn sparse(refused: &Error, node: &Descriptor, left_out: usize) -> Error {
 fn moves_the_tag(job: &Job, step: &Step) -> bool {
     let first = job.targets.first();
     !step.tags().is_empty() && first.is_some_and(|first| first.node.digest == step.node.digest)
+}
+
+/// The tag that a step moves away from another image, with both images.
+fn watched(job: &Job, step: &Step) -> Option<(Tag, Digest, Digest)> {
+    let first = job.targets.first().filter(|_| moves_the_tag(job, step))?;
+    let former = first.former.as_ref().filter(|former| former.digest != first.node.digest)?;
+    Some((first.tags.first()?.clone(), first.node.digest, former.digest))
+}
+
+/// Looks at a tag right before it moves. True if it names `node` already, so that there is nothing to do.
+///
+/// # Errors
+///
+/// [`Conflict`](Kind::Conflict) if it names a third image: what somebody else has put there meanwhile stays.
+pub async fn moved_already(sink: &dyn Store, tag: &Tag, node: &Digest, former: &Digest) -> Result<bool> {
+    let now = match sink.resolve(&Name::Tag(tag.clone()), Want::Digest).await {
+        Ok(root) => root.node.digest,
+        // Nothing is lost where nothing is named any more.
+        Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+        Err(error) => return Err(error.at(Side::Destination)),
+    };
+    if now == *node || now == *former {
+        return Ok(now == *node);
+    }
+    let why = format!("somebody else has moved the tag during this run: it named {former} and names {now} now");
+    let told = Error::new(Kind::Conflict, "put tag").on(tag).because(why).at(Side::Destination);
+    Err(told.hint("nothing was put under it; run the same command again to put this image there all the same"))
 }
 
 fn came_damaged(error: &Error) -> bool {

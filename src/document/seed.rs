@@ -72,6 +72,9 @@ pub struct Transfer {
     /// Bytes that a spool had kept and that the source did not have to send again; left out without any.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub bytes_spooled: u64,
+    /// Bytes at the destination that `--deep` compared by their length and did not read; left out without any.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub bytes_not_read_back: u64,
     /// Wall time of the whole seed, in seconds.
     pub seconds: f64,
     /// Signatures and sidecars that travelled along.

@@ -23,7 +23,7 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
     let root = layout.resolve(name, want).await.map_err(|error| unknown(error, name))?;
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
         // Whoever finds it by its digest may go on to list it in an index without sending it.
-        if !layout.vouch_manifest(*digest).await? {
+        if !layout.vouch_manifest(*digest, root.node.size).await? {
             return Err(Problem::manifest_unknown(name));
         }
     }
@@ -65,7 +65,13 @@ pub(super) async fn push(
     let layout = service.registry.repository(repository);
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
-    if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed(service, &manifest)).await? {
+    let needed = needed(service, &manifest);
+    // One of the two is wrong. Whoever has the blob sends it again.
+    if let Some((digest, held)) = layout.other_length(needed.clone()).await? {
+        return Err(Problem::other_length(digest, held));
+    }
+    let needed = needed.into_iter().map(|(digest, _)| digest).collect();
+    if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed).await? {
         service.registry.forget_unless_made(repository).await?;
         return Err(Problem::missing_child(service.behaviour.missing_child, missing));
     }
@@ -108,13 +114,13 @@ fn created(
 }
 
 /// An image must find its blobs here; an index may be sparse, unless this server insists.
-fn needed(service: &Service, manifest: &Manifest) -> Vec<Digest> {
+fn needed(service: &Service, manifest: &Manifest) -> Vec<(Digest, u64)> {
     if manifest.shape == Shape::Index && !service.behaviour.refuses_sparse {
         return Vec::new();
     }
     // Foreign layers are had from their publisher and need not be here.
     let own = |node: &&Descriptor| !node.is_foreign();
-    manifest.children().filter(own).map(|node| node.digest).collect()
+    manifest.children().filter(own).map(|node| (node.digest, node.size)).collect()
 }
 
 async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {

@@ -13,6 +13,7 @@
 //! Knows stores, and nothing about copying.
 
 mod acceptor;
+mod audit;
 mod auth;
 mod behaviour;
 mod blob;
@@ -49,6 +50,7 @@ use axum::http::HeaderName;
 use tokio::net::TcpListener;
 
 use self::acceptor::Acceptor;
+pub use self::audit::{Audit, Auditor, Damage, Fault, User};
 pub use self::behaviour::{AfterCut, Auth, Behaviour};
 pub use self::collect::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
 use self::current::Current;

@@ -69,6 +69,12 @@ impl Problem {
         Self::new(StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND), code, message).detail(digest)
     }
 
+    pub(super) fn other_length(digest: Digest, held: u64) -> Self {
+        let message =
+            format!("{digest} is held with {held} bytes, and the manifest says otherwise: send the blob again");
+        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message).detail(digest)
+    }
+
     pub(super) fn blob_unknown(digest: Digest) -> Self {
         Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry").detail(digest)
     }

@@ -77,6 +77,7 @@ pub struct Body {
     retry: Retry,
     spool: Option<Spooled>,
     is_early: bool,
+    is_replacing: bool,
 }
 
 /// A spool, and this content's file in it, which all passes share; none if it has to go without.
@@ -118,6 +119,7 @@ impl Body {
             retry: Retry::default(),
             spool: None,
             is_early: false,
+            is_replacing: false,
         }
     }
 
@@ -145,6 +147,19 @@ impl Body {
     pub fn early(mut self) -> Self {
         self.is_early = true;
         self
+    }
+
+    /// Says that what the sink holds in its place is damaged: it is sent whatever the sink says that it has.
+    #[must_use]
+    pub fn replacing(mut self) -> Self {
+        self.is_replacing = true;
+        self
+    }
+
+    /// Whether it takes the place of what is damaged.
+    #[must_use]
+    pub fn is_replacing(&self) -> bool {
+        self.is_replacing
     }
 
     /// Whether it is better opened too early than too late.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
@@ -244,6 +244,13 @@ impl Answer {
     pub(super) fn away_from(mut self, home: Url) -> Self {
         self.away_from = Some(home);
         self
+    }
+
+    /// Whether it says of itself that it is a web page.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        let served = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        served.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/html")
     }
 
     pub(super) fn hinting(mut self, hint: Option<String>) -> Self {

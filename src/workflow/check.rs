@@ -2,18 +2,18 @@
 
 use super::ends::Ends;
 use super::request::{Seed, Trust};
-use super::resolve::Resolved;
+use super::resolve::{self, Resolved};
 use crate::copy::{Event, Events};
-use crate::error::{Error, Result, Side};
-use crate::oci::Reference;
-use crate::store::{Repository, Root, read_manifest};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Name, Reference, Tag};
+use crate::store::{Repository, Root, Want, read_manifest};
 use crate::verify::{Approved, Demands, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Subject};
 
 /// Approves the image at the source, or takes note that nobody wants that.
 ///
 /// # Errors
 ///
-/// [`Untrusted`](crate::Kind::Untrusted) if a demand is not met; the kind of the transport error if it could not be
+/// [`Untrusted`](Kind::Untrusted) if a demand is not met; the kind of the transport error if it could not be
 /// asked. Either way the text says `source verification failed (fail-closed)`.
 pub(super) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -> Result<Approved> {
     let Trust::Verify { demands, .. } = &seed.trust else {
@@ -51,10 +51,40 @@ pub(super) async fn destination(
     events.send(Event::Stage("verifying the destination"));
     let checked = async {
         // The sidecars' bytes are read by the steps that need them; the image's own only here.
-        read_manifest(sink, &found.root.node).await?;
-        run(&demands, sink, &subject(&seed.to, found), found).await?.approve()
+        if found.is_unchanged() {
+            by_tag(sink, &seed.tag()?, &found.root.node).await?;
+        } else {
+            read_manifest(sink, &found.root.node).await?;
+        }
+        let mut subject = subject(&seed.to, found);
+        let is_there = |sidecar: &&resolve::Sidecar| {
+            sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest)
+        };
+        for sidecar in found.sidecars().filter(is_there) {
+            let root = by_tag(sink, &sidecar.tag, &sidecar.root.node).await?;
+            *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
+        }
+        run(&demands, sink, &subject, found).await?.approve()
     };
     checked.await.map(Some).map_err(|error| failed(error, Side::Destination, &seed.to))
+}
+
+/// Reads by its tag what is in place already. Nothing else says what a pull of that tag gives: a cache before the registry,
+/// or the registry itself, may name one image in answer to HEAD and give another in answer to GET.
+///
+/// # Errors
+///
+/// [`Untrusted`](Kind::Untrusted) if the tag gives something else; those of reading.
+async fn by_tag(sink: &dyn Repository, tag: &Tag, node: &Descriptor) -> Result<Root> {
+    let root = sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
+    if root.node.digest == node.digest {
+        return Ok(root);
+    }
+    let why = format!("asked for its digest it names {}, and it gives {}", node.digest, root.node.digest);
+    let told = Error::new(Kind::Untrusted, "read tag").on(tag).because(why);
+    Err(told.hint(
+        "a cache before the registry may be stale, or somebody else has moved the tag: look at it, and run it again",
+    ))
 }
 
 /// What is verified, as it was resolved at the start: no tag is looked at again.

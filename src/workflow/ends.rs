@@ -58,6 +58,7 @@ impl Ends {
             retries: source.retries + sink.retries,
             foreign_layers_left_out: report.foreign_left_out,
             bytes_spooled: report.bytes_spooled,
+            bytes_not_read_back: report.bytes_not_read_back,
             seconds: (spent.as_secs_f64() * 1000.0).round() / 1000.0,
             accessories,
         }

@@ -190,7 +190,9 @@ impl Prepared<'_> {
     /// look at what is attached.
     async fn after(&self, events: &Events) -> Result<u64> {
         let Self { seed, ends, found, .. } = self;
-        let rehearsal = Rehearsal::new(Arc::clone(&ends.source));
+        let sidecars = found.sidecars().map(|sidecar| (sidecar.tag.clone(), sidecar.root.clone()));
+        let named = sidecars.chain([(seed.tag()?, found.root.clone())]).collect();
+        let rehearsal = Rehearsal::new(Arc::clone(&ends.source), named);
         let site = match &found.original {
             None => check::destination(seed, &rehearsal, found, events).await?,
             // Nobody has signed the new index yet, and nobody holds it: there is nothing to rehearse with.
@@ -200,8 +202,11 @@ impl Prepared<'_> {
         let sidecars = found.sidecars().map(|sidecar| (&sidecar.former, &sidecar.root.node));
         let names = sidecars.chain([(&found.former, &found.root.node)]);
         let is_staged = former::is_staged(seed, found);
+        let is_moved = found.former.is_some() && !found.is_unchanged();
+        // The tag is looked at right before it moves, where nothing else reads it then.
+        let watched = u64::from(!is_staged && is_moved && seed.tagging == Tagging::Plain);
         let tags: u64 = names.map(|(former, root)| tagging(seed.tagging, is_staged, former.as_ref(), root)).sum();
-        Ok(rehearsal.requests() + tags + arrival::questions(&self.companions, &proven))
+        Ok(rehearsal.requests() + watched + tags + arrival::questions(&self.companions, &proven))
     }
 }
 
@@ -212,8 +217,9 @@ fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root:
     }
     // Kept: the tag is read once more, the holding tag asked for and put. Of a new tag one look says that it is new.
     1 + match (tagging, former) {
-        (Tagging::Plain, _) | (Tagging::Keep, None) => 0,
-        (Tagging::Together, None) => 1,
+        (Tagging::Plain | Tagging::Keep, None) => 0,
+        // Looked at right before it moves.
+        (Tagging::Plain, Some(_)) | (Tagging::Together, None) => 1,
         (Tagging::Keep | Tagging::Together, Some(_)) => 3,
     }
 }

@@ -6,6 +6,7 @@
 
 use super::request::{Seed, Sidecars, Trust};
 use super::resolve::{self, Resolved};
+use crate::copy;
 use crate::document::rollup::SidecarName;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
@@ -109,15 +110,16 @@ pub(super) async fn moves(seed: &Seed, sink: &Registry, found: &Resolved) -> Res
     let mut moves = Vec::new();
     for sidecar in found.sidecars() {
         let kind = Some(sidecar.kind);
-        moves.push(ready(seed, sink, &sidecar.tag, &sidecar.root, &sidecar.former, kind).await?);
+        moves.push(ready(seed, sink, found, &sidecar.tag, &sidecar.root, &sidecar.former, kind).await?);
     }
-    moves.push(ready(seed, sink, &seed.tag()?, &found.root, &found.former, None).await?);
+    moves.push(ready(seed, sink, found, &seed.tag()?, &found.root, &found.former, None).await?);
     Ok(moves)
 }
 
 async fn ready(
     seed: &Seed,
     sink: &Registry,
+    found: &Resolved,
     tag: &Tag,
     root: &Root,
     known: &Option<Descriptor>,
@@ -130,6 +132,10 @@ async fn ready(
         Tagging::Together => !is_there,
     };
     let kept = async {
+        if let (Tagging::Plain, false, true, Some(known)) = (seed.tagging, is_there, is_staged(seed, found), known) {
+            // Read right before the tag moves, like what is kept: what somebody else has put there stays.
+            copy::moved_already(sink, tag, &root.node.digest, &known.digest).await?;
+        }
         if !is_asked {
             return Ok(known.clone().map(|node| Root { node, bytes: None }));
         }

@@ -13,12 +13,14 @@ use crate::store::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want
 #[derive(Debug)]
 pub(super) struct Rehearsal {
     source: Arc<dyn Repository>,
+    /// What tags of the destination name that are right already.
+    named: Vec<(Tag, Root)>,
     requests: AtomicU64,
 }
 
 impl Rehearsal {
-    pub(super) fn new(source: Arc<dyn Repository>) -> Self {
-        Self { source, requests: AtomicU64::new(0) }
+    pub(super) fn new(source: Arc<dyn Repository>, named: Vec<(Tag, Root)>) -> Self {
+        Self { source, named, requests: AtomicU64::new(0) }
     }
 
     /// How many questions were asked.
@@ -39,6 +41,9 @@ impl Store for Rehearsal {
 
     async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
         self.count();
+        if let Some(root) = self.named.iter().find(|(tag, _)| matches!(name, Name::Tag(asked) if asked == tag)) {
+            return Ok(root.1.clone());
+        }
         self.source.resolve(name, want).await
     }
 

@@ -80,15 +80,32 @@ async fn a_registry_that_stays_unavailable_is_no_other_case() {
 async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
     let bed = Bed::new(Behaviour::default()).await;
     let (first, _) = bed.two_generations().await;
-    // Five attempts, each of which does what it is asked; the sixth PUT is the one that puts back.
+    // Five attempts, each of which does what it is asked; the sixth PUT is the one that puts back. Nor does anybody hear,
+    // between them, what the tag names.
+    bed.sink.fault(Fault {
+        times: 5,
+        ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1")
+    });
+    let unheard = Fault::next(Kind::ManifestHead, What::Status(503)).at_the_end("site/b/manifests/v1");
+    bed.sink.fault(unheard.from_the(2).times(4));
+    let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
+    assert_code(&done, 4);
+    assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None], "{}", text(&done));
+    assert_eq!(bed.puts("v1"), 2 + 6, "{}", text(&done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moved_although_its_answer_was_lost_is_not_put_again() {
+    let bed = Bed::new(Behaviour::default()).await;
+    let (_, second) = bed.two_generations().await;
     bed.sink.fault(Fault {
         times: 5,
         ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1")
     });
     let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
-    assert_code(&done, 4);
-    assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None], "{}", text(&done));
-    assert_eq!(bed.puts("v1"), 2 + 6, "{}", text(&done));
+    assert_code(&done, 0);
+    assert_eq!(bed.all().await[1], Some(second[1]), "{}", text(&done));
+    assert_eq!(bed.puts("v1"), 3, "{}", text(&done));
 }
 
 #[tokio::test(flavor = "multi_thread")]

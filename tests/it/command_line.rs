@@ -52,9 +52,10 @@ async fn the_readme_names_every_flag() {
     for command in ["seed", "publish-index", "bootstrap-zot", "package", "login", "logout", "serve", "gc"] {
         let help = text(&autonomy(&["registry", command, "--help"]).await);
         let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
-        // A value that may be left out stands in brackets.
-        let flags = flags.filter_map(|word| word.split('[').next());
-        for flag in flags.map(|word| word.trim_end_matches([',', '.', ';', ':', ']'])) {
+        // A value may stand behind the name, in brackets if it may be left out.
+        let name = |word: &str| word.split(['[', '=']).next().unwrap_or_default().to_owned();
+        for flag in flags.map(|word| name(word.trim_end_matches([',', '.', ';', ':', ']']))) {
+            let flag = flag.as_str();
             let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag) || readme.contains(flag);
             assert!(is_known, "{flag} of {command} is not in the README");
         }

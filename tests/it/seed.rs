@@ -145,7 +145,8 @@ async fn one_changed_layer_moves_that_layer_its_configuration_and_the_manifests(
     field.source.clear_log();
     field.sink.clear_log();
     assert_code(&field.seed_bare().await, 0);
-    assert_eq!((field.source.requests(), field.sink.requests()), (4, 10));
+    // One of them looks once more at the tag, right before it moves.
+    assert_eq!((field.source.requests(), field.sink.requests()), (4, 11));
     assert_eq!(field.source.count(Kind::BlobGet), 2, "the layer and the configuration");
     assert_eq!(field.source.count(Kind::ManifestGet), 2, "the index and the changed manifest");
     assert_eq!(field.sink.count(Kind::UploadPut), 2);

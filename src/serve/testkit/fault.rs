@@ -103,6 +103,13 @@ pub enum What {
         /// Scheme, host and port, such as `http://127.0.0.1:5000`.
         to: String,
     },
+    /// All is done as asked, and answered with this status in place of the right one.
+    StatusAfter {
+        /// The status.
+        status: u16,
+        /// Whether the answer keeps its headers. Without them it names nothing.
+        keeps_headers: bool,
+    },
     /// The connection is dropped before anything is answered; nothing is done.
     ResetBefore,
     /// All is done as asked, but the connection is dropped before anything is answered.

@@ -69,6 +69,11 @@ async fn spoil(what: What, answer: Response<Body>) -> Response<Body> {
             with_header(answer, name, HeaderValue::from_bytes(&value).ok().filter(|value| !value.is_empty()))
         }
         What::SetHeader { name, value } => with_header(answer, name, HeaderValue::try_from(value).ok()),
+        What::StatusAfter { status, keeps_headers } => {
+            let mut told = if keeps_headers { answer.map(|_| Body::empty()) } else { Response::new(Body::empty()) };
+            *told.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::ACCEPTED);
+            told
+        }
         What::DropHeader(name) => {
             let mut answer = answer;
             answer.headers_mut().remove(name);

@@ -114,7 +114,7 @@ impl Names {
 /// Size of a blob if it is held, which makes it young.
 pub(super) fn renew(folder: &Folder, digest: &Digest) -> Result<Option<u64>> {
     let place = index::blob(&folder.place, digest);
-    let Some(data) = held(&place)? else { return Ok(None) };
+    let Some(data) = held(&place, digest)? else { return Ok(None) };
     let is_fresh = data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < FRESH));
     // What is no layout is not collected either.
     if is_fresh || !folder.is_layout() {
@@ -132,7 +132,7 @@ pub(super) fn renew(folder: &Folder, digest: &Digest) -> Result<Option<u64>> {
         Err(error) => return Err(error),
     };
     // Looked at again: it may have been garbage a moment ago.
-    let data = held(&place)?;
+    let data = held(&place, digest)?;
     if data.is_some() {
         touch(&place);
     }

@@ -9,6 +9,7 @@
 //! process wait for each other on a mutex, those of several on a lock on `.lock`, which is never replaced; a change
 //! that another process made to `index.json` is seen. Nothing below the folder is reached through a link (`disk`).
 
+pub(crate) mod audit;
 pub(crate) mod file;
 mod folder;
 pub(crate) mod garbage;
@@ -79,8 +80,8 @@ impl Layout {
 
     /// Size of the blob of that digest, manifest or not. None if it is not held.
     pub(crate) async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let place = self.blob(digest);
-        blocking(move || Ok(held(&place)?.map(|data| data.len()))).await
+        let (place, digest) = (self.blob(digest), *digest);
+        blocking(move || Ok(held(&place, &digest)?.map(|data| data.len()))).await
     }
 
     /// The same, and whoever hears that it is held may rely on it: as garbage it counts from now on.
@@ -89,21 +90,24 @@ impl Layout {
         blocking(move || garbage::renew(&inner, &digest)).await
     }
 
-    /// The same of a manifest: false if it is not held under its own name.
-    pub(crate) async fn vouch_manifest(&self, digest: Digest) -> Result<bool> {
+    /// The same of a manifest: false if it is not held under its own name, or not with that length.
+    pub(crate) async fn vouch_manifest(&self, digest: Digest, size: u64) -> Result<bool> {
         // Listed after it was made young: whoever takes old ones off the list did so before and is seen, or sees that it is young.
-        Ok(self.vouch(&digest).await?.is_some() && self.is_manifest(digest).await?)
+        Ok(self.vouch(&digest).await? == Some(size) && self.is_manifest(digest).await?)
     }
 
     /// The file of a blob and its size.
     pub(crate) async fn file(&self, digest: &Digest) -> Result<(File, u64)> {
-        let place = self.blob(digest);
+        let (place, digest) = (self.blob(digest), *digest);
         blocking(move || {
             match place.open() {
+                Ok((_, about)) if is_hollow(&digest, about.len()) => {
+                    Err(place.failed("open")(std::io::ErrorKind::NotFound.into()))
+                }
                 Ok((file, about)) => Ok((file, about.len())),
                 Err(why) => {
                     // A link or a pipe of that name is no blob.
-                    let why = if held(&place)?.is_none() { std::io::ErrorKind::NotFound.into() } else { why };
+                    let why = if held(&place, &digest)?.is_none() { std::io::ErrorKind::NotFound.into() } else { why };
                     Err(place.failed("open")(why))
                 }
             }
@@ -134,7 +138,7 @@ impl Layout {
     pub(crate) async fn mount(&self, from: &Self, digest: Digest) -> Result<bool> {
         let (inner, source) = (Arc::clone(&self.inner), from.blob(&digest));
         blocking(move || {
-            if !source.is_file() {
+            if held(&source, &digest)?.is_none() {
                 return Ok(false);
             }
             let _lock = inner.lock_made(Hold::Shared)?;
@@ -201,6 +205,21 @@ impl Layout {
         blocking(move || {
             let _guard = guard;
             inner.change(change)
+        })
+        .await
+    }
+
+    /// The first of `expected` that is held with another length, and that length.
+    pub(crate) async fn other_length(&self, expected: Vec<(Digest, u64)>) -> Result<Option<(Digest, u64)>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            for (digest, size) in expected {
+                let found = index::blob(&inner.place, &digest).look().ok().flatten();
+                if let Some(held) = found.map(|about| about.len()).filter(|held| *held != size) {
+                    return Ok(Some((digest, held)));
+                }
+            }
+            Ok(None)
         })
         .await
     }
@@ -285,7 +304,7 @@ impl Layout {
 
     async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
         // A file of another size can only be damage: it is written anew.
-        if self.vouch(&node.digest).await? == Some(node.size) {
+        if !body.is_replacing() && self.vouch(&node.digest).await? == Some(node.size) {
             return Ok(Put::Present);
         }
         let (inner, digest) = (Arc::clone(&self.inner), node.digest);
@@ -317,12 +336,18 @@ impl Layout {
 }
 
 /// About a blob, if it is there. Whatever else has its name is none: it is not served, and the next push takes its place.
-fn held(place: &Place) -> Result<Option<std::fs::Metadata>> {
+fn held(place: &Place, digest: &Digest) -> Result<Option<std::fs::Metadata>> {
     let about = place.look().map_err(place.failed("look at"))?;
     if about.as_ref().is_some_and(|about| !about.is_file()) {
         tracing::warn!(file = %place.path().display(), "not a plain file: it is not served");
     }
-    Ok(about.filter(std::fs::Metadata::is_file))
+    Ok(about.filter(|about| about.is_file() && !is_hollow(digest, about.len())))
+}
+
+/// Whether a file of that length cannot be `digest`, as far as that can be told without reading: a power cut on another
+/// program's copy of a folder leaves empty files.
+fn is_hollow(digest: &Digest, size: u64) -> bool {
+    size == 0 && !digest.matches(b"")
 }
 
 async fn gather(body: &Body, size: u64) -> Result<Bytes> {

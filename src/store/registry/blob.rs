@@ -22,6 +22,7 @@ impl Registry {
         }
         let answer = answer.expect(&[200]).await?;
         match answer.length() {
+            _ if answer.is_page() => Err(answer.page("an HTML page in place of an answer")),
             Some(length) if length != node.size => Err(other_length(&answer, length, node.size)),
             _ => Ok(true),
         }

@@ -1,15 +1,17 @@
 //! Manifests: one GET, one HEAD or one PUT each.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::Method;
-use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use http::header::{ACCEPT, CONTENT_TYPE};
 
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Body, MAX_MANIFEST_BYTES, Put, Root, Want};
-use crate::wire::{Answer, Payload};
+use crate::wire::{Answer, Payload, Problem};
 
 /// All types that can be copied, and schema 1 last, so that it is named as what it is and not converted by the registry.
 pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -100,13 +102,36 @@ impl Registry {
             [] => vec![Name::Digest(node.digest)],
             tags => tags.iter().cloned().map(Name::Tag).collect(),
         };
+        let manifest = Manifest::parse(&bytes, &node.media_type).ok();
+        let has_subject = manifest.as_ref().is_some_and(|manifest| manifest.subject.is_some());
         let mut is_noted = true;
         for name in &names {
-            is_noted = self.host.retrying(own_failure_may_pass, || self.put_once(name, node, &bytes)).await?;
+            let (is_lost, is_damaged) = (AtomicBool::new(false), AtomicBool::new(false));
+            let put = || async {
+                // The answer to an attempt was lost, and perhaps only the answer: a tag that is right is not put again.
+                // What has a subject is: only the answer says whether that was taken note of.
+                if is_lost.load(Ordering::Relaxed) && !has_subject && self.names(name, node).await {
+                    return Ok(true);
+                }
+                let put = self.put_once(name, node, &bytes, &is_damaged).await;
+                // Whoever says when to come again has taken nothing.
+                let may_have_moved =
+                    |error: &Error| error.kind() == Kind::Unavailable && error.requested_pause().is_none();
+                is_lost.store(put.as_ref().err().is_some_and(may_have_moved), Ordering::Relaxed);
+                put
+            };
+            is_noted = match self.host.retrying(own_failure_may_pass, put).await {
+                // A registry that lets no tag be put twice refuses what is in place already, too.
+                Err(error) if is_refusal(&error) && self.names(name, node).await => false,
+                // Said of these very bytes several times: what is held is not what it should be.
+                Err(error) if error.kind() == Kind::Corrupt && is_damaged.into_inner() => {
+                    return Err(self.error(Kind::Incomplete, "put manifest", suffix(name)).because(error));
+                }
+                put => put?,
+            };
         }
         // ECR says that it has taken note, and has no API to list it by (sigstore-js #1183).
         is_noted &= !self.lacks_referrers_api();
-        let manifest = Manifest::parse(&bytes, &node.media_type).ok();
         if let Some(manifest) = manifest
             && let Some(subject) = manifest.subject.clone()
             && !is_noted
@@ -117,8 +142,11 @@ impl Registry {
     }
 
     /// Says whether the registry has taken note of the manifest's subject.
-    async fn put_once(&self, name: &Name, node: &Descriptor, bytes: &Bytes) -> Result<bool> {
-        let answer = self.put_bytes(name, &node.media_type, bytes).await?;
+    async fn put_once(&self, name: &Name, node: &Descriptor, bytes: &Bytes, is_damaged: &AtomicBool) -> Result<bool> {
+        let answer = self.sent(name, &node.media_type, bytes).await?.map_err(|problem| {
+            is_damaged.store(problem.has_code("SIZE_INVALID"), Ordering::Relaxed);
+            Error::from(problem)
+        })?;
         match claimed_digest(&answer) {
             Some(stored) if stored.algorithm() == node.digest.algorithm() && stored != node.digest => {
                 Err(answer.error(Kind::Corrupt, format!("the registry stored {stored} in place of {}", node.digest)))
@@ -127,18 +155,32 @@ impl Registry {
         }
     }
 
+    /// Whether `name` is a tag that names `node` now, as far as the registry can be asked.
+    async fn names(&self, name: &Name, node: &Descriptor) -> bool {
+        let is_tag = matches!(name, Name::Tag(_));
+        is_tag && self.resolve_once(name, Want::Digest).await.is_ok_and(|found| found.node.digest == node.digest)
+    }
+
+    /// Sends a manifest. Success is what the registry then holds, and not the status: 200, 202 and 204 are answered too by
+    /// registries that have stored it (Quay, distribution before 2.2), and by whoever stores nothing. Where one of those comes
+    /// without a digest the registry is asked for it.
     pub(super) async fn put_bytes(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Answer> {
+        Ok(self.sent(name, media_type, bytes).await??)
+    }
+
+    /// The same, and what is said instead.
+    async fn sent(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Result<Answer, Problem>> {
         let request = self
             .request(Method::PUT, &format!("manifests/{name}"), "put manifest", suffix(name))
             .header(CONTENT_TYPE, media_type.as_str())
             .carrying(Payload::Bytes(bytes.clone()));
         let answer = self.host.send(&request).await?;
-        // Some say 200. So does a portal, which has stored nothing and names nothing.
-        let names = |header| answer.header(header).is_some();
-        match answer.status().as_u16() {
-            201 => return Ok(answer),
-            200 if names(DIGEST_HEADER) || names(LOCATION.as_str()) => return Ok(answer),
-            _ => {}
+        let is_told = answer.status().as_u16() == 201 || claimed_digest(&answer).is_some();
+        if answer.status().is_success() && is_told {
+            return Ok(Ok(answer));
+        }
+        if answer.status().is_success() && !answer.is_page() {
+            return self.held_after(answer, name, bytes).await.map(Ok);
         }
         let mut problem = answer.problem().await;
         // What is not there in answer to a manifest is something that the manifest refers to. Registries say so under
@@ -146,7 +188,19 @@ impl Registry {
         if problem.has_code("BLOB_UNKNOWN") || problem.has_code("MANIFEST_UNKNOWN") {
             problem.kind = Kind::Incomplete;
         }
-        Err(problem.into())
+        Ok(Err(problem))
+    }
+
+    /// `answer`, a success that names nothing, if `name` names `bytes` now.
+    async fn held_after(&self, answer: Answer, name: &Name, bytes: &Bytes) -> Result<Answer> {
+        let why = format!("{}, and no such manifest is there", answer.status());
+        let lost = answer.error(Kind::Unavailable, why);
+        match self.resolve_once(name, Want::Digest).await {
+            Ok(Root { node, .. }) if node.digest.matches(bytes) => Ok(answer),
+            Ok(Root { node, .. }) => Err(answer.error(Kind::Corrupt, format!("{} is there in its place", node.digest))),
+            Err(error) if error.kind() == Kind::NotFound => Err(lost),
+            Err(error) => Err(error),
+        }
     }
 
     async fn collect(&self, node: &Descriptor, body: &Body) -> Result<Bytes> {
@@ -174,6 +228,11 @@ impl Registry {
 /// What the answer says the digest is; unknown algorithms say nothing that could be checked.
 pub(super) fn claimed_digest(answer: &Answer) -> Option<Digest> {
     answer.header(DIGEST_HEADER)?.trim().parse().ok()
+}
+
+/// Whether a manifest was refused for what it is, or for where it was to go.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Invalid | Kind::Denied | Kind::Unsupported)
 }
 
 fn schema1(answer: &Answer) -> Error {

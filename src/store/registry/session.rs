@@ -51,7 +51,7 @@ impl Session {
         let request = Request::at(Method::GET, location, "ask how far the upload came", &self.label);
         let answer = self.host.send(&request.needing(self.scopes.clone())).await?;
         match answer.status().as_u16() {
-            200 | 202 | 204 => {
+            200..=299 => {
                 let Some(count) = answer.header(RANGE.as_str()).and_then(arrived) else { return Ok(Standing::Unknown) };
                 if answer.header(LOCATION.as_str()).is_some() {
                     self.location = Some(answer.location()?);

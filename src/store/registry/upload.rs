@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use http::Method;
-use http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use tokio::sync::oneshot;
 
 use super::manifest::claimed_digest;
@@ -34,6 +34,15 @@ enum Opened {
     Held,
     /// It wants the bytes.
     Session(Session),
+}
+
+/// What a POST asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// A mount, or else a session.
+    Mount,
+    /// A session.
+    Session,
 }
 
 /// An attempt that ended early.
@@ -114,10 +123,13 @@ impl Registry {
 
     async fn begin_upload(&self, upload: &Upload<'_>) -> Result<Put, Broken> {
         let (node, body) = (upload.node, upload.body);
-        let foreign = body.mount_from().map(|path| path.as_str()).filter(|path| **path != *self.path);
+        // What is damaged here may be damaged there: nothing but its bytes will do.
+        let foreign = body.mount_from().filter(|_| !body.is_replacing()).map(|path| path.as_str());
+        let foreign = foreign.filter(|path| **path != *self.path);
         let foreign = foreign.map(str::to_owned);
         let is_foreign = foreign.is_some();
-        let asked = self.ask_to_the_end(node.clone(), foreign);
+        let asked = if body.is_replacing() { Asked::Session } else { Asked::Mount };
+        let asked = self.ask_to_the_end(node.clone(), foreign, asked);
         let (opened, early) = if body.is_early() && !is_foreign {
             let (opened, stream) = begun_beside(upload.opener(0)(), asked).await;
             (opened, Some(stream))
@@ -186,12 +198,16 @@ impl Registry {
 
     /// Asks in a task of its own, which goes on if whoever waits goes away: a session that was opened meanwhile would
     /// stay open for good, as nobody would know its place.
-    async fn ask_to_the_end(&self, node: Descriptor, foreign: Option<String>) -> Result<Opened> {
+    async fn ask_to_the_end(&self, node: Descriptor, foreign: Option<String>, asked: Asked) -> Result<Opened> {
         let (answer, opened) = oneshot::channel();
         let this = self.clone();
         self.host.client().tidy(async move {
             // Given back when nobody waits, and cancelled as it drops.
-            drop(answer.send(this.ask(&node, foreign.as_deref()).await));
+            let opened = match asked {
+                Asked::Mount => this.ask(&node, foreign.as_deref()).await,
+                Asked::Session => this.open_session(&node).await,
+            };
+            drop(answer.send(opened));
         });
         opened.await.unwrap_or_else(|_| Err(self.error(Kind::Interrupted, "start upload", "")))
     }
@@ -209,7 +225,8 @@ impl Registry {
         let answer =
             if foreign.is_some() && is_denied(&answer) { self.mount(node, &self.path).await? } else { answer? };
         match answer.status().as_u16() {
-            201 | 202 => self.opened(answer).await,
+            201 => self.opened(answer, Asked::Mount).await,
+            200..=299 if answer.header(LOCATION.as_str()).is_some() => self.opened(answer, Asked::Mount).await,
             // Not a refusal of the question, but of whoever asks, or of asking now.
             401 | 403 | 408 | 413 | 425 | 429 | 500.. => Err(answer.problem().await.into()),
             _ => {
@@ -237,15 +254,23 @@ impl Registry {
         if self.contains_once(node).await? {
             return Ok(Opened::Held);
         }
-        let below = format!("blobs/uploads/{}", algorithm(node, '?'));
-        let request = self.request(Method::POST, &below, "start upload", suffix(&Name::Digest(node.digest)));
-        let answer = self.host.send(&request).await?.expect(&[202]).await?;
-        self.opened(answer).await
+        self.open_session(node).await
     }
 
-    async fn opened(&self, answer: Answer) -> Result<Opened> {
-        let opened = match answer.status().as_u16() {
-            201 => Opened::Held,
+    async fn open_session(&self, node: &Descriptor) -> Result<Opened> {
+        let below = format!("blobs/uploads/{}", algorithm(node, '?'));
+        let request = self.request(Method::POST, &below, "start upload", suffix(&Name::Digest(node.digest)));
+        let answer = self.host.send(&request).await?;
+        if !answer.status().is_success() || answer.is_page() {
+            return Err(answer.problem().await.into());
+        }
+        self.opened(answer, Asked::Session).await
+    }
+
+    /// What a success came to. A session is wherever a Location says so, under 200 and 204 too.
+    async fn opened(&self, answer: Answer, asked: Asked) -> Result<Opened> {
+        let opened = match (asked, answer.status().as_u16()) {
+            (Asked::Mount, 201) => Opened::Held,
             _ => Opened::Session(Session::new(&self.host, &self.label, self.scopes(), answer.location()?)),
         };
         answer.discard().await;
@@ -278,8 +303,18 @@ impl Registry {
             // The request that broke was still being taken in when it was asked.
             return Err(answer.error(Kind::Unavailable, "the upload stands elsewhere than the registry said"));
         }
-        let answer = answer.expect(&[201]).await?;
+        // Any other success than 201 counts if it names the digest, or if the blob turns out to be there.
+        let is_created = answer.status().as_u16() == 201;
+        if !answer.status().is_success() || answer.is_page() {
+            return Err(answer.problem().await.into());
+        }
         match claimed_digest(&answer) {
+            None if !is_created => {
+                let why = format!("{}, and no such blob is there", answer.status());
+                let lost = answer.error(Kind::Unavailable, why);
+                answer.discard().await;
+                if self.contains_once(node).await? { Ok(()) } else { Err(lost) }
+            }
             Some(stored) if stored.algorithm() == node.digest.algorithm() && stored != node.digest => {
                 Err(answer.error(Kind::Corrupt, format!("the registry stored {stored} in its place")))
             }

@@ -24,7 +24,7 @@ impl Transport for Skopeo {
         // A job holds its image to its approval when it is made, so there is a first target.
         let image = rest.targets.remove(0);
         let is_there = image.former.as_ref().is_some_and(|former| former.digest == image.node.digest);
-        if !is_there || options.presence == Presence::EveryNode {
+        if !is_there || options.presence != Presence::Vouched {
             let from = end(&job.from, job.from.repository.pinned(image.node.digest));
             let to = &job.to.repository;
             self.copy(&from, &end(&job.to, to.pinned(image.node.digest))).await?;

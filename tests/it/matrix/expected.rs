@@ -37,7 +37,7 @@ const TABLE: [(Wrong, &str); 16] = [
     (Wrong::FlipAlways, "c.nccc.c-ii"),
     (Wrong::Redirect, "........m.d"),
     (Wrong::HtmlOnce, "..........."),
-    (Wrong::HtmlAlways, "cc.uuc.uu.i"),
+    (Wrong::HtmlAlways, "cu.uuc.uu.i"),
 ];
 
 /// How it has to end.

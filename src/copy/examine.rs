@@ -1,0 +1,71 @@
+//! Looking at what the sink says that it holds: how long it is, or every byte of it.
+//!
+//! A disk cuts files and turns bits over, and a registry vouches for both until somebody looks. The length costs one small
+//! request and shows the cut; only reading back shows the rest.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+
+use super::Presence;
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::Descriptor;
+use crate::store::{Body, Store};
+
+/// What a look at one node showed.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// It is there, and right as far as was looked.
+    Sound,
+    /// It is not there, or the sink cannot be asked.
+    Absent,
+    /// It is there, and is not what its descriptor says; how.
+    Damaged(Error),
+}
+
+/// Looks at `node` at the sink, as closely as `presence` says.
+///
+/// # Errors
+///
+/// Those of the sink that say nothing of the node.
+pub(super) async fn look(sink: &Arc<dyn Store>, node: &Descriptor, presence: Presence) -> Result<Look> {
+    let looked = match presence {
+        Presence::EveryByte => read_back(sink, node).await.map(|()| true),
+        Presence::Vouched | Presence::EveryNode => sink.contains(node).await,
+    };
+    match looked {
+        Ok(true) => Ok(Look::Sound),
+        Ok(false) => Ok(Look::Absent),
+        // What cannot be asked is put, which asks in another way.
+        Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) => Ok(Look::Absent),
+        Err(error) if error.kind() == Kind::Corrupt => Ok(Look::Damaged(error)),
+        // A registry that checks what it reads answers 500 to a manifest that is damaged at its place.
+        Err(error) if error.kind() == Kind::Unavailable && node.is_manifest() => Ok(Look::Damaged(error)),
+        Err(error) => Err(error.at(Side::Destination)),
+    }
+}
+
+/// Reads all of `node` and forgets it. A body checks what it hands out, and takes its store for a source.
+async fn read_back(sink: &Arc<dyn Store>, node: &Descriptor) -> Result<()> {
+    let mut stream = Body::stored(node.clone(), Arc::clone(sink)).open();
+    while let Some(piece) = stream.next().await {
+        if let Err(error) = piece {
+            let told = Error::new(error.kind(), "read back").on(format!("{}@{}", sink.label(), node.digest));
+            return Err(told.because(error.chain().trim_start_matches("source: ").to_owned()).at(Side::Destination));
+        }
+    }
+    Ok(())
+}
+
+/// The failure of a sink that does not give what was put there.
+pub(super) fn still_damaged(sink: &dyn Store, node: &Descriptor, look: Look) -> Error {
+    let told = Error::new(Kind::Corrupt, "replace what is damaged").on(format!("{}@{}", sink.label(), node.digest));
+    let told = match look {
+        Look::Damaged(why) => told.because(why.chain()),
+        Look::Absent | Look::Sound => told.because("it was put, and is not there"),
+    };
+    told.at(Side::Destination).hint(
+        "some registries keep a blob that they believe to hold, whatever is sent: delete it there, or restore its storage, and \
+         run it again",
+    )
+}

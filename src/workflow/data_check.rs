@@ -1,0 +1,94 @@
+//! Checks what a server holds: reads every file back, and fetches what is damaged from a registry that has it.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result, Side, printable};
+use crate::oci::{Digest, Repository};
+use crate::serve::{Audit, Auditor, Damage};
+use crate::store::{Body, Registry, Role, Store};
+use crate::wire::Client;
+
+/// What to check.
+#[derive(Debug, Clone)]
+pub struct DataCheck {
+    /// The data folder of a server.
+    pub data_dir: PathBuf,
+    /// Files that are read, or fetched, at the same time.
+    pub jobs: NonZeroUsize,
+    /// A repository that has what may be damaged. None: nothing is repaired.
+    pub repair_from: Option<Repository>,
+}
+
+/// What a check found and did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Checked {
+    /// What the folder holds now, with everything that is still wrong.
+    #[serde(flatten)]
+    pub audit: Audit,
+    /// What was wrong and is repaired.
+    pub repaired: Vec<Damage>,
+}
+
+/// Checks a data folder, which may belong to a server that runs.
+///
+/// What is repaired is looked at again, as long as that brings something to light: a manifest that was lost hides what it needs.
+///
+/// # Errors
+///
+/// [`NotFound`](Kind::NotFound) if there is no such folder, [`Usage`](Kind::Usage) for plain HTTP that is not permitted,
+/// [`Local`](Kind::Local) if the disk refuses. Whatever else keeps a file from being repaired is told with it.
+pub async fn check_data(check: &DataCheck, client: &Client) -> Result<Checked> {
+    let auditor = Auditor::new(&check.data_dir, check.jobs);
+    let mut audit = auditor.audit().await?;
+    let (mut repaired, mut failures) = (Vec::new(), HashMap::new());
+    if let Some(repository) = &check.repair_from {
+        let source: Arc<dyn Store> = Arc::new(Registry::new(client, repository, Role::Source));
+        // Each digest is tried once, so this ends.
+        let mut tried = Vec::new();
+        loop {
+            let wanted = |damage: &&Damage| damage.wanted().is_some_and(|node| !tried.contains(&node.digest));
+            let wanted: Vec<_> = audit.faults.iter().filter(wanted).cloned().collect();
+            if wanted.is_empty() {
+                break;
+            }
+            tried.extend(wanted.iter().filter_map(|damage| damage.digest));
+            let work: Vec<_> = wanted.into_iter().map(|damage| repair(&auditor, &source, damage)).collect();
+            let done: Vec<_> = stream::iter(work).buffer_unordered(check.jobs.get()).try_collect().await?;
+            for (damage, failure) in done {
+                match failure {
+                    Some(why) => drop(failures.insert(damage.digest, why)),
+                    None => repaired.push(damage),
+                }
+            }
+            audit = auditor.audit().await?;
+        }
+    }
+    tell(&mut audit, &failures);
+    let is_sound = |damage: &Damage| !audit.faults.iter().any(|fault| fault.digest == damage.digest);
+    repaired.retain(is_sound);
+    repaired.sort_by_key(|damage| damage.digest);
+    Ok(Checked { audit, repaired })
+}
+
+/// Fetches one digest, every byte checked; says why it could not.
+async fn repair(auditor: &Auditor, source: &Arc<dyn Store>, damage: Damage) -> Result<(Damage, Option<Error>)> {
+    let Some(node) = damage.wanted() else { return Ok((damage, None)) };
+    let body = Body::stored(node.clone(), Arc::clone(source));
+    match auditor.replace(&damage, &body).await {
+        Ok(()) => Ok((damage, None)),
+        Err(error) if matches!(error.kind(), Kind::Usage | Kind::Local | Kind::Interrupted) => Err(error),
+        Err(error) => Ok((damage, Some(error.at(Side::Source)))),
+    }
+}
+
+fn tell(audit: &mut Audit, failures: &HashMap<Option<Digest>, Error>) {
+    for fault in &mut audit.faults {
+        fault.not_repaired = failures.get(&fault.digest).map(|why| printable(&why.chain()));
+    }
+}
