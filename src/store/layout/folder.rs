@@ -116,7 +116,7 @@ impl Folder {
             }
         }
         Err(Error::new(Kind::Local, "make an image layout in")
-            .on(&self.path.display())
+            .on(self.path.display())
             .because("it is removed again and again"))
     }
 

@@ -10,7 +10,7 @@ const SEED: u64 = 20_260_501;
 
 #[test]
 fn mutated_requests_end_no_server_and_lose_nothing_that_was_acknowledged() {
-    let plan = engine::Plan { seed: SEED, time: Duration::from_secs(60), requests: 2_500, pause: 250, servers: 1 };
+    let plan = engine::Plan { seed: SEED, time: Duration::from_secs(60), requests: 2_500, pause: 250, servers: 2 };
     let outcome = engine::run(plan);
     assert!(outcome.faults.is_empty(), "{} faults, the first: {}", outcome.faults.len(), outcome.faults[0]);
     assert!(outcome.requests >= 2_500 && outcome.restarts > 0 && outcome.collections > 0, "{outcome:?}");
