@@ -68,6 +68,12 @@ pub enum ManifestError {
     /// Neither the bytes nor whoever served them tells a type that is known.
     #[error("{0} is not a manifest type that can be copied")]
     Unknown(MediaType),
+    /// None of the fields that make a manifest: `{}` is a JSON object and nothing else.
+    #[error("not a manifest: it has no {0}")]
+    Missing(&'static str),
+    /// Another version of the form than the one that is known.
+    #[error("not a manifest: schemaVersion is {0}, not 2")]
+    Version(u64),
     /// Docker's schema 1.
     #[error(
         "docker schema 1 manifests are not content-addressed and cannot be copied; push the image again with a current client"
@@ -96,6 +102,21 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// A list that may be left out, which is something else than `null`: Go writes that for an empty one.
+struct Listed<T>(Option<Vec<T>>);
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Listed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Some(Option::deserialize(deserializer)?.unwrap_or_default())))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Raw {
@@ -106,11 +127,11 @@ struct Raw {
     #[serde(default)]
     config: Option<Descriptor>,
     #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
+    layers: Listed<Descriptor>,
     #[serde(default)]
-    blobs: Option<Vec<Descriptor>>,
+    blobs: Listed<Descriptor>,
     #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    manifests: Listed<Descriptor>,
     #[serde(default)]
     subject: Option<Descriptor>,
     #[serde(default)]
@@ -136,20 +157,46 @@ impl Manifest {
     ///
     /// See [`ManifestError`]; nothing else can go wrong, and no input panics (tested with random bytes).
     pub fn parse(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
-        if outside.is_schema1() {
-            return Err(ManifestError::Schema1);
+        Self::of(read(bytes, outside)?, outside)
+    }
+
+    /// The same of a manifest that is new to a registry, with all that the specifications demand: registries hold some that
+    /// leave it out, and no client writes one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Manifest::parse`], and [`Missing`](ManifestError::Missing) without `schemaVersion` or an image's `config`;
+    /// the artifact manifest of the 1.1 candidates has neither.
+    pub fn parse_complete(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
+        let raw = read(bytes, outside)?;
+        let has_version = raw.schema_version.is_some();
+        let manifest = Self::of(raw, outside)?;
+        if manifest.media_type == MediaType::OCI_ARTIFACT {
+            return Ok(manifest);
         }
-        if weight::exceeds(bytes, MAX_VALUES) {
-            return Err(ManifestError::Limit(MAX_VALUES));
+        if !has_version {
+            return Err(ManifestError::Missing("schemaVersion"));
         }
-        let Object(raw): Object<Raw> = serde_json::from_slice(bytes)?;
-        if raw.schema_version == Some(1) {
-            return Err(ManifestError::Schema1);
+        if manifest.shape == Shape::Image && manifest.config.is_none() {
+            return Err(ManifestError::Missing("config"));
         }
-        let media_type = agreed_type(raw.media_type, outside, raw.manifests.is_some())?;
+        Ok(manifest)
+    }
+
+    fn of(raw: Raw, outside: &MediaType) -> Result<Self, ManifestError> {
+        let media_type = agreed_type(raw.media_type, outside, raw.manifests.0.is_some())?;
         let shape = if media_type.is_index() { Shape::Index } else { Shape::Image };
-        let layers = raw.layers.or(raw.blobs).unwrap_or_default();
-        let manifests = raw.manifests.unwrap_or_default();
+        let has_blobs = raw.config.is_some() || raw.layers.0.is_some() || raw.blobs.0.is_some();
+        match shape {
+            Shape::Index if raw.manifests.0.is_none() && !has_blobs => return Err(ManifestError::Missing("manifests")),
+            // An artifact of the 1.1 candidates may consist of annotations and a subject.
+            Shape::Image if !has_blobs && raw.manifests.0.is_none() && media_type != MediaType::OCI_ARTIFACT => {
+                return Err(ManifestError::Missing("config"));
+            }
+            _ => {}
+        }
+        let layers = raw.layers.0.or(raw.blobs.0).unwrap_or_default();
+        let manifests = raw.manifests.0.unwrap_or_default();
         let is_mixed = match shape {
             Shape::Index => !layers.is_empty() || raw.config.is_some(),
             Shape::Image => !manifests.is_empty(),
@@ -198,6 +245,21 @@ impl Manifest {
             .as_ref()
             .filter(|t| !t.as_str().is_empty())
             .or_else(|| self.config.as_ref().map(|config| &config.media_type))
+    }
+}
+
+fn read(bytes: &[u8], outside: &MediaType) -> Result<Raw, ManifestError> {
+    if outside.is_schema1() {
+        return Err(ManifestError::Schema1);
+    }
+    if weight::exceeds(bytes, MAX_VALUES) {
+        return Err(ManifestError::Limit(MAX_VALUES));
+    }
+    let Object(raw): Object<Raw> = serde_json::from_slice(bytes)?;
+    match raw.schema_version {
+        Some(1) => Err(ManifestError::Schema1),
+        None | Some(2) => Ok(raw),
+        Some(other) => Err(ManifestError::Version(other)),
     }
 }
 
@@ -267,6 +329,36 @@ mod tests {
         for text in ["[]", "[2]", "null", "\"\"", "2", "{", "{}{}"] {
             assert!(matches!(Manifest::parse(text.as_bytes(), &generic()), Err(ManifestError::Json(_))), "{text}");
             assert_eq!(Manifest::sniff(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_object_without_the_fields_of_a_manifest_is_none() {
+        for text in ["{}", r#"{"schemaVersion":2}"#, r#"{"annotations":{"a":"b"}}"#, r#"{"config":null}"#] {
+            for outside in [generic(), MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST, MediaType::OCI_INDEX] {
+                let told = Manifest::parse(text.as_bytes(), &outside);
+                assert!(matches!(told, Err(ManifestError::Missing(_))), "{text} as {outside}: {told:?}");
+            }
+        }
+        let text = br#"{"schemaVersion":3,"manifests":[]}"#;
+        assert!(matches!(Manifest::parse(text, &generic()), Err(ManifestError::Version(3))));
+        assert!(Manifest::parse(b"{}", &MediaType::OCI_ARTIFACT).is_ok(), "all of its fields may be left out");
+    }
+
+    #[test]
+    fn a_new_manifest_has_all_that_the_specifications_demand() {
+        let config = format!(r#""config":{{"digest":"{D}","size":0}}"#);
+        for (text, is_complete) in [
+            (format!(r#"{{"schemaVersion":2,{config},"layers":[]}}"#), true),
+            (format!(r#"{{"schemaVersion":2,{config},"layers":null}}"#), true),
+            (r#"{"schemaVersion":2,"manifests":null}"#.to_owned(), true),
+            (format!(r#"{{{config},"layers":[]}}"#), false),
+            (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), false),
+            (r#"{"manifests":[]}"#.to_owned(), false),
+            (r#"{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[]}"#.to_owned(), true),
+        ] {
+            assert!(Manifest::parse(text.as_bytes(), &generic()).is_ok(), "{text}");
+            assert_eq!(Manifest::parse_complete(text.as_bytes(), &generic()).is_ok(), is_complete, "{text}");
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) async fn push(
         return Err(Problem::digest_invalid(format!("the bytes sent hash to {digest}, not to {named}")));
     }
     let served = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let manifest = Manifest::parse(&bytes, &MediaType::new(served))
+    let manifest = Manifest::parse_complete(&bytes, &MediaType::new(served))
         .map_err(|why| Problem::manifest_invalid(crate::error::printable(&why.to_string())))?;
     let layout = service.registry.repository(repository);
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
