@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::flags::{Output, Voice};
 use super::{duration, output};
 use crate::error::{Error, Kind, Result};
-use crate::serve::{Certificates, Limits, Options, Server};
+use crate::serve::{Certificates, Limits, Options, Server, name_of};
 
 /// Serves a folder as an OCI registry until it is told to stop (Ctrl-C or SIGTERM).
 ///
@@ -51,6 +51,9 @@ struct Access {
     /// Let in only these users: lines of USER:HASH as htpasswd -nB makes them (bcrypt alone). /healthz stays open, /metrics does not
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
+    /// Answer to this host name too, on a loopback address that a reverse proxy makes reachable (repeatable)
+    #[arg(long = "host", value_name = "NAME", value_parser = host)]
+    hosts: Vec<String>,
     /// Permit plain HTTP on an address that other machines can reach
     #[arg(long)]
     allow_insecure_registry: bool,
@@ -69,6 +72,11 @@ struct Bounds {
     /// How long requests in flight may go on when it is told to stop
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     grace: Duration,
+}
+
+/// Ports are not compared.
+fn host(text: &str) -> std::result::Result<String, &'static str> {
+    name_of(text).ok_or("is not the name of a host")
 }
 
 #[derive(Serialize)]
@@ -116,6 +124,7 @@ impl Serve {
         let Access { tls_cert, tls_key, client_ca, htpasswd, .. } = &self.access;
         let Bounds { max_connections, upload_expiry, grace } = self.bounds;
         let mut options = Options::new(&self.data_dir, self.listen);
+        options.hosts = self.access.hosts.clone();
         options.is_read_only = self.read_only;
         let pair = tls_cert.clone().zip(tls_key.clone());
         options.tls = pair.map(|(chain, key)| Certificates { chain, key, client_ca: client_ca.clone() });

@@ -1,7 +1,7 @@
-//! The door: takes connections in, no more than there is room for, and sees them out.
+//! Takes connections in, no more than there are places for, and sees them out.
 //!
-//! Who comes when all places are taken waits. Connections that are only kept for later are closed then, and those in use after
-//! their present answer, so that idle clients cannot lock others out. Told to stop, it takes nobody in any more and gives those
+//! When all places are taken, connections that have asked for nothing yet make room, those that are only kept for later are
+//! closed, and those in use after their present answer (`places.rs`). Told to stop, it takes nobody in any more and gives those
 //! inside a moment to end; whoever is still there then is cut off. No connection outlives [`Acceptor::run`].
 
 use std::convert::Infallible;
@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,11 +21,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{Incoming, Unread, Watched};
 use super::limits::{Limits, MAX_BUFFER_BYTES, MAX_HEAD_BYTES};
+use super::places::{Full, Phase, Place, Places, Progress, Word};
 use super::tls::Tls;
 
 /// Longest time for a TLS handshake.
@@ -33,6 +34,9 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 
 /// Pause after a failure to accept that is not the peer's, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Connections that wait for a place of their network, at most; what comes beyond is closed. Each holds a socket.
+const WAITING: usize = 64;
 
 /// Who sent a request; an extension of it.
 #[derive(Debug, Clone, Copy)]
@@ -48,44 +52,44 @@ pub(super) struct Acceptor {
     pub(super) open: Arc<AtomicU64>,
 }
 
-/// What connections are told while they are open; who comes later is not meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
-    Stay,
-    /// End after the present answer: others are waiting.
-    Leave,
-    /// The same, and who has not asked for anything yet ends at once: the server is about to.
-    Close,
-}
-
 impl Acceptor {
     /// Serves connections until `shutdown` is ready and all of them have ended, or the grace is over.
     pub(super) async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        let places = Arc::new(Semaphore::new(self.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
-        let (word, mut hears) = watch::channel(Word::Stay);
+        let places = Places::new(self.limits.connections, Arc::clone(&self.open));
         let mut inside = JoinSet::new();
         loop {
             while inside.try_join_next().is_some() {}
-            let next = async {
-                let (stream, peer) = accept(&listener).await;
-                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-                    return (stream, peer, Ok(place));
-                }
-                word.send_replace(Word::Leave);
-                (stream, peer, Arc::clone(&places).acquire_owned().await)
-            };
-            let (stream, peer, place) = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = &mut shutdown => break,
-                next = next => next,
+                came = accept(&listener) => came,
             };
-            // The semaphore is never closed.
-            let Ok(place) = place else { break };
-            hears.borrow_and_update();
-            inside.spawn(self.clone().attend(stream, peer, place, hears.clone()));
+            match places.take(peer.ip()) {
+                Ok(place) => {
+                    inside.spawn(self.clone().attend(stream, peer, place));
+                }
+                // Others behind it must not wait for a network that has its share.
+                Err(Full::Share) => {
+                    let Some(seat) = places.queue(WAITING) else { continue };
+                    let (acceptor, places) = (self.clone(), Arc::clone(&places));
+                    inside.spawn(async move {
+                        let Some(place) = places.wait(peer.ip()).await else { return };
+                        drop(seat);
+                        acceptor.attend(stream, peer, place).await;
+                    });
+                }
+                Err(Full::All) => {
+                    let place = tokio::select! {
+                        () = &mut shutdown => break,
+                        place = places.wait(peer.ip()) => place,
+                    };
+                    let Some(place) = place else { break };
+                    inside.spawn(self.clone().attend(stream, peer, place));
+                }
+            }
         }
         drop(listener);
-        word.send_replace(Word::Close);
+        places.close();
         let all_gone = async { while inside.join_next().await.is_some() {} };
         if tokio::time::timeout(self.limits.grace, all_gone).await.is_err() {
             tracing::warn!(connections = inside.len(), "requests were cut off: they took longer than the grace");
@@ -93,30 +97,23 @@ impl Acceptor {
     }
 
     /// One connection, from its first byte to its last.
-    async fn attend(
-        self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: OwnedSemaphorePermit,
-        word: watch::Receiver<Word>,
-    ) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+    async fn attend(self, stream: TcpStream, peer: SocketAddr, place: Place) {
         // An answer's head must not wait for its body to fill a packet.
         let _ = stream.set_nodelay(true);
-        let unread = Unread::default();
-        let stream = Watched::new(stream, unread.clone());
+        let (unread, progress, mut word) = (Unread::default(), place.progress.clone(), place.word.clone());
+        let stream = Watched::new(stream, unread.clone(), progress.clone());
         let (router, peer_ip) = (TowerToHyperService::new(self.router), Peer(peer.ip()));
-        let answers = Answers { router, peer: peer_ip, unread, asked: watch::Sender::new(false) };
-        match self.tls {
-            None => converse(stream, answers, &self.limits, word).await,
-            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => converse(stream, answers, &self.limits, word).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS with"),
-                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
-            },
+        let answers = Answers { router, peer: peer_ip, unread, asked: watch::Sender::new(false), progress };
+        let Some(tls) = self.tls else { return converse(stream, answers, &self.limits, word).await };
+        let greeted = tokio::select! {
+            greeted = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => greeted,
+            _ = word.wait_for(|word| [Word::Go, Word::Close].contains(word)) => return,
+        };
+        match greeted {
+            Ok(Ok(stream)) => converse(stream, answers, &self.limits, word).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS with"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         }
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        drop(place);
     }
 }
 
@@ -142,8 +139,10 @@ async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             told = word.changed(), if !is_deaf => {
                 is_deaf = told.is_err();
                 is_leaving = true;
-                if *word.borrow_and_update() == Word::Close && !*asked.borrow() {
-                    return;
+                match *word.borrow_and_update() {
+                    Word::Go => return,
+                    Word::Close if !*asked.borrow() => return,
+                    _ => {}
                 }
             }
             // Its first request may be on its way; hyper would close under its feet.
@@ -192,6 +191,7 @@ struct Answers {
     unread: Unread,
     /// Whether there was any request yet.
     asked: watch::Sender<bool>,
+    progress: Progress,
 }
 
 impl hyper::service::Service<Request<Received>> for Answers {
@@ -200,6 +200,7 @@ impl hyper::service::Service<Request<Received>> for Answers {
     type Future = <TowerToHyperService<Router> as hyper::service::Service<Request<Body>>>::Future;
 
     fn call(&self, request: Request<Received>) -> Self::Future {
+        self.progress.reach(Phase::Asked);
         self.asked.send_replace(true);
         let mut request = request.map(|body| Body::new(Incoming::new(body, self.unread.clone())));
         request.extensions_mut().insert(self.peer);

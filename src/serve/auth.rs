@@ -15,9 +15,14 @@ use serde_json::json;
 use super::acceptor::Peer;
 use super::behaviour::Auth;
 use super::login::{Login, Logins};
+use super::places::network;
 use super::problem::Problem;
+use super::quota::Client;
 use super::route::Route;
 use super::service::{Query, json};
+
+/// Most characters of a name that are logged.
+const MAX_LOGGED_CHARS: usize = 100;
 
 const SERVICE: &str = "autonomy-registry";
 
@@ -55,20 +60,22 @@ impl Gate {
         self.logins.is_none() && self.auth == Auth::None
     }
 
-    /// Lets the request through or says 401 with a challenge.
-    pub(super) async fn check(&self, head: &Parts, route: Option<&Route>, query: &Query) -> Result<(), Problem> {
+    /// Lets the request through and says as whose it counts, or says 401 with a challenge.
+    pub(super) async fn check(&self, head: &Parts, route: Option<&Route>, query: &Query) -> Result<Client, Problem> {
         let (method, headers) = (&head.method, &head.headers);
+        let from = head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
         if let Some(logins) = &self.logins {
-            return log_in(logins, head).await;
+            return log_in(logins, headers, from).await;
         }
+        let client = Client::Network(network(from));
         match &self.auth {
-            Auth::None => Ok(()),
-            Auth::Basic { user, password } if is_login(headers, user, password) => Ok(()),
+            Auth::None => Ok(client),
+            Auth::Basic { user, password } if is_login(headers, user, password) => Ok(client),
             Auth::Basic { .. } => Err(challenge(format!("Basic realm=\"{SERVICE}\""))),
             Auth::Bearer { .. } => {
                 let needed = needed(method, route, query);
                 match self.granted(headers, &needed) {
-                    true => Ok(()),
+                    true => Ok(client),
                     false => Err(challenge(self.bearer(&needed))),
                 }
             }
@@ -162,23 +169,26 @@ fn needed(method: &Method, route: Option<&Route>, query: &Query) -> Vec<Scope> {
     }
 }
 
-async fn log_in(logins: &Logins, head: &Parts) -> Result<(), Problem> {
+async fn log_in(logins: &Logins, headers: &HeaderMap, from: IpAddr) -> Result<Client, Problem> {
     let refused = || challenge(format!("Basic realm=\"{SERVICE}\", charset=\"UTF-8\""));
-    let sent = basic(&head.headers).ok_or_else(refused)?;
+    let sent = basic(headers).ok_or_else(refused)?;
     let text = String::from_utf8(sent).map_err(|_| refused())?;
     let (user, password) = text.split_once(':').ok_or_else(refused)?;
-    let from = head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-    match logins.check(user, password, from).await? {
-        Login::Right => Ok(()),
+    match logins.check(user, password, network(from)).await? {
+        Login::Right => Ok(Client::User(user.into())),
         Login::Wrong => {
-            tracing::warn!(user = %crate::error::printable(user), %from, "login refused");
+            tracing::warn!(user = quoted(user), %from, "login refused");
             Err(refused())
         }
         Login::Busy => {
-            let told = "too many logins are being checked; try again in a second";
-            Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", told).with(header::RETRY_AFTER, "1"))
+            Err(Problem::too_many("too many logins are being checked; try again in a second", 1))
         }
     }
+}
+
+/// A name for a line of the log: in quotes, with everything escaped that could end them or begin another field or line.
+fn quoted(name: &str) -> tracing::field::DebugValue<String> {
+    tracing::field::debug(name.chars().take(MAX_LOGGED_CHARS).collect())
 }
 
 fn challenge(text: String) -> Problem {
@@ -201,4 +211,17 @@ fn is_login(headers: &HeaderMap, user: &str, password: &str) -> bool {
     let right = format!("{user}:{password}");
     // Hashed first, so that the time a comparison takes says nothing about the password.
     sent.is_some_and(|sent| crate::oci::Digest::sha256(&sent) == crate::oci::Digest::sha256(right.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_the_log_is_one_field_of_one_line() {
+        let name = "ann from=10.0.0.1 \"x\"\nERROR\u{1b}[2J\u{2028}\u{202e}\u{200b}\u{feff}";
+        let told = format!("{:?}", quoted(name));
+        assert_eq!(told, r#""ann from=10.0.0.1 \"x\"\nERROR\u{1b}[2J\u{2028}\u{202e}\u{200b}\u{feff}""#);
+        assert_eq!(format!("{:?}", quoted(&"x".repeat(10_000))).len(), MAX_LOGGED_CHARS + 2);
+    }
 }

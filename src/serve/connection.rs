@@ -19,6 +19,8 @@ use axum::body::HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::places::{Phase, Progress};
+
 /// Longest time in which nothing moves, in either direction. Longer than any answer takes to be worked out, and than the
 /// limits on silence inside a body.
 const IDLE: Duration = Duration::from_secs(300);
@@ -90,13 +92,15 @@ pub(super) struct Watched<T> {
     moved: Instant,
     alarm: Pin<Box<Sleep>>,
     unread: Unread,
+    progress: Progress,
     /// Set once ours has been said.
     is_lingering: bool,
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(inner: T, unread: Unread) -> Self {
-        Self { inner, moved: Instant::now(), alarm: Box::pin(sleep(IDLE)), unread, is_lingering: false }
+    pub(super) fn new(inner: T, unread: Unread, progress: Progress) -> Self {
+        let (moved, alarm) = (Instant::now(), Box::pin(sleep(IDLE)));
+        Self { inner, moved, alarm, unread, progress, is_lingering: false }
     }
 
     /// Takes note of what the connection says; in place of waiting for one that is idle, an error.
@@ -124,6 +128,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if !buffer.filled().is_empty() {
+            self.progress.reach(Phase::Begun);
+        }
         self.watch(context, polled)
     }
 }
@@ -183,7 +190,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_on_which_nothing_moves_is_closed_and_a_slow_one_is_not() {
         let (mut peer, server) = tokio::io::duplex(64);
-        let mut server = Watched::new(server, Unread::default());
+        let mut server = Watched::new(server, Unread::default(), Progress::default());
         let mut byte = [0];
         for _ in 0..5 {
             tokio::time::sleep(IDLE / 2).await;
@@ -199,7 +206,7 @@ mod tests {
     async fn a_peer_that_takes_its_answer_is_not_idle_however_little_it_says() {
         let (mut peer, mut server) = {
             let (peer, server) = tokio::io::duplex(8);
-            (peer, Watched::new(server, Unread::default()))
+            (peer, Watched::new(server, Unread::default(), Progress::default()))
         };
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -215,7 +222,7 @@ mod tests {
         assert_eq!(reading.await.unwrap(), 80);
 
         let (_peer, server) = tokio::io::duplex(8);
-        let error = Watched::new(server, Unread::default()).write_all(&[7; 80]).await.unwrap_err();
+        let error = Watched::new(server, Unread::default(), Progress::default()).write_all(&[7; 80]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "a peer that takes nothing is");
     }
 
@@ -228,7 +235,7 @@ mod tests {
                 if is_unread { axum::body::Body::from("x") } else { axum::body::Body::empty() },
                 unread.clone(),
             ));
-            let mut server = Watched::new(server, unread);
+            let mut server = Watched::new(server, unread, Progress::default());
             tokio::spawn(async move {
                 while peer.write_all(&[7; 80]).await.is_ok() {
                     tokio::time::sleep(Duration::from_millis(100)).await;

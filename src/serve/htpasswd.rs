@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
@@ -88,13 +89,21 @@ impl Htpasswd {
         self.0.get(user).map(String::as_str)
     }
 
-    /// A hash that takes as long as those of the users: what the password of somebody unknown is held against.
+    /// The hash that takes longest: what the password of somebody unknown is held against.
     pub(super) fn decoy(&self) -> &str {
         self.0.values().max_by_key(|hash| cost(hash)).map_or(NOBODY, String::as_str)
     }
+
+    /// Costs to spend after `hash`, so that a look at any hash takes as long as one at the slowest: each step doubles the
+    /// work, and `2^c + 2^c + 2^(c+1) + … + 2^(m-1) = 2^m`.
+    pub(super) fn rest(&self, hash: &str) -> Range<u32> {
+        let highest = cost(self.decoy()).unwrap_or_default();
+        cost(hash).unwrap_or(highest)..highest
+    }
 }
 
-fn cost(hash: &str) -> Option<u32> {
+/// The cost that a bcrypt hash names.
+pub(super) fn cost(hash: &str) -> Option<u32> {
     let digits = hash.get(4..6).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
     (hash.as_bytes().get(6) == Some(&b'$')).then(|| digits.parse().ok())?
 }

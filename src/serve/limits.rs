@@ -18,6 +18,16 @@ pub struct Limits {
     pub floor: u64,
     /// Age at which an upload goes that nobody came back to, be it one of a server before this one. Default 24 h.
     pub upload_expiry: Duration,
+    /// Upload sessions that a client (a user, else an address) may have open. Default 1,024, as the contract says.
+    pub sessions_of_one: usize,
+    /// The same of all clients together, with those that an earlier process left. Default 16,384: each is a file, and takes a
+    /// kilobyte of memory.
+    pub sessions: usize,
+    /// Bytes that the open sessions of a client may hold. Default none: 90% of what is free on the disk and what sessions hold.
+    /// One client that copies the largest layer that fits is what the server is mostly used for.
+    pub session_bytes_of_one: Option<u64>,
+    /// The same of all clients together. Default none: 95%.
+    pub session_bytes: Option<u64>,
     /// How long requests in flight may go on after the server was told to stop. Default 10 s.
     pub grace: Duration,
 }
@@ -28,6 +38,11 @@ pub(super) const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Bytes read from a connection at once, at most: larger pieces save no measurable time.
 pub(super) const MAX_BUFFER_BYTES: usize = 256 << 10;
 
+impl Limits {
+    pub(super) const SESSION_PERCENT_OF_ONE: u64 = 90;
+    pub(super) const SESSION_PERCENT: u64 = 95;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -37,6 +52,10 @@ impl Default for Limits {
             window: Duration::from_secs(300),
             floor: 64 << 10,
             upload_expiry: Duration::from_secs(24 * 3600),
+            sessions_of_one: 1024,
+            sessions: 16_384,
+            session_bytes_of_one: None,
+            session_bytes: None,
             grace: Duration::from_secs(10),
         }
     }

@@ -6,7 +6,8 @@
 //! time, and with a bounded queue, also for each address: whoever tries passwords waits for himself, while those who are
 //! known come in as before.
 //!
-//! A user who does not exist is checked just as long as one who does.
+//! A user who does not exist is checked just as long as one who does, and one whose hash is cheap as long as the one whose hash
+//! is dearest: time tells nobody who there is.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use std::thread::available_parallelism;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::current::Current;
-use super::htpasswd::Htpasswd;
+use super::htpasswd::{Htpasswd, cost};
 use crate::error::{Error, Kind, Result};
 use crate::store::layout::file::blocking;
 
@@ -27,6 +28,9 @@ const REMEMBERED: usize = 4096;
 /// Most different pairs that wait to be checked, and most of one address.
 const WAITING: usize = 64;
 const WAITING_OF_ONE: usize = 16;
+
+/// Of hashes that are made for the time they take.
+const SALT: [u8; 16] = [0; 16];
 
 /// Checks users and passwords.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(super) struct Logins {
     cores: Arc<Semaphore>,
     /// Passwords that were held against a hash so far.
     checks: AtomicU64,
+    /// Rounds of bcrypt that were spent on them: two to the power of each cost.
+    rounds: Arc<AtomicU64>,
 }
 
 /// Stands for a user, a password and the hash that it is held against.
@@ -77,6 +83,7 @@ impl Logins {
             flights: Mutex::default(),
             cores: Arc::new(Semaphore::new(cores)),
             checks: AtomicU64::default(),
+            rounds: Arc::default(),
         })
     }
 
@@ -90,14 +97,20 @@ impl Logins {
             return Ok(Login::Right);
         }
         let Some(seat) = Seat::take(self, tag, from) else { return Ok(Login::Busy) };
-        let (password, hash) = (password.to_owned(), hash.to_owned());
+        let (password, hash, rest) = (password.to_owned(), hash.to_owned(), users.rest(hash));
+        let rounds = Arc::clone(&self.rounds);
         let check = async || {
             let core = Arc::clone(&self.cores).acquire_owned().await;
             self.checks.fetch_add(1, Ordering::Relaxed);
             blocking(move || {
                 // Held by the work itself, which goes on when nobody waits for it any more.
                 let _core = core;
-                let checked = bcrypt::verify(password, &hash);
+                let spent = cost(&hash).into_iter().chain(rest.clone()).map(|cost| 1 << cost);
+                rounds.fetch_add(spent.sum(), Ordering::Relaxed);
+                let checked = bcrypt::verify(&password, &hash);
+                for cost in rest {
+                    let _ = bcrypt::hash_with_salt(&password, cost, SALT);
+                }
                 checked.map_err(|why| Error::new(Kind::Local, "check password").because(why.to_string()))
             })
             .await
@@ -237,6 +250,27 @@ mod tests {
             checks.push(bed.checks() - before);
         }
         assert_eq!(checks, [1, 0, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_as_long_for_a_cheap_hash_a_dear_one_and_none() {
+        let bed = Bed::new(&[("ann", "secret", 4), ("bob", "secret", 6), ("cem", "secret", 7)]);
+        let mut rounds = Vec::new();
+        for (user, password) in [
+            ("ann", "wrong"),
+            ("bob", "wrong"),
+            ("cem", "wrong"),
+            ("eve", "wrong"),
+            ("", ""),
+            ("ann", "secret"),
+            ("bob", "secret"),
+            ("ann", &"x".repeat(100)),
+        ] {
+            let before = bed.logins.rounds.load(Ordering::Relaxed);
+            bed.check(user, password).await;
+            rounds.push(bed.logins.rounds.load(Ordering::Relaxed) - before);
+        }
+        assert_eq!(rounds, [1 << 7; 8]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ mod connection;
 mod current;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod host_check;
 mod htpasswd;
 mod limits;
 mod listing;
@@ -29,7 +30,9 @@ mod login;
 mod manifest;
 mod metrics;
 mod pace;
+mod places;
 mod problem;
+mod quota;
 mod registry;
 mod residence;
 mod route;
@@ -54,6 +57,8 @@ pub use self::audit::{Audit, Auditor, Damage, Fault, User};
 pub use self::behaviour::{AfterCut, Auth, Behaviour};
 pub use self::collect::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
 use self::current::Current;
+use self::host_check::Hosts;
+pub(crate) use self::host_check::name_of;
 use self::htpasswd::Htpasswd;
 pub use self::limits::Limits;
 use self::login::Logins;
@@ -64,6 +69,8 @@ use self::tls::Tls;
 use crate::disk::{Root, blocking};
 use crate::error::{Error, Kind, Result};
 
+/// Docker's own clients ask `/v2/` for it: `docker manifest` works with no registry that does not send it (docker/cli#3161).
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -78,6 +85,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Address and port to listen at; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Names that the server answers to besides `localhost` and loopback addresses, where it listens on one. Default none.
+    pub hosts: Vec<String>,
     /// Whether everything but reading is refused (405 `UNSUPPORTED`). Default false.
     pub is_read_only: bool,
     /// Choices that the specification leaves open.
@@ -97,6 +106,7 @@ impl Options {
         Self {
             data_dir: data_dir.into(),
             listen,
+            hosts: Vec::new(),
             is_read_only: false,
             behaviour: Behaviour::default(),
             tls: None,
@@ -130,7 +140,7 @@ impl Server {
     /// [`Local`](Kind::Local) if the port is taken or the folder cannot be written, [`Usage`](Kind::Usage) if certificates or
     /// passwords cannot be used.
     pub async fn bind(options: Options) -> Result<Self> {
-        let Options { data_dir, listen, is_read_only, behaviour, tls, htpasswd, limits } = options;
+        let Options { data_dir, listen, hosts, is_read_only, behaviour, tls, htpasswd, limits } = options;
         let (tls, logins) = blocking(move || {
             let tls = tls.as_ref().map(Tls::open).transpose()?;
             let users = htpasswd.map(|path| Current::open(vec![path], Htpasswd::read)).transpose()?;
@@ -149,8 +159,9 @@ impl Server {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let service = Arc::new(Service {
             registry: registry::Registry::new(&data_dir),
-            sessions: session::Sessions::new(registry::uploads(&data_dir)),
+            sessions: session::Sessions::new(registry::uploads(&data_dir), limits),
             metrics: Arc::default(),
+            hosts: Hosts::new(address.ip(), &hosts),
             gate: auth::Gate::new(behaviour.auth.clone(), format!("{scheme}://{address}"), logins),
             behaviour,
             limits,
@@ -158,6 +169,7 @@ impl Server {
         });
         if !is_read_only {
             service.sessions.sweep(limits.upload_expiry).await;
+            service.sessions.count_left().await?;
         }
         let router = Router::new().fallback(service::dispatch).with_state(Arc::clone(&service));
         Ok(Self { listener, address, service, router, tls, _residence: residence })

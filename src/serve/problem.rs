@@ -95,6 +95,12 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", why)
     }
 
+    /// A refusal for now.
+    pub(super) fn too_many(why: impl Into<String>, retry_seconds: u16) -> Self {
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", why);
+        problem.with(header::RETRY_AFTER, HeaderValue::from(retry_seconds))
+    }
+
     pub(super) fn response(self) -> Response<Body> {
         let Self { status, code, message, detail, headers } = self;
         let entry = Entry { code, message: &message, detail: detail.as_deref() };

@@ -8,6 +8,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::auth::Gate;
 use super::behaviour::Behaviour;
+use super::host_check::Hosts;
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::problem::Problem;
@@ -24,6 +25,7 @@ pub(super) struct Service {
     pub(super) sessions: Sessions,
     pub(super) metrics: Arc<Metrics>,
     pub(super) behaviour: Behaviour,
+    pub(super) hosts: Hosts,
     pub(super) gate: Gate,
     pub(super) limits: Limits,
     pub(super) is_read_only: bool,
@@ -32,7 +34,10 @@ pub(super) struct Service {
 /// Answers one request.
 pub(super) async fn dispatch(State(service): State<Arc<Service>>, request: Request) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let answer = answer(&service, request).await.unwrap_or_else(Problem::response);
+    let mut answer = answer(&service, request).await.unwrap_or_else(Problem::response);
+    if ["/v2", "/v2/"].contains(&path.as_str()) || answer.status() == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(super::API_VERSION, HeaderValue::from_static("registry/2.0"));
+    }
     service.metrics.answered(&method, answer.status());
     tracing::debug!(%method, path, status = answer.status().as_u16(), "answered");
     answer
@@ -40,16 +45,17 @@ pub(super) async fn dispatch(State(service): State<Arc<Service>>, request: Reque
 
 async fn answer(service: &Service, request: Request) -> Result<Response<Body>, Problem> {
     let (head, body) = request.into_parts();
+    service.hosts.check(&head)?;
     let (method, headers) = (&head.method, &head.headers);
     let route = Route::parse(head.uri.path());
     let query = &Query::parse(head.uri.query().unwrap_or_default());
     // Being alive and logging in come before the gate: whoever balances loads has no password. Everything else, known or not,
     // comes behind it, the metrics too: they tell what goes on here, and Prometheus can log in.
-    match &route {
+    let client = match &route {
         Ok(Some(Route::Health)) => return Ok(reply(StatusCode::OK, [], Body::from("ok\n"))),
         Ok(Some(Route::Token)) => return service.gate.token(headers, query),
         _ => service.gate.check(&head, route.as_ref().ok().and_then(Option::as_ref), query).await?,
-    }
+    };
     let is_reading = method == Method::GET || method == Method::HEAD;
     if service.is_read_only && !is_reading {
         return Err(Problem::unsupported("this registry is read-only"));
@@ -70,7 +76,7 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
         ("GET" | "HEAD", Route::Manifest(name, which)) => manifest::pull(service, name, which, method).await,
         ("PUT", Route::Manifest(name, which)) => manifest::push(service, name, which, query, headers, body).await,
         ("DELETE", Route::Manifest(name, which)) => manifest::delete(service, name, which).await,
-        ("POST", Route::Uploads(name)) => upload::begin(service, name, query, headers, body).await,
+        ("POST", Route::Uploads(name)) => upload::begin(service, name, query, client, headers, body).await,
         ("PATCH", Route::Upload(name, id)) => upload::chunk(service, name, id, headers, body).await,
         ("PUT", Route::Upload(name, id)) => upload::close(service, name, id, query, headers, body).await,
         ("GET", Route::Upload(name, id)) => upload::status(service, name, id).await,

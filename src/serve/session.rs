@@ -16,7 +16,9 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 
 use super::pace::{Paced, Step};
+use super::limits::Limits;
 use super::problem::is_no_room;
+use super::quota::{Client, Exceeded, Part, Quota};
 use crate::disk::{Missing, Place, blocking, is_sole};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryPath};
@@ -31,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Sessions {
     folder: Place,
     open: Mutex<HashMap<String, Handle>>,
+    quota: Arc<Quota>,
+    /// Parts of those that a process before this one left and nobody has come back to.
+    left: Mutex<HashMap<String, Part>>,
 }
 
 type Handle = Arc<tokio::sync::Mutex<Session>>;
@@ -46,6 +51,8 @@ pub(super) struct Session {
     /// Of the first `offset` bytes. None after a restart or a failed write.
     hasher: Option<Hasher>,
     is_over: bool,
+    /// None once it is over.
+    part: Option<Part>,
 }
 
 /// How a request's body ended.
@@ -58,12 +65,28 @@ pub(super) enum Arrival {
 }
 
 impl Sessions {
-    pub(super) fn new(folder: Place) -> Self {
-        Self { folder, open: Mutex::default() }
+    pub(super) fn new(folder: Place, limits: Limits) -> Self {
+        Self { folder, open: Mutex::default(), quota: Quota::new(limits), left: Mutex::default() }
+    }
+
+    /// Counts what a process before this one left.
+    pub(super) async fn count_left(&self) -> Result<()> {
+        let folder = self.folder.clone();
+        let found = blocking(move || Ok(files(&folder))).await?;
+        let mut left = self.left();
+        for (name, bytes) in found {
+            left.insert(name, self.quota.found(bytes));
+        }
+        Ok(())
+    }
+
+    /// Room for one more session of `client`.
+    pub(super) fn part(&self, client: Client) -> Result<Part, Exceeded> {
+        self.quota.open(client)
     }
 
     /// Opens a session and says its name.
-    pub(super) async fn begin(&self, repository: &RepositoryPath, algorithm: Algorithm) -> Result<String> {
+    pub(super) async fn begin(&self, repository: &RepositoryPath, algorithm: Algorithm, part: Part) -> Result<String> {
         let id = identifier()?;
         let place = self.folder.join(&id);
         let file = place.clone();
@@ -76,6 +99,7 @@ impl Sessions {
             algorithm,
             hasher: Some(Hasher::new(algorithm)),
             is_over: false,
+            part: Some(part),
         };
         self.lock().insert(id.clone(), Arc::new(tokio::sync::Mutex::new(session)));
         Ok(id)
@@ -107,6 +131,7 @@ impl Sessions {
     /// Ends a session and removes what it has gathered, unless that was moved away.
     pub(super) async fn end(&self, session: &mut Session) -> Result<()> {
         session.is_over = true;
+        session.part = None;
         self.lock().remove(&session.id);
         let place = session.place.clone();
         blocking(move || {
@@ -137,7 +162,7 @@ impl Sessions {
         self.forget_gone().await;
     }
 
-    /// Forgets sessions that another server has ended.
+    /// Forgets sessions that another server has ended, and those that found no room.
     async fn forget_gone(&self) {
         let handles: Vec<Handle> = self.lock().values().map(Arc::clone).collect();
         for handle in handles {
@@ -145,6 +170,7 @@ impl Sessions {
             let place = session.place();
             if blocking(move || Ok(held(&place).is_none())).await.unwrap_or_default() {
                 session.is_over = true;
+                session.part = None;
                 self.lock().remove(&session.id);
             }
         }
@@ -157,6 +183,7 @@ impl Sessions {
         if !open.contains_key(name) && is_abandoned(&place, expiry) {
             tracing::debug!(upload = name, "removing what an earlier process left");
             let _ = place.remove();
+            self.left().remove(name);
         }
     }
 
@@ -173,6 +200,7 @@ impl Sessions {
         let Some(offset) = blocking(move || Ok(held(&file).map(|data| data.len()))).await? else {
             return Ok(None);
         };
+        let part = self.left().remove(id).unwrap_or_else(|| self.quota.found(offset));
         // Left by a process before this one. Its name cannot be guessed: whoever knows it began it.
         let session = Session {
             id: id.to_owned(),
@@ -182,9 +210,14 @@ impl Sessions {
             algorithm: Algorithm::Sha256,
             hasher: None,
             is_over: false,
+            part: Some(part),
         };
         let mut open = self.lock();
         Ok(Some(Arc::clone(open.entry(id.to_owned()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(session))))))
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<String, Part>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
@@ -213,13 +246,20 @@ impl Session {
     pub(super) async fn open(&mut self) -> Result<File> {
         for _ in 0..TRIES {
             let place = self.place();
-            let Some((file, length)) = blocking(move || seize(&place)).await? else {
+            let seized = blocking(move || seize(&place)).await;
+            if seized.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
+                (self.is_over, self.part) = (true, None);
+            }
+            let Some((file, length)) = seized? else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
             if length != self.offset {
                 // Another server has gone on with it, or what was written before a failure is there after all.
                 (self.offset, self.hasher) = (length, None);
+            }
+            if let Some(part) = &mut self.part {
+                part.correct(length);
             }
             return Ok(file);
         }
@@ -259,6 +299,14 @@ impl Session {
         Ok(())
     }
 
+    /// Ends it, because nobody can go on with it before there is room, and what it holds is room.
+    fn give_up(&mut self, error: Error) -> Error {
+        self.is_over = true;
+        self.part = None;
+        let _ = self.place.remove();
+        error
+    }
+
     /// Takes a body of `expected` bytes, where that is known, into `file`. What arrived before a break stays.
     ///
     /// The work goes on in a task of its own: a server drops the request of a connection that broke, and what has
@@ -281,12 +329,28 @@ async fn take_in(
     expected: Option<u64>,
 ) -> Result<(OwnedMutexGuard<Session>, Arrival)> {
     session.rehash(&file).await?;
+    let quota = session.part.as_ref().map(|part| Arc::clone(part.quota()));
+    let (file, room) = blocking(move || {
+        let room = quota.map(|quota| quota.room(&file));
+        Ok((file, room))
+    })
+    .await?;
+    if let (Some(part), Some(room), Some(expected)) = (&session.part, room, expected)
+        && let Err(why) = part.fits(expected, room)
+    {
+        return Err(session.give_up(full(why)));
+    }
     let mut writer = Writer::new(file, session.hasher.take());
     let (mut taken, mut arrival) = (0, Arrival::Whole);
     let written = loop {
         match body.next().await {
             Step::Piece(bytes) => {
                 taken += bytes.len() as u64;
+                if let (Some(part), Some(room)) = (&mut session.part, room)
+                    && let Err(why) = part.grow(bytes.len() as u64, room)
+                {
+                    break Err(full(why));
+                }
                 if let Err(error) = writer.push(bytes).await {
                     break Err(error);
                 }
@@ -307,10 +371,7 @@ async fn take_in(
         Err(error) => {
             session.hasher = None;
             if is_no_room(&error) {
-                // Nobody can go on with it before there is room, and what it holds is room.
-                session.is_over = true;
-                let _ = session.place.remove();
-                return Err(error);
+                return Err(session.give_up(error));
             }
             // How much was written before the failure only the file knows.
             session.offset = held(&session.place).map(|data| data.len()).unwrap_or_default();
@@ -344,6 +405,21 @@ fn seize(place: &Place) -> Result<Option<(File, u64)>> {
 /// About a session's file, if it is one.
 fn held(place: &Place) -> Option<Metadata> {
     place.look().ok().flatten().filter(is_sole)
+}
+
+/// As a disk that takes no more.
+fn full(why: Exceeded) -> Error {
+    Error::new(Kind::Local, "take upload").because(io::Error::new(io::ErrorKind::QuotaExceeded, why))
+}
+
+/// Names and sizes of the sessions' files in `folder`.
+fn files(folder: &Place) -> Vec<(String, u64)> {
+    let names = folder.list().unwrap_or_default().into_iter();
+    let sized = names.filter_map(|name| {
+        let bytes = held(&folder.join(&name))?.len();
+        Some((name.into_string().ok()?, bytes))
+    });
+    sized.collect()
 }
 
 /// Names of the files in `folder` that nothing was written to for so long.

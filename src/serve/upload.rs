@@ -10,9 +10,13 @@ use super::behaviour::AfterCut;
 use super::pace::Paced;
 use super::problem::{Problem, is_no_room};
 use super::service::{Query, Service, reply};
+use super::quota::{Client, Exceeded};
 use super::session::{Arrival, Session};
 use crate::error::{Error, Kind};
 use crate::oci::{Algorithm, Digest, RepositoryPath};
+
+/// When to ask again for a session: they end when pushes do.
+const UPLOADS_RETRY_SECONDS: u16 = 30;
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -21,6 +25,7 @@ pub(super) async fn begin(
     service: &Service,
     repository: &RepositoryPath,
     query: &Query,
+    client: Client,
     headers: &HeaderMap,
     body: Body,
 ) -> Answer {
@@ -35,11 +40,23 @@ pub(super) async fn begin(
         Some(_) => return Err(Problem::digest_invalid("only sha256 and sha512 digests are supported")),
     };
     let digest = query.digest("digest")?;
-    let id = service.sessions.begin(repository, algorithm).await?;
+    let part = service.sessions.part(client).map_err(|why| too_many(service, why))?;
+    let id = service.sessions.begin(repository, algorithm, part).await?;
     if let Some(digest) = digest.filter(|_| service.behaviour.takes_single_post) {
         return close_with(service, repository, &id, digest, headers, body).await;
     }
     Ok(accepted(repository, &id, 0, StatusCode::ACCEPTED))
+}
+
+fn too_many(service: &Service, why: Exceeded) -> Problem {
+    let told = match why {
+        Exceeded::Own => {
+            let most = service.limits.sessions_of_one;
+            format!("this client has {most} uploads open, which is as many as it may; finish or cancel some")
+        }
+        Exceeded::All => "as many uploads are open as there may be; try again later".to_owned(),
+    };
+    Problem::too_many(told, UPLOADS_RETRY_SECONDS)
 }
 
 async fn mount(

@@ -90,9 +90,9 @@ async fn no_path_leaves_the_data_folder() {
         // Written by hand, because clients tidy such paths up before they send them.
         let mut connection = std::net::TcpStream::connect(server.host()).unwrap();
         for method in ["GET", "DELETE", "PUT"] {
-            write!(connection, "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+            write!(connection, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").unwrap();
         }
-        write!(connection, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(connection, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let answers = std::io::read_to_string(&connection).unwrap();
         let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).collect();
         assert_eq!(statuses.len(), 4, "{answers}");

@@ -1,0 +1,213 @@
+//! Which hosts a server answers to, and which pages may write to it through somebody's browser.
+//!
+//! A browser reaches servers on loopback that no other machine can reach. A page whose name resolves to 127.0.0.1 a moment
+//! later (DNS rebinding) counts as the same origin, but its name stays in `Host`: on loopback only known names are
+//! answered. Any page may send simple requests to any server: the browser says where they come from (`Origin`,
+//! Fetch Metadata), and clients of registries, which are no browsers, send neither header.
+
+use std::net::IpAddr;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+
+use super::problem::Problem;
+use crate::error::printable;
+
+/// Longest name of a host that is repeated in an answer (RFC 1035, section 2.3.4).
+const MAX_NAME_CHARS: usize = 255;
+
+/// The hosts that a server answers to.
+#[derive(Debug)]
+pub(super) enum Hosts {
+    /// Every name: other machines reach the server, under names that it cannot know.
+    All,
+    /// Loopback, and these names.
+    Loopback(Vec<String>),
+}
+
+impl Hosts {
+    /// The hosts of a server that listens at `address`; `names` as users write them, with or without a port.
+    pub(super) fn new(address: IpAddr, names: &[String]) -> Self {
+        if address.to_canonical().is_loopback() {
+            Self::Loopback(names.iter().filter_map(|name| name_of(name)).collect())
+        } else {
+            Self::All
+        }
+    }
+
+    /// Refuses a request for another host, and a write on behalf of another host's page.
+    pub(super) fn check(&self, head: &Parts) -> Result<(), Problem> {
+        let asked = asked(head)?;
+        if !self.answers(asked.as_deref()) {
+            let name = asked.unwrap_or_default();
+            let name = printable(&name.chars().take(MAX_NAME_CHARS).collect::<String>());
+            let told = format!("this registry does not answer to the host {name:?}; start it with --host NAME to add one");
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", told));
+        }
+        let is_reading = head.method == Method::GET || head.method == Method::HEAD;
+        if !is_reading && is_cross_site(&head.headers, asked.as_deref()) {
+            let told = "a page of another site may not write to this registry";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "DENIED", told));
+        }
+        Ok(())
+    }
+
+    /// A request of HTTP/1.0 may name no host; no browser sends one.
+    fn answers(&self, asked: Option<&str>) -> bool {
+        match (self, asked) {
+            (Self::All, _) | (_, None) => true,
+            (Self::Loopback(names), Some(asked)) => is_loopback(asked) || names.iter().any(|name| name == asked),
+        }
+    }
+}
+
+/// The name of the host that a request is for (RFC 9112, sections 3.2 and 3.2.2).
+fn asked(head: &Parts) -> Result<Option<String>, Problem> {
+    let refused = |why| Problem::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", why);
+    let mut sent = head.headers.get_all(header::HOST).iter();
+    let (host, more) = (sent.next(), sent.next());
+    if more.is_some() || (host.is_none() && head.version == Version::HTTP_11) {
+        return Err(refused("a request names one Host"));
+    }
+    let host = match (head.uri.authority(), host) {
+        (Some(authority), _) => authority.as_str(),
+        (None, None) => return Ok(None),
+        (None, Some(host)) => host.to_str().map_err(|_| refused("Host is not a name"))?,
+    };
+    name_of(host).map(Some).ok_or_else(|| refused("Host is not a name"))
+}
+
+/// Whether a browser says that the request comes from another site's page.
+fn is_cross_site(headers: &HeaderMap, asked: Option<&str>) -> bool {
+    let says_so = headers.get_all("sec-fetch-site").iter().any(|value| value == "cross-site");
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    // `null` (a sandboxed frame, a file) names no host.
+    says_so || origins.any(|origin| origin.to_str().ok().and_then(host_of).as_deref() != asked)
+}
+
+fn host_of(origin: &str) -> Option<String> {
+    name_of(origin.parse::<Uri>().ok()?.authority()?.as_str())
+}
+
+fn is_loopback(name: &str) -> bool {
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// The name in `HOST[:PORT]` in its one spelling: lower case, without the final dot, without brackets. None if there is none.
+pub(crate) fn name_of(text: &str) -> Option<String> {
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            (address.parse::<std::net::Ipv6Addr>().ok()?.to_string(), port)
+        }
+        None if text.parse::<std::net::Ipv6Addr>().is_ok() => (text.to_owned(), ""),
+        None => {
+            let at = text.find(':').unwrap_or(text.len());
+            (text[..at].strip_suffix('.').unwrap_or(&text[..at]).to_ascii_lowercase(), &text[at..])
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    let is_legal = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
+    let is_whole = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    (is_whole && !name.is_empty() && name.bytes().all(is_legal)).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Request;
+
+    fn check(hosts: &Hosts, method: &str, headers: &[(&str, &str)]) -> u16 {
+        let request = headers.iter().fold(Request::builder().method(method).uri("/v2/"), |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        hosts.check(&head).map_or_else(|problem| problem.response().status().as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn on_loopback_only_loopback_and_the_given_names_are_answered() {
+        let hosts = Hosts::new([127, 0, 0, 1].into(), &["Registry.Site:8443".into()]);
+        for (host, expected) in [
+            ("localhost", 200),
+            ("LOCALHOST:5000", 200),
+            ("localhost.", 200),
+            ("127.0.0.1:1", 200),
+            ("127.8.8.8", 200),
+            ("[::1]:5000", 200),
+            ("[::ffff:127.0.0.1]", 200),
+            ("registry.site", 200),
+            ("registry.site.:99", 200),
+            ("evil.example", 421),
+            ("evil.example:5000", 421),
+            ("localhost.evil.example", 421),
+            ("evil.localhost", 421),
+            ("0.0.0.0:5000", 421),
+            ("10.0.0.1", 421),
+            ("[::2]", 421),
+            ("127.0.0.1.evil.example", 421),
+            ("evil.example#localhost", 400),
+            ("user@localhost", 400),
+            ("localhost:x", 400),
+            ("", 400),
+        ] {
+            for method in ["GET", "PUT"] {
+                assert_eq!(check(&hosts, method, &[("host", host)]), expected, "{method} {host}");
+            }
+        }
+        assert_eq!(check(&hosts, "GET", &[]), 400, "HTTP/1.1 without a host");
+        assert_eq!(check(&hosts, "GET", &[("host", "localhost"), ("host", "localhost")]), 400);
+        let (mut head, ()) = Request::builder().uri("http://evil.example/v2/").body(()).unwrap().into_parts();
+        head.headers.insert("host", "localhost".parse().unwrap());
+        assert!(hosts.check(&head).is_err(), "a whole address counts before the header");
+    }
+
+    #[test]
+    fn beyond_loopback_every_name_is_answered() {
+        let hosts = Hosts::new([0, 0, 0, 0].into(), &[]);
+        assert_eq!(check(&hosts, "PUT", &[("host", "registry.example")]), 200);
+    }
+
+    #[test]
+    fn a_foreign_page_may_read_and_not_write() {
+        for hosts in [Hosts::All, Hosts::new([127, 0, 0, 1].into(), &["site.example".into()])] {
+            for (headers, expected) in [
+                (vec![("origin", "http://localhost:5000")], 200),
+                (vec![("origin", "https://LOCALHOST")], 200),
+                (vec![("sec-fetch-site", "same-origin")], 200),
+                (vec![("sec-fetch-site", "none")], 200),
+                (vec![("sec-fetch-site", "cross-site")], 403),
+                (vec![("origin", "http://evil.example")], 403),
+                (vec![("origin", "http://site.example")], 403),
+                (vec![("origin", "null")], 403),
+                (vec![("origin", "")], 403),
+                (vec![("origin", "http://localhost"), ("origin", "http://evil.example")], 403),
+                (vec![("origin", "http://localhost"), ("sec-fetch-site", "cross-site")], 403),
+            ] {
+                let headers: Vec<_> = [("host", "localhost:5000")].into_iter().chain(headers).collect();
+                for method in ["POST", "PUT", "PATCH", "DELETE"] {
+                    assert_eq!(check(&hosts, method, &headers), expected, "{method} {headers:?}");
+                }
+                assert_eq!(check(&hosts, "GET", &headers), 200, "{headers:?}");
+                assert_eq!(check(&hosts, "HEAD", &headers), 200, "{headers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_host_has_one_spelling() {
+        for (text, name) in [
+            ("A.Example:5000", Some("a.example")),
+            ("[0:0:0:0:0:0:0:1]:5000", Some("::1")),
+            ("::1", Some("::1")),
+            ("a_b", Some("a_b")),
+            ("a b", None),
+            ("a/b", None),
+            (":5000", None),
+            ("[::1", None),
+            ("[x]", None),
+        ] {
+            assert_eq!(name_of(text).as_deref(), name, "{text}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Places for connections: how many there are, how many of them one network may have, and who makes room for whom.
+//!
+//! Nobody is kept out by connections that do nothing: when no place is left, the oldest connection that has sent nothing yet
+//! ends, else the oldest that has not finished its first request. One network (an IPv4 address, or the /64 of an IPv6 address,
+//! which one machine can fill) has half of the places at most. The clients of a reverse proxy, or behind one NAT, share it:
+//! what comes beyond it waits for a place.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+/// What a connection is told while it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    Stay,
+    /// End after the present answer: others are waiting.
+    Leave,
+    /// The same, and a connection without any request yet ends at once: the server is about to.
+    Close,
+    /// End at once: the place is somebody else's.
+    Go,
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// It has sent nothing.
+    Silent,
+    /// It has sent something, but no whole request.
+    Begun,
+    /// It has sent a request.
+    Asked,
+}
+
+/// The phase of one connection, as all who see to it share it.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Progress(Arc<AtomicU8>);
+
+impl Progress {
+    /// Takes note that the connection has come so far. It never goes back.
+    pub(super) fn reach(&self, phase: Phase) {
+        if self.0.load(Ordering::Relaxed) < phase as u8 {
+            self.0.fetch_max(phase as u8, Ordering::Relaxed);
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Phase::Silent,
+            1 => Phase::Begun,
+            _ => Phase::Asked,
+        }
+    }
+}
+
+/// All places of a server.
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    most_of_one: usize,
+    state: Mutex<State>,
+    freed: Notify,
+    /// Connections in their places, for the metrics.
+    open: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// In the order in which they came.
+    taken: BTreeMap<u64, Taken>,
+    by_network: HashMap<IpAddr, usize>,
+    waiting: usize,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Taken {
+    network: IpAddr,
+    progress: Progress,
+    word: watch::Sender<Word>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All are taken.
+    All,
+    /// The network has its share.
+    Share,
+}
+
+/// One connection's place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    pub(super) progress: Progress,
+    pub(super) word: watch::Receiver<Word>,
+}
+
+/// One of those who wait for a place of their network, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Places>);
+
+impl Places {
+    pub(super) fn new(most: usize, open: Arc<AtomicU64>) -> Arc<Self> {
+        let most = most.max(1);
+        Arc::new(Self { most, most_of_one: most.div_ceil(2), state: Mutex::default(), freed: Notify::new(), open })
+    }
+
+    /// Takes a place for a connection from `address`; another that has not asked for anything yet may have to go for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if all others are in use. Those of them that are only kept for later are told to leave.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+        let network = network(address);
+        let mut state = self.lock();
+        let own = state.by_network.get(&network).copied().unwrap_or_default();
+        let full = if own >= self.most_of_one {
+            Some(Full::Share)
+        } else if state.taken.len() >= self.most {
+            Some(Full::All)
+        } else {
+            None
+        };
+        if let Some(full) = full {
+            let is_meant = |taken: &&Taken| full == Full::All || taken.network == network;
+            if !state.evict(is_meant) {
+                for taken in state.taken.values().filter(is_meant) {
+                    taken.tell(Word::Leave);
+                }
+                return Err(full);
+            }
+        }
+        let (number, progress, (tell, word)) = (state.next, Progress::default(), watch::channel(Word::Stay));
+        state.next += 1;
+        *state.by_network.entry(network).or_default() += 1;
+        state.taken.insert(number, Taken { network, progress: progress.clone(), word: tell });
+        self.open.store(state.taken.len() as u64, Ordering::Relaxed);
+        Ok(Place { places: Arc::clone(self), number, progress, word })
+    }
+
+    /// The same, as soon as there is one. None once the places are closed.
+    pub(super) async fn wait(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        loop {
+            let freed = self.freed.notified();
+            if self.lock().is_closed {
+                return None;
+            }
+            if let Ok(place) = self.take(address) {
+                return Some(place);
+            }
+            freed.await;
+        }
+    }
+
+    /// A seat among those who wait, of whom there are so many at most.
+    pub(super) fn queue(self: &Arc<Self>, most: usize) -> Option<Waiting> {
+        let mut state = self.lock();
+        let has_room = state.waiting < most;
+        state.waiting += usize::from(has_room);
+        has_room.then(|| Waiting(Arc::clone(self)))
+    }
+
+    /// Tells all that the server is about to end, and sends those away who wait.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        state.taken.values().for_each(|taken| taken.tell(Word::Close));
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn tell(&self, word: Word) {
+        self.word.send_if_modified(|told| {
+            let is_new = *told != Word::Go && *told != word;
+            if is_new {
+                *told = word;
+            }
+            is_new
+        });
+    }
+}
+
+impl State {
+    /// Ends the oldest connection that has come least far, and takes its place away. False if all have asked for something.
+    fn evict(&mut self, is_meant: impl Fn(&&Taken) -> bool) -> bool {
+        let candidates = self.taken.iter().filter(|(_, taken)| is_meant(taken));
+        let found = candidates.map(|(number, taken)| (taken.progress.phase(), *number)).min();
+        let Some((Phase::Silent | Phase::Begun, number)) = found else { return false };
+        if let Some(taken) = self.remove(number) {
+            taken.tell(Word::Go);
+        }
+        true
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Taken> {
+        let taken = self.taken.remove(&number)?;
+        if let Some(count) = self.by_network.get_mut(&taken.network) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_network.remove(&taken.network);
+            }
+        }
+        Some(taken)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.places.lock();
+        // One that had to go has none any more.
+        state.remove(self.number);
+        self.places.open.store(state.taken.len() as u64, Ordering::Relaxed);
+        drop(state);
+        self.places.freed.notify_waiters();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
+}
+
+/// What counts as one client where addresses are counted.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn is_gone(place: &Place) -> bool {
+        *place.word.borrow() == Word::Go
+    }
+
+    #[test]
+    fn one_network_has_half_of_the_places_and_the_others_find_room() {
+        let places = Places::new(8, Arc::default());
+        let busy: Vec<_> = (0..4).map(|_| places.take(ip("10.0.0.1")).unwrap()).collect();
+        busy.iter().for_each(|place| place.progress.reach(Phase::Asked));
+        assert_eq!(places.take(ip("10.0.0.1")).unwrap_err(), Full::Share);
+        assert_eq!(places.take(ip("::ffff:10.0.0.1")).unwrap_err(), Full::Share, "the same address");
+        assert!(busy.iter().all(|place| *place.word.borrow() == Word::Leave), "what is only kept makes room");
+        let others: Vec<_> = (0..4).map(|n| places.take(ip(&format!("2001:db8:0:{n}::1"))).unwrap()).collect();
+        others.iter().for_each(|place| place.progress.reach(Phase::Asked));
+        assert_eq!(places.take(ip("10.0.0.9")).unwrap_err(), Full::All);
+        drop(busy);
+        assert!(places.take(ip("10.0.0.9")).is_ok());
+        assert_eq!(places.open.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn one_machine_cannot_be_many_by_its_ipv6_addresses() {
+        let places = Places::new(4, Arc::default());
+        let held: Vec<_> = (1..=2).map(|n| places.take(ip(&format!("2001:db8::{n}"))).unwrap()).collect();
+        held.iter().for_each(|place| place.progress.reach(Phase::Asked));
+        assert_eq!(places.take(ip("2001:db8::3")).unwrap_err(), Full::Share);
+        assert!(places.take(ip("2001:db8:0:1::3")).is_ok());
+    }
+
+    #[test]
+    fn who_has_sent_nothing_goes_first_then_who_has_not_asked_and_the_oldest_of_them() {
+        let places = Places::new(8, Arc::default());
+        let held: Vec<_> = (0..8).map(|n| places.take(ip(&format!("10.0.0.{n}"))).unwrap()).collect();
+        held[0].progress.reach(Phase::Asked);
+        held[1].progress.reach(Phase::Begun);
+        held[2].progress.reach(Phase::Begun);
+        let mut next = Vec::new();
+        for (n, expected) in [3, 4, 5, 6, 7, 1, 2].into_iter().enumerate() {
+            let place = places.take(ip(&format!("10.0.1.{n}"))).unwrap();
+            place.progress.reach(Phase::Asked);
+            next.push(place);
+            let gone: Vec<_> = (0..8).filter(|n| is_gone(&held[*n])).collect();
+            assert!(gone.contains(&expected) && gone.len() == n + 1, "{gone:?}");
+        }
+        assert_eq!(places.take(ip("10.0.2.1")).unwrap_err(), Full::All, "whoever has asked stays");
+        assert!(!is_gone(&held[0]));
+        drop(held);
+        assert_eq!(places.lock().taken.len(), 7, "a place is given back once");
+        drop(next);
+        assert!(places.lock().taken.is_empty() && places.lock().by_network.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_next_place_of_the_own_network() {
+        let places = Places::new(2, Arc::default());
+        let first = places.take(ip("10.0.0.1")).unwrap();
+        first.progress.reach(Phase::Asked);
+        let seat = places.queue(1).unwrap();
+        assert!(places.queue(1).is_none());
+        let waiting = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.wait(ip("10.0.0.1")).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop((first, seat));
+        assert!(waiting.await.unwrap().is_some());
+        assert!(places.queue(1).is_some());
+    }
+}
