@@ -63,7 +63,7 @@ struct Access {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bounds")]
 struct Bounds {
-    /// Connections at the same time; further ones wait, and idle ones are closed for them
+    /// Connections at the same time, half of them for one address; further ones wait, and idle ones are closed for them
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
     /// Age at which an upload is removed that nobody came back to

@@ -160,27 +160,22 @@ impl Manifest {
         Self::of(read(bytes, outside)?, outside)
     }
 
-    /// The same of a manifest that is new to a registry, with all that the specifications demand: registries hold some that
-    /// leave it out, and no client writes one.
+    /// The same of a manifest that is new to a registry and says which version of the form it has: some that lie about do not,
+    /// and no client writes one without.
     ///
     /// # Errors
     ///
-    /// Those of [`Manifest::parse`], and [`Missing`](ManifestError::Missing) without `schemaVersion` or an image's `config`;
-    /// the artifact manifest of the 1.1 candidates has neither.
-    pub fn parse_complete(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
+    /// Those of [`Manifest::parse`], and [`Missing`](ManifestError::Missing) without `schemaVersion`, which only the artifact
+    /// manifest of the 1.1 candidates does not have.
+    pub fn parse_new(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
         let raw = read(bytes, outside)?;
         let has_version = raw.schema_version.is_some();
         let manifest = Self::of(raw, outside)?;
-        if manifest.media_type == MediaType::OCI_ARTIFACT {
-            return Ok(manifest);
+        if has_version || manifest.media_type == MediaType::OCI_ARTIFACT {
+            Ok(manifest)
+        } else {
+            Err(ManifestError::Missing("schemaVersion"))
         }
-        if !has_version {
-            return Err(ManifestError::Missing("schemaVersion"));
-        }
-        if manifest.shape == Shape::Image && manifest.config.is_none() {
-            return Err(ManifestError::Missing("config"));
-        }
-        Ok(manifest)
     }
 
     fn of(raw: Raw, outside: &MediaType) -> Result<Self, ManifestError> {
@@ -346,19 +341,19 @@ mod tests {
     }
 
     #[test]
-    fn a_new_manifest_has_all_that_the_specifications_demand() {
+    fn a_new_manifest_says_its_version() {
         let config = format!(r#""config":{{"digest":"{D}","size":0}}"#);
         for (text, is_complete) in [
             (format!(r#"{{"schemaVersion":2,{config},"layers":[]}}"#), true),
             (format!(r#"{{"schemaVersion":2,{config},"layers":null}}"#), true),
             (r#"{"schemaVersion":2,"manifests":null}"#.to_owned(), true),
             (format!(r#"{{{config},"layers":[]}}"#), false),
-            (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), false),
+            (r#"{"schemaVersion":2,"layers":[]}"#.to_owned(), true),
             (r#"{"manifests":[]}"#.to_owned(), false),
             (r#"{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[]}"#.to_owned(), true),
         ] {
             assert!(Manifest::parse(text.as_bytes(), &generic()).is_ok(), "{text}");
-            assert_eq!(Manifest::parse_complete(text.as_bytes(), &generic()).is_ok(), is_complete, "{text}");
+            assert_eq!(Manifest::parse_new(text.as_bytes(), &generic()).is_ok(), is_complete, "{text}");
         }
     }
 

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{Incoming, Unread, Watched};
-use super::limits::{Limits, MAX_BUFFER_BYTES, MAX_HEAD_BYTES};
+use super::limits::{Limits, MAX_BUFFER_BYTES, MAX_HEAD_BYTES, NARROW_BUFFER_BYTES};
 use super::places::{Full, Phase, Place, Places, Progress, Word};
 use super::tls::Tls;
 
@@ -70,11 +70,15 @@ impl Acceptor {
                 }
                 // Others behind it must not wait for a network that has its share.
                 Err(Full::Share) => {
-                    let Some(seat) = places.queue(WAITING) else { continue };
+                    let mut seat = places.queue(WAITING);
                     let (acceptor, places) = (self.clone(), Arc::clone(&places));
                     inside.spawn(async move {
-                        let Some(place) = places.wait(peer.ip()).await else { return };
+                        let place = tokio::select! {
+                            place = places.wait(peer.ip()) => place,
+                            _ = &mut seat.sent_away => None,
+                        };
                         drop(seat);
+                        let Some(place) = place else { return };
                         acceptor.attend(stream, peer, place).await;
                     });
                 }
@@ -104,13 +108,14 @@ impl Acceptor {
         let stream = Watched::new(stream, unread.clone(), progress.clone());
         let (router, peer_ip) = (TowerToHyperService::new(self.router), Peer(peer.ip()));
         let answers = Answers { router, peer: peer_ip, unread, asked: watch::Sender::new(false), progress };
-        let Some(tls) = self.tls else { return converse(stream, answers, &self.limits, word).await };
+        let buffer = if place.is_wide { MAX_BUFFER_BYTES } else { NARROW_BUFFER_BYTES };
+        let Some(tls) = self.tls else { return converse(stream, answers, self.limits.head, buffer, word).await };
         let greeted = tokio::select! {
             greeted = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => greeted,
             _ = word.wait_for(|word| [Word::Go, Word::Close].contains(word)) => return,
         };
         match greeted {
-            Ok(Ok(stream)) => converse(stream, answers, &self.limits, word).await,
+            Ok(Ok(stream)) => converse(stream, answers, self.limits.head, buffer, word).await,
             Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS with"),
             Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
         }
@@ -121,15 +126,16 @@ impl Acceptor {
 async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: T,
     answers: Answers,
-    limits: &Limits,
+    head: Duration,
+    buffer: usize,
     mut word: watch::Receiver<Word>,
 ) {
     let mut asked = answers.asked.subscribe();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        .header_read_timeout(head)
         .max_header_size(MAX_HEAD_BYTES)
-        .max_buf_size(MAX_BUFFER_BYTES)
+        .max_buf_size(buffer)
         .serve_connection(TokioIo::new(stream), answers);
     let mut connection = pin!(connection);
     let (mut is_leaving, mut is_told, mut is_deaf) = (false, false, false);

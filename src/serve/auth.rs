@@ -180,9 +180,7 @@ async fn log_in(logins: &Logins, headers: &HeaderMap, from: IpAddr) -> Result<Cl
             tracing::warn!(user = quoted(user), %from, "login refused");
             Err(refused())
         }
-        Login::Busy => {
-            Err(Problem::too_many("too many logins are being checked; try again in a second", 1))
-        }
+        Login::Busy => Err(Problem::too_many("too many logins are being checked; try again in a second", 1)),
     }
 }
 

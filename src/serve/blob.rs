@@ -1,5 +1,6 @@
 //! Pulling and deleting blobs (distribution-spec, "Pulling blobs", "Deleting Blobs").
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -69,12 +70,19 @@ pub(super) async fn pull(
     };
     response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     if method == Method::GET {
-        let metrics = Arc::clone(&service.metrics);
-        *response.body_mut() = Body::from_stream(file::stream(blob, from, length).inspect_ok(move |piece| {
-            metrics.bytes_out.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        }));
+        *response.body_mut() = body(service, blob, from, length);
     }
     Ok(response)
+}
+
+/// `length` bytes of a file from offset `from`.
+pub(super) fn body(service: &Service, file: File, from: u64, length: u64) -> Body {
+    let (metrics, lane) = (Arc::clone(&service.metrics), service.memory.lane());
+    Body::from_stream(file::stream_in(lane.piece, file, from, length).inspect_ok(move |piece| {
+        // The lane is free once the last piece has been read.
+        let _ = &lane;
+        metrics.bytes_out.fetch_add(piece.len() as u64, Ordering::Relaxed);
+    }))
 }
 
 /// `DELETE /v2/<name>/blobs/<digest>`.

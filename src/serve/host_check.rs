@@ -41,7 +41,8 @@ impl Hosts {
         if !self.answers(asked.as_deref()) {
             let name = asked.unwrap_or_default();
             let name = printable(&name.chars().take(MAX_NAME_CHARS).collect::<String>());
-            let told = format!("this registry does not answer to the host {name:?}; start it with --host NAME to add one");
+            let told =
+                format!("this registry does not answer to the host {name:?}; start it with --host NAME to add one");
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", told));
         }
         let is_reading = head.method == Method::GET || head.method == Method::HEAD;

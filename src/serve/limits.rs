@@ -23,7 +23,8 @@ pub struct Limits {
     /// The same of all clients together, with those that an earlier process left. Default 16,384: each is a file, and takes a
     /// kilobyte of memory.
     pub sessions: usize,
-    /// Bytes that the open sessions of a client may hold. Default none: 90% of what is free on the disk and what sessions hold.
+    /// Bytes that the open sessions of a client may hold. Default none: 90% of what is free on the disk and what sessions hold, and
+    /// 64 MiB in any case.
     /// One client that copies the largest layer that fits is what the server is mostly used for.
     pub session_bytes_of_one: Option<u64>,
     /// The same of all clients together. Default none: 95%.
@@ -35,12 +36,20 @@ pub struct Limits {
 /// Largest head of a request, in bytes. Tokens are the largest things in it; some are a few kilobytes.
 pub(super) const MAX_HEAD_BYTES: usize = 32 << 10;
 
-/// Bytes read from a connection at once, at most: larger pieces save no measurable time.
+/// Bytes read from a connection at once, at most, and bytes that wait to be written to it: larger pieces save no measurable time.
 pub(super) const MAX_BUFFER_BYTES: usize = 256 << 10;
+
+/// The same for connections that come when [`WIDE_CONNECTIONS`] are open: all of them together must not fill the memory. A head
+/// must fit in.
+pub(super) const NARROW_BUFFER_BYTES: usize = MAX_HEAD_BYTES + (8 << 10);
+
+/// Connections with large buffers.
+pub(super) const WIDE_CONNECTIONS: usize = 24;
 
 impl Limits {
     pub(super) const SESSION_PERCENT_OF_ONE: u64 = 90;
     pub(super) const SESSION_PERCENT: u64 = 95;
+    pub(super) const SESSION_BYTES_AT_LEAST: u64 = 64 << 20;
 }
 
 impl Default for Limits {

@@ -1,31 +1,65 @@
 //! Discovery (distribution-spec, "Content Discovery"): tags, repositories, referrers.
+//!
+//! Lists come in pages: a long one if there is memory for it, else a short one that holds nobody up.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use bytes::Bytes;
+use serde::Serialize;
 
 use super::problem::Problem;
-use super::service::{Query, Service, json, reply};
-use crate::error::Kind;
+use super::service::{Query, Service, reply};
 use crate::oci::{Digest, MediaType, RepositoryPath};
-use crate::store::Listing;
+use crate::store::layout::ReferrersPage;
 
 type Answer = Result<Response<Body>, Problem>;
 
+/// A long page, in bytes. Clients bound the number of pages that they read: ours and ORAS's take sixteen and more.
+const PAGE_BYTES: u64 = 1 << 20;
+
+/// A short page, in bytes: with the text around it and a descriptor that goes beyond it is what a request may hold.
+const SHORT_PAGE_BYTES: usize = 24 << 10;
+
 /// `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(service: &Service, repository: &RepositoryPath, query: &Query) -> Answer {
+    #[derive(Serialize)]
+    struct Tags<'a> {
+        name: &'a str,
+        tags: &'a [String],
+    }
     let layout = service.registry.existing(repository).await?;
-    let all = layout.tags().await?.iter().map(|tag| tag.as_str().to_owned()).collect();
-    let (page, next) = page(all, query)?;
-    let answer = json(&json!({ "name": repository.as_str(), "tags": page }));
-    Ok(linked(answer, &format!("/v2/{repository}/tags/list"), next))
+    let Asked { last, most } = Asked::read(query)?;
+    let page = |bytes: usize| {
+        let (layout, last) = (&layout, last.clone());
+        async move {
+            let (tags, has_more) = layout.tags_after(last, most, bytes).await?;
+            Ok((tags.iter().map(|tag| tag.as_str().to_owned()).collect(), has_more))
+        }
+    };
+    let write = |tags: &[String]| to_json(&Tags { name: repository.as_str(), tags });
+    let (bytes, next) = names(service, query, page, write).await?;
+    Ok(linked(answer(bytes), &format!("/v2/{repository}/tags/list"), next))
 }
 
 /// `GET /v2/_catalog`; not in the specification, but every registry has it.
 pub(super) async fn catalog(service: &Service, query: &Query) -> Answer {
-    let all = service.registry.list().await?.iter().map(|path| path.as_str().to_owned()).collect();
-    let (page, next) = page(all, query)?;
-    Ok(linked(json(&json!({ "repositories": page })), "/v2/_catalog", next))
+    #[derive(Serialize)]
+    struct Catalog<'a> {
+        repositories: &'a [String],
+    }
+    let Asked { last, most } = Asked::read(query)?;
+    let page = |bytes: usize| {
+        let last = last.clone();
+        async move {
+            let _alone = service.memory.walk().await?;
+            let all = service.registry.list().await?;
+            let names = all.iter().map(RepositoryPath::as_str);
+            Ok(cut(names.filter(|name| last.as_deref().is_none_or(|last| *name > last)), most, bytes))
+        }
+    };
+    let write = |repositories: &[String]| to_json(&Catalog { repositories });
+    let (bytes, next) = names(service, query, page, write).await?;
+    Ok(linked(answer(bytes), "/v2/_catalog", next))
 }
 
 /// `GET /v2/<name>/referrers/<digest>`. Never 404 where the API exists, not even for a repository that does not.
@@ -40,39 +74,97 @@ pub(super) async fn referrers(
         let headers = [("content-type", "text/plain; charset=utf-8".to_owned())];
         return Ok(reply(StatusCode::NOT_FOUND, headers, Body::from("404 page not found\n")));
     }
-    let layout = service.registry.repository_to_read(repository);
-    let mut found = match layout.referrers(&subject).await {
-        Err(error) if error.kind() == Kind::NotFound => Vec::new(),
-        found => found?,
+    let wanted = query.get("artifactType");
+    let last = query.digest("last")?;
+    let page = async |bytes: usize| {
+        if !service.registry.repository_to_read(repository).exists().await? {
+            return Ok(ReferrersPage::default());
+        }
+        let layout = service.registry.repository(repository);
+        layout.referrers_after(subject, last, wanted.map(MediaType::new), bytes).await
     };
-    let filter = query.get("artifactType").map(MediaType::new);
-    if let Some(wanted) = &filter {
-        found.retain(|node| node.artifact_type.as_ref() == Some(wanted));
-    }
-    let mut answer = json(&json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": found }));
+    let short = page(SHORT_PAGE_BYTES).await?;
+    let share = short.next.and_then(|_| service.memory.share_now(2 * PAGE_BYTES));
+    let (found, share) = match share {
+        Some(share) => (page(PAGE_BYTES as usize).await?, Some(share)),
+        None => (short, None),
+    };
+    let head = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":["#, MediaType::OCI_INDEX);
+    let bytes = [head.as_bytes(), &found.text, b"]}"].concat();
+    let mut answer = answer(match share {
+        Some(share) => share.hold(bytes),
+        None => bytes.into(),
+    });
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.oci.image.index.v1+json"));
-    if filter.is_some() {
+    if wanted.is_some() {
         headers.insert(super::OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    Ok(answer)
+    let next = found.next.map(|last| {
+        let mut next = url::form_urlencoded::Serializer::new(String::new());
+        next.extend_pairs(wanted.map(|wanted| ("artifactType", wanted)));
+        next.append_pair("last", &last.to_string()).finish()
+    });
+    Ok(linked(answer, &format!("/v2/{repository}/referrers/{subject}"), next))
 }
 
-/// The names after `last`, at most `n`, and what the next page is asked for with.
-fn page(mut all: Vec<String>, query: &Query) -> Result<(Vec<String>, Option<String>), Problem> {
-    all.sort_unstable();
-    if let Some(last) = query.get("last") {
-        let start = all.partition_point(|name| name.as_str() <= last);
-        all.drain(..start);
+/// The page that a query asks for: the names after `last`, at most so many.
+struct Asked {
+    last: Option<String>,
+    most: usize,
+}
+
+impl Asked {
+    fn read(query: &Query) -> Result<Self, Problem> {
+        let most = query.get("n").map_or(Ok(usize::MAX), str::parse).map_err(|_| {
+            Problem::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n is not a number of results")
+        })?;
+        Ok(Self { last: query.get("last").map(str::to_owned), most })
     }
-    let Some(n) = query.get("n") else { return Ok((all, None)) };
-    let n: usize = n.parse().map_err(|_| {
-        Problem::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n is not a number of results")
-    })?;
-    let has_more = all.len() > n;
-    all.truncate(n);
-    let next = all.last().filter(|_| has_more).map(|last| format!("n={n}&last={last}"));
-    Ok((all, next))
+}
+
+/// One page of names as JSON, and what the next one is asked for with.
+async fn names<F: Future<Output = Result<(Vec<String>, bool), Problem>>>(
+    service: &Service,
+    query: &Query,
+    page: impl Fn(usize) -> F,
+    write: impl Fn(&[String]) -> Vec<u8>,
+) -> Result<(Bytes, Option<String>), Problem> {
+    let n = query.get("n");
+    let next = |names: &[String], has_more: bool| {
+        let last = names.last().filter(|_| has_more)?;
+        Some(n.map_or_else(|| format!("last={last}"), |n| format!("n={n}&last={last}")))
+    };
+    let (found, has_more) = page(SHORT_PAGE_BYTES).await?;
+    let is_cut = has_more && n.and_then(|n| n.parse().ok()).is_none_or(|n: usize| found.len() < n);
+    // In memory a name takes several times its bytes, and is held as text too.
+    let Some(share) = is_cut.then(|| service.memory.share_now(4 * PAGE_BYTES)).flatten() else {
+        return Ok((write(&found).into(), next(&found, has_more)));
+    };
+    let (found, has_more) = page(PAGE_BYTES as usize).await?;
+    Ok((share.hold(write(&found)), next(&found, has_more)))
+}
+
+/// The first names: so many at most, of so many bytes together, but one at least; and whether others follow.
+fn cut<'a>(all: impl Iterator<Item = &'a str>, most: usize, most_bytes: usize) -> (Vec<String>, bool) {
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for name in all {
+        bytes += name.len();
+        if page.len() >= most || (bytes > most_bytes && !page.is_empty()) {
+            return (page, true);
+        }
+        page.push(name.to_owned());
+    }
+    (page, false)
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    // Text and lists of it can always be written.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn answer(bytes: Bytes) -> Response<Body> {
+    reply(StatusCode::OK, [("content-type", "application/json".to_owned())], Body::from(bytes))
 }
 
 fn linked(mut answer: Response<Body>, path: &str, next: Option<String>) -> Response<Body> {

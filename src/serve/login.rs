@@ -29,7 +29,7 @@ const REMEMBERED: usize = 4096;
 const WAITING: usize = 64;
 const WAITING_OF_ONE: usize = 16;
 
-/// Of hashes that are made for the time they take.
+/// Salt of hashes that are made for the time they take.
 const SALT: [u8; 16] = [0; 16];
 
 /// Checks users and passwords.

@@ -1,26 +1,34 @@
 //! Manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests").
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
+use super::blob;
+use super::memory::{SMALL_BYTES, SMALL_VALUES, Share, busy};
 use super::pace::{Paced, Step};
 use super::problem::Problem;
 use super::service::{Query, Service, reply};
-use crate::error::Kind;
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, RepositoryPath, Shape, Tag};
+use crate::error::{Error, Kind};
+use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, weight};
+use crate::store::layout::file::{self, blocking};
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
+
+/// How long a large manifest may take while others wait for the memory that it holds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Answer = Result<Response<Body>, Problem>;
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
 pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &Name, method: &Method) -> Answer {
     let layout = service.registry.existing(repository).await?;
-    let want = if method == Method::GET { Want::Bytes } else { Want::Digest };
-    let root = layout.resolve(name, want).await.map_err(|error| unknown(error, name))?;
+    let root = layout.resolve(name, Want::Digest).await.map_err(|error| unknown(error, name))?;
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
         // Whoever finds it by its digest may go on to list it in an index without sending it.
         if !layout.vouch_manifest(*digest, root.node.size).await? {
@@ -33,9 +41,34 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
         ("content-length", root.node.size.to_string()),
         ("etag", format!("\"{}\"", root.node.digest)),
     ];
+    let body = if method == Method::GET { content(service, &layout, &root.node, name).await? } else { Body::empty() };
+    Ok(reply(StatusCode::OK, headers, body))
+}
+
+/// A manifest's bytes, which are known to be right. Large ones come from their file twice: those who read them slowly hold no
+/// memory.
+async fn content(service: &Service, layout: &Layout, node: &Descriptor, name: &Name) -> Result<Body, Problem> {
+    if node.size > SMALL_BYTES {
+        let (file, size) = layout.file(&node.digest).await.map_err(|error| unknown(error, name))?;
+        let (file, is_right) = is_right(file, node.clone()).await?;
+        if size != node.size || !is_right {
+            return Err(Error::new(Kind::Corrupt, "read").on(node.digest).into());
+        }
+        return Ok(blob::body(service, file, 0, size));
+    }
+    let root = layout.resolve(&Name::Digest(node.digest), Want::Bytes).await.map_err(|error| unknown(error, name))?;
     let bytes = root.bytes.unwrap_or_default();
     service.metrics.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    Ok(reply(StatusCode::OK, headers, Body::from(bytes)))
+    Ok(Body::from(bytes))
+}
+
+async fn is_right(file: File, node: Descriptor) -> Result<(File, bool), Problem> {
+    let work = move || {
+        let mut hasher = Hasher::new(node.digest.algorithm());
+        file::hash(&file, &mut hasher).map_err(|why| Error::new(Kind::Local, "read").on(node.digest).because(why))?;
+        Ok((file, hasher.finish() == node.digest))
+    };
+    Ok(blocking(work).await?)
 }
 
 /// `PUT /v2/<name>/manifests/<reference>`.
@@ -48,7 +81,9 @@ pub(super) async fn push(
     body: Body,
 ) -> Answer {
     let tags = tags(name, query)?;
-    let bytes = gather(service, headers, body).await?;
+    let (bytes, _share) = gather(service, headers, body).await?;
+    let is_small = bytes.len() as u64 <= SMALL_BYTES && !weight::exceeds(&bytes, SMALL_VALUES);
+    let _turn = if is_small { None } else { Some(service.memory.desk().await?) };
     service.metrics.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     let digest = match name {
         Name::Digest(digest) => digest.same_kind_of(&bytes),
@@ -60,7 +95,7 @@ pub(super) async fn push(
         return Err(Problem::digest_invalid(format!("the bytes sent hash to {digest}, not to {named}")));
     }
     let served = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let manifest = Manifest::parse_complete(&bytes, &MediaType::new(served))
+    let manifest = Manifest::parse_new(&bytes, &MediaType::new(served))
         .map_err(|why| Problem::manifest_invalid(crate::error::printable(&why.to_string())))?;
     let layout = service.registry.repository(repository);
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
@@ -123,7 +158,8 @@ fn needed(service: &Service, manifest: &Manifest) -> Vec<(Digest, u64)> {
     manifest.children().filter(own).map(|node| (node.digest, node.size)).collect()
 }
 
-async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+/// A manifest on its way in, and its share of the memory.
+async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<(Bytes, Share), Problem> {
     let too_large = || {
         let message = format!("a manifest holds at most {MAX_MANIFEST_BYTES} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
@@ -132,17 +168,32 @@ async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<By
     if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES) {
         return Err(too_large());
     }
-    let mut bytes = BytesMut::new();
+    let memory = &service.memory;
+    let mut share = memory.share(announced.unwrap_or_default()).await?;
+    let mut bytes =
+        BytesMut::with_capacity(announced.and_then(|length| usize::try_from(length).ok()).unwrap_or_default());
     let mut stream = Paced::new(body, &service.limits);
+    let begun = Instant::now();
     loop {
         match stream.next().await {
             Step::Piece(piece) => {
-                bytes.extend_from_slice(&piece);
-                if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+                let length = (bytes.len() + piece.len()) as u64;
+                if length > MAX_MANIFEST_BYTES {
                     return Err(too_large());
                 }
+                if announced.is_none() && bytes.len() as u64 <= SMALL_BYTES && length > SMALL_BYTES {
+                    share = memory.share(MAX_MANIFEST_BYTES).await?;
+                    // At once, for a buffer that grows is held twice for a moment.
+                    bytes.reserve(MAX_MANIFEST_BYTES as usize - bytes.len());
+                }
+                if begun.elapsed() > PATIENCE && memory.is_short() {
+                    return Err(busy());
+                }
+                bytes.extend_from_slice(&piece);
             }
-            Step::End if announced.is_none_or(|length| length == bytes.len() as u64) => return Ok(bytes.freeze()),
+            Step::End if announced.is_none_or(|length| length == bytes.len() as u64) => {
+                return Ok((bytes.freeze(), share));
+            }
             Step::End | Step::Cut => return Err(Problem::manifest_invalid("the connection broke inside the body")),
         }
     }

@@ -28,6 +28,7 @@ mod limits;
 mod listing;
 mod login;
 mod manifest;
+mod memory;
 mod metrics;
 mod pace;
 mod places;
@@ -161,6 +162,7 @@ impl Server {
             registry: registry::Registry::new(&data_dir),
             sessions: session::Sessions::new(registry::uploads(&data_dir), limits),
             metrics: Arc::default(),
+            memory: memory::Memory::default(),
             hosts: Hosts::new(address.ip(), &hosts),
             gate: auth::Gate::new(behaviour.auth.clone(), format!("{scheme}://{address}"), logins),
             behaviour,

@@ -1,18 +1,25 @@
 //! Places for connections: how many there are, how many of them one network may have, and who makes room for whom.
 //!
-//! Nobody is kept out by connections that do nothing: when no place is left, the oldest connection that has sent nothing yet
-//! ends, else the oldest that has not finished its first request. One network (an IPv4 address, or the /64 of an IPv6 address,
+//! Connections that do nothing keep no other out: when no place is left, the oldest connection that has sent nothing yet
+//! ends, else the oldest that has not finished its first request; each has a second for it. One network (an IPv4 address, or the /64 of an IPv6 address,
 //! which one machine can fill) has half of the places at most. The clients of a reverse proxy, or behind one NAT, share it:
-//! what comes beyond it waits for a place.
+//! what comes beyond it waits for a place, the last to come longest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, timeout};
 
-/// What a connection is told while it is open.
+use super::limits::WIDE_CONNECTIONS;
+
+/// Time in which a connection may send its first request, whoever waits: it may have come a moment ago, with many others.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Words to a connection while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
     Stay,
@@ -73,7 +80,9 @@ struct State {
     /// In the order in which they came.
     taken: BTreeMap<u64, Taken>,
     by_network: HashMap<IpAddr, usize>,
-    waiting: usize,
+    /// Connections that wait for a place of their network, in the order in which they came.
+    waiting: BTreeMap<u64, oneshot::Sender<()>>,
+    wide: usize,
     is_closed: bool,
 }
 
@@ -81,7 +90,19 @@ struct State {
 struct Taken {
     network: IpAddr,
     progress: Progress,
+    since: Instant,
     word: watch::Sender<Word>,
+    is_wide: bool,
+}
+
+/// Whether a connection has made room for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evicted {
+    One,
+    /// None yet, but one will that has not asked for anything.
+    Later,
+    /// All have asked for something.
+    Nobody,
 }
 
 /// Why there is no place.
@@ -100,11 +121,18 @@ pub(super) struct Place {
     number: u64,
     pub(super) progress: Progress,
     pub(super) word: watch::Receiver<Word>,
+    /// Whether it may have large buffers: it is one of the first [`WIDE_CONNECTIONS`].
+    pub(super) is_wide: bool,
 }
 
 /// One of those who wait for a place of their network, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Waiting(Arc<Places>);
+pub(super) struct Waiting {
+    places: Arc<Places>,
+    number: u64,
+    /// Ready once others need its seat more: it has waited longest and in vain.
+    pub(super) sent_away: oneshot::Receiver<()>,
+}
 
 impl Places {
     pub(super) fn new(most: usize, open: Arc<AtomicU64>) -> Arc<Self> {
@@ -116,7 +144,7 @@ impl Places {
     ///
     /// # Errors
     ///
-    /// [`Full`] if all others are in use. Those of them that are only kept for later are told to leave.
+    /// [`Full`] if all others are in use. Connections that are only kept for later are told to leave.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let network = network(address);
         let mut state = self.lock();
@@ -130,19 +158,25 @@ impl Places {
         };
         if let Some(full) = full {
             let is_meant = |taken: &&Taken| full == Full::All || taken.network == network;
-            if !state.evict(is_meant) {
-                for taken in state.taken.values().filter(is_meant) {
-                    taken.tell(Word::Leave);
+            match state.evict(is_meant) {
+                Evicted::One => {}
+                Evicted::Later => return Err(full),
+                Evicted::Nobody => {
+                    state.taken.values().filter(is_meant).for_each(|taken| taken.tell(Word::Leave));
+                    return Err(full);
                 }
-                return Err(full);
             }
         }
         let (number, progress, (tell, word)) = (state.next, Progress::default(), watch::channel(Word::Stay));
         state.next += 1;
         *state.by_network.entry(network).or_default() += 1;
-        state.taken.insert(number, Taken { network, progress: progress.clone(), word: tell });
+        let is_wide = state.wide < WIDE_CONNECTIONS;
+        state.wide += usize::from(is_wide);
+        state
+            .taken
+            .insert(number, Taken { network, progress: progress.clone(), since: Instant::now(), word: tell, is_wide });
         self.open.store(state.taken.len() as u64, Ordering::Relaxed);
-        Ok(Place { places: Arc::clone(self), number, progress, word })
+        Ok(Place { places: Arc::clone(self), number, progress, word, is_wide })
     }
 
     /// The same, as soon as there is one. None once the places are closed.
@@ -155,16 +189,22 @@ impl Places {
             if let Ok(place) = self.take(address) {
                 return Some(place);
             }
-            freed.await;
+            // Somebody may have used up the grace meanwhile.
+            let _ = timeout(GRACE, freed).await;
         }
     }
 
-    /// A seat among those who wait, of whom there are so many at most.
-    pub(super) fn queue(self: &Arc<Self>, most: usize) -> Option<Waiting> {
+    /// A seat among those who wait, of whom there are so many at most: who has waited longest is sent away for it.
+    pub(super) fn queue(self: &Arc<Self>, most: usize) -> Waiting {
         let mut state = self.lock();
-        let has_room = state.waiting < most;
-        state.waiting += usize::from(has_room);
-        has_room.then(|| Waiting(Arc::clone(self)))
+        while state.waiting.len() >= most.max(1) {
+            // Dropping the other end is what tells it.
+            state.waiting.pop_first();
+        }
+        let (number, (seat, sent_away)) = (state.next, oneshot::channel());
+        state.next += 1;
+        state.waiting.insert(number, seat);
+        Waiting { places: Arc::clone(self), number, sent_away }
     }
 
     /// Tells all that the server is about to end, and sends those away who wait.
@@ -194,19 +234,22 @@ impl Taken {
 }
 
 impl State {
-    /// Ends the oldest connection that has come least far, and takes its place away. False if all have asked for something.
-    fn evict(&mut self, is_meant: impl Fn(&&Taken) -> bool) -> bool {
-        let candidates = self.taken.iter().filter(|(_, taken)| is_meant(taken));
-        let found = candidates.map(|(number, taken)| (taken.progress.phase(), *number)).min();
-        let Some((Phase::Silent | Phase::Begun, number)) = found else { return false };
+    /// Ends the oldest connection that has come least far, and takes its place away.
+    fn evict(&mut self, is_meant: impl Fn(&&Taken) -> bool) -> Evicted {
+        let meant = self.taken.iter().filter(|(_, taken)| is_meant(taken) && taken.progress.phase() < Phase::Asked);
+        let (old, young): (Vec<_>, Vec<_>) = meant.partition(|(_, taken)| taken.since.elapsed() >= GRACE);
+        let Some((_, number)) = old.iter().map(|(number, taken)| (taken.progress.phase(), **number)).min() else {
+            return if young.is_empty() { Evicted::Nobody } else { Evicted::Later };
+        };
         if let Some(taken) = self.remove(number) {
             taken.tell(Word::Go);
         }
-        true
+        Evicted::One
     }
 
     fn remove(&mut self, number: u64) -> Option<Taken> {
         let taken = self.taken.remove(&number)?;
+        self.wide -= usize::from(taken.is_wide);
         if let Some(count) = self.by_network.get_mut(&taken.network) {
             *count -= 1;
             if *count == 0 {
@@ -230,11 +273,11 @@ impl Drop for Place {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.lock().waiting -= 1;
+        self.places.lock().waiting.remove(&self.number);
     }
 }
 
-/// What counts as one client where addresses are counted.
+/// The network that counts as one client where addresses are counted.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -257,8 +300,8 @@ mod tests {
         *place.word.borrow() == Word::Go
     }
 
-    #[test]
-    fn one_network_has_half_of_the_places_and_the_others_find_room() {
+    #[tokio::test]
+    async fn one_network_has_half_of_the_places_and_the_others_find_room() {
         let places = Places::new(8, Arc::default());
         let busy: Vec<_> = (0..4).map(|_| places.take(ip("10.0.0.1")).unwrap()).collect();
         busy.iter().for_each(|place| place.progress.reach(Phase::Asked));
@@ -273,8 +316,8 @@ mod tests {
         assert_eq!(places.open.load(Ordering::Relaxed), 4);
     }
 
-    #[test]
-    fn one_machine_cannot_be_many_by_its_ipv6_addresses() {
+    #[tokio::test]
+    async fn one_machine_cannot_be_many_by_its_ipv6_addresses() {
         let places = Places::new(4, Arc::default());
         let held: Vec<_> = (1..=2).map(|n| places.take(ip(&format!("2001:db8::{n}"))).unwrap()).collect();
         held.iter().for_each(|place| place.progress.reach(Phase::Asked));
@@ -282,13 +325,15 @@ mod tests {
         assert!(places.take(ip("2001:db8:0:1::3")).is_ok());
     }
 
-    #[test]
-    fn who_has_sent_nothing_goes_first_then_who_has_not_asked_and_the_oldest_of_them() {
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_goes_first_then_one_without_a_request_and_the_oldest_of_them() {
         let places = Places::new(8, Arc::default());
         let held: Vec<_> = (0..8).map(|n| places.take(ip(&format!("10.0.0.{n}"))).unwrap()).collect();
         held[0].progress.reach(Phase::Asked);
         held[1].progress.reach(Phase::Begun);
         held[2].progress.reach(Phase::Begun);
+        assert_eq!(places.take(ip("10.0.1.9")).unwrap_err(), Full::All, "all have just come");
+        tokio::time::advance(GRACE).await;
         let mut next = Vec::new();
         for (n, expected) in [3, 4, 5, 6, 7, 1, 2].into_iter().enumerate() {
             let place = places.take(ip(&format!("10.0.1.{n}"))).unwrap();
@@ -305,21 +350,40 @@ mod tests {
         assert!(places.lock().taken.is_empty() && places.lock().by_network.is_empty());
     }
 
-    #[tokio::test]
-    async fn who_waits_gets_the_next_place_of_the_own_network() {
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_connection_gets_the_next_place_of_its_network() {
         let places = Places::new(2, Arc::default());
         let first = places.take(ip("10.0.0.1")).unwrap();
         first.progress.reach(Phase::Asked);
-        let seat = places.queue(1).unwrap();
-        assert!(places.queue(1).is_none());
+        let wait = || {
+            let places = Arc::clone(&places);
+            tokio::spawn(async move { places.wait(ip("10.0.0.1")).await })
+        };
+        let waiting = wait();
+        tokio::time::advance(GRACE * 5).await;
+        assert!(!waiting.is_finished());
+        drop(first);
+        let second = waiting.await.unwrap().unwrap();
+        let begun = Instant::now();
+        drop(wait().await.unwrap().unwrap());
+        assert!(is_gone(&second) && begun.elapsed() <= GRACE * 2, "who asks for nothing makes room by itself");
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_than_may_and_the_one_that_has_waited_longest_is_sent_away() {
+        let places = Places::new(2, Arc::default());
+        let [mut first, mut second, mut third] = [(); 3].map(|()| places.queue(2));
+        assert!((&mut first.sent_away).await.is_err());
+        assert!(second.sent_away.try_recv() == third.sent_away.try_recv() && places.lock().waiting.len() == 2);
+        drop((first, second, third));
+        assert!(places.lock().waiting.is_empty());
         let waiting = tokio::spawn({
             let places = Arc::clone(&places);
-            async move { places.wait(ip("10.0.0.1")).await }
+            let held = places.take(ip("10.0.0.1")).unwrap();
+            async move { (places.wait(ip("10.0.0.1")).await, held).0 }
         });
         tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop((first, seat));
-        assert!(waiting.await.unwrap().is_some());
-        assert!(places.queue(1).is_some());
+        places.close();
+        assert!(waiting.await.unwrap().is_none(), "nobody comes in any more");
     }
 }

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use super::quota::Exceeded;
 use crate::error::{Error, Kind};
 use crate::oci::{Digest, RepositoryPath};
 
@@ -128,9 +129,22 @@ pub(super) fn is_no_room(error: &Error) -> bool {
     false
 }
 
+/// Whether uploads held as much as they may.
+fn exceeded(error: &Error) -> Option<Exceeded> {
+    let cause = error.source()?.downcast_ref::<io::Error>()?;
+    cause.get_ref()?.downcast_ref::<Exceeded>().copied()
+}
+
 impl From<Error> for Problem {
     /// For failures that no request should see: the store's own. Its paths stay in the log.
     fn from(error: Error) -> Self {
+        if let Some(exceeded) = exceeded(&error) {
+            return Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "UNKNOWN",
+                format!("{exceeded}; finish or cancel some"),
+            );
+        }
         tracing::error!(error = %error.chain(), "request failed");
         if is_no_room(&error) {
             // RFC 4918 §11.5. Unlike 500 it is not in the lists of what go-containerregistry 0.22, regclient 0.11 and we try

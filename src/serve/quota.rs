@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::limits::Limits;
 
-/// Whose sessions are counted together.
+/// The client that sessions are counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Client {
     /// A user who has logged in.
@@ -98,8 +98,10 @@ impl Quota {
     pub(super) fn room(&self, file: &File) -> Room {
         let limits = &self.limits;
         let share = |percent: u64| {
+            let held = self.lock().all.bytes;
+            let share = |free: u64| (free.saturating_add(held) / 100 * percent).max(Limits::SESSION_BYTES_AT_LEAST);
             // A disk that cannot be asked says itself when it is full.
-            free(file).map_or(u64::MAX, |free| free.saturating_add(self.lock().all.bytes) / 100 * percent)
+            free(file).map_or(u64::MAX, share)
         };
         Room {
             own: limits.session_bytes_of_one.unwrap_or_else(|| share(Limits::SESSION_PERCENT_OF_ONE)),
@@ -223,7 +225,8 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_for_each_client_and_in_all() {
-        let quota = Quota::new(Limits { session_bytes_of_one: Some(100), session_bytes: Some(150), ..Limits::default() });
+        let quota =
+            Quota::new(Limits { session_bytes_of_one: Some(100), session_bytes: Some(150), ..Limits::default() });
         let room = quota.room(&tempfile::tempfile().unwrap());
         let [mut first, mut second, mut third] = ["ann", "ann", "bob"].map(|name| quota.open(user(name)).unwrap());
         assert_eq!(first.grow(60, room), Ok(()));
@@ -245,6 +248,7 @@ mod tests {
     fn without_limits_the_room_is_a_share_of_what_is_free() {
         let file = tempfile::tempfile().unwrap();
         let Room { own, all } = Quota::new(Limits::default()).room(&file);
-        assert!(0 < own && own < all && all < free(&file).unwrap() * 2, "{own} of {all}");
+        let free = free(&file).unwrap();
+        assert!(own <= all && (all < free * 2 || all == Limits::SESSION_BYTES_AT_LEAST), "{own} of {all}");
     }
 }

@@ -12,7 +12,7 @@
 //! serves the folder (see `residence.rs`). The folder may come from a stranger: nothing in it is reached through a link (`disk`).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::problem::Problem;
@@ -27,12 +27,71 @@ const LAYOUT: &str = "_layout";
 /// What a writer left behind goes at the next start once it is this old.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
+/// Most bytes of memory that the lists of what repositories hold may take; those that were not asked for in the longest time are
+/// read again when they are. A list that is larger by itself is held while it is in use.
+const MAX_INDEX_BYTES: usize = 32 << 20;
+
+/// Most repositories that are known, whether their lists are held or not.
+const MAX_KNOWN: usize = 4096;
+
+/// After so many questions what is held is looked through.
+const TRIM_EVERY: u64 = 16;
+
 /// All repositories of one data folder.
 #[derive(Debug)]
 pub(super) struct Registry {
     data: Root,
     /// One value for each repository, so that its writers find the same mutex. Only those that exist or are written to.
-    layouts: Mutex<HashMap<RepositoryPath, Layout>>,
+    layouts: Mutex<Layouts>,
+}
+
+#[derive(Debug, Default)]
+struct Layouts {
+    known: HashMap<RepositoryPath, Known>,
+    /// Counts the times that one was asked for.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    layout: Layout,
+    used: u64,
+}
+
+impl Layouts {
+    fn get(&mut self, path: &RepositoryPath, make: impl FnOnce() -> Layout) -> Layout {
+        self.clock += 1;
+        let used = self.clock;
+        if used.is_multiple_of(TRIM_EVERY) {
+            self.trim();
+        }
+        let known = self.known.entry(path.clone()).or_insert_with(|| Known { layout: make(), used });
+        known.used = used;
+        known.layout.clone()
+    }
+
+    /// Forgets what was not asked for in the longest time, until no more is held than may be. A layout in use stays: its
+    /// writers must find the same mutex.
+    fn trim(&mut self) {
+        let mut bytes: usize = self.known.values().map(|known| known.layout.weight()).sum();
+        if bytes <= MAX_INDEX_BYTES && self.known.len() <= MAX_KNOWN {
+            return;
+        }
+        let mut oldest: Vec<_> = self.known.iter().map(|(path, known)| (known.used, path.clone())).collect();
+        oldest.sort_unstable_by_key(|(used, _)| *used);
+        for (_, path) in oldest {
+            let has_many = self.known.len() > MAX_KNOWN;
+            let Some(Known { layout, .. }) = self.known.get(&path) else { continue };
+            if bytes <= MAX_INDEX_BYTES && !has_many {
+                return;
+            }
+            bytes = bytes.saturating_sub(layout.weight());
+            layout.forget();
+            if has_many && !layout.is_shared() {
+                self.known.remove(&path);
+            }
+        }
+    }
 }
 
 impl Registry {
@@ -43,13 +102,12 @@ impl Registry {
 
     /// The repository, for writing: it comes into being when something is put.
     pub(super) fn repository(&self, path: &RepositoryPath) -> Layout {
-        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        layouts.entry(path.clone()).or_insert_with(|| Self::layout_in(&self.data, path)).clone()
+        self.lock().get(path, || Self::layout_in(&self.data, path))
     }
 
     /// The repository, for reading: whether there is one or not.
     pub(super) fn repository_to_read(&self, path: &RepositoryPath) -> Layout {
-        let known = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = self.lock().known.get(path).map(|known| known.layout.clone());
         known.unwrap_or_else(|| Self::layout_in(&self.data, path))
     }
 
@@ -65,9 +123,13 @@ impl Registry {
     /// Forgets the repository if nothing was put into it after all: refused pushes may name any number of them.
     pub(super) async fn forget_unless_made(&self, path: &RepositoryPath) -> Result<()> {
         if !self.repository_to_read(path).exists().await? {
-            self.layouts.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+            self.lock().known.remove(path);
         }
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Layouts> {
+        self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Paths of all repositories in order.
@@ -171,5 +233,25 @@ fn sweep(folder: &Place) {
             tracing::debug!(file = %file.path().display(), "removing what a crash left");
             let _ = file.remove();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_is_held_than_may_be_and_what_is_in_use_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(&Root::at(folder.path()));
+        let path = |n: usize| format!("r{n}").parse::<RepositoryPath>().unwrap();
+        let busy = registry.repository(&path(0));
+        for n in 1..2 * MAX_KNOWN {
+            registry.repository(&path(n));
+        }
+        let held = registry.lock().known.len();
+        assert!(held <= MAX_KNOWN + TRIM_EVERY as usize, "{held}");
+        assert!(registry.lock().known.get(&path(0)).unwrap().layout.is_shared());
+        drop(busy);
     }
 }

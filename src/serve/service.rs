@@ -10,6 +10,7 @@ use super::auth::Gate;
 use super::behaviour::Behaviour;
 use super::host_check::Hosts;
 use super::limits::Limits;
+use super::memory::Memory;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::registry::Registry;
@@ -24,6 +25,7 @@ pub(super) struct Service {
     pub(super) registry: Registry,
     pub(super) sessions: Sessions,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) memory: Memory,
     pub(super) behaviour: Behaviour,
     pub(super) hosts: Hosts,
     pub(super) gate: Gate,
@@ -49,6 +51,9 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
     let (method, headers) = (&head.method, &head.headers);
     let route = Route::parse(head.uri.path());
     let query = &Query::parse(head.uri.query().unwrap_or_default());
+    if query.0.len() > MAX_PARAMETERS {
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", "the query has too many parameters"));
+    }
     // Being alive and logging in come before the gate: whoever balances loads has no password. Everything else, known or not,
     // comes behind it, the metrics too: they tell what goes on here, and Prometheus can log in.
     let client = match &route {
@@ -89,13 +94,17 @@ fn no_such_page() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such endpoint; the API lives under /v2/")
 }
 
-/// The part of a request's address behind the question mark, decoded.
+/// Most parameters in one query. The specification wants ten tags beside a digest at least; a parameter of two bytes takes a
+/// hundred in memory.
+const MAX_PARAMETERS: usize = 100;
+
+/// The part of a request's address behind the question mark, decoded: at most one parameter more than is taken.
 #[derive(Debug)]
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(super) fn parse(text: &str) -> Self {
-        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().take(MAX_PARAMETERS + 1).collect())
     }
 
     /// The first value of that name.

@@ -7,7 +7,7 @@
 //! lock on it, and looks under the lock whether it has the session's name yet: a file that has become a blob has not, so
 //! nobody who has it open writes to it any more. It is for its owner alone until then, so that nobody else can hold the lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata, TryLockError};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::pace::{Paced, Step};
 use super::limits::Limits;
+use super::memory::Lane;
+use super::pace::{Paced, Step};
 use super::problem::is_no_room;
 use super::quota::{Client, Exceeded, Part, Quota};
 use crate::disk::{Missing, Place, blocking, is_sole};
@@ -145,6 +146,11 @@ impl Sessions {
     pub(super) async fn sweep(&self, expiry: Duration) {
         let folder = self.folder.clone();
         let old = move || Ok(old_files(&folder, expiry));
+        let folder = self.folder.clone();
+        let there: HashSet<_> =
+            blocking(move || Ok(files(&folder))).await.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+        // Another server on the same folder ends its own.
+        self.left().retain(|name, _| there.contains(name));
         for name in blocking(old).await.unwrap_or_default() {
             let open = self.lock().get(&name).map(Arc::clone);
             let Some(handle) = open else {
@@ -316,8 +322,9 @@ impl Session {
         file: File,
         body: Paced,
         expected: Option<u64>,
+        lane: Lane,
     ) -> Result<(OwnedMutexGuard<Self>, Arrival)> {
-        let task = tokio::spawn(take_in(self_, file, body, expected));
+        let task = tokio::spawn(take_in(self_, file, body, expected, lane));
         task.await.unwrap_or_else(|why| Err(Error::new(Kind::Local, "take upload").because(why)))
     }
 }
@@ -327,31 +334,34 @@ async fn take_in(
     file: File,
     mut body: Paced,
     expected: Option<u64>,
+    lane: Lane,
 ) -> Result<(OwnedMutexGuard<Session>, Arrival)> {
     session.rehash(&file).await?;
-    let quota = session.part.as_ref().map(|part| Arc::clone(part.quota()));
+    let Some(quota) = session.part.as_ref().map(|part| Arc::clone(part.quota())) else {
+        return Err(Error::new(Kind::NotFound, "find upload").on(&session.id));
+    };
     let (file, room) = blocking(move || {
-        let room = quota.map(|quota| quota.room(&file));
+        let room = quota.room(&file);
         Ok((file, room))
     })
     .await?;
-    if let (Some(part), Some(room), Some(expected)) = (&session.part, room, expected)
+    if let (Some(part), Some(expected)) = (&session.part, expected)
         && let Err(why) = part.fits(expected, room)
     {
         return Err(session.give_up(full(why)));
     }
-    let mut writer = Writer::new(file, session.hasher.take());
+    let mut writer = Writer::in_batches(lane.batch, file, session.hasher.take());
     let (mut taken, mut arrival) = (0, Arrival::Whole);
     let written = loop {
         match body.next().await {
             Step::Piece(bytes) => {
                 taken += bytes.len() as u64;
-                if let (Some(part), Some(room)) = (&mut session.part, room)
-                    && let Err(why) = part.grow(bytes.len() as u64, room)
-                {
-                    break Err(full(why));
-                }
-                if let Err(error) = writer.push(bytes).await {
+                let counted = session.part.as_mut().map_or(Ok(()), |part| part.grow(bytes.len() as u64, room));
+                let pushed = match counted {
+                    Ok(()) => writer.push(bytes).await,
+                    Err(why) => Err(full(why)),
+                };
+                if let Err(error) = pushed {
                     break Err(error);
                 }
             }

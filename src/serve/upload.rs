@@ -9,8 +9,8 @@ use tokio::sync::OwnedMutexGuard;
 use super::behaviour::AfterCut;
 use super::pace::Paced;
 use super::problem::{Problem, is_no_room};
-use super::service::{Query, Service, reply};
 use super::quota::{Client, Exceeded};
+use super::service::{Query, Service, reply};
 use super::session::{Arrival, Session};
 use crate::error::{Error, Kind};
 use crate::oci::{Algorithm, Digest, RepositoryPath};
@@ -182,7 +182,8 @@ async fn append(
     }
     let Some(file) = file else { return Ok(session) };
     let before = session.offset();
-    let appended = Session::append(session, file, Paced::new(body, &service.limits), length).await;
+    let paced = Paced::new(body, &service.limits);
+    let appended = Session::append(session, file, paced, length, service.memory.lane()).await;
     let (mut session, arrival) = appended.map_err(taken)?;
     service.metrics.bytes_in.fetch_add(session.offset() - before, Ordering::Relaxed);
     if arrival == Arrival::Whole {

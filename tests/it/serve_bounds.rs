@@ -124,7 +124,8 @@ async fn no_more_connections_than_allowed_are_served_and_whoever_waits_gets_the_
     assert!(head(&mut waiting).starts_with("HTTP/1.1 200"));
 
     // Three that are only kept: they make room at once.
-    let mut idle: Vec<_> = (0..2).map(|_| connect(&server.host, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
+    let mut idle: Vec<_> =
+        (0..2).map(|_| connect(&server.host, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
     idle.iter_mut().for_each(|stream| assert!(head(stream).starts_with("HTTP/1.1 200")));
     idle.push(waiting);
     let mut next = connect(&server.host, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -159,7 +160,8 @@ async fn who_is_refused_in_the_middle_of_a_large_body_gets_to_read_why() {
     let host = server.host.clone();
     let told = tokio::task::spawn_blocking(move || {
         let length = 16 << 20;
-        let text = format!("PUT /v2/app/blobs/uploads/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        let text =
+            format!("PUT /v2/app/blobs/uploads/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
         let mut stream = connect(&host, &text);
         let piece = vec![7; 1 << 20];
         let sent = (0..16).take_while(|_| stream.write_all(&piece).is_ok()).count();

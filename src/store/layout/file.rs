@@ -21,26 +21,31 @@ const PIECE: u64 = 256 << 10;
 const BATCH: usize = 512 << 10;
 
 /// `length` bytes of `file` from offset `from`. While one piece is on its way the next is being read.
-pub(crate) fn stream(mut file: File, from: u64, length: u64) -> ByteStream {
+pub(crate) fn stream(file: File, from: u64, length: u64) -> ByteStream {
+    stream_in(PIECE, file, from, length)
+}
+
+/// The same in pieces of so many bytes at most.
+pub(crate) fn stream_in(most: u64, mut file: File, from: u64, length: u64) -> ByteStream {
     if length == 0 {
         return Box::pin(stream::empty());
     }
     let first = spawn_blocking(move || {
         file.seek(SeekFrom::Start(from)).map_err(|e| Error::new(Kind::Local, "seek in blob").because(e))?;
-        piece(file, length)
+        piece(file, length, most)
     });
-    Box::pin(stream::try_unfold(Some(first), |ahead| async move {
+    Box::pin(stream::try_unfold(Some(first), move |ahead| async move {
         let Some(job) = ahead else { return Ok(None) };
         let (bytes, rest) = joined(job).await?;
-        let ahead = rest.map(|(file, left)| spawn_blocking(move || piece(file, left)));
+        let ahead = rest.map(|(file, left)| spawn_blocking(move || piece(file, left, most)));
         Ok(Some((bytes, ahead)))
     }))
 }
 
 type Rest = Option<(File, u64)>;
 
-fn piece(file: File, left: u64) -> Result<(Bytes, Rest)> {
-    let want = left.min(PIECE);
+fn piece(file: File, left: u64, most: u64) -> Result<(Bytes, Rest)> {
+    let want = left.min(most);
     // `read_to_end` fills spare capacity without zeroing it first, and asks for no more than `take` leaves it.
     let mut bytes = Vec::with_capacity(usize::try_from(want).unwrap_or_default());
     (&file).take(want).read_to_end(&mut bytes).map_err(|e| Error::new(Kind::Local, "read blob").because(e))?;
@@ -53,12 +58,16 @@ fn piece(file: File, left: u64) -> Result<(Bytes, Rest)> {
 
 /// Takes pieces into a file, and into a hash on the way, on a blocking thread while the next pieces arrive.
 ///
-/// Holds a thread only while there is something to write: a slow peer costs memory (twice [`BATCH`]), not a thread.
+/// Holds a thread only while there is something to write: a slow peer costs memory (twice a batch), not a thread. Small pieces
+/// are copied together: each may be the last that holds a buffer of a connection, and a body may come a byte at a time.
 #[derive(Debug)]
 pub(crate) struct Writer {
     target: Target,
+    batch: usize,
     pending: Vec<Bytes>,
     pending_bytes: usize,
+    /// Small pieces that follow those in `pending`.
+    tail: Vec<u8>,
 }
 
 /// A file, and the hash of what went into it.
@@ -74,19 +83,29 @@ enum Target {
 impl Writer {
     /// Writes where `file` stands, feeding `hasher` if there is one.
     pub(crate) fn new(file: File, hasher: Option<Hasher>) -> Self {
-        Self { target: Target::Idle(Box::new((file, hasher))), pending: Vec::new(), pending_bytes: 0 }
+        Self::in_batches(BATCH, file, hasher)
+    }
+
+    /// The same with so many bytes gathered before they are handed on.
+    pub(crate) fn in_batches(batch: usize, file: File, hasher: Option<Hasher>) -> Self {
+        let target = Target::Idle(Box::new((file, hasher)));
+        Self { target, batch, pending: Vec::new(), pending_bytes: 0, tail: Vec::new() }
     }
 
     /// Takes the next bytes. An error may be about bytes taken earlier.
     pub(crate) async fn push(&mut self, bytes: Bytes) -> Result<()> {
         self.pending_bytes += bytes.len();
-        self.pending.push(bytes);
-        if self.pending_bytes < BATCH {
+        if bytes.len() < self.batch / 8 {
+            self.tail.extend_from_slice(&bytes);
+        } else {
+            self.end_tail();
+            self.pending.push(bytes);
+        }
+        if self.pending_bytes < self.batch {
             return Ok(());
         }
         let (file, hasher) = self.idle().await?;
-        let batch = std::mem::take(&mut self.pending);
-        self.pending_bytes = 0;
+        let batch = self.gathered();
         self.target = Target::Busy(spawn_blocking(move || write(file, hasher, &batch)));
         Ok(())
     }
@@ -94,11 +113,23 @@ impl Writer {
     /// Writes what is left and gives back the file, and the hash of all that was pushed. Nothing is synced.
     pub(crate) async fn finish(mut self) -> Result<Open> {
         let (file, hasher) = self.idle().await?;
-        let batch = std::mem::take(&mut self.pending);
+        let batch = self.gathered();
         if batch.is_empty() {
             return Ok((file, hasher));
         }
         joined(spawn_blocking(move || write(file, hasher, &batch))).await
+    }
+
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pending.push(std::mem::take(&mut self.tail).into());
+        }
+    }
+
+    fn gathered(&mut self) -> Vec<Bytes> {
+        self.end_tail();
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.pending)
     }
 
     async fn idle(&mut self) -> Result<Open> {
@@ -138,7 +169,8 @@ pub(crate) fn write_all(mut file: &File, batch: &[Bytes]) -> io::Result<()> {
 pub(crate) fn hash(file: &File, hasher: &mut Hasher) -> io::Result<u64> {
     let mut reader = file;
     reader.seek(SeekFrom::Start(0))?;
-    let mut buffer = vec![0; PIECE as usize];
+    // Many may be at it at once.
+    let mut buffer = vec![0; 64 << 10];
     let mut total = 0;
     loop {
         match reader.read(&mut buffer)? {

@@ -75,6 +75,18 @@ impl Folder {
         Ok(look(index))
     }
 
+    /// About how many bytes of memory the index takes; 0 while it is being read.
+    pub(super) fn weight(&self) -> usize {
+        self.index.try_read().ok().and_then(|held| held.as_ref().map(Index::weight)).unwrap_or_default()
+    }
+
+    /// Drops the index, which is read again when it is next asked for.
+    pub(super) fn forget(&self) {
+        if let Ok(mut held) = self.index.try_write() {
+            *held = None;
+        }
+    }
+
     fn fresh<'a>(&self, held: &'a mut Option<Index>) -> Result<&'a mut Index> {
         let index = match held.take() {
             Some(index) if !index.is_stale(&self.place) => index,

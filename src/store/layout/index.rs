@@ -4,7 +4,8 @@
 //! that it leads to. What another program wrote into it (annotations, platforms, names that are no tags) stays.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -25,6 +26,22 @@ const UNLISTED: &str = "com.autonomyops.unlisted";
 /// Largest `index.json` that is read or written, in bytes, and how many values it may hold: about 100,000 manifests.
 const MAX_BYTES: u64 = 32 << 20;
 const MAX_VALUES: usize = 1_000_000;
+
+/// Most bytes of annotations with which a manifest is listed as a referrer; one with more is listed without any.
+/// Signatures, attestations and SBOMs have some hundred.
+const MAX_ANNOTATION_BYTES: usize = 8 << 10;
+
+/// Most bytes of annotations of all referrers in one layout: they stay in memory. Beyond it referrers are listed without.
+const MAX_ALL_ANNOTATION_BYTES: usize = 8 << 20;
+
+/// Longest type of an artifact that is listed: two names of 127 characters (RFC 6838, section 4.2).
+const MAX_TYPE_BYTES: usize = 255;
+
+/// Bytes that a manifest takes in memory beside its entry, and an entry beside its text.
+const MANIFEST_BYTES: usize = 600;
+
+/// Manifests are read one at a time, however many layouts are being read: for a moment one may take ten times its bytes.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// `index.json` as it is read.
 #[derive(Debug, Deserialize)]
@@ -103,6 +120,17 @@ pub(super) struct Index {
     manifests: HashMap<Digest, Arc<Descriptor>>,
     tags: BTreeMap<Tag, Digest>,
     referrers: HashMap<Digest, BTreeMap<Digest, Arc<Descriptor>>>,
+    /// Bytes of the annotations in `referrers`.
+    annotation_bytes: usize,
+}
+
+/// Some of the referrers of a manifest, in the order of their digests.
+#[derive(Debug, Default)]
+pub(crate) struct ReferrersPage {
+    /// Their descriptors in JSON, with commas between them.
+    pub(crate) text: Vec<u8>,
+    /// The last of them, if others follow.
+    pub(crate) next: Option<Digest>,
 }
 
 /// Where `index.json` lies.
@@ -156,6 +184,7 @@ impl Index {
             manifests: HashMap::new(),
             tags: BTreeMap::new(),
             referrers: HashMap::new(),
+            annotation_bytes: 0,
         }
     }
 
@@ -190,6 +219,7 @@ impl Index {
             if !node.is_manifest() || is_deleted || self.manifests.contains_key(&node.digest) {
                 continue;
             }
+            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             let read = file::small(&blob(folder, &node.digest)).and_then(|bytes| {
                 let manifest = file::parse(&bytes, &node.media_type)?;
                 Ok((bytes.len() as u64, manifest))
@@ -209,14 +239,72 @@ impl Index {
         if !manifest.manifests.is_empty() {
             self.children.insert(node.digest, manifest.manifests.iter().map(|child| child.digest).collect());
         }
-        if let Some(subject) = &manifest.subject {
-            let referrer = Descriptor {
-                artifact_type: manifest.referrer_type().cloned(),
-                annotations: manifest.annotations.clone(),
-                ..node.clone()
-            };
-            self.referrers.entry(subject.digest).or_default().insert(node.digest, Arc::new(referrer));
+        let Some(subject) = &manifest.subject else { return };
+        let bytes = annotation_bytes(&manifest.annotations);
+        let has_room = bytes <= MAX_ANNOTATION_BYTES && self.annotation_bytes + bytes <= MAX_ALL_ANNOTATION_BYTES;
+        let annotations = if has_room { manifest.annotations.clone() } else { BTreeMap::new() };
+        let is_listed = |artifact_type: &&MediaType| artifact_type.as_str().len() <= MAX_TYPE_BYTES;
+        let artifact_type = manifest.referrer_type().filter(is_listed).cloned();
+        let referrer = Arc::new(Descriptor { artifact_type, annotations, ..node.clone() });
+        self.annotation_bytes += annotation_bytes(&referrer.annotations);
+        if let Some(former) = self.referrers.entry(subject.digest).or_default().insert(node.digest, referrer) {
+            self.annotation_bytes -= annotation_bytes(&former.annotations);
         }
+    }
+
+    /// About how many bytes of memory this takes.
+    pub(super) fn weight(&self) -> usize {
+        // The entries are held twice: as values and as text.
+        let children: usize = self.children.values().map(|children| children.len()).sum();
+        let listed = self.stamp.map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
+        listed
+            .saturating_mul(2)
+            .saturating_add((self.entries.len() + self.manifests.len() + self.tags.len()) * MANIFEST_BYTES)
+            .saturating_add((children + self.unlisted.len()) * size_of::<Digest>())
+            .saturating_add(self.annotation_bytes * 2)
+    }
+
+    /// The tags after `last`, in the order of their bytes, as long as they have no more than `most_bytes` together, and whether
+    /// others follow. One fits always.
+    pub(super) fn tags_after(&self, last: Option<&str>, most: usize, most_bytes: usize) -> (Vec<Tag>, bool) {
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for tag in self.tags.keys().filter(|tag| last.is_none_or(|last| tag.as_str() > last)) {
+            bytes += tag.as_str().len();
+            if page.len() >= most || (bytes > most_bytes && !page.is_empty()) {
+                return (page, true);
+            }
+            page.push(tag.clone());
+        }
+        (page, false)
+    }
+
+    /// The referrers of `subject` that come after `last`, as long as it is no more than `most_bytes`. One fits always.
+    pub(super) fn referrers_after(
+        &self,
+        subject: &Digest,
+        last: Option<Digest>,
+        artifact_type: Option<&MediaType>,
+        most_bytes: usize,
+    ) -> ReferrersPage {
+        let mut page = ReferrersPage::default();
+        let Some(found) = self.referrers.get(subject) else { return page };
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let is_meant = |node: &Descriptor| artifact_type.is_none() || node.artifact_type.as_ref() == artifact_type;
+        let mut before = None;
+        for (digest, node) in found.range((from, Bound::Unbounded)).filter(|(_, node)| is_meant(node)) {
+            // A descriptor is text, numbers and maps by text: that can always be written.
+            let text = serde_json::to_vec(&**node).unwrap_or_default();
+            if before.is_some() && page.text.len() + text.len() > most_bytes {
+                page.next = before;
+                return page;
+            }
+            if before.is_some() {
+                page.text.push(b',');
+            }
+            page.text.extend_from_slice(&text);
+            before = Some(*digest);
+        }
+        page
     }
 
     /// Whether `index.json` is another than the one that was read or written last.
@@ -289,7 +377,9 @@ impl Index {
         self.entries.retain(|entry| entry.node.digest != *digest);
         self.tags.retain(|_, named| named != digest);
         for referrers in self.referrers.values_mut() {
-            referrers.remove(digest);
+            if let Some(node) = referrers.remove(digest) {
+                self.annotation_bytes -= annotation_bytes(&node.annotations);
+            }
         }
         self.children.remove(digest);
         let listed: HashSet<Digest> = self.children.values().flat_map(|children| children.iter().copied()).collect();
@@ -297,6 +387,7 @@ impl Index {
             self.unlisted.insert(*digest);
         }
         self.unlisted.retain(|digest| listed.contains(digest));
+        self.referrers.retain(|_, referrers| !referrers.is_empty());
         self.manifests.remove(digest).is_some()
     }
 
@@ -306,7 +397,11 @@ impl Index {
         self.manifests.retain(|digest, _| !doomed.contains(digest));
         self.children.retain(|digest, _| !doomed.contains(digest));
         for referrers in self.referrers.values_mut() {
-            referrers.retain(|digest, _| !doomed.contains(digest));
+            referrers.retain(|digest, node| {
+                let stays = !doomed.contains(digest);
+                self.annotation_bytes -= if stays { 0 } else { annotation_bytes(&node.annotations) };
+                stays
+            });
         }
         for digest in orphans {
             if let Some(node) = self.manifests.get(digest).cloned() {
@@ -358,7 +453,101 @@ impl Index {
     }
 }
 
+fn annotation_bytes(annotations: &BTreeMap<String, String>) -> usize {
+    annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
 /// The tag that an entry carries, if its name is one: other programs put whole references there.
 fn tag_of(entry: &Descriptor) -> Option<Tag> {
     entry.annotations.get(REF_NAME)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn referrer(index: &mut Index, n: usize, subject: &Descriptor, annotation: &str) -> Digest {
+        let text = serde_json::json!({
+            "schemaVersion": 2, "layers": [], "subject": subject, "annotations": {"n": n.to_string(), "text": annotation},
+            "artifactType": if n.is_multiple_of(2) { "x/even" } else { "x/odd" },
+        });
+        let bytes = text.to_string().into_bytes();
+        let node = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
+        index.add(&node, &Manifest::parse(&bytes, &node.media_type).unwrap(), &[]);
+        node.digest
+    }
+
+    fn pages(index: &Index, subject: &Digest, artifact_type: Option<&str>, most: usize) -> Vec<Vec<Descriptor>> {
+        let (mut pages, mut last) = (Vec::new(), None);
+        loop {
+            let page = index.referrers_after(subject, last, artifact_type.map(MediaType::new).as_ref(), most);
+            let text = [b"[", &page.text[..], b"]"].concat();
+            pages.push(serde_json::from_slice::<Vec<Descriptor>>(&text).unwrap());
+            last = page.next;
+            if last.is_none() {
+                return pages;
+            }
+        }
+    }
+
+    #[test]
+    fn referrers_come_in_pages_of_bounded_size_and_each_comes_once() {
+        let (mut index, subject) = (Index::empty(), Descriptor::of(MediaType::OCI_MANIFEST, b"subject"));
+        let mut all: Vec<_> = (0..40).map(|n| referrer(&mut index, n, &subject, "")).collect();
+        all.sort();
+        for most in [0, 1000, 5000, 1 << 20] {
+            let pages = pages(&index, &subject.digest, None, most);
+            assert_eq!(pages.concat().iter().map(|node| node.digest).collect::<Vec<_>>(), all, "{most}");
+            assert_eq!(pages.len() == 1, most > 40 * 300, "{most}: {} pages", pages.len());
+            assert!(pages.iter().all(|page| serde_json::to_vec(page).unwrap().len() <= most.max(400) + 2));
+        }
+        let even = pages(&index, &subject.digest, Some("x/even"), 1000);
+        assert!(even.len() > 1 && even.concat().len() == 20, "what is filtered out takes no room");
+        assert_eq!(pages(&index, &Digest::sha256(b""), None, 1000), [vec![]]);
+    }
+
+    #[test]
+    fn annotations_of_unusual_size_are_left_out_and_all_of_them_are_bounded() {
+        let (mut index, subject) = (Index::empty(), Descriptor::of(MediaType::OCI_MANIFEST, b"subject"));
+        let large = referrer(&mut index, 0, &subject, &"x".repeat(MAX_ANNOTATION_BYTES));
+        assert_eq!(index.annotation_bytes, 0);
+        let text = "x".repeat(MAX_ANNOTATION_BYTES / 2);
+        let small = referrer(&mut index, 1, &subject, &text);
+        let listed = pages(&index, &subject.digest, None, 1 << 20).concat();
+        let annotations = |digest| listed.iter().find(|node| node.digest == digest).unwrap().annotations.len();
+        assert_eq!((annotations(large), annotations(small)), (0, 2));
+        let held = index.annotation_bytes;
+        referrer(&mut index, 1, &subject, &text);
+        assert_eq!(index.annotation_bytes, held, "put again");
+        for n in 2..2 * MAX_ALL_ANNOTATION_BYTES / MAX_ANNOTATION_BYTES + 10 {
+            referrer(&mut index, n, &subject, &text);
+        }
+        assert!(index.annotation_bytes <= MAX_ALL_ANNOTATION_BYTES);
+        assert!(index.annotation_bytes > MAX_ALL_ANNOTATION_BYTES - MAX_ANNOTATION_BYTES);
+        let all: Vec<_> = index.manifests.keys().copied().collect();
+        index.dismiss(&all[..10].iter().copied().collect(), &HashSet::new());
+        all.iter().for_each(|digest| {
+            index.remove(digest);
+        });
+        assert_eq!(index.annotation_bytes, 0);
+    }
+
+    #[test]
+    fn tags_come_in_pages() {
+        let mut index = Index::empty();
+        let node = Descriptor::of(MediaType::OCI_INDEX, br#"{"manifests":[]}"#);
+        let manifest = Manifest::parse(br#"{"manifests":[]}"#, &node.media_type).unwrap();
+        let tags: Vec<Tag> = ["c", "a", "d", "b"].map(|tag| tag.parse().unwrap()).to_vec();
+        index.add(&node, &manifest, &tags);
+        let page = |last, most, bytes| {
+            let (tags, has_more) = index.tags_after(last, most, bytes);
+            (tags.iter().map(Tag::as_str).collect::<String>(), has_more)
+        };
+        assert_eq!(page(None, 9, 9), ("abcd".into(), false));
+        assert_eq!(page(None, 2, 9), ("ab".into(), true));
+        assert_eq!(page(Some("b"), 9, 1), ("c".into(), true));
+        assert_eq!(page(Some("bb"), 9, 0), ("c".into(), true), "one fits always");
+        assert_eq!(page(Some("d"), 9, 9), (String::new(), false));
+        assert_eq!(page(None, 0, 9), (String::new(), true));
+    }
 }

@@ -28,10 +28,11 @@ use futures_util::StreamExt;
 
 use self::folder::{Changed, Folder, Hold};
 use self::index::Index;
+pub(crate) use self::index::ReferrersPage;
 use super::{Body, ByteStream, Listing, MAX_MANIFEST_BYTES, Put, Root, Store, Want};
 use crate::disk::{self, Place, Root as Below, blocking};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::oci::{Descriptor, Digest, MediaType, Name, Tag};
 
 /// One OCI image layout folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -171,6 +172,43 @@ impl Layout {
     pub(crate) async fn remove_blob(&self, digest: Digest) -> Result<bool> {
         let place = self.blob(&digest);
         blocking(move || place.remove().map_err(place.failed("remove"))).await
+    }
+
+    /// The tags after `last`, in the order of their bytes: so many at most, of so many bytes together; and whether others follow.
+    pub(crate) async fn tags_after(
+        &self,
+        last: Option<String>,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<(Vec<Tag>, bool)> {
+        self.read(move |index| index.tags_after(last.as_deref(), most, most_bytes)).await
+    }
+
+    /// The referrers of `subject` that come after `last`, of one type if it is named: of so many bytes at most, but one at
+    /// least. Annotations of unusual size are left out.
+    pub(crate) async fn referrers_after(
+        &self,
+        subject: Digest,
+        last: Option<Digest>,
+        artifact_type: Option<MediaType>,
+        most_bytes: usize,
+    ) -> Result<ReferrersPage> {
+        self.read(move |index| index.referrers_after(&subject, last, artifact_type.as_ref(), most_bytes)).await
+    }
+
+    /// About how many bytes of memory are held of what `index.json` says.
+    pub(crate) fn weight(&self) -> usize {
+        self.inner.weight()
+    }
+
+    /// Drops them; they are read again when something is asked.
+    pub(crate) fn forget(&self) {
+        self.inner.forget();
+    }
+
+    /// Whether clones of this are in use.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
     }
 
     /// Whether that digest is known as a manifest.

@@ -126,7 +126,8 @@ async fn an_upload_goes_on_where_a_lost_connection_left_it() {
     let location = asking.begin().await;
     {
         let mut connection = std::net::TcpStream::connect(server.host()).unwrap();
-        write!(connection, "PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", bytes.len()).unwrap();
+        write!(connection, "PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", bytes.len())
+            .unwrap();
         connection.write_all(&bytes[..600_000]).unwrap();
     }
     let mut offset = 0;
