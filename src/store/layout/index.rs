@@ -361,6 +361,17 @@ impl Index {
         self.settle(&node);
     }
 
+    /// Manifests that `manifest` lists and this index does not know.
+    pub(super) fn strangers(&self, manifest: &Manifest) -> HashSet<Digest> {
+        let children = manifest.manifests.iter().filter(|child| child.is_manifest()).map(|child| child.digest);
+        children.filter(|digest| !self.manifests.contains_key(digest)).collect()
+    }
+
+    /// Keeps what lies here as a blob from becoming a manifest because another one lists it, when it is read anew.
+    pub(super) fn leave_unlisted(&mut self, digests: impl Iterator<Item = Digest>) {
+        self.unlisted.extend(digests);
+    }
+
     /// Takes a tag away; its manifest stays. False if there is no such tag.
     pub(super) fn untag(&mut self, tag: &Tag) -> bool {
         let Some(digest) = self.tags.remove(tag) else { return false };

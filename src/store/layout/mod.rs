@@ -301,10 +301,13 @@ impl Layout {
         }
         // Looked at and put under one lock: garbage is removed before that or after it.
         self.change(move |index, folder| {
-            if let Some(digest) = needed.into_iter().find(|digest| !index::blob(folder, digest).is_file()) {
+            let manifest = file::parse(&bytes, &node.media_type)?;
+            // A manifest that was deleted is not there, though its bytes may be.
+            let strangers = index.strangers(&manifest);
+            let is_there = |digest: &Digest| index::blob(folder, digest).is_file();
+            if let Some(digest) = needed.into_iter().find(|digest| strangers.contains(digest) || !is_there(digest)) {
                 return Ok(Changed::No(Err(digest)));
             }
-            let manifest = file::parse(&bytes, &node.media_type)?;
             let place = index::blob(folder, &node.digest);
             if is_held && place.is_file() {
                 garbage::touch(&place);
@@ -318,6 +321,7 @@ impl Layout {
                 return Ok(Changed::No(Ok(put)));
             }
             index.add(&node, &manifest, &tags);
+            index.leave_unlisted(strangers.into_iter().filter(is_there));
             Ok(Changed::Yes(Ok(put)))
         })
         .await

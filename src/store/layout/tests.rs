@@ -192,6 +192,16 @@ async fn a_deleted_manifest_that_another_lists_stays_deleted_and_its_bytes_stay(
         assert_eq!(layout.size(&child.digest).await.unwrap(), Some(child.size));
         assert_eq!(Listing::tags(&layout).await.unwrap(), [tag("parent")]);
     }
+    // The same if the one that lists it comes later.
+    let other = put(&layout, &empty_index(2), &[]).await;
+    layout.remove_manifest(other.digest).await.unwrap();
+    let list = serde_json::json!({"schemaVersion": 2, "manifests": [child, other]}).to_string();
+    let later = Descriptor::of(MediaType::OCI_INDEX, list.as_bytes());
+    let missing = layout.put_complete(&later, list.clone().into(), &[], vec![other.digest]).await.unwrap();
+    assert_eq!(missing, Some(other.digest), "a strict server refuses it");
+    let later = put(&layout, &list, &[]).await;
+    assert!(!Layout::at(folder.path()).is_manifest(other.digest).await.unwrap());
+    layout.remove_manifest(later.digest).await.unwrap();
     put(&layout, &empty_index(1), &[]).await;
     assert!(Layout::at(folder.path()).is_manifest(child.digest).await.unwrap(), "what is put again is there");
     layout.remove_manifest(child.digest).await.unwrap();
