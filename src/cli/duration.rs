@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The units, longest names first so that `m` does not take the beginning of `ms`.
-const UNITS: [(&str, u64); 8] = [
+const UNITS: [(&str, u64); 9] = [
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000), // U+00B5, micro sign
@@ -12,6 +12,7 @@ const UNITS: [(&str, u64); 8] = [
     ("s", 1_000_000_000),
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
+    ("d", 24 * 3_600_000_000_000), // ours: Go stops at hours
 ];
 
 /// Why a text is no duration.
@@ -20,8 +21,8 @@ pub(super) enum DurationError {
     /// Not numbers with units.
     #[error("not a duration: write numbers with units, such as 8760h, 1h30m or 90s")]
     Form,
-    /// Days are not in Go's set: a day is not always 24 hours.
-    #[error("{0:?} is not a unit: write h, m, s, ms, us or ns (a year is 8760h)")]
+    /// Weeks and years are not taken: not all are of one length.
+    #[error("{0:?} is not a unit: write d (24 h), h, m, s, ms, us or ns (a year is 365d or 8760h)")]
     Unit(String),
     /// Below nothing.
     #[error("a duration before nothing makes no sense here")]
@@ -31,7 +32,8 @@ pub(super) enum DurationError {
     Range,
 }
 
-/// Reads a duration by the rules of Go's `time.ParseDuration`, except that none may be negative.
+/// Reads a duration by the rules of Go's `time.ParseDuration`, except that none may be negative, and that `d` stands for
+/// 24 hours.
 pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
     let (is_negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -96,6 +98,8 @@ mod tests {
     fn what_go_reads_is_read() {
         for (text, nanoseconds) in [
             ("8760h", 8760 * 3_600_000_000_000),
+            ("365d", 8760 * 3_600_000_000_000),
+            ("1d12h", 36 * 3_600_000_000_000),
             ("1h30m", 5_400_000_000_000),
             ("90s", 90_000_000_000),
             ("1.5h", 5_400_000_000_000),
@@ -130,7 +134,7 @@ mod tests {
             (".", Form),
             (".s", Form),
             ("1h 30m", unit("h ")),
-            ("365d", unit("d")),
+            ("52w", unit("w")),
             ("1y", unit("y")),
             ("1H", unit("H")),
             ("-1h", Negative),

@@ -146,7 +146,7 @@ impl<'a> Run<'a> {
         let carried = carry(self.job, &self.plan.steps[step], body, self.presence, self.events.clone());
         let work = async move {
             if let Some((tag, node, former)) = watched
-                && moved_already(sink.as_ref(), &tag, &node, &former).await?
+                && moved_already(sink.as_ref(), &tag, &node, Some(&former)).await?
             {
                 return Ok(Outcome::Held(Put::Present));
             }
@@ -336,21 +336,23 @@ fn watched(job: &Job, step: &Step) -> Option<(Tag, Digest, Digest)> {
     Some((first.tags.first()?.clone(), first.node.digest, former.digest))
 }
 
-/// Looks at a tag right before it moves. True if it names `node` already, so that there is nothing to do.
+/// Looks at a tag right before it moves from `former`, or from nothing. True if it names `node` already, so that there is
+/// nothing to do.
 ///
 /// # Errors
 ///
 /// [`Conflict`](Kind::Conflict) if it names a third image: what somebody else has put there meanwhile stays.
-pub async fn moved_already(sink: &dyn Store, tag: &Tag, node: &Digest, former: &Digest) -> Result<bool> {
+pub async fn moved_already(sink: &dyn Store, tag: &Tag, node: &Digest, former: Option<&Digest>) -> Result<bool> {
     let now = match sink.resolve(&Name::Tag(tag.clone()), Want::Digest).await {
         Ok(root) => root.node.digest,
         // Nothing is lost where nothing is named any more.
         Err(error) if error.kind() == Kind::NotFound => return Ok(false),
         Err(error) => return Err(error.at(Side::Destination)),
     };
-    if now == *node || now == *former {
+    if now == *node || Some(&now) == former {
         return Ok(now == *node);
     }
+    let former = former.map_or_else(|| "nothing".to_owned(), ToString::to_string);
     let why = format!("somebody else has moved the tag during this run: it named {former} and names {now} now");
     let told = Error::new(Kind::Conflict, "put tag").on(tag).because(why).at(Side::Destination);
     Err(told.hint("nothing was put under it; run the same command again to put this image there all the same"))

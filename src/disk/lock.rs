@@ -8,7 +8,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::place::{How, Place};
+use super::place::{Missing, Place};
 
 /// Longest pause between two tries: a waiting push is let in soon after the one before it has ended.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -24,10 +24,11 @@ pub(crate) enum Hold {
 
 /// Opens a file to be locked, which is made if need be. Blocks.
 pub(crate) fn open_lock(place: &Place) -> io::Result<File> {
-    match place.open_plain(How::Change) {
+    // A second name would be that of somebody else's file, whose owner and mode are changed below.
+    match place.open_own(Missing::Fails) {
         Ok((file, about)) => tighten(&file, &about, place).map(|()| file),
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
-            let (file, _) = place.open_plain(How::Make(0o600))?;
+            let (file, _) = place.open_own(Missing::IsMade)?;
             suit(&file, place).map(|()| file)
         }
         Err(why) => Err(why),

@@ -162,6 +162,17 @@ mod links {
         open_lock(&root.join("inside/shared")).unwrap();
         assert_eq!(mode("shared"), 0o660, "the group could rename it all the same");
     }
+
+    #[test]
+    fn a_lock_that_has_a_second_name_is_refused_and_its_mode_stays() {
+        let (home, root) = lure();
+        let foreign = home.path().join("foreign");
+        fs::write(&foreign, "").unwrap();
+        fs::set_permissions(&foreign, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::hard_link(&foreign, home.path().join("data/inside/lock")).unwrap();
+        assert!(open_lock(&root.join("inside/lock")).is_err());
+        assert_eq!(fs::metadata(&foreign).unwrap().permissions().mode() & 0o777, 0o644);
+    }
 }
 
 #[test]

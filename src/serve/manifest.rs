@@ -29,6 +29,8 @@ type Answer = Result<Response<Body>, Problem>;
 pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &Name, method: &Method) -> Answer {
     let layout = service.registry.existing(repository).await?;
     let root = layout.resolve(name, Want::Digest).await.map_err(|error| unknown(error, name))?;
+    // Read first: a manifest that is damaged is an error, and not one that is not there.
+    let body = if method == Method::GET { content(service, &layout, &root.node, name).await? } else { Body::empty() };
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
         // Whoever finds it by its digest may go on to list it in an index without sending it.
         if !layout.vouch_manifest(*digest, root.node.size).await? {
@@ -41,7 +43,6 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
         ("content-length", root.node.size.to_string()),
         ("etag", format!("\"{}\"", root.node.digest)),
     ];
-    let body = if method == Method::GET { content(service, &layout, &root.node, name).await? } else { Body::empty() };
     Ok(reply(StatusCode::OK, headers, body))
 }
 

@@ -195,7 +195,7 @@ impl Sessions {
 
     async fn find(&self, repository: &RepositoryPath, id: &str) -> Result<Option<Handle>> {
         // The name becomes a path.
-        if id.len() != 36 || !id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        if !is_identifier(id) {
             return Ok(None);
         }
         if let Some(handle) = self.lock().get(id) {
@@ -422,12 +422,18 @@ fn full(why: Exceeded) -> Error {
     Error::new(Kind::Local, "take upload").because(io::Error::new(io::ErrorKind::QuotaExceeded, why))
 }
 
-/// Names and sizes of the sessions' files in `folder`.
+/// Whether `name` has the form of a session's name.
+fn is_identifier(name: &str) -> bool {
+    name.len() == 36 && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+/// Names and sizes of the sessions' files in `folder`. What has another name can be nobody's upload.
 fn files(folder: &Place) -> Vec<(String, u64)> {
     let names = folder.list().unwrap_or_default().into_iter();
     let sized = names.filter_map(|name| {
+        let name = name.into_string().ok().filter(|name| is_identifier(name))?;
         let bytes = held(&folder.join(&name))?.len();
-        Some((name.into_string().ok()?, bytes))
+        Some((name, bytes))
     });
     sized.collect()
 }

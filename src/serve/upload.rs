@@ -43,7 +43,12 @@ pub(super) async fn begin(
     let part = service.sessions.part(client).map_err(|why| too_many(service, why))?;
     let id = service.sessions.begin(repository, algorithm, part).await?;
     if let Some(digest) = digest.filter(|_| service.behaviour.takes_single_post) {
-        return close_with(service, repository, &id, digest, headers, body).await;
+        let closed = close_with(service, repository, &id, digest, headers, body).await;
+        if closed.is_err() {
+            // Nobody was told its name, so that nobody could go on with it or cancel it.
+            let _ = cancel(service, repository, &id).await;
+        }
+        return closed;
     }
     Ok(accepted(repository, &id, 0, StatusCode::ACCEPTED))
 }

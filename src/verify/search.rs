@@ -161,9 +161,8 @@ impl Search<'_> {
         if found.is_none() || self.reach == Reach::Everywhere {
             found = self.among_the_referrers(&mut tally, found).await;
         }
-        // Which is the newest of all can be told only if all could be asked.
-        let is_settled = tally.refusal.is_none() || self.reach != Reach::Everywhere;
-        if let Some(proof) = found.filter(|_| is_settled) {
+        // Where a place was refused there may be a newer one: what was found is the least that is known.
+        if let Some(proof) = found {
             return Ok(Ok(proof));
         }
         let Tally { count, furthest, refusal, .. } = tally;

@@ -114,14 +114,14 @@ fn kind(status: StatusCode, codes: &[String]) -> Kind {
     match status.as_u16() {
         // 407 is a proxy's.
         401 | 403 | 407 => Kind::Denied,
+        // They stay as they are however often they are asked for, and whatever the body calls it.
+        413 | 507 => Kind::Limit,
         _ if says("MANIFEST_BLOB_UNKNOWN") => Kind::Incomplete,
         _ if says("DIGEST_INVALID") || says("SIZE_INVALID") => Kind::Corrupt,
         405 | 501 => Kind::Unsupported,
         _ if says("UNSUPPORTED") => Kind::Unsupported,
         _ if says("TOOMANYREQUESTS") => Kind::Unavailable,
         404 => Kind::NotFound,
-        // They stay as they are however often they are asked for, and whatever else is sent.
-        413 | 507 => Kind::Limit,
         505 => Kind::Invalid,
         408 | 425 | 429 | 500..=599 => Kind::Unavailable,
         _ => Kind::Invalid,
@@ -206,6 +206,7 @@ mod tests {
             (403, "DENIED", Kind::Denied),
             (407, "", Kind::Denied),
             (413, "SIZE", Kind::Limit),
+            (413, "SIZE_INVALID", Kind::Limit),
             (429, "TOOMANYREQUESTS", Kind::Unavailable),
             (408, "", Kind::Unavailable),
             (500, "", Kind::Unavailable),

@@ -217,9 +217,9 @@ fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root:
     }
     // Kept: the tag is read once more, the holding tag asked for and put. Of a new tag one look says that it is new.
     1 + match (tagging, former) {
-        (Tagging::Plain | Tagging::Keep, None) => 0,
+        (Tagging::Keep, None) => 0,
         // Looked at right before it moves.
-        (Tagging::Plain, Some(_)) | (Tagging::Together, None) => 1,
+        (Tagging::Plain, _) | (Tagging::Together, None) => 1,
         (Tagging::Keep | Tagging::Together, Some(_)) => 3,
     }
 }

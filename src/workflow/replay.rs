@@ -5,6 +5,7 @@
 
 use super::check;
 use super::ends::Ends;
+use super::former::Tagging;
 use super::request::{Index, Seed, Trust};
 use super::resolve::Resolved;
 use crate::error::{Error, Kind, Result, Side};
@@ -47,11 +48,14 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     async fn compare(&self, node: &Descriptor, former: &Descriptor) -> Result<Option<String>> {
-        let Some(offered) = self.report.signed_at(&node.digest) else { return Ok(None) };
+        let offered = self.report.signed_at(&node.digest);
+        if offered.is_none() && self.demands.trust_time == TrustTime::Off {
+            return Ok(None);
+        }
         let in_place = match self.in_place(&former.digest).await {
             Ok(in_place) => in_place,
             // Some registries hide in this way that there is no such tag.
-            Err(error) if error.kind() == Kind::Denied => {
+            Err(error) if error.kind() == Kind::Denied && self.seed.tagging == Tagging::Plain => {
                 return Ok(Some(format!("signed time of {} not readable", former.digest)));
             }
             Err(error) => {
@@ -60,17 +64,20 @@ impl Replay<'_> {
                     .during("read when what the tag names was signed", &self.seed.to));
             }
         };
-        let Some(in_place) = in_place.filter(|in_place| offered < *in_place) else { return Ok(None) };
+        // A lock or policy may be signed without a time. It does not take the place of one that has one.
+        let is_newer = |in_place: &jiff::Timestamp| offered.is_none_or(|offered| offered < *in_place);
+        let Some(in_place) = in_place.filter(is_newer) else { return Ok(None) };
         // The signature that was found first need not be the newest.
         let (source, repository) = (self.ends.source.as_ref(), &self.seed.from.repository);
         let newest = Pipeline::new(self.demands.clone()).signed_at(source, repository, node.digest).await;
         let newest = newest.map_err(|error| check::failed(error, Side::Source, &self.seed.from))?;
-        let offered = newest.map_or(offered, |newest| newest.max(offered));
-        if offered >= in_place {
+        let offered = newest.max(offered);
+        if offered.is_some_and(|offered| offered >= in_place) {
             return Ok(None);
         }
+        let signed = offered.map_or_else(|| "without a time".to_owned(), |offered| format!("at {offered}"));
         let why = format!(
-            "{} was signed at {offered}, and {}, which it would replace, at {in_place}",
+            "{} was signed {signed}, and {}, which it would replace, at {in_place}",
             node.digest, former.digest
         );
         let failure = Failure::new(ErrorClass::TimeRollback, why);

@@ -11,7 +11,7 @@ use crate::document::lock::Inputs;
 use crate::document::policy::{self, Policy, PolicyError};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
-use crate::store::{Registry, Role, Store, Want};
+use crate::store::{Listing, Registry, Role, Store, Want};
 use crate::verify::{Demands, Report, SidecarDemand, SigningKey};
 use crate::wire::Client;
 
@@ -95,6 +95,11 @@ pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<S
     });
     let sidecars = lock.as_ref().zip(loaded.as_ref());
     let sidecars = sidecars.map(|(lock, loaded)| Sidecars { lock: lock.to_bytes(), policy: loaded.archive.clone() });
+    if loaded.is_some() || request.format != Format::Legacy {
+        // Some registries say that they note a subject and have no API to list it by: the answer decides whether the fallback
+        // index is kept. Without an answer the word of the registry stands.
+        let _ = store.api_referrers(&image.digest).await;
+    }
     let put = bundle::seal(&store, &at, &image, sidecars.as_ref(), Signer::new(key, request.format)).await?;
 
     let verification = check(&at, image.digest, sidecars.is_some(), key, client).await?;

@@ -49,7 +49,7 @@ async fn an_upload_is_not_finished_while_another_server_writes_to_it() {
     let location = ours.begin().await;
     ours.send(Method::PATCH, &location, &[], b"first, ").await;
     let mut writer = std::net::TcpStream::connect(servers[1].host()).unwrap();
-    write!(writer, "PATCH {location} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 8\r\n\r\nsec")
+    write!(writer, "PATCH {location} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 8\r\n\r\nsec")
         .unwrap();
     let upload = folder.path().join("uploads").join(location.rsplit('/').next().unwrap());
     let locked = fs::File::open(&upload).unwrap();

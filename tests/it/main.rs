@@ -44,6 +44,7 @@ mod resident;
 mod rewrite;
 mod rollback;
 mod sealed_bed;
+mod security_page;
 mod seed;
 mod seed_verified;
 mod serve;

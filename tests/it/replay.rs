@@ -170,6 +170,23 @@ async fn an_older_lock_does_not_take_the_place_of_a_newer_one_beside_the_same_im
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_says_no_time_does_not_take_the_place_of_one_that_does() {
+    let sealed = Sealed::hours_ago(DAY).await;
+    assert_code(&sealed.seed(&["--copy-policy", "--accessories", "none"]).await, 0);
+    let seeded = sealed.arrived("v1-lock").await;
+    let policy = policy_bundle("1.2.7");
+    for (kind, content) in
+        [(SidecarKind::Lock, sealed.source.lock(&policy).to_bytes()), (SidecarKind::Policy, policy.clone())]
+    {
+        let sidecar = attach::sidecar_manifest(kind, &sealed.source.image, &content);
+        sealed.source.put(&sidecar, &[&format!("v1-{}", kind.as_str())]).await;
+        sealed.sign_with(&sidecar.node, &[None]).await;
+    }
+    is_refused(&sealed.seed(&["--copy-policy", "--accessories", "none"]).await, "TIME_ROLLBACK");
+    assert_eq!(sealed.arrived("v1-lock").await, seeded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sealing_again_in_either_format_passes_its_own_verification() {
     for format in ["legacy", "bundle"] {
         let sealed = Sealed::hours_ago(100 * DAY).await;

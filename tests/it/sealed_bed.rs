@@ -38,8 +38,13 @@ impl Sealed {
 
     /// Puts signatures of these times in the place of all that `node` has under its tag.
     pub(crate) async fn sign_again(&self, node: &Descriptor, times: &[Timestamp]) {
+        self.sign_with(node, &times.iter().copied().map(Some).collect::<Vec<_>>()).await;
+    }
+
+    /// The same, with signatures that may say no time.
+    pub(crate) async fn sign_with(&self, node: &Descriptor, times: &[Option<Timestamp>]) {
         let signed = times.iter().map(|&time| {
-            let payload = self.source.payload(node, Some(time));
+            let payload = self.source.payload(node, time);
             let signature = self.source.key.sign(&payload).unwrap();
             (payload, signature)
         });

@@ -22,7 +22,9 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 /// The tests that `page` names: code spans such as `attack::a_name_of_a_test`, as `file::test` or `folder::file::test`.
 fn cited(page: &str) -> Vec<&str> {
     let is_path = |span: &&str| {
-        let is_name = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let is_name = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
         span.contains("::") && span.split("::").all(is_name)
     };
     page.split('`').skip(1).step_by(2).filter(is_path).collect()

@@ -124,13 +124,14 @@ async fn verification_costs_the_requests_that_the_readme_tells() {
     //
     // At the destination cosign's tag is asked for what it names when the copy is planned, and right before it is put:
     // signatures that stand there already, or that another client puts meanwhile, are kept. Its answers to verification
-    // prove that ours is there.
+    // prove that ours is there. The image's own tag is asked for right before it is put, in case another client has put it
+    // meanwhile.
     const NONE: &str = "none";
     for (accessories, format, fresh, again) in [
-        (NONE, Format::Legacy, (14, 29 + 2), (3, 5)),
-        (NONE, Format::Bundle, (15, 31), (5, 7)),
-        ("all", Format::Legacy, (14 + 5, 29 + 2), (3 + 5, 5)),
-        ("all", Format::Bundle, (15 + 4, 31), (5 + 4, 7)),
+        (NONE, Format::Legacy, (14, 29 + 2 + 1), (3, 5)),
+        (NONE, Format::Bundle, (15, 31 + 1), (5, 7)),
+        ("all", Format::Legacy, (14 + 5, 29 + 2 + 1), (3 + 5, 5)),
+        ("all", Format::Bundle, (15 + 4, 31 + 1), (5 + 4, 7)),
     ] {
         let field = Field::signed(format, MINUTE).await;
         let all = ["--accessories", accessories];

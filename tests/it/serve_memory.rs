@@ -170,7 +170,7 @@ async fn uploads_and_downloads_of_blobs_stay_within_the_memory() {
     };
     let mut writers = attacked.connect(patch).await;
     let writing = writers.iter_mut().enumerate().map(|(n, stream)| {
-        let bytes = if n % 8 < 4 { vec![7; 300_000] } else { b"1\r\nx\r\n".repeat(20_000) };
+        let bytes = if n % 8 < 4 { vec![7; 300_000] } else { b"1\r\nx\r\n".repeat(5_000) };
         async move { stream.write_all(&bytes).await.unwrap() }
     });
     futures_util::future::join_all(writing).await;

@@ -139,18 +139,19 @@ impl Layout {
     pub(crate) async fn mount(&self, from: &Self, digest: Digest) -> Result<bool> {
         let (inner, source) = (Arc::clone(&self.inner), from.blob(&digest));
         blocking(move || {
-            if held(&source, &digest)?.is_none() {
-                return Ok(false);
-            }
+            let Some(about) = held(&source, &digest)? else { return Ok(false) };
             let _lock = inner.lock_made(Hold::Shared)?;
             let target = index::blob(&inner.place, &digest);
             match disk::link(&source, &target) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(false),
-                // The file is as old as in the other repository.
-                linked => linked.map(|()| {
+                Err(error) => Err(error),
+                // Something else of that name, or a file that was cut, is replaced by whoever sends the bytes.
+                Ok(()) if held(&target, &digest)?.is_none_or(|here| here.len() != about.len()) => Ok(false),
+                Ok(()) => {
+                    // The file is as old as in the other repository.
                     garbage::touch(&target);
-                    true
-                }),
+                    Ok(true)
+                }
             }
         })
         .await

@@ -93,7 +93,9 @@ impl Registry {
             let Some((page, next)) = self.page::<Tags>(&ask, url, &mut pages).await? else { break };
             // What is no tag cannot be asked for either.
             found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
-            if found.len() > MAX_TAGS || !pages.continued(next) {
+            let is_bounded =
+                pages.continued(next).map_err(|why| self.error(Kind::Invalid, "list tags of", "").because(why))?;
+            if found.len() > MAX_TAGS || !is_bounded {
                 let why = format!("more than {MAX_TAGS} tags or {} pages", most.pages);
                 return Err(self.error(Kind::Limit, "list tags of", "").because(why));
             }
@@ -150,7 +152,8 @@ impl Registry {
                 return Ok(None);
             };
             found.extend(page.manifests);
-            if found.len() > MAX_REFERRERS || !pages.continued(next) {
+            let in_circle = |why| self.error(Kind::Invalid, "list referrers of", at(subject)).because(why);
+            if found.len() > MAX_REFERRERS || !pages.continued(next).map_err(in_circle)? {
                 let why = format!("more than {MAX_REFERRERS} referrers or {MAX_REFERRER_PAGES} pages");
                 return Err(self.error(Kind::Limit, "list referrers of", at(subject)).because(why));
             }
@@ -294,14 +297,19 @@ impl Pages {
         self.next.take()
     }
 
-    /// Takes the link of a page. A page that was there before ends the list; `false` if there are too many.
-    fn continued(&mut self, link: Option<Url>) -> bool {
-        let Some(link) = link else { return true };
-        if self.seen.insert(link.clone()) {
-            self.next = Some(Some(link));
+    /// Takes the link of a page; `false` if there are too many.
+    ///
+    /// # Errors
+    ///
+    /// Fails at a link to a page that was read already: nothing says what the list would have gone on with.
+    fn continued(&mut self, link: Option<Url>) -> Result<bool, &'static str> {
+        let Some(link) = link else { return Ok(true) };
+        if !self.seen.insert(link.clone()) {
+            return Err("the pages of the list link in a circle");
         }
+        self.next = Some(Some(link));
         // The first page is not among them.
-        self.seen.len() < self.limit
+        Ok(self.seen.len() < self.limit)
     }
 }
 
@@ -310,19 +318,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_circle_of_pages_ends_and_so_does_a_long_list() {
+    fn a_circle_of_pages_fails_and_so_does_a_long_list() {
         let url = |n: u32| Url::parse(&format!("http://r.example/{n}")).unwrap();
         let mut pages = Pages::new(10, 0, 0);
-        let mut asked = 0;
-        while let Some(page) = pages.next() {
-            asked += 1;
-            let last = page.map_or(0, |page| page.path()[1..].parse().unwrap());
-            assert!(pages.continued(Some(url((last + 1) % 3))));
-        }
-        assert_eq!(asked, 4, "the first page, and three that link in a circle");
+        assert_eq!(pages.continued(Some(url(1))), Ok(true));
+        assert_eq!(pages.continued(Some(url(2))), Ok(true));
+        assert!(pages.continued(Some(url(1))).is_err());
 
         let mut pages = Pages::new(10, 0, 0);
-        let accepted = (0..100).take_while(|n| pages.continued(Some(url(*n)))).count();
+        let accepted = (0..100).take_while(|n| pages.continued(Some(url(*n))) == Ok(true)).count();
         assert_eq!(accepted, 9);
     }
 }

@@ -35,7 +35,7 @@ const TABLE: [(Wrong, &str); 16] = [
     (Wrong::LengthAlways, "cc..uc...uu"),
     (Wrong::FlipOnce, "..........."),
     (Wrong::FlipAlways, "c.nccc.c-ii"),
-    (Wrong::Redirect, "........m.d"),
+    (Wrong::Redirect, "......o.m.d"),
     (Wrong::HtmlOnce, "..........."),
     (Wrong::HtmlAlways, "cu.uuc.uu.i"),
 ];
@@ -58,6 +58,7 @@ pub(super) fn expected(on: On, wrong: Wrong, mode: Mode) -> &'static str {
         b'c' => "corrupt",
         b'i' => "invalid",
         b'd' => "denied",
+        b'o' => "other",
         b'n' => "not-found",
         b'm' if mode == Mode::Zot => "invalid",
         b'm' => "incomplete",
