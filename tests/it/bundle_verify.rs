@@ -289,7 +289,7 @@ async fn wrong_usage_is_refused_before_anybody_is_contacted() {
     let cases: &[(&[&str], &str)] = &[
         (&[&good[..], &["--require-policy"]].concat(), "--require-lock"),
         (&good[..3], "--pub-key"),
-        (&[&good[..], &["--max-age", "365d"]].concat(), "8760h"),
+        (&[&good[..], &["--max-age", "52w"]].concat(), "8760h"),
         (&[&good[..], &["--max-age", "-1h"]].concat(), "before nothing"),
         (&[&good[..], &["--rekor-key", "/nonexistent/rekor.pub"]].concat(), "use the key of --rekor-key"),
         (&["bundle", "verify", "robot:v1", "--pub-key", &key], "docker.io/library/robot"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
-use autonomy_registry::store::{Body, Listing as _, Store as _, Want};
+use autonomy_registry::store::{Body, Listing as _, Registry, Role, Store as _, Want};
 use autonomy_registry::wire::{Client, Options, Retry};
 use serde_json::{Value, json};
 
@@ -174,8 +174,12 @@ async fn lists_are_followed_from_page_to_page_and_end() {
         "GET /v2/a/b/tags/list" => {
             answer(200, &[("link", "</v2/a/b/tags/list?last=b>; rel=\"next\"")], r#"{"tags":["a","b"]}"#)
         }
-        "GET /v2/a/b/tags/list?last=b" => {
-            answer(200, &[("link", "</v2/a/b/tags/list?last=b>; rel=\"next\"")], r#"{"tags":["c","not a tag"]}"#)
+        "GET /v2/a/b/tags/list?last=b" => answer(200, &[], r#"{"tags":["c","not a tag"]}"#),
+        "GET /v2/a/circle/tags/list" => {
+            answer(200, &[("link", "</v2/a/circle/tags/list?last=b>; rel=\"next\"")], r#"{"tags":["a","b"]}"#)
+        }
+        "GET /v2/a/circle/tags/list?last=b" => {
+            answer(200, &[("link", "</v2/a/circle/tags/list?last=b>; rel=\"next\"")], r#"{"tags":["c"]}"#)
         }
         line if line.contains("/referrers/") => {
             let next = line.split("page=").nth(1).map_or(1, |page| page.parse::<u32>().unwrap() + 1);
@@ -188,7 +192,10 @@ async fn lists_are_followed_from_page_to_page_and_end() {
     let client = client();
     let registry = source(&client, &server);
     assert_eq!(registry.tags().await.unwrap(), [tag("a"), tag("b"), tag("c")]);
-    assert_eq!(server.lines().len(), 2, "a page that links to itself is the last");
+    assert_eq!(server.lines().len(), 2);
+    let in_circle = Registry::new(&client, &server.repository("a/circle"), Role::Source).tags().await.unwrap_err();
+    assert_eq!(in_circle.kind(), Kind::Invalid, "nothing says that it is whole");
+    assert_eq!(server.lines().len(), 2);
     assert_eq!(registry.referrers(&Digest::sha256(b"y")).await.unwrap().len(), 4);
     assert_eq!(server.lines().len(), 4);
 
