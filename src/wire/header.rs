@@ -41,7 +41,7 @@ pub struct Unreadable;
 ///
 /// # Errors
 ///
-/// [`Unreadable`] if there may be one.
+/// Fails if there may be one that cannot be read.
 pub fn next_link(value: &str) -> Result<Option<&str>, Unreadable> {
     let between = |c: char| c == ',' || c.is_whitespace();
     let mut rest = value.trim_matches(between);
