@@ -58,7 +58,8 @@ fn publish(peers: &Peers, home: &Path, host: &str) -> String {
     };
     let sbom = attach("application/spdx+json", &image);
     attach("application/x.note", &format!("{host}/app@{sbom}"));
-    cosign("sign", &["--new-bundle-format=false", &format!("{host}/app@{sbom}")]);
+    // As a referrer: cosign's tags are taken of the image and its platforms alone.
+    cosign("sign", &["--new-bundle-format=true", &format!("{host}/app@{sbom}")]);
     let predicate = ["--predicate", "file.json", "--type", "custom", &image];
     cosign("attest", &[&["--new-bundle-format=true"], &predicate[..]].concat());
     sbom

@@ -130,7 +130,9 @@ impl Server {
         let mut command = match kind.program() {
             None => {
                 let mut command = Command::new(AUTONOMY);
-                command.args(["registry", "serve", "--listen", &host, "--data-dir"]).arg(home.path().join("data"));
+                // On loopback it answers no name that it was not told.
+                command.args(["registry", "serve", "--listen", &host, "--host", "registry.site.example", "--data-dir"]);
+                command.arg(home.path().join("data"));
                 command
             }
             Some(name) => {
