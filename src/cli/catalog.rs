@@ -143,7 +143,7 @@ impl Keys<'_> {
     }
 }
 
-/// What the entry permits by itself.
+/// Adds the permissions that the entry gives by itself.
 fn relaxed(mut trust: Trust, entry: &Entry) -> Trust {
     if let Trust::Verify { demands, .. } = &mut trust
         && entry.allow_rollback

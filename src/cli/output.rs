@@ -119,7 +119,7 @@ pub(super) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
     Ok(())
 }
 
-/// What a look at lengths has left open.
+/// Says which bytes a comparison of lengths did not read.
 fn not_read(bytes: u64) -> String {
     let bytes = quantity::bytes(bytes);
     format!("{bytes} at the destination were compared by length and not read back; --deep=bytes reads them")

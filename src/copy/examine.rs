@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Descriptor;
 use crate::store::{Body, Store};
 
-/// What a look at one node showed.
+/// The result of looking at one node.
 #[derive(Debug)]
 pub(super) enum Look {
     /// It is there, and right as far as was looked.
@@ -27,7 +27,7 @@ pub(super) enum Look {
 ///
 /// # Errors
 ///
-/// Those of the sink that say nothing of the node.
+/// Returns the sink's errors that say nothing about the node.
 pub(super) async fn look(sink: &Arc<dyn Store>, node: &Descriptor, presence: Presence) -> Result<Look> {
     let looked = match presence {
         Presence::EveryByte => read_back(sink, node).await.map(|()| true),
@@ -36,7 +36,7 @@ pub(super) async fn look(sink: &Arc<dyn Store>, node: &Descriptor, presence: Pre
     match looked {
         Ok(true) => Ok(Look::Sound),
         Ok(false) => Ok(Look::Absent),
-        // What cannot be asked is put, which asks in another way.
+        // A node that cannot be asked for is put: the PUT asks in another way.
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) => Ok(Look::Absent),
         Err(error) if error.kind() == Kind::Corrupt => Ok(Look::Damaged(error)),
         // A registry that checks what it reads answers 500 to a manifest that is damaged at its place.

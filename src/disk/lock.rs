@@ -88,7 +88,7 @@ fn suit(_: &File, _: &Place) -> io::Result<()> {
     Ok(())
 }
 
-/// Who may open a lock in this folder.
+/// The users who may open a lock in this folder.
 #[cfg(unix)]
 fn mode_in(folder: &std::fs::Metadata) -> u32 {
     use std::os::unix::fs::MetadataExt as _;

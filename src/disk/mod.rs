@@ -46,7 +46,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
     joined(spawn_blocking(work)).await
 }
 
-/// What file work that runs elsewhere came to.
+/// Returns the result of file work that runs on another thread.
 pub(crate) async fn joined<T>(job: impl Future<Output = Result<Result<T>, JoinError>>) -> Result<T> {
     job.await.unwrap_or_else(|why| Err(Error::new(Kind::Local, "run file work").because(why)))
 }

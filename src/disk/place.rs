@@ -27,7 +27,7 @@ pub(super) enum How {
     MakeNew(u32),
 }
 
-/// What becomes of a file that is not there.
+/// How a file that is not there is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
     /// It is made.
@@ -175,7 +175,7 @@ impl Place {
         Ok(number(&there) == number(&file.metadata()?))
     }
 
-    /// What is in this folder; nothing if it is not there.
+    /// Lists this folder; empty if it is not there.
     pub(crate) fn list(&self) -> io::Result<Vec<OsString>> {
         match self.root.handle().and_then(|root| system::list(root, &self.below)) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -242,7 +242,7 @@ impl Place {
     }
 }
 
-/// What tells one file from another: device and number; nothing where files have none.
+/// Device and inode number, which tell one file from another; zeros where files have none.
 pub(crate) fn number(about: &Metadata) -> (u64, u64) {
     #[cfg(unix)]
     {

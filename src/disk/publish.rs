@@ -126,7 +126,7 @@ pub(crate) fn publish_new(place: &Place, bytes: &[u8]) -> Result<()> {
     let mut file = Temporary::in_folder(&place.parent())?;
     file.write_all(bytes).and_then(|()| file.sync()).map_err(place.failed("write"))?;
     match file.rename_new(place) {
-        // What has the name must be a file, too: a link would make something else of it later.
+        // The entry of that name must be a file, too: a link would make something else of it later.
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
             place.open().map(drop).map_err(place.failed("open"))?
         }

@@ -4,6 +4,7 @@ use autonomy_registry::oci::{Descriptor, MediaType, Name};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Body, Listing, Store, Want};
+use autonomy_registry::verify::{SigningKey, attach, bundle};
 use axum::response::Response;
 
 use super::field::{Field, INDEX, artifact, cosign_tag, mirror, tag};
@@ -150,10 +151,8 @@ async fn a_subject_that_is_said_to_be_noted_where_there_is_no_api_gets_its_fallb
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bundle_verifies_at_a_destination_that_says_to_note_subjects_and_has_no_api() {
-    use autonomy_registry::verify::{SigningKey, attach, bundle};
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+/// Signs the field's image with a new key, whose public half is left in `cosign.pub`, and attaches the bundle.
+async fn sign_with_a_bundle(field: &Field) -> Descriptor {
     let (key, now) = (SigningKey::generate().unwrap(), jiff::Timestamp::now());
     std::fs::write(field.path("cosign.pub"), key.public_pem().unwrap()).unwrap();
     let statement = bundle::statement(&field.root.digest, Some(now));
@@ -163,7 +162,13 @@ async fn a_bundle_verifies_at_a_destination_that_says_to_note_subjects_and_has_n
     for (node, bytes) in attachment.blobs {
         images::put(&field.store(), node.media_type, bytes).await;
     }
-    images::put(&field.store(), MediaType::OCI_MANIFEST, attachment.manifest).await;
+    images::put(&field.store(), MediaType::OCI_MANIFEST, attachment.manifest).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_verifies_at_a_destination_that_says_to_note_subjects_and_has_no_api() {
+    let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+    sign_with_a_bundle(&field).await;
     let value = field.root.digest.to_string();
     field.sink.fault(Fault::always(Kind::ManifestPut, What::SetHeader { name: "oci-subject", value }));
     let path = field.path("cosign.pub");
@@ -227,19 +232,8 @@ async fn whoever_may_not_push_is_still_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_place_does_not_hide_a_good_signature_in_another() {
-    use autonomy_registry::verify::{SigningKey, attach, bundle};
     let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
-    let key = SigningKey::generate().unwrap();
-    std::fs::write(field.path("cosign.pub"), key.public_pem().unwrap()).unwrap();
-    let now = jiff::Timestamp::now();
-    let statement = bundle::statement(&field.root.digest, Some(now));
-    let signed = key.sign(&bundle::pae(&statement)).unwrap();
-    let bytes = bundle::build(&key.public_key().unwrap(), &statement, &signed);
-    let attachment = attach::bundle_manifest(&field.root, &bytes, now);
-    for (node, bytes) in attachment.blobs {
-        images::put(&field.store(), node.media_type, bytes).await;
-    }
-    let proof = images::put(&field.store(), MediaType::OCI_MANIFEST, attachment.manifest).await;
+    let proof = sign_with_a_bundle(&field).await;
     let index =
         images::put(&field.store(), MediaType::OCI_INDEX, super::field::referrers(&serde_json::json!([proof]))).await;
     images::tag(&field.store(), &index, &field.root.digest.fallback_tag()).await;
