@@ -166,6 +166,7 @@ pub(super) enum Progress {
     Plain,
     /// One JSON object a line
     Json,
+    /// Warnings alone; --quiet leaves them out too
     None,
 }
 
@@ -202,7 +203,7 @@ impl Reporting {
             Progress::Bar => observe::Progress::Bar,
             Progress::Plain => observe::Progress::Plain,
             Progress::Json => observe::Progress::Json,
-            Progress::None => observe::Progress::None,
+            Progress::None => observe::Progress::Warnings,
         };
         let (events, receiver) = Events::channel(WAITING_EVENTS);
         (events, observe::listen(progress, receiver, &screen))

@@ -66,6 +66,8 @@ pub enum Progress {
     Plain,
     /// One JSON object a line.
     Json,
+    /// Warnings alone.
+    Warnings,
     /// Nothing, warnings neither.
     None,
 }
@@ -91,6 +93,7 @@ pub fn listen(progress: Progress, events: mpsc::Receiver<Event>, screen: &Screen
         Progress::Bar => Some(Box::new(Bars::new(screen))),
         Progress::Auto | Progress::Plain => Some(Box::new(Plain::new(screen))),
         Progress::Json => Some(Box::new(Json::new(screen, Timestamp::now))),
+        Progress::Warnings => Some(Box::new(Warnings(screen))),
         Progress::None => None,
     };
     Listener { task: tokio::spawn(tell(teller, events)) }
@@ -140,6 +143,22 @@ async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>
         }
     }
     teller.end(&tally);
+}
+
+/// Says what a person should know, and nothing of how far it is.
+#[derive(Debug)]
+struct Warnings(Screen);
+
+impl Teller for Warnings {
+    fn hear(&mut self, event: &Event, _: &Tally) {
+        if matches!(event, Event::Warning(_)) {
+            event_line(event).iter().for_each(|line| self.0.line(line));
+        }
+    }
+
+    fn tick(&mut self, _: &Tally) {}
+
+    fn end(&mut self, _: &Tally) {}
 }
 
 /// The line that people get for `event`, if it is worth one.
