@@ -216,7 +216,11 @@ async fn referrers(store: &dyn Repository, tags: &AttachmentTags, subject: &Dige
     let listed = match store.api_referrers(subject).await? {
         Some(listed) => listed,
         None => match subject.fallback_tag().parse() {
-            Ok(tag) if tags.may_hold(&tag) => store.referrers(subject).await?,
+            Ok(tag) if tags.may_hold(&tag) => match store.referrers(subject).await {
+                // The store keeps in mind which these are.
+                Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+                listed => listed?,
+            },
             _ => Vec::new(),
         },
     };

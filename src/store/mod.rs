@@ -143,7 +143,8 @@ pub trait Listing: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Limit`](Kind::Limit) past 16 pages.
+    /// [`Limit`](Kind::Limit) past 16 pages; [`NotFound`](Kind::NotFound) if the store lists what refers to other
+    /// manifests, and says of this one that it has no such list.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
     /// The same by the Referrers API alone: `None` where a store has none and keeps a fallback index instead, for those

@@ -96,6 +96,8 @@ pub enum What {
         /// The value of `Retry-After`.
         retry_after: Option<String>,
     },
+    /// What is not there is refused with this status: GHCR, GitLab and ECR hide in this way that they do not hold it.
+    RefuseAbsent(u16),
     /// The same path and query at another place, with a status that says so. The request's body is read and dropped.
     Redirect {
         /// 301, 302, 303, 307 or 308.

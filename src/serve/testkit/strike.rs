@@ -74,6 +74,7 @@ async fn spoil(what: What, answer: Response<Body>) -> Response<Body> {
             *told.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::ACCEPTED);
             told
         }
+        What::RefuseAbsent(status) if answer.status() == StatusCode::NOT_FOUND => refusal(status).response(),
         What::DropHeader(name) => {
             let mut answer = answer;
             answer.headers_mut().remove(name);
@@ -91,6 +92,11 @@ async fn spoil(what: What, answer: Response<Body>) -> Response<Body> {
 
 async fn refuse(request: Request, status: u16, retry_after: Option<String>) -> Response<Body> {
     drain(request).await;
+    let problem = refusal(status);
+    retry_after.into_iter().fold(problem, |problem, pause| problem.with(header::RETRY_AFTER, pause)).response()
+}
+
+fn refusal(status: u16) -> Problem {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let code = match status {
         StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
@@ -98,8 +104,7 @@ async fn refuse(request: Request, status: u16, retry_after: Option<String>) -> R
         StatusCode::FORBIDDEN => "DENIED",
         _ => "UNKNOWN",
     };
-    let problem = Problem::new(status, code, "ordered by the test");
-    retry_after.into_iter().fold(problem, |problem, pause| problem.with(header::RETRY_AFTER, pause)).response()
+    Problem::new(status, code, "ordered by the test")
 }
 
 async fn redirect(request: Request, status: u16, to: &str) -> Response<Body> {

@@ -149,6 +149,10 @@ impl Registry {
                 }
                 Fallback::None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
             };
+            if writes > 0 && self.refuses(&tag) {
+                // It is there now: a refusal does not mean its absence any more.
+                return Err(self.unattached(&tag, Kind::Denied).because("its index was taken, and is not shown"));
+            }
             if entries.iter().all(|entry| holds(&index, entry)) {
                 return Ok(writes > 0);
             }
@@ -217,7 +221,8 @@ impl Registry {
     /// itself, which is no list about it (oras-go #1396).
     pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<Fallback> {
         let name = Name::Tag(fallback_tag(subject)?);
-        let (node, bytes) = match self.host.retrying(Retry::refetchable, || self.get(&name)).await {
+        let found = self.host.retrying(Retry::refetchable, || self.get(&name)).await;
+        let (node, bytes) = match self.shown(&name, found) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(Fallback::None),
             found => found?,
         };
@@ -231,6 +236,7 @@ impl Registry {
                 let what = suffix(&Name::Digest(*subject));
                 return Err(self.error(Kind::Limit, "list referrers of", what).because(why));
             }
+            self.note_listed(subject);
             return Ok(Fallback::Index(bytes));
         }
         Ok(Fallback::Other(node.media_type))

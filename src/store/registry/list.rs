@@ -77,6 +77,20 @@ struct Page {
     is_list: bool,
 }
 
+/// Why there is no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The repository, or the manifest, is said to be unknown.
+    Subject,
+    /// The list is not found.
+    List,
+    /// The list is spoken of as something that does not exist here.
+    Api,
+}
+
+/// A page, or why there is none.
+type Found<T> = std::result::Result<T, Missing>;
+
 /// A page as it is asked for.
 type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
 
@@ -90,7 +104,7 @@ impl Registry {
         let mut found = Vec::new();
         let mut pages = Pages::new(most.pages, MAX_TAGS, most.bytes);
         while let Some(url) = pages.next() {
-            let Some((page, next)) = self.page::<Tags>(&ask, url, &mut pages).await? else { break };
+            let Ok((page, next)) = self.page::<Tags>(&ask, url, &mut pages).await? else { break };
             // What is no tag cannot be asked for either.
             found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
             let is_bounded =
@@ -112,6 +126,7 @@ impl Registry {
                 let wrong = |kind| self.error(kind, "list referrers of", at(subject));
                 Ok(read::<Index>(&bytes, MAX_VALUES, wrong)?.manifests)
             }
+            Fallback::None | Fallback::Other(_) if self.is_left_out(subject) => Err(self.leaves_out(subject)),
             Fallback::None | Fallback::Other(_) => Ok(Vec::new()),
         }
     }
@@ -123,18 +138,26 @@ impl Registry {
         if !is_past_first(&self.notes) {
             first = Some(self.notes.first_referrers.lock().await).filter(|_| !is_past_first(&self.notes));
         }
-        if self.notes(|notes| &notes.lacks_referrers) {
+        if self.notes(|notes| &notes.lacks_referrers) || self.is_unlisted(subject) {
             return Ok(None);
         }
         let answer = self.ask_referrers(subject).await;
         if first.is_some() && answer.is_ok() {
             self.notes.is_past_first_referrers.store(true, Ordering::Release);
         }
-        answer
+        Ok(match answer? {
+            Ok(found) => Some(found),
+            Err(missing) => {
+                if self.notes(|notes| &notes.has_referrers) && missing != Missing::Subject {
+                    self.note_unlisted(subject, missing);
+                }
+                None
+            }
+        })
     }
 
-    /// The Referrers API's answer, or `None` without one (distribution-spec, "Listing Referrers").
-    async fn ask_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+    /// The Referrers API's answer, or why there is none (distribution-spec, "Listing Referrers").
+    async fn ask_referrers(&self, subject: &Digest) -> Result<Found<Vec<Descriptor>>> {
         let ask = |next| {
             let request = match next {
                 None => self.request(Method::GET, &format!("referrers/{subject}"), "list referrers of", at(subject)),
@@ -148,8 +171,9 @@ impl Registry {
         let mut found = Vec::new();
         let mut pages = Pages::new(MAX_REFERRER_PAGES, MAX_VALUES, MAX_REFERRER_BYTES);
         while let Some(url) = pages.next() {
-            let Some((page, next)) = self.page::<Index>(&ask, url, &mut pages).await? else {
-                return Ok(None);
+            let (page, next) = match self.page::<Index>(&ask, url, &mut pages).await? {
+                Ok(page) => page,
+                Err(missing) => return Ok(Err(missing)),
             };
             found.extend(page.manifests);
             let in_circle = |why| self.error(Kind::Invalid, "list referrers of", at(subject)).because(why);
@@ -159,32 +183,33 @@ impl Registry {
             }
         }
         self.note(|notes| &notes.has_referrers);
-        Ok(Some(found))
+        Ok(Ok(found))
     }
 
     /// One page, and where the next one is. A list has no digest: one that cannot be read is fetched once more, in case it
-    /// was damaged on its way. None if there is no such list: of referrers also if what comes, twice, is something else.
+    /// was damaged on its way. [`Missing`] if there is no such list: of referrers also if what comes, twice, is something else.
     async fn page<T: DeserializeOwned>(
         &self,
         ask: Ask<'_>,
         url: Option<Url>,
         pages: &mut Pages,
-    ) -> Result<Option<(T, Option<Url>)>> {
+    ) -> Result<Found<(T, Option<Url>)>> {
         let mut is_second = false;
         loop {
-            let Some(Page { bytes, next, is_list }) = self.page_bytes(ask, url.clone(), pages.bytes_left).await? else {
-                return Ok(None);
+            let Page { bytes, next, is_list } = match self.page_bytes(ask, url.clone(), pages.bytes_left).await? {
+                Ok(page) => page,
+                Err(missing) => return Ok(Err(missing)),
             };
             match read(&bytes, pages.values_left, |kind| self.error(kind, "read the list of", "")) {
                 Ok(page) => {
                     pages.values_left -= weight::count(&bytes);
                     pages.bytes_left -= bytes.len() as u64;
-                    return Ok(Some((page, next)));
+                    return Ok(Ok((page, next)));
                 }
                 Err(error) if error.kind() == Kind::Invalid && !is_second => is_second = true,
                 Err(error) if error.kind() == Kind::Invalid && url.is_none() && !is_list => {
                     self.learn_of_no_referrers();
-                    return Ok(None);
+                    return Ok(Err(Missing::Api));
                 }
                 Err(error) => return Err(error),
             }
@@ -193,22 +218,19 @@ impl Registry {
 
     /// The bytes of a page. 404 means that there is none, and the Referrers API has more ways of not being there; but
     /// only for the first page: a list that breaks off is not one that ends.
-    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Option<Page>> {
+    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Found<Page>> {
         self.host
             .retrying(Retry::transient, || async {
                 let answer = self.host.send(&ask(url.clone())).await?;
                 let status = answer.status().as_u16();
                 let is_referrers = answer.collection() == Some("referrers");
                 match status {
-                    404 if url.is_none() => {
-                        self.learn_from(answer).await;
-                        Ok(None)
-                    }
+                    404 if url.is_none() => Ok(Err(self.learn_from(answer).await)),
                     404 => Err(answer.error(Kind::Invalid, "the list breaks off: its next page is not found")),
                     _ if is_referrers && url.is_none() && NO_REFERRERS_API.contains(&status) => {
                         answer.discard().await;
                         self.learn_of_no_referrers();
-                        Ok(None)
+                        Ok(Err(Missing::Api))
                     }
                     _ => {
                         let answer = answer.expect(&[200]).await?;
@@ -218,7 +240,7 @@ impl Registry {
                         let is_list = !is_referrers || (is_index && !is_other_json(&bytes));
                         // The links of a page that is no list lead nowhere.
                         let next = if is_list { next? } else { next.unwrap_or_default() };
-                        Ok(Some(Page { bytes, next, is_list }))
+                        Ok(Ok(Page { bytes, next, is_list }))
                     }
                 }
             })
@@ -226,11 +248,15 @@ impl Registry {
     }
 
     /// A 404 that does not speak of the repository is that of a path which the registry does not know.
-    async fn learn_from(&self, answer: Answer) {
+    async fn learn_from(&self, answer: Answer) -> Missing {
         let is_referrers = answer.collection() == Some("referrers");
         let problem = answer.problem().await;
         if is_referrers && !problem.has_code("NAME_UNKNOWN") {
-            self.note(|notes| &notes.lacks_referrers);
+            self.learn_of_no_referrers();
+        }
+        match ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"].iter().any(|code| problem.has_code(code)) {
+            true => Missing::Subject,
+            false => Missing::List,
         }
     }
 

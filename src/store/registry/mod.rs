@@ -10,6 +10,7 @@ pub(crate) mod fuzzing;
 mod list;
 mod manifest;
 mod session;
+mod unshown;
 mod untag;
 mod upload;
 
@@ -47,6 +48,8 @@ pub struct Registry {
     label: Arc<str>,
     path: Arc<str>,
     role: Role,
+    refusal: unshown::Refusal,
+    unshown: Arc<unshown::Unshown>,
     notes: Arc<Notes>,
     /// When an entry of a fallback index, or of a list that is kept in the same way, was last written for this repository.
     last_entry: Arc<Mutex<Option<Instant>>>,
@@ -78,7 +81,16 @@ impl Registry {
         let path = repository.path.as_str();
         let host = client.host(repository.api_host(), path);
         let notes = host.notes();
-        Self { host, label: repository.to_string().into(), path: path.into(), role, notes, last_entry: Arc::default() }
+        Self {
+            host,
+            label: repository.to_string().into(),
+            path: path.into(),
+            role,
+            refusal: unshown::Refusal::default(),
+            unshown: Arc::default(),
+            notes,
+            last_entry: Arc::default(),
+        }
     }
 
     /// What was sent and received for this repository, token requests included.
@@ -156,7 +168,7 @@ impl Store for Registry {
     }
 
     async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        self.host.retrying(Retry::refetchable, || self.resolve_once(name, want)).await
+        self.shown(name, self.host.retrying(Retry::refetchable, || self.resolve_once(name, want)).await)
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {
