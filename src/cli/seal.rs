@@ -75,6 +75,9 @@ impl Seal {
         for name in &sealed.left_out {
             self.voice.warn(&format!("{name} is left out: a policy is manifest.json and *.rego"));
         }
+        for text in sealed.weakened.iter().chain(&sealed.warnings) {
+            self.voice.warn(text);
+        }
         match self.voice.output {
             Output::Json => output::json(&sealed),
             Output::Human => {

@@ -33,6 +33,6 @@ pub use demand::{Clock, Demands, Identity, Rollback, SIGNED_AT, SidecarDemand, T
 pub use key::{PublicKey, Scheme};
 pub use pipeline::Pipeline;
 pub use report::{Evidence, Outcome, Report, Step, StepResult};
-pub use search::{MAX_REFERRERS, MAX_SIGNATURES, MAX_TOTAL_BYTES, signature_tag};
+pub use search::{MAX_LISTED_SIGNATURES, MAX_REFERRERS, MAX_SIGNATURES, MAX_TOTAL_BYTES, signature_tag};
 pub use signing_key::SigningKey;
 pub use subject::{Sidecar, SidecarKind, Subject};

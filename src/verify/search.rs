@@ -20,8 +20,10 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Repository, Shape, Tag};
 use crate::store::{self, Root, Want};
 
-/// Most signatures in one legacy manifest; cosign stops at 1,000.
+/// Most signatures of one legacy manifest that are looked into: the first ones.
 pub const MAX_SIGNATURES: usize = 100;
+/// Most layers of a legacy manifest: of a longer one nothing is looked into, as cosign has it.
+pub const MAX_LISTED_SIGNATURES: usize = 1_000;
 /// Most referrers of one subject that are looked into.
 pub const MAX_REFERRERS: usize = 256;
 /// Most bytes that are read in the search for one signature. Each object has a bound of its own; without this one, a
@@ -260,15 +262,16 @@ impl Search<'_> {
     }
 
     async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally) -> Option<Proof> {
-        if manifest.layers.len() > MAX_SIGNATURES {
-            let why = format!("{} signatures in one manifest, {MAX_SIGNATURES} are read", manifest.layers.len());
+        let count = manifest.layers.len();
+        if count > MAX_LISTED_SIGNATURES {
+            let why = format!("{count} signatures in one manifest, at most {MAX_LISTED_SIGNATURES} are allowed");
             tally.add(Failure::new(ErrorClass::SigLimit, why));
             return None;
         }
         let mut found = None;
         let mut last: Option<(Digest, Bytes)> = None;
         let signatures = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == payload::MEDIA_TYPE);
-        for (position, layer) in signatures.enumerate() {
+        for (position, layer) in signatures.take(MAX_SIGNATURES).enumerate() {
             let signature = match signature_of(layer) {
                 Ok(signature) => signature,
                 Err(failure) => {
@@ -296,6 +299,10 @@ impl Search<'_> {
                 Err(failure) => tally.add(failure),
             }
             last = Some((layer.digest, bytes));
+        }
+        if found.is_none() && count > MAX_SIGNATURES {
+            let why = format!("{count} signatures in one manifest, the first {MAX_SIGNATURES} are read");
+            tally.add(Failure::new(ErrorClass::SigLimit, why));
         }
         found
     }

@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::commons::Commons;
-use super::cosign_list::{Keeps, List, Union, union};
-use super::cosign_tags::{self, Wanted};
+use super::cosign_list::{Keeps, List};
+use super::cosign_merge::{Merged, Origin, Wanted};
+use super::cosign_tags;
 use super::ends::Ends;
 use super::request::Seed;
 use super::resolve::{self, Resolved};
@@ -84,6 +85,7 @@ pub(super) async fn travelling(
         let hint = "give --accessories none to go without what is attached to the image";
         error.at(Side::Source).during("list what is attached", &seed.from).hint(hint)
     })?;
+    unlisted(ends, events);
     let attached = belonging(attached, events);
     let compared = compared(seed, ends, found, commons, attached, evidence, events).await;
     let companions = compared.map_err(|error| error.at(Side::Destination).during("list what is attached", &seed.to))?;
@@ -91,6 +93,15 @@ pub(super) async fn travelling(
         ends.memory.add(node, bytes);
     }
     read_missing(ends.source.as_ref(), companions, events).await.map_err(|error| error.at(Side::Source))
+}
+
+/// Tells of the manifests for which the source, which has the Referrers API, speaks as a registry without one.
+fn unlisted(ends: &Ends, events: &Events) {
+    let unlisted = ends.origin.unlisted();
+    let Some(first) = unlisted.first() else { return };
+    let more = if unlisted.len() > 1 { format!(" and {} others", unlisted.len() - 1) } else { String::new() };
+    let what = format!("{} has the Referrers API and does not answer it for {first}{more}", ends.origin.label());
+    events.send(Event::Warning(format!("{what}: what is attached to that may be missing")));
 }
 
 async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons) -> Result<Vec<Attached>> {
@@ -191,16 +202,16 @@ async fn compared(
 ) -> Result<Vec<Companion>> {
     let sink = ends.sink.as_ref();
     let is_new = found.former.is_none();
-    let is_proof = seed.engine.presence == Presence::Vouched;
+    let presence = seed.engine.presence;
     let tags = match attached.iter().filter(|one| one.list.is_some()).count() {
         2.. if is_new => commons.tags(&seed.to.repository, sink, Known::Nothing).await,
         _ => AttachmentTags::default(),
     };
-    let listed = match is_new || !is_proof {
+    let listed = match is_new || presence != Presence::Vouched {
         true => HashSet::new(),
         false => listed(sink, attached.iter().map(|one| &one.attached)).await?,
     };
-    let comparing = &Comparing { ends, tags, listed, evidence, is_proof, events };
+    let comparing = &Comparing { ends, tags, listed, evidence, presence, events };
     // Collected first: what a stream makes of closures cannot be told to be sendable.
     let companions: Vec<_> = attached.into_iter().map(|found| comparing.compare(found)).collect();
     stream::iter(companions).buffered(QUESTIONS).try_collect().await
@@ -212,7 +223,7 @@ struct Comparing<'a> {
     tags: AttachmentTags,
     listed: HashSet<Entry>,
     evidence: &'a [Evidence],
-    is_proof: bool,
+    presence: Presence,
     events: &'a Events,
 }
 
@@ -229,7 +240,7 @@ impl Comparing<'_> {
             }
         }
         // Deep: what is there proves nothing.
-        companion.former = companion.former.filter(|_| self.is_proof);
+        companion.former = companion.former.filter(|_| self.presence == Presence::Vouched);
         Ok(companion)
     }
 
@@ -238,79 +249,29 @@ impl Comparing<'_> {
         let sink = self.ends.sink.as_ref();
         let name = Name::Tag(tag.clone());
         let held = match self.tags.may_hold(tag) {
-            true => self.ends.hidden.absent(resolve::held(sink, &name).await)?,
+            true => resolve::held(sink, &name).await?,
             false => None,
         };
         let proof = self.evidence.iter().find_map(|one| match one {
             Evidence::Tagged { tag: own, layer, .. } if own == tag => brought.layers.get(*layer).cloned(),
             _ => None,
         });
-        let mut planned = brought.clone();
-        if let Some(held) = held.as_ref().filter(|held| held.digest != brought.node.digest) {
-            let own = cosign_tags::read(sink, &Name::Digest(held.digest)).await?;
-            let own = match own.and_then(|root| List::read(keeps, &root)) {
-                Some(own) if !self.is_proof && keeps.is_merged() => Some(self.readable(tag, own, &brought).await?),
-                own => own,
-            };
-            planned = self.planned(tag, keeps, &brought, own, proof.as_ref()).unwrap_or(planned);
-        }
-        (companion.attached.node, companion.attached.bytes) = (planned.node.clone(), Some(planned.bytes.clone()));
         let base = held.as_ref().map(|held| held.digest);
+        let planned = brought.clone();
+        let (subject, origin) = (companion.attached.subject, Origin::Source);
+        let mut wanted = Wanted { tag: tag.clone(), subject, keeps, origin, brought, proof, planned, base };
+        if let Some(held) = held.as_ref().filter(|held| held.digest != wanted.brought.node.digest) {
+            let own = cosign_tags::read(sink, &Name::Digest(held.digest)).await?;
+            let own = own.and_then(|root| List::read(keeps, &root));
+            let Merged { list, warnings } = wanted.merged(sink, own, self.presence).await?;
+            warnings.into_iter().for_each(|warning| self.events.send(Event::Warning(warning)));
+            wanted.planned = list;
+        }
+        let planned = &wanted.planned;
+        (companion.attached.node, companion.attached.bytes) = (planned.node.clone(), Some(planned.bytes.clone()));
         companion.former = held;
-        let tag = tag.clone();
-        companion.wanted = Some(Box::new(Wanted { tag, keeps, brought, proof, planned, base }));
+        companion.wanted = Some(Box::new(wanted));
         Ok(())
-    }
-
-    /// What the destination still holds of `own`: where nothing is vouched for, what only it has cannot be repaired.
-    async fn readable(&self, tag: &Tag, own: List, brought: &List) -> Result<List> {
-        let is_ours = |layer: &Descriptor| brought.layers.iter().any(|other| other.digest == layer.digest);
-        let mut gone = Vec::new();
-        for layer in own.layers.iter().filter(|layer| !is_ours(layer)) {
-            if !self.ends.sink.contains(layer).await? {
-                gone.push(layer.digest);
-            }
-        }
-        if !gone.is_empty() {
-            let what = format!("lists {} that it does not hold any more: they are left out", gone.len());
-            self.events.send(Event::Warning(format!("{tag} at the destination {what}")));
-        }
-        Ok(own.without(&gone))
-    }
-
-    /// What is to stand where the destination has `own`; none for what the source has.
-    fn planned(
-        &self,
-        tag: &Tag,
-        keeps: Keeps,
-        brought: &List,
-        own: Option<List>,
-        proof: Option<&Descriptor>,
-    ) -> Option<List> {
-        let warn = |what: String| self.events.send(Event::Warning(format!("{tag} at the destination {what}")));
-        let kept = keeps.as_str();
-        let Some(list) = own else {
-            warn(format!("does not hold {kept}: it is replaced"));
-            return None;
-        };
-        if !keeps.is_merged() {
-            warn(format!("names {}: it is replaced, and can be had by that digest while it is kept", list.node.digest));
-            return None;
-        }
-        match union(keeps, brought, &list, proof) {
-            Union::Held => return Some(list),
-            Union::Made { list, left_out } => {
-                if left_out > 0 {
-                    self.events.send(Event::Warning(cosign_tags::no_room(tag, left_out)));
-                }
-                return Some(*list);
-            }
-            Union::Brought => {}
-        }
-        if list.strange > 0 {
-            warn(format!("holds more than {kept}: {} layers are left out", list.strange));
-        }
-        None
     }
 }
 

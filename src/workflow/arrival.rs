@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::accessories::{Companion, Entry, QUESTIONS, entry, listed};
-use super::cosign_tags::{CosignTags, Seen};
+use super::cosign_tags::CosignTags;
 use super::ends::Ends;
+use super::lacking::{Rivals, lacking};
 use crate::copy::Attached;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::oci::Digest;
 use crate::store::{Body, Put, Store};
 
@@ -33,7 +34,8 @@ pub(super) async fn arrived(
 ) -> Result<bool> {
     let sink = ends.sink.as_ref();
     let brought: Vec<_> = brought(companions, |one| proven.contains(&one.attached.node.digest)).collect();
-    let mended = lists_arrived(ends, cosign, &brought).await?;
+    let tags: Vec<_> = brought.iter().filter_map(|one| one.tag.as_ref()).collect();
+    let mended = cosign.kept(&tags).await?;
     for look in 1.. {
         if brought.iter().any(|attached| attached.tag.is_none()) {
             ends.sink.settled().await;
@@ -43,35 +45,13 @@ pub(super) async fn arrived(
         let missing: Vec<_> = brought.iter().filter(is_missing).copied().collect();
         match missing.first() {
             None => return Ok(mended || look > 1),
-            Some(attached) if look == MAX_LOOKS => return Err(lacking(sink, attached, Rivals::of(&listed, attached))),
+            Some(attached) if look == MAX_LOOKS => {
+                let (node, rivals) = (&attached.node.digest, rivals(&listed, attached));
+                return Err(lacking(sink.label(), node, &attached.subject, rivals));
+            }
             Some(_) => {}
         }
         let mended: Vec<_> = missing.into_iter().map(|attached| put_again(sink, attached)).collect();
-        stream::iter(mended).buffer_unordered(QUESTIONS).try_collect::<Vec<_>>().await?;
-    }
-    Ok(true)
-}
-
-/// Puts the lists under cosign's tags again that others have overwritten; says whether there were any.
-///
-/// # Errors
-///
-/// As [`arrived`].
-async fn lists_arrived(ends: &Ends, cosign: &CosignTags, brought: &[&Attached]) -> Result<bool> {
-    let tagged: Vec<_> = brought.iter().filter(|one| one.tag.is_some()).copied().collect();
-    for look in 1.. {
-        if !tagged.is_empty() {
-            ends.sink.settled().await;
-        }
-        let looks: Vec<_> = tagged.iter().map(|attached| lost(cosign, attached)).collect();
-        let lost: Vec<_> = stream::iter(looks).buffered(QUESTIONS).try_collect().await?;
-        let lost: Vec<_> = lost.into_iter().flatten().collect();
-        match lost.first() {
-            None => return Ok(look > 1),
-            Some((attached, rivals)) if look == MAX_LOOKS => return Err(lacking(&*ends.sink, attached, *rivals)),
-            Some(_) => {}
-        }
-        let mended: Vec<_> = lost.iter().filter_map(|(one, _)| Some(cosign.place(one.tag.as_ref()?))).collect();
         stream::iter(mended).buffer_unordered(QUESTIONS).try_collect::<Vec<_>>().await?;
     }
     Ok(true)
@@ -94,44 +74,12 @@ fn brought(companions: &[Companion], is_known: impl Fn(&Companion) -> bool) -> i
     companions.iter().filter(move |one| !one.is_there() && !is_known(one)).map(|one| &one.attached)
 }
 
-/// Whether there is a sign of another client that writes to the same place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rivals {
-    Seen,
-    NotSeen,
-}
-
-impl Rivals {
-    /// Those that have written something else into the same list.
-    fn of(listed: &HashSet<Entry>, attached: &Attached) -> Self {
-        if listed.iter().any(|(subject, _)| *subject == attached.subject) { Self::Seen } else { Self::NotSeen }
-    }
-}
-
-/// Says what the destination does not show under its tag.
-async fn lost<'a>(cosign: &CosignTags, attached: &'a Attached) -> Result<Option<(&'a Attached, Rivals)>> {
-    let Some(tag) = &attached.tag else { return Ok(None) };
-    Ok(match cosign.look(tag).await? {
-        Seen::InPlace => None,
-        Seen::Other => Some((attached, Rivals::Seen)),
-        Seen::Nothing => Some((attached, Rivals::NotSeen)),
-    })
+/// Whether others have written something else into the same list.
+fn rivals(listed: &HashSet<Entry>, attached: &Attached) -> Rivals {
+    if listed.iter().any(|(subject, _)| *subject == attached.subject) { Rivals::Seen } else { Rivals::NotSeen }
 }
 
 async fn put_again(sink: &dyn Store, attached: &Attached) -> Result<Put> {
     let body = Body::bytes(attached.node.clone(), attached.bytes.clone().unwrap_or_default());
     sink.put(&attached.node, &body, &[]).await
-}
-
-fn lacking(sink: &dyn Store, attached: &Attached, rivals: Rivals) -> Error {
-    let Attached { subject, node, tag, .. } = attached;
-    let name = tag.as_ref().map_or_else(|| node.digest.to_string(), ToString::to_string);
-    let why = format!("{name}, attached to {subject}, was put and is not listed");
-    let hint = match rivals {
-        Rivals::Seen => "somebody else may be writing to the same repository: run the same command again",
-        Rivals::NotSeen => {
-            "the registry has taken it and does not show it: look at its log, and at caches in front of it"
-        }
-    };
-    Error::new(Kind::Incomplete, "find what was attached").on(sink.label()).because(why).hint(hint)
 }

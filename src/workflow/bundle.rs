@@ -1,18 +1,24 @@
 //! Making bundles: an image with its lock, its policy and the signatures over all three, put into a store.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::try_join;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
+use super::cosign_list::{Keeps, List};
+use super::cosign_merge::{Origin, Wanted};
+use super::cosign_tags::CosignTags;
+use crate::copy::Events;
 use crate::document::lock::{Inputs, Lock, Pin};
 use crate::document::policy::Policy;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Reference, Repository, Shape, Tag};
-use crate::store::{Body, Store, Want};
+use crate::oci::{Descriptor, Digest, MediaType, Reference, Repository, Tag};
+use crate::store::{Body, Registry, Root, Store};
 use crate::verify::attach::{self, Attachment};
-use crate::verify::{MAX_SIGNATURES, SidecarKind, SigningKey, bundle, payload, signature_tag};
+use crate::verify::{SidecarKind, SigningKey, bundle, payload, signature_tag};
 
 /// What stands beside an image.
 #[derive(Debug, Clone)]
@@ -46,12 +52,29 @@ pub struct Signature {
 }
 
 /// Who signs, how, and when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Signer<'a> {
     key: &'a SigningKey,
     format: Format,
     /// One time for all signatures of a bundle.
     time: Timestamp,
+    events: Events,
+}
+
+/// A signature that was put, and may yet be overwritten.
+#[derive(Debug)]
+pub(super) struct Placed {
+    signs: Digest,
+    holder: Holder,
+}
+
+/// What holds a signature.
+#[derive(Debug)]
+enum Holder {
+    /// A list under one of cosign's tags, which other clients write too.
+    List(CosignTags, Tag),
+    /// A manifest of its own.
+    Manifest(Digest),
 }
 
 /// What has become of a bundle.
@@ -80,103 +103,115 @@ pub(super) fn version_tag(policy: &Policy) -> String {
 /// off half-way leaves the tags on what they named before, or on what is not signed as a whole yet: never on more than
 /// was sealed.
 pub(super) async fn seal(
-    store: &dyn Store,
+    store: &Registry,
     at: &Reference,
     image: &Descriptor,
     sidecars: Option<&Sidecars>,
-    signer: Signer<'_>,
+    signer: &Signer<'_>,
 ) -> Result<Put> {
     let repository = &at.repository;
     let mut put = Put { sidecars: Vec::new(), signatures: Vec::new() };
+    let mut placed = Vec::new();
     if let Some(Sidecars { lock, policy }) = sidecars {
         let sidecar = async |kind: SidecarKind, content: &[u8]| {
             let tag = at.tag.as_ref().and_then(|tag| kind.tag(tag));
             let tag = tag.ok_or_else(|| Error::new(Kind::Usage, "name the sidecar's tag").on(at))?;
             let sidecar = attach::sidecar_manifest(kind, image, content);
             put_attachment(store, &sidecar, &[]).await?;
-            let signatures = signer.sign(store, repository, &sidecar.node).await?;
-            Ok::<_, Error>((sidecar, tag, signatures))
+            let placed = signer.place(store, repository, &sidecar.node).await?;
+            Ok::<_, Error>((sidecar, tag, placed))
         };
         let (lock, policy) = try_join!(sidecar(SidecarKind::Lock, lock), sidecar(SidecarKind::Policy, policy))?;
         for (sidecar, tag, signatures) in [lock, policy] {
             self::put(store, &sidecar.node, sidecar.manifest, std::slice::from_ref(&tag)).await?;
             put.sidecars.push((sidecar.node, tag));
-            put.signatures.extend(signatures);
+            placed.extend(signatures);
         }
     }
-    put.signatures.extend(signer.sign(store, repository, image).await?);
+    placed.extend(signer.place(store, repository, image).await?);
+    put.signatures = kept(placed).await?;
     Ok(put)
 }
 
+/// Looks whether what was placed is still there, and puts again what others have overwritten.
+async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
+    let mut signatures = Vec::new();
+    for Placed { signs, holder } in placed {
+        let (format, digest) = match holder {
+            Holder::List(cosign, tag) => {
+                cosign.kept(&[&tag]).await?;
+                let lost = || Error::new(Kind::Incomplete, "find the signature under").on(&tag);
+                ("legacy", cosign.placed(&tag).ok_or_else(lost)?)
+            }
+            Holder::Manifest(digest) => ("bundle", digest),
+        };
+        signatures.push(Signature { signs, format, digest });
+    }
+    Ok(signatures)
+}
+
 impl<'a> Signer<'a> {
-    /// Signs with `key`, as of now.
-    pub(super) fn new(key: &'a SigningKey, format: Format) -> Self {
-        Self { key, format, time: Timestamp::now() }
+    /// Signs with `key`, as of now, and tells `events` of what stands in the way.
+    pub(super) fn new(key: &'a SigningKey, format: Format, events: &Events) -> Self {
+        Self { key, format, time: Timestamp::now(), events: events.clone() }
     }
 
-    /// Puts a signature over `node`, in each format that is wanted.
+    /// Puts a signature over `node`, in each format that is wanted, and sees that it stays.
     ///
     /// # Errors
     ///
     /// Those of the store; [`Limit`](Kind::Limit) where there are too many already.
     pub(super) async fn sign(
         &self,
-        store: &dyn Store,
+        store: &Registry,
         repository: &Repository,
         node: &Descriptor,
     ) -> Result<Vec<Signature>> {
-        let mut made = Vec::new();
-        let told = |format, holder: &Attachment| Signature { signs: node.digest, format, digest: holder.node.digest };
+        kept(self.place(store, repository, node).await?).await
+    }
+
+    async fn place(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<Vec<Placed>> {
+        let mut placed = Vec::new();
         if self.format != Format::Bundle {
-            made.push(told("legacy", &self.legacy(store, repository, node).await?));
+            placed.push(Placed { signs: node.digest, holder: self.legacy(store, repository, node).await? });
         }
         if self.format != Format::Legacy {
-            made.push(told("bundle", &self.bundle(store, node).await?));
+            placed.push(Placed { signs: node.digest, holder: self.bundle(store, node).await? });
         }
-        Ok(made)
+        Ok(placed)
     }
 
     /// A payload that names `node`, under the tag that is derived from its digest, beside the signatures that are there.
-    ///
-    /// Two signers at the same time overwrite each other, as cosign's do: the last one to write wins.
-    async fn legacy(&self, store: &dyn Store, repository: &Repository, node: &Descriptor) -> Result<Attachment> {
+    /// Whatever is there and is no list of signatures is not overwritten.
+    async fn legacy(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<Holder> {
         let tag = signature_tag(&node.digest);
         let tag = tag.ok_or_else(|| Error::new(Kind::Unsupported, "name the signature's tag").on(node.digest))?;
-        let carried = signatures(store, &tag).await?;
         let signed = payload::legacy(repository, &node.digest, Some(self.time));
         let signature = self.key.sign(&signed)?;
-        let attachment = attach::legacy_manifest(&carried, &[(signed, signature)]);
-        put_attachment(store, &attachment, &[tag]).await?;
-        Ok(attachment)
+        let attachment = attach::legacy_manifest(&[], &[(signed, signature)]);
+        for (node, bytes) in &attachment.blobs {
+            put(store, node, bytes.clone(), &[]).await?;
+        }
+        let (keeps, origin) = (Keeps::Signatures, Origin::Here);
+        let root = Root { node: attachment.node, bytes: Some(attachment.manifest) };
+        let brought = List::read(keeps, &root);
+        let brought = brought.ok_or_else(|| Error::new(Kind::Local, "make a signature of").on(node.digest))?;
+        let (proof, planned) = (brought.layers.first().cloned(), brought.clone());
+        let wanted =
+            Wanted { tag: tag.clone(), subject: node.digest, keeps, origin, brought, proof, planned, base: None };
+        let cosign = CosignTags::new(Arc::new(store.clone()), [wanted], self.events.clone());
+        cosign.place(&tag).await?;
+        Ok(Holder::List(cosign, tag))
     }
 
-    async fn bundle(&self, store: &dyn Store, node: &Descriptor) -> Result<Attachment> {
+    async fn bundle(&self, store: &Registry, node: &Descriptor) -> Result<Holder> {
         let statement = bundle::statement(&node.digest, Some(self.time));
         let signature = self.key.sign(&bundle::pae(&statement))?;
         let bundle = bundle::build(&self.key.public_key()?, &statement, &signature);
         let attachment = attach::bundle_manifest(node, &bundle, self.time);
         put_attachment(store, &attachment, &[]).await?;
-        Ok(attachment)
+        Ok(Holder::Manifest(attachment.node.digest))
     }
-}
-
-/// The signatures that stand under `tag`. Whatever is there and is no list of signatures is not overwritten.
-async fn signatures(store: &dyn Store, tag: &Tag) -> Result<Vec<Descriptor>> {
-    let root = match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
-        Err(absent) if absent.kind() == Kind::NotFound => return Ok(Vec::new()),
-        found => found?,
-    };
-    let refused = |kind, why: String| Error::new(kind, "keep the signatures under").on(tag).because(why);
-    let manifest = Manifest::parse(root.bytes.as_deref().unwrap_or_default(), &root.node.media_type);
-    let manifest = manifest.map_err(|why| refused(Kind::Invalid, why.to_string()))?;
-    if manifest.shape == Shape::Index {
-        return Err(refused(Kind::Invalid, "an index stands there, not a manifest".to_owned()));
-    }
-    if manifest.layers.len() >= MAX_SIGNATURES {
-        let why = format!("{} stand there already, and {MAX_SIGNATURES} are read", manifest.layers.len());
-        return Err(refused(Kind::Limit, why).hint("delete that tag and sign again, or seal with --format bundle"));
-    }
-    Ok(manifest.layers)
 }
 
 /// Puts the blobs of an attachment, then its manifest.

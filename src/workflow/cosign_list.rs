@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::oci::{Descriptor, Digest, Manifest, Shape, Tag};
 use crate::store::{MAX_MANIFEST_BYTES, Root};
 use crate::verify::attach::{self, Attachment};
-use crate::verify::{MAX_SIGNATURES, payload};
+use crate::verify::{MAX_LISTED_SIGNATURES, MAX_SIGNATURES, payload};
 
 /// The type of an attestation: a DSSE envelope.
 const ATTESTATION: &str = "application/vnd.dsse.envelope.v1+json";
@@ -64,7 +64,16 @@ impl Keeps {
         }
     }
 
+    /// How many may be listed, or nobody reads any of them.
     fn most(self) -> usize {
+        match self {
+            Self::Signatures => MAX_LISTED_SIGNATURES,
+            Self::Attestations | Self::Sbom => MAX_ATTESTATIONS,
+        }
+    }
+
+    /// How many of those, the first ones, every verifier reads.
+    fn read_by_all(self) -> usize {
         match self {
             Self::Signatures => MAX_SIGNATURES,
             Self::Attestations | Self::Sbom => MAX_ATTESTATIONS,
@@ -131,6 +140,12 @@ impl List {
         other.layers.iter().all(|layer| own.contains(&key(layer)))
     }
 
+    /// The same, with `proof` among those that every verifier reads.
+    pub(super) fn shows(&self, other: &Self, keeps: Keeps, proof: Option<&Descriptor>) -> bool {
+        let is_read = |proof| self.layers.iter().take(keeps.read_by_all()).any(|layer| key(layer) == key(proof));
+        self.holds(other) && proof.is_none_or(is_read)
+    }
+
     /// A list of `layers` in the form that cosign writes.
     fn made(layers: &[Descriptor]) -> Self {
         let Attachment { node, manifest, blobs } = attach::legacy_manifest(layers, &[]);
@@ -154,24 +169,38 @@ pub(super) enum Union {
     },
 }
 
-/// Puts `brought` and `own`, which the destination has, together. Those that are brought come first, where they come first
-/// at the source too.
+/// What comes first in one list of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    /// What is brought.
+    Brought,
+    /// What is there.
+    Own,
+}
+
+/// Puts `brought` and `own`, which the destination has, together, in the order that `first` says. If there are more than
+/// every verifier reads, `proof`, the layer that was verified, comes before all others, and then what was there.
 ///
-/// Where there is no room for all, `proof`, the layer that was verified, is kept, then what was there.
-pub(super) fn union(keeps: Keeps, brought: &List, own: &List, proof: Option<&Descriptor>) -> Union {
+/// Where there is no room for all, `proof` is kept, then what was there.
+pub(super) fn union(keeps: Keeps, brought: &List, own: &List, proof: Option<&Descriptor>, first: First) -> Union {
     if brought.holds(own) {
         return Union::Brought;
     }
-    if own.holds(brought) {
+    if own.shows(brought, keeps, proof) {
         return Union::Held;
     }
     let mut seen = HashSet::new();
-    let all: Vec<_> = brought.layers.iter().chain(&own.layers).filter(|layer| seen.insert(key(layer))).collect();
+    let (first, second) = if first == First::Own { (own, brought) } else { (brought, own) };
+    let mut all: Vec<_> = first.layers.iter().chain(&second.layers).filter(|layer| seen.insert(key(layer))).collect();
     let proven = proof.map(key);
     let own: HashSet<_> = own.layers.iter().map(key).collect();
+    // Both sorts are stable: each keeps its place among its like.
+    let rank = |layer: &Descriptor| (Some(key(layer)) != proven, !own.contains(&key(layer)));
+    if proven.is_some() && all.len() > keeps.read_by_all() {
+        all.sort_by_key(|layer| rank(layer));
+    }
     let mut order: Vec<_> = (0..all.len()).collect();
-    // Stable: each keeps its place among its like.
-    order.sort_by_key(|&at| (Some(key(all[at])) != proven, !own.contains(&key(all[at]))));
+    order.sort_by_key(|&at| rank(all[at]));
     let mut room = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX) - AROUND;
     let mut kept: Vec<_> = order
         .into_iter()

@@ -8,32 +8,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::cosign_list::{Keeps, List, Union, union};
-use super::hidden::Hidden;
+use super::cosign_list::List;
+use super::cosign_merge::{Merged, Wanted};
+use super::lacking::{Rivals, lacking};
 use super::resolve;
-use crate::copy::{Event, Events};
+use crate::copy::{Event, Events, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{Body, ByteStream, Put, Registry, Root, Store, Want};
 
 /// How often a list is put together that other clients overwrite meanwhile.
 const MAX_UNIONS: u32 = 10;
-
-/// What is to stand under one of cosign's tags.
-#[derive(Debug, Clone)]
-pub(super) struct Wanted {
-    pub(super) tag: Tag,
-    pub(super) keeps: Keeps,
-    /// What the source has.
-    pub(super) brought: List,
-    /// The layer of it that was verified.
-    pub(super) proof: Option<Descriptor>,
-    /// What is put, as it is planned: what was brought, or the union with what the destination had.
-    pub(super) planned: List,
-    /// What the tag named when that was planned.
-    pub(super) base: Option<Digest>,
-}
+/// How often the destination is looked at for what was brought, which other clients may be overwriting meanwhile.
+const MAX_LOOKS: u32 = 3;
+/// Tags asked for at the same time.
+const QUESTIONS: usize = 4;
 
 /// What stands under a tag in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +41,6 @@ pub(super) enum Seen {
 #[derive(Debug)]
 pub(super) struct CosignTags {
     sink: Arc<Registry>,
-    hidden: Arc<Hidden>,
     wanted: HashMap<Tag, Wanted>,
     /// What was put under a tag.
     placed: Mutex<HashMap<Tag, Digest>>,
@@ -58,14 +48,9 @@ pub(super) struct CosignTags {
 }
 
 impl CosignTags {
-    pub(super) fn new(
-        sink: Arc<Registry>,
-        hidden: Arc<Hidden>,
-        wanted: impl IntoIterator<Item = Wanted>,
-        events: Events,
-    ) -> Self {
+    pub(super) fn new(sink: Arc<Registry>, wanted: impl IntoIterator<Item = Wanted>, events: Events) -> Self {
         let wanted = wanted.into_iter().map(|one| (one.tag.clone(), one)).collect();
-        Self { sink, hidden, wanted, placed: Mutex::default(), events }
+        Self { sink, wanted, placed: Mutex::default(), events }
     }
 
     /// Whether `tag` is one of them.
@@ -86,24 +71,24 @@ impl CosignTags {
     pub(super) async fn look(&self, tag: &Tag) -> Result<Seen> {
         let Some(wanted) = self.wanted.get(tag) else { return Ok(Seen::InPlace) };
         let name = Name::Tag(tag.clone());
-        let held = match resolve::held(self.sink.as_ref(), &name).await {
-            // It may be put, and is never shown.
-            Err(error) if error.kind() == Kind::Denied && self.hidden.weakened().is_some() => return Ok(Seen::InPlace),
-            held => held?,
+        let Some(held) = resolve::held(self.sink.as_ref(), &name).await? else {
+            // This very tag was put, and is never shown.
+            let is_out_of_sight = self.sink.refuses(tag) && self.placed(tag).is_some();
+            return Ok(if is_out_of_sight { Seen::InPlace } else { Seen::Nothing });
         };
-        let Some(held) = held else { return Ok(Seen::Nothing) };
         let planned = wanted.planned.node.digest;
         if held.digest == self.placed(tag).unwrap_or(planned) {
             return Ok(Seen::InPlace);
         }
-        let Some(list) = self.list(wanted.keeps, &name).await?.1 else { return Ok(Seen::Other) };
+        let Some(list) = self.list(wanted).await?.1 else { return Ok(Seen::Other) };
         if !wanted.keeps.is_merged() {
             // Somebody has put another one after ours.
             return Ok(Seen::InPlace);
         }
         // Of a list that was cut, not all was put.
         let is_cut = !wanted.planned.holds(&wanted.brought);
-        let is_in_place = list.holds(if is_cut { &wanted.planned } else { &wanted.brought });
+        let expected = if is_cut { &wanted.planned } else { &wanted.brought };
+        let is_in_place = list.shows(expected, wanted.keeps, wanted.proof.as_ref());
         Ok(if is_in_place { Seen::InPlace } else { Seen::Other })
     }
 
@@ -117,8 +102,7 @@ impl CosignTags {
         let (mut next, mut base) = (wanted.planned.clone(), wanted.base);
         for _ in 0..MAX_UNIONS {
             let name = Name::Tag(tag.clone());
-            let held = self.hidden.absent(resolve::held(self.sink.as_ref(), &name).await)?;
-            let held = held.map(|held| held.digest);
+            let held = resolve::held(self.sink.as_ref(), &name).await?.map(|held| held.digest);
             if held == Some(next.node.digest) {
                 self.lock().insert(tag.clone(), next.node.digest);
                 return Ok(Put::Present);
@@ -126,26 +110,50 @@ impl CosignTags {
             if held == base {
                 return self.put_list(wanted, &next).await;
             }
-            let (digest, list) = if held.is_some() { self.list(wanted.keeps, &name).await? } else { (None, None) };
-            (next, base) = (self.united(wanted, list), digest.or(held));
+            (next, base) = (wanted.brought.clone(), None);
+            if held.is_some() {
+                let (digest, list) = self.list(wanted).await?;
+                (next, base) = (self.merged(wanted, list).await?, digest.or(held));
+            }
         }
         let why = format!("other clients have changed it {MAX_UNIONS} times");
         Err(Error::new(Kind::Unavailable, "put tag").on(tag).because(why))
     }
 
-    /// What is to be put where `own` stands.
-    fn united(&self, wanted: &Wanted, own: Option<List>) -> List {
-        let Some(own) = own.filter(|_| wanted.keeps.is_merged()) else { return wanted.brought.clone() };
-        match union(wanted.keeps, &wanted.brought, &own, wanted.proof.as_ref()) {
-            Union::Brought => wanted.brought.clone(),
-            Union::Held => own,
-            Union::Made { list, left_out } => {
-                if left_out > 0 {
-                    self.events.send(Event::Warning(no_room(&wanted.tag, left_out)));
-                }
-                *list
+    /// Looks at the destination for all that was brought under `tags`, and puts again what others have overwritten. Says
+    /// whether there was any.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`](Kind::Incomplete) if something stays missing; whatever keeps the destination from answering.
+    pub(super) async fn kept(&self, tags: &[&Tag]) -> Result<bool> {
+        for look in 1.. {
+            if !tags.is_empty() {
+                self.sink.settled().await;
             }
+            let looks: Vec<_> = tags.iter().map(|tag| self.look(tag)).collect();
+            let seen: Vec<_> = stream::iter(looks).buffered(QUESTIONS).try_collect().await?;
+            let lost = tags.iter().zip(seen).filter(|(_, seen)| *seen != Seen::InPlace);
+            let lost: Vec<_> = lost.filter_map(|(tag, seen)| Some((self.wanted.get(*tag)?, seen))).collect();
+            match lost.first() {
+                None => return Ok(look > 1),
+                Some((wanted, seen)) if look == MAX_LOOKS => {
+                    let rivals = if *seen == Seen::Other { Rivals::Seen } else { Rivals::NotSeen };
+                    return Err(lacking(self.sink.label(), &wanted.tag, &wanted.subject, rivals));
+                }
+                Some(_) => {}
+            }
+            let mended: Vec<_> = lost.iter().map(|(wanted, _)| self.place(&wanted.tag)).collect();
+            stream::iter(mended).buffer_unordered(QUESTIONS).try_collect::<Vec<_>>().await?;
         }
+        Ok(true)
+    }
+
+    /// What is to be put where `own` stands.
+    async fn merged(&self, wanted: &Wanted, own: Option<List>) -> Result<List> {
+        let Merged { list, warnings } = wanted.merged(&self.sink, own, Presence::Vouched).await?;
+        warnings.into_iter().for_each(|warning| self.events.send(Event::Warning(warning)));
+        Ok(list)
     }
 
     async fn put_list(&self, wanted: &Wanted, list: &List) -> Result<Put> {
@@ -163,10 +171,18 @@ impl CosignTags {
         Ok(done)
     }
 
-    /// What a tag names, and the list that it is; none where that cannot be told.
-    async fn list(&self, keeps: Keeps, name: &Name) -> Result<(Option<Digest>, Option<List>)> {
-        let Some(root) = read(self.sink.as_ref(), name).await? else { return Ok((None, None)) };
-        Ok((Some(root.node.digest), List::read(keeps, &root)))
+    /// What a tag names that was shown just now, and the list that it is; none where that cannot be told.
+    async fn list(&self, wanted: &Wanted) -> Result<(Option<Digest>, Option<List>)> {
+        let name = Name::Tag(wanted.tag.clone());
+        match read(self.sink.as_ref(), &name).await? {
+            Some(root) => Ok((Some(root.node.digest), List::read(wanted.keeps, &root))),
+            // It is there: a refusal does not mean its absence.
+            None if self.sink.refuses(&wanted.tag) => {
+                let why = "it is named in answer to HEAD, and refused in answer to GET";
+                Err(Error::new(Kind::Denied, "read tag").on(&wanted.tag).because(why))
+            }
+            None => Ok((None, None)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Tag, Digest>> {
@@ -182,11 +198,6 @@ pub(super) async fn read(sink: &dyn Store, name: &Name) -> Result<Option<Root>> 
         Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Denied) => Err(error),
         Err(_) => Ok(None),
     }
-}
-
-/// The warning where a list is cut.
-pub(super) fn no_room(tag: &Tag, left_out: usize) -> String {
-    format!("{tag} has no room for {left_out} of the entries of both sides: they are left out")
 }
 
 #[async_trait]

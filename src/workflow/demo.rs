@@ -231,7 +231,8 @@ impl Demo {
     }
 
     async fn seal(&self, store: &Registry, at: &Reference, image: &Descriptor, sidecars: &Sidecars) -> Result<()> {
-        bundle::seal(store, at, image, Some(sidecars), Signer::new(&self.key, Format::Legacy)).await.map(drop)
+        let signer = Signer::new(&self.key, Format::Legacy, &Events::none());
+        bundle::seal(store, at, image, Some(sidecars), &signer).await.map(drop)
     }
 
     fn at(&self, registry: &Running, tag: &str) -> Result<Reference> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hidden::Hidden;
+use super::former::Tagging;
 use super::request::Seed;
 use crate::document::Transfer;
 use crate::oci::{Digest, Reference};
@@ -20,19 +20,18 @@ pub(super) struct Ends {
     pub(super) source: Arc<dyn Repository>,
     /// What it remembers.
     pub(super) memory: Arc<Cached>,
-    /// Where content goes.
+    /// Where content goes. A run that keeps former roots has to know them; every other one takes a refusal to show a tag
+    /// for its absence (contract §6).
     pub(super) sink: Arc<Registry>,
-    /// What it refuses to show.
-    pub(super) hidden: Arc<Hidden>,
 }
 
 impl Ends {
     pub(super) fn new(client: &Client, seed: &Seed) -> Self {
         let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
-        let sink = Arc::new(Registry::new(client, &seed.to.repository, Role::Sink));
+        let sink = Registry::new(client, &seed.to.repository, Role::Sink);
+        let sink = if seed.tagging == Tagging::Plain { sink.taking_refused_tags_for_absent() } else { sink };
         let memory = Arc::new(Cached::new(Arc::clone(&origin) as _));
-        let hidden = Arc::new(Hidden::new(seed.tagging));
-        Self { source: Arc::clone(&memory) as _, memory, origin, sink, hidden }
+        Self { source: Arc::clone(&memory) as _, memory, origin, sink: Arc::new(sink) }
     }
 
     /// The source as the engine wants it.
@@ -63,6 +62,12 @@ impl Ends {
             accessories,
         }
     }
+}
+
+/// The words for the record, if `sink` has refused to show a tag and that was taken for its absence.
+pub(super) fn refusals(sink: &Registry) -> Option<String> {
+    let words = "what the destination refuses to show (401 or 403) was taken for absent";
+    sink.has_refused_tags().then(|| words.to_owned())
 }
 
 /// Where `registry` is found by movers that find their own way there.

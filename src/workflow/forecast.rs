@@ -10,14 +10,14 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::commons::Commons;
-use super::ends::Ends;
+use super::ends::{Ends, refusals};
 use super::former::Tagging;
 use super::prepare::{Prepared, Run};
 use super::rehearsal::Rehearsal;
 use super::request::Seed;
 use super::{arrival, check, former};
-use crate::copy::{Events, Fate, Plan, Step, Totals, Whereabouts};
-use crate::error::{Result, Side};
+use crate::copy::{Event, Events, Fate, Plan, Step, Totals, Whereabouts};
+use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Reference};
 use crate::store::{Listing, Store};
 use crate::transport::Native;
@@ -41,6 +41,9 @@ pub struct Forecast {
     /// The numbers.
     #[serde(flatten)]
     pub cost: Cost,
+    /// Checks that are relaxed or skipped, as the record of the run will have it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weakened: Vec<String>,
 }
 
 /// Numbers of one image, or of all.
@@ -146,7 +149,11 @@ impl Prepared<'_> {
         self.blobs(&unknown, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
         cost.requests += self.manifests(&plan, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
         cost.requests += self.after(events).await?;
-        Ok(Forecast { from: seed.from.clone(), to: seed.to.clone(), root: found.root.node.digest, cost })
+        if let Some(words) = refusals(&self.ends.sink) {
+            events.send(Event::Warning(format!("{}: {words}", seed.to)));
+        }
+        let (from, to, root) = (seed.from.clone(), seed.to.clone(), found.root.node.digest);
+        Ok(Forecast { from, to, root, cost, weakened: self.weakened() })
     }
 
     /// Blobs: one request to the destination for what it holds, three in all for what moves.
@@ -225,5 +232,9 @@ fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root:
 }
 
 async fn is_held<'a>(ends: &Ends, node: &'a Descriptor) -> Result<(&'a Descriptor, bool)> {
-    Ok((node, ends.hidden.absent(ends.sink.contains(node).await)?))
+    match ends.sink.contains(node).await {
+        // A seed does not ask: it pushes, and finds out.
+        Err(error) if error.kind() == Kind::Denied => Ok((node, false)),
+        held => Ok((node, held?)),
+    }
 }

@@ -135,11 +135,7 @@ async fn ready(
         if seed.tagging == Tagging::Plain && !is_there && is_staged(seed, found) {
             // Read right before the tag moves, like what is kept: what somebody else has put there stays.
             let known = known.as_ref().map(|known| &known.digest);
-            match copy::moved_already(sink, tag, &root.node.digest, known).await {
-                // Hidden, as at the start: refused is taken for absent there.
-                Err(error) if known.is_none() && error.kind() == Kind::Denied => {}
-                looked => drop(looked?),
-            }
+            copy::moved_already(sink, tag, &root.node.digest, known).await?;
         }
         if !is_asked {
             return Ok(known.clone().map(|node| Root { node, bytes: None }));

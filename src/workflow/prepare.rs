@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::accessories::{self, Companion};
 use super::commons::Commons;
 use super::cosign_tags::CosignTags;
-use super::ends::{Ends, place};
+use super::ends::{Ends, place, refusals};
 use super::request::{Seed, Trust};
 use super::resolve::{self, Resolved};
 use super::{Record, check, former, replay, subset};
@@ -71,8 +71,7 @@ impl<'a> Prepared<'a> {
         let companions = accessories::travelling(seed, &ends, &found, &approved, commons, events).await?;
         let targets = targets(seed, &ends, &found, &approved, &companions).await?;
         let wanted: Vec<_> = companions.iter().filter_map(|one| one.wanted.as_deref().cloned()).collect();
-        let (sink, hidden) = (Arc::clone(&ends.sink), Arc::clone(&ends.hidden));
-        let cosign = Arc::new(CosignTags::new(sink, hidden, wanted, events.clone()));
+        let cosign = Arc::new(CosignTags::new(Arc::clone(&ends.sink), wanted, events.clone()));
 
         let mut job = copy::Job::new(ends.source(), Arc::clone(&cosign) as _, targets);
         job.selection = if found.original.is_some() { Selection::default() } else { found.selection.clone() };
@@ -98,7 +97,7 @@ impl<'a> Prepared<'a> {
 
     /// Checks that were relaxed or skipped in this run, for the record.
     pub(super) fn weakened(&self) -> Vec<String> {
-        let mut weakened: Vec<_> = self.ends.hidden.weakened().into_iter().collect();
+        let mut weakened: Vec<_> = refusals(&self.ends.sink).into_iter().collect();
         let Trust::Verify { demands, .. } = &self.seed.trust else { return weakened };
         if demands.rollback == Rollback::Allow {
             weakened.push("rollback allowed".to_owned());

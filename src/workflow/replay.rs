@@ -10,7 +10,9 @@ use super::request::{Index, Seed, Trust};
 use super::resolve::Resolved;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest};
-use crate::verify::{Approved, Demands, ErrorClass, Failure, Identity, Pipeline, Report, Rollback, Tlog, TrustTime};
+use crate::verify::{
+    Approved, Demands, ErrorClass, Failure, Identity, Pipeline, Report, Rollback, Tlog, TrustTime, signature_tag,
+};
 
 /// Sees that neither the image nor a sidecar was signed before what its tag names at the destination. Gives what could not
 /// be compared, in words for the record.
@@ -52,12 +54,14 @@ impl Replay<'_> {
         if offered.is_none() && self.demands.trust_time == TrustTime::Off {
             return Ok(None);
         }
+        let is_refused = || signature_tag(&former.digest).is_some_and(|tag| self.ends.sink.refuses(&tag));
+        let unreadable = || Ok(Some(format!("signed time of {} not readable", former.digest)));
         let in_place = match self.in_place(&former.digest).await {
+            // There may be a signature that is not shown.
+            Ok(None) if is_refused() => return unreadable(),
             Ok(in_place) => in_place,
-            // Some registries hide in this way that there is no such tag.
-            Err(error) if error.kind() == Kind::Denied && self.seed.tagging == Tagging::Plain => {
-                return Ok(Some(format!("signed time of {} not readable", former.digest)));
-            }
+            // Nor is what refers to it.
+            Err(error) if error.kind() == Kind::Denied && self.seed.tagging == Tagging::Plain => return unreadable(),
             Err(error) => {
                 return Err(error
                     .at(Side::Destination)

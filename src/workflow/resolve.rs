@@ -116,7 +116,7 @@ impl Resolved {
 
 /// What the destination holds under `to`, if anything.
 pub(super) async fn former(ends: &Ends, to: &Reference) -> Result<Option<Descriptor>> {
-    let held = ends.hidden.absent(held(ends.sink.as_ref(), &to.name()).await);
+    let held = held(ends.sink.as_ref(), &to.name()).await;
     held.map_err(|error| unresolved(error, Side::Destination, to))
 }
 

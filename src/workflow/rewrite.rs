@@ -83,8 +83,8 @@ pub(super) async fn verified(
     }
     events.send(Event::Stage("signing the index"));
     // The legacy format: one tag that every cosign reads and no registry's API is needed for.
-    let signer = Signer::new(&site.key, Format::Legacy);
-    let signed = signer.sign(ends.sink.as_ref(), &seed.to.repository, &found.root.node).await;
+    let signer = Signer::new(&site.key, Format::Legacy, events);
+    let signed = signer.sign(&ends.sink, &seed.to.repository, &found.root.node).await;
     let signed = signed.map_err(|error| error.at(Side::Destination).during("sign the rewritten index", &seed.to))?;
     Ok((check::destination(seed, ends.sink.as_ref(), found, events).await?, signed.into_iter().next()))
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::bundle::{self, Format, Sidecars, Signature, Signer};
+use super::ends::refusals;
 use super::{resolve, verify};
+use crate::copy::{Event, Events};
 use crate::document::lock::Inputs;
 use crate::document::policy::{self, Policy, PolicyError};
 use crate::error::{Error, Kind, Result};
@@ -14,6 +16,9 @@ use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
 use crate::store::{Listing, Registry, Role, Store, Want};
 use crate::verify::{Demands, Report, SidecarDemand, SigningKey};
 use crate::wire::Client;
+
+/// Most warnings of one seal.
+const MAX_WARNINGS: usize = 64;
 
 /// What to seal.
 #[derive(Debug)]
@@ -60,6 +65,12 @@ pub struct Sealed {
     pub left_out: Vec<String>,
     /// What verification says of it, as the registry serves it now.
     pub verification: Report,
+    /// What had to be assumed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weakened: Vec<String>,
+    /// What else a person should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A sidecar that was put.
@@ -90,6 +101,8 @@ pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<S
     let at = request.place(loaded.is_some())?;
     let store = Registry::new(client, &at.repository, Role::Sink);
     let image = image(&store, &request.image).await?;
+    // The image is there to be read. What is beside it may be hidden because it is not there.
+    let store = store.taking_refused_tags_for_absent();
     let lock = loaded.as_ref().map(|Loaded { archive, policy, inputs, .. }| {
         bundle::lock(&at, image.digest, &bundle::version_tag(policy), archive, inputs.clone())
     });
@@ -100,7 +113,14 @@ pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<S
         // index is kept. Without an answer the word of the registry stands.
         let _ = store.api_referrers(&image.digest).await;
     }
-    let put = bundle::seal(&store, &at, &image, sidecars.as_ref(), Signer::new(key, request.format)).await?;
+    let (events, mut told) = Events::channel(MAX_WARNINGS);
+    let signer = Signer::new(key, request.format, &events);
+    let put = bundle::seal(&store, &at, &image, sidecars.as_ref(), &signer).await?;
+    let warnings = std::iter::from_fn(|| told.try_recv().ok()).filter_map(|event| match event {
+        Event::Warning(text) => Some(text),
+        _ => None,
+    });
+    let warnings = warnings.collect();
 
     let verification = check(&at, image.digest, sidecars.is_some(), key, client).await?;
     let mut told =
@@ -116,6 +136,8 @@ pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<S
         signatures: put.signatures,
         left_out: loaded.map(|loaded| loaded.left_out).unwrap_or_default(),
         verification,
+        weakened: refusals(&store).into_iter().collect(),
+        warnings,
     })
 }
 

@@ -29,7 +29,7 @@ fn made(union: Union) -> (Vec<Descriptor>, usize) {
 
 #[test]
 fn a_list_that_holds_the_other_stays_as_it_is() {
-    let unite = |brought: &List, own: &List| union(Keeps::Signatures, brought, own, None);
+    let unite = |brought: &List, own: &List| union(Keeps::Signatures, brought, own, None, First::Brought);
     assert!(matches!(unite(&list([1, 2]), &list([2])), Union::Brought));
     assert!(matches!(unite(&list([1, 2]), &list([2, 1])), Union::Brought), "equal but for their order");
     assert!(matches!(unite(&list([1]), &list([2, 1])), Union::Held));
@@ -39,7 +39,9 @@ fn a_list_that_holds_the_other_stays_as_it_is() {
 
 #[test]
 fn a_list_that_is_made_has_the_form_that_cosign_writes() {
-    let Union::Made { list, .. } = union(Keeps::Signatures, &list([1]), &list([2]), None) else { panic!() };
+    let Union::Made { list, .. } = union(Keeps::Signatures, &list([1]), &list([2]), None, First::Brought) else {
+        panic!()
+    };
     let (node, bytes) = list.config.clone().unwrap();
     let config: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(config["history"].as_array().unwrap().len(), 2, "one a layer");
@@ -51,21 +53,44 @@ fn a_list_that_is_made_has_the_form_that_cosign_writes() {
 
 #[test]
 fn where_there_is_no_room_what_verifies_and_what_was_there_is_kept() {
-    let brought = list(0..60);
-    let own = list(100..160);
-    let (layers, left_out) = made(union(Keeps::Signatures, &brought, &own, Some(&signature(59))));
-    assert_eq!((layers.len(), left_out), (MAX_SIGNATURES, 20));
-    assert!(layers.contains(&signature(59)), "what was verified");
-    assert!((100..160).all(|number| layers.contains(&signature(number))), "what was there");
-    let (layers, left_out) = made(union(Keeps::Signatures, &list([1]), &list(100..200), Some(&signature(1))));
-    assert_eq!((layers.len(), left_out), (MAX_SIGNATURES, 1));
-    assert!(layers.contains(&signature(1)), "or the destination would not verify");
+    let brought = list(0..600);
+    let own = list(1000..1600);
+    let (layers, left_out) = made(union(Keeps::Signatures, &brought, &own, Some(&signature(599)), First::Brought));
+    assert_eq!((layers.len(), left_out), (MAX_LISTED_SIGNATURES, 200));
+    assert_eq!(layers[0], signature(599), "what was verified");
+    assert!((1000..1600).all(|number| layers.contains(&signature(number))), "what was there");
+    let own = list(1000..1000 + MAX_LISTED_SIGNATURES);
+    let (layers, left_out) = made(union(Keeps::Signatures, &list([1]), &own, Some(&signature(1)), First::Brought));
+    assert_eq!((layers.len(), left_out), (MAX_LISTED_SIGNATURES, 1));
+    assert_eq!(layers[0], signature(1), "or the destination would not verify");
 
     let long = |number: usize| layer(payload::MEDIA_TYPE, "one payload", &format!("{number}{}", "x".repeat(1 << 20)));
     let brought = List::made(&[long(1), long(2)]);
-    let (layers, left_out) =
-        made(union(Keeps::Signatures, &brought, &List::made(&[long(3), long(4), long(5)]), Some(&long(2))));
+    let (layers, left_out) = made(union(
+        Keeps::Signatures,
+        &brought,
+        &List::made(&[long(3), long(4), long(5)]),
+        Some(&long(2)),
+        First::Brought,
+    ));
     assert_eq!((layers, left_out), (vec![long(2), long(3), long(4)], 2), "no more than a manifest's bytes");
+}
+
+#[test]
+fn of_more_than_are_read_the_verified_one_comes_first_and_then_what_was_there() {
+    let unite = |brought: &List, own: &List, proof: usize| {
+        union(Keeps::Signatures, brought, own, Some(&signature(proof)), First::Brought)
+    };
+    let own = list(1000..1000 + MAX_SIGNATURES);
+    let (layers, left_out) = made(unite(&list([1, 2]), &own, 2));
+    let expected: Vec<_> = [2].into_iter().chain(1000..1000 + MAX_SIGNATURES).chain([1]).map(signature).collect();
+    assert_eq!((layers, left_out), (expected, 0));
+    // All is there, where nobody reads it.
+    let own = list((1000..1000 + MAX_SIGNATURES).chain([1]));
+    let (layers, left_out) = made(unite(&list([1]), &own, 1));
+    assert_eq!((layers.len(), left_out, &layers[0]), (MAX_SIGNATURES + 1, 0, &signature(1)));
+    let own = list((1001..1000 + MAX_SIGNATURES).chain([1, 2]));
+    assert!(matches!(unite(&list([1]), &own, 1), Union::Held), "the last one that is read");
 }
 
 #[test]

@@ -168,6 +168,11 @@ impl Field {
         images::put(&self.store(), attachment.node.media_type, attachment.manifest).await
     }
 
+    /// The payload of one of the root's signatures, at another store.
+    pub(super) async fn signature_at(&self, store: &dyn Store, which: usize) -> Descriptor {
+        images::put(store, MediaType::new(payload::MEDIA_TYPE), self.signed[which].0.clone()).await
+    }
+
     pub(super) fn clear_logs(&self) {
         self.source.clear_log();
         self.sink.clear_log();

@@ -3,7 +3,10 @@
 mod cost;
 mod faults;
 mod field;
+mod gaps;
+mod hiding;
 mod lies;
+mod long_lists;
 mod merge;
 mod rivals;
 mod travel;
