@@ -10,6 +10,7 @@
 //! not kept out.
 
 mod lock;
+mod obstacle;
 mod place;
 #[cfg(any(not(unix), test))]
 mod portable;
@@ -25,10 +26,11 @@ use std::path::Path;
 use tokio::task::{JoinError, spawn_blocking};
 
 pub(crate) use self::lock::{Hold, acquire, open_lock, open_up};
+pub(crate) use self::obstacle::{ASIDE, kind_of};
 pub(crate) use self::place::{Missing, Place, Root, is_sole, number};
 #[cfg(not(unix))]
 use self::portable as system;
-pub(crate) use self::publish::{TEMPORARY, Temporary, link, passing_name, publish, publish_new};
+pub(crate) use self::publish::{TEMPORARY, Temporary, link, link_over, passing_name, publish, publish_new};
 #[cfg(unix)]
 use self::unix as system;
 use crate::error::{Error, Kind, Result};

@@ -177,8 +177,15 @@ impl Place {
 
     /// Lists this folder; empty if it is not there.
     pub(crate) fn list(&self) -> io::Result<Vec<OsString>> {
-        match self.root.handle().and_then(|root| system::list(root, &self.below)) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        let mut names = Vec::new();
+        self.each(&mut |name| names.push(name))?;
+        Ok(names)
+    }
+
+    /// Gives every name in this folder to `take`, none of which is held; nothing if it is not there.
+    pub(crate) fn each(&self, take: &mut dyn FnMut(OsString)) -> io::Result<()> {
+        match self.root.handle().and_then(|root| system::each(root, &self.below, take)) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
             listed => listed.map_err(explained),
         }
     }
@@ -215,6 +222,18 @@ impl Place {
     pub(crate) fn rename(&self, to: &Self) -> io::Result<()> {
         let ((from, name), (to, new)) = (self.parent_and_name()?, to.parent_and_name()?);
         system::rename((&from, name), (&to, new)).map_err(explained)
+    }
+
+    /// Gives this file the name `to`, in the place of whatever has it (`obstacle`).
+    pub(crate) fn replace(&self, to: &Self) -> io::Result<()> {
+        super::obstacle::make_way(to)?;
+        self.rename(to)
+    }
+
+    /// Gives this folder the name `to`. An error if it is no folder.
+    pub(super) fn move_folder(&self, to: &Self) -> io::Result<()> {
+        let ((from, name), (to, new)) = (self.parent_and_name()?, to.parent_and_name()?);
+        system::rename_folder((&from, name), (&to, new)).map_err(explained)
     }
 
     /// Gives this file the second name `to`.

@@ -48,9 +48,12 @@ pub(super) fn look(root: &Handle, below: &Path) -> io::Result<Metadata> {
     checked(root, below)?.symlink_metadata()
 }
 
-/// The names in a folder.
-pub(super) fn list(root: &Handle, below: &Path) -> io::Result<Vec<OsString>> {
-    fs::read_dir(folder(root, below)?)?.map(|entry| Ok(entry?.file_name())).collect()
+/// Gives the names in a folder to `take`, one by one.
+pub(super) fn each(root: &Handle, below: &Path, take: &mut dyn FnMut(OsString)) -> io::Result<()> {
+    fs::read_dir(folder(root, below)?)?.try_for_each(|entry| {
+        take(entry?.file_name());
+        Ok(())
+    })
 }
 
 /// Makes a folder and those on the way to it, as far as they are not there.
@@ -74,7 +77,13 @@ pub(super) fn rename(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Resu
     fs::rename(from.0.join(from.1), to.0.join(to.1))
 }
 
-/// The same, unless something has that name.
+/// Gives a folder another name; an error if it is none.
+pub(super) fn rename_folder(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    folder(from.0, Path::new(from.1))?;
+    rename(from, to)
+}
+
+/// The same as `rename`, unless something has that name.
 pub(super) fn rename_new(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     link(from, to)?;
     remove(from.0, from.1)

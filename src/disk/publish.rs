@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use super::obstacle;
 use super::place::{How, Place};
 use super::system::{self, Handle};
 use crate::error::{Error, Kind, Result};
@@ -76,6 +77,7 @@ impl Temporary {
     }
 
     fn rename(&mut self, to: &Place) -> io::Result<()> {
+        obstacle::make_way(to)?;
         let (folder, name) = to.parent_and_name()?;
         system::rename((&self.folder, self.name.as_ref()), (&folder, name))?;
         self.is_placed = true;
@@ -140,7 +142,8 @@ pub(crate) fn link(from: &Place, to: &Place) -> Result<()> {
     to.parent().make_folders().map_err(to.failed("create the folder of"))?;
     match from.link(to) {
         Ok(()) => to.sync_name().map_err(to.failed("sync the folder of")),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && to.is_file() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => link_over(from, to),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(from.failed("link")(error)),
         Err(_) => {
             let (mut source, _) = from.open().map_err(from.failed("open"))?;
@@ -149,4 +152,15 @@ pub(crate) fn link(from: &Place, to: &Place) -> Result<()> {
             publish(copy, to)
         }
     }
+}
+
+/// The same in the place of whatever is called `to`; that name never vanishes.
+pub(crate) fn link_over(from: &Place, to: &Place) -> Result<()> {
+    let passing = to.parent().join(passing_name()?);
+    link(from, &passing)?;
+    let renamed = passing.replace(to).map_err(to.failed("rename"));
+    // It stays if it could not be renamed, and also if both are names of one file already (POSIX, `rename`).
+    let _ = passing.remove();
+    renamed?;
+    to.sync_name().map_err(to.failed("sync the folder of"))
 }

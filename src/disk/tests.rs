@@ -95,13 +95,16 @@ mod links {
             assert!(open(below).is_err(), "{below}");
         }
         for folder in FOLDERS {
-            assert!(portable::list(&root, Path::new(folder)).is_err(), "{folder}");
+            assert!(portable::each(&root, Path::new(folder), &mut drop).is_err(), "{folder}");
             assert!(portable::make_folders(&root, &Path::new(folder).join("sub")).is_err(), "{folder}");
             assert!(portable::look(&root, &Path::new(folder).join("file")).is_err(), "{folder}");
         }
         let inside = portable::folder(&root, Path::new("inside")).unwrap();
         portable::make_folders(&root, Path::new("inside/a/b")).unwrap();
         portable::sync(&root, Path::new("inside/a")).unwrap();
+        portable::rename_folder((&inside, "a".as_ref()), (&inside, "c".as_ref())).unwrap();
+        portable::rename_folder((&inside, "c".as_ref()), (&inside, "a".as_ref())).unwrap();
+        assert!(portable::rename_folder((&inside, "file".as_ref()), (&inside, "new".as_ref())).is_err());
         portable::rename_new((&inside, "file".as_ref()), (&inside, "new".as_ref())).unwrap();
         portable::rename((&inside, "new".as_ref()), (&inside, "file".as_ref())).unwrap();
         portable::remove(&inside, "file".as_ref()).unwrap();
@@ -134,6 +137,20 @@ mod links {
         });
         told.recv_timeout(Duration::from_secs(20))
             .expect("nothing waits for the other end of a pipe, and nothing panics");
+    }
+
+    #[test]
+    fn only_a_folder_is_moved_aside() {
+        let (_home, root) = lure();
+        root.join("inside/empty").make_folders().unwrap();
+        root.join("inside/empty").move_folder(&root.join("inside/moved")).unwrap();
+        assert!(root.join("inside/moved").is_folder() && !root.join("inside/empty").is_folder());
+        for name in ["file", "last", "dangling", "absent"] {
+            let moved = root.join("inside").join(name).move_folder(&root.join("inside/new"));
+            assert!(matches!(moved.unwrap_err().kind(), ErrorKind::NotADirectory | ErrorKind::NotFound), "{name}");
+        }
+        assert!(root.join("absolute").move_folder(&root.join("inside/new")).is_err(), "a link to a folder is none");
+        assert!(root.join("inside/file").is_file() && root.join("inside/new").look().unwrap().is_none());
     }
 
     #[test]

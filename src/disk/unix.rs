@@ -53,17 +53,16 @@ pub(super) fn look(root: &Handle, below: &Path) -> io::Result<Metadata> {
     File::from(open_at(root.as_fd(), below, LOOK, Mode::empty())?).metadata()
 }
 
-/// The names in a folder.
-pub(super) fn list(root: &Handle, below: &Path) -> io::Result<Vec<OsString>> {
+/// Gives the names in a folder to `take`, one by one.
+pub(super) fn each(root: &Handle, below: &Path, take: &mut dyn FnMut(OsString)) -> io::Result<()> {
     let folder = open_at(root.as_fd(), below, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK, Mode::empty())?;
-    let mut names = Vec::new();
     for entry in rustix::fs::Dir::new(folder)? {
         let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
         if name != "." && name != ".." {
-            names.push(name);
+            take(name);
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// Makes a folder and those on the way to it, as far as they are not there.
@@ -94,7 +93,15 @@ pub(super) fn rename(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Resu
     Ok(rustix::fs::renameat(from.0.as_fd(), from.1, to.0.as_fd(), to.1)?)
 }
 
-/// The same, unless something has that name.
+/// Gives a folder another name; an error if it is none.
+pub(super) fn rename_folder(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
+    // With a slash at its end a name is that of a folder only (POSIX, "Pathname Resolution").
+    let mut name = from.1.to_owned();
+    name.push("/");
+    rename((from.0, &name), to)
+}
+
+/// The same as `rename`, unless something has that name.
 pub(super) fn rename_new(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

@@ -127,7 +127,7 @@ impl Layout {
             let to = {
                 let _lock = inner.lock_made(Hold::Shared)?;
                 let to = inner.make_room(&digest)?;
-                from.rename(&to).map_err(to.failed("rename"))?;
+                from.replace(&to).map_err(to.failed("rename"))?;
                 to
             };
             to.sync_name().map_err(to.failed("sync the folder of"))
@@ -145,7 +145,7 @@ impl Layout {
             match disk::link(&source, &target) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(false),
                 Err(error) => Err(error),
-                // Something else of that name, or a file that was cut, is replaced by whoever sends the bytes.
+                // A file that was cut is replaced by whoever sends the bytes.
                 Ok(()) if held(&target, &digest)?.is_none_or(|here| here.len() != about.len()) => Ok(false),
                 Ok(()) => {
                     // The file is as old as in the other repository.
@@ -169,10 +169,10 @@ impl Layout {
         self.change(move |index, _| Ok(Changed::so(index.remove(&digest)))).await
     }
 
-    /// Takes a blob away. False if it is not held.
+    /// Takes a blob away. False if it is not held: something else in its place stays.
     pub(crate) async fn remove_blob(&self, digest: Digest) -> Result<bool> {
         let place = self.blob(&digest);
-        blocking(move || place.remove().map_err(place.failed("remove"))).await
+        blocking(move || Ok(place.is_file() && place.remove().map_err(place.failed("remove"))?)).await
     }
 
     /// The tags after `last`, in the order of their bytes: so many at most, of so many bytes together; and whether others follow.
@@ -253,7 +253,7 @@ impl Layout {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             for (digest, size) in expected {
-                let found = index::blob(&inner.place, &digest).look().ok().flatten();
+                let found = index::blob(&inner.place, &digest).look().ok().flatten().filter(|about| about.is_file());
                 if let Some(held) = found.map(|about| about.len()).filter(|held| *held != size) {
                     return Ok(Some((digest, held)));
                 }

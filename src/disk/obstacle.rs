@@ -1,0 +1,73 @@
+//! Things in the place of a file.
+//!
+//! A name that a file is to get may be taken. A plain file there is replaced in one step, and so is anything that holds
+//! nothing: a symbolic link, a pipe, a socket, a device. A folder cannot be replaced by a file. It goes if it is empty, and is
+//! else moved aside with all that is in it: it may be somebody's. Nothing is followed or opened for that.
+
+use std::fs::Metadata;
+use std::io;
+
+use super::place::Place;
+use super::publish::passing_name;
+
+/// How folders are called that lay in the place of a file. They stay until somebody has looked at them and removes them.
+pub(crate) const ASIDE: &str = ".aside-";
+
+/// Times that a folder is met again which another process has moved meanwhile.
+const TRIES: usize = 16;
+
+/// Names what this is, for messages.
+pub(crate) fn kind_of(about: &Metadata) -> &'static str {
+    let kind = about.file_type();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        if kind.is_fifo() {
+            return "a pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_block_device() || kind.is_char_device() {
+            return "a device";
+        }
+    }
+    if kind.is_symlink() {
+        "a symbolic link"
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_file() {
+        "a plain file"
+    } else {
+        "no plain file"
+    }
+}
+
+/// Makes way for a file that is to be renamed to `place`.
+pub(super) fn make_way(place: &Place) -> io::Result<()> {
+    for _ in 0..TRIES {
+        let Some(about) = place.look()?.filter(|about| !about.is_file()) else { return Ok(()) };
+        let (file, what) = (place.path(), kind_of(&about));
+        if !about.is_dir() {
+            tracing::warn!(file = %file.display(), what, "replacing what lies in the place of a file");
+            return Ok(());
+        }
+        // Says no of a file that another process has put there meanwhile, as `move_folder` does.
+        if place.remove_folder().is_ok_and(|is_removed| is_removed) {
+            tracing::warn!(file = %file.display(), what, "removed what lay in the place of a file, as it was empty");
+            return Ok(());
+        }
+        let name = passing_name().map_err(io::Error::other)?.replacen(super::TEMPORARY, ASIDE, 1);
+        let aside = place.parent().join(name);
+        match place.move_folder(&aside) {
+            Ok(()) => {
+                let to = aside.path();
+                tracing::warn!(file = %file.display(), what, to = %to.display(), "moved aside what lay in the place of a file");
+                return Ok(());
+            }
+            Err(why) if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(why) => return Err(why),
+        }
+    }
+    Err(io::Error::other("a folder lies there again and again"))
+}
