@@ -18,7 +18,7 @@ use crate::workflow::{self, Checked, DataCheck};
 const DAMAGED: u8 = 3;
 
 /// Reads every file in the folder of registry serve back and hashes it, and looks whether every manifest has what it refers to.
-/// Names what is damaged or missing, with exit code 3. It may run while a server is running on the folder.
+/// Names what is damaged or missing, with exit code 3; what does not belong there and does no harm is noted. It may run while a server is running on the folder.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// Folder that registry serve was given
@@ -60,12 +60,19 @@ impl Check {
 }
 
 fn human(checked: &Checked) {
-    let Checked { audit: Audit { repositories, manifests, files, bytes, faults }, repaired } = checked;
+    let Checked { audit: Audit { repositories, manifests, files, bytes, faults, notes, not_named }, repaired } =
+        checked;
     for damage in repaired {
         one("repaired", damage);
     }
     for damage in faults {
         one(if damage.fault == Fault::Missing { "missing" } else { "damaged" }, damage);
+    }
+    for note in notes {
+        line(&format!("note      {}  {}", note.path, note.why));
+    }
+    if *not_named > 0 {
+        line(&format!("note      {not_named} more entries do not belong there"));
     }
     let read = quantity::bytes(*bytes);
     line(&format!("read {files} files, {read}, and {manifests} manifests of {repositories} repositories"));
@@ -75,9 +82,14 @@ fn human(checked: &Checked) {
 }
 
 fn one(state: &str, damage: &Damage) {
-    let name = damage.digest.map_or("index.json".to_owned(), |digest| digest.to_string());
+    // What has no digest is called by its path.
+    let (name, files) = match (&damage.digest, damage.paths.split_first()) {
+        (None, Some((path, others))) => (path.clone(), others),
+        (None, None) => (String::new(), &[][..]),
+        (Some(digest), _) => (digest.to_string(), &damage.paths[..]),
+    };
     line(&format!("{state:<9} {name}  {}", damage.why));
-    for path in &damage.paths {
+    for path in files {
         line(&format!("  file     {path}"));
     }
     for user in &damage.used_by {

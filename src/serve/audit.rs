@@ -8,12 +8,17 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::registry::{self, Registry};
+use super::survey;
 use crate::disk::{Root, blocking};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::{Descriptor, Digest, RepositoryPath};
+use crate::store::Body;
 pub use crate::store::layout::audit::Fault;
+use crate::store::layout::audit::odd::{Harm, Odd};
 use crate::store::layout::audit::{Finding, Hashed};
-use crate::store::{Body, Store as _};
+
+/// Most entries that are named which do not belong where they are: a folder may hold any number.
+const MAX_ODD: usize = 1000;
 
 /// What a look at a data folder showed.
 #[derive(Debug, Clone, Serialize)]
@@ -28,12 +33,31 @@ pub struct Audit {
     pub bytes: u64,
     /// What is damaged or missing.
     pub faults: Vec<Damage>,
+    /// What does not belong there and does no harm.
+    pub notes: Vec<Note>,
+    /// How many more entries do not belong there than are named.
+    #[serde(skip_serializing_if = "is_none")]
+    pub not_named: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+/// An entry that does not belong where it is, and that nothing reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// Its path below the data folder.
+    pub path: String,
+    /// What it is or is not.
+    pub why: String,
 }
 
 /// One digest that is damaged or missing.
 #[derive(Debug, Clone, Serialize)]
 pub struct Damage {
-    /// The digest; null for an `index.json`.
+    /// The digest; null for what has none, such as an `index.json` or a folder.
     pub digest: Option<Digest>,
     /// What is wrong.
     pub fault: Fault,
@@ -87,25 +111,29 @@ impl Auditor {
     }
 
     /// Puts what `body` brings in the place of what is damaged, in every repository that uses it. Each file appears whole.
+    /// Where one repository cannot be written to, the others come all the same.
     ///
     /// # Errors
     ///
-    /// Those of the body and of the disk.
+    /// The first of the body or of the disk.
     pub async fn replace(&self, damage: &Damage, body: &Body) -> Result<()> {
         let (body, root) = (body.clone().replacing(), Root::at(&self.data));
         let layouts = damage.repositories.iter().map(|path| Registry::layout_in(&root, path));
-        let mut first = None;
+        let (mut first, mut failure) = (None, None);
         for layout in layouts {
-            match &first {
+            let placed = match &first {
                 // One file in all of them, as mounts are. A manifest is small, and has to be listed.
-                Some(first) if !body.node().is_manifest() => layout.share(first, body.node().digest).await?,
-                _ => {
-                    layout.put(body.node(), &body, &[]).await?;
-                    first.get_or_insert(layout);
-                }
+                Some(first) if !body.node().is_manifest() => layout.share(first, body.node().digest).await,
+                _ => layout.restore(&body).await,
+            };
+            match placed {
+                Ok(()) => drop(first.get_or_insert(layout)),
+                // The disk's, and another repository may lie on another one.
+                Err(error) if error.kind() == Kind::Local => drop(failure.get_or_insert(error)),
+                Err(error) => return Err(failure.unwrap_or(error)),
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 }
 
@@ -123,29 +151,47 @@ fn audit(data: &Path, hashed: &Hashed) -> Result<Audit> {
         let told = Error::new(Kind::NotFound, "find repositories in").on(data.display());
         return Err(told.hint("name the folder that registry serve was given as --data-dir"));
     }
+    let mut odd = Vec::new();
+    let mut not_named = 0;
+    let mut report = |found: Odd| if odd.len() < MAX_ODD { odd.push(found) } else { not_named += 1 };
+    survey::beside(root, &mut report);
+    let repositories = survey::find(&registry::repositories(root), &mut report).paths();
     let (mut manifests, mut faults) = (0, BTreeMap::new());
-    let repositories = Registry::list_in(root);
     for path in &repositories {
         let found = Registry::layout_in(root, path).audit(hashed)?;
         manifests += found.manifests;
+        found.odd.into_iter().for_each(&mut report);
         for finding in found.findings {
-            let below = finding.path.strip_prefix(data).unwrap_or(&finding.path).display().to_string();
+            let below = below(data, &finding.path);
             // What has no digest is a case of its own.
             let key = (finding.digest.map_or_else(|| below.clone(), |digest| digest.to_string()), finding.fault as u8);
             add(faults.entry(key).or_insert_with(|| Damage::of(&finding)), path, below, finding);
         }
     }
+    odd.sort_by(|one, other| one.path.cmp(&other.path));
+    let (harmful, harmless): (Vec<_>, Vec<_>) = odd.into_iter().partition(|odd| odd.harm == Harm::Some);
+    let mut faults: Vec<_> = faults.into_values().collect();
+    faults.extend(harmful.into_iter().map(|odd| Damage { paths: vec![below(data, &odd.path)], ..Damage::at(odd.why) }));
+    let notes = harmless.into_iter().map(|odd| Note { path: below(data, &odd.path), why: odd.why }).collect();
     let (files, bytes) = hashed.totals();
-    let faults = faults.into_values().collect();
-    Ok(Audit { repositories: repositories.len(), manifests, files, bytes, faults })
+    Ok(Audit { repositories: repositories.len(), manifests, files, bytes, faults, notes, not_named })
+}
+
+fn below(data: &Path, path: &Path) -> String {
+    path.strip_prefix(data).unwrap_or(path).display().to_string()
 }
 
 impl Damage {
     fn of(finding: &Finding) -> Self {
+        Self { digest: finding.digest, fault: finding.fault, ..Self::at(printable(&finding.why)) }
+    }
+
+    /// Something that is no blob and does harm where it lies.
+    fn at(why: String) -> Self {
         Self {
-            digest: finding.digest,
-            fault: finding.fault,
-            why: printable(&finding.why),
+            digest: None,
+            fault: Fault::Damaged,
+            why,
             paths: Vec::new(),
             used_by: Vec::new(),
             not_repaired: None,

@@ -39,6 +39,7 @@ mod residence;
 mod route;
 mod service;
 mod session;
+mod survey;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod tls;
@@ -54,7 +55,7 @@ use axum::http::HeaderName;
 use tokio::net::TcpListener;
 
 use self::acceptor::Acceptor;
-pub use self::audit::{Audit, Auditor, Damage, Fault, User};
+pub use self::audit::{Audit, Auditor, Damage, Fault, Note, User};
 pub use self::behaviour::{AfterCut, Auth, Behaviour};
 pub use self::collect::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
 use self::current::Current;

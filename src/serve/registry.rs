@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::session::is_old;
+use super::survey::{self, Found};
 use crate::disk::{Place, Root, TEMPORARY, blocking};
 use crate::error::Result;
 use crate::oci::RepositoryPath;
 use crate::store::Layout;
 
-const LAYOUT: &str = "_layout";
+pub(super) const LAYOUT: &str = "_layout";
 
 /// What a writer left behind goes at the next start once it is this old.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -140,10 +141,7 @@ impl Registry {
 
     /// The same of any data folder. Blocks.
     pub(super) fn list_in(data: &Root) -> Vec<RepositoryPath> {
-        let found = find(&repositories(data)).layouts;
-        let mut paths: Vec<RepositoryPath> = found.iter().filter_map(|path| path.parse().ok()).collect();
-        paths.sort();
-        paths
+        find(&repositories(data)).paths()
     }
 
     /// Empty layouts that a collection has moved aside and not removed. Blocks.
@@ -195,33 +193,9 @@ pub(super) fn uploads(data: &Root) -> Place {
     data.join("uploads")
 }
 
-/// What lies below the folder of repositories.
-#[derive(Debug, Default)]
-struct Found {
-    /// Paths of the repositories.
-    layouts: Vec<String>,
-    /// Layouts that were moved aside.
-    aside: Vec<Place>,
-}
-
-/// Every folder that holds a layout, as the path of its repository. Goes only where a repository may lie, which bounds
-/// how deep that is, and through no link.
+/// What lies below the folder of repositories; what does not belong there is passed over.
 fn find(root: &Place) -> Found {
-    let (mut found, mut open) = (Found::default(), vec![String::new()]);
-    while let Some(path) = open.pop() {
-        for name in root.join(&path).list().unwrap_or_default() {
-            let Some(name) = name.to_str() else { continue };
-            let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
-            if name == LAYOUT {
-                found.layouts.push(path.clone());
-            } else if name.starts_with(TEMPORARY) && root.join(&below).is_folder() {
-                found.aside.push(root.join(below));
-            } else if below.parse::<RepositoryPath>().is_ok() && root.join(&below).is_folder() {
-                open.push(below);
-            }
-        }
-    }
-    found
+    survey::find(root, &mut drop)
 }
 
 /// Removes what writers left in one folder. What cannot be removed is no reason not to start.

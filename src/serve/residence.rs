@@ -11,7 +11,7 @@ use crate::disk::{self, Hold, Place, Root};
 use crate::error::{Error, Kind, Result};
 use crate::store::layout::garbage::Effect;
 
-const NAME: &str = "serving";
+pub(super) const NAME: &str = "serving";
 
 /// Longest wait for a collection that must be alone.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);

@@ -8,6 +8,7 @@
 //! nobody who has it open writes to it any more. It is for its owner alone until then, so that nobody else can hold the lock.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, TryLockError};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -420,6 +421,12 @@ fn held(place: &Place) -> Option<Metadata> {
 /// As a disk that takes no more.
 fn full(why: Exceeded) -> Error {
     Error::new(Kind::Local, "take upload").because(io::Error::new(io::ErrorKind::QuotaExceeded, why))
+}
+
+/// Whether what lies there under `name` may be a session, or was one until a moment ago.
+pub(super) fn may_be(place: &Place, name: &OsStr) -> bool {
+    let is_other = |about: &Metadata| !is_sole(about);
+    name.to_str().is_some_and(is_identifier) && !place.look().ok().flatten().is_some_and(|about| is_other(&about))
 }
 
 /// Whether `name` has the form of a session's name.

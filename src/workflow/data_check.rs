@@ -41,8 +41,8 @@ pub struct Checked {
 ///
 /// # Errors
 ///
-/// [`NotFound`](Kind::NotFound) if there is no such folder, [`Usage`](Kind::Usage) for plain HTTP that is not permitted,
-/// [`Local`](Kind::Local) if the disk refuses. Whatever else keeps a file from being repaired is told with it.
+/// [`NotFound`](Kind::NotFound) if there is no such folder, [`Usage`](Kind::Usage) for plain HTTP that is not permitted.
+/// Whatever else keeps a file from being repaired, be it the source or the disk, is told with it, and the others come all the same.
 pub async fn check_data(check: &DataCheck, client: &Client) -> Result<Checked> {
     let auditor = Auditor::new(&check.data_dir, check.jobs);
     let mut audit = auditor.audit().await?;
@@ -82,7 +82,8 @@ async fn repair(auditor: &Auditor, source: &Arc<dyn Store>, damage: Damage) -> R
     let body = Body::stored(node.clone(), Arc::clone(source));
     match auditor.replace(&damage, &body).await {
         Ok(()) => Ok((damage, None)),
-        Err(error) if matches!(error.kind(), Kind::Usage | Kind::Local | Kind::Interrupted) => Err(error),
+        Err(error) if matches!(error.kind(), Kind::Usage | Kind::Interrupted) => Err(error),
+        Err(error) if error.kind() == Kind::Local => Ok((damage, Some(error))),
         Err(error) => Ok((damage, Some(error.at(Side::Source)))),
     }
 }

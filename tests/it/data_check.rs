@@ -11,16 +11,16 @@ use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, text};
 
 /// A server's folder with an image in two repositories, which share its layers, and a registry that has the image too.
-struct Scene {
-    site: Testbed,
-    origin: Testbed,
-    image: Descriptor,
-    child: Descriptor,
-    layer: Descriptor,
+pub(crate) struct Scene {
+    pub(crate) site: Testbed,
+    pub(crate) origin: Testbed,
+    pub(crate) image: Descriptor,
+    pub(crate) child: Descriptor,
+    pub(crate) layer: Descriptor,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (site, origin) = (Testbed::start().await, Testbed::start().await);
         let store = publisher(&origin, "app");
         let image = images::two_platforms(&store, 1, &[100_000, 2000]).await;
@@ -42,27 +42,27 @@ impl Scene {
         scene
     }
 
-    fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         self.site.data_dir()
     }
 
-    fn file(&self, repository: &str, digest: &Digest) -> PathBuf {
+    pub(crate) fn file(&self, repository: &str, digest: &Digest) -> PathBuf {
         self.site.layout(repository).folder().join("blobs").join("sha256").join(digest.hex())
     }
 
-    async fn check(&self, more: &[&str]) -> (i32, Value) {
+    pub(crate) async fn check(&self, more: &[&str]) -> (i32, Value) {
         let data = self.data().to_str().unwrap();
         let done = autonomy(&[&["registry", "check", "--data-dir", data, "--output", "json"], more].concat()).await;
         let told = serde_json::from_slice(&done.stdout).unwrap_or_else(|why| panic!("{why}: {}", text(&done)));
         (done.status.code().unwrap(), told)
     }
 
-    async fn repair(&self) -> (i32, Value) {
+    pub(crate) async fn repair(&self) -> (i32, Value) {
         let from = format!("{}/app", self.origin.host());
         self.check(&["--repair-from", &from, "--allow-insecure-registry"]).await
     }
 
-    fn is_right(&self, node: &Descriptor) -> bool {
+    pub(crate) fn is_right(&self, node: &Descriptor) -> bool {
         let right = |repository| {
             std::fs::read(self.file(repository, &node.digest)).is_ok_and(|bytes| node.digest.matches(&bytes))
         };
@@ -70,13 +70,13 @@ impl Scene {
     }
 }
 
-fn flip(path: &Path) {
+pub(crate) fn flip(path: &Path) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[17] ^= 4;
     std::fs::write(path, bytes).unwrap();
 }
 
-fn cut(path: &Path, length: u64) {
+pub(crate) fn cut(path: &Path, length: u64) {
     std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length).unwrap();
 }
 

@@ -61,6 +61,7 @@ mod site_bed;
 mod site_files;
 mod spool;
 mod store_contract;
+mod strange_entries;
 mod subset;
 mod tag_state;
 mod tamper;

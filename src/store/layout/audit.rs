@@ -1,25 +1,35 @@
 //! Looking at one layout whole: every file is hashed, and every manifest has what it refers to, in the right length.
 //!
 //! It may run while others write to the layout. Files appear whole, so one that does not hash to its name is damaged however
-//! busy the layout is; what is missing is believed only if `index.json` is still the one that was read.
+//! busy the layout is; what is missing is believed only if `index.json` is still the one that was read, or could not change.
 
-use std::collections::{HashMap, HashSet};
+pub(crate) mod odd;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::Layout;
+use self::odd::Odd;
 use super::file;
-use super::folder::Folder;
+use super::folder::{Changed, Folder, Hold, VERSION_FILE};
 use super::index::{self, Stamp};
-use crate::disk::{self, Place, blocking};
+use super::{Layout, gather};
+use crate::disk::{self, Place, blocking, kind_of};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
+use crate::oci::{Descriptor, Digest, Hasher};
+use crate::store::{Body, MAX_MANIFEST_BYTES};
 
-/// How often a layout is looked at that others are changing.
+/// How often a layout is looked at that others are changing. The last time nobody can.
 const MAX_LOOKS: u32 = 3;
+
+/// How often a file is read that others replace meanwhile.
+const MAX_READS: u32 = 3;
 
 /// How a node fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -50,6 +60,8 @@ pub(crate) struct Finding {
 pub(crate) struct Audit {
     pub(crate) manifests: u64,
     pub(crate) findings: Vec<Finding>,
+    /// Entries that are not what belongs there, without those in the place of a blob, which are findings.
+    pub(crate) odd: Vec<Odd>,
 }
 
 /// The files that were hashed in one run, each once: blobs of several repositories may be one file.
@@ -59,6 +71,8 @@ pub(crate) struct Hashed {
     known: Mutex<HashMap<Identity, bool>>,
     files: AtomicUsize,
     bytes: Mutex<u64>,
+    #[cfg(test)]
+    meddler: tests::Meddler,
 }
 
 /// A file as it was when it was read.
@@ -72,24 +86,44 @@ struct Identity {
 }
 
 /// A file that carries a digest as its name.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    length: u64,
-    state: State,
+#[derive(Debug, Clone)]
+enum Held {
+    /// Its bytes hash to its name, and are so many.
+    Right(u64),
+    /// They hash to something else.
+    Wrong(u64),
+    /// A folder, a link, or something else that is no plain file.
+    Strange(&'static str),
+    /// It cannot be opened.
+    Closed(String),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Right,
-    Wrong,
-    /// A folder, a link, or something else that is no plain file.
-    Strange,
+impl Held {
+    /// What is wrong with it if nothing refers to it.
+    fn alone(&self) -> Option<String> {
+        let why = match self {
+            Self::Right(_) => return None,
+            Self::Wrong(_) => {
+                "its bytes hash to something else; nothing refers to it, and registry gc removes it".to_owned()
+            }
+            Self::Strange(what) => format!("{what} lies in the place of a blob; nothing refers to it, so remove it"),
+            Self::Closed(why) => format!("{why}; nothing refers to it"),
+        };
+        Some(why)
+    }
 }
 
 impl Hashed {
     /// Nothing yet; `workers` files are read at the same time.
     pub(crate) fn new(workers: NonZeroUsize) -> Self {
-        Self { workers, known: Mutex::default(), files: AtomicUsize::new(0), bytes: Mutex::default() }
+        Self {
+            workers,
+            known: Mutex::default(),
+            files: AtomicUsize::new(0),
+            bytes: Mutex::default(),
+            #[cfg(test)]
+            meddler: tests::Meddler::default(),
+        }
     }
 
     /// How many files were read, and how many bytes.
@@ -97,38 +131,49 @@ impl Hashed {
         (self.files.load(Ordering::Relaxed) as u64, *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hashes every blob of a layout. What vanishes meanwhile is not there.
-    fn all(&self, folder: &Place) -> Result<HashMap<Digest, Held>> {
-        let named = named(folder)?;
+    /// Hashes the blobs of a layout. What vanishes meanwhile is not there.
+    fn all(&self, folder: &Place, digests: &[Digest]) -> Result<HashMap<Digest, Held>> {
         let (next, held) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
-        let work = || -> Result<()> {
-            while let Some((digest, place)) = named.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(found) = self.one(digest, place)? {
+        let work = || {
+            while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Some(found) = self.one(folder, digest) {
                     held.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, found);
                 }
             }
-            Ok(())
         };
         std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.workers.get().min(named.len())).map(|_| scope.spawn(work)).collect();
-            let done = workers.into_iter().map(|worker| {
-                worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Local, "hash files").on(folder.path().display())))
-            });
-            done.collect::<Result<Vec<()>>>()
+            let workers: Vec<_> = (0..self.workers.get().min(digests.len())).map(|_| scope.spawn(work)).collect();
+            let broken = || Error::new(Kind::Local, "hash files").on(folder.path().display());
+            workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| broken()))
         })?;
         Ok(held.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn one(&self, digest: &Digest, place: &Place) -> Result<Option<Held>> {
-        // Looked at first: a link or a pipe is not opened, and damage is no failure.
-        match place.look().map_err(place.failed("look at"))? {
-            None => return Ok(None),
-            Some(about) if !about.is_file() => return Ok(Some(Held { length: 0, state: State::Strange })),
-            Some(_) => {}
+    /// Looks at one blob, and hashes it unless that was done.
+    fn one(&self, folder: &Place, digest: &Digest) -> Option<Held> {
+        let place = index::blob(folder, digest);
+        for _ in 1..MAX_READS {
+            match self.read(&place, digest) {
+                // Damage that somebody has replaced while it was read is none any more.
+                (Some(Held::Wrong(_)), Some(file)) if place.names(&file).is_ok_and(|is_it| !is_it) => {}
+                (found, _) => return found,
+            }
         }
-        let (file, about) = match place.open() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(place.failed("open"))?,
+        self.read(&place, digest).0
+    }
+
+    fn read(&self, place: &Place, digest: &Digest) -> (Option<Held>, Option<File>) {
+        // Looked at first: a link or a pipe is not opened, and damage is no failure.
+        let opened = match place.look() {
+            Ok(Some(about)) if !about.is_file() => return (Some(Held::Strange(kind_of(&about))), None),
+            Ok(Some(_)) => place.open(),
+            Ok(None) => return (None, None),
+            Err(why) => Err(why),
+        };
+        let (file, about) = match opened {
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return (None, None),
+            Err(why) => return (Some(Held::Closed(format!("it cannot be opened: {why}"))), None),
+            Ok(opened) => opened,
         };
         let identity = Identity {
             digest: *digest,
@@ -137,44 +182,32 @@ impl Hashed {
             length: about.len(),
             modified: about.modified().ok(),
         };
-        let length = identity.length;
         let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&identity).copied();
-        let is_right = match is_known {
-            Some(is_right) => is_right,
-            None => {
-                let mut hasher = Hasher::new(digest.algorithm());
-                let read = file::hash(&file, &mut hasher);
-                let is_right = match read {
-                    Ok(read) => {
-                        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) += read;
-                        hasher.finish() == *digest
-                    }
-                    // A disk that cannot give the bytes holds damage too.
-                    Err(error) => {
-                        tracing::warn!(file = %place.path().display(), %error, "cannot be read");
-                        false
-                    }
-                };
-                self.files.fetch_add(1, Ordering::Relaxed);
-                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, is_right);
-                is_right
-            }
-        };
-        Ok(Some(Held { length, state: if is_right { State::Right } else { State::Wrong } }))
+        let is_right = is_known.unwrap_or_else(|| {
+            let is_right = self.hash(place, &file, digest);
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, is_right);
+            is_right
+        });
+        (Some(if is_right { Held::Right(about.len()) } else { Held::Wrong(about.len()) }), Some(file))
     }
-}
 
-/// Every entry of the blobs' folders that carries a digest as its name.
-fn named(folder: &Place) -> Result<Vec<(Digest, Place)>> {
-    let mut found = Vec::new();
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-        let place = folder.join("blobs").join(algorithm.as_str());
-        for name in place.list().map_err(place.failed("list"))? {
-            let digest = name.to_str().and_then(|name| format!("{}:{name}", algorithm.as_str()).parse().ok());
-            found.extend(digest.map(|digest| (digest, place.join(&name))));
+    fn hash(&self, place: &Place, file: &File, digest: &Digest) -> bool {
+        #[cfg(test)]
+        self.meddler.meddle(tests::Moment::Opened);
+        let mut hasher = Hasher::new(digest.algorithm());
+        self.files.fetch_add(1, Ordering::Relaxed);
+        match file::hash(file, &mut hasher) {
+            Ok(read) => {
+                *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) += read;
+                hasher.finish() == *digest
+            }
+            // A disk that cannot give the bytes holds damage too.
+            Err(error) => {
+                tracing::warn!(file = %place.path().display(), %error, "cannot be read");
+                false
+            }
         }
     }
-    Ok(found)
 }
 
 impl Layout {
@@ -182,37 +215,74 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) for a folder or file that this user may not read.
+    /// [`Local`](Kind::Local) if the work itself broke off. What this user may not read is a finding.
     pub(crate) fn audit(&self, hashed: &Hashed) -> Result<Audit> {
         let folder = &*self.inner;
-        for look in 1.. {
+        let mut look = 1;
+        loop {
+            // Files that were hashed are not read again, so that writers do not wait for long.
+            let _lock = (look == MAX_LOOKS).then(|| folder.lock_if_possible(Hold::Shared));
             let stamp = Stamp::of(&folder.place);
             let audit = Walk::over(folder, hashed)?;
             if audit.findings.is_empty() || look == MAX_LOOKS || Stamp::of(&folder.place) == stamp {
                 return Ok(audit);
             }
+            look += 1;
         }
-        Ok(Audit::default())
     }
 
     /// Gives the file of `digest` in `from` the place of whatever this layout has under that name. The name never vanishes.
     pub(crate) async fn share(&self, from: &Self, digest: Digest) -> Result<()> {
         let (source, target) = (from.blob(&digest), self.blob(&digest));
-        blocking(move || {
-            let passing = target.parent().join(disk::passing_name()?);
-            // A copy where the file system knows no hard links.
-            disk::link(&source, &passing)?;
-            passing.rename(&target).map_err(target.failed("rename"))?;
-            target.sync_name().map_err(target.failed("sync the folder of"))
+        // A copy where the file system knows no hard links.
+        blocking(move || disk::link_over(&source, &target)).await
+    }
+
+    /// Puts the right bytes in the place of what this layout has under their name. A manifest is known again if it was listed:
+    /// one that was deleted meanwhile, or is a blob here, stays so, and so does everything that it lists.
+    pub(crate) async fn restore(&self, body: &Body) -> Result<()> {
+        let node = body.node().clone();
+        if !node.is_manifest() {
+            return self.put_blob(&node, body).await.map(drop);
+        }
+        if node.size > MAX_MANIFEST_BYTES {
+            let why = format!("{} bytes announced, at most {MAX_MANIFEST_BYTES} are taken", node.size);
+            return Err(Error::new(Kind::Limit, "restore manifest").on(node.digest).because(why));
+        }
+        let bytes = gather(body, node.size).await?;
+        self.change(move |index, folder| {
+            let place = index::blob(folder, &node.digest);
+            let mut temporary = disk::Temporary::in_folder(&place.parent())?;
+            temporary.write_all(&bytes).map_err(place.failed("write"))?;
+            disk::publish(temporary, &place)?;
+            if !index.leads_to(&node.digest) {
+                return Ok(Changed::No(()));
+            }
+            index.add(&node, &file::parse(&bytes, &node.media_type)?, &[]);
+            // Written even if nothing in it is new: a server that runs reads the manifest when it finds another list.
+            Ok(Changed::Yes(()))
         })
         .await
     }
 }
 
+/// How far a manifest needs what it lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Due,
+    /// An index may be sparse.
+    MayLack,
+    /// The manifest was deleted: nothing that it lists need be there, at any depth.
+    OfDeleted,
+}
+
 /// A walk from `index.json` to everything that it leads to.
 struct Walk<'a> {
     folder: &'a Folder,
+    hashed: &'a Hashed,
     held: HashMap<Digest, Held>,
+    /// Manifests that were deleted and that another one lists. They are blobs.
+    deleted: BTreeSet<Digest>,
     /// Which manifests list a node.
     parents: HashMap<Digest, Vec<Digest>>,
     /// The names that entries of `index.json` carry.
@@ -222,32 +292,53 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn over(folder: &'a Folder, hashed: &Hashed) -> Result<Audit> {
-        // The list first: what is pushed after that is not looked for, and what it needs is there before it is listed.
-        let entries = index::entries(&folder.place);
-        let held = hashed.all(&folder.place)?;
-        let mut walk = Self {
+    fn new(folder: &'a Folder, hashed: &'a Hashed, held: HashMap<Digest, Held>) -> Self {
+        Self {
             folder,
+            hashed,
             held,
+            deleted: BTreeSet::new(),
             parents: HashMap::new(),
             names: HashMap::new(),
             seen: HashSet::new(),
             audit: Audit::default(),
-        };
-        match entries {
-            Ok((_, entries)) => walk.entries(entries),
+        }
+    }
+
+    fn over(folder: &'a Folder, hashed: &'a Hashed) -> Result<Audit> {
+        // The list first: what is pushed after that is not looked for, and what it needs is there before it is listed.
+        let listed = index::entries_and_deleted(&folder.place);
+        #[cfg(test)]
+        hashed.meddler.meddle(tests::Moment::Listed);
+        let mut audit = Audit::default();
+        odd::look_over(&folder.place, &mut |odd| audit.odd.push(odd));
+        let digests = odd::digests(&folder.place, &mut |odd| audit.odd.push(odd));
+        let held = hashed.all(&folder.place, &digests)?;
+        let mut walk = Self { audit, ..Self::new(folder, hashed, held) };
+        let has_entries = listed.as_ref().is_ok_and(|(entries, _)| !entries.is_empty());
+        match listed {
+            Ok((entries, deleted)) => {
+                walk.deleted = deleted;
+                walk.entries(entries);
+            }
             // A repository that was never finished holds nothing.
             Err(_) if walk.held.is_empty() && !folder.is_layout() => {}
-            Err(error) => walk.audit.findings.push(Finding {
-                digest: None,
-                node: None,
-                path: index::place(&folder.place).path(),
-                fault: if index::place(&folder.place).is_file() { Fault::Damaged } else { Fault::Missing },
-                why: error.chain(),
-                names: Vec::new(),
-            }),
+            Err(error) => walk.note_file(&index::place(&folder.place), error.chain()),
         }
+        walk.version(has_entries);
         Ok(walk.end())
+    }
+
+    /// Notes that the file is missing without which there is no layout. It is made before a blob or an entry, and goes after them.
+    fn version(&mut self, has_entries: bool) {
+        let (folder, version) = (&self.folder.place, self.folder.place.join(VERSION_FILE));
+        let is_missing = || version.look().is_ok_and(|about| about.is_none());
+        let is_in_use =
+            || has_entries && index::place(folder).is_file() || !odd::digests(folder, &mut |_| {}).is_empty();
+        if is_missing() && is_in_use() && is_missing() {
+            let why = "the repository is not served without this file; the next push makes it".to_owned();
+            self.note_file(&version, why);
+        }
     }
 
     fn entries(&mut self, entries: Vec<Descriptor>) {
@@ -257,47 +348,58 @@ impl<'a> Walk<'a> {
             self.names.entry(entry.digest).or_default().extend(name);
         }
         let mut open: Vec<_> = entries.into_iter().map(|entry| (entry, None)).collect();
+        // After everything that is needed: what a deleted manifest refers to may be missing, unless another one needs it.
+        let mut last = Vec::new();
         // Each digest is looked at once, so this ends even on indexes that list one another.
-        while let Some((node, parent)) = open.pop() {
+        while let Some((node, parent)) = open.pop().or_else(|| last.pop()) {
             if let Some((parent, _)) = parent {
                 self.parents.entry(node.digest).or_default().push(parent);
             }
-            if !self.seen.insert(node.digest) {
+            if self.seen.contains(&node.digest) {
                 continue;
             }
             // An index may be sparse, and a foreign layer is had from its publisher.
-            let is_sparse = parent.is_some_and(|(_, is_sparse)| is_sparse) && !listed.contains(&node.digest);
-            let may_lack = node.is_foreign() || is_sparse;
-            if self.judge(&node, may_lack) && node.is_manifest() {
-                open.extend(self.children(&node));
+            let need = parent.filter(|_| !listed.contains(&node.digest)).map_or(Need::Due, |(_, need)| need);
+            self.seen.insert(node.digest);
+            if self.judge(&node, node.is_foreign() || need != Need::Due) && node.is_manifest() {
+                let is_deleted = need == Need::OfDeleted || self.deleted.contains(&node.digest);
+                let children = self.children(&node, is_deleted);
+                if is_deleted { &mut last } else { &mut open }.extend(children);
             }
         }
     }
 
     /// Whether `node` is there and right; notes what is wrong.
     fn judge(&mut self, node: &Descriptor, may_lack: bool) -> bool {
-        let (fault, why) = match self.held.get(&node.digest) {
+        // One that came after its folder was listed, or whose folder cannot be listed, is looked for by its name.
+        let held = self.held.get(&node.digest).cloned();
+        let (fault, why) = match held.or_else(|| self.hashed.one(&self.folder.place, &node.digest)) {
             None if may_lack => return false,
             None => (Fault::Missing, "there is no such file".to_owned()),
-            Some(Held { state: State::Strange, .. }) => (Fault::Damaged, "it is no plain file".to_owned()),
-            Some(Held { length, .. }) if *length != node.size => {
+            Some(Held::Strange(what)) => (Fault::Damaged, format!("{what} lies there, and no plain file")),
+            Some(Held::Closed(why)) => (Fault::Damaged, why),
+            Some(Held::Right(length) | Held::Wrong(length)) if length != node.size => {
                 (Fault::Damaged, format!("it holds {length} bytes, and {} are listed", node.size))
             }
-            Some(Held { state: State::Wrong, .. }) => (Fault::Damaged, "its bytes hash to something else".to_owned()),
-            Some(Held { state: State::Right, .. }) => return true,
+            Some(Held::Wrong(_)) => (Fault::Damaged, "its bytes hash to something else".to_owned()),
+            Some(Held::Right(_)) => return true,
         };
         self.note(node.digest, Some(node.clone()), fault, why);
         false
     }
 
-    /// What a manifest lists, and whether it may do so although it is not there.
-    fn children(&mut self, node: &Descriptor) -> Vec<(Descriptor, Option<(Digest, bool)>)> {
+    /// What a manifest lists, and how far it is needed.
+    fn children(&mut self, node: &Descriptor, is_deleted: bool) -> Vec<(Descriptor, Option<(Digest, Need)>)> {
         self.audit.manifests += 1;
         let bytes = file::small(&index::blob(&self.folder.place, &node.digest));
         match bytes.and_then(|bytes| file::parse(&bytes, &node.media_type)) {
             Ok(manifest) => {
-                let parent = |child: &Descriptor| Some((node.digest, child.is_manifest()));
-                manifest.children().map(|child| (child.clone(), parent(child))).collect()
+                let need = |child: &Descriptor| match is_deleted {
+                    true => Need::OfDeleted,
+                    false if child.is_manifest() => Need::MayLack,
+                    false => Need::Due,
+                };
+                manifest.children().map(|child| (child.clone(), Some((node.digest, need(child))))).collect()
             }
             // Removed since it was hashed.
             Err(error) if error.kind() == Kind::NotFound => Vec::new(),
@@ -308,6 +410,13 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Notes what is wrong with a file that has no digest.
+    fn note_file(&mut self, place: &Place, why: String) {
+        let fault = if place.look().is_ok_and(|about| about.is_none()) { Fault::Missing } else { Fault::Damaged };
+        let names = Vec::new();
+        self.audit.findings.push(Finding { digest: None, node: None, path: place.path(), fault, why, names });
+    }
+
     fn note(&mut self, digest: Digest, node: Option<Descriptor>, fault: Fault, why: String) {
         let path = index::blob(&self.folder.place, &digest).path();
         self.audit.findings.push(Finding { digest: Some(digest), node, path, fault, why, names: Vec::new() });
@@ -315,10 +424,9 @@ impl<'a> Walk<'a> {
 
     /// Adds what is damaged and nothing refers to, and the names that lead to everything.
     fn end(mut self) -> Audit {
-        let others =
-            self.held.iter().filter(|(digest, held)| held.state != State::Right && !self.seen.contains(*digest));
-        for digest in others.map(|(digest, _)| *digest).collect::<Vec<_>>() {
-            let why = "its bytes hash to something else; nothing refers to it, and registry gc removes it".to_owned();
+        let others = self.held.iter().filter(|(digest, _)| !self.seen.contains(*digest));
+        let others: Vec<_> = others.filter_map(|(digest, held)| Some((*digest, held.alone()?))).collect();
+        for (digest, why) in others {
             self.note(digest, None, Fault::Damaged, why);
         }
         let mut findings = std::mem::take(&mut self.audit.findings);

@@ -149,13 +149,38 @@ pub(super) fn blob(folder: &Place, digest: &Digest) -> Place {
 ///
 /// [`Invalid`](Kind::Invalid) if there is none or it cannot be read.
 pub(super) fn entries(folder: &Place) -> Result<(Stamp, Vec<Descriptor>)> {
+    let (stamp, document) = stamped(folder)?;
+    Ok((stamp, document.manifests))
+}
+
+/// What `index.json` lists, and which manifests it says were deleted.
+///
+/// # Errors
+///
+/// [`Invalid`](Kind::Invalid) if there is none or it cannot be read.
+pub(super) fn entries_and_deleted(folder: &Place) -> Result<(Vec<Descriptor>, BTreeSet<Digest>)> {
+    let (_, mut document) = stamped(folder)?;
+    let mut deleted = unlisted(&mut document.rest);
+    for entry in &document.manifests {
+        deleted.remove(&entry.digest);
+    }
+    Ok((document.manifests, deleted))
+}
+
+fn unlisted(rest: &mut Map<String, Value>) -> BTreeSet<Digest> {
+    let list = rest.remove(UNLISTED);
+    // One that cannot be read costs what it was for, and nothing else.
+    list.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
+}
+
+fn stamped(folder: &Place) -> Result<(Stamp, Document)> {
     let missing = || {
         let told = Error::new(Kind::Invalid, "find").on(place(folder).path().display());
         told.because("the list of what the layout holds is missing").hint("restore it, or copy the images again")
     };
     // Taken first: a list that is replaced meanwhile counts as stale.
     let stamp = Stamp::of(folder).ok_or_else(missing)?;
-    Ok((stamp, document(folder)?.manifests))
+    Ok((stamp, document(folder)?))
 }
 
 fn document(folder: &Place) -> Result<Document> {
@@ -198,9 +223,7 @@ impl Index {
         (index.schema_version, index.media_type, index.rest) =
             (document.schema_version, document.media_type, document.rest);
         index.stamp = Some(stamp);
-        let unlisted = index.rest.remove(UNLISTED);
-        // One that cannot be read costs what it was for, and nothing else.
-        index.unlisted = unlisted.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default();
+        index.unlisted = unlisted(&mut index.rest);
         for entry in &document.manifests {
             index.unlisted.remove(&entry.digest);
             if let Some(tag) = tag_of(entry) {
@@ -359,6 +382,13 @@ impl Index {
             self.entries.push(Entry::new(entry));
         }
         self.settle(&node);
+    }
+
+    /// Whether an entry has that digest, or a manifest lists it and it was not deleted.
+    pub(super) fn leads_to(&self, digest: &Digest) -> bool {
+        let is_listed = || self.children.values().any(|children| children.contains(digest));
+        self.entries.iter().any(|entry| entry.node.digest == *digest)
+            || (is_listed() && !self.unlisted.contains(digest))
     }
 
     /// Manifests that `manifest` lists and this index does not know.
