@@ -72,10 +72,11 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl Write for &Lines {
-    /// Takes one event: the formatter writes each with a single call.
+    /// Takes one event: the formatter writes each with a single call. It is one line: a name with a line feed in it must
+    /// not make up another event.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        text.lines().for_each(|line| self.0.log(&printable(line.trim())));
+        self.0.log(&printable(text.trim()));
         Ok(bytes.len())
     }
 
@@ -112,6 +113,13 @@ mod tests {
         assert_eq!(lines[0], "ERROR broke");
         assert!(lines[1].starts_with("WARN odd") && !lines[1].contains(['\u{1b}', '\u{202e}']), "{}", lines[1]);
         assert_eq!(logged(Detail::Errors, speak), ["ERROR broke"]);
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_names_are_in_it() {
+        let file = std::path::Path::new("/data/.tmp-\nERROR forged\r\u{2028}more");
+        let lines = logged(Detail::Warnings, || tracing::warn!(file = %file.display(), "removed"));
+        assert_eq!(lines, ["WARN removed file=/data/.tmp-\\nERROR forged\\r\\u{2028}more"]);
     }
 
     #[test]

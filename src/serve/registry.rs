@@ -200,14 +200,15 @@ fn find(root: &Place) -> Found {
 
 /// Removes what writers left in one folder. What cannot be removed is no reason not to start.
 fn sweep(folder: &Place) {
-    for name in folder.list().unwrap_or_default() {
+    // One by one: there may be any number of blobs beside them.
+    let _ = folder.each(&mut |name| {
         let file = folder.join(&name);
         let is_temporary = name.to_str().is_some_and(|name| name.starts_with(TEMPORARY));
         if is_temporary && is_old(&file, STALE) {
             tracing::debug!(file = %file.path().display(), "removing what a crash left");
             let _ = file.remove();
         }
-    }
+    });
 }
 
 #[cfg(test)]

@@ -411,3 +411,63 @@ async fn repair_of_an_index_in_a_folder_that_lists_its_roots_alone_deletes_none_
     let images = images::two_platforms(&publisher(&scene.site, "app"), 1, &[100_000, 2000]).await;
     assert_eq!(images, scene.image);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_any_shape_is_named_and_keeps_no_other_repository_away() {
+    let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(200_000), close.repeat(200_000));
+    let shapes = [
+        nested("[", "]"),
+        nested("{\"a\":", "}"),
+        format!(r#"{{"schemaVersion":2,"manifests":[],"deep":{}}}"#, nested("[", "]")),
+        r#"{"schemaVersion":1e999,"manifests":[]}"#.to_owned(),
+        format!(r#"{{"schemaVersion":{},"manifests":[]}}"#, "9".repeat(100_000)),
+        format!(r#"{{"schemaVersion":2,"manifests":[],"more":{}}}"#, "1".repeat(400) + "e99999999999"),
+        r#"{"schemaVersion":2,"manifests":[{"mediaType":"x/y","digest":"sha256:0","size":-1}]}"#.to_owned(),
+        r#"{"schemaVersion":2,"manifests":null}"#.to_owned(),
+        "\u{0}".repeat(1000),
+        String::new(),
+    ];
+    let scene = Scene::new().await;
+    let list = scene.site.layout("app").folder().join("index.json");
+    for shape in shapes {
+        fs::write(&list, &shape).unwrap();
+        let start = &shape[..shape.len().min(60)];
+        let (code, told) = scene.check(&[]).await;
+        assert!(
+            code == 3 && paths(&told, "faults").iter().any(|path| path.ends_with("app/_layout/index.json")),
+            "{start}"
+        );
+        assert!(!Asking::of(&scene.site, "app").get("manifests/v1").await.status().is_success(), "{start}");
+        let other = Asking::of(&scene.site, "team/copy").get("manifests/stable").await;
+        assert_eq!(other.status(), 200, "{start}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_outside_that_has_a_second_name_as_a_blob_is_never_written_to() {
+    let data = tempfile::tempdir().unwrap();
+    let outside = tempfile::NamedTempFile::new_in(data.path().parent().unwrap()).unwrap();
+    let about = |path: &Path| {
+        let about = fs::metadata(path).unwrap();
+        (fs::read(path).unwrap(), about.mode(), about.uid(), about.nlink())
+    };
+    for (held, pushed) in [("precious", "precious"), ("precio", "precious"), ("", "precious")] {
+        fs::write(outside.path(), held).unwrap();
+        let before = about(outside.path());
+        let server = Testbed::over(data.path(), Behaviour::default()).await;
+        let asking = Asking::of(&server, "app");
+        let digest = asking.push_blob(pushed.as_bytes()).await;
+        let blob = data.path().join("repositories/app/_layout/blobs/sha256").join(digest.hex());
+        fs::remove_file(&blob).unwrap();
+        fs::hard_link(outside.path(), &blob).unwrap();
+        let path = format!("blobs/{digest}");
+        assert!(asking.send(Method::HEAD, &path, &[], b"").await.status().as_u16() < 500);
+        asking.push_blob(pushed.as_bytes()).await;
+        assert_eq!(asking.get(&path).await.text().await.unwrap(), pushed);
+        assert_eq!(about(outside.path()), before, "{held}");
+        fs::remove_file(&blob).unwrap();
+        fs::hard_link(outside.path(), &blob).unwrap();
+        assert_eq!(asking.send(Method::DELETE, &path, &[], b"").await.status(), 202);
+        assert_eq!(about(outside.path()), before, "{held}");
+    }
+}

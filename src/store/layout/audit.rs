@@ -28,6 +28,10 @@ use crate::store::{Body, MAX_MANIFEST_BYTES};
 /// How often a layout is looked at that others are changing. The last time nobody can.
 const MAX_LOOKS: u32 = 3;
 
+/// Bytes that are hashed in a second or so, and how often it is tried to have no more left.
+const LITTLE: u64 = 256 << 20;
+const MAX_CATCHING_UP: u32 = 8;
+
 /// How often a file is read that others replace meanwhile.
 const MAX_READS: u32 = 3;
 
@@ -149,6 +153,19 @@ impl Hashed {
         Ok(held.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Hashes what has come since, until little is left: nobody can change the list while the lock is held, and writers wait for
+    /// it for a minute only.
+    fn catch_up(&self, folder: &Place) -> Result<()> {
+        for _ in 0..MAX_CATCHING_UP {
+            let (_, before) = self.totals();
+            self.all(folder, &odd::digests(folder, &mut drop))?;
+            if self.totals().1 - before <= LITTLE {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at one blob, and hashes it unless that was done.
     fn one(&self, folder: &Place, digest: &Digest) -> Option<Held> {
         let place = index::blob(folder, digest);
@@ -220,8 +237,12 @@ impl Layout {
         let folder = &*self.inner;
         let mut look = 1;
         loop {
-            // Files that were hashed are not read again, so that writers do not wait for long.
-            let _lock = (look == MAX_LOOKS).then(|| folder.lock_if_possible(Hold::Shared));
+            let _lock = if look == MAX_LOOKS {
+                hashed.catch_up(&folder.place)?;
+                folder.lock_if_possible(Hold::Shared)
+            } else {
+                None
+            };
             let stamp = Stamp::of(&folder.place);
             let audit = Walk::over(folder, hashed)?;
             if audit.findings.is_empty() || look == MAX_LOOKS || Stamp::of(&folder.place) == stamp {

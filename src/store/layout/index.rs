@@ -427,7 +427,11 @@ impl Index {
         if listed.contains(digest) {
             self.unlisted.insert(*digest);
         }
-        self.unlisted.retain(|digest| listed.contains(digest));
+        // One that cannot be read at present may list some of them.
+        let is_known = |entry: &Entry| !entry.node.is_manifest() || self.manifests.contains_key(&entry.node.digest);
+        if self.entries.iter().all(is_known) {
+            self.unlisted.retain(|digest| listed.contains(digest));
+        }
         self.referrers.retain(|_, referrers| !referrers.is_empty());
         self.manifests.remove(digest).is_some()
     }

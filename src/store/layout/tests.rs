@@ -178,6 +178,40 @@ async fn a_list_that_is_too_long_is_neither_read_nor_written() {
 }
 
 #[tokio::test]
+async fn a_deleted_manifest_stays_deleted_when_the_one_that_lists_it_cannot_be_read_for_a_while() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    let child = put(&layout, &empty_index(1), &[]).await;
+    let other = put(&layout, &empty_index(2), &[]).await;
+    let list = serde_json::json!({"schemaVersion": 2, "manifests": [child]}).to_string();
+    let parent = put(&layout, &list, &[tag("parent")]).await;
+    assert!(layout.remove_manifest(child.digest).await.unwrap());
+    fs::write(layout.blob(&parent.digest).path(), "rotten").unwrap();
+    let layout = Layout::at(folder.path());
+    assert!(layout.remove_manifest(other.digest).await.unwrap());
+    layout.restore(&Body::bytes(parent.clone(), list.into_bytes()).replacing()).await.unwrap();
+    for layout in [layout, Layout::at(folder.path())] {
+        assert!(layout.is_manifest(parent.digest).await.unwrap());
+        assert!(!layout.is_manifest(child.digest).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_deleted_is_restored_as_bytes_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    let node = put(&layout, &empty_index(1), &[tag("a")]).await;
+    layout.remove_manifest(node.digest).await.unwrap();
+    let before = fs::read(folder.path().join("index.json")).unwrap();
+    fs::write(layout.blob(&node.digest).path(), "rotten").unwrap();
+    let body = Body::bytes(node.clone(), empty_index(1).into_bytes()).replacing();
+    layout.restore(&body).await.unwrap();
+    assert_eq!(fs::read(folder.path().join("index.json")).unwrap(), before);
+    assert!(!layout.is_manifest(node.digest).await.unwrap());
+    assert_eq!(layout.size(&node.digest).await.unwrap(), Some(node.size));
+}
+
+#[tokio::test]
 async fn a_deleted_manifest_that_another_lists_stays_deleted_and_its_bytes_stay() {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::at(folder.path());
