@@ -18,7 +18,9 @@ pub(super) enum Moment {
 
 /// Does something at such a point, as others on the same folder do.
 #[derive(Default)]
-pub(super) struct Meddler(Mutex<Option<Box<dyn FnMut(Moment) + Send>>>);
+pub(super) struct Meddler(Mutex<Option<Meddle>>);
+
+type Meddle = Box<dyn FnMut(Moment) + Send>;
 
 impl Meddler {
     pub(super) fn meddle(&self, moment: Moment) {
