@@ -18,7 +18,8 @@ use crate::workflow::{self, Checked, DataCheck};
 const DAMAGED: u8 = 3;
 
 /// Reads every file in the folder of registry serve back and hashes it, and looks whether every manifest has what it refers to.
-/// Names what is damaged or missing, with exit code 3; what does not belong there and does no harm is noted. It may run while a server is running on the folder.
+/// Names what is damaged or missing, with exit code 3; what does not belong there and does no harm is noted. It may run while a
+/// server is running on the folder.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// Folder that registry serve was given
