@@ -19,6 +19,7 @@ mod schedule;
 mod selection;
 mod slim;
 mod transfer;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use crate::error::{Result, Side};
-use crate::oci::{Descriptor, Tag};
+use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::{Spool, Store};
 
 pub use attached::{Attached, AttachmentTags, Known, attached, manifests, refers_to};
@@ -38,7 +39,7 @@ pub use report::Report;
 pub use schedule::{Lanes, at_a_distance};
 pub use selection::{Chosen, Selection, absent};
 pub use slim::Slim;
-pub use transfer::moved_already;
+pub use watch::Watch;
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +65,7 @@ pub struct Target {
     pub former: Option<Descriptor>,
 }
 
-/// Whether the first target's tags have begun to move: from there on a run is finished and not broken off, so that
+/// Whether the tags that a run is about have begun to move: from there on a run is finished and not broken off, so that
 /// "interrupted" always means that the tag is where it was.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
@@ -97,8 +98,12 @@ pub struct Job {
     pub targets: Vec<Target>,
     /// Which entries of the targets' indexes are copied. Default all.
     pub selection: Selection,
-    /// Told before the first target's tags move.
+    /// The root whose tags the run is about. Default the first target, whichever targets are taken out later.
+    pub tagged: Option<Digest>,
+    /// Told before the tags of that root move.
     pub commit: Commit,
+    /// Tags that are looked at right before they move. Default the first target's, if it names another root.
+    pub watched: Vec<Watch>,
     /// What [`plan`](plan()) has worked out for this very job. Without it that is done first.
     pub plan: Option<Arc<Plan>>,
 }
@@ -107,10 +112,13 @@ impl Job {
     /// Copies `targets` from `source` to `sink`, with nobody else at work there.
     #[must_use]
     pub fn new(source: Arc<dyn Store>, sink: Arc<dyn Store>, targets: Vec<Target>) -> Self {
+        let first = targets.first();
         Self {
             source,
             sink,
             site: None,
+            tagged: first.map(|target| target.node.digest),
+            watched: first.and_then(Watch::of).into_iter().collect(),
             targets,
             selection: Selection::default(),
             commit: Commit::default(),

@@ -7,10 +7,10 @@ use tokio::task::JoinSet;
 use super::examine::{self, Look};
 use super::flights::{Arrival, Clearance, Flight, Whereabouts};
 use super::schedule::{LARGE, Lane, Schedule};
-use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step};
+use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step, Watch};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Manifest, Name, Tag};
-use crate::store::{Body, Put, Spool, Store, Want};
+use crate::oci::{Descriptor, Manifest};
+use crate::store::{Body, Put, Spool, Store};
 use crate::wire::Retry;
 
 /// After so many blobs in a row that a sink far away did not have, the next is fetched while the sink is being asked for
@@ -142,12 +142,15 @@ impl<'a> Run<'a> {
         let meter = body.meter();
         self.events.send(Event::Started { node: body.node().clone(), meter: Arc::clone(&meter) });
         let watched = watched(self.job, &self.plan.steps[step]);
+        let are_all_watched = !watched.is_empty() && watched.len() == self.plan.steps[step].tags().len();
         let sink = Arc::clone(&self.job.sink);
         let carried = carry(self.job, &self.plan.steps[step], body, self.presence, self.events.clone());
         let work = async move {
-            if let Some((tag, node, former)) = watched
-                && moved_already(sink.as_ref(), &tag, &node, Some(&former)).await?
-            {
+            let mut have_moved = are_all_watched;
+            for watch in watched {
+                have_moved &= watch.has_moved(sink.as_ref()).await?;
+            }
+            if have_moved {
                 return Ok(Outcome::Held(Put::Present));
             }
             carried.await
@@ -323,39 +326,15 @@ fn sparse(refused: &Error, node: &Descriptor, left_out: usize) -> Error {
     )
 }
 
-/// Whether this step puts the first target under its tags.
+/// Whether this step moves the tags that the run is about.
 fn moves_the_tag(job: &Job, step: &Step) -> bool {
-    let first = job.targets.first();
-    !step.tags().is_empty() && first.is_some_and(|first| first.node.digest == step.node.digest)
+    !step.tags().is_empty() && job.tagged == Some(step.node.digest)
 }
 
-/// The tag that a step moves away from another image, with both images.
-fn watched(job: &Job, step: &Step) -> Option<(Tag, Digest, Digest)> {
-    let first = job.targets.first().filter(|_| moves_the_tag(job, step))?;
-    let former = first.former.as_ref().filter(|former| former.digest != first.node.digest)?;
-    Some((first.tags.first()?.clone(), first.node.digest, former.digest))
-}
-
-/// Looks at a tag right before it moves from `former`, or from nothing. True if it names `node` already, so that there is
-/// nothing to do.
-///
-/// # Errors
-///
-/// [`Conflict`](Kind::Conflict) if it names a third image: what somebody else has put there meanwhile stays.
-pub async fn moved_already(sink: &dyn Store, tag: &Tag, node: &Digest, former: Option<&Digest>) -> Result<bool> {
-    let now = match sink.resolve(&Name::Tag(tag.clone()), Want::Digest).await {
-        Ok(root) => root.node.digest,
-        // Nothing is lost where nothing is named any more.
-        Err(error) if error.kind() == Kind::NotFound => return Ok(false),
-        Err(error) => return Err(error.at(Side::Destination)),
-    };
-    if now == *node || Some(&now) == former {
-        return Ok(now == *node);
-    }
-    let former = former.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    let why = format!("somebody else has moved the tag during this run: it named {former} and names {now} now");
-    let told = Error::new(Kind::Conflict, "put tag").on(tag).because(why).at(Side::Destination);
-    Err(told.hint("nothing was put under it; run the same command again to put this image there all the same"))
+/// The tags of a step that are to be looked at before.
+fn watched(job: &Job, step: &Step) -> Vec<Watch> {
+    let is_put = |watch: &&Watch| watch.node == step.node.digest && step.tags().contains(&watch.tag);
+    job.watched.iter().filter(is_put).cloned().collect()
 }
 
 fn came_damaged(error: &Error) -> bool {

@@ -211,7 +211,8 @@ impl Prepared<'_> {
         let is_staged = former::is_staged(seed, found);
         let is_moved = found.former.is_some() && !found.is_unchanged();
         // The tag is looked at right before it moves, where nothing else reads it then.
-        let watched = u64::from(!is_staged && is_moved && seed.tagging == Tagging::Plain);
+        let watched = u64::from(!is_staged && is_moved && seed.tagging == Tagging::Plain)
+            + former::new_tags(seed, found)?.len() as u64;
         let tags: u64 = names.map(|(former, root)| tagging(seed.tagging, is_staged, former.as_ref(), root)).sum();
         Ok(rehearsal.requests() + watched + tags + arrival::questions(&self.companions, &proven))
     }
@@ -224,9 +225,8 @@ fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root:
     }
     // Kept: the tag is read once more, the holding tag asked for and put. Of a new tag one look says that it is new.
     1 + match (tagging, former) {
-        (Tagging::Keep, None) => 0,
         // Looked at right before it moves.
-        (Tagging::Plain, _) | (Tagging::Together, None) => 1,
+        (Tagging::Plain, _) | (Tagging::Keep | Tagging::Together, None) => 1,
         (Tagging::Keep | Tagging::Together, Some(_)) => 3,
     }
 }

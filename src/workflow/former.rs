@@ -1,12 +1,13 @@
 //! Former roots: what a tag named before it moves, kept reachable under a tag of its own.
 //!
 //! Some registries (zot) drop what no tag names as soon as its tag moves. Whoever may want to go back has the former root
-//! put under `<tag>-was-<first 12 hex digits>` first. The tag is read right before it moves and not taken from the start of
-//! the run: what somebody else has put there meanwhile is what is kept.
+//! put under `<tag>-was-<first 12 hex digits>` first. The tag is read right before it moves, and has to name what it named
+//! at the start of the run: everything that was compared with that (when it was signed, what of it is there) says nothing
+//! of what somebody else has put there meanwhile. That stays, and the run ends.
 
 use super::request::{Seed, Sidecars, Trust};
 use super::resolve::{self, Resolved};
-use crate::copy;
+use crate::copy::Watch;
 use crate::document::rollup::SidecarName;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
@@ -92,7 +93,7 @@ pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
     matches!(seed.trust, Trust::Verify { .. })
         || match seed.tagging {
             Tagging::Plain => false,
-            // A tag that is new has nothing that could be lost.
+            // A tag that is new has nothing to be kept; see `new_tags`.
             Tagging::Keep => {
                 is_moved(&found.root, &found.former)
                     || found.sidecars().any(|sidecar| is_moved(&sidecar.root, &sidecar.former))
@@ -105,7 +106,8 @@ pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
 ///
 /// # Errors
 ///
-/// Those of reading and writing the former roots.
+/// [`Conflict`](Kind::Conflict) where somebody else has moved one since the run began; those of reading and writing the
+/// former roots.
 pub(super) async fn moves(seed: &Seed, sink: &Registry, found: &Resolved) -> Result<Vec<Move>> {
     let mut moves = Vec::new();
     for sidecar in found.sidecars() {
@@ -126,22 +128,20 @@ async fn ready(
     sidecar: Option<SidecarKind>,
 ) -> Result<Move> {
     let is_there = known.as_ref().is_some_and(|known| known.digest == root.node.digest);
-    let is_asked = match seed.tagging {
-        Tagging::Plain => false,
-        Tagging::Keep => !is_there && known.is_some(),
-        Tagging::Together => !is_there,
-    };
     let kept = async {
-        if seed.tagging == Tagging::Plain && !is_there && is_staged(seed, found) {
-            // Read right before the tag moves, like what is kept: what somebody else has put there stays.
-            let known = known.as_ref().map(|known| &known.digest);
-            copy::moved_already(sink, tag, &root.node.digest, known).await?;
+        if is_there || !is_staged(seed, found) {
+            return Ok(known.clone().map(|node| Root { node, bytes: None }));
         }
-        if !is_asked {
+        let watch = watch(tag, root, known);
+        if seed.tagging == Tagging::Plain {
+            // Read right before the tag moves, like what is kept: what somebody else has put there stays.
+            watch.has_moved(sink).await?;
             return Ok(known.clone().map(|node| Root { node, bytes: None }));
         }
         let former = current(sink, tag).await?;
-        if let Some(former) = former.as_ref().filter(|former| former.node.digest != root.node.digest) {
+        if let Some(former) = &former
+            && !watch.is_named_by(&former.node.digest)?
+        {
             hold(sink, tag, former).await?;
         }
         Ok(former)
@@ -149,6 +149,22 @@ async fn ready(
     let former =
         kept.await.map_err(|error: Error| error.at(Side::Destination).during("keep what the tag names", tag))?;
     Ok(Move { tag: tag.clone(), root: root.clone(), former, sidecar })
+}
+
+fn watch(tag: &Tag, root: &Root, known: &Option<Descriptor>) -> Watch {
+    Watch { tag: tag.clone(), node: root.node.digest, former: known.as_ref().map(|known| known.digest) }
+}
+
+/// The new tags of a run that keeps former roots, where they are put with their roots. One look at each, right before, is
+/// what it takes not to lose what somebody else has put there meanwhile.
+pub(super) fn new_tags(seed: &Seed, found: &Resolved) -> Result<Vec<Watch>> {
+    if seed.tagging != Tagging::Keep || is_staged(seed, found) {
+        return Ok(Vec::new());
+    }
+    let tag = seed.tag()?;
+    let sidecars = found.sidecars().map(|sidecar| (&sidecar.tag, &sidecar.root, &sidecar.former));
+    let all = sidecars.chain([(&tag, &found.root, &found.former)]);
+    Ok(all.filter(|(.., former)| former.is_none()).map(|(tag, root, former)| watch(tag, root, former)).collect())
 }
 
 /// What `tag` names at this moment, with its bytes.

@@ -76,6 +76,7 @@ impl<'a> Prepared<'a> {
         let mut job = copy::Job::new(ends.source(), Arc::clone(&cosign) as _, targets);
         job.selection = if found.original.is_some() { Selection::default() } else { found.selection.clone() };
         job.commit = seed.commit.clone();
+        job.watched.extend(former::new_tags(seed, &found)?);
         job.site = Some(commons.site(&seed.to.repository));
         let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
         let job = Job::new(&covering(&approved, &found)?, from, to, job)?;

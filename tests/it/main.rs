@@ -63,6 +63,7 @@ mod spool;
 mod store_contract;
 mod strange_entries;
 mod subset;
+mod tag_race;
 mod tag_state;
 mod tamper;
 mod tlog;

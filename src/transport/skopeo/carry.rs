@@ -28,10 +28,15 @@ impl Transport for Skopeo {
             let from = end(&job.from, job.from.repository.pinned(image.node.digest));
             let to = &job.to.repository;
             self.copy(&from, &end(&job.to, to.pinned(image.node.digest))).await?;
-            if !image.tags.is_empty() {
-                rest.commit.begin();
-            }
             for tag in &image.tags {
+                let mut watched = rest.watched.iter();
+                let watch = watched.find(|watch| watch.node == image.node.digest && watch.tag == *tag);
+                if let Some(watch) = watch
+                    && watch.has_moved(rest.sink.as_ref()).await?
+                {
+                    continue;
+                }
+                rest.commit.begin();
                 self.copy(&from, &end(&job.to, to.tagged(tag))).await?;
             }
         }

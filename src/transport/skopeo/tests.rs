@@ -3,11 +3,17 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::copy::{self, Target, Watch};
+use crate::oci::{Descriptor, MediaType};
+use crate::store::{Body, Memory, Store as _};
+use crate::transport::{Job, Place, Transport as _};
+use crate::verify::Approved;
 
 /// A folder with a `skopeo` in it that does what `script` says. `$HOME` is the folder.
 fn fake(script: &str) -> (TempDir, Skopeo) {
@@ -161,4 +167,54 @@ fn an_authfile_that_is_not_there_is_no_anonymous_access() {
     let error = Skopeo::find(Some(folder.path().as_os_str()), options).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.chain().contains("none.json"));
+}
+
+/// A job that moves `v1` from what it named to another image, with a sidecar that is put under a tag of its own.
+async fn moving_job() -> (Job, Descriptor, Descriptor) {
+    let (source, sink) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
+    let hold = async |store: &Memory, text: &str, tags: &[&str]| {
+        let json = format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"name":"{text}"}}}}"#);
+        let node = Descriptor::of(MediaType::OCI_INDEX, json.as_bytes());
+        let tags: Vec<_> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        store.put(&node, &Body::bytes(node.clone(), json), &tags).await.unwrap();
+        node
+    };
+    let (former, rival) = (hold(&sink, "former", &[]).await, hold(&sink, "rival", &["v1"]).await);
+    let (image, lock) = (hold(&source, "image", &[]).await, hold(&source, "lock", &[]).await);
+    let target = |node: &Descriptor, tag: &str, former| Target {
+        node: node.clone(),
+        bytes: None,
+        tags: vec![tag.parse().unwrap()],
+        former,
+    };
+    let targets = vec![target(&image, "v1", Some(former)), target(&lock, "v1-lock", Some(rival.clone()))];
+    let (from, to) = ends();
+    let place = |end: End| Place { repository: end.reference.repository, scheme: end.scheme };
+    let approved = Approved::unchecked("a test");
+    let job = Job::new(&approved, place(from), place(to), copy::Job::new(source, sink, targets)).unwrap();
+    (job, image, rival)
+}
+
+#[tokio::test]
+async fn a_tag_that_somebody_else_has_moved_is_not_moved_by_it() {
+    let (folder, program) = fake(r#"echo "$@" >> "$HOME/calls""#);
+    let (job, ..) = moving_job().await;
+    let error = program.carry(&job, &copy::Options::default(), &copy::Events::none()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict, "{}", error.chain());
+    let calls = lines(&folder, "calls");
+    assert!(calls.len() == 1 && calls[0].contains("@sha256:"), "put by digest alone: {calls:?}");
+    assert!(!job.copy.commit.has_begun());
+}
+
+#[tokio::test]
+async fn what_is_looked_at_is_the_images_tag_and_not_that_of_what_goes_by_the_engine() {
+    let (folder, program) = fake(r#"echo "$@" >> "$HOME/calls""#);
+    let (mut job, image, rival) = moving_job().await;
+    // The image's tag is where it was; the lock's names nothing at the sink, whatever was known of it.
+    job.copy.targets[0].former = Some(rival.clone());
+    job.copy = copy::Job::new(job.copy.source, job.copy.sink, job.copy.targets);
+    program.carry(&job, &copy::Options::default(), &copy::Events::none()).await.unwrap();
+    assert_eq!(lines(&folder, "calls").len(), 2, "by digest, and under its tag");
+    let watched = [Watch { tag: "v1".parse().unwrap(), node: image.digest, former: Some(rival.digest) }];
+    assert_eq!((job.copy.tagged, &job.copy.watched[..]), (Some(image.digest), &watched[..]));
 }

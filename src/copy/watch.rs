@@ -1,0 +1,56 @@
+//! Tags that somebody else may move while a run is under way: looked at right before they move.
+
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Digest, Name, Tag};
+use crate::store::{Store, Want};
+
+use super::Target;
+
+/// A tag that is looked at right before `node` is put under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The tag.
+    pub tag: Tag,
+    /// The root that it is to name.
+    pub node: Digest,
+    /// What it named when the run began; nothing if it did not exist then.
+    pub former: Option<Digest>,
+}
+
+impl Watch {
+    /// The first tag of `target`, if it is to move away from another root.
+    pub(super) fn of(target: &Target) -> Option<Self> {
+        let former = target.former.as_ref().map(|former| former.digest).filter(|it| *it != target.node.digest)?;
+        Some(Self { tag: target.tags.first()?.clone(), node: target.node.digest, former: Some(former) })
+    }
+
+    /// Asks `sink` what the tag names. True if that is `node` already, so that there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](Kind::Conflict) if it names a third root: what somebody else has put there meanwhile stays. Whatever
+    /// keeps the sink from telling.
+    pub async fn has_moved(&self, sink: &dyn Store) -> Result<bool> {
+        match sink.resolve(&Name::Tag(self.tag.clone()), Want::Digest).await {
+            Ok(root) => self.is_named_by(&root.node.digest),
+            // Nothing is lost where nothing is named any more.
+            Err(error) if error.kind() == Kind::NotFound => Ok(false),
+            Err(error) => Err(error.at(Side::Destination)),
+        }
+    }
+
+    /// The same for a tag that was seen to name `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](Kind::Conflict), likewise.
+    pub fn is_named_by(&self, now: &Digest) -> Result<bool> {
+        if *now == self.node || Some(now) == self.former.as_ref() {
+            return Ok(*now == self.node);
+        }
+        let former = self.former.map_or_else(|| "nothing".to_owned(), |former| former.to_string());
+        let why = format!("somebody else has moved the tag during this run: it named {former} and names {now} now");
+        let told = Error::new(Kind::Conflict, "put tag").on(&self.tag).because(why).at(Side::Destination);
+        Err(told.hint("nothing was put under it; run the same command again to put this image there all the same"))
+    }
+}
