@@ -2,22 +2,19 @@
 
 use bytes::Bytes;
 use futures_util::future::{try_join, try_join3};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::class::{ErrorClass, Failure};
 use super::demand::{Demands, Freshness, SidecarDemand, TrustTime};
 use super::report::{Outcome, Report, Step};
-use super::search::{Proof, Reach, Search, short};
+use super::seal_time::{self, Chosen, Part};
+use super::search::{Found, Proof, Reach, Search, short};
 use super::subject::{Sidecar, SidecarKind, Subject, absent_is_none, layer};
 use crate::document::lock::{self, FingerprintError, Lock};
 use crate::document::policy::{self, Policy, parse_version};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Repository};
 use crate::store::{self, Root, Want};
-
-/// How far apart the signatures of one seal may lie. They bear one time; signers that ask for it anew for each take as long
-/// as their key needs.
-const ONE_SEAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// Verifies images against demands.
 #[derive(Debug, Clone)]
@@ -31,8 +28,14 @@ struct Content {
     bytes: Bytes,
 }
 
-/// The image's proof, then those of its sidecars, each under its name.
-type Proofs = Vec<(&'static str, Proof)>;
+/// When something was signed, as far as that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedAt {
+    /// The time of the newest signature; none if nothing meets the demands, or nothing says when it was signed.
+    pub time: Option<Timestamp>,
+    /// Why there may be newer ones: more is attached than is read.
+    pub unread: Option<Failure>,
+}
 
 /// Why the steps end early: one of them failed, or the store could not be asked.
 enum Stop {
@@ -81,7 +84,7 @@ impl Pipeline {
         let failed = |step| move |failure| Stop::Failed(step, failure);
         let proofs = self.proofs(store, subject).await?.map_err(failed(Step::Signatures))?;
         report.set(Step::Signatures, Outcome::Ok(self.told(subject, &proofs)));
-        report.prove(proofs.into_iter().map(|(_, proof)| proof));
+        report.prove(proofs);
 
         if self.demands.sidecar(SidecarKind::Lock) == SidecarDemand::NotAsked {
             for step in [Step::Digests, Step::Fingerprint, Step::Semver] {
@@ -111,8 +114,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The time of the newest signature over `digest` in `repository`, wherever it lies in `store`; none if nothing there
-    /// meets the demands, or nothing says when it was signed.
+    /// When `digest` in `repository` was signed, by the newest signature that meets the demands, wherever it lies in `store`.
     ///
     /// # Errors
     ///
@@ -122,26 +124,28 @@ impl Pipeline {
         store: &dyn store::Repository,
         repository: &Repository,
         digest: Digest,
-    ) -> Result<Option<Timestamp>> {
+    ) -> Result<SignedAt> {
         let (demands, freshness, reach) = (&self.demands, Freshness::IfSaid, Reach::Everywhere);
         let search = Search { store, demands, repository, digest, freshness, reach, referrers: None };
-        Ok(search.run().await?.ok().and_then(|proof| proof.signed_at))
+        let Found { proofs, unread } = search.run().await?;
+        let times = proofs.iter().flatten().filter_map(|proof| proof.signed_at);
+        Ok(SignedAt { time: times.max(), unread })
     }
 
     /// The proofs for the image and each demanded sidecar, which must be of one seal.
-    async fn proofs(&self, store: &dyn store::Repository, subject: &Subject) -> Result<Result<Proofs, Failure>> {
+    async fn proofs(&self, store: &dyn store::Repository, subject: &Subject) -> Result<Result<Vec<Chosen>, Failure>> {
         let is_set = self.demands.sidecar(SidecarKind::Lock) == SidecarDemand::Required;
         if !is_set || self.demands.trust_time == TrustTime::Off {
-            return self.signatures(store, subject, Reach::First).await;
+            return Ok(self.signatures(store, subject, Reach::First).await?.map(seal_time::newest));
         }
-        // What was sealed again keeps its older signatures: the newest of each counts.
-        let proofs = self.signatures(store, subject, Reach::Newest).await?;
-        if proofs.as_ref().map_or(true, |proofs| check_set(proofs).is_ok()) {
-            return Ok(proofs);
+        match self.signatures(store, subject, Reach::OnePlace).await?.map(seal_time::of_one_seal) {
+            Ok(Ok(chosen)) => return Ok(Ok(chosen)),
+            Err(failure) => return Ok(Err(failure)),
+            // It may have been sealed in the other format, beside what was found.
+            Ok(Err(_)) => {}
         }
-        // It may have been sealed again in the other format, beside what was found.
-        let proofs = self.signatures(store, subject, Reach::Everywhere).await?;
-        Ok(proofs.and_then(|proofs| check_set(&proofs).map(|()| proofs)))
+        let parts = self.signatures(store, subject, Reach::Everywhere).await?;
+        Ok(parts.and_then(|parts| seal_time::of_one_seal(parts).map_err(|parts| seal_time::mismatch(&parts))))
     }
 
     /// With a name demanded, the lock must be that of the image by this name.
@@ -157,20 +161,20 @@ impl Pipeline {
         }
     }
 
-    /// The proofs for the image and each demanded sidecar. All are searched for side by side; the first that is lacking,
-    /// in this order, is told.
+    /// What proves the image and each demanded sidecar. All are searched for side by side; the first that is lacking, in
+    /// this order, is told.
     async fn signatures(
         &self,
         store: &dyn store::Repository,
         subject: &Subject,
         reach: Reach,
-    ) -> Result<Result<Proofs, Failure>> {
+    ) -> Result<Result<Vec<Part>, Failure>> {
         let image = self.search(store, subject, subject.root.digest, Freshness::Demanded, reach);
         let lock = self.sidecar(store, subject, &subject.lock, SidecarKind::Lock, reach);
         let policy = self.sidecar(store, subject, &subject.policy, SidecarKind::Policy, reach);
         let (image, lock, policy) = try_join3(image, lock, policy).await?;
         let named = [("image", Some(image)), ("lock", lock), ("policy", policy)];
-        Ok(named.into_iter().filter_map(|(name, found)| found.map(|found| Ok((name, found?)))).collect())
+        Ok(named.into_iter().filter_map(|(name, found)| found.map(|found| Ok(Part::new(name, found?)))).collect())
     }
 
     async fn sidecar(
@@ -180,7 +184,7 @@ impl Pipeline {
         sidecar: &Sidecar,
         kind: SidecarKind,
         reach: Reach,
-    ) -> Result<Option<Result<Proof, Failure>>> {
+    ) -> Result<Option<Result<Vec<Proof>, Failure>>> {
         if self.demands.sidecar(kind) == SidecarDemand::NotAsked {
             return Ok(None);
         }
@@ -200,15 +204,16 @@ impl Pipeline {
         digest: Digest,
         freshness: Freshness,
         reach: Reach,
-    ) -> Result<Result<Proof, Failure>> {
+    ) -> Result<Result<Vec<Proof>, Failure>> {
         let repository = &subject.reference.repository;
         let referrers = subject.referrers.as_deref().filter(|_| digest == subject.root.digest);
-        Search { store, demands: &self.demands, repository, digest, freshness, reach, referrers }.run().await
+        let search = Search { store, demands: &self.demands, repository, digest, freshness, reach, referrers };
+        Ok(search.run().await?.proofs)
     }
 
     /// What the first step says when it holds: who signed what, when, and how.
-    fn told(&self, subject: &Subject, proofs: &[(&'static str, Proof)]) -> String {
-        let tell = |(name, proof): &(&'static str, Proof)| {
+    fn told(&self, subject: &Subject, proofs: &[Chosen]) -> String {
+        let tell = |Chosen { name, proof, .. }: &Chosen| {
             let time = proof.signed_at.map(|time| format!(" at {time}")).unwrap_or_default();
             let (key, form) = (short(&proof.key), proof.form);
             let log = match &proof.recorded {
@@ -274,18 +279,6 @@ async fn fetch(store: &dyn store::Repository, root: &Root, kind: SidecarKind) ->
             _ => Err(error),
         },
     }
-}
-
-/// Image, lock and policy of one seal bear one time. Those that say none are not compared.
-fn check_set(proofs: &[(&'static str, Proof)]) -> Result<(), Failure> {
-    let times = proofs.iter().filter_map(|(name, proof)| Some((proof.signed_at?, *name)));
-    let (Some(first), Some(last)) = (times.clone().min(), times.max()) else { return Ok(()) };
-    if last.0.duration_since(first.0) <= ONE_SEAL {
-        return Ok(());
-    }
-    let ((early, one), (late, other)) = (first, last);
-    let why = format!("the {one} was signed at {early} and the {other} at {late}: they are not of one seal");
-    Err(Failure::new(ErrorClass::TimeSet, why))
 }
 
 fn missing(kind: SidecarKind, node: &Descriptor) -> Failure {

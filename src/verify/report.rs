@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::approved::Approved;
 use super::class::{ErrorClass, Failure};
-use super::search::Proof;
+use super::seal_time::Chosen;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Reference, Tag};
 
@@ -156,7 +156,7 @@ impl Report {
         &self.weakened
     }
 
-    /// What proved the image, then the lock, then the policy.
+    /// What proved the image, then the lock, then the policy; each followed by its newest signature where that is another.
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
         &self.evidence
@@ -168,16 +168,19 @@ impl Report {
         self.error.as_ref()
     }
 
-    /// When the image or the sidecar `digest` was signed, by the signature that proved it; none if that does not say.
+    /// When the image or the sidecar `digest` was signed, by the newest of the signatures that were looked at; none if those
+    /// do not say.
     #[must_use]
     pub fn signed_at(&self, digest: &Digest) -> Option<Timestamp> {
         self.signed.iter().find(|(signs, _)| signs == digest).map(|(_, time)| *time)
     }
 
-    pub(super) fn prove(&mut self, proofs: impl IntoIterator<Item = Proof>) {
-        for Proof { signs, signed_at, evidence, .. } in proofs {
-            self.signed.extend(signed_at.map(|time| (signs, time)));
-            self.evidence.push(evidence);
+    pub(super) fn prove(&mut self, proofs: impl IntoIterator<Item = Chosen>) {
+        for Chosen { proof, newest, .. } in proofs {
+            let (signs, time) = (proof.signs, newest.as_ref().unwrap_or(&proof).signed_at);
+            self.signed.extend(time.map(|time| (signs, time)));
+            self.evidence.push(proof.evidence);
+            self.evidence.extend(newest.map(|newest| newest.evidence));
         }
     }
 

@@ -54,11 +54,20 @@ pub(super) struct Proof {
 pub(super) enum Reach {
     /// With the first signature that meets every demand.
     First,
-    /// With the newest of those that lie in one place: under the tag, else among the referrers. What was signed again keeps
-    /// its older signatures.
-    Newest,
-    /// With the newest of all, wherever they lie.
+    /// With all that lie in one place: under the tag, else among the referrers. What was signed again keeps its older
+    /// signatures.
+    OnePlace,
+    /// With all, wherever they lie.
     Everywhere,
+}
+
+/// What a search has found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The signatures that meet every demand, as they were met; else why none does.
+    pub(super) proofs: Result<Vec<Proof>, Failure>,
+    /// Why there may be more than were read: a list that is too long.
+    pub(super) unread: Option<Failure>,
 }
 
 /// What a signature that meets every demand says: whose it is, of when, and where it is recorded.
@@ -68,14 +77,6 @@ impl Proof {
     fn new(signs: Digest, verdict: Verdict<'_>, form: &'static str, evidence: Evidence) -> Self {
         let (key, signed_at, recorded) = verdict;
         Self { signs, key: key.fingerprint(), signed_at, recorded, form, evidence }
-    }
-
-    /// The one that was signed later.
-    fn newer(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        match (one, other) {
-            (Some(one), Some(other)) => Some(if other.signed_at > one.signed_at { other } else { one }),
-            (one, other) => one.or(other),
-        }
     }
 }
 
@@ -102,6 +103,10 @@ struct Tally {
     refusal: Option<Error>,
     /// How many places were waited for in vain.
     waits: usize,
+    /// Why not all was read that may be a signature.
+    unread: Option<Failure>,
+    /// Whether what is being read is called something else by the list: attestations may be as long as they like.
+    is_another_kind: bool,
 }
 
 impl Tally {
@@ -112,12 +117,21 @@ impl Tally {
         }
     }
 
+    /// Notes that not all of what there is was read.
+    fn cut_short(&mut self, why: String) {
+        let failure = Failure::new(ErrorClass::SigLimit, why);
+        if !self.is_another_kind {
+            self.unread.get_or_insert_with(|| failure.clone());
+        }
+        self.add(failure);
+    }
+
     /// Takes in an error. What is wrong with the *content* of a signature object is a failure; what went wrong with the
     /// *asking* stays an error. Mixing them up would let a registry that refuses to answer pass for one that holds nothing.
     fn take(&mut self, error: Error) {
         match error.kind() {
             Kind::Corrupt => self.add(Failure::new(ErrorClass::BlobDigest, error.chain())),
-            Kind::Limit => self.add(Failure::new(ErrorClass::SigLimit, error.chain())),
+            Kind::Limit => self.cut_short(error.chain()),
             kind => {
                 self.waits += usize::from(kind == Kind::Unavailable);
                 self.refusal.get_or_insert(error);
@@ -132,16 +146,18 @@ impl Tally {
 
     /// Whether `node` may be fetched: it is no larger than `limit`, and the search has not read too much already.
     fn admits(&mut self, node: &Descriptor, what: &str, limit: u64) -> bool {
-        let why = if node.size > limit {
-            format!("a {what} says that it is {} bytes long; at most {limit} are read", node.size)
-        } else if self.bytes.saturating_add(node.size) > MAX_TOTAL_BYTES {
-            format!("what is attached is longer than the {MAX_TOTAL_BYTES} bytes that are read in all")
-        } else {
-            self.bytes += node.size;
-            return true;
-        };
-        self.add(Failure::new(ErrorClass::SigLimit, why));
-        false
+        if node.size > limit {
+            // By its size it is no signature, for whoever put it there either.
+            let why = format!("a {what} says that it is {} bytes long; at most {limit} are read", node.size);
+            self.add(Failure::new(ErrorClass::SigLimit, why));
+            return false;
+        }
+        if self.bytes.saturating_add(node.size) > MAX_TOTAL_BYTES {
+            self.cut_short(format!("what is attached is longer than the {MAX_TOTAL_BYTES} bytes that are read in all"));
+            return false;
+        }
+        self.bytes += node.size;
+        true
     }
 }
 
@@ -157,21 +173,21 @@ impl Search<'_> {
     /// # Errors
     ///
     /// That of the store when it could not be asked. Anything that was found wanting is a [`Failure`] instead.
-    pub(super) async fn run(&self) -> Result<Result<Proof, Failure>> {
-        let mut tally = Tally::default();
-        let mut found = self.under_the_tag(&mut tally).await;
-        if found.is_none() || self.reach == Reach::Everywhere {
-            found = self.among_the_referrers(&mut tally, found).await;
+    pub(super) async fn run(&self) -> Result<Found> {
+        let (mut tally, mut proofs) = (Tally::default(), Vec::new());
+        self.under_the_tag(&mut tally, &mut proofs).await;
+        if proofs.is_empty() || self.reach == Reach::Everywhere {
+            self.among_the_referrers(&mut tally, &mut proofs).await;
         }
+        let Tally { count, furthest, refusal, unread, .. } = tally;
         // Where a place was refused there may be a newer one: what was found is the least that is known.
-        if let Some(proof) = found {
-            return Ok(Ok(proof));
+        if !proofs.is_empty() {
+            return Ok(Found { proofs: Ok(proofs), unread });
         }
-        let Tally { count, furthest, refusal, .. } = tally;
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        Ok(Err(match furthest {
+        let failure = match furthest {
             None => {
                 Failure::new(ErrorClass::SigNotFound, format!("nothing that signs {} is attached to it", self.digest))
             }
@@ -179,24 +195,27 @@ impl Search<'_> {
             Some(Failure { class, detail }) => {
                 Failure::new(class, format!("{detail} (of {count} failures, the one that got furthest)"))
             }
-        }))
+        };
+        Ok(Found { proofs: Err(failure), unread })
     }
 
-    async fn under_the_tag(&self, tally: &mut Tally) -> Option<Proof> {
-        let tag = signature_tag(&self.digest)?;
-        let root = self.fetch(&Name::Tag(tag.clone()), tally).await?;
+    /// Whether nothing more is looked for.
+    fn is_over(&self, proofs: &[Proof]) -> bool {
+        self.reach == Reach::First && !proofs.is_empty()
+    }
+
+    async fn under_the_tag(&self, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+        let Some(tag) = signature_tag(&self.digest) else { return };
+        let Some(root) = self.fetch(&Name::Tag(tag.clone()), tally).await else { return };
         let evidence = Evidence::Tagged { tag: tag.clone(), node: root.node.clone(), layer: 0 };
         match parse(&root) {
-            Ok(manifest) => self.legacy(&manifest, evidence, tally).await,
-            Err(why) => {
-                tally.add(Failure::new(ErrorClass::SigFormat, format!("under {tag}: {why}")));
-                None
-            }
+            Ok(manifest) => self.legacy(&manifest, evidence, tally, proofs).await,
+            Err(why) => tally.add(Failure::new(ErrorClass::SigFormat, format!("under {tag}: {why}"))),
         }
     }
 
-    /// Goes on from what was `found` elsewhere.
-    async fn among_the_referrers(&self, tally: &mut Tally, mut found: Option<Proof>) -> Option<Proof> {
+    /// Goes on from what was found elsewhere.
+    async fn among_the_referrers(&self, tally: &mut Tally, proofs: &mut Vec<Proof>) {
         let asked;
         let listed = match self.referrers {
             Some(listed) => listed,
@@ -217,37 +236,39 @@ impl Search<'_> {
         // The list's word on types decides nothing, because lists are wrong (buildx #4010); it does say where to begin.
         listed.sort_by_key(|node| likelihood(node));
         for node in listed.iter().take(MAX_REFERRERS) {
-            if found.is_some() && likelihood(node) == ANOTHER_KIND {
+            tally.is_another_kind = likelihood(node) == ANOTHER_KIND;
+            if !proofs.is_empty() && tally.is_another_kind {
                 break;
             }
-            if !tally.admits(node, "referrer", store::MAX_MANIFEST_BYTES) {
-                continue;
+            if tally.admits(node, "referrer", store::MAX_MANIFEST_BYTES) {
+                self.referrer(node, tally, proofs).await;
             }
-            let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await else { continue };
-            // What is no manifest, or one of something else, is not a signature that fails: it is none. What refers to
-            // other content would be lost at the next registry, which lists by what the manifest says.
-            let Ok(manifest) = parse(&root) else { continue };
-            if manifest.subject.as_ref().is_none_or(|subject| subject.digest != self.digest) {
-                continue;
-            }
-            let evidence = Evidence::Referrer { node: root.node.clone() };
-            let proof = match manifest.layers.as_slice() {
-                [layer] if layer.media_type.as_str().starts_with(bundle::MEDIA_TYPE_PREFIX) => {
-                    self.bundle(layer, evidence, tally).await
-                }
-                _ if is_attached_legacy(&manifest) => self.legacy(&manifest, evidence, tally).await,
-                _ => None,
-            };
-            found = Proof::newer(found, proof);
-            if found.is_some() && self.reach == Reach::First {
-                return found;
+            if self.is_over(proofs) {
+                return;
             }
         }
-        if listed.len() > MAX_REFERRERS {
-            let why = format!("{} referrers are listed, {MAX_REFERRERS} are looked into", listed.len());
-            tally.add(Failure::new(ErrorClass::SigLimit, why));
+        if let Some(first) = listed.get(MAX_REFERRERS) {
+            tally.is_another_kind = likelihood(first) == ANOTHER_KIND;
+            tally.cut_short(format!("{} referrers are listed, {MAX_REFERRERS} are looked into", listed.len()));
         }
-        found
+    }
+
+    async fn referrer(&self, node: &Descriptor, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+        let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await else { return };
+        // What is no manifest, or one of something else, is not a signature that fails: it is none. What refers to other
+        // content would be lost at the next registry, which lists by what the manifest says.
+        let Ok(manifest) = parse(&root) else { return };
+        if manifest.subject.as_ref().is_none_or(|subject| subject.digest != self.digest) {
+            return;
+        }
+        let evidence = Evidence::Referrer { node: root.node.clone() };
+        match manifest.layers.as_slice() {
+            [layer] if layer.media_type.as_str().starts_with(bundle::MEDIA_TYPE_PREFIX) => {
+                self.bundle(layer, evidence, tally, proofs).await;
+            }
+            _ if is_attached_legacy(&manifest) => self.legacy(&manifest, evidence, tally, proofs).await,
+            _ => {}
+        }
     }
 
     /// The entries of the fallback index, where the list of referrers was refused: both may be kept.
@@ -261,14 +282,12 @@ impl Search<'_> {
         index.map(|index| index.manifests).unwrap_or_default()
     }
 
-    async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally) -> Option<Proof> {
+    async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally, proofs: &mut Vec<Proof>) {
         let count = manifest.layers.len();
         if count > MAX_LISTED_SIGNATURES {
-            let why = format!("{count} signatures in one manifest, at most {MAX_LISTED_SIGNATURES} are allowed");
-            tally.add(Failure::new(ErrorClass::SigLimit, why));
-            return None;
+            return tally
+                .cut_short(format!("{count} signatures in one manifest, at most {MAX_LISTED_SIGNATURES} are allowed"));
         }
-        let mut found = None;
         let mut last: Option<(Digest, Bytes)> = None;
         let signatures = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == payload::MEDIA_TYPE);
         for (position, layer) in signatures.take(MAX_SIGNATURES).enumerate() {
@@ -291,8 +310,8 @@ impl Search<'_> {
             match self.judge_legacy(layer, &bytes, &signature) {
                 Ok(verdict) => {
                     let evidence = evidence.clone().of_layer(position);
-                    found = Proof::newer(found, Some(Proof::new(self.digest, verdict, "legacy", evidence)));
-                    if self.reach == Reach::First {
+                    proofs.push(Proof::new(self.digest, verdict, "legacy", evidence));
+                    if self.is_over(proofs) {
                         break;
                     }
                 }
@@ -300,21 +319,16 @@ impl Search<'_> {
             }
             last = Some((layer.digest, bytes));
         }
-        if found.is_none() && count > MAX_SIGNATURES {
-            let why = format!("{count} signatures in one manifest, the first {MAX_SIGNATURES} are read");
-            tally.add(Failure::new(ErrorClass::SigLimit, why));
+        if count > MAX_SIGNATURES {
+            tally.cut_short(format!("{count} signatures in one manifest, the first {MAX_SIGNATURES} are read"));
         }
-        found
     }
 
-    async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally) -> Option<Proof> {
-        let bytes = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await?;
+    async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+        let Some(bytes) = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await else { return };
         match self.judge_bundle(&bytes) {
-            Ok(verdict) => Some(Proof::new(self.digest, verdict, "bundle", evidence)),
-            Err(failure) => {
-                tally.add(failure);
-                None
-            }
+            Ok(verdict) => proofs.push(Proof::new(self.digest, verdict, "bundle", evidence)),
+            Err(failure) => tally.add(failure),
         }
     }
 

@@ -11,7 +11,8 @@ use super::resolve::Resolved;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest};
 use crate::verify::{
-    Approved, Demands, ErrorClass, Failure, Identity, Pipeline, Report, Rollback, Tlog, TrustTime, signature_tag,
+    Approved, Demands, ErrorClass, Failure, Identity, Pipeline, Report, Rollback, SignedAt, Tlog, TrustTime,
+    signature_tag,
 };
 
 /// Sees that neither the image nor a sidecar was signed before what its tag names at the destination. Gives what could not
@@ -19,7 +20,8 @@ use crate::verify::{
 ///
 /// # Errors
 ///
-/// [`Untrusted`](Kind::Untrusted) with `TIME_ROLLBACK`; whatever keeps the destination from telling.
+/// [`Untrusted`](Kind::Untrusted) with `TIME_ROLLBACK`, or with `SIG_LIMIT` where more is attached to what the tag names
+/// than is read; whatever keeps the destination from telling.
 pub(super) async fn refused(seed: &Seed, ends: &Ends, found: &Resolved, approved: &Approved) -> Result<Vec<String>> {
     let (Trust::Verify { demands, .. }, Index::Keep, Some(report)) = (&seed.trust, &seed.index, approved.report())
     else {
@@ -58,7 +60,7 @@ impl Replay<'_> {
         let unreadable = || Ok(Some(format!("signed time of {} not readable", former.digest)));
         let in_place = match self.in_place(&former.digest).await {
             // There may be a signature that is not shown.
-            Ok(None) if is_refused() => return unreadable(),
+            Ok(SignedAt { time: None, unread: None }) if is_refused() => return unreadable(),
             Ok(in_place) => in_place,
             // Nor is what refers to it.
             Err(error) if error.kind() == Kind::Denied && self.seed.tagging == Tagging::Plain => return unreadable(),
@@ -70,14 +72,17 @@ impl Replay<'_> {
         };
         // A lock or policy may be signed without a time. It does not take the place of one that has one.
         let is_newer = |in_place: &jiff::Timestamp| offered.is_none_or(|offered| offered < *in_place);
-        let Some(in_place) = in_place.filter(is_newer) else { return Ok(None) };
+        let SignedAt { time, unread } = in_place;
+        let Some(in_place) = time.filter(is_newer) else {
+            return unread.map_or(Ok(None), |unread| Err(self.untold(former, &unread)));
+        };
         // The signature that was found first need not be the newest.
         let (source, repository) = (self.ends.source.as_ref(), &self.seed.from.repository);
         let newest = Pipeline::new(self.demands.clone()).signed_at(source, repository, node.digest).await;
         let newest = newest.map_err(|error| check::failed(error, Side::Source, &self.seed.from))?;
-        let offered = newest.max(offered);
+        let offered = newest.time.max(offered);
         if offered.is_some_and(|offered| offered >= in_place) {
-            return Ok(None);
+            return unread.map_or(Ok(None), |unread| Err(self.untold(former, &unread)));
         }
         let signed = offered.map_or_else(|| "without a time".to_owned(), |offered| format!("at {offered}"));
         let why = format!(
@@ -89,9 +94,20 @@ impl Replay<'_> {
         Err(check::failed(error.hint(ErrorClass::TimeRollback.hint()), Side::Source, &self.seed.from))
     }
 
+    /// More is attached to what is in place than is read, so that it may have been signed at any time. Taking that for "no
+    /// time" would let whoever adds signatures undo the comparison; reading on has no bound that they could not pass.
+    fn untold(&self, former: &Descriptor, unread: &Failure) -> Error {
+        let why =
+            format!("when {}, which it would replace, was signed cannot be told: {}", former.digest, unread.detail);
+        let error = Error::new(Kind::Untrusted, "verify").on(&self.seed.to).because(Failure::new(unread.class, why));
+        let hint =
+            "remove from it what is no signature of the publisher's, or replace it all the same with --allow-rollback";
+        check::failed(error.hint(hint), Side::Destination, &self.seed.to)
+    }
+
     /// When what is in place was signed, by one of the trusted keys. How long ago, under which name and in which log does
     /// not matter any more.
-    async fn in_place(&self, digest: &Digest) -> Result<Option<jiff::Timestamp>> {
+    async fn in_place(&self, digest: &Digest) -> Result<SignedAt> {
         let demands = Demands {
             max_age: std::time::Duration::MAX,
             trust_time: TrustTime::On,

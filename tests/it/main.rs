@@ -43,6 +43,7 @@ mod replay;
 mod resident;
 mod rewrite;
 mod rollback;
+mod seal_set;
 mod sealed_bed;
 mod security_page;
 mod seed;

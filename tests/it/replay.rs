@@ -127,13 +127,10 @@ async fn lock_and_policy_of_an_older_seal_do_not_go_with_an_image_that_was_signe
     let sealed = Sealed::hours_ago(200 * DAY).await;
     let all = ["--require-lock", "--require-policy"];
     assert_code(&sealed.source.verify(&all).await, 0);
-    for times in [&[-1][..], &[-200 * DAY, -1]] {
-        let times: Vec<_> = times.iter().map(|&hours| hours_from_now(hours)).collect();
-        sealed.sign_again(&sealed.source.image, &times).await;
-        is_refused(&sealed.source.verify(&all).await, "TIME_SET");
-        is_refused(&sealed.seed(&["--copy-policy"]).await, "TIME_SET");
-        assert_eq!(sealed.arrived("v1").await, None);
-    }
+    sealed.sign_again(&sealed.source.image, &[hours_from_now(-1)]).await;
+    is_refused(&sealed.source.verify(&all).await, "TIME_SET");
+    is_refused(&sealed.seed(&["--copy-policy"]).await, "TIME_SET");
+    assert_eq!(sealed.arrived("v1").await, None);
     // The image alone is as good as it was.
     assert_code(&sealed.source.verify(&[]).await, 0);
     // What is sealed again as a whole passes, whatever older signatures it keeps.

@@ -32,7 +32,11 @@ async fn keeping_the_former_root_costs_three_requests_and_one_for_the_stage() {
         assert_code(&one(&bed, more).await, 0);
         bed.sink.requests()
     };
-    assert_eq!(count(&keep).await, 20 + 1, "a tag that is new has nothing to be kept, if one look says that it still is");
+    assert_eq!(
+        count(&keep).await,
+        20 + 1,
+        "a tag that is new has nothing to be kept, if one look says that it still is"
+    );
     assert_eq!(count(&keep).await, 1, "nor has one that does not move");
     let second = images::with_one_layer_changed(&store, 1, &[1000, 2000, 3000]).await;
     images::tag(&store, &second, "v1").await;
