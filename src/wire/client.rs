@@ -214,9 +214,11 @@ impl Client {
         self.inner.options.plain_http_hosts.iter().any(|host| host.is(url))
     }
 
-    /// Whether credentials may be sent to `url`: over TLS, or where plain HTTP is meant.
+    /// Whether credentials may be sent to `url`: over TLS, or where plain HTTP is meant and the host has not spoken TLS.
     pub(super) fn may_log_in_at(&self, url: &Url) -> bool {
-        url.scheme() == "https" || self.expects_plain_http(url)
+        let mut over_tls = url.clone();
+        let is_https = over_tls.set_scheme("https").is_ok() && over_tls == *url;
+        is_https || (self.expects_plain_http(url) && !self.has_spoken_tls(&over_tls))
     }
 
     /// Whether the host of `url`, which is an address with TLS, was heard to speak it in this run, be it as another's

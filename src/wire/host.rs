@@ -35,6 +35,9 @@ pub(super) struct Peer {
     /// Held during the very first request: those that come with it learn from it what the host speaks and wants.
     first: tokio::sync::Mutex<()>,
     is_past_first: AtomicBool,
+    /// Held for reading while a TLS hello is under way. Plain HTTP is decided on by whoever holds it for writing, and so
+    /// knows what all other hellos have come to.
+    hellos: tokio::sync::RwLock<()>,
     authority: Authority,
     pace: Pace,
     speed: Arc<Speed>,
@@ -49,6 +52,7 @@ impl Peer {
             base: OnceLock::new(),
             first: tokio::sync::Mutex::default(),
             is_past_first: AtomicBool::new(false),
+            hellos: tokio::sync::RwLock::default(),
             authority: Authority::default(),
             pace: Pace::default(),
             speed: Arc::default(),
@@ -211,6 +215,10 @@ impl Host {
     /// where that may be.
     async fn routed(&self, request: &Request, login: Option<&super::exchange::Login>) -> Result<Answer> {
         if let Some(base) = self.peer.base.get() {
+            // A token may have come from its own service, over TLS.
+            if login.is_some() && base.scheme() == "http" {
+                self.never_spoke_tls(Kind::Invalid)?;
+            }
             return self.follow(request, self.url(base, &request.target)?, login).await.map_err(|fault| fault.error);
         }
         if let Target::Url(url) = &request.target {
@@ -218,11 +226,15 @@ impl Host {
             return self.follow(request, url.clone(), login).await.map_err(|fault| fault.error);
         }
         let base = self.base(Scheme::Https)?;
-        let Err(no_tls) = self.hello(request, &base).await else {
+        let hello = {
+            let _under_way = self.peer.hellos.read().await;
+            self.hello(request, &base).await
+        };
+        let Err(no_tls) = hello else {
             return self.first(request, base, login).await.map_err(|fault| fault.error);
         };
         // A try that has come to nothing, as a request that found nobody there.
-        let no_tls = self.fall_back(&base, no_tls).inspect_err(|_| self.counters.request())?;
+        let no_tls = self.fall_back(&base, no_tls).await.inspect_err(|_| self.counters.request())?;
         match self.first(request, self.base(Scheme::Http)?, login).await {
             // What says nothing to TLS, and nothing of sense to plain HTTP, is a host that does not answer now.
             Err(fault) if fault.class == Class::NotHttp && no_tls.class == Class::Unanswered => Err(no_tls.error),
@@ -238,7 +250,8 @@ impl Host {
         greeted.map_err(|why| Fault::of(&why, &request.context, false, self.client.proxy(base)))
     }
 
-    /// Sends the first request. If it is answered, `base` is what the host speaks from then on.
+    /// Sends the first request. If it is answered, `base` is what the host speaks from then on; in plain HTTP only if nobody
+    /// has heard it speak TLS meanwhile, so that no login is ever sent to an answer of whoever is in the way.
     async fn first(
         &self,
         request: &Request,
@@ -247,8 +260,14 @@ impl Host {
     ) -> Result<Answer, Fault> {
         let answer = self.follow(request, self.url(&base, &request.target)?, login).await?;
         let answer = wants_tls(request, answer, &base).await?;
+        let mut decided = None;
+        if base.scheme() == "http" {
+            decided = Some(self.peer.hellos.write().await);
+            self.never_spoke_tls(Kind::Unavailable)?;
+        }
         // Somebody else may have been quicker; both have spoken to the same peer.
         let _ = self.peer.base.set(base);
+        drop(decided);
         Ok(answer)
     }
 
@@ -257,7 +276,7 @@ impl Host {
     /// # Errors
     ///
     /// What to say of the host otherwise.
-    fn fall_back(&self, base: &Url, no_tls: Fault) -> Result<Fault> {
+    async fn fall_back(&self, base: &Url, no_tls: Fault) -> Result<Fault> {
         let name = self.name();
         let is_plain = no_tls.class == Class::SpeaksPlain;
         let is_permitted = self.client.permits_plain_http(base);
@@ -273,16 +292,28 @@ impl Host {
                 _ => no_tls.error,
             });
         }
+        let kind = if is_plain { Kind::Invalid } else { Kind::Unavailable };
         let tls = self.client.tls();
-        let folder = tls.set_up_in(name).or_else(|| tls.set_up_in(&authority(base)));
-        let why = match folder {
-            Some(folder) => format!("for which {} has files", folder.display()),
-            None if self.client.has_spoken_tls(base) => "which it has spoken before".to_owned(),
-            None => return Ok(no_tls),
-        };
-        let error = Error::new(if is_plain { Kind::Invalid } else { Kind::Unavailable }, "contact").on(name);
+        if let Some(folder) = tls.set_up_in(name).or_else(|| tls.set_up_in(&authority(base))) {
+            return Err(self.needs_tls(kind, &format!("for which {} has files", folder.display())));
+        }
+        let _decided = self.peer.hellos.write().await;
+        self.never_spoke_tls(kind)?;
+        Ok(no_tls)
+    }
+
+    /// Fails if the host was heard to speak TLS in this run.
+    fn never_spoke_tls(&self, kind: Kind) -> Result<()> {
+        if self.client.has_spoken_tls(&self.base(Scheme::Https)?) {
+            return Err(self.needs_tls(kind, "which it has spoken before"));
+        }
+        Ok(())
+    }
+
+    fn needs_tls(&self, kind: Kind, why: &str) -> Error {
+        let error = Error::new(kind, "contact").on(self.name());
         let error = error.because(format!("no TLS, {why}: plain HTTP is not spoken with such a host"));
-        Err(error.hint("--allow-insecure-registry does not excuse a host with TLS that answers otherwise"))
+        error.hint("--allow-insecure-registry does not excuse a host with TLS that answers otherwise")
     }
 
     fn unpermitted(&self) -> Error {

@@ -33,6 +33,7 @@ mod logins;
 mod matrix;
 mod own_certificates;
 mod plain_http;
+mod plain_http_race;
 mod publish_index;
 mod redirects;
 mod refusals;
