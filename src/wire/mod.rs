@@ -52,3 +52,4 @@ pub use request::{Payload, Request, Stream};
 pub use retry::{Retry, Tries};
 pub use scope::Scopes;
 pub use tally::Tally;
+pub(crate) use tls::holds_certificates;

@@ -56,10 +56,9 @@ impl Tls {
         Ok(Self { provider, extra, dirs })
     }
 
-    /// The folder with files for `host`, if there is one: it says that the host speaks TLS.
+    /// The first folder with files for `host`, of whatever sort: it says that the host speaks TLS.
     pub(super) fn set_up_in(&self, host: &str) -> Option<PathBuf> {
-        let is_filled = |folder: &PathBuf| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-        self.folder(host).filter(is_filled)
+        self.folders(host).find(|folder| holds(folder, |_| true))
     }
 
     /// The configuration for connections to `host`.
@@ -112,14 +111,43 @@ impl Tls {
         Ok(config)
     }
 
-    /// The first folder that exists for `host`; with the default port it may be written with or without it.
+    /// The first folder with certificates or keys for `host`. It alone counts, as with podman: who sets up a folder does not
+    /// mean those of the system too. With podman an empty folder counts as well, and hides what a later one holds; here it
+    /// says nothing.
     fn folder(&self, host: &str) -> Option<PathBuf> {
+        self.folders(host).find(|folder| holds_certificates(folder))
+    }
+
+    /// Where files for `host` may lie; with the default port it may be written with or without it.
+    fn folders(&self, host: &str) -> impl Iterator<Item = PathBuf> {
+        let names = match host.strip_suffix(":443") {
+            Some(bare) => [host.to_owned(), bare.to_owned()],
+            None if names_port(host) => [host.to_owned(), host.to_owned()],
+            None => [host.to_owned(), format!("{host}:443")],
+        };
         // The host of a redirect is the peer's word: it must not climb out of the folder.
-        if host.starts_with('.') || host.contains('/') {
-            return None;
-        }
-        let names = [host, host.strip_suffix(":443").unwrap_or(host)];
-        self.dirs.iter().flat_map(|dir| names.map(|name| dir.join(name))).find(|folder| folder.is_dir())
+        let is_name = !host.starts_with('.') && !host.contains('/');
+        let dirs = self.dirs.iter().filter(move |_| is_name);
+        dirs.flat_map(move |dir| names.clone().map(|name| dir.join(name)))
+    }
+}
+
+/// Whether a port follows the name, or the address in brackets.
+fn names_port(host: &str) -> bool {
+    host.rsplit(']').next().is_some_and(|end| end.contains(':'))
+}
+
+/// Whether `folder` holds certificates or keys, by the names that docker and podman look for.
+pub(crate) fn holds_certificates(folder: &Path) -> bool {
+    let is_one = |ending: &std::ffi::OsStr| ["crt", "cert", "key"].iter().any(|known| ending == *known);
+    holds(folder, |path| path.extension().is_some_and(is_one))
+}
+
+/// Whether a file in `folder` is one of those. A folder that cannot be read may hold any: whoever needs it is told then.
+fn holds(folder: &Path, is_one: impl Fn(&Path) -> bool) -> bool {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => entries.any(|entry| entry.is_ok_and(|entry| is_one(&entry.path()))),
+        Err(why) => folder.is_dir() && why.kind() != std::io::ErrorKind::NotFound,
     }
 }
 
@@ -190,6 +218,60 @@ mod tests {
         let is_set_up = |host| tls.set_up_in(host).is_some();
         assert!(is_set_up("r.example:5000") && is_set_up("s.example:443"));
         assert!(!is_set_up("r.example") && !is_set_up("empty.example"));
+    }
+
+    /// Two folders, the first of which comes first.
+    fn two(earlier: &[&str], later: &[&str]) -> (tempfile::TempDir, Tls, [PathBuf; 2]) {
+        let place = tempfile::tempdir().unwrap();
+        let dirs = ["earlier", "later"].map(|name| place.path().join(name));
+        for (dir, files) in dirs.iter().zip([earlier, later]) {
+            for file in files {
+                let path = dir.join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                if !file.ends_with('/') {
+                    fs::write(path, "").unwrap();
+                }
+            }
+        }
+        let tls = Tls { dirs: dirs.to_vec(), ..Tls::new(None, None).unwrap() };
+        (place, tls, dirs)
+    }
+
+    #[test]
+    fn an_empty_folder_hides_no_certificates_in_a_later_one() {
+        for earlier in [&["r.example:5000/"][..], &[], &["r.example:5000"], &["other.example/ca.crt"]] {
+            let (_place, tls, [_, later]) = two(earlier, &["r.example:5000/ca.crt"]);
+            assert_eq!(tls.folder("r.example:5000"), Some(later.join("r.example:5000")), "{earlier:?}");
+            assert_eq!(tls.set_up_in("r.example:5000"), Some(later.join("r.example:5000")), "{earlier:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_folder_with_certificates_or_keys_is_the_only_one_and_any_file_says_that_there_is_tls() {
+        for file in ["ca.crt", "client.cert", "client.key"] {
+            let (_place, tls, [earlier, _]) = two(&[&format!("r.example/{file}")], &["r.example/ca.crt"]);
+            assert_eq!(tls.folder("r.example"), Some(earlier.join("r.example")), "{file}");
+        }
+        let (_place, tls, [earlier, later]) = two(&["r.example/README"], &["r.example/ca.crt"]);
+        assert_eq!(tls.folder("r.example"), Some(later.join("r.example")));
+        assert_eq!(tls.set_up_in("r.example"), Some(earlier.join("r.example")));
+    }
+
+    #[test]
+    fn the_default_port_may_be_written_or_not() {
+        let (_place, tls, _) = two(&["a.example/ca.crt", "b.example:443/ca.crt", "[::1]:443/ca.crt"], &[]);
+        for (host, is_there) in [
+            ("a.example", true),
+            ("a.example:443", true),
+            ("b.example", true),
+            ("b.example:443", true),
+            ("[::1]", true),
+            ("[::1]:443", true),
+            ("a.example:444", false),
+            ("../earlier/a.example", false),
+        ] {
+            assert_eq!((tls.folder(host).is_some(), tls.set_up_in(host).is_some()), (is_there, is_there), "{host}");
+        }
     }
 
     #[test]

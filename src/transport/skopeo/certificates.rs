@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{End, Options, Scheme};
 use crate::error::{Error, Kind, Result};
+use crate::wire::holds_certificates;
 
 /// Where skopeo looks by itself, as long as it is given no folder.
 const SYSTEM: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
@@ -31,14 +32,14 @@ impl Certificates {
             return Ok(Self::System);
         }
         let host = &end.reference.repository.host;
-        let own = options.cert_dir.as_ref().map(|folder| folder.join(host)).filter(|folder| folder.is_dir());
+        let own = options.cert_dir.as_ref().map(|folder| folder.join(host)).filter(|folder| holds_certificates(folder));
         match (own, &options.ca_file) {
             (None, None) => Ok(Self::System),
             (Some(folder), None) => Ok(Self::Folder(folder)),
             // A folder that is given takes the place of the system's, so what those have for the host comes along.
             (own, Some(ca_file)) => {
                 let system = SYSTEM.iter().map(|folder| Path::new(folder).join(host));
-                let folder = own.into_iter().chain(system).find(|folder| folder.is_dir());
+                let folder = own.into_iter().chain(system).find(|folder| holds_certificates(folder));
                 let made = together(ca_file, folder.as_deref());
                 made.map(Self::Made)
                     .map_err(|cause| Error::new(Kind::Local, "gather certificates for").on(host).because(cause))
