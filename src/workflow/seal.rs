@@ -1,6 +1,7 @@
 //! Sealing: an image that stands in a registry becomes a bundle, with its lock, its policy and signatures over all three.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
 use crate::store::{Listing, Registry, Role, Store, Want};
 use crate::verify::{Demands, Report, SidecarDemand, SigningKey};
-use crate::wire::Client;
+use crate::wire::{Client, read_file};
 
 /// Most warnings of one seal.
 const MAX_WARNINGS: usize = 64;
@@ -210,10 +211,10 @@ impl Content {
     }
 }
 
-/// The hash of a file, or of zero bytes.
+/// The hash of a file of bounded length, or of zero bytes.
 fn hash(path: Option<&Path>) -> Result<String> {
     let bytes = match path {
-        Some(path) => fs::read(path).map_err(|why| unreadable(path, why))?,
+        Some(path) => read_file(path).map_err(|why| unreadable(path, why))?,
         None => Vec::new(),
     };
     Ok(Digest::sha256(&bytes).to_string())
@@ -231,18 +232,27 @@ fn policy_files(folder: &Path) -> Result<(Files, Vec<String>)> {
         // Through links: what a cluster mounts into a container is nothing but links.
         let meta = fs::metadata(&path).map_err(|why| unreadable(&path, why))?;
         if meta.is_file() && (name == "manifest.json" || name.ends_with(".rego")) {
-            bytes += meta.len();
+            // Counted as it is read: the length that is told may be another by now, and below /proc it is 0.
+            let content = read_at_most(&path, policy::MAX_INFLATED_BYTES - bytes + 1)?;
+            bytes += content.len() as u64;
             if bytes > policy::MAX_INFLATED_BYTES {
                 let why = format!("its files are longer than {} bytes", policy::MAX_INFLATED_BYTES);
                 return Err(Error::new(Kind::Usage, "pack the policy").on(folder.display()).because(why));
             }
-            files.push((name, fs::read(&path).map_err(|why| unreadable(&path, why))?));
+            files.push((name, content));
         } else if !name.starts_with('.') {
             left_out.push(name);
         }
     }
     left_out.sort();
     Ok((files, left_out))
+}
+
+fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    read.map_err(|why| unreadable(path, why))?;
+    Ok(bytes)
 }
 
 fn unreadable(path: &Path, why: std::io::Error) -> Error {

@@ -273,6 +273,25 @@ async fn wrong_keys_passwords_and_policies_are_refused_before_anybody_is_contact
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_without_end_is_refused_with_its_name_and_what_is_read_at_most() {
+    let maker = Maker::new().await;
+    maker.bed.bed.clear_log();
+    // As a file that says how long it is, and as one that does not.
+    let sparse = maker.bed.file("prompt.txt");
+    std::fs::File::create(&sparse).unwrap().set_len((4 << 20) + 1).unwrap();
+    for flag in ["--prompt", "--tool-inputs"] {
+        for path in [sparse.to_str().unwrap(), "/dev/zero"] {
+            let done = maker.seal_all(&[flag, path]).await;
+            assert_code(&done, 2);
+            assert!(text(&done).contains(path) && text(&done).contains("4194304 bytes"), "{}", text(&done));
+        }
+    }
+    assert_eq!(maker.bed.bed.requests(), 0);
+    std::fs::File::options().write(true).open(&sparse).unwrap().set_len(4 << 20).unwrap();
+    assert_code(&maker.seal_all(&["--prompt", sparse.to_str().unwrap()]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_part_of_a_policy_is_left_out_and_named() {
     let maker = Maker::new().await;
     std::fs::write(maker.policy.join("README.md"), "read me").unwrap();
