@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use super::problem::Problem;
 use crate::error::printable;
@@ -38,16 +38,17 @@ impl Hosts {
     /// Refuses a request for another host, and a write on behalf of another host's page.
     pub(super) fn check(&self, head: &Parts) -> Result<(), Problem> {
         let asked = asked(head)?;
-        if !self.answers(asked.as_deref()) {
-            let name = asked.unwrap_or_default();
+        let name = asked.as_ref().map(|asked| asked.name.as_str());
+        if !self.answers(name) {
+            let name = name.unwrap_or_default();
             let name = printable(&name.chars().take(MAX_NAME_CHARS).collect::<String>());
             let told =
                 format!("this registry does not answer to the host {name:?}; start it with --host NAME to add one");
             return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", told));
         }
         let is_reading = head.method == Method::GET || head.method == Method::HEAD;
-        if !is_reading && is_cross_site(&head.headers, asked.as_deref()) {
-            let told = "a page of another site may not write to this registry";
+        if !is_reading && is_cross_origin(&head.headers, asked.as_ref()) {
+            let told = "a page of another host or port may not write to this registry";
             return Err(Problem::new(StatusCode::FORBIDDEN, "DENIED", told));
         }
         Ok(())
@@ -62,8 +63,27 @@ impl Hosts {
     }
 }
 
-/// The name of the host that a request is for (RFC 9112, sections 3.2 and 3.2.2).
-fn asked(head: &Parts) -> Result<Option<String>, Problem> {
+/// A host as it is written in `Host` or in an origin: the name in its one spelling, and the port if it is told.
+#[derive(Debug, PartialEq, Eq)]
+struct Authority {
+    name: String,
+    port: Option<String>,
+}
+
+impl Authority {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, port) = split(text)?;
+        let port = port.trim_start_matches('0');
+        Some(Self { name, port: (!port.is_empty()).then(|| port.to_owned()) })
+    }
+
+    fn port_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.port.as_deref().unwrap_or(default)
+    }
+}
+
+/// The host that a request is for (RFC 9112, sections 3.2 and 3.2.2).
+fn asked(head: &Parts) -> Result<Option<Authority>, Problem> {
     let refused = |why| Problem::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", why);
     let mut sent = head.headers.get_all(header::HOST).iter();
     let (host, more) = (sent.next(), sent.next());
@@ -75,19 +95,30 @@ fn asked(head: &Parts) -> Result<Option<String>, Problem> {
         (None, None) => return Ok(None),
         (None, Some(host)) => host.to_str().map_err(|_| refused("Host is not a name"))?,
     };
-    name_of(host).map(Some).ok_or_else(|| refused("Host is not a name"))
+    Authority::parse(host).map(Some).ok_or_else(|| refused("Host is not a name"))
 }
 
-/// Whether a browser says that the request comes from another site's page.
-fn is_cross_site(headers: &HeaderMap, asked: Option<&str>) -> bool {
-    let says_so = headers.get_all("sec-fetch-site").iter().any(|value| value == "cross-site");
+/// Whether a browser says that the request comes from a page of another host or port. Another server of the same host is
+/// somebody else's (`same-site`): on loopback, any user's.
+fn is_cross_origin(headers: &HeaderMap, asked: Option<&Authority>) -> bool {
+    let is_own = |value: &HeaderValue| value == "same-origin" || value == "none";
+    let says_so = !headers.get_all("sec-fetch-site").iter().all(is_own);
     let mut origins = headers.get_all(header::ORIGIN).iter();
     // `null` (a sandboxed frame, a file) names no host.
-    says_so || origins.any(|origin| origin.to_str().ok().and_then(host_of).as_deref() != asked)
+    says_so || origins.any(|origin| !origin.to_str().is_ok_and(|origin| is_origin(origin, asked)))
 }
 
-fn host_of(origin: &str) -> Option<String> {
-    name_of(origin.parse::<Uri>().ok()?.authority()?.as_str())
+/// Whether pages of `origin` are those of the host that was asked. Schemes are not compared, since a reverse proxy may speak
+/// TLS for this server; the port that neither names is then that of the browser's scheme.
+fn is_origin(origin: &str, asked: Option<&Authority>) -> bool {
+    let (Ok(origin), Some(asked)) = (origin.parse::<Uri>(), asked) else { return false };
+    let default = match origin.scheme_str() {
+        Some("http") => "80",
+        Some("https") => "443",
+        _ => return false,
+    };
+    let own = origin.authority().and_then(|authority| Authority::parse(authority.as_str()));
+    own.is_some_and(|own| own.name == asked.name && own.port_or(default) == asked.port_or(default))
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -96,6 +127,11 @@ fn is_loopback(name: &str) -> bool {
 
 /// The name in `HOST[:PORT]` in its one spelling: lower case, without the final dot, without brackets. None if there is none.
 pub(crate) fn name_of(text: &str) -> Option<String> {
+    split(text).map(|(name, _)| name)
+}
+
+/// The same with the digits of the port, if there are any.
+fn split(text: &str) -> Option<(String, &str)> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
@@ -107,10 +143,10 @@ pub(crate) fn name_of(text: &str) -> Option<String> {
             (text[..at].strip_suffix('.').unwrap_or(&text[..at]).to_ascii_lowercase(), &text[at..])
         }
     };
-    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     let is_legal = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
-    let is_whole = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-    (is_whole && !name.is_empty() && name.bytes().all(is_legal)).then_some(name)
+    let digits = if port.is_empty() { port } else { port.strip_prefix(':')? };
+    let is_whole = digits.bytes().all(|b| b.is_ascii_digit());
+    (is_whole && !name.is_empty() && name.bytes().all(is_legal)).then_some((name, digits))
 }
 
 #[cfg(test)]
@@ -174,7 +210,14 @@ mod tests {
         for hosts in [Hosts::All, Hosts::new([127, 0, 0, 1].into(), &["site.example".into()])] {
             for (headers, expected) in [
                 (vec![("origin", "http://localhost:5000")], 200),
-                (vec![("origin", "https://LOCALHOST")], 200),
+                (vec![("origin", "https://LOCALHOST:5000")], 200),
+                // Another server of the same host is not this one.
+                (vec![("origin", "http://localhost:8080")], 403),
+                (vec![("origin", "http://localhost")], 403),
+                (vec![("origin", "https://localhost:443")], 403),
+                (vec![("sec-fetch-site", "same-site")], 403),
+                (vec![("sec-fetch-site", "anything-else")], 403),
+                (vec![("origin", "http://localhost:5000"), ("sec-fetch-site", "same-site")], 403),
                 (vec![("sec-fetch-site", "same-origin")], 200),
                 (vec![("sec-fetch-site", "none")], 200),
                 (vec![("sec-fetch-site", "cross-site")], 403),
@@ -182,8 +225,8 @@ mod tests {
                 (vec![("origin", "http://site.example")], 403),
                 (vec![("origin", "null")], 403),
                 (vec![("origin", "")], 403),
-                (vec![("origin", "http://localhost"), ("origin", "http://evil.example")], 403),
-                (vec![("origin", "http://localhost"), ("sec-fetch-site", "cross-site")], 403),
+                (vec![("origin", "http://localhost:5000"), ("origin", "http://evil.example")], 403),
+                (vec![("origin", "http://localhost:5000"), ("sec-fetch-site", "cross-site")], 403),
             ] {
                 let headers: Vec<_> = [("host", "localhost:5000")].into_iter().chain(headers).collect();
                 for method in ["POST", "PUT", "PATCH", "DELETE"] {
@@ -192,6 +235,30 @@ mod tests {
                 assert_eq!(check(&hosts, "GET", &headers), 200, "{headers:?}");
                 assert_eq!(check(&hosts, "HEAD", &headers), 200, "{headers:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_port_that_a_browser_leaves_out_is_that_of_the_scheme() {
+        let hosts = Hosts::new([127, 0, 0, 1].into(), &["site.example".into()]);
+        for (host, origin, expected) in [
+            // Behind a reverse proxy, which speaks TLS for this server.
+            ("site.example", "https://site.example", 200),
+            ("site.example", "http://site.example", 200),
+            ("site.example:443", "https://site.example", 200),
+            ("site.example:80", "http://site.example", 200),
+            ("site.example", "https://site.example:443", 200),
+            ("site.example:80", "https://site.example", 403),
+            ("site.example", "https://site.example:8443", 403),
+            ("site.example:8443", "https://site.example:8443", 200),
+            ("[::1]:5000", "http://[0:0:0:0:0:0:0:1]:5000", 200),
+            ("[::1]:5000", "http://[::1]:5001", 403),
+            ("localhost:5000", "http://localhost:05000", 200),
+            ("localhost:5000", "http://localhost:x", 403),
+            ("localhost:5000", "tauri://localhost:5000", 403),
+            ("localhost:5000", "localhost:5000", 403),
+        ] {
+            assert_eq!(check(&hosts, "PUT", &[("host", host), ("origin", origin)]), expected, "{host} {origin}");
         }
     }
 

@@ -161,13 +161,17 @@ async fn on_loopback_only_known_hosts_are_answered_and_foreign_pages_write_nowhe
             assert!(is_known || text.contains("--host"), "{text}");
         }
     }
-    for headers in
-        [&[("origin", "http://evil.example")][..], &[("sec-fetch-site", "cross-site")], &[("origin", "null")]]
-    {
+    for headers in [
+        &[("origin", "http://evil.example")][..],
+        &[("sec-fetch-site", "cross-site")],
+        &[("origin", "null")],
+        &[("origin", "http://127.0.0.1:9")],
+        &[("sec-fetch-site", "same-site")],
+    ] {
         assert_eq!(send(reqwest::Method::POST, headers).await.0, 403, "{headers:?}");
         assert_eq!(send(reqwest::Method::GET, headers).await.0, 200, "{headers:?}");
     }
-    assert_eq!(send(reqwest::Method::POST, &[("origin", "http://127.0.0.1:9")]).await.0, 202, "its own page");
+    assert_eq!(send(reqwest::Method::POST, &[("origin", &server.url)]).await.0, 202, "its own page");
 }
 
 #[tokio::test]
