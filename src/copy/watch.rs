@@ -13,7 +13,7 @@ pub struct Watch {
     pub tag: Tag,
     /// The root that it is to name.
     pub node: Digest,
-    /// What it named when the run began; nothing if it did not exist then.
+    /// The root that it named when the run began; none if it did not exist then.
     pub former: Option<Digest>,
 }
 

@@ -161,7 +161,7 @@ impl Pipeline {
         }
     }
 
-    /// What proves the image and each demanded sidecar. All are searched for side by side; the first that is lacking, in
+    /// The signatures of the image and of each demanded sidecar. All are searched for side by side; the first that is lacking, in
     /// this order, is told.
     async fn signatures(
         &self,

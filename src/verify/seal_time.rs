@@ -24,7 +24,7 @@ pub(super) struct Part {
     proofs: Vec<Proof>,
 }
 
-/// What a part is proven by.
+/// The signatures that prove a part.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) name: &'static str,

@@ -61,7 +61,7 @@ pub(super) enum Reach {
     Everywhere,
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Debug)]
 pub(super) struct Found {
     /// The signatures that meet every demand, as they were met; else why none does.

@@ -19,7 +19,7 @@ async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
     Ok(String::from_utf8(answer.bytes(100).await?.to_vec()).unwrap())
 }
 
-/// What has come by so far, and what has ended.
+/// The connections that have come by so far.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     hellos: usize,
@@ -29,7 +29,7 @@ struct Seen {
     is_released: bool,
 }
 
-/// What becomes of a connection.
+/// The end of a connection.
 enum Fate {
     Drop,
     Pass,

@@ -70,7 +70,7 @@ async fn the_time_of_the_seal_may_stand_in_the_other_format() {
     sealed.source.put_bundle(&sealed.source.image.clone(), &statement, &statement).await;
     assert_code(&sealed.source.verify(&ALL).await, 0);
     assert_code(&sealed.seed(&["--copy-policy", "--accessories=none"]).await, 0);
-    // What proves the newest time has travelled too: it is what a later run compares with.
+    // The proof of the newest time has travelled too: it is what a later run compares with.
     let at_site = format!("{}/robot:v1", sealed.sink.host());
     let key = sealed.source.public_key();
     let done = crate::seed::autonomy(&["bundle", "verify", &at_site, "--pub-key", &key, "--max-age", "1h"]).await;
