@@ -27,7 +27,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 pub(crate) use self::lock::{Hold, acquire, open_lock, open_up};
 pub(crate) use self::obstacle::{ASIDE, kind_of};
-pub(crate) use self::place::{Missing, Place, Root, is_sole, number};
+pub(crate) use self::place::{Missing, Place, Root, is_sole, number, taken};
 #[cfg(not(unix))]
 use self::portable as system;
 pub(crate) use self::publish::{TEMPORARY, Temporary, link, link_over, passing_name, publish, publish_new};

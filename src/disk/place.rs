@@ -275,6 +275,17 @@ pub(crate) fn number(about: &Metadata) -> (u64, u64) {
     }
 }
 
+/// Bytes that a file takes on the disk, as far as that is known, and no more than it has: a file may have holes.
+pub(crate) fn taken(about: &Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        about.len().min(about.blocks().saturating_mul(512))
+    }
+    #[cfg(not(unix))]
+    about.len()
+}
+
 /// Whether it is a plain file without a second name.
 pub(crate) fn is_sole(about: &Metadata) -> bool {
     #[cfg(unix)]

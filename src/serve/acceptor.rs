@@ -64,12 +64,24 @@ impl Acceptor {
                 () = &mut shutdown => break,
                 came = accept(&listener) => came,
             };
-            match places.take(peer.ip()) {
+            let place = match places.take(peer.ip()) {
+                // Others behind it have to wait, too.
+                Err(Full::All) => {
+                    let place = tokio::select! {
+                        () = &mut shutdown => break,
+                        place = places.wait_for_any(peer.ip()) => place,
+                    };
+                    let Some(place) = place else { break };
+                    place
+                }
+                taken => taken,
+            };
+            match place {
                 Ok(place) => {
                     inside.spawn(self.clone().attend(stream, peer, place));
                 }
                 // Others behind it must not wait for a network that has its share.
-                Err(Full::Share) => {
+                Err(_) => {
                     let mut seat = places.queue(WAITING);
                     let (acceptor, places) = (self.clone(), Arc::clone(&places));
                     inside.spawn(async move {
@@ -81,14 +93,6 @@ impl Acceptor {
                         let Some(place) = place else { return };
                         acceptor.attend(stream, peer, place).await;
                     });
-                }
-                Err(Full::All) => {
-                    let place = tokio::select! {
-                        () = &mut shutdown => break,
-                        place = places.wait(peer.ip()) => place,
-                    };
-                    let Some(place) = place else { break };
-                    inside.spawn(self.clone().attend(stream, peer, place));
                 }
             }
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::registry::{self, Registry};
 use super::residence::Residence;
-use super::session::is_old;
+use super::session_files::is_old;
 use crate::disk::{Place, Root, blocking};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::RepositoryPath;

@@ -2,6 +2,8 @@
 //!
 //! Lists come in pages: a long one if there is memory for it, else a short one that holds nobody up.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
@@ -21,7 +23,7 @@ const PAGE_BYTES: u64 = 1 << 20;
 const SHORT_PAGE_BYTES: usize = 24 << 10;
 
 /// `GET /v2/<name>/tags/list`.
-pub(super) async fn tags(service: &Service, repository: &RepositoryPath, query: &Query) -> Answer {
+pub(super) async fn tags(service: &Service, repository: &RepositoryPath, query: &Query, from: IpAddr) -> Answer {
     #[derive(Serialize)]
     struct Tags<'a> {
         name: &'a str,
@@ -37,12 +39,12 @@ pub(super) async fn tags(service: &Service, repository: &RepositoryPath, query: 
         }
     };
     let write = |tags: &[String]| to_json(&Tags { name: repository.as_str(), tags });
-    let (bytes, next) = names(service, query, page, write).await?;
+    let (bytes, next) = names(service, query, from, page, write).await?;
     Ok(linked(answer(bytes), &format!("/v2/{repository}/tags/list"), next))
 }
 
 /// `GET /v2/_catalog`; not in the specification, but every registry has it.
-pub(super) async fn catalog(service: &Service, query: &Query) -> Answer {
+pub(super) async fn catalog(service: &Service, query: &Query, from: IpAddr) -> Answer {
     #[derive(Serialize)]
     struct Catalog<'a> {
         repositories: &'a [String],
@@ -58,7 +60,7 @@ pub(super) async fn catalog(service: &Service, query: &Query) -> Answer {
         }
     };
     let write = |repositories: &[String]| to_json(&Catalog { repositories });
-    let (bytes, next) = names(service, query, page, write).await?;
+    let (bytes, next) = names(service, query, from, page, write).await?;
     Ok(linked(answer(bytes), "/v2/_catalog", next))
 }
 
@@ -68,6 +70,7 @@ pub(super) async fn referrers(
     repository: &RepositoryPath,
     subject: Digest,
     query: &Query,
+    from: IpAddr,
 ) -> Answer {
     if !service.behaviour.has_referrers_api {
         // What Go's router says of a path that it does not know, and what distribution therefore answers.
@@ -84,7 +87,7 @@ pub(super) async fn referrers(
         layout.referrers_after(subject, last, wanted.map(MediaType::new), bytes).await
     };
     let short = page(SHORT_PAGE_BYTES).await?;
-    let share = short.next.and_then(|_| service.memory.share_now(2 * PAGE_BYTES));
+    let share = short.next.and_then(|_| service.memory.share_now(from, 2 * PAGE_BYTES));
     let (found, share) = match share {
         Some(share) => (page(PAGE_BYTES as usize).await?, Some(share)),
         None => (short, None),
@@ -127,6 +130,7 @@ impl Asked {
 async fn names<F: Future<Output = Result<(Vec<String>, bool), Problem>>>(
     service: &Service,
     query: &Query,
+    from: IpAddr,
     page: impl Fn(usize) -> F,
     write: impl Fn(&[String]) -> Vec<u8>,
 ) -> Result<(Bytes, Option<String>), Problem> {
@@ -138,7 +142,7 @@ async fn names<F: Future<Output = Result<(Vec<String>, bool), Problem>>>(
     let (found, has_more) = page(SHORT_PAGE_BYTES).await?;
     let is_cut = has_more && n.and_then(|n| n.parse().ok()).is_none_or(|n: usize| found.len() < n);
     // In memory a name takes several times its bytes, and is held as text too.
-    let Some(share) = is_cut.then(|| service.memory.share_now(4 * PAGE_BYTES)).flatten() else {
+    let Some(share) = is_cut.then(|| service.memory.share_now(from, 4 * PAGE_BYTES)).flatten() else {
         return Ok((write(&found).into(), next(&found, has_more)));
     };
     let (found, has_more) = page(PAGE_BYTES as usize).await?;

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
@@ -14,14 +15,11 @@ use super::blob;
 use super::memory::{SMALL_BYTES, SMALL_VALUES, Share, busy};
 use super::pace::{Paced, Step};
 use super::problem::Problem;
-use super::service::{Query, Service, reply};
+use super::service::{Query, Service, origin, reply};
 use crate::error::{Error, Kind};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, weight};
 use crate::store::layout::file::{self, blocking};
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
-
-/// How long a large manifest may take while others wait for the memory that it holds.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 type Answer = Result<Response<Body>, Problem>;
 
@@ -78,11 +76,11 @@ pub(super) async fn push(
     repository: &RepositoryPath,
     name: &Name,
     query: &Query,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Body,
 ) -> Answer {
-    let tags = tags(name, query)?;
-    let (bytes, _share) = gather(service, headers, body).await?;
+    let (headers, tags) = (&head.headers, tags(name, query)?);
+    let (bytes, _share) = gather(service, headers, origin(head), body).await?;
     let is_small = bytes.len() as u64 <= SMALL_BYTES && !weight::exceeds(&bytes, SMALL_VALUES);
     let _turn = if is_small { None } else { Some(service.memory.desk().await?) };
     service.metrics.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -108,7 +106,7 @@ pub(super) async fn push(
     }
     let needed = needed.into_iter().map(|(digest, _)| digest).collect();
     if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed).await? {
-        service.registry.forget_unless_made(repository).await?;
+        service.registry.forget_unless_made(layout, repository).await?;
         return Err(Problem::missing_child(service.behaviour.missing_child, missing));
     }
     forget(&layout, former).await?;
@@ -160,7 +158,12 @@ fn needed(service: &Service, manifest: &Manifest) -> Vec<(Digest, u64)> {
 }
 
 /// A manifest on its way in, and its share of the memory.
-async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<(Bytes, Share), Problem> {
+async fn gather(
+    service: &Service,
+    headers: &HeaderMap,
+    from: IpAddr,
+    body: Body,
+) -> Result<(Bytes, Option<Share>), Problem> {
     let too_large = || {
         let message = format!("a manifest holds at most {MAX_MANIFEST_BYTES} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
@@ -169,26 +172,26 @@ async fn gather(service: &Service, headers: &HeaderMap, body: Body) -> Result<(B
     if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES) {
         return Err(too_large());
     }
-    let memory = &service.memory;
-    let mut share = memory.share(announced.unwrap_or_default()).await?;
-    let mut bytes =
-        BytesMut::with_capacity(announced.and_then(|length| usize::try_from(length).ok()).unwrap_or_default());
-    let mut stream = Paced::new(body, &service.limits);
-    let begun = Instant::now();
+    let (memory, whole) = (&service.memory, announced.unwrap_or(MAX_MANIFEST_BYTES));
+    // What is only announced takes nothing.
+    let mut bytes = BytesMut::with_capacity(whole.min(SMALL_BYTES) as usize);
+    let (mut share, mut stream, begun) = (None, Paced::new(body, &service.limits), Instant::now());
     loop {
-        match stream.next().await {
+        let step = tokio::select! {
+            biased;
+            () = memory.is_wanted_back(begun), if share.is_some() => return Err(busy()),
+            step = stream.next() => step,
+        };
+        match step {
             Step::Piece(piece) => {
                 let length = (bytes.len() + piece.len()) as u64;
                 if length > MAX_MANIFEST_BYTES {
                     return Err(too_large());
                 }
-                if announced.is_none() && bytes.len() as u64 <= SMALL_BYTES && length > SMALL_BYTES {
-                    share = memory.share(MAX_MANIFEST_BYTES).await?;
+                if share.is_none() && length > SMALL_BYTES {
+                    share = Some(memory.share(from, whole).await?);
                     // At once, for a buffer that grows is held twice for a moment.
-                    bytes.reserve(MAX_MANIFEST_BYTES as usize - bytes.len());
-                }
-                if begun.elapsed() > PATIENCE && memory.is_short() {
-                    return Err(busy());
+                    bytes.reserve((whole as usize).saturating_sub(bytes.len()));
                 }
                 bytes.extend_from_slice(&piece);
             }

@@ -3,15 +3,18 @@
 //! Each connection may hold a little: its buffers, a small manifest, a short page of a list. Larger things (manifests on their
 //! way in, long pages) take their bytes from one budget first. Where the budget is used up, a page is short and a manifest waits;
 //! after a while its client is told to come again. Blobs pass in pieces, the first few at a time in large ones. Together this is
-//! far below 256 MiB at 400 connections that do their worst (`tests/it/serve_memory.rs`).
+//! far below 256 MiB at 400 connections that do their worst (`tests/it/serve_memory.rs`). One network (`places.rs`) has half of
+//! the budget at most.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::problem::Problem;
 use crate::store::MAX_MANIFEST_BYTES;
@@ -24,6 +27,10 @@ pub(super) const SMALL_VALUES: usize = 500;
 
 /// Bytes that all requests may hold beyond that: eight of the largest manifests.
 const BUDGET_BYTES: u64 = 8 * MAX_MANIFEST_BYTES;
+
+/// How long whoever has a share may take for its manifest while others wait for theirs, and how long it may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Longest wait for a share of the budget.
 const WAIT: Duration = Duration::from_secs(30);
@@ -41,6 +48,8 @@ const UNIT: u64 = 1 << 10;
 #[derive(Debug)]
 pub(super) struct Memory {
     budget: Arc<Semaphore>,
+    /// What each network may have of it, while it has or waits for any.
+    networks: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     waiting: AtomicUsize,
     lanes: Arc<Semaphore>,
     /// One large manifest at a time is read into values, which take many times its bytes.
@@ -53,6 +62,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 pub(super) struct Share {
     _permit: Option<OwnedSemaphorePermit>,
+    _of_network: Option<OwnedSemaphorePermit>,
 }
 
 /// How a blob passes.
@@ -69,7 +79,8 @@ impl Default for Memory {
     fn default() -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
-            budget: semaphore(usize::try_from(BUDGET_BYTES / UNIT).unwrap_or(Semaphore::MAX_PERMITS)),
+            budget: Arc::new(bytes(BUDGET_BYTES)),
+            networks: Mutex::default(),
             waiting: AtomicUsize::new(0),
             lanes: semaphore(LARGE_LANES),
             desk: semaphore(1),
@@ -79,29 +90,54 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Waits for a share of so many bytes.
+    /// Waits for a share of so many bytes for a client in `network`.
     ///
     /// # Errors
     ///
     /// 429 if there is none for a while.
-    pub(super) async fn share(&self, bytes: u64) -> Result<Share, Problem> {
+    pub(super) async fn share(&self, network: IpAddr, bytes: u64) -> Result<Share, Problem> {
         if bytes <= SMALL_BYTES {
-            return Ok(Share { _permit: None });
+            return Ok(Share { _permit: None, _of_network: None });
         }
         let _waiting = Waiting::new(&self.waiting);
-        let taken = timeout(WAIT, Arc::clone(&self.budget).acquire_many_owned(units(bytes))).await;
-        let permit = taken.map_err(|_| busy())?.map_err(|_| busy())?;
-        Ok(Share { _permit: Some(permit) })
+        // First what the network has to itself: whoever waits for that keeps no other network waiting.
+        let taking = async {
+            let of_network = self.of(network).acquire_many_owned(units(bytes)).await?;
+            Ok::<_, AcquireError>((of_network, Arc::clone(&self.budget).acquire_many_owned(units(bytes)).await?))
+        };
+        let (of_network, permit) = timeout(WAIT, taking).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        Ok(Share { _permit: Some(permit), _of_network: Some(of_network) })
     }
 
     /// A share of so many bytes if it can be had at once.
-    pub(super) fn share_now(&self, bytes: u64) -> Option<Share> {
+    pub(super) fn share_now(&self, network: IpAddr, bytes: u64) -> Option<Share> {
+        let of_network = self.of(network).try_acquire_many_owned(units(bytes)).ok()?;
         let permit = Arc::clone(&self.budget).try_acquire_many_owned(units(bytes)).ok()?;
-        Some(Share { _permit: Some(permit) })
+        Some(Share { _permit: Some(permit), _of_network: Some(of_network) })
     }
 
-    /// Whether others wait for a share: whoever has one must not take all the time there is.
-    pub(super) fn is_short(&self) -> bool {
+    /// What a network may have: half of all.
+    fn of(&self, network: IpAddr) -> Arc<Semaphore> {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = networks.get(&network).and_then(Weak::upgrade) {
+            return known;
+        }
+        networks.retain(|_, semaphore| semaphore.strong_count() > 0);
+        let new = Arc::new(bytes(BUDGET_BYTES / 2));
+        networks.insert(network, Arc::downgrade(&new));
+        new
+    }
+
+    /// Ready once whoever has had a share since `begun`, and nothing to fill it with from now on, must give it back: others
+    /// wait for one.
+    pub(super) async fn is_wanted_back(&self, begun: Instant) {
+        let silent = Instant::now();
+        while !self.is_short() || (silent.elapsed() < SILENCE && begun.elapsed() < PATIENCE) {
+            sleep(SILENCE / 10).await;
+        }
+    }
+
+    fn is_short(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
@@ -163,11 +199,15 @@ impl Drop for Waiting<'_> {
 
 async fn alone(semaphore: &Arc<Semaphore>) -> Result<Share, Problem> {
     let taken = timeout(WAIT, Arc::clone(semaphore).acquire_owned()).await;
-    Ok(Share { _permit: Some(taken.map_err(|_| busy())?.map_err(|_| busy())?) })
+    Ok(Share { _permit: Some(taken.map_err(|_| busy())?.map_err(|_| busy())?), _of_network: None })
 }
 
 pub(super) fn busy() -> Problem {
     Problem::too_many("too much is under way at this moment; try again", RETRY_SECONDS)
+}
+
+fn bytes(bytes: u64) -> Semaphore {
+    Semaphore::new(usize::try_from(bytes / UNIT).unwrap_or(Semaphore::MAX_PERMITS))
 }
 
 fn units(bytes: u64) -> u32 {
@@ -178,35 +218,72 @@ fn units(bytes: u64) -> u32 {
 mod tests {
     use super::*;
 
+    fn ip(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn large_shares_are_bounded_small_ones_are_free_and_waiting_ends() {
         let memory = Memory::default();
         let mut held = Vec::new();
-        while let Some(share) = memory.share_now(MAX_MANIFEST_BYTES) {
-            held.push(share);
+        for n in 1..=3 {
+            while let Some(share) = memory.share_now(ip(n), MAX_MANIFEST_BYTES) {
+                held.push(share);
+            }
+            assert_eq!(held.len(), 8.min(4 * usize::from(n)), "a network has half");
         }
-        assert_eq!(held.len(), 8);
-        assert!(memory.share(SMALL_BYTES).await.is_ok() && !memory.is_short());
-        let refused = memory.share(SMALL_BYTES + 1).await.unwrap_err().response();
+        assert!(memory.share(ip(1), SMALL_BYTES).await.is_ok() && !memory.is_short());
+        let refused = memory.share(ip(3), SMALL_BYTES + 1).await.unwrap_err().response();
         assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"5".parse().unwrap()));
-        let waiting = memory.share(MAX_MANIFEST_BYTES);
+        let waiting = memory.share(ip(3), MAX_MANIFEST_BYTES);
         let freeing = async {
-            tokio::time::sleep(WAIT / 2).await;
+            sleep(WAIT / 2).await;
             assert!(memory.is_short());
             held.pop();
         };
         assert!(tokio::join!(waiting, freeing).0.is_ok() && !memory.is_short());
+        drop(held);
+        assert!(memory.share_now(ip(4), UNIT).is_some());
+        assert_eq!(memory.networks.lock().unwrap().len(), 1, "networks that have nothing are forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_network_that_waits_keeps_no_other_waiting() {
+        let memory = Memory::default();
+        let held: Vec<_> = (0..4).filter_map(|_| memory.share_now(ip(1), MAX_MANIFEST_BYTES)).collect();
+        let own = memory.share(ip(1), MAX_MANIFEST_BYTES);
+        let other = async {
+            tokio::task::yield_now().await;
+            assert!(memory.is_short());
+            let begun = Instant::now();
+            (memory.share(ip(2), MAX_MANIFEST_BYTES).await, begun.elapsed())
+        };
+        let (own, (other, waited)) = tokio::join!(own, other);
+        assert!(own.is_err() && other.is_ok() && waited.is_zero() && held.len() == 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_is_wanted_back_after_silence_while_others_wait() {
+        let memory = Memory::default();
+        assert!(timeout(PATIENCE * 10, memory.is_wanted_back(Instant::now())).await.is_err(), "nobody waits");
+        let _waiting = Waiting::new(&memory.waiting);
+        let begun = Instant::now();
+        memory.is_wanted_back(begun).await;
+        assert!((SILENCE..SILENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        let before = begun.elapsed();
+        memory.is_wanted_back(begun.checked_sub(PATIENCE).unwrap()).await;
+        assert_eq!(begun.elapsed(), before, "it has had all the time there is");
     }
 
     #[test]
     fn bytes_carry_their_share_until_the_last_of_them_has_gone() {
         let memory = Memory::default();
-        let bytes = memory.share_now(BUDGET_BYTES).unwrap().hold(vec![7; 10]);
+        let bytes = memory.share_now(ip(1), BUDGET_BYTES / 2).unwrap().hold(vec![7; 10]);
         let part = bytes.slice(3..4);
         drop(bytes);
-        assert!(memory.share_now(UNIT).is_none());
+        assert!(memory.share_now(ip(1), UNIT).is_none());
         drop(part);
-        assert!(memory.share_now(UNIT).is_some());
+        assert!(memory.share_now(ip(1), UNIT).is_some());
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod residence;
 mod route;
 mod service;
 mod session;
+mod session_files;
 mod survey;
 #[cfg(feature = "testkit")]
 pub mod testkit;

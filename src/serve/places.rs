@@ -182,12 +182,28 @@ impl Places {
     /// The same, as soon as there is one. None once the places are closed.
     pub(super) async fn wait(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         loop {
+            if let Ok(place) = self.wait_for_any(address).await? {
+                return Some(place);
+            }
             let freed = self.freed.notified();
             if self.lock().is_closed {
                 return None;
             }
-            if let Ok(place) = self.take(address) {
-                return Some(place);
+            // Somebody may have used up the grace meanwhile.
+            let _ = timeout(GRACE, freed).await;
+        }
+    }
+
+    /// The same for who keeps others waiting: an error once it is the network's share that is used up, be there places or not.
+    pub(super) async fn wait_for_any(self: &Arc<Self>, address: IpAddr) -> Option<Result<Place, Full>> {
+        loop {
+            let freed = self.freed.notified();
+            if self.lock().is_closed {
+                return None;
+            }
+            match self.take(address) {
+                Err(Full::All) => {}
+                taken => return Some(taken),
             }
             // Somebody may have used up the grace meanwhile.
             let _ = timeout(GRACE, freed).await;
@@ -367,6 +383,29 @@ mod tests {
         let begun = Instant::now();
         drop(wait().await.unwrap().unwrap());
         assert!(is_gone(&second) && begun.elapsed() <= GRACE * 2, "who asks for nothing makes room by itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_any_place_is_told_when_its_network_has_its_share() {
+        let places = Places::new(4, Arc::default());
+        let take = |address| {
+            let place = places.take(ip(address)).unwrap();
+            place.progress.reach(Phase::Asked);
+            place
+        };
+        let (_first, mut others) =
+            (take("10.0.0.1"), ["10.0.0.2", "10.0.0.2", "10.0.0.3"].map(take).into_iter().collect::<Vec<_>>());
+        let waiting = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.wait_for_any(ip("10.0.0.1")).await.unwrap().unwrap_err() }
+        });
+        tokio::time::advance(GRACE * 2).await;
+        assert!(!waiting.is_finished());
+        others.pop();
+        // Another connection of that network is faster.
+        let _second = take("10.0.0.1");
+        others.pop();
+        assert_eq!(waiting.await.unwrap(), Full::Share, "there is a place, for others");
     }
 
     #[tokio::test]

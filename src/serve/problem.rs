@@ -7,9 +7,12 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+use super::memory::busy;
 use super::quota::Exceeded;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::oci::{Digest, RepositoryPath};
+use crate::store::layout::Outgrown;
+use crate::store::layout::index_memory::Busy;
 
 /// One failed request.
 #[derive(Debug)]
@@ -135,6 +138,10 @@ fn exceeded(error: &Error) -> Option<Exceeded> {
     cause.get_ref()?.downcast_ref::<Exceeded>().copied()
 }
 
+fn cause<T: StdError + 'static>(error: &Error) -> Option<&T> {
+    error.source()?.downcast_ref()
+}
+
 impl From<Error> for Problem {
     /// For failures that no request should see: the store's own. Its paths stay in the log.
     fn from(error: Error) -> Self {
@@ -145,6 +152,9 @@ impl From<Error> for Problem {
                 format!("{exceeded}; finish or cancel some"),
             );
         }
+        if cause::<Busy>(&error).is_some() {
+            return busy();
+        }
         tracing::error!(error = %error.chain(), "request failed");
         if is_no_room(&error) {
             // RFC 4918 §11.5. Unlike 500 it is not in the lists of what go-containerregistry 0.22, regclient 0.11 and we try
@@ -154,10 +164,10 @@ impl From<Error> for Problem {
                 "the registry has no room left on its disk; free some, or remove garbage with: autonomy registry gc";
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN", told);
         }
-        match error.kind() {
-            Kind::Limit => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", error.kind().as_str()),
-            Kind::Invalid => Self::manifest_invalid(error.kind().as_str()),
-            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the registry's storage failed; see its log"),
+        if let Some(outgrown) = cause::<Outgrown>(&error) {
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", outgrown.to_string());
         }
+        // What cannot be read because it is damaged or too large was not sent with this request.
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the registry's storage failed; see its log")
     }
 }

@@ -139,6 +139,16 @@ impl Part {
         &self.quota
     }
 
+    /// The client that it is counted for.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Bytes that are counted.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Counts bytes that are about to be written.
     ///
     /// # Errors

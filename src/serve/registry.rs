@@ -12,25 +12,22 @@
 //! serves the folder (see `residence.rs`). The folder may come from a stranger: nothing in it is reached through a link (`disk`).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::problem::Problem;
-use super::session::is_old;
+use super::session_files::is_old;
 use super::survey::{self, Found};
 use crate::disk::{Place, Root, TEMPORARY, blocking};
 use crate::error::Result;
 use crate::oci::RepositoryPath;
 use crate::store::Layout;
+use crate::store::layout::index_memory::IndexMemory;
 
 pub(super) const LAYOUT: &str = "_layout";
 
 /// What a writer left behind goes at the next start once it is this old.
 const STALE: Duration = Duration::from_secs(24 * 3600);
-
-/// Most bytes of memory that the lists of what repositories hold may take; those that were not asked for in the longest time are
-/// read again when they are. A list that is larger by itself is held while it is in use.
-const MAX_INDEX_BYTES: usize = 32 << 20;
 
 /// Most repositories that are known, whether their lists are held or not.
 const MAX_KNOWN: usize = 4096;
@@ -44,6 +41,8 @@ pub(super) struct Registry {
     data: Root,
     /// One value for each repository, so that its writers find the same mutex. Only those that exist or are written to.
     layouts: Mutex<Layouts>,
+    /// What the lists of what repositories hold may take.
+    memory: Arc<IndexMemory>,
 }
 
 #[derive(Debug, Default)]
@@ -71,24 +70,19 @@ impl Layouts {
         known.layout.clone()
     }
 
-    /// Forgets what was not asked for in the longest time, until no more is held than may be. A layout in use stays: its
+    /// Forgets what was not asked for in the longest time, until no more is known than may be. A layout in use stays: its
     /// writers must find the same mutex.
     fn trim(&mut self) {
-        let mut bytes: usize = self.known.values().map(|known| known.layout.weight()).sum();
-        if bytes <= MAX_INDEX_BYTES && self.known.len() <= MAX_KNOWN {
+        if self.known.len() <= MAX_KNOWN {
             return;
         }
         let mut oldest: Vec<_> = self.known.iter().map(|(path, known)| (known.used, path.clone())).collect();
         oldest.sort_unstable_by_key(|(used, _)| *used);
         for (_, path) in oldest {
-            let has_many = self.known.len() > MAX_KNOWN;
-            let Some(Known { layout, .. }) = self.known.get(&path) else { continue };
-            if bytes <= MAX_INDEX_BYTES && !has_many {
+            if self.known.len() <= MAX_KNOWN {
                 return;
             }
-            bytes = bytes.saturating_sub(layout.weight());
-            layout.forget();
-            if has_many && !layout.is_shared() {
+            if self.known.get(&path).is_some_and(|known| !known.layout.is_shared()) {
                 self.known.remove(&path);
             }
         }
@@ -98,18 +92,22 @@ impl Layouts {
 impl Registry {
     /// The repositories in `data`. Nothing is touched.
     pub(super) fn new(data: &Root) -> Self {
-        Self { data: data.clone(), layouts: Mutex::default() }
+        Self { data: data.clone(), layouts: Mutex::default(), memory: Arc::default() }
     }
 
     /// The repository, for writing: it comes into being when something is put.
     pub(super) fn repository(&self, path: &RepositoryPath) -> Layout {
-        self.lock().get(path, || Self::layout_in(&self.data, path))
+        self.lock().get(path, || self.layout(path))
     }
 
     /// The repository, for reading: whether there is one or not.
     pub(super) fn repository_to_read(&self, path: &RepositoryPath) -> Layout {
         let known = self.lock().known.get(path).map(|known| known.layout.clone());
-        known.unwrap_or_else(|| Self::layout_in(&self.data, path))
+        known.unwrap_or_else(|| self.layout(path))
+    }
+
+    fn layout(&self, path: &RepositoryPath) -> Layout {
+        Layout::sharing(layout_place(&self.data, path), Arc::clone(&self.memory))
     }
 
     /// The repository, if there is one.
@@ -121,10 +119,16 @@ impl Registry {
         Ok(self.repository(path))
     }
 
-    /// Forgets the repository if nothing was put into it after all: refused pushes may name any number of them.
-    pub(super) async fn forget_unless_made(&self, path: &RepositoryPath) -> Result<()> {
-        if !self.repository_to_read(path).exists().await? {
-            self.lock().known.remove(path);
+    /// Forgets the repository if nothing was put into it after all: refused pushes may name any number of them. One that
+    /// others are at stays, for its writers must find the same mutex.
+    pub(super) async fn forget_unless_made(&self, layout: Layout, path: &RepositoryPath) -> Result<()> {
+        if layout.exists().await? {
+            return Ok(());
+        }
+        let mut layouts = self.lock();
+        drop(layout);
+        if layouts.known.get(path).is_some_and(|known| !known.layout.is_shared()) {
+            layouts.known.remove(path);
         }
         Ok(())
     }
@@ -151,7 +155,7 @@ impl Registry {
 
     /// Where a repository lies.
     pub(super) fn layout_in(data: &Root, path: &RepositoryPath) -> Layout {
-        Layout::below(repositories(data).join(path.as_str()).join(LAYOUT))
+        Layout::below(layout_place(data, path))
     }
 
     /// Removes the folders that only led to a repository which is gone, as far as nothing else is in them. Blocks.
@@ -163,6 +167,10 @@ impl Registry {
             way = before;
         }
     }
+}
+
+fn layout_place(data: &Root, path: &RepositoryPath) -> Place {
+    repositories(data).join(path.as_str()).join(LAYOUT)
 }
 
 pub(super) fn repositories(data: &Root) -> Place {
@@ -228,5 +236,18 @@ mod tests {
         assert!(held <= MAX_KNOWN + TRIM_EVERY as usize, "{held}");
         assert!(registry.lock().known.get(&path(0)).unwrap().layout.is_shared());
         drop(busy);
+    }
+
+    #[tokio::test]
+    async fn a_repository_without_anything_is_forgotten_unless_somebody_else_is_at_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::new(&Root::at(folder.path()));
+        let path = "app".parse().unwrap();
+        let busy = registry.repository(&path);
+        registry.forget_unless_made(registry.repository(&path), &path).await.unwrap();
+        assert!(registry.lock().known.contains_key(&path));
+        drop(busy);
+        registry.forget_unless_made(registry.repository(&path), &path).await.unwrap();
+        assert!(registry.lock().known.is_empty());
     }
 }

@@ -1,17 +1,21 @@
 //! From a request to the function that answers it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
+use super::acceptor::Peer;
 use super::auth::Gate;
 use super::behaviour::Behaviour;
 use super::host_check::Hosts;
 use super::limits::Limits;
 use super::memory::Memory;
 use super::metrics::Metrics;
+use super::places::network;
 use super::problem::Problem;
 use super::registry::Registry;
 use super::route::Route;
@@ -73,13 +77,15 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
             let text = service.metrics.text(service.sessions.count());
             Ok(reply(StatusCode::OK, headers, Body::from(text)))
         }
-        ("GET", Route::Catalog) => listing::catalog(service, query).await,
-        ("GET", Route::Tags(name)) => listing::tags(service, name, query).await,
-        ("GET", Route::Referrers(name, subject)) => listing::referrers(service, name, *subject, query).await,
+        ("GET", Route::Catalog) => listing::catalog(service, query, origin(&head)).await,
+        ("GET", Route::Tags(name)) => listing::tags(service, name, query, origin(&head)).await,
+        ("GET", Route::Referrers(name, subject)) => {
+            listing::referrers(service, name, *subject, query, origin(&head)).await
+        }
         ("GET" | "HEAD", Route::Blob(name, digest)) => blob::pull(service, name, *digest, method, headers).await,
         ("DELETE", Route::Blob(name, digest)) => blob::delete(service, name, *digest).await,
         ("GET" | "HEAD", Route::Manifest(name, which)) => manifest::pull(service, name, which, method).await,
-        ("PUT", Route::Manifest(name, which)) => manifest::push(service, name, which, query, headers, body).await,
+        ("PUT", Route::Manifest(name, which)) => manifest::push(service, name, which, query, &head, body).await,
         ("DELETE", Route::Manifest(name, which)) => manifest::delete(service, name, which).await,
         ("POST", Route::Uploads(name)) => upload::begin(service, name, query, client, headers, body).await,
         ("PATCH", Route::Upload(name, id)) => upload::chunk(service, name, id, headers, body).await,
@@ -88,6 +94,11 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
         ("DELETE", Route::Upload(name, id)) => upload::cancel(service, name, id).await,
         _ => Err(Problem::unsupported("the operation is not supported here")),
     }
+}
+
+/// The network that a request comes from.
+pub(super) fn origin(head: &Parts) -> IpAddr {
+    network(head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0))
 }
 
 fn no_such_page() -> Problem {

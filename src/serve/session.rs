@@ -8,23 +8,28 @@
 //! nobody who has it open writes to it any more. It is for its owner alone until then, so that nobody else can hold the lock.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::fs::{File, Metadata, TryLockError};
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
 
 use super::limits::Limits;
 use super::memory::Lane;
 use super::pace::{Paced, Step};
 use super::problem::is_no_room;
 use super::quota::{Client, Exceeded, Part, Quota};
-use crate::disk::{Missing, Place, blocking, is_sole};
+use super::session_files::{files, held, identifier, is_abandoned, is_identifier, old_files, remove_abandoned, seize};
+use crate::disk::{Place, blocking, taken};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryPath};
 use crate::store::layout::file::{self, Writer};
+
+/// How long nothing must have come for a session that its client gives up for another one: longer than clients wait for a link
+/// to come back.
+const IDLE: Duration = Duration::from_secs(1800);
 
 /// How often a session's file is asked for that another server is writing to, and how long between two tries.
 const TRIES: usize = 100;
@@ -55,6 +60,8 @@ pub(super) struct Session {
     is_over: bool,
     /// None once it is over.
     part: Option<Part>,
+    /// When a request last came for it.
+    used: Instant,
 }
 
 /// How a request's body ended.
@@ -82,9 +89,43 @@ impl Sessions {
         Ok(())
     }
 
-    /// Room for one more session of `client`.
-    pub(super) fn part(&self, client: Client) -> Result<Part, Exceeded> {
-        self.quota.open(client)
+    /// Room for one more session of `client`. One that it has abandoned makes room.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] if there are too many, all of which are in use.
+    pub(super) async fn part(&self, client: Client) -> Result<Part, Exceeded> {
+        match self.quota.open(client.clone()) {
+            Err(_) if self.give_up_oldest(&client).await => self.quota.open(client),
+            opened => opened,
+        }
+    }
+
+    /// Ends the session of `client` that was not asked for in the longest time, if it is idle. False if there is none.
+    async fn give_up_oldest(&self, client: &Client) -> bool {
+        // Who has one in flight holds it.
+        let idle = |handle: &Handle| {
+            let session = handle.try_lock().ok()?;
+            (session.part.as_ref()?.client() == client).then_some(session.used)
+        };
+        let oldest = {
+            let open = self.lock();
+            let found = open.values().filter_map(|handle| Some((idle(handle)?, handle)));
+            found.min_by_key(|(used, _)| *used).map(|(_, handle)| Arc::clone(handle))
+        };
+        let Some(Ok(mut session)) = oldest.map(|handle| handle.try_lock_owned()) else { return false };
+        let place = session.place();
+        let is_removed = blocking(move || Ok(remove_abandoned(&place, IDLE))).await.unwrap_or_default();
+        if is_removed {
+            tracing::debug!(upload = session.id, "removing an idle upload for another one of its client");
+            self.forget(&mut session);
+        }
+        is_removed
+    }
+
+    fn forget(&self, session: &mut Session) {
+        (session.is_over, session.part) = (true, None);
+        self.lock().remove(&session.id);
     }
 
     /// Opens a session and says its name.
@@ -102,6 +143,7 @@ impl Sessions {
             hasher: Some(Hasher::new(algorithm)),
             is_over: false,
             part: Some(part),
+            used: Instant::now(),
         };
         self.lock().insert(id.clone(), Arc::new(tokio::sync::Mutex::new(session)));
         Ok(id)
@@ -110,7 +152,8 @@ impl Sessions {
     /// Waits for the session of that name. None if `repository` has no such session.
     pub(super) async fn take(&self, repository: &RepositoryPath, id: &str) -> Result<Option<OwnedMutexGuard<Session>>> {
         let Some(handle) = self.find(repository, id).await? else { return Ok(None) };
-        let session = handle.lock_owned().await;
+        let mut session = handle.lock_owned().await;
+        session.used = Instant::now();
         Ok((!session.is_over && session.repository == *repository).then_some(session))
     }
 
@@ -132,9 +175,7 @@ impl Sessions {
 
     /// Ends a session and removes what it has gathered, unless that was moved away.
     pub(super) async fn end(&self, session: &mut Session) -> Result<()> {
-        session.is_over = true;
-        session.part = None;
-        self.lock().remove(&session.id);
+        self.forget(session);
         let place = session.place.clone();
         blocking(move || {
             let _ = place.remove();
@@ -155,7 +196,7 @@ impl Sessions {
         for name in blocking(old).await.unwrap_or_default() {
             let open = self.lock().get(&name).map(Arc::clone);
             let Some(handle) = open else {
-                self.discard(&name, expiry);
+                self.discard(&name, expiry).await;
                 continue;
             };
             // Busy is not abandoned, and what came back while this was waiting neither.
@@ -176,20 +217,16 @@ impl Sessions {
             let Ok(mut session) = handle.try_lock_owned() else { continue };
             let place = session.place();
             if blocking(move || Ok(held(&place).is_none())).await.unwrap_or_default() {
-                session.is_over = true;
-                session.part = None;
-                self.lock().remove(&session.id);
+                self.forget(&mut session);
             }
         }
     }
 
-    /// Removes what a process before this one left, unless somebody has just come back to it.
-    fn discard(&self, name: &str, expiry: Duration) {
-        let open = self.lock();
+    /// Removes what a process before this one left. Who has just come back to it finds that it is gone.
+    async fn discard(&self, name: &str, expiry: Duration) {
         let place = self.folder.join(name);
-        if !open.contains_key(name) && is_abandoned(&place, expiry) {
+        if blocking(move || Ok(remove_abandoned(&place, expiry))).await.unwrap_or_default() {
             tracing::debug!(upload = name, "removing what an earlier process left");
-            let _ = place.remove();
             self.left().remove(name);
         }
     }
@@ -204,10 +241,9 @@ impl Sessions {
         }
         let place = self.folder.join(id);
         let file = place.clone();
-        let Some(offset) = blocking(move || Ok(held(&file).map(|data| data.len()))).await? else {
-            return Ok(None);
-        };
-        let part = self.left().remove(id).unwrap_or_else(|| self.quota.found(offset));
+        let found = blocking(move || Ok(held(&file).map(|data| (data.len(), taken(&data))))).await?;
+        let Some((offset, taken)) = found else { return Ok(None) };
+        let part = self.left().remove(id).unwrap_or_else(|| self.quota.found(taken));
         // Left by a process before this one. Its name cannot be guessed: whoever knows it began it.
         let session = Session {
             id: id.to_owned(),
@@ -218,6 +254,7 @@ impl Sessions {
             hasher: None,
             is_over: false,
             part: Some(part),
+            used: Instant::now(),
         };
         let mut open = self.lock();
         Ok(Some(Arc::clone(open.entry(id.to_owned()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(session))))))
@@ -257,16 +294,18 @@ impl Session {
             if seized.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
                 (self.is_over, self.part) = (true, None);
             }
-            let Some((file, length)) = seized? else {
+            let Some((file, about)) = seized? else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
+            let length = about.len();
             if length != self.offset {
                 // Another server has gone on with it, or what was written before a failure is there after all.
                 (self.offset, self.hasher) = (length, None);
             }
             if let Some(part) = &mut self.part {
-                part.correct(length);
+                // What is written may not have come to its place on the disk yet.
+                part.correct(length.min(taken(&about).max(part.bytes())));
             }
             return Ok(file);
         }
@@ -391,86 +430,7 @@ async fn take_in(
     }
 }
 
-/// The session's file, locked, and its length. None if another server has it.
-fn seize(place: &Place) -> Result<Option<(File, u64)>> {
-    let gone = || place.failed("open")(io::ErrorKind::NotFound.into());
-    // Whatever else lies there under its name is no session.
-    let (file, _) = match place.open_own_to_append() {
-        Err(why) if held(place).is_some() => return Err(place.failed("open")(why)),
-        opened => opened.map_err(|_| gone())?,
-    };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        // A file system without locks: there one process at a time has to do.
-        Err(TryLockError::Error(why)) if why.kind() == io::ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(why)) => return Err(place.failed("lock")(why)),
-    }
-    if !place.names(&file).map_err(place.failed("look at"))? {
-        return Err(gone());
-    }
-    let length = file.metadata().map_err(place.failed("look at"))?.len();
-    Ok(Some((file, length)))
-}
-
-/// About a session's file, if it is one.
-fn held(place: &Place) -> Option<Metadata> {
-    place.look().ok().flatten().filter(is_sole)
-}
-
 /// As a disk that takes no more.
 fn full(why: Exceeded) -> Error {
     Error::new(Kind::Local, "take upload").because(io::Error::new(io::ErrorKind::QuotaExceeded, why))
-}
-
-/// Whether what lies there under `name` may be a session, or was one until a moment ago.
-pub(super) fn may_be(place: &Place, name: &OsStr) -> bool {
-    let is_other = |about: &Metadata| !is_sole(about);
-    name.to_str().is_some_and(is_identifier) && !place.look().ok().flatten().is_some_and(|about| is_other(&about))
-}
-
-/// Whether `name` has the form of a session's name.
-fn is_identifier(name: &str) -> bool {
-    name.len() == 36 && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
-}
-
-/// Names and sizes of the sessions' files in `folder`. What has another name can be nobody's upload.
-fn files(folder: &Place) -> Vec<(String, u64)> {
-    let names = folder.list().unwrap_or_default().into_iter();
-    let sized = names.filter_map(|name| {
-        let name = name.into_string().ok().filter(|name| is_identifier(name))?;
-        let bytes = held(&folder.join(&name))?.len();
-        Some((name, bytes))
-    });
-    sized.collect()
-}
-
-/// Names of the files in `folder` that nothing was written to for so long.
-fn old_files(folder: &Place, expiry: Duration) -> Vec<String> {
-    let names = folder.list().unwrap_or_default().into_iter();
-    let old = names.filter(|name| is_old(&folder.join(name), expiry));
-    old.filter_map(|name| name.into_string().ok()).collect()
-}
-
-/// Whether that file is so old, or gone.
-pub(super) fn is_old(place: &Place, expiry: Duration) -> bool {
-    let Ok(Some(data)) = place.look() else { return true };
-    data.is_file() && data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= expiry))
-}
-
-/// The same, and no server is writing to it.
-fn is_abandoned(place: &Place, expiry: Duration) -> bool {
-    let is_locked = |(file, _): (File, Metadata)| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-    !place.open_own(Missing::Fails).is_ok_and(is_locked) && is_old(place, expiry)
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn identifier() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|why| Error::new(Kind::Local, "draw a random name").because(why.to_string()))?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = hex::encode(bytes);
-    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
 }

@@ -2,7 +2,7 @@
 
 use super::registry::{LAYOUT, uploads};
 use super::residence;
-use super::session;
+use super::session_files;
 use crate::disk::{Place, Root, TEMPORARY, kind_of};
 use crate::oci::RepositoryPath;
 use crate::store::layout::audit::odd::{self, Harm, Odd};
@@ -69,7 +69,7 @@ pub(super) fn beside(data: &Root, report: &mut dyn FnMut(Odd)) {
     let folder = uploads(data);
     let odd = odd::each(&folder, &mut |name| {
         let place = folder.join(name);
-        if !session::may_be(&place, name) {
+        if !session_files::may_be(&place, name) {
             report(Odd::new(&place, Harm::None, "no upload; nobody can go on with it"));
         }
     });

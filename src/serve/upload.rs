@@ -40,7 +40,7 @@ pub(super) async fn begin(
         Some(_) => return Err(Problem::digest_invalid("only sha256 and sha512 digests are supported")),
     };
     let digest = query.digest("digest")?;
-    let part = service.sessions.part(client).map_err(|why| too_many(service, why))?;
+    let part = service.sessions.part(client).await.map_err(|why| too_many(service, why))?;
     let id = service.sessions.begin(repository, algorithm, part).await?;
     if let Some(digest) = digest.filter(|_| service.behaviour.takes_single_post) {
         let closed = close_with(service, repository, &id, digest, headers, body).await;

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
-use super::index::{self, Index};
+use super::index::{self, Index, Outgrown, Stamp};
+use super::index_memory::{Back, IndexMemory, MAX_BYTES, SMALL_BYTES};
 use crate::disk::{self, Place};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
@@ -20,6 +22,9 @@ pub(super) const LOCK_FILE: &str = ".lock";
 
 /// Longest wait for the lock. It is held for one change of the index, or for one portion of garbage.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Longest wait for those who look into an index that is to go. A look takes some milliseconds.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// Times that a layout is made anew which a collection removes meanwhile.
 const TRIES: usize = 16;
@@ -49,50 +54,143 @@ pub(super) struct Folder {
     /// For messages, and for who asks where it lies: nothing is opened by it.
     pub(super) path: PathBuf,
     pub(super) label: String,
-    /// None until it is first asked for.
-    index: RwLock<Option<Index>>,
+    /// None until it is first asked for. Locked for a moment only.
+    index: RwLock<Option<Arc<Index>>>,
+    /// Held by who reads the index from its file, or changes it where it is.
+    loading: Mutex<()>,
+    /// What the indexes of several layouts share; none for one that is alone.
+    pub(super) memory: Option<Arc<IndexMemory>>,
+    /// When the index was last asked for, by the clock of `memory`.
+    used: AtomicU64,
+    itself: Weak<Self>,
     /// Held by the one writer of this process.
     pub(super) writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Folder {
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(place: Place, memory: Option<Arc<IndexMemory>>) -> Arc<Self> {
         let path = place.path();
         let label = format!("oci:{}", path.display());
-        Self { place, path, label, index: RwLock::default(), writing: Arc::default() }
+        Arc::new_cyclic(|itself| Self {
+            place,
+            path,
+            label,
+            index: RwLock::default(),
+            loading: Mutex::default(),
+            memory,
+            used: AtomicU64::new(0),
+            itself: Weak::clone(itself),
+            writing: Arc::default(),
+        })
     }
 
-    /// Looks into the index, read anew if another process wrote it.
+    /// Looks into the index, read anew if another process wrote it, however much memory that takes.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> Result<T> {
-        {
-            let held = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(index) = held.as_ref().filter(|index| !index.is_stale(&self.place)) {
-                return Ok(look(index));
-            }
-        }
-        let mut held = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let index = self.fresh(&mut held)?;
-        Ok(look(index))
+        Ok(look(&*self.load(usize::MAX)?.ok_or_else(|| self.too_large())?))
     }
 
-    /// About how many bytes of memory the index takes; 0 while it is being read.
-    pub(super) fn weight(&self) -> usize {
-        self.index.try_read().ok().and_then(|held| held.as_ref().map(Index::weight)).unwrap_or_default()
-    }
-
-    /// Drops the index, which is read again when it is next asked for.
-    pub(super) fn forget(&self) {
-        if let Ok(mut held) = self.index.try_write() {
-            *held = None;
-        }
-    }
-
-    fn fresh<'a>(&self, held: &'a mut Option<Index>) -> Result<&'a mut Index> {
-        let index = match held.take() {
-            Some(index) if !index.is_stale(&self.place) => index,
-            _ => Index::load(&self.place)?,
+    /// The same with at most so many bytes for an index that is not held yet; where it needs more, nothing is done.
+    pub(super) fn read_within<T, F: FnOnce(&Index) -> T>(&self, most: usize, look: F) -> Result<Result<T, Back<F>>> {
+        let needs = match self.held() {
+            Some(index) => return Ok(Ok(look(&index))),
+            None => self.needs(),
         };
-        Ok(held.insert(index))
+        if needs > most {
+            return Ok(Err(Back { work: look, needs }));
+        }
+        match self.load(most)? {
+            Some(index) => Ok(Ok(look(&index))),
+            None if most < MAX_BYTES => Ok(Err(Back { work: look, needs: MAX_BYTES })),
+            None => Err(self.too_large()),
+        }
+    }
+
+    /// The index, if it is in memory and of the file that is there.
+    fn held(&self) -> Option<Arc<Index>> {
+        let held = self.index.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(memory) = &self.memory {
+            self.used.store(memory.tick(), Ordering::Relaxed);
+        }
+        held.filter(|index| !index.is_stale(&self.place))
+    }
+
+    /// About how many bytes the index takes, by the length of its file. In memory an entry takes three times its bytes, and more
+    /// if manifests list others.
+    fn estimate(&self) -> usize {
+        let length = Stamp::of(&self.place).map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
+        length.saturating_mul(4).saturating_add(1 << 10)
+    }
+
+    /// How much has to be asked for to read the index.
+    fn needs(&self) -> usize {
+        match self.estimate() {
+            0..=SMALL_BYTES => SMALL_BYTES,
+            needs => needs.saturating_add(4 << 20).min(MAX_BYTES),
+        }
+    }
+
+    /// The index, read from its file if need be. None if it takes more than `most` bytes.
+    fn load(&self, most: usize) -> Result<Option<Arc<Index>>> {
+        if let Some(index) = self.held() {
+            return Ok(Some(index));
+        }
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = self.held() {
+            return Ok(Some(index));
+        }
+        // The former one goes first: both would take twice the memory.
+        self.forget();
+        if let Some(memory) = &self.memory {
+            memory.set(self, 0);
+            memory.make_room(self, if most < MAX_BYTES { self.estimate().min(most) } else { MAX_BYTES });
+        }
+        let Some(index) = Index::load(&self.place, most)?.map(Arc::new) else { return Ok(None) };
+        self.keep(Arc::clone(&index));
+        Ok(Some(index))
+    }
+
+    fn keep(&self, index: Arc<Index>) {
+        let weight = index.weight();
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(index);
+        if let Some(memory) = &self.memory {
+            memory.set(self, weight);
+            memory.make_room(self, weight);
+        }
+    }
+
+    /// The index, taken away from all who look into it.
+    fn take(&self) -> Option<Arc<Index>> {
+        let taken = self.index.write().unwrap_or_else(PoisonError::into_inner).take()?;
+        let begun = Instant::now();
+        while Arc::strong_count(&taken) > 1 && begun.elapsed() < LONGEST_LOOK {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(taken)
+    }
+
+    /// Drops the index, which is read again when it is next asked for. False if there is none.
+    pub(super) fn forget(&self) -> bool {
+        self.take().is_some()
+    }
+
+    /// What tells this folder from others in memory.
+    pub(super) fn key(&self) -> usize {
+        self.itself.as_ptr().addr()
+    }
+
+    pub(super) fn itself(&self) -> Weak<Self> {
+        Weak::clone(&self.itself)
+    }
+
+    /// When the index was last asked for.
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn too_large(&self) -> Error {
+        let why = format!("what it leads to takes more than {MAX_BYTES} bytes of memory");
+        let told = Error::new(Kind::Limit, "read").on(index::place(&self.place).path().display()).because(why);
+        told.hint("spread the images over several repositories")
     }
 
     /// Waits for the lock that processes share. None where the file system knows no locks, as some network and FAT file
@@ -151,16 +249,77 @@ impl Folder {
 
     /// The same for whoever holds the lock already.
     pub(super) fn change_locked<T>(&self, change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>) -> Result<T> {
+        self.change_within(usize::MAX, change)?.map_err(|_| self.too_large())
+    }
+
+    /// The same with at most so many bytes; where it needs more, nothing is done.
+    pub(super) fn change_within<T, F: FnOnce(&mut Index, &Place) -> Result<Changed<T>>>(
+        &self,
+        most: usize,
+        change: F,
+    ) -> Result<Result<T, Back<F>>> {
+        let copy = |index: &Index| {
+            let weight = index.weight();
+            (weight, (weight <= SMALL_BYTES).then(|| index.clone()))
+        };
+        let mut next = match self.read_within(most, copy)? {
+            Ok((_, Some(next))) => next,
+            Ok((weight, None)) if most <= SMALL_BYTES => return Ok(Err(Back { work: change, needs: weight })),
+            Ok((_, None)) => return self.change_in_place(change).map(Ok),
+            Err(Back { needs, .. }) => return Ok(Err(Back { work: change, needs })),
+        };
         // Readers go on with what was until the new index is on disk.
-        let mut next = self.read(Index::clone)?;
-        match change(&mut next, &self.place)? {
-            Changed::No(told) => Ok(told),
+        match self.changed(&mut next, change)? {
+            Changed::No(told) => Ok(Ok(told)),
             Changed::Yes(told) => {
-                next.save(&self.place)?;
-                *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(next);
-                Ok(told)
+                self.keep(Arc::new(next));
+                Ok(Ok(told))
             }
         }
+    }
+
+    /// A change of a large index. Readers wait: a second one would take as much memory again.
+    fn change_in_place<T>(&self, change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>) -> Result<T> {
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut index = match self.take().filter(|index| !index.is_stale(&self.place)).map(Arc::try_unwrap) {
+            Some(Ok(index)) => index,
+            // Somebody has been looking into it for very long.
+            Some(Err(shared)) => Index::clone(&shared),
+            // It was dropped meanwhile.
+            None => Index::load(&self.place, MAX_BYTES)?.ok_or_else(|| self.too_large())?,
+        };
+        let changed = self.changed(&mut index, change);
+        match changed {
+            Ok(Changed::No(told) | Changed::Yes(told)) => {
+                self.keep(Arc::new(index));
+                Ok(told)
+            }
+            // It may be half changed: it is read anew.
+            Err(error) => {
+                if let Some(memory) = &self.memory {
+                    memory.set(self, 0);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes an index and writes it.
+    fn changed<T>(
+        &self,
+        index: &mut Index,
+        change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>,
+    ) -> Result<Changed<T>> {
+        let changed = change(index, &self.place)?;
+        if matches!(changed, Changed::Yes(_)) {
+            if self.memory.is_some() && index.weight() > MAX_BYTES {
+                // It could not be read again.
+                let told = Error::new(Kind::Limit, "write").on(index::place(&self.place).path().display());
+                return Err(told.because(Outgrown));
+            }
+            index.save(&self.place)?;
+        }
+        Ok(changed)
     }
 
     /// Makes the folder an image layout if it is not one, and gives the place of a blob in it.
@@ -198,5 +357,13 @@ impl Folder {
         // Last what makes it a layout. A second writer may be doing the same: what is there already stays.
         disk::publish_new(&index::place(&self.place), &Index::empty().text()?)?;
         disk::publish_new(version, VERSION)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(memory) = &self.memory {
+            memory.set(self, 0);
+        }
     }
 }

@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value};
 
 use super::file;
+use super::index_json::{self, Head, Written};
 use crate::disk::{self, Place};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag, weight};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag};
 
 /// The annotation that names an entry (image-spec, "Image Layout", `index.json`).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -22,10 +21,6 @@ pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The member of `index.json` that holds the digests of manifests that were deleted and that another one lists still. Their
 /// bytes stay, and without it they would be found again by following that other one.
 const UNLISTED: &str = "com.autonomyops.unlisted";
-
-/// Largest `index.json` that is read or written, in bytes, and how many values it may hold: about 100,000 manifests.
-const MAX_BYTES: u64 = 32 << 20;
-const MAX_VALUES: usize = 1_000_000;
 
 /// Most bytes of annotations with which a manifest is listed as a referrer; one with more is listed without any.
 /// Signatures, attestations and SBOMs have some hundred.
@@ -37,60 +32,80 @@ const MAX_ALL_ANNOTATION_BYTES: usize = 8 << 20;
 /// Longest type of an artifact that is listed: two names of 127 characters (RFC 6838, section 4.2).
 const MAX_TYPE_BYTES: usize = 255;
 
-/// Bytes that a manifest takes in memory beside its entry, and an entry beside its text.
-const MANIFEST_BYTES: usize = 600;
+/// Bytes of memory that each of these takes beside its text, with what the maps leave free.
+const ENTRY_BYTES: usize = 150;
+const TAG_BYTES: usize = 200;
+const MANIFEST_BYTES: usize = 240;
+const CHILDREN_BYTES: usize = 220;
+const REFERRER_BYTES: usize = 400;
+const UNLISTED_BYTES: usize = 130;
+const INDEX_BYTES: usize = 1 << 10;
 
 /// Manifests are read one at a time, however many layouts are being read: for a moment one may take ten times its bytes.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// `index.json` as it is read.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    schema_version: u32,
-    #[serde(default = "index_type")]
-    media_type: MediaType,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-/// `index.json` as it is written.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Written<'a> {
-    schema_version: u32,
-    media_type: &'a MediaType,
-    manifests: Vec<&'a RawValue>,
-    #[serde(flatten)]
-    rest: &'a Map<String, Value>,
-}
-
-/// One entry of `index.json`. Every change writes all of them, so each is put into words once.
+/// One entry of `index.json`. Every change writes all of them, so each is put into words once. Beside the words it holds what is
+/// asked for often, and no more: there may be a hundred thousand.
 #[derive(Debug, Clone)]
 struct Entry {
-    node: Arc<Descriptor>,
+    digest: Digest,
+    media_type: MediaType,
+    size: u64,
+    is_named: bool,
     text: Arc<RawValue>,
 }
 
 impl Entry {
-    fn new(node: Descriptor) -> Self {
+    fn new(node: &Descriptor) -> Self {
+        let is_named = node.annotations.contains_key(REF_NAME);
         // A descriptor is text, numbers and maps by text: that can always be written.
-        let text = to_raw_value(&node).unwrap_or_default();
-        Self { node: Arc::new(node), text: text.into() }
+        let text = to_raw_value(node).unwrap_or_default().into();
+        Self { digest: node.digest, media_type: node.media_type.clone(), size: node.size, is_named, text }
+    }
+
+    /// What was put into words.
+    fn node(&self) -> Descriptor {
+        let bare = || Descriptor::new(self.media_type.clone(), self.digest, self.size);
+        serde_json::from_str(self.text.get()).unwrap_or_else(|_| bare())
+    }
+
+    /// Whether its name is `tag`, which stands in the words as it is.
+    fn is_of(&self, tag: &Tag) -> bool {
+        self.is_named
+            && self.text.get().contains(tag.as_str())
+            && self.node().annotations.get(REF_NAME).is_some_and(|name| name == tag.as_str())
     }
 }
 
-fn index_type() -> MediaType {
-    MediaType::OCI_INDEX
+/// Type and size of a manifest.
+#[derive(Debug, Clone)]
+struct Known {
+    media_type: MediaType,
+    size: u64,
+}
+
+/// One manifest that is attached to another, as it is listed.
+#[derive(Debug, Clone)]
+struct Referrer {
+    text: Arc<str>,
+    artifact_type: Option<MediaType>,
+    annotation_bytes: usize,
+}
+
+impl Referrer {
+    fn new(node: &Descriptor) -> Self {
+        // A descriptor is text, numbers and maps by text: that can always be written.
+        let text = serde_json::to_string(node).unwrap_or_default().into();
+        let annotation_bytes = annotation_bytes(&node.annotations);
+        Self { text, artifact_type: node.artifact_type.clone(), annotation_bytes }
+    }
 }
 
 /// What tells one version of `index.json` from the next without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     modified: Option<std::time::SystemTime>,
-    length: u64,
+    pub(super) length: u64,
     /// Every version is a new file: two within one tick of the clock still differ.
     number: u64,
 }
@@ -107,22 +122,28 @@ impl Stamp {
 /// A layout's manifests, tags and referrers. A clone shares what does not change.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
-    schema_version: u32,
-    media_type: MediaType,
-    /// What another program wrote beside the entries.
-    rest: Map<String, Value>,
+    head: Head,
     entries: Vec<Entry>,
     stamp: Option<Stamp>,
     /// Deleted, though another manifest lists them.
     unlisted: BTreeSet<Digest>,
     /// What each index lists.
     children: HashMap<Digest, Arc<[Digest]>>,
-    manifests: HashMap<Digest, Arc<Descriptor>>,
+    manifests: HashMap<Digest, Known>,
     tags: BTreeMap<Tag, Digest>,
-    referrers: HashMap<Digest, BTreeMap<Digest, Arc<Descriptor>>>,
+    /// By subject and digest.
+    referrers: BTreeMap<(Digest, Digest), Referrer>,
     /// Bytes of the annotations in `referrers`.
     annotation_bytes: usize,
 }
+
+/// Why a layout takes no more: the list of what it holds is as long as it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the list of what the layout holds would be longer than {} bytes, or take more memory than it may",
+    index_json::MAX_BYTES
+)]
+pub(crate) struct Outgrown;
 
 /// Some of the referrers of a manifest, in the order of their digests.
 #[derive(Debug, Default)]
@@ -149,8 +170,8 @@ pub(super) fn blob(folder: &Place, digest: &Digest) -> Place {
 ///
 /// [`Invalid`](Kind::Invalid) if there is none or it cannot be read.
 pub(super) fn entries(folder: &Place) -> Result<(Stamp, Vec<Descriptor>)> {
-    let (stamp, document) = stamped(folder)?;
-    Ok((stamp, document.manifests))
+    let (stamp, entries, _) = stamped(folder)?;
+    Ok((stamp, entries))
 }
 
 /// What `index.json` lists, and which manifests it says were deleted.
@@ -159,132 +180,143 @@ pub(super) fn entries(folder: &Place) -> Result<(Stamp, Vec<Descriptor>)> {
 ///
 /// [`Invalid`](Kind::Invalid) if there is none or it cannot be read.
 pub(super) fn entries_and_deleted(folder: &Place) -> Result<(Vec<Descriptor>, BTreeSet<Digest>)> {
-    let (_, mut document) = stamped(folder)?;
-    let mut deleted = unlisted(&mut document.rest);
-    for entry in &document.manifests {
+    let (_, entries, mut head) = stamped(folder)?;
+    let mut deleted = unlisted(&mut head);
+    for entry in &entries {
         deleted.remove(&entry.digest);
     }
-    Ok((document.manifests, deleted))
+    Ok((entries, deleted))
 }
 
-fn unlisted(rest: &mut Map<String, Value>) -> BTreeSet<Digest> {
-    let list = rest.remove(UNLISTED);
+fn unlisted(head: &mut Head) -> BTreeSet<Digest> {
+    let list = head.rest.remove(UNLISTED);
     // One that cannot be read costs what it was for, and nothing else.
-    list.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
+    list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }
 
-fn stamped(folder: &Place) -> Result<(Stamp, Document)> {
+fn stamped(folder: &Place) -> Result<(Stamp, Vec<Descriptor>, Head)> {
     let missing = || {
         let told = Error::new(Kind::Invalid, "find").on(place(folder).path().display());
         told.because("the list of what the layout holds is missing").hint("restore it, or copy the images again")
     };
     // Taken first: a list that is replaced meanwhile counts as stale.
     let stamp = Stamp::of(folder).ok_or_else(missing)?;
-    Ok((stamp, document(folder)?))
-}
-
-fn document(folder: &Place) -> Result<Document> {
-    let bytes = file::bounded(&place(folder), MAX_BYTES)?;
-    if weight::exceeds(&bytes, MAX_VALUES) {
-        let why = format!("more than {MAX_VALUES} values");
-        return Err(Error::new(Kind::Limit, "read").on(place(folder).path().display()).because(why));
-    }
-    serde_json::from_slice(&bytes).map_err(|why| {
-        let told = Error::new(Kind::Invalid, "read").on(place(folder).path().display()).because(why);
-        told.hint("index.json must be an OCI image index; restore it or copy the images again")
-    })
+    let mut entries = Vec::new();
+    let head = index_json::read(&place(folder), |node| entries.push(node))?;
+    Ok((stamp, entries, head))
 }
 
 impl Index {
     /// A layout with nothing in it.
     pub(super) fn empty() -> Self {
         Self {
-            schema_version: 2,
-            media_type: MediaType::OCI_INDEX,
-            rest: Map::new(),
+            head: Head::default(),
             entries: Vec::new(),
             stamp: None,
             unlisted: BTreeSet::new(),
             children: HashMap::new(),
             manifests: HashMap::new(),
             tags: BTreeMap::new(),
-            referrers: HashMap::new(),
+            referrers: BTreeMap::new(),
             annotation_bytes: 0,
         }
     }
 
-    /// Reads `index.json` and every manifest that it leads to. A folder without one is empty.
+    /// Reads `index.json` and every manifest that it leads to. A folder without one is empty. None if that takes more than
+    /// about `most` bytes of memory.
     ///
     /// Manifests that are missing or cannot be read are passed over: a layout may be sparse.
-    pub(super) fn load(folder: &Place) -> Result<Self> {
+    pub(super) fn load(folder: &Place, most: usize) -> Result<Option<Self>> {
         let mut index = Self::empty();
-        let Some(stamp) = Stamp::of(folder) else { return Ok(index) };
-        let document = document(folder)?;
-        (index.schema_version, index.media_type, index.rest) =
-            (document.schema_version, document.media_type, document.rest);
+        let Some(stamp) = Stamp::of(folder) else { return Ok(Some(index)) };
+        let (tags, entries) = (&mut index.tags, &mut index.entries);
+        index.head = index_json::read(&place(folder), |node| {
+            tags.extend(tag_of(&node).map(|tag| (tag, node.digest)));
+            entries.push(Entry::new(&node));
+        })?;
+        index.entries.shrink_to_fit();
         index.stamp = Some(stamp);
-        index.unlisted = unlisted(&mut index.rest);
-        for entry in &document.manifests {
+        index.unlisted = unlisted(&mut index.head);
+        for entry in &index.entries {
             index.unlisted.remove(&entry.digest);
-            if let Some(tag) = tag_of(entry) {
-                index.tags.insert(tag, entry.digest);
-            }
         }
-        index.entries = document.manifests.iter().cloned().map(Entry::new).collect();
-        index.follow(folder, document.manifests);
-        Ok(index)
+        Ok(index.follow(folder, most).then_some(index))
     }
 
-    fn follow(&mut self, folder: &Place, mut open: Vec<Descriptor>) {
-        // Each digest is read once, so this ends even on indexes that list one another.
-        while let Some(node) = open.pop() {
-            let is_deleted = self.unlisted.contains(&node.digest);
-            if !node.is_manifest() || is_deleted || self.manifests.contains_key(&node.digest) {
-                continue;
-            }
-            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-            let read = file::small(&blob(folder, &node.digest)).and_then(|bytes| {
-                let manifest = file::parse(&bytes, &node.media_type)?;
-                Ok((bytes.len() as u64, manifest))
-            });
-            match read {
-                Ok((size, manifest)) => {
-                    open.extend(manifest.manifests.iter().cloned());
-                    self.learn(&Descriptor::new(node.media_type, node.digest, size), &manifest);
+    /// Whether all of it took no more than `most` bytes.
+    fn follow(&mut self, folder: &Place, most: usize) -> bool {
+        let (mut open, mut weight) = (Vec::new(), self.weight());
+        for at in (0..self.entries.len()).rev() {
+            let Entry { media_type, digest, .. } = &self.entries[at];
+            open.push((media_type.clone(), *digest));
+            // Each digest is read once, so this ends even on indexes that list one another.
+            while let Some((media_type, digest)) = open.pop() {
+                if weight > most {
+                    return false;
                 }
-                Err(error) => tracing::debug!(error = %error.chain(), "manifest passed over"),
+                let is_deleted = self.unlisted.contains(&digest);
+                if !media_type.is_manifest() || is_deleted || self.manifests.contains_key(&digest) {
+                    continue;
+                }
+                let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+                let read = file::small(&blob(folder, &digest)).and_then(|bytes| {
+                    let manifest = file::parse(&bytes, &media_type)?;
+                    Ok((bytes.len() as u64, manifest))
+                });
+                match read {
+                    Ok((size, manifest)) => {
+                        open.extend(manifest.manifests.iter().map(|child| (child.media_type.clone(), child.digest)));
+                        weight += self.learn(&Descriptor::new(media_type, digest, size), &manifest);
+                    }
+                    Err(error) => tracing::debug!(error = %error.chain(), "manifest passed over"),
+                }
             }
         }
+        weight <= most
     }
 
-    fn learn(&mut self, node: &Descriptor, manifest: &Manifest) {
-        self.manifests.insert(node.digest, Arc::new(node.clone()));
+    /// Takes a manifest in, which takes about so many bytes of memory.
+    fn learn(&mut self, node: &Descriptor, manifest: &Manifest) -> usize {
+        self.manifests.insert(node.digest, Known { media_type: node.media_type.clone(), size: node.size });
+        let mut weight = MANIFEST_BYTES;
         if !manifest.manifests.is_empty() {
-            self.children.insert(node.digest, manifest.manifests.iter().map(|child| child.digest).collect());
+            let children: Arc<[Digest]> = manifest.manifests.iter().map(|child| child.digest).collect();
+            weight += CHILDREN_BYTES + size_of_val(&*children);
+            self.children.insert(node.digest, children);
         }
-        let Some(subject) = &manifest.subject else { return };
+        let Some(subject) = &manifest.subject else { return weight };
         let bytes = annotation_bytes(&manifest.annotations);
         let has_room = bytes <= MAX_ANNOTATION_BYTES && self.annotation_bytes + bytes <= MAX_ALL_ANNOTATION_BYTES;
         let annotations = if has_room { manifest.annotations.clone() } else { BTreeMap::new() };
         let is_listed = |artifact_type: &&MediaType| artifact_type.as_str().len() <= MAX_TYPE_BYTES;
         let artifact_type = manifest.referrer_type().filter(is_listed).cloned();
-        let referrer = Arc::new(Descriptor { artifact_type, annotations, ..node.clone() });
-        self.annotation_bytes += annotation_bytes(&referrer.annotations);
-        if let Some(former) = self.referrers.entry(subject.digest).or_default().insert(node.digest, referrer) {
-            self.annotation_bytes -= annotation_bytes(&former.annotations);
+        let referrer = Referrer::new(&Descriptor { artifact_type, annotations, ..node.clone() });
+        weight += REFERRER_BYTES + referrer.text.len();
+        self.annotation_bytes += referrer.annotation_bytes;
+        if let Some(former) = self.referrers.insert((subject.digest, node.digest), referrer) {
+            self.annotation_bytes -= former.annotation_bytes;
         }
+        weight
     }
 
     /// About how many bytes of memory this takes.
     pub(super) fn weight(&self) -> usize {
-        // The entries are held twice: as values and as text.
-        let children: usize = self.children.values().map(|children| children.len()).sum();
-        let listed = self.stamp.map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
-        listed
-            .saturating_mul(2)
-            .saturating_add((self.entries.len() + self.manifests.len() + self.tags.len()) * MANIFEST_BYTES)
-            .saturating_add((children + self.unlisted.len()) * size_of::<Digest>())
-            .saturating_add(self.annotation_bytes * 2)
+        let texts: usize = self.entries.iter().map(|entry| entry.text.get().len()).sum();
+        let tags: usize = self.tags.keys().map(|tag| tag.as_str().len()).sum();
+        let referrers: usize = self.referrers.values().map(|referrer| referrer.text.len()).sum();
+        let children: usize = self.children.values().map(|children| size_of_val(&**children)).sum();
+        INDEX_BYTES
+            + self.head.weight()
+            + texts
+            + tags
+            + referrers
+            + children
+            + self.entries.len() * ENTRY_BYTES
+            + self.tags.len() * TAG_BYTES
+            + self.manifests.len() * MANIFEST_BYTES
+            + self.children.len() * CHILDREN_BYTES
+            + self.referrers.len() * REFERRER_BYTES
+            + self.unlisted.len() * UNLISTED_BYTES
     }
 
     /// The tags after `last`, in the order of their bytes, as long as they have no more than `most_bytes` together, and whether
@@ -310,24 +342,30 @@ impl Index {
         most_bytes: usize,
     ) -> ReferrersPage {
         let mut page = ReferrersPage::default();
-        let Some(found) = self.referrers.get(subject) else { return page };
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let is_meant = |node: &Descriptor| artifact_type.is_none() || node.artifact_type.as_ref() == artifact_type;
+        let is_meant = |node: &Referrer| artifact_type.is_none() || node.artifact_type.as_ref() == artifact_type;
         let mut before = None;
-        for (digest, node) in found.range((from, Bound::Unbounded)).filter(|(_, node)| is_meant(node)) {
-            // A descriptor is text, numbers and maps by text: that can always be written.
-            let text = serde_json::to_vec(&**node).unwrap_or_default();
-            if before.is_some() && page.text.len() + text.len() > most_bytes {
+        for (digest, node) in self.attached(subject, last).filter(|(_, node)| is_meant(node)) {
+            if before.is_some() && page.text.len() + node.text.len() > most_bytes {
                 page.next = before;
                 return page;
             }
             if before.is_some() {
                 page.text.push(b',');
             }
-            page.text.extend_from_slice(&text);
-            before = Some(*digest);
+            page.text.extend_from_slice(node.text.as_bytes());
+            before = Some(digest);
         }
         page
+    }
+
+    /// What is attached to `subject` and comes after `last`, in the order of the digests.
+    fn attached(&self, subject: &Digest, last: Option<Digest>) -> impl Iterator<Item = (Digest, &Referrer)> {
+        let subject = *subject;
+        // The first digest that there can be.
+        let first = Bound::Included((subject, Digest::Sha256([0; 32])));
+        let from = last.map_or(first, |last| Bound::Excluded((subject, last)));
+        let found = self.referrers.range((from, Bound::Unbounded));
+        found.take_while(move |((of, _), _)| *of == subject).map(|((_, digest), node)| (*digest, node))
     }
 
     /// Whether `index.json` is another than the one that was read or written last.
@@ -336,8 +374,9 @@ impl Index {
     }
 
     /// The manifest of that digest: type, digest and size.
-    pub(super) fn manifest(&self, digest: &Digest) -> Option<&Descriptor> {
-        self.manifests.get(digest).map(Arc::as_ref)
+    pub(super) fn manifest(&self, digest: &Digest) -> Option<Descriptor> {
+        let Known { media_type, size } = self.manifests.get(digest)?;
+        Some(Descriptor::new(media_type.clone(), *digest, *size))
     }
 
     /// What `tag` names.
@@ -352,8 +391,7 @@ impl Index {
 
     /// What is attached to `subject`.
     pub(super) fn referrers(&self, subject: &Digest) -> Vec<Descriptor> {
-        let found = self.referrers.get(subject).into_iter().flat_map(BTreeMap::values);
-        found.map(|node| Descriptor::clone(node)).collect()
+        self.attached(subject, None).filter_map(|(_, node)| serde_json::from_str(&node.text).ok()).collect()
     }
 
     /// Whether adding `node` under `tags` would change nothing.
@@ -370,16 +408,16 @@ impl Index {
         }
         self.unlisted.remove(&node.digest);
         self.learn(&node, manifest);
-        let is_other = |entry: &Descriptor| entry.media_type != node.media_type || entry.size != node.size;
-        for entry in self.entries.iter_mut().filter(|entry| entry.node.digest == node.digest && is_other(&entry.node)) {
+        let is_other = |entry: &Entry| entry.media_type != node.media_type || entry.size != node.size;
+        for entry in self.entries.iter_mut().filter(|entry| entry.digest == node.digest && is_other(entry)) {
             let (media_type, size) = (node.media_type.clone(), node.size);
-            *entry = Entry::new(Descriptor { media_type, size, ..Descriptor::clone(&entry.node) });
+            *entry = Entry::new(&Descriptor { media_type, size, ..entry.node() });
         }
         for tag in tags {
             self.tags.insert(tag.clone(), node.digest);
             let mut entry = node.clone();
             entry.annotations.insert(REF_NAME.to_owned(), tag.as_str().to_owned());
-            self.entries.push(Entry::new(entry));
+            self.entries.push(Entry::new(&entry));
         }
         self.settle(&node);
     }
@@ -387,8 +425,7 @@ impl Index {
     /// Whether an entry has that digest, or a manifest lists it and it was not deleted.
     pub(super) fn leads_to(&self, digest: &Digest) -> bool {
         let is_listed = || self.children.values().any(|children| children.contains(digest));
-        self.entries.iter().any(|entry| entry.node.digest == *digest)
-            || (is_listed() && !self.unlisted.contains(digest))
+        self.entries.iter().any(|entry| entry.digest == *digest) || (is_listed() && !self.unlisted.contains(digest))
     }
 
     /// Manifests that `manifest` lists and this index does not know.
@@ -405,9 +442,8 @@ impl Index {
     /// Takes a tag away; its manifest stays. False if there is no such tag.
     pub(super) fn untag(&mut self, tag: &Tag) -> bool {
         let Some(digest) = self.tags.remove(tag) else { return false };
-        let names = |entry: &Entry| entry.node.annotations.get(REF_NAME).is_some_and(|name| name == tag.as_str());
-        self.entries.retain(|entry| !names(entry));
-        if let Some(node) = self.manifests.get(&digest).cloned() {
+        self.entries.retain(|entry| !entry.is_of(tag));
+        if let Some(node) = self.manifest(&digest) {
             self.settle(&node);
         }
         true
@@ -415,41 +451,39 @@ impl Index {
 
     /// Takes a manifest away with all its tags. False if it is not there.
     pub(super) fn remove(&mut self, digest: &Digest) -> bool {
-        self.entries.retain(|entry| entry.node.digest != *digest);
+        self.entries.retain(|entry| entry.digest != *digest);
         self.tags.retain(|_, named| named != digest);
-        for referrers in self.referrers.values_mut() {
-            if let Some(node) = referrers.remove(digest) {
-                self.annotation_bytes -= annotation_bytes(&node.annotations);
-            }
-        }
+        self.detach(|referrer| referrer == digest);
         self.children.remove(digest);
         let listed: HashSet<Digest> = self.children.values().flat_map(|children| children.iter().copied()).collect();
         if listed.contains(digest) {
             self.unlisted.insert(*digest);
         }
         // One that cannot be read at present may list some of them.
-        let is_known = |entry: &Entry| !entry.node.is_manifest() || self.manifests.contains_key(&entry.node.digest);
+        let is_known = |entry: &Entry| !entry.media_type.is_manifest() || self.manifests.contains_key(&entry.digest);
         if self.entries.iter().all(is_known) {
             self.unlisted.retain(|digest| listed.contains(digest));
         }
-        self.referrers.retain(|_, referrers| !referrers.is_empty());
         self.manifests.remove(digest).is_some()
+    }
+
+    /// Takes referrers off the lists of what they are attached to.
+    fn detach(&mut self, is_doomed: impl Fn(&Digest) -> bool) {
+        self.referrers.retain(|(_, digest), node| {
+            let stays = !is_doomed(digest);
+            self.annotation_bytes -= if stays { 0 } else { node.annotation_bytes };
+            stays
+        });
     }
 
     /// Takes manifests without a name away. What one of them may have been the only one to list is listed by itself.
     pub(super) fn dismiss(&mut self, doomed: &HashSet<Digest>, orphans: &HashSet<Digest>) {
-        self.entries.retain(|entry| !doomed.contains(&entry.node.digest));
+        self.entries.retain(|entry| !doomed.contains(&entry.digest));
         self.manifests.retain(|digest, _| !doomed.contains(digest));
         self.children.retain(|digest, _| !doomed.contains(digest));
-        for referrers in self.referrers.values_mut() {
-            referrers.retain(|digest, node| {
-                let stays = !doomed.contains(digest);
-                self.annotation_bytes -= if stays { 0 } else { annotation_bytes(&node.annotations) };
-                stays
-            });
-        }
+        self.detach(|referrer| doomed.contains(referrer));
         for digest in orphans {
-            if let Some(node) = self.manifests.get(digest).cloned() {
+            if let Some(node) = self.manifest(digest) {
                 self.settle(&node);
             }
         }
@@ -457,38 +491,30 @@ impl Index {
 
     /// One nameless entry for a manifest that has no other, none for one that has.
     fn settle(&mut self, node: &Descriptor) {
-        let is_named = |entry: &Entry| entry.node.annotations.contains_key(REF_NAME);
-        let mut own = self.entries.iter().filter(|entry| entry.node.digest == node.digest).peekable();
-        match (own.peek().is_some(), own.any(is_named)) {
-            (false, _) => self.entries.push(Entry::new(node.clone())),
-            (true, true) => self.entries.retain(|entry| entry.node.digest != node.digest || is_named(entry)),
+        let mut own = self.entries.iter().filter(|entry| entry.digest == node.digest).peekable();
+        match (own.peek().is_some(), own.any(|entry| entry.is_named)) {
+            (false, _) => self.entries.push(Entry::new(node)),
+            (true, true) => self.entries.retain(|entry| entry.digest != node.digest || entry.is_named),
             (true, false) => {}
         }
     }
 
     /// `index.json` as it is to be written.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
-        let mut rest = self.rest.clone();
-        if !self.unlisted.is_empty() {
-            let digests = self.unlisted.iter().map(|digest| Value::from(digest.to_string())).collect();
-            rest.insert(UNLISTED.to_owned(), Value::Array(digests));
-        }
-        let written = Written {
-            schema_version: self.schema_version,
-            media_type: &self.media_type,
-            manifests: self.entries.iter().map(|entry| &*entry.text).collect(),
-            rest: &rest,
-        };
+        // Digests are text: that can always be written.
+        let unlisted = (!self.unlisted.is_empty()).then(|| to_raw_value(&self.unlisted).unwrap_or_default());
+        let more = unlisted.as_deref().map(|list| (UNLISTED, list));
+        let entries = self.entries.iter().map(|entry| &*entry.text).collect();
+        let written = Written { head: &self.head, entries, more };
         serde_json::to_vec(&written).map_err(|why| Error::new(Kind::Local, "write index.json").because(why))
     }
 
     /// Writes `index.json` anew: whole or not at all.
     pub(super) fn save(&mut self, folder: &Place) -> Result<()> {
         let (place, text) = (place(folder), self.text()?);
-        if text.len() as u64 > MAX_BYTES {
+        if text.len() as u64 > index_json::MAX_BYTES {
             // It could not be read again.
-            let why = format!("the list of what the layout holds would have more than {MAX_BYTES} bytes");
-            return Err(Error::new(Kind::Limit, "write").on(place.path().display()).because(why));
+            return Err(Error::new(Kind::Limit, "write").on(place.path().display()).because(Outgrown));
         }
         let mut temporary = disk::Temporary::in_folder(folder)?;
         temporary.write_all(&text).map_err(place.failed("write"))?;

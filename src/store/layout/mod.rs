@@ -14,6 +14,8 @@ pub(crate) mod file;
 mod folder;
 pub(crate) mod garbage;
 mod index;
+mod index_json;
+pub(crate) mod index_memory;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +30,8 @@ use futures_util::StreamExt;
 
 use self::folder::{Changed, Folder, Hold};
 use self::index::Index;
-pub(crate) use self::index::ReferrersPage;
+pub(crate) use self::index::{Outgrown, ReferrersPage};
+use self::index_memory::IndexMemory;
 use super::{Body, ByteStream, Listing, MAX_MANIFEST_BYTES, Put, Root, Store, Want};
 use crate::disk::{self, Place, Root as Below, blocking};
 use crate::error::{Error, Kind, Result};
@@ -49,7 +52,12 @@ impl Layout {
 
     /// The layout at a place below a folder, to which no link leads.
     pub(crate) fn below(place: Place) -> Self {
-        Self { inner: Arc::new(Folder::new(place)) }
+        Self { inner: Folder::new(place, None) }
+    }
+
+    /// The same, one of several whose indexes share `memory`.
+    pub(crate) fn sharing(place: Place, memory: Arc<IndexMemory>) -> Self {
+        Self { inner: Folder::new(place, Some(memory)) }
     }
 
     /// The layout that is in `folder` already, made here or by another program.
@@ -197,16 +205,6 @@ impl Layout {
         self.read(move |index| index.referrers_after(&subject, last, artifact_type.as_ref(), most_bytes)).await
     }
 
-    /// About how many bytes of memory are held of what `index.json` says.
-    pub(crate) fn weight(&self) -> usize {
-        self.inner.weight()
-    }
-
-    /// Drops them; they are read again when something is asked.
-    pub(crate) fn forget(&self) {
-        self.inner.forget();
-    }
-
     /// Whether clones of this are in use.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.inner) > 1
@@ -227,25 +225,48 @@ impl Layout {
     }
 
     /// Looks into the index, which is read first if need be.
-    async fn read<T: Send + 'static>(&self, look: impl FnOnce(&Index) -> T + Send + 'static) -> Result<T> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || inner.read(look)).await
+    async fn read<T: Send + 'static>(&self, mut look: impl FnOnce(&Index) -> T + Send + 'static) -> Result<T> {
+        let Some(memory) = &self.inner.memory else {
+            let inner = Arc::clone(&self.inner);
+            return blocking(move || inner.read(look)).await;
+        };
+        let mut needs = 0;
+        // Ends because it needs more each time, and never more than there is.
+        loop {
+            let (inner, turn) = (Arc::clone(&self.inner), memory.turn(needs).await?);
+            match turn.run(move |most| inner.read_within(most, look)).await? {
+                Ok(told) => return Ok(told),
+                Err(back) => (look, needs) = (back.work, back.needs),
+            }
+        }
     }
 
     /// Changes the index and writes it, alone among all writers of this and of other processes. `change` says whether
     /// there was anything to do.
     async fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>> + Send + 'static,
+        mut change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
         // The guard goes into the work: work on a blocking thread goes on when its caller no longer waits.
         let guard = Arc::clone(&self.inner.writing).lock_owned().await;
-        blocking(move || {
-            let _guard = guard;
-            inner.change(change)
-        })
-        .await
+        let Some(memory) = &self.inner.memory else {
+            let work = move || {
+                let _guard = guard;
+                inner.change(change)
+            };
+            return blocking(work).await;
+        };
+        let mut held = blocking(move || Ok((guard, inner.lock_made(Hold::Alone)?))).await?;
+        let mut needs = 1;
+        // Ends because it needs more each time, and never more than there is.
+        loop {
+            let (inner, turn) = (Arc::clone(&self.inner), memory.turn(needs).await?);
+            match turn.run(move |most| Ok((inner.change_within(most, change)?, held))).await? {
+                (Ok(told), _) => return Ok(told),
+                (Err(back), locks) => (change, needs, held) = (back.work, back.needs, locks),
+            }
+        }
     }
 
     /// The first of `expected` that is held with another length, and that length.
@@ -409,19 +430,20 @@ impl Store for Layout {
     }
 
     async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        let (inner, layout, name) = (Arc::clone(&self.inner), self.clone(), name.clone());
+        let asked = name.clone();
+        let look = move |index: &Index| {
+            let digest = match &asked {
+                Name::Digest(digest) => Some(*digest),
+                Name::Tag(tag) => index.tag(tag),
+            };
+            digest.and_then(|digest| index.manifest(&digest))
+        };
+        let node = self.read(look).await?.ok_or_else(|| self.missing(name))?;
+        if want == Want::Digest {
+            return Ok(Root { node, bytes: None });
+        }
+        let (inner, layout) = (Arc::clone(&self.inner), self.clone());
         blocking(move || {
-            let found = inner.read(|index| {
-                let digest = match &name {
-                    Name::Digest(digest) => Some(*digest),
-                    Name::Tag(tag) => index.tag(tag),
-                };
-                digest.and_then(|digest| index.manifest(&digest).cloned())
-            })?;
-            let node = found.ok_or_else(|| layout.missing(&name))?;
-            if want == Want::Digest {
-                return Ok(Root { node, bytes: None });
-            }
             let bytes = file::small(&layout.blob(&node.digest))?;
             if !node.digest.matches(&bytes) {
                 return Err(Error::new(Kind::Corrupt, "read").on(format!("{}@{}", inner.label, node.digest)));

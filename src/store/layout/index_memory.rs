@@ -1,0 +1,271 @@
+//! The memory that the indexes of all layouts of one server share.
+//!
+//! A data folder may come from a stranger, and hold any number of lists as long as they may be. What is held of all of them
+//! together is bounded: before one is read, those that were not asked for in the longest time go. Small ones are read and
+//! changed a few at a time, large ones one at a time. Who waits too long for a turn is told to come again.
+//!
+//! Large ones are read and changed on one thread: a freed piece of memory is used again by the thread that asked for it first,
+//! and by no other, so that on many threads the bound would count many times (glibc's arenas).
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::folder::Folder;
+use crate::disk::blocking;
+use crate::error::{Error, Kind, Result};
+
+/// Most bytes that all indexes may take, and one of them.
+pub(super) const MAX_BYTES: usize = 96 << 20;
+
+/// Most bytes of a small one.
+pub(super) const SMALL_BYTES: usize = 1 << 20;
+
+/// Small ones that are read or changed at the same time.
+const SMALL_TURNS: usize = 8;
+
+/// Longest wait for a turn.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Why an index cannot be had at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many long lists are asked for at this moment")]
+pub(crate) struct Busy;
+
+/// What has to be done with more memory than it was given, and about how much that is.
+#[derive(Debug)]
+pub(super) struct Back<F> {
+    pub(super) work: F,
+    pub(super) needs: usize,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The memory of the indexes of one server.
+#[derive(Debug)]
+pub(crate) struct IndexMemory {
+    most: usize,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    /// Where large ones are read and changed. None if there can be no such thread.
+    thread: OnceLock<Option<mpsc::Sender<Job>>>,
+    held: Mutex<HashMap<usize, Held>>,
+    /// Counts the times that one was asked for.
+    clock: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Held {
+    folder: Weak<Folder>,
+    bytes: usize,
+}
+
+/// The right to read or change an index that takes so many bytes.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) most: usize,
+    memory: Arc<IndexMemory>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for IndexMemory {
+    fn default() -> Self {
+        Self::new(MAX_BYTES)
+    }
+}
+
+impl IndexMemory {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            small: Arc::new(Semaphore::new(SMALL_TURNS)),
+            large: Arc::new(Semaphore::new(1)),
+            thread: OnceLock::new(),
+            held: Mutex::default(),
+            clock: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for the right to `needs` bytes. What is held already needs none.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](Kind::Unavailable) because of [`Busy`] if others are at it for long.
+    pub(super) async fn turn(self: &Arc<Self>, needs: usize) -> Result<Turn> {
+        let turns = match needs {
+            0 => return Ok(Turn { most: 0, memory: Arc::clone(self), permit: None }),
+            1..=SMALL_BYTES => &self.small,
+            _ => &self.large,
+        };
+        let busy = || Error::new(Kind::Unavailable, "read index.json").because(Busy);
+        let taken = timeout(WAIT, Arc::clone(turns).acquire_owned()).await.map_err(|_| busy())?;
+        let permit = Some(taken.map_err(|_| busy())?);
+        Ok(Turn { most: needs.clamp(SMALL_BYTES, MAX_BYTES), memory: Arc::clone(self), permit })
+    }
+
+    /// The moment at which an index is asked for.
+    pub(super) fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes room for `bytes` of `folder`: drops the indexes of others that were not asked for in the longest time.
+    pub(super) fn make_room(&self, folder: &Folder, bytes: usize) {
+        let mut others: Vec<(Arc<Folder>, usize)> = {
+            let held = self.held();
+            let others = held.iter().filter(|(key, _)| **key != folder.key());
+            others.filter_map(|(_, held)| Some((held.folder.upgrade()?, held.bytes))).collect()
+        };
+        let mut sum: usize = others.iter().map(|(_, bytes)| bytes).sum();
+        others.sort_by_cached_key(|(other, _)| other.used());
+        for (other, freed) in others {
+            if sum.saturating_add(bytes) <= self.most {
+                return;
+            }
+            // One that is being read or changed holds what it holds.
+            if other.forget() {
+                sum = sum.saturating_sub(freed);
+                self.set(&other, 0);
+            }
+        }
+    }
+
+    /// Takes note that the index of `folder` takes so many bytes now.
+    pub(super) fn set(&self, folder: &Folder, bytes: usize) {
+        let mut held = self.held();
+        match bytes {
+            0 => drop(held.remove(&folder.key())),
+            _ => drop(held.insert(folder.key(), Held { folder: folder.itself(), bytes })),
+        }
+    }
+
+    /// Bytes that all indexes take together.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.held().values().map(|held| held.bytes).sum()
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<usize, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn thread(&self) -> Option<&mpsc::Sender<Job>> {
+        let make = || {
+            let (jobs, queue) = mpsc::channel::<Job>();
+            let run = move || {
+                // Ends with the server.
+                for job in queue {
+                    // Who waits for it sees that there is no result.
+                    let _ = catch_unwind(AssertUnwindSafe(job));
+                }
+            };
+            std::thread::Builder::new().name("indexes".to_owned()).spawn(run).ok().map(|_| jobs)
+        };
+        self.thread.get_or_init(make).as_ref()
+    }
+}
+
+impl Turn {
+    /// Does `work` where work of that size is done. It goes on when its caller no longer waits, and the turn ends with it.
+    pub(super) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(usize) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let memory = Arc::clone(&self.memory);
+        let thread = if self.most > SMALL_BYTES { memory.thread() } else { None };
+        let whole = move || {
+            let turn = self;
+            let done = work(turn.most);
+            drop(turn.permit);
+            done
+        };
+        let Some(thread) = thread else { return blocking(whole).await };
+        let lost = || Error::new(Kind::Local, "read index.json").because("the thread that does it has failed");
+        let (tell, told) = oneshot::channel();
+        let job = move || {
+            let _ = tell.send(whole());
+        };
+        thread.send(Box::new(job)).map_err(|_| lost())?;
+        told.await.map_err(|_| lost())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Layout;
+    use super::*;
+    use crate::disk::Root;
+    use crate::oci::{Descriptor, MediaType, Name, Tag};
+    use crate::store::{Body, Listing as _, Store as _, Want};
+
+    async fn tag(layout: &Layout, tag: &str) -> Result<()> {
+        let bytes = br#"{"schemaVersion":2,"manifests":[]}"#;
+        let node = Descriptor::of(MediaType::OCI_INDEX, bytes);
+        let tags: [Tag; 1] = [tag.parse().unwrap()];
+        layout.put(&node, &Body::bytes(node.clone(), &bytes[..]), &tags).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn no_more_is_held_than_may_be_and_what_was_dropped_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::at(folder.path());
+        // A list takes some two kilobytes.
+        let memory = Arc::new(IndexMemory::new(5_000));
+        let layout = |n: usize| Layout::sharing(root.join(format!("r{n}")), Arc::clone(&memory));
+        let layouts: Vec<_> = (0..5).map(layout).collect();
+        for layout in &layouts {
+            tag(layout, "v1").await.unwrap();
+        }
+        let tags = async |n: usize| layouts[n].tags().await.unwrap().len();
+        for n in [0, 1, 0, 2, 0, 3, 0, 4] {
+            assert_eq!(tags(n).await, 1);
+            assert!(memory.bytes() <= 5_000, "{}", memory.bytes());
+        }
+        assert!(memory.bytes() > 2_000);
+        assert!(layouts[0].inner.forget(), "it was asked for a moment ago");
+        assert!(!layouts[1].inner.forget(), "it was not asked for in the longest time");
+        drop(layouts);
+        assert_eq!(memory.bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_large_list_is_read_and_changed_in_its_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Arc::new(IndexMemory::default());
+        let layout = Layout::sharing(Root::at(folder.path()).place(), Arc::clone(&memory));
+        tag(&layout, "first").await.unwrap();
+        let place = folder.path().join("index.json");
+        let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
+        let entry = document["manifests"][0].clone();
+        for n in 0..2_000 {
+            let mut entry = entry.clone();
+            entry["annotations"]["org.opencontainers.image.ref.name"] = format!("t{n}").into();
+            document["manifests"].as_array_mut().unwrap().push(entry);
+        }
+        std::fs::write(&place, document.to_string()).unwrap();
+        assert_eq!(layout.tags().await.unwrap().len(), 2_001);
+        tag(&layout, "last").await.unwrap();
+        assert!(layout.remove_tag(&"t7".parse().unwrap()).await.unwrap());
+        assert!(!layout.remove_tag(&"t7".parse().unwrap()).await.unwrap());
+        assert!(memory.bytes() > SMALL_BYTES, "{}", memory.bytes());
+        for layout in [&layout, &Layout::at(folder.path())] {
+            assert_eq!(layout.tags().await.unwrap().len(), 2_001);
+            assert!(layout.resolve(&Name::Tag("last".parse().unwrap()), Want::Bytes).await.is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_turn_ends_and_small_lists_do_not_wait_for_large_ones() {
+        let memory = Arc::new(IndexMemory::default());
+        let large = memory.turn(SMALL_BYTES + 1).await.unwrap();
+        assert_eq!(memory.turn(1).await.unwrap().most, SMALL_BYTES);
+        let error = memory.turn(SMALL_BYTES + 1).await.unwrap_err();
+        assert!(error.kind() == Kind::Unavailable && error.chain().contains(&Busy.to_string()));
+        drop(large);
+        assert_eq!(memory.turn(usize::MAX).await.unwrap().most, MAX_BYTES);
+    }
+}
