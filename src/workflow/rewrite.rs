@@ -72,8 +72,10 @@ pub(super) async fn verified(
     found: &Resolved,
     events: &Events,
 ) -> Result<(Option<Approved>, Option<Signature>)> {
+    // Everything has been put: what the destination refuses to show from here on is there, or was lost.
+    let put = ends.sink.taking_refusals_as_errors();
     let Index::Rewrite(Some(site)) = &seed.index else {
-        return Ok((check::destination(seed, ends.sink.as_ref(), found, events).await?, None));
+        return Ok((check::destination(seed, &put, found, events).await?, None));
     };
     match check::destination(seed, ends.sink.as_ref(), found, events).await {
         Err(error) if error.kind() == Kind::Untrusted => {
@@ -86,5 +88,5 @@ pub(super) async fn verified(
     let signer = Signer::new(&site.key, Format::Legacy, events);
     let signed = signer.sign(&ends.sink, &seed.to.repository, &found.root.node).await;
     let signed = signed.map_err(|error| error.at(Side::Destination).during("sign the rewritten index", &seed.to))?;
-    Ok((check::destination(seed, ends.sink.as_ref(), found, events).await?, signed.into_iter().next()))
+    Ok((check::destination(seed, &put, found, events).await?, signed.into_iter().next()))
 }

@@ -72,6 +72,9 @@ impl Serialize for Written<'_> {
     }
 }
 
+/// Deepest nesting of a member that is kept as it came; `serde_json` reads no deeper either.
+const MAX_DEPTH: u32 = 128;
+
 /// Reads the file, and hands each entry to `take`.
 ///
 /// # Errors
@@ -124,13 +127,34 @@ impl<'de, F: FnMut(Descriptor)> Visitor<'de> for Whole<'_, F> {
                     return Err(A::Error::custom(format!("more than {MAX_MEMBERS} members")));
                 }
                 _ => {
-                    head.rest.insert(name, map.next_value::<Box<RawValue>>()?.into());
+                    let text = map.next_value::<Box<RawValue>>()?;
+                    check_depth(text.get()).map_err(A::Error::custom)?;
+                    head.rest.insert(name, text.into());
                 }
             }
         }
         head.schema_version = version.ok_or_else(|| A::Error::missing_field("schemaVersion"))?;
         Ok(head)
     }
+}
+
+/// Refuses text that is nested deeper than readers of JSON go: it is kept as it came, for others to read.
+fn check_depth(text: &str) -> Result<(), String> {
+    let (mut depth, mut is_text, mut is_escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => depth += 1,
+            b']' | b'}' if !is_text => depth -= 1,
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+        }
+    }
+    Ok(())
 }
 
 struct Entries<'a, F>(&'a mut F);

@@ -46,6 +46,12 @@ impl Registry {
         Self { refusal: Refusal::Absent, unshown: Default::default(), ..self }
     }
 
+    /// The same repository, where everything has been put: a refusal is an error again.
+    #[must_use]
+    pub fn taking_refusals_as_errors(&self) -> Self {
+        Self { refusal: Refusal::Unknown, ..self.clone() }
+    }
+
     /// Whether a refusal to show a tag was taken for absence.
     #[must_use]
     pub fn has_refused_tags(&self) -> bool {
