@@ -31,6 +31,7 @@ mod link;
 mod links;
 mod logins;
 mod matrix;
+mod measures;
 mod own_certificates;
 mod plain_http;
 mod plain_http_race;
