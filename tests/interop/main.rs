@@ -1,7 +1,7 @@
 //! Real registries and real clients against this program, each started here on loopback.
 //!
-//! `tests/run` names the folder of the peers in `AUTONOMY_PEERS_BIN`; without it nothing runs and everything counts as
-//! skipped. With `CI=true` a missing peer is a failure. Every check reads the destination with a client that is not ours.
+//! `tests/run` names the folder of the peers in `AUTONOMY_PEERS_BIN`; without it every check is ignored, with the reason.
+//! With `CI=true` a missing peer is a failure. Every check reads the destination with a client that is not ours.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "this is a test runner")]
 
@@ -25,9 +25,10 @@ mod secured;
 mod signatures;
 mod subsets;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use peers::Peers;
 
 /// One named check and the peers that it cannot do without.
@@ -37,50 +38,44 @@ struct Case {
     run: fn(&Peers),
 }
 
+const SUITES: [&[Case]; 12] = [
+    copies::CASES,
+    clients::CASES,
+    secured::CASES,
+    signatures::CASES,
+    matrix::CASES,
+    modes::CASES,
+    attached::CASES,
+    rollback::CASES,
+    subsets::CASES,
+    links::CASES,
+    logins::CASES,
+    alone::CASES,
+];
+
 fn main() -> ExitCode {
-    let peers = Peers::from_environment();
+    let mut arguments = Arguments::from_args();
+    // The checks start registries on ports that were free a moment ago, and some of them measure time.
+    arguments.test_threads.get_or_insert(1);
+    let peers = Arc::new(Peers::from_environment());
     let is_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let suites = [
-        copies::CASES,
-        clients::CASES,
-        secured::CASES,
-        signatures::CASES,
-        matrix::CASES,
-        modes::CASES,
-        attached::CASES,
-        rollback::CASES,
-        subsets::CASES,
-        links::CASES,
-        logins::CASES,
-        alone::CASES,
-    ];
-    for case in suites.into_iter().flatten() {
-        if filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
-            continue;
+    let trial = |case: &'static Case| {
+        let peers = Arc::clone(&peers);
+        Trial::ignorable_test(case.name, move || run(case, &peers, is_ci))
+    };
+    libtest_mimic::run(&arguments, SUITES.into_iter().flatten().map(trial).collect()).exit_code()
+}
+
+/// Runs one check. A missing peer fails in CI and is a reason to leave the check out elsewhere; zot may be missing anywhere.
+fn run(case: &Case, peers: &Peers, is_ci: bool) -> Result<Completion, Failed> {
+    match case.needs.iter().find(|name| !peers.has(name)) {
+        Some(missing) => {
+            let reason = format!("no {missing} ({})", peers::how_to_get(missing));
+            if is_ci && *missing != "zot" { Err(reason.into()) } else { Ok(Completion::ignored_with(reason)) }
         }
-        if let Some(missing) = case.needs.iter().find(|name| !peers.has(name)) {
-            println!("skipped: {}: no {missing} ({})", case.name, peers::how_to_get(missing));
-            if is_ci && *missing != "zot" {
-                failed += 1;
-            } else {
-                skipped += 1;
-            }
-            continue;
-        }
-        // The panic's own message has been printed by the time it is caught.
-        match catch_unwind(AssertUnwindSafe(|| (case.run)(&peers))) {
-            Ok(()) => {
-                passed += 1;
-                println!("ok: {}", case.name);
-            }
-            Err(_) => {
-                failed += 1;
-                println!("FAILED: {}", case.name);
-            }
+        None => {
+            (case.run)(peers);
+            Ok(Completion::Completed)
         }
     }
-    println!("interop: {passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -110,7 +110,7 @@ pub(super) const CEILINGS: [Ceiling; 15] = [
 const MAX_PLACES: usize = 40;
 
 impl Ceiling {
-    /// What to say if the measure is above `most`.
+    /// Says so, with the places, if the measure is above `most`.
     pub(super) fn broken_by(&self, measured: &Measured, most: f64) -> Option<String> {
         let value = (self.value)(measured);
         let places = (self.places)(measured);

@@ -13,7 +13,7 @@ pub(super) struct File {
     /// Module path below the crate, such as `["store", "body"]`; empty for `lib.rs`.
     pub(super) module: Vec<String>,
     pub(super) text: String,
-    /// What the file holds, tests removed.
+    /// The items of the file, tests removed.
     pub(super) syntax: syn::File,
     /// Lines of the tests that were removed.
     tests: Vec<RangeInclusive<usize>>,
