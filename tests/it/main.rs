@@ -19,6 +19,7 @@ mod data_folder;
 mod deep;
 mod demo;
 mod dry_run;
+mod examples;
 mod fallback;
 mod floors;
 mod gc;
