@@ -44,9 +44,9 @@ fn openers_are_whole_words_at_the_beginning() {
 #[test]
 fn markdown_is_read_without_its_code() {
     let mut prose = Prose::default();
-    prose.read_markdown("a.md", "# What\n\nOne. Who\ncomes?\n\n```\nOf code.\n```\n\n1. Those.\n");
+    prose.read_markdown("a.md", "# What\n\nOne.\nWho comes?\n\n```\nOf code.\n```\n\n1. Those.\n");
     let wrong: Vec<_> = prose.wrong().iter().map(|sentence| sentence.place.as_str()).collect();
-    assert_eq!((wrong, prose.sentences.len()), (vec!["a.md:3", "a.md:10"], 3));
+    assert_eq!((wrong, prose.sentences.len()), (vec!["a.md:4", "a.md:10"], 3));
 }
 
 #[test]

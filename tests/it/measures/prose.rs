@@ -18,7 +18,7 @@ pub(super) struct Sentence {
 impl Sentence {
     /// Whether it opens with one of the words that none opens with.
     pub(super) fn opens_wrong(&self) -> bool {
-        words(&self.text).next().is_some_and(|first| OPENERS.contains(&first))
+        words_of(&self.text).next().is_some_and(|first| OPENERS.contains(&first))
     }
 }
 
@@ -42,11 +42,9 @@ impl Prose {
         self.take(name, paragraphs(&lines.collect::<Vec<_>>()));
     }
 
-    fn take(&mut self, name: &str, paragraphs: Vec<(usize, String)>) {
-        for (number, text) in paragraphs {
-            let place = format!("{name}:{number}");
-            self.sentences.extend(split(&text).into_iter().map(|text| Sentence { place: place.clone(), text }));
-        }
+    fn take(&mut self, name: &str, paragraphs: Vec<Paragraph>) {
+        let sentences = paragraphs.iter().flat_map(split);
+        self.sentences.extend(sentences.map(|(number, text)| Sentence { place: format!("{name}:{number}"), text }));
     }
 
     /// The sentences that open wrong.
@@ -60,7 +58,7 @@ impl Prose {
 
     /// How often each of `wanted` is used among ten thousand words.
     pub(super) fn per_ten_thousand(&self, wanted: &[&'static str]) -> BTreeMap<&'static str, f64> {
-        let all = self.sentences.iter().flat_map(|sentence| words(&sentence.text));
+        let all = self.sentences.iter().flat_map(|sentence| words_of(&sentence.text));
         let all: Vec<_> = all.map(str::to_lowercase).collect();
         let count = |word: &str| all.iter().filter(|other| *other == word).count() as f64;
         wanted.iter().map(|word| (*word, 1e4 * count(word) / all.len().max(1) as f64)).collect()
@@ -86,6 +84,9 @@ struct Line {
     kind: Kind,
     text: String,
 }
+
+/// Lines that belong together, with their numbers.
+type Paragraph = Vec<(usize, String)>;
 
 /// The lines of all comments. Whatever lies between two tokens is white space or a plain comment; a doc comment is a token.
 fn comments(source: &str) -> Vec<Line> {
@@ -149,8 +150,8 @@ fn push(source: &str, range: std::ops::Range<usize>, found: &mut Vec<Line>) {
 }
 
 /// Joins lines to paragraphs. Headings, tables, code and links to elsewhere are left out.
-fn paragraphs(lines: &[Line]) -> Vec<(usize, String)> {
-    let mut found: Vec<(usize, String)> = Vec::new();
+fn paragraphs(lines: &[Line]) -> Vec<Paragraph> {
+    let mut found: Vec<Paragraph> = Vec::new();
     let (mut is_code, mut is_open) = (false, false);
     let mut last: Option<&Line> = None;
     for line in lines {
@@ -171,11 +172,9 @@ fn paragraphs(lines: &[Line]) -> Vec<(usize, String)> {
         let item = ["- ", "* ", "+ "].iter().find_map(|mark| text.strip_prefix(mark)).or_else(|| numbered(text));
         match item {
             None if is_open && line.kind != Kind::Trailing => {
-                let (_, paragraph) = found.last_mut().unwrap();
-                paragraph.push(' ');
-                paragraph.push_str(text);
+                found.last_mut().unwrap().push((line.number, text.to_owned()));
             }
-            item => found.push((line.number, item.unwrap_or(text).to_owned())),
+            item => found.push(vec![(line.number, item.unwrap_or(text).to_owned())]),
         }
         is_open = true;
     }
@@ -188,31 +187,31 @@ fn numbered(text: &str) -> Option<&str> {
     (!number.is_empty() && number.len() <= 2 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(rest)
 }
 
-/// Splits a paragraph behind full stops, question and exclamation marks that a new beginning follows.
-fn split(paragraph: &str) -> Vec<String> {
-    let mut sentences = vec![String::new()];
-    let mut is_span = false;
-    let mut rest = paragraph.split_whitespace().peekable();
-    while let Some(word) = rest.next() {
-        let sentence = sentences.last_mut().unwrap();
-        if !sentence.is_empty() {
+/// Splits a paragraph behind full stops, question and exclamation marks that a new beginning follows. Each sentence has the
+/// number of its first line.
+fn split(paragraph: &Paragraph) -> Vec<(usize, String)> {
+    let mut sentences: Vec<(usize, String)> = Vec::new();
+    let (mut is_span, mut is_over) = (false, true);
+    let words = paragraph.iter().flat_map(|(number, line)| line.split_whitespace().map(move |word| (*number, word)));
+    for (number, word) in words {
+        if is_over && !word.starts_with(char::is_lowercase) || sentences.is_empty() {
+            sentences.push((number, word.to_owned()));
+        } else {
+            let (_, sentence) = sentences.last_mut().unwrap();
             sentence.push(' ');
+            sentence.push_str(word);
         }
-        sentence.push_str(word);
         is_span ^= word.matches('`').count() % 2 == 1;
         let bare = word.trim_end_matches([')', ']', '"', '\'', '*', '_', '”']);
-        let ends = bare.ends_with(['.', '!', '?']) && !["e.g.", "i.e.", "cf.", "etc.", "vs."].contains(&bare);
-        let begins = rest.peek().is_some_and(|next| !next.starts_with(char::is_lowercase));
-        if ends && begins && !is_span {
-            sentences.push(String::new());
-        }
+        is_over =
+            bare.ends_with(['.', '!', '?']) && !["e.g.", "i.e.", "cf.", "etc.", "vs."].contains(&bare) && !is_span;
     }
-    sentences.retain(|sentence| words(sentence).next().is_some());
+    sentences.retain(|(_, sentence)| words_of(sentence).next().is_some());
     sentences
 }
 
 /// The words of a sentence: runs of letters, code left out.
-fn words(sentence: &str) -> impl Iterator<Item = &str> {
+fn words_of(sentence: &str) -> impl Iterator<Item = &str> {
     let text = sentence.split('`').step_by(2);
     text.flat_map(|text| text.split(|c: char| !c.is_alphabetic())).filter(|word| !word.is_empty())
 }
