@@ -8,14 +8,9 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
-#[path = "../tests/it/link.rs"]
-mod link;
 #[expect(dead_code, reason = "shared with `peers`, which needs more of it")]
 #[path = "peers/server.rs"]
 mod server;
-#[expect(dead_code, unused_imports, reason = "shared with the tests, which need more of it")]
-#[path = "../tests/it/images/shape/mod.rs"]
-mod shape;
 #[expect(dead_code, reason = "the registries here have none")]
 #[path = "peers/tls.rs"]
 mod tls;
@@ -28,9 +23,9 @@ use autonomy_registry::oci::{Digest, Name, Reference};
 use autonomy_registry::store::{Registry, Role, Store, Want};
 use autonomy_registry::wire::{Client, Options};
 
-use link::Link;
 use server::{Kind, Server};
-use shape::Image;
+use testkit::images::shape::{self, Image};
+use testkit::link::Link;
 
 /// Sizes of a platform's layers, in MiB; log-normal in spirit, 341 in all.
 const LAYERS: [u64; 8] = [1, 3, 7, 15, 30, 45, 80, 160];

@@ -10,12 +10,9 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
-#[path = "../tests/it/serve_fuzz/engine/mod.rs"]
-mod engine;
-
 use std::time::Duration;
 
-use engine::{Outcome, Plan};
+use testkit::serve_fuzz::{self, Outcome, Plan};
 
 /// Requests between two events.
 const PAUSE: u64 = 3_000;
@@ -32,8 +29,15 @@ fn main() {
     let drawn = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let seed = number("--seed").unwrap_or(drawn);
     println!("seed {seed}, {seconds} s");
-    let plan = Plan { seed, time: Duration::from_secs(seconds), requests: u64::MAX, pause: PAUSE, servers };
-    let outcome = engine::run(plan);
+    let plan = Plan {
+        program: env!("CARGO_BIN_EXE_autonomy"),
+        seed,
+        time: Duration::from_secs(seconds),
+        requests: u64::MAX,
+        pause: PAUSE,
+        servers,
+    };
+    let outcome = serve_fuzz::run(plan);
     report(&outcome, seed);
     if !outcome.faults.is_empty() {
         std::process::exit(1);

@@ -8,10 +8,6 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
-#[expect(dead_code, unused_imports, reason = "shared with the tests, which need more of it")]
-#[path = "../tests/it/images/shape/mod.rs"]
-mod shape;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -27,6 +23,7 @@ use autonomy_registry::transport::Native;
 use autonomy_registry::verify::{Demands, PublicKey, SigningKey, attach, payload, signature_tag};
 use autonomy_registry::wire::{Client, Options};
 use autonomy_registry::workflow::{self, Index, Seed, Sidecars, Tagging, Trust};
+use testkit::images::shape;
 
 /// Images that take turns: of two platforms each, from a few KiB to a few MiB.
 const IMAGES: u64 = 8;

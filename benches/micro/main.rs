@@ -20,18 +20,9 @@ mod connection;
 #[expect(dead_code, reason = "shared with the comparison of tools, which needs more of it")]
 #[path = "../peers/proxy.rs"]
 mod proxy;
-#[expect(dead_code, reason = "shared with the tests, which need more of it")]
-#[path = "../../tests/it/rekor.rs"]
-mod rekor;
 #[expect(dead_code, reason = "shared with the comparison of tools, which needs more of it")]
 #[path = "../peers/tally.rs"]
 mod tally;
-#[expect(dead_code, reason = "shared with the tests, which need more of it")]
-#[path = "../../tests/it/verify_bench.rs"]
-mod verify_bench;
-#[expect(dead_code, reason = "shared with the tests, which need more of it")]
-#[path = "../../tests/it/verify_site.rs"]
-mod verify_site;
 
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::Testbed;

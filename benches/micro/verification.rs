@@ -18,9 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion};
 use serde_json::Value;
-
-use crate::rekor::{self, Log};
-use crate::verify_bench::{Bench, RECENT, public, reference};
+use testkit::rekor::{self, Log};
+use testkit::verify_bench::{Bench, RECENT, public, reference};
 
 /// What is demanded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

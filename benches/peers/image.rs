@@ -7,12 +7,7 @@ use std::collections::HashSet;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Platform};
 use autonomy_registry::store::ByteStream;
 use serde_json::{Value, json};
-
-#[expect(unused_imports, reason = "its own tests run where the tests have it")]
-#[path = "../../tests/it/images/shape/layer.rs"]
-mod layer;
-
-use layer::{Noise, Recipe};
+use testkit::images::shape::layer::{Noise, Recipe};
 
 /// No clock: the same seed makes the same bytes on any day.
 const CREATED: &str = "2024-01-01T00:00:00Z";

@@ -8,9 +8,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use testkit::images::shape;
+
 use crate::Case;
 use crate::copies::{block_on, repository};
-use crate::images::shape;
 use crate::peers::{Kind, Peers, STATIC, Server, text};
 
 pub(crate) const CASES: &[Case] = &[

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use autonomy_registry::oci::{Descriptor, MediaType, empty_json};
 use autonomy_registry::store::Store;
 use serde_json::json;
+use testkit::images::{self, shape};
 
 use crate::Case;
 use crate::copies::{block_on, repository, seed};
-use crate::images::{self, shape};
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
 
 pub(crate) const CASES: &[Case] = &[

@@ -7,10 +7,11 @@ use std::process::Command;
 use autonomy_registry::oci::{Descriptor, Digest, Reference};
 use autonomy_registry::store::{Registry, Role, Store};
 use autonomy_registry::wire::{Client, Options};
+use testkit::images;
+use testkit::images::shape;
 
-use crate::images::shape;
+use crate::Case;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
-use crate::{Case, images};
 
 pub(crate) const CASES: &[Case] = &[
     Case {

@@ -4,9 +4,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use testkit::images::shape;
+
 use crate::Case;
 use crate::copies::{block_on, repository};
-use crate::images::shape;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
 
 pub(crate) const CASES: &[Case] = &[

@@ -10,16 +10,11 @@ mod attached;
 mod clients;
 mod copies;
 mod cosign;
-#[expect(dead_code, unused_imports, reason = "shared with the other test program, which needs more of it")]
-#[path = "../it/images/mod.rs"]
-mod images;
 mod links;
 mod logins;
 mod matrix;
 mod modes;
 mod peers;
-#[path = "../it/rekor.rs"]
-mod rekor;
 mod rollback;
 mod secured;
 mod signatures;

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use testkit::images::shape;
+
 use crate::Case;
 use crate::copies::{block_on, repository};
-use crate::images::shape;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
 
 pub(crate) const CASES: &[Case] = &[Case {

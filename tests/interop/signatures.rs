@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use autonomy_registry::oci::Reference;
 use autonomy_registry::verify::{SigningKey, payload};
 use jiff::Timestamp;
+use testkit::images::shape;
+use testkit::rekor::{self, Log};
 
 use crate::Case;
 use crate::copies::{block_on, repository, seed};
 use crate::cosign::{Form, Keys, autonomy, judged, sign, verify};
-use crate::images::shape;
 use crate::peers::{AUTONOMY, Kind, Peers, Server, text};
-use crate::rekor::{self, Log};
 
 pub(crate) const CASES: &[Case] = &[
     Case {

@@ -146,8 +146,8 @@ async fn a_tag_that_somebody_else_moves_meanwhile_is_not_put_back() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let store = crate::seed::publisher(&bed.sink, "site/a");
-        let root = crate::images::two_platforms(&store, 99, &[500]).await;
-        crate::images::tag(&store, &root, "v1").await;
+        let root = testkit::images::two_platforms(&store, 99, &[500]).await;
+        testkit::images::tag(&store, &root, "v1").await;
     };
     let (done, ()) = tokio::join!(bed.seed_catalog(&names, &["--atomic"]), moving);
     assert_code(&done, 4);

@@ -301,8 +301,8 @@ async fn a_flipped_bit_in_the_root_or_a_lying_header_ends_in_exit_4() {
     for what in [What::FlipBit { at: 10 }, What::Truncate { to: 50 }, What::WrongLength, What::Html] {
         let (source, sink) = (Testbed::start().await, Testbed::start().await);
         let store = crate::seed::publisher(&source, "app");
-        let root = crate::images::two_platforms(&store, 1, &[100]).await;
-        crate::images::tag(&store, &root, "v1").await;
+        let root = testkit::images::two_platforms(&store, 1, &[100]).await;
+        testkit::images::tag(&store, &root, "v1").await;
         source.fault(Fault::always(Kind::ManifestGet, what.clone()).at("manifests/v1"));
         let out = tempfile::tempdir().unwrap();
         let (from, to) = (format!("{}/app:v1", source.host()), format!("{}/app:v1", sink.host()));

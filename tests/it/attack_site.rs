@@ -12,8 +12,8 @@ use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Body, Store, Want};
 use autonomy_registry::verify::{SigningKey, attach, payload, signature_tag};
 use axum::response::Response;
+use testkit::images;
 
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, seed, text};
 use crate::wire_server::{Asked, Server, answer, status};
 

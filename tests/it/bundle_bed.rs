@@ -12,8 +12,8 @@ use autonomy_registry::store::{Body, Registry, Store};
 use autonomy_registry::verify::attach::{self, Attachment};
 use autonomy_registry::verify::{SidecarKind, SigningKey, bundle, payload, signature_tag};
 use jiff::{Timestamp, ToSpan as _};
+use testkit::images;
 
-use crate::images;
 use crate::seed::{autonomy, publisher};
 
 /// The version of the honest policy.

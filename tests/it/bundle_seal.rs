@@ -184,7 +184,7 @@ async fn signatures_of_others_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stands_under_the_tag_and_cannot_be_read_is_not_overwritten() {
     let maker = Maker::new().await;
-    crate::images::tag(&maker.bed.store, &maker.bed.image, &maker.signature_tag()).await;
+    ::testkit::images::tag(&maker.bed.store, &maker.bed.image, &maker.signature_tag()).await;
     let done = maker.seal(&[]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains("keep the signatures"), "{}", text(&done));

@@ -9,8 +9,8 @@ use autonomy_registry::oci::{Name, Tag};
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use serde_json::Value;
+use testkit::images::shape;
 
-use crate::images::shape;
 use crate::seed::{assert_code, autonomy, publisher, text};
 
 /// Two registries; in the first, images `team/0:v1`, `team/1:v1` and so on, of three shared layers and one of their own.

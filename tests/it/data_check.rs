@@ -6,8 +6,8 @@ use autonomy_registry::oci::{Descriptor, Digest, Manifest};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store as _, read_manifest};
 use serde_json::Value;
+use testkit::images;
 
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, text};
 
 /// A server's folder with an image in two repositories, which share its layers, and a registry that has the image too.

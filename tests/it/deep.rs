@@ -7,8 +7,8 @@ use autonomy_registry::oci::{Descriptor, Digest, Manifest, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store as _, Want, read_manifest};
 use reqwest::Method;
+use testkit::images;
 
-use crate::images;
 use crate::seed::{assert_code, publisher, seed, text};
 use crate::serve::Asking;
 use crate::site_bed::behaviours;

@@ -3,8 +3,8 @@
 use autonomy_registry::oci::{MediaType, Tag};
 use autonomy_registry::serve::testkit::{Kind, Testbed};
 use serde_json::Value;
+use testkit::images::{self, shape};
 
-use crate::images::{self, shape};
 use crate::seed::{assert_code, autonomy, publisher, text};
 
 async fn json(arguments: &[&str]) -> Value {

@@ -9,8 +9,8 @@ use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Body, Listing, Registry, Role, Store};
 use serde_json::{Value, json};
+use testkit::images;
 
-use crate::images;
 use crate::serve::Asking;
 use crate::wire_server::client;
 

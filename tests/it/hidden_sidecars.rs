@@ -3,9 +3,9 @@
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::verify::{SidecarKind, attach};
+use testkit::images;
 
 use crate::bundle_bed::{VERSION, hours_from_now, lock, policy_bundle};
-use crate::images;
 use crate::sealed_bed::Sealed;
 use crate::seed::{assert_code, text};
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::serve::{Auth, Behaviour};
 use futures_util::{StreamExt as _, stream};
+use testkit::images;
 
 use crate::attack::MAX_RESIDENT;
-use crate::images;
 use crate::seed::{assert_code, publisher, text};
 use crate::wire_server::{Server, answer, status};
 

@@ -8,9 +8,9 @@ use autonomy_registry::oci::MediaType;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
+use testkit::images;
 
 use crate::hostile::{AT_ONCE, raw, seed, source};
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, text};
 use crate::wire_server::{Server, answer, status};
 

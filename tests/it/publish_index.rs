@@ -8,8 +8,8 @@ use autonomy_registry::oci::{Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::serve::{Auth, Behaviour};
 use autonomy_registry::store::{Listing as _, Store as _, Want, read_small};
+use testkit::images;
 
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, text};
 use crate::serve::{Asking, header};
 

@@ -1,8 +1,8 @@
 //! Refusals that asking again does not change, and those that say when it does.
 
 use autonomy_registry::serve::testkit::{Fault, Kind as Asks, Testbed, What};
+use testkit::images;
 
-use crate::images;
 use crate::seed::{assert_code, publisher, text};
 use crate::wire_server::{Asked, Server, answer};
 

@@ -5,9 +5,9 @@ use std::process::Output;
 use autonomy_registry::document::lock::{Inputs, Lock, Pin};
 use autonomy_registry::oci::Digest;
 use autonomy_registry::verify::{SidecarKind, attach, bundle};
+use testkit::images;
 
 use crate::bundle_bed::{VERSION, hours_from_now, policy_bundle};
-use crate::images;
 use crate::sealed_bed::Sealed;
 use crate::seed::{assert_code, autonomy, text};
 

@@ -8,9 +8,9 @@ use autonomy_registry::serve::testkit::Kind;
 use autonomy_registry::store::{Root, Store, Want, read_manifest};
 use autonomy_registry::verify::{SigningKey, attach, payload, signature_tag};
 use jiff::{SignedDuration, Timestamp};
+use testkit::images;
+use testkit::images::shape::{self, Image};
 
-use crate::images;
-use crate::images::shape::{self, Image};
 use crate::seed::{assert_code, autonomy, publisher, text};
 use crate::subset::{Field, entries};
 

@@ -8,8 +8,8 @@ use autonomy_registry::oci::{Digest, MediaType, Name};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Store, Want};
+use testkit::images::{self, shape};
 
-use crate::images::{self, shape};
 use crate::seed::{assert_code, publisher, seed, text};
 use crate::site_bed::{Bed, behaviours, holding, start, stopped};
 

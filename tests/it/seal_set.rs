@@ -3,9 +3,9 @@
 use autonomy_registry::oci::Descriptor;
 use autonomy_registry::verify::{attach, bundle, signature_tag};
 use jiff::{Timestamp, ToSpan as _};
+use testkit::images;
 
 use crate::bundle_bed::hours_from_now;
-use crate::images;
 use crate::sealed_bed::Sealed;
 use crate::seed::{assert_code, publisher, text};
 

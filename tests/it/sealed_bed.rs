@@ -8,9 +8,9 @@ use autonomy_registry::store::{Store as _, Want};
 use autonomy_registry::verify::{SidecarKind, attach, signature_tag};
 use jiff::Timestamp;
 use reqwest::Method;
+use testkit::images;
 
 use crate::bundle_bed::{BundleBed, Signed, VERSION, hours_from_now, policy_bundle};
-use crate::images;
 use crate::seed::seed;
 use crate::serve::Asking;
 

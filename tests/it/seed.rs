@@ -9,8 +9,8 @@ use autonomy_registry::serve::{Auth, Behaviour};
 use autonomy_registry::store::{Registry, Role, Store, Want, read_manifest};
 use autonomy_registry::wire::{Client, Options};
 use reqwest::Method;
+use testkit::images;
 
-use crate::images;
 use crate::serve::Asking;
 use crate::site_bed::behaviours;
 

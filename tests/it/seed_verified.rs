@@ -9,8 +9,8 @@ use autonomy_registry::store::{Store, Want};
 use autonomy_registry::verify::attach::Attachment;
 use autonomy_registry::verify::{SigningKey, attach, bundle, payload, signature_tag};
 use jiff::{SignedDuration, Timestamp};
+use testkit::images;
 
-use crate::images;
 use crate::seed::{assert_code, publisher, seed, text};
 
 /// In which of cosign's formats an image is signed.

@@ -6,8 +6,8 @@ use std::process::Command;
 use autonomy_registry::oci::{Digest, MediaType};
 use reqwest::Response;
 use serde_json::{Value, json};
+use testkit::images::shape::noise;
 
-use crate::images::shape::noise;
 use crate::serve::client;
 use crate::serve_bed::Program;
 

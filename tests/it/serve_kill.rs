@@ -10,8 +10,8 @@ use std::time::Duration;
 use autonomy_registry::oci::{Digest, MediaType};
 use reqwest::Client;
 use serde_json::{Value, json};
+use testkit::images::shape::noise;
 
-use crate::images::shape::noise;
 use crate::serve::client;
 use crate::serve_bed::{PATIENCE, Program};
 

@@ -7,8 +7,8 @@ use autonomy_registry::oci::{Descriptor, Digest, Name};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Kind, Testbed};
 use autonomy_registry::store::{Store, Want};
+use testkit::images;
 
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher};
 
 /// Every registry that this program knows the ways of.

@@ -9,9 +9,9 @@ use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use serde_json::Value;
+use testkit::images::shape::{self, Image};
+use testkit::link::Link;
 
-use crate::images::shape::{self, Image};
-use crate::link::Link;
 use crate::seed::{assert_code, publisher, text};
 
 const MIB: u64 = 1 << 20;

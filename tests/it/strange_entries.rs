@@ -12,9 +12,9 @@ use autonomy_registry::serve::{Behaviour, Collection, Kept, collect};
 use autonomy_registry::store::read_manifest;
 use reqwest::Method;
 use serde_json::Value;
+use testkit::images;
 
 use crate::data_check::{Scene, flip};
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, text};
 use crate::serve::Asking;
 

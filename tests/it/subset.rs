@@ -9,9 +9,9 @@ use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Kind, Testbed};
 use autonomy_registry::store::{Root, Store, Want, read_manifest};
 use serde_json::Value;
+use testkit::images;
+use testkit::images::shape::{self, Image};
 
-use crate::images;
-use crate::images::shape::{self, Image};
 use crate::seed::{assert_code, autonomy, publisher, seed, text};
 
 /// Two registries, an image in the first.

@@ -7,9 +7,9 @@ use autonomy_registry::oci::{Descriptor, Digest};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use serde_json::Value;
+use testkit::images;
 
 use crate::bundle_bed::hours_from_now;
-use crate::images;
 use crate::sealed_bed::Sealed;
 use crate::seed::{assert_code, autonomy, publisher, text};
 use crate::site_bed::{Bed, holding};

@@ -6,9 +6,9 @@ use std::process::Output;
 use autonomy_registry::oci::{Descriptor, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store as _, Want, read_manifest};
+use testkit::images;
 
 use crate::bundle_bed::BundleBed;
-use crate::images;
 use crate::seed::{assert_code, publisher, seed, text};
 
 /// A signed bundle at a source, and a destination.

@@ -4,9 +4,9 @@ use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::verify::{SidecarKind, SigningKey};
 use jiff::Timestamp;
+use testkit::rekor::{self, Log, Made};
 
 use crate::bundle_bed::{BundleBed, Signed, report};
-use crate::rekor::{self, Log, Made};
 use crate::seed::{assert_code, seed, text};
 
 /// A new log, whose key stands in the bed's `rekor.pub`.

@@ -14,9 +14,8 @@ use autonomy_registry::verify::{
     Step, Subject, TrustTime, bundle, payload, signature_tag,
 };
 use jiff::Timestamp;
-
-use crate::verify_bench::{Bench, NOW, RECENT, STALE, public, reference, time};
-use crate::verify_site::Referrers;
+use testkit::verify_bench::{Bench, NOW, RECENT, STALE, public, reference, time};
+use testkit::verify_site::Referrers;
 
 #[tokio::test]
 async fn a_legacy_signature_costs_two_requests_and_a_bundle_four() {

@@ -6,8 +6,7 @@ use autonomy_registry::store::{Store, Want};
 use autonomy_registry::verify::{
     ErrorClass, Evidence, Outcome, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Step, Subject, attach,
 };
-
-use crate::verify_bench::{Bench, RECENT, STALE, class, lock_for, policy_bundle, public, reference};
+use testkit::verify_bench::{Bench, RECENT, STALE, class, lock_for, policy_bundle, public, reference};
 
 #[tokio::test]
 async fn what_our_builders_make_passes_all_four_steps() {

@@ -12,8 +12,7 @@ use autonomy_registry::verify::{
     Clock, Demands, ErrorClass, Failure, Identity, Pipeline, PublicKey, Report, SidecarDemand, Subject, Tlog, TrustTime,
 };
 use serde::Deserialize;
-
-use crate::verify_site::{Referrers, Site, vectors};
+use testkit::verify_site::{Referrers, Site, vectors};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

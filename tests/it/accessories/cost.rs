@@ -3,9 +3,9 @@
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::Kind;
+use testkit::images;
 
 use super::field::{Field, artifact, cosign_tag};
-use crate::images;
 use crate::seed::assert_code;
 
 #[tokio::test(flavor = "multi_thread")]

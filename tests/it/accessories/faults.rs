@@ -105,9 +105,9 @@ async fn a_destination_that_cannot_say_what_it_has_ends_the_run() {
         // Of an image that is new only the tags are asked for; of one that was there before, everything else.
         assert_code(&field.seed(&["--skip-verify"]).await, 0);
         let written = field.left().await.1;
-        let other = crate::images::two_platforms(&field.store(), 2, &[10]).await;
-        crate::images::tag(&field.store(), &other, "v1").await;
-        crate::images::tag(&field.store(), &field.root, "v1").await;
+        let other = testkit::images::two_platforms(&field.store(), 2, &[10]).await;
+        testkit::images::tag(&field.store(), &other, "v1").await;
+        testkit::images::tag(&field.store(), &field.root, "v1").await;
         field.clear_logs();
         field.sink.fault(Fault::always(on, what.clone()).at(at));
         let done = field.seed(&["--skip-verify"]).await;

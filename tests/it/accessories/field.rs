@@ -11,8 +11,8 @@ use autonomy_registry::store::{Listing, Registry, Root, Store, Want};
 use autonomy_registry::verify::{SigningKey, attach, payload};
 use axum::response::Response;
 use serde_json::{Value, json};
+use testkit::images;
 
-use crate::images;
 use crate::seed::{publisher, seed, text};
 use crate::wire_server::{Asked, Server, answer};
 

@@ -7,9 +7,9 @@ use autonomy_registry::store::{Listing as _, Registry, Role};
 use autonomy_registry::verify::{Demands, ErrorClass, Pipeline, SigningKey, Subject, attach, bundle};
 use autonomy_registry::wire::{Client, Options};
 use axum::response::Response;
+use testkit::images;
 
 use super::field::{Field, artifact, mirror, referrers, tag};
-use crate::images;
 use crate::seed::{assert_code, publisher, text};
 use crate::wire_server::{Asked, Server, answer};
 

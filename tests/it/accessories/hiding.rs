@@ -7,9 +7,9 @@ use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::verify::SigningKey;
 use serde_json::Value;
+use testkit::images;
 
 use super::field::{Field, TYPES, artifact, artifact_of, behaviours, tag};
-use crate::images;
 use crate::seed::{assert_code, publisher, text};
 
 const WORDS: &str = "taken for absent";

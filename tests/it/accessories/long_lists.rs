@@ -7,9 +7,9 @@ use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use autonomy_registry::verify::{MAX_SIGNATURES, SigningKey, attach, payload};
+use testkit::images;
 
 use super::field::{Field, behaviours, cosign_tag};
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, text};
 
 /// A list of signatures that nobody knows, told apart by their payloads.

@@ -9,9 +9,9 @@ use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use autonomy_registry::verify::{attach, payload};
 use serde_json::json;
+use testkit::images;
 
 use super::field::{Field, TYPES, artifact, behaviours, cosign_tag, reference, tag};
-use crate::images;
 use crate::seed::{assert_code, publisher, seed, text};
 
 /// Puts a list of `layers` of this type, told apart by their annotation, as cosign would.

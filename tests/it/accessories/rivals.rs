@@ -7,9 +7,9 @@ use autonomy_registry::oci::{Descriptor, MediaType, Tag};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Body, Listing, Store};
+use testkit::images;
 
 use super::field::{Field, TYPES, artifact, artifact_of, cosign_tag, referrers};
-use crate::images;
 use crate::seed::{assert_code, publisher, seed, text};
 
 #[tokio::test(flavor = "multi_thread")]

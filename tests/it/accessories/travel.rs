@@ -2,9 +2,9 @@
 
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::store::Listing;
+use testkit::images;
 
 use super::field::{Field, artifact, behaviours, cosign_tag, tag};
-use crate::images;
 use crate::seed::{assert_code, publisher, text};
 
 fn both<T: Clone>(one: &[T], two: &[T]) -> Vec<T> {

@@ -6,9 +6,9 @@ use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Body, Listing, Store, Want};
 use autonomy_registry::verify::{SigningKey, attach, bundle};
 use axum::response::Response;
+use testkit::images;
 
 use super::field::{Field, INDEX, artifact, cosign_tag, mirror, tag};
-use crate::images;
 use crate::seed::{assert_code, autonomy, publisher, text};
 use crate::wire_server::{Asked, answer};
 

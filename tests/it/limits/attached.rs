@@ -81,7 +81,7 @@ async fn a_payload_of_a_gibibyte_is_not_read() {
     {
         let bed = sealed().await;
         let sent = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(&0_usize.to_le_bytes()), 286);
-        crate::images::put(&bed.store, MediaType::OCTET_STREAM, 0_usize.to_le_bytes().to_vec()).await;
+        testkit::images::put(&bed.store, MediaType::OCTET_STREAM, 0_usize.to_le_bytes().to_vec()).await;
         bed.bed.fault(served(&sig, signatures(1, 286)));
         bed.bed.fault(blob(&sent, pour("", "{", total)));
         // Damage is fetched again, twice.
@@ -93,8 +93,8 @@ async fn a_payload_of_a_gibibyte_is_not_read() {
     let sealed_lock = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": lock::MEDIA_TYPE, "layers": [huge], "subject": bed.image});
     let node = Descriptor::of(MediaType::OCI_MANIFEST, sealed_lock.to_string().as_bytes());
     let layout = bed.bed.layout("robot");
-    crate::images::put(&layout, MediaType::OCI_MANIFEST, sealed_lock.to_string()).await;
-    crate::images::tag(&layout, &node, "v1-lock").await;
+    testkit::images::put(&layout, MediaType::OCI_MANIFEST, sealed_lock.to_string()).await;
+    testkit::images::tag(&layout, &node, "v1-lock").await;
     bed.sign(&node).await;
     let what = "a signed lock of 1 GiB";
     hold(&bed, Bound { what, code: 3, says: "LOCK_PARSE", requests: 14, bytes: 1 << 20 }).await;

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::serve::{Auth, Behaviour};
+use testkit::images;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::{images, seed};
+use crate::seed;
 
 const USER: &str = "robot";
 const PASSWORD: &str = "correct:horse";

@@ -8,9 +8,9 @@ use autonomy_registry::error::Kind;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asks, What};
 use autonomy_registry::wire::{Client, Options, Request, Retry, Scopes};
 use http::Method;
+use testkit::images;
 
 use super::{PASSWORD, Person, USER, auths, bearer, guarded, open_source};
-use crate::images;
 use crate::seed::{assert_code, publisher};
 use crate::wire_server::{Asked, Server, answer, client, options, status};
 

@@ -14,9 +14,8 @@ use autonomy_registry::verify::{Demands, SigningKey, attach, bundle};
 use autonomy_registry::wire::{Client, Options};
 use autonomy_registry::workflow::{Index, Seed, Sidecars, Tagging, Trust};
 use jiff::Timestamp;
-
-use crate::images;
-use crate::images::shape::{self, Image};
+use testkit::images;
+use testkit::images::shape::{self, Image};
 
 /// Which registry the servers act as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

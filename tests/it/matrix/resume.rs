@@ -7,9 +7,9 @@ use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::transport::Native;
 use autonomy_registry::wire::{Client, Options, Retry};
 use autonomy_registry::workflow::{self, Trust};
+use testkit::images::shape;
 
 use super::field::{self, Mode};
-use crate::images::shape;
 
 const MIB: u64 = 1 << 20;
 

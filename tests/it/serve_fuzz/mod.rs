@@ -1,8 +1,5 @@
 //! A few seconds of `benches/serve_fuzz.rs`, so that it keeps working.
 
-#[expect(clippy::print_stdout, reason = "tells each fault as it is found")]
-mod engine;
-
 use std::time::Duration;
 
 /// Any other draws other requests.
@@ -10,8 +7,15 @@ const SEED: u64 = 20_260_501;
 
 #[test]
 fn mutated_requests_end_no_server_and_lose_nothing_that_was_acknowledged() {
-    let plan = engine::Plan { seed: SEED, time: Duration::from_secs(60), requests: 2_500, pause: 250, servers: 2 };
-    let outcome = engine::run(plan);
+    let plan = testkit::serve_fuzz::Plan {
+        program: env!("CARGO_BIN_EXE_autonomy"),
+        seed: SEED,
+        time: Duration::from_secs(60),
+        requests: 2_500,
+        pause: 250,
+        servers: 2,
+    };
+    let outcome = testkit::serve_fuzz::run(plan);
     assert!(outcome.faults.is_empty(), "{} faults, the first: {}", outcome.faults.len(), outcome.faults[0]);
     assert!(outcome.requests >= 2_500 && outcome.restarts > 0 && outcome.collections > 0, "{outcome:?}");
     assert!(outcome.blobs > 50 && outcome.peak_kib > 0, "{outcome:?}");

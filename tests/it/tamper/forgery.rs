@@ -10,10 +10,10 @@ use autonomy_registry::store::{Store as _, Want};
 use autonomy_registry::verify::attach::{self, Attachment};
 use autonomy_registry::verify::{SidecarKind, SigningKey, signature_tag};
 use jiff::Timestamp;
+use testkit::images;
 
 use super::{Before, End, FORMS, Form, Place, Scene};
 use crate::bundle_bed::{Signed, VERSION, hours_from_now, lock, policy_bundle};
-use crate::images;
 use crate::seed::assert_code;
 
 /// What an attacker puts at the source. All of it is whole.

@@ -19,9 +19,9 @@ use autonomy_registry::oci::{Descriptor, Digest, Manifest, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed};
 use autonomy_registry::store::{Listing as _, Store as _, Want};
 use autonomy_registry::verify::SidecarKind;
+use testkit::images;
 
 use crate::bundle_bed::{BundleBed, Signed, VERSION, policy_bundle};
-use crate::images;
 use crate::seed::{assert_code, seed, text};
 
 /// In which of cosign's formats everything is signed.

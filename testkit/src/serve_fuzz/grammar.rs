@@ -8,26 +8,26 @@ use super::request::Request;
 
 /// What a client has learned: material for its next requests.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub struct Known {
     /// Repositories that it may do anything to.
-    pub(crate) repositories: Vec<String>,
+    pub repositories: Vec<String>,
     /// A repository that it may only mount from.
-    pub(crate) origin: String,
-    pub(crate) blobs: Vec<(Digest, usize)>,
-    pub(crate) manifests: Vec<(Digest, usize)>,
+    pub origin: String,
+    pub blobs: Vec<(Digest, usize)>,
+    pub manifests: Vec<(Digest, usize)>,
     /// Paths of upload sessions, as the server gave them.
-    pub(crate) uploads: Vec<String>,
+    pub uploads: Vec<String>,
 }
 
 /// Tags that all clients use.
 const TAGS: [&str; 8] = ["v1", "latest", "1.2.3-rc.1", "_x", "sha256-0123", "V", "a.b-c_d", "t7"];
 
-pub(crate) const ARTIFACT_TYPES: [&str; 3] =
+pub const ARTIFACT_TYPES: [&str; 3] =
     ["application/vnd.dev.cosign.artifact.sig.v1+json", "application/spdx+json", "text/x"];
 
 impl Known {
     /// Remembers no more than so many.
-    pub(crate) fn trim(&mut self) {
+    pub fn trim(&mut self) {
         for list in [&mut self.blobs, &mut self.manifests] {
             let much = list.len().saturating_sub(200);
             list.drain(..much);
@@ -66,7 +66,7 @@ fn descriptor(media_type: &str, (digest, size): (Digest, usize)) -> Value {
 }
 
 /// An image, or any other artifact.
-pub(crate) fn image(
+pub fn image(
     config: (Digest, usize),
     layers: &[(Digest, usize)],
     subject: Option<(Digest, usize)>,
@@ -90,7 +90,7 @@ pub(crate) fn image(
     image
 }
 
-pub(crate) fn index(children: &[(Digest, usize)], subject: Option<(Digest, usize)>, number: u64) -> Value {
+pub fn index(children: &[(Digest, usize)], subject: Option<(Digest, usize)>, number: u64) -> Value {
     let children: Vec<_> = children.iter().map(|c| descriptor(MediaType::OCI_MANIFEST.as_str(), *c)).collect();
     let mut index = json!({
         "schemaVersion": 2,
@@ -105,7 +105,7 @@ pub(crate) fn index(children: &[(Digest, usize)], subject: Option<(Digest, usize
 }
 
 /// A request that is in order, to be changed or not.
-pub(crate) fn base(draw: &mut Draw, known: &Known, credentials: &str) -> Request {
+pub fn base(draw: &mut Draw, known: &Known, credentials: &str) -> Request {
     let request = match draw.below(100) {
         0..36 => upload(draw, known),
         36..54 => read_blob(draw, known),
@@ -229,7 +229,7 @@ fn delete(draw: &mut Draw, known: &Known) -> Request {
     }
 }
 
-pub(crate) fn sha512_of(bytes: &[u8]) -> Digest {
+pub fn sha512_of(bytes: &[u8]) -> Digest {
     let kind: Digest = format!("sha512:{}", "0".repeat(128)).parse().unwrap();
     kind.same_kind_of(bytes)
 }

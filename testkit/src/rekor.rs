@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 const INTEGRATED: u64 = 1_768_478_400;
 
 /// A log.
-pub(crate) struct Log {
-    pub(crate) key: SigningKey,
+pub struct Log {
+    pub key: SigningKey,
 }
 
 /// A signature, and the body by which a log records it.
-pub(crate) struct Made {
-    pub(crate) signed: Vec<u8>,
-    pub(crate) signature: Vec<u8>,
-    pub(crate) body: String,
+pub struct Made {
+    pub signed: Vec<u8>,
+    pub signature: Vec<u8>,
+    pub body: String,
 }
 
 impl Log {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self { key: SigningKey::generate().unwrap() }
     }
 
@@ -34,7 +34,7 @@ impl Log {
         self.key.public_key().unwrap().spki().to_vec()
     }
 
-    pub(crate) fn id(&self) -> Digest {
+    pub fn id(&self) -> Digest {
         Digest::sha256(&self.spki())
     }
 
@@ -46,7 +46,7 @@ impl Log {
     }
 
     /// An entry as cosign annotates a legacy signature with it.
-    pub(crate) fn annotation(&self, body: &str) -> String {
+    pub fn annotation(&self, body: &str) -> String {
         let log = self.id().hex();
         let payload =
             json!({"body": STANDARD.encode(body), "integratedTime": INTEGRATED, "logIndex": 12345, "logID": log});
@@ -74,7 +74,7 @@ impl Log {
     }
 
     /// Puts a bundle by `key` about `node`, with its entry.
-    pub(crate) async fn put_bundle(&self, store: &dyn Store, node: &Descriptor, key: &SigningKey) {
+    pub async fn put_bundle(&self, store: &dyn Store, node: &Descriptor, key: &SigningKey) {
         let Made { signed, signature, body } = enveloped(node, key);
         let bundle = bundle::build(&key.public_key().unwrap(), &signed, &signature);
         let mut bundle: Value = serde_json::from_slice(&bundle).unwrap();
@@ -83,7 +83,7 @@ impl Log {
     }
 
     /// What tells cosign to believe this log.
-    pub(crate) fn trusted_root(&self) -> String {
+    pub fn trusted_root(&self) -> String {
         let key = json!({
             "rawBytes": STANDARD.encode(self.spki()),
             "keyDetails": "PKIX_ECDSA_P256_SHA_256",
@@ -96,7 +96,7 @@ impl Log {
 }
 
 /// Signs the payload `signed`, in the legacy format.
-pub(crate) fn legacy(signed: Vec<u8>, key: &SigningKey) -> Made {
+pub fn legacy(signed: Vec<u8>, key: &SigningKey) -> Made {
     let signature = key.sign(&signed).unwrap();
     let public = json!({"content": STANDARD.encode(key.public_pem().unwrap())});
     let recorded = json!({"content": STANDARD.encode(&signature), "publicKey": public});
@@ -121,7 +121,7 @@ fn hash(content: &[u8]) -> Value {
 }
 
 /// Puts a legacy signature of `node` with the annotation `entry`.
-pub(crate) async fn put_legacy(store: &dyn Store, node: &Descriptor, signed: &[u8], signature: &[u8], entry: String) {
+pub async fn put_legacy(store: &dyn Store, node: &Descriptor, signed: &[u8], signature: &[u8], entry: String) {
     let mut layer = Descriptor::of(MediaType::new(payload::MEDIA_TYPE), signed);
     store.put(&layer, &Body::bytes(layer.clone(), signed.to_vec()), &[]).await.unwrap();
     layer.annotations.insert(payload::SIGNATURE.to_owned(), STANDARD.encode(signature));

@@ -11,7 +11,7 @@ use super::request::Request;
 use super::wire::Answer;
 
 /// Sends the next one.
-pub(crate) fn step(client: &mut Client, known: &mut Known, draw: &mut Draw) {
+pub fn step(client: &mut Client, known: &mut Known, draw: &mut Draw) {
     client.side = draw.below(2);
     let count = if draw.percent(88) { 1 } else { 2 + draw.below(5) };
     let (mut raw, mut heads, mut requests) = (Vec::new(), Vec::new(), Vec::new());
@@ -66,7 +66,7 @@ fn learn(client: &Client, known: &mut Known, answer: &Answer, requests: &[Reques
 }
 
 /// Where the server says that something was made.
-pub(crate) fn created(answer: &Answer, location: &str) -> Option<((String, Digest), Sort)> {
+pub fn created(answer: &Answer, location: &str) -> Option<((String, Digest), Sort)> {
     let path = location.strip_prefix("/v2/").filter(|_| answer.status == 201)?;
     let (before, digest) = path.rsplit_once('/')?;
     let (name, word) = before.rsplit_once('/')?;

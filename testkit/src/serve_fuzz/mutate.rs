@@ -157,7 +157,7 @@ const HEADERS: [(&str, &[&str]); 20] = [
 ];
 
 /// Changes one part of a request.
-pub(crate) fn change(draw: &mut Draw, request: &mut Request) {
+pub fn change(draw: &mut Draw, request: &mut Request) {
     match draw.below(20) {
         0 => request.method = draw.pick(&METHODS).into(),
         1..5 => change_path(draw, &mut request.path),
@@ -365,7 +365,7 @@ fn flip(draw: &mut Draw, bytes: &mut [u8]) {
 }
 
 /// Changes the bytes of a request, wherever that may be.
-pub(crate) fn change_bytes(draw: &mut Draw, raw: &mut Vec<u8>) {
+pub fn change_bytes(draw: &mut Draw, raw: &mut Vec<u8>) {
     // Mostly in the head: bodies are long and say little.
     let head = raw.windows(4).position(|window| window == b"\r\n\r\n").map_or(raw.len(), |at| at + 4);
     let at = if draw.percent(80) { draw.below(head) } else { draw.below(raw.len()) };

@@ -6,32 +6,32 @@ use std::time::{Duration, Instant};
 
 /// One answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
     /// Whether it says how long its body is and brought less, be it as the answer to a HEAD.
-    pub(crate) is_bare: bool,
+    pub is_bare: bool,
 }
 
 impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub(crate) fn head_contains(&self, text: &str) -> bool {
+    pub fn head_contains(&self, text: &str) -> bool {
         self.headers.iter().any(|(name, value)| name.contains(text) || value.contains(text))
     }
 
     /// Whether another request may follow on the connection.
-    pub(crate) fn keeps(&self) -> bool {
+    pub fn keeps(&self) -> bool {
         !self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
 /// How far bytes could be read as answers.
 #[derive(Debug)]
-pub(crate) enum Reading {
+pub enum Reading {
     /// All of them, to the last byte.
     Whole(Vec<Answer>),
     /// The last answer has only begun.
@@ -42,7 +42,7 @@ pub(crate) enum Reading {
 /// Reads `bytes` as answers to requests of which `heads` says whether they are HEAD.
 ///
 /// Where a server may have seen other requests than were meant, `is_sure` is false: then every answer may be bare.
-pub(crate) fn read(bytes: &[u8], heads: &[bool], is_sure: bool) -> Reading {
+pub fn read(bytes: &[u8], heads: &[bool], is_sure: bool) -> Reading {
     let is_head = heads.first().copied().unwrap_or_default();
     if bytes.is_empty() {
         return Reading::Whole(Vec::new());
@@ -154,32 +154,32 @@ fn chunks(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
 
 /// A connection to one server process.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     /// Which process it leads to.
-    pub(crate) generation: u64,
+    pub generation: u64,
     /// Whether an answer has come over it.
-    pub(crate) is_used: bool,
+    pub is_used: bool,
 }
 
 impl Connection {
-    pub(crate) fn open(address: SocketAddr, generation: u64) -> io::Result<Self> {
+    pub fn open(address: SocketAddr, generation: u64) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(Duration::from_secs(10)))?;
         Ok(Self { stream, generation, is_used: false })
     }
 
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    pub(crate) fn end_sending(&mut self) {
+    pub fn end_sending(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Takes in what comes, into `received`, until `is_enough`, the end, or `quiet` has passed without a byte.
-    pub(crate) fn take(&mut self, received: &mut Vec<u8>, quiet: Duration, is_enough: impl Fn(&[u8]) -> bool) -> Ended {
+    pub fn take(&mut self, received: &mut Vec<u8>, quiet: Duration, is_enough: impl Fn(&[u8]) -> bool) -> Ended {
         let mut space = vec![0; 64 << 10];
         let mut moved = Instant::now();
         loop {
@@ -206,7 +206,7 @@ impl Connection {
 
 /// Why no more was taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     Enough,
     Closed,
     Quiet,

@@ -16,16 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_millis(60);
 
 #[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) world: Arc<World>,
+pub struct Client {
+    pub world: Arc<World>,
     kept: Option<Connection>,
     /// Which of the servers it asks, where there are two.
-    pub(crate) side: usize,
+    pub side: usize,
 }
 
 /// How bytes are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub enum Manner {
     AtOnce,
     /// In pieces, with pauses.
     Slowly,
@@ -34,12 +34,12 @@ pub(crate) enum Manner {
 }
 
 impl Client {
-    pub(crate) fn new(world: Arc<World>) -> Self {
+    pub fn new(world: Arc<World>) -> Self {
         Self { world, kept: None, side: 0 }
     }
 
     /// A request in order, and its answer. None if its server was killed meanwhile; anything else is a fault.
-    pub(crate) fn ask(&mut self, request: &Request) -> Option<Answer> {
+    pub fn ask(&mut self, request: &Request) -> Option<Answer> {
         let request =
             request.clone().header("Host", "localhost").header("Authorization", self.world.credentials.clone());
         let raw = request.bytes();
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Bytes that may be anything, and their answers, as far as any came.
-    pub(crate) fn throw(&mut self, draw: &mut Draw, raw: &[u8], heads: &[bool], manner: Manner) -> Vec<Answer> {
+    pub fn throw(&mut self, draw: &mut Draw, raw: &[u8], heads: &[bool], manner: Manner) -> Vec<Answer> {
         if draw.percent(70) {
             self.kept = None;
         }
@@ -149,7 +149,7 @@ impl Client {
         None
     }
 
-    pub(crate) fn hang_up(&mut self) {
+    pub fn hang_up(&mut self) {
         self.kept = None;
     }
 }

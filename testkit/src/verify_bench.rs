@@ -13,28 +13,28 @@ use jiff::Timestamp;
 
 use crate::verify_site::Site;
 
-pub(crate) const NOW: &str = "2026-06-01T00:00:00Z";
-pub(crate) const RECENT: &str = "2026-05-01T00:00:00Z";
-pub(crate) const STALE: &str = "2024-05-01T00:00:00Z";
+pub const NOW: &str = "2026-06-01T00:00:00Z";
+pub const RECENT: &str = "2026-05-01T00:00:00Z";
+pub const STALE: &str = "2024-05-01T00:00:00Z";
 
-pub(crate) fn time(text: &str) -> Timestamp {
+pub fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-pub(crate) fn reference() -> Reference {
+pub fn reference() -> Reference {
     "site.example/app:v1".parse().unwrap()
 }
 
 /// An image in a registry, and a key that its operator trusts.
-pub(crate) struct Bench {
-    pub(crate) site: Site,
-    pub(crate) image: Descriptor,
-    pub(crate) key: SigningKey,
-    pub(crate) demands: Demands,
+pub struct Bench {
+    pub site: Site,
+    pub image: Descriptor,
+    pub key: SigningKey,
+    pub demands: Demands,
 }
 
 impl Bench {
-    pub(crate) async fn new() -> Self {
+    pub async fn new() -> Self {
         let site = Site::default();
         let manifest = format!(r#"{{"schemaVersion":2,"mediaType":"{}","layers":[]}}"#, MediaType::OCI_MANIFEST);
         let image = site.manifest(manifest, &["v1"]).await;
@@ -44,7 +44,7 @@ impl Bench {
     }
 
     /// The same with lock and policy sidecars, signed, and demanded.
-    pub(crate) async fn sealed() -> Self {
+    pub async fn sealed() -> Self {
         let mut bench = Self::new().await;
         let policy = policy_bundle("1.2.3");
         let sealed = lock_for(&bench.image, Digest::sha256(&policy)).to_bytes();
@@ -59,13 +59,13 @@ impl Bench {
         bench
     }
 
-    pub(crate) async fn sidecar(&self, kind: SidecarKind, content: &[u8]) -> Descriptor {
+    pub async fn sidecar(&self, kind: SidecarKind, content: &[u8]) -> Descriptor {
         let attachment = attach::sidecar_manifest(kind, &self.image, content);
         let tag = kind.tag(&"v1".parse().unwrap()).unwrap();
         self.put(&attachment, &[tag.as_str()]).await
     }
 
-    pub(crate) async fn put(&self, attachment: &Attachment, tags: &[&str]) -> Descriptor {
+    pub async fn put(&self, attachment: &Attachment, tags: &[&str]) -> Descriptor {
         for (node, bytes) in &attachment.blobs {
             assert_eq!(self.site.blob(bytes.clone()).await.digest, node.digest);
         }
@@ -73,56 +73,56 @@ impl Bench {
     }
 
     /// A payload about `node`, with the signature of this bench's key.
-    pub(crate) fn signed(&self, node: &Descriptor, at: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+    pub fn signed(&self, node: &Descriptor, at: Option<&str>) -> (Vec<u8>, Vec<u8>) {
         let payload = payload::legacy(&reference().repository, &node.digest, at.map(time));
         let signature = self.key.sign(&payload).unwrap();
         (payload, signature)
     }
 
-    pub(crate) async fn sign(&self, node: &Descriptor, at: Option<&str>) -> Descriptor {
+    pub async fn sign(&self, node: &Descriptor, at: Option<&str>) -> Descriptor {
         self.attach_legacy(node, &[self.signed(node, at)]).await
     }
 
-    pub(crate) async fn attach_legacy(&self, node: &Descriptor, signatures: &[(Vec<u8>, Vec<u8>)]) -> Descriptor {
+    pub async fn attach_legacy(&self, node: &Descriptor, signatures: &[(Vec<u8>, Vec<u8>)]) -> Descriptor {
         let tag = signature_tag(&node.digest).unwrap();
         self.put(&attach::legacy_manifest(&[], signatures), &[tag.as_str()]).await
     }
 
-    pub(crate) async fn attach_bundle(&self, node: &Descriptor, key: &SigningKey, at: Option<&str>) -> Descriptor {
+    pub async fn attach_bundle(&self, node: &Descriptor, key: &SigningKey, at: Option<&str>) -> Descriptor {
         let statement = bundle::statement(&node.digest, at.map(time));
         let signature = key.sign(&bundle::pae(&statement)).unwrap();
         let bundle = bundle::build(&public(key), &statement, &signature);
         self.put(&attach::bundle_manifest(node, &bundle, time(NOW)), &[]).await
     }
 
-    pub(crate) async fn try_run(&self) -> autonomy_registry::Result<Report> {
+    pub async fn try_run(&self) -> autonomy_registry::Result<Report> {
         let subject = Subject::resolve(&self.site, &reference(), &self.demands).await?;
         Pipeline::new(self.demands.clone()).run(&self.site, &subject).await
     }
 
-    pub(crate) async fn run(&self) -> Report {
+    pub async fn run(&self) -> Report {
         self.try_run().await.unwrap()
     }
 
-    pub(crate) async fn class(&self) -> Option<ErrorClass> {
+    pub async fn class(&self) -> Option<ErrorClass> {
         class(&self.run().await)
     }
 }
 
-pub(crate) fn class(report: &Report) -> Option<ErrorClass> {
+pub fn class(report: &Report) -> Option<ErrorClass> {
     report.failure().map(|(_, failure)| failure.class)
 }
 
-pub(crate) fn public(key: &SigningKey) -> PublicKey {
+pub fn public(key: &SigningKey) -> PublicKey {
     key.public_key().unwrap()
 }
 
-pub(crate) fn policy_bundle(version: &str) -> Vec<u8> {
+pub fn policy_bundle(version: &str) -> Vec<u8> {
     let manifest = format!(r#"{{"policy_bundle_version":"{version}"}}"#);
     policy::pack(vec![("manifest.json".into(), manifest.into()), ("a.rego".into(), b"package a".to_vec())]).unwrap()
 }
 
-pub(crate) fn lock_for(image: &Descriptor, policy: Digest) -> lock::Lock {
+pub fn lock_for(image: &Descriptor, policy: Digest) -> lock::Lock {
     let hash = format!("blake3:{}", "0".repeat(64));
     lock::Lock::new(
         lock::Pin { reference: "site.example/app:v1".into(), digest: image.digest },

@@ -11,14 +11,14 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 /// Largest piece that an opened layer comes in.
-pub(super) const PIECE: usize = 128 << 10;
+pub const PIECE: usize = 128 << 10;
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014), as numbers and as a stream.
 #[derive(Debug, Clone)]
-pub(super) struct Noise(pub(super) u64);
+pub struct Noise(pub u64);
 
 impl Noise {
-    pub(super) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -37,9 +37,9 @@ impl Read for Noise {
 
 /// How to make a layer: a `.tar.gz` of one file of `size` random bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Recipe {
-    pub(super) seed: u64,
-    pub(super) size: u64,
+pub struct Recipe {
+    pub seed: u64,
+    pub size: u64,
 }
 
 impl Recipe {
@@ -59,14 +59,14 @@ impl Recipe {
     }
 
     /// Digest and length of the layer, and the digest of its archive.
-    pub(super) fn describe(&self) -> (Digest, u64, Digest) {
+    pub fn describe(&self) -> (Digest, u64, Digest) {
         let (mut layer, mut archive) = (Hashed::default(), Hashed::default());
         self.write(&mut layer, &mut archive).unwrap();
         (layer.hasher.finish(), layer.length, archive.hasher.finish())
     }
 
     /// The bytes of the layer from `from` on.
-    pub(super) fn open(self, from: u64) -> ByteStream {
+    pub fn open(self, from: u64) -> ByteStream {
         let (sender, receiver) = mpsc::channel(2);
         // Ends by itself when nobody reads any more: sending fails then.
         tokio::task::spawn_blocking(move || self.send(from, sender));

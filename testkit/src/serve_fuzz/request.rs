@@ -2,7 +2,7 @@
 
 /// How a body is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
     /// No body, and no word of one.
     None,
     /// `Content-Length`.
@@ -12,19 +12,19 @@ pub(crate) enum Framing {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) method: Vec<u8>,
-    pub(crate) path: Vec<u8>,
+pub struct Request {
+    pub method: Vec<u8>,
+    pub path: Vec<u8>,
     /// Names and values, as they are to stand in the request.
-    pub(crate) query: Vec<(String, String)>,
-    pub(crate) version: Vec<u8>,
-    pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) framing: Framing,
+    pub query: Vec<(String, String)>,
+    pub version: Vec<u8>,
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub body: Vec<u8>,
+    pub framing: Framing,
 }
 
 impl Request {
-    pub(crate) fn new(method: &str, path: impl Into<String>) -> Self {
+    pub fn new(method: &str, path: impl Into<String>) -> Self {
         Self {
             method: method.into(),
             path: path.into().into_bytes(),
@@ -36,27 +36,27 @@ impl Request {
         }
     }
 
-    pub(crate) fn query(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn query(mut self, name: &str, value: impl ToString) -> Self {
         self.query.push((name.into(), value.to_string()));
         self
     }
 
-    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into().into_bytes()));
         self
     }
 
-    pub(crate) fn body(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+    pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         (self.body, self.framing) = (bytes.into(), Framing::Length);
         self
     }
 
-    pub(crate) fn chunked(mut self, bytes: impl Into<Vec<u8>>, piece: usize) -> Self {
+    pub fn chunked(mut self, bytes: impl Into<Vec<u8>>, piece: usize) -> Self {
         (self.body, self.framing) = (bytes.into(), Framing::Chunked(piece.max(1)));
         self
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut all = [self.method.as_slice(), b" ", &self.path].concat();
         for (at, (name, value)) in self.query.iter().enumerate() {
             all.push(if at == 0 && !self.path.contains(&b'?') { b'?' } else { b'&' });
@@ -88,12 +88,12 @@ impl Request {
 }
 
 /// Bytes as a person can read them and a shell can send them with `printf`; the middle of long ones is left out.
-pub(crate) fn printable(bytes: &[u8]) -> String {
+pub fn printable(bytes: &[u8]) -> String {
     shortened(bytes, 2_500)
 }
 
 /// The same, much shorter: for answers.
-pub(crate) fn brief(bytes: &[u8]) -> String {
+pub fn brief(bytes: &[u8]) -> String {
     shortened(bytes, 300)
 }
 

@@ -52,39 +52,41 @@ const EVENTS: u64 = u64::MAX;
 
 /// How much to do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
-    pub(crate) seed: u64,
-    pub(crate) time: Duration,
+pub struct Plan {
+    /// The program `autonomy`.
+    pub program: &'static str,
+    pub seed: u64,
+    pub time: Duration,
     /// Ends earlier after so many requests.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Requests between two events, such as a server that is killed.
-    pub(crate) pause: u64,
+    pub pause: u64,
     /// Most servers on the folder at the same time: 1 or 2.
-    pub(crate) servers: u64,
+    pub servers: u64,
 }
 
 /// How it went.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) requests: u64,
-    pub(crate) unanswered: u64,
+pub struct Outcome {
+    pub requests: u64,
+    pub unanswered: u64,
     /// Answers by status.
-    pub(crate) answers: BTreeMap<u16, u64>,
-    pub(crate) restarts: u64,
-    pub(crate) collections: u64,
+    pub answers: BTreeMap<u16, u64>,
+    pub restarts: u64,
+    pub collections: u64,
     /// Files that hash to their names.
-    pub(crate) blobs: usize,
-    pub(crate) peak_kib: u64,
-    pub(crate) faults: Vec<String>,
+    pub blobs: usize,
+    pub peak_kib: u64,
+    pub faults: Vec<String>,
 }
 
 /// Does it all.
-pub(crate) fn run(plan: Plan) -> Outcome {
+pub fn run(plan: Plan) -> Outcome {
     let hash = bcrypt::hash("secret", 4).unwrap();
     let credentials = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("user:secret"));
     let canary = format!("canary-{:x}", Draw::new(plan.seed, EVENTS, EVENTS).next());
     let world = Arc::new(World::new(plan.seed, credentials, canary));
-    let mut site = Site::new(Arc::clone(&world), &format!("user:{hash}\n"));
+    let mut site = Site::new(Arc::clone(&world), plan.program, &format!("user:{hash}\n"));
     site.start(0, false);
     let fresh = site.held(0);
     let clients: Vec<_> = (0..NAMES.len())

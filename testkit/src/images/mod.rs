@@ -1,13 +1,13 @@
 //! Test images, put into whatever store a test has. What they are made of is `shape`'s matter.
 
-pub(crate) mod shape;
+pub mod shape;
 
 use autonomy_registry::oci::{Descriptor, MediaType, Tag, empty_json};
 use autonomy_registry::store::{Body, Store, read_manifest};
 use serde_json::json;
 
 /// Puts `bytes` and describes them.
-pub(crate) async fn put(store: &dyn Store, media_type: MediaType, bytes: impl Into<bytes::Bytes>) -> Descriptor {
+pub async fn put(store: &dyn Store, media_type: MediaType, bytes: impl Into<bytes::Bytes>) -> Descriptor {
     let bytes = bytes.into();
     let node = Descriptor::of(media_type, &bytes);
     store.put(&node, &Body::bytes(node.clone(), bytes), &[]).await.unwrap();
@@ -15,24 +15,24 @@ pub(crate) async fn put(store: &dyn Store, media_type: MediaType, bytes: impl In
 }
 
 /// Makes `name` name `node`, whose bytes the store holds.
-pub(crate) async fn tag(store: &dyn Store, node: &Descriptor, name: &str) {
+pub async fn tag(store: &dyn Store, node: &Descriptor, name: &str) {
     let bytes = read_manifest(store, node).await.unwrap();
     let name: Tag = name.parse().unwrap();
     store.put(node, &Body::bytes(node.clone(), bytes), &[name]).await.unwrap();
 }
 
 /// Puts an index of two images that share no layer.
-pub(crate) async fn two_platforms(store: &dyn Store, seed: u64, sizes: &[u64]) -> Descriptor {
+pub async fn two_platforms(store: &dyn Store, seed: u64, sizes: &[u64]) -> Descriptor {
     shape::two_platforms(seed, sizes).put(store, &[]).await
 }
 
 /// Puts what [`two_platforms`] puts, with another last layer in its second image.
-pub(crate) async fn with_one_layer_changed(store: &dyn Store, seed: u64, sizes: &[u64]) -> Descriptor {
+pub async fn with_one_layer_changed(store: &dyn Store, seed: u64, sizes: &[u64]) -> Descriptor {
     shape::with_one_layer_changed(seed, sizes).put(store, &[]).await
 }
 
 /// Puts a manifest beside `subject`, as locks and policies are.
-pub(crate) async fn sidecar(store: &dyn Store, subject: &Descriptor, media_type: &str, content: &[u8]) -> Descriptor {
+pub async fn sidecar(store: &dyn Store, subject: &Descriptor, media_type: &str, content: &[u8]) -> Descriptor {
     let (node, bytes) = empty_json();
     let config = put(store, node.media_type, bytes).await;
     let layer = put(store, MediaType::new(media_type), content.to_vec()).await;

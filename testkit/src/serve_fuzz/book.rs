@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use autonomy_registry::oci::Digest;
 
 /// Where something is.
-pub(crate) type Place = (String, Digest);
+pub type Place = (String, Digest);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub enum Sort {
     Blob,
     Manifest,
 }
@@ -32,7 +32,7 @@ struct Entry {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Book {
+pub struct Book {
     entries: HashMap<Place, Entry>,
     /// What a tag may name; `None` is nothing. Only of repositories of a single client that sends nothing wild there.
     tags: HashMap<(String, String), Vec<Option<Digest>>>,
@@ -43,13 +43,13 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) fn tick(&mut self) -> u64 {
+    pub fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
     }
 
     /// Takes note of bytes that are about to be sent: what they may remove is no longer expected.
-    pub(crate) fn sending(&mut self, raw: &[u8]) -> Vec<Place> {
+    pub fn sending(&mut self, raw: &[u8]) -> Vec<Place> {
         let text = String::from_utf8_lossy(raw).to_ascii_lowercase();
         if !text.contains("delete") {
             return Vec::new();
@@ -66,7 +66,7 @@ impl Book {
     }
 
     /// Takes note that they were answered, or that nobody knows.
-    pub(crate) fn answered(&mut self, places: &[Place], is_sure: bool) {
+    pub fn answered(&mut self, places: &[Place], is_sure: bool) {
         let now = self.tick();
         for place in places {
             let Some(entry) = self.entries.get_mut(place) else { continue };
@@ -77,7 +77,7 @@ impl Book {
     }
 
     /// The server has said that it holds this, in the answer to a request that was sent at `sent`.
-    pub(crate) fn acknowledge(&mut self, place: Place, sort: Sort, children: Vec<Digest>, sent: u64) {
+    pub fn acknowledge(&mut self, place: Place, sort: Sort, children: Vec<Digest>, sent: u64) {
         self.repositories.insert(place.0.clone());
         let entry = self.entries.entry(place).or_default();
         if entry.is_doubtful || entry.removals > 0 || sent < entry.removed_at {
@@ -94,7 +94,7 @@ impl Book {
     }
 
     /// Garbage collection is about to run: what it may remove is no longer expected.
-    pub(crate) fn collecting(&mut self, older_than: Duration) {
+    pub fn collecting(&mut self, older_than: Duration) {
         let mut kept: HashSet<Place> = HashSet::new();
         // A tag that may name one thing or another keeps neither for certain.
         let certain = self.tags.iter().filter_map(|((name, _), named)| match named[..] {
@@ -120,12 +120,12 @@ impl Book {
     }
 
     /// Since when this has been expected to be there, if it is.
-    pub(crate) fn since(&self, place: &Place) -> Option<Instant> {
+    pub fn since(&self, place: &Place) -> Option<Instant> {
         self.entries.get(place).and_then(|entry| entry.since)
     }
 
     /// Everything that must be there; in one repository, or in all.
-    pub(crate) fn expected(&self, repository: Option<&str>) -> Vec<(Place, Sort)> {
+    pub fn expected(&self, repository: Option<&str>) -> Vec<(Place, Sort)> {
         let here = |(name, _): &Place| repository.is_none_or(|wanted| wanted == name);
         let mut all: Vec<(Place, Sort)> = self
             .entries
@@ -138,7 +138,7 @@ impl Book {
     }
 
     /// A tag is about to be moved: it may name either from now on. Says whether it certainly named something before.
-    pub(crate) fn tagging(&mut self, repository: &str, tag: &str, to: Option<Digest>) -> bool {
+    pub fn tagging(&mut self, repository: &str, tag: &str, to: Option<Digest>) -> bool {
         let named = self.tags.entry((repository.to_owned(), tag.to_owned())).or_insert_with(|| vec![None]);
         let is_certain = !named.contains(&None);
         named.push(to);
@@ -146,19 +146,19 @@ impl Book {
     }
 
     /// The tag names this.
-    pub(crate) fn tagged(&mut self, repository: &str, tag: &str, to: Option<Digest>) {
+    pub fn tagged(&mut self, repository: &str, tag: &str, to: Option<Digest>) {
         self.tags.insert((repository.to_owned(), tag.to_owned()), vec![to]);
     }
 
     /// The move was refused.
-    pub(crate) fn not_tagged(&mut self, repository: &str, tag: &str) {
+    pub fn not_tagged(&mut self, repository: &str, tag: &str) {
         if let Some(named) = self.tags.get_mut(&(repository.to_owned(), tag.to_owned())) {
             named.pop();
         }
     }
 
     /// A manifest is being removed: what names it may name nothing.
-    pub(crate) fn untagging(&mut self, repository: &str, digest: Digest) {
+    pub fn untagging(&mut self, repository: &str, digest: Digest) {
         for ((name, _), named) in &mut self.tags {
             if name == repository && named.contains(&Some(digest)) {
                 named.push(None);
@@ -167,7 +167,7 @@ impl Book {
     }
 
     /// Tags of a repository and what each may name.
-    pub(crate) fn tags(&self, repository: &str) -> Vec<(String, Vec<Option<Digest>>)> {
+    pub fn tags(&self, repository: &str) -> Vec<(String, Vec<Option<Digest>>)> {
         let here = self.tags.iter().filter(|((name, _), _)| name == repository);
         let mut all: Vec<_> = here.map(|((_, tag), named)| (tag.clone(), named.clone())).collect();
         all.sort();

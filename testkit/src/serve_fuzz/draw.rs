@@ -2,11 +2,11 @@
 
 /// A sequence of numbers (SplitMix64).
 #[derive(Debug, Clone)]
-pub(crate) struct Draw(u64);
+pub struct Draw(u64);
 
 impl Draw {
     /// The sequence of one request: number `number` of client `client`.
-    pub(crate) fn new(seed: u64, client: u64, number: u64) -> Self {
+    pub fn new(seed: u64, client: u64, number: u64) -> Self {
         let mut draw = Self(seed);
         for part in [client, number] {
             draw = Self(draw.next() ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -14,7 +14,7 @@ impl Draw {
         draw
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,25 +23,25 @@ impl Draw {
     }
 
     /// A number below `end`; 0 if `end` is 0.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % (end.max(1) as u64)).unwrap()
     }
 
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
+    pub fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
     /// One of them; there is at least one.
-    pub(crate) fn pick<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
+    pub fn pick<'a, T: ?Sized>(&mut self, all: &[&'a T]) -> &'a T {
         all[self.below(all.len())]
     }
 
     /// One of them, if there is one.
-    pub(crate) fn one<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+    pub fn one<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         all.get(self.below(all.len()))
     }
 
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
             bytes.extend_from_slice(&self.next().to_le_bytes());
@@ -51,7 +51,7 @@ impl Draw {
     }
 
     /// Mostly small, now and then larger than one buffer, seldom a megabyte.
-    pub(crate) fn size(&mut self) -> usize {
+    pub fn size(&mut self) -> usize {
         match self.below(100) {
             0..5 => 0,
             5..80 => self.below(2_000),

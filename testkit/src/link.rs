@@ -1,7 +1,7 @@
 //! A line to a server on this machine: as slow as is wanted, and it counts the bytes that come back over it.
 //!
 //! What it counts has left the server and reached the client's side of the line, answers' heads included: nothing that the
-//! client says of itself. Benches take it in with `#[path = "../tests/it/link.rs"] mod link;`.
+//! client says of itself.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,8 +14,8 @@ const PIECE: usize = 16 << 10;
 
 /// The line. It stays until the program ends.
 #[derive(Debug, Clone)]
-pub(crate) struct Link {
-    pub(crate) host: String,
+pub struct Link {
+    pub host: String,
     line: Arc<Line>,
 }
 
@@ -29,7 +29,7 @@ struct Line {
 
 impl Link {
     /// A line to `server` that brings so many bytes a second from there, all connections together.
-    pub(crate) fn to(server: &str, bytes_per_second: u64) -> Self {
+    pub fn to(server: &str, bytes_per_second: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let line = Line { delivered: AtomicU64::new(0), bytes_per_second, free: Mutex::new(Instant::now()) };
@@ -45,7 +45,7 @@ impl Link {
     }
 
     /// Bytes that have come from the server so far.
-    pub(crate) fn delivered(&self) -> u64 {
+    pub fn delivered(&self) -> u64 {
         self.line.delivered.load(Ordering::Relaxed)
     }
 }

@@ -17,35 +17,35 @@ const MAX_FAULTS: usize = 20;
 
 /// A server that takes connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Address {
-    pub(crate) address: SocketAddr,
+pub struct Address {
+    pub address: SocketAddr,
     /// Which process it is, counted over the whole run.
-    pub(crate) generation: u64,
+    pub generation: u64,
 }
 
 #[derive(Debug)]
-pub(crate) struct World {
-    pub(crate) seed: u64,
+pub struct World {
+    pub seed: u64,
     /// Sent with every request that is to be answered.
-    pub(crate) credentials: String,
+    pub credentials: String,
     /// Stands in files beside the data folder, and nowhere else.
-    pub(crate) canary: String,
-    pub(crate) book: Mutex<Book>,
+    pub canary: String,
+    pub book: Mutex<Book>,
     /// Servers; none while one is down.
-    pub(crate) addresses: Mutex<[Option<Address>; 2]>,
+    pub addresses: Mutex<[Option<Address>; 2]>,
     /// Collections that took everything unfinished: uploads too.
-    pub(crate) clearances: AtomicU64,
-    pub(crate) is_over: AtomicBool,
-    pub(crate) requests: AtomicU64,
+    pub clearances: AtomicU64,
+    pub is_over: AtomicBool,
+    pub requests: AtomicU64,
     /// Answers by status.
-    pub(crate) answers: Mutex<BTreeMap<u16, u64>>,
+    pub answers: Mutex<BTreeMap<u16, u64>>,
     /// Requests that were never answered, most of them because they were never finished.
-    pub(crate) unanswered: AtomicU64,
-    pub(crate) faults: Mutex<Vec<String>>,
+    pub unanswered: AtomicU64,
+    pub faults: Mutex<Vec<String>>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, credentials: String, canary: String) -> Self {
+    pub fn new(seed: u64, credentials: String, canary: String) -> Self {
         Self {
             seed,
             credentials,
@@ -61,21 +61,21 @@ impl World {
         }
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 
     /// Whether that process still runs, as far as it was not told to end.
-    pub(crate) fn is_up(&self, generation: u64) -> bool {
+    pub fn is_up(&self, generation: u64) -> bool {
         self.addresses.lock().unwrap().iter().flatten().any(|server| server.generation == generation)
     }
 
     /// How many clearances there were; an upload session that was begun before the last one is gone.
-    pub(crate) fn cleared(&self) -> u64 {
+    pub fn cleared(&self) -> u64 {
         self.clearances.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn fault(&self, why: &str, request: &[u8]) {
+    pub fn fault(&self, why: &str, request: &[u8]) {
         let mut faults = self.faults.lock().unwrap();
         let told = match request {
             [] => why.to_owned(),
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// Counts an answer and says whatever no answer may be.
-    pub(crate) fn judge(&self, answer: &Answer, raw: &[u8]) {
+    pub fn judge(&self, answer: &Answer, raw: &[u8]) {
         *self.answers.lock().unwrap().entry(answer.status).or_default() += 1;
         let status = answer.status;
         // Overload and a file that cannot be read are told so that clients come back.

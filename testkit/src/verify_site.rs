@@ -15,38 +15,38 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 /// Where the vectors stand.
-pub(crate) fn vectors() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verify-vectors")
+pub fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/verify-vectors")
 }
 
 /// Whether a registry knows the Referrers API, or keeps an index under the fallback tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Referrers {
+pub enum Referrers {
     #[default]
     Api,
     FallbackTag,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Site {
-    pub(crate) memory: Memory,
-    pub(crate) referrers: Referrers,
+pub struct Site {
+    pub memory: Memory,
+    pub referrers: Referrers,
     /// A blob that comes with one byte flipped, however often it is asked for.
-    pub(crate) corrupt: Option<Digest>,
+    pub corrupt: Option<Digest>,
     /// Requests that begin like this fail with this kind.
-    pub(crate) refuse: BTreeMap<&'static str, Kind>,
+    pub refuse: BTreeMap<&'static str, Kind>,
     /// What a list of referrers says, whatever is held.
-    pub(crate) listed: Option<Vec<Descriptor>>,
-    pub(crate) log: Mutex<Vec<String>>,
+    pub listed: Option<Vec<Descriptor>>,
+    pub log: Mutex<Vec<String>>,
 }
 
 impl Site {
     /// What was asked, in order: `tag x`, `digest x`, `blob x`, `referrers x`.
-    pub(crate) fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    pub(crate) fn count(&self, start: &str) -> usize {
+    pub fn count(&self, start: &str) -> usize {
         self.log().iter().filter(|line| line.starts_with(start)).count()
     }
 
@@ -57,7 +57,7 @@ impl Site {
     }
 
     /// Puts a manifest, with tags.
-    pub(crate) async fn manifest(&self, bytes: impl Into<Bytes>, tags: &[&str]) -> Descriptor {
+    pub async fn manifest(&self, bytes: impl Into<Bytes>, tags: &[&str]) -> Descriptor {
         let bytes = bytes.into();
         let node = Descriptor::of(Manifest::sniff(&bytes).unwrap(), &bytes);
         let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
@@ -66,7 +66,7 @@ impl Site {
     }
 
     /// Puts a blob.
-    pub(crate) async fn blob(&self, bytes: impl Into<Bytes>) -> Descriptor {
+    pub async fn blob(&self, bytes: impl Into<Bytes>) -> Descriptor {
         let bytes = bytes.into();
         let node = Descriptor::of(MediaType::OCTET_STREAM, &bytes);
         self.memory.put(&node, &Body::bytes(node.clone(), bytes), &[]).await.unwrap();
@@ -74,7 +74,7 @@ impl Site {
     }
 
     /// Puts a vector's manifest with all that it refers to.
-    pub(crate) async fn vector(&self, digest: &str, tags: &[&str]) {
+    pub async fn vector(&self, digest: &str, tags: &[&str]) {
         let read = |digest: &str| fs::read(vectors().join("blobs/sha256").join(&digest["sha256:".len()..])).ok();
         let bytes = read(digest).unwrap();
         let manifest = Manifest::parse(&bytes, &MediaType::OCTET_STREAM).unwrap();

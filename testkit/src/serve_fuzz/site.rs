@@ -28,29 +28,30 @@ struct Process {
 
 /// A folder with servers on it.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub struct Site {
+    program: &'static str,
     home: tempfile::TempDir,
     world: Arc<World>,
     servers: [Option<Process>; 2],
     collector: Option<Process>,
     generations: u64,
     /// Servers that were started after the first one.
-    pub(crate) restarts: u64,
-    pub(crate) collections: u64,
+    pub restarts: u64,
+    pub collections: u64,
     /// KiB: the largest that any process has been.
-    pub(crate) peak: u64,
+    pub peak: u64,
 }
 
 /// What a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
-    pub(crate) descriptors: usize,
-    pub(crate) threads: u64,
+pub struct Held {
+    pub descriptors: usize,
+    pub threads: u64,
 }
 
 impl Site {
     /// A home with an empty data folder, and beside it files that nobody may hand out or touch.
-    pub(crate) fn new(world: Arc<World>, users: &str) -> Self {
+    pub fn new(world: Arc<World>, program: &'static str, users: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         for folder in ["data", "canary", "tmp"] {
             std::fs::create_dir(home.path().join(folder)).unwrap();
@@ -60,15 +61,15 @@ impl Site {
         }
         std::fs::write(home.path().join("users"), users).unwrap();
         let (servers, collector) = ([None, None], None);
-        Self { home, world, servers, collector, generations: 0, restarts: 0, collections: 0, peak: 0 }
+        Self { home, world, program, servers, collector, generations: 0, restarts: 0, collections: 0, peak: 0 }
     }
 
-    pub(crate) fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.home.path().join("data")
     }
 
     /// Files beside the data folder that are not as they were made.
-    pub(crate) fn strays(&self) -> Vec<PathBuf> {
+    pub fn strays(&self) -> Vec<PathBuf> {
         let home = self.home.path();
         let made = ["canary", "canary/secret", "canary/index.json", "secret", "users", "tmp"];
         let mut found: Vec<PathBuf> = Vec::new();
@@ -88,14 +89,14 @@ impl Site {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_autonomy"));
+        let mut command = Command::new(self.program);
         command.current_dir(self.home.path()).env("HOME", self.home.path().join("tmp"));
         command.env("TMPDIR", self.home.path().join("tmp")).args(["registry", verb, "--data-dir", "data"]);
         command
     }
 
     /// Starts a server at one of the two places; with passwords, or for everybody.
-    pub(crate) fn start(&mut self, place: usize, with_users: bool) {
+    pub fn start(&mut self, place: usize, with_users: bool) {
         let mut command = self.command("serve");
         command.args(["--listen", "127.0.0.1:0", "--upload-expiry", "60s", "--grace", "2s"]);
         if with_users {
@@ -117,12 +118,12 @@ impl Site {
         }
     }
 
-    pub(crate) fn is_running(&self, place: usize) -> bool {
+    pub fn is_running(&self, place: usize) -> bool {
         self.servers[place].is_some()
     }
 
     /// Ends a server with SIGKILL, or in order.
-    pub(crate) fn end(&mut self, place: usize, with_kill: bool) {
+    pub fn end(&mut self, place: usize, with_kill: bool) {
         self.look();
         // First, so that nobody takes a broken connection for a fault.
         self.world.addresses.lock().unwrap()[place] = None;
@@ -144,7 +145,7 @@ impl Site {
     }
 
     /// Starts a collection, unless one is running. It judges itself when it is looked at.
-    pub(crate) fn collect(&mut self, more: &[&str]) {
+    pub fn collect(&mut self, more: &[&str]) {
         if self.collector.is_none() {
             let mut command = self.command("gc");
             command.args(more);
@@ -154,7 +155,7 @@ impl Site {
     }
 
     /// Waits for a collection to end.
-    pub(crate) fn collected(&mut self) {
+    pub fn collected(&mut self) {
         if let Some(mut process) = self.collector.take() {
             let status = process.ended();
             process.judge(&self.world);
@@ -165,7 +166,7 @@ impl Site {
     }
 
     /// Notes how large the servers are, and that they are still there.
-    pub(crate) fn look(&mut self) {
+    pub fn look(&mut self) {
         for place in 0..2 {
             let Some(process) = &mut self.servers[place] else { continue };
             let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id())).unwrap_or_default();
@@ -185,7 +186,7 @@ impl Site {
     }
 
     /// Descriptors and threads of a server.
-    pub(crate) fn held(&self, place: usize) -> Option<Held> {
+    pub fn held(&self, place: usize) -> Option<Held> {
         let id = self.servers[place].as_ref()?.child.id();
         let descriptors = std::fs::read_dir(format!("/proc/{id}/fd")).ok()?.count();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;

@@ -10,7 +10,7 @@ use super::world::World;
 
 /// Every blob is what its name says, and every manifest that a repository lists is there and is one. Gives how many blobs
 /// there are.
-pub(crate) fn check(world: &World, data: &Path) -> usize {
+pub fn check(world: &World, data: &Path) -> usize {
     let (mut held, mut indexes) = (HashSet::new(), Vec::new());
     for file in files(data) {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();

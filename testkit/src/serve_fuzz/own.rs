@@ -20,10 +20,10 @@ const MAX_PAGES: usize = 100;
 
 /// A repository and what was put into it.
 #[derive(Debug)]
-pub(crate) struct Own {
-    pub(crate) repository: String,
+pub struct Own {
+    pub repository: String,
     /// A repository that blobs are mounted from: everybody's.
-    pub(crate) shared: String,
+    pub shared: String,
     blobs: Vec<(Digest, Arc<Vec<u8>>)>,
     manifests: Vec<Held>,
 }
@@ -37,12 +37,12 @@ struct Held {
 }
 
 impl Own {
-    pub(crate) fn new(repository: String, shared: String) -> Self {
+    pub fn new(repository: String, shared: String) -> Self {
         Self { repository, shared, blobs: Vec::new(), manifests: Vec::new() }
     }
 
     /// Blobs that others may mount.
-    pub(crate) fn blobs(&self) -> Vec<(Digest, usize)> {
+    pub fn blobs(&self) -> Vec<(Digest, usize)> {
         self.blobs.iter().map(|(digest, bytes)| (*digest, bytes.len())).collect()
     }
 
@@ -56,7 +56,7 @@ impl Own {
 }
 
 /// Sends the next one, or the next few that belong together.
-pub(crate) fn step(client: &mut Client, own: &mut Own, draw: &mut Draw) {
+pub fn step(client: &mut Client, own: &mut Own, draw: &mut Draw) {
     // Two servers share the folder; what one has acknowledged the other one has too.
     client.side = draw.below(2);
     if draw.percent(50) {
@@ -264,7 +264,7 @@ fn read_blob(client: &mut Client, own: &mut Own, draw: &mut Draw) {
 }
 
 /// Something that was acknowledged, in one repository or in any, is still there.
-pub(crate) fn check(client: &mut Client, draw: &mut Draw, repository: Option<&str>) {
+pub fn check(client: &mut Client, draw: &mut Draw, repository: Option<&str>) {
     let expected = client.world.book.lock().unwrap().expected(repository);
     if let Some((place, sort)) = draw.one(&expected) {
         check_one(client, place, *sort);
@@ -272,7 +272,7 @@ pub(crate) fn check(client: &mut Client, draw: &mut Draw, repository: Option<&st
 }
 
 /// That one is still there, and has the right bytes.
-pub(crate) fn check_one(client: &mut Client, place: &(String, Digest), sort: Sort) {
+pub fn check_one(client: &mut Client, place: &(String, Digest), sort: Sort) {
     let before = client.world.book.lock().unwrap().since(place);
     let word = if sort == Sort::Blob { "blobs" } else { "manifests" };
     let request = Request::new("GET", format!("/v2/{}/{word}/{}", place.0, place.1));
@@ -290,7 +290,7 @@ pub(crate) fn check_one(client: &mut Client, place: &(String, Digest), sort: Sor
 }
 
 /// Every tag names what it may name, and the list of tags, page by page, has all of them.
-pub(crate) fn tags(client: &mut Client, own: &Own, draw: &mut Draw) {
+pub fn tags(client: &mut Client, own: &Own, draw: &mut Draw) {
     let tags = client.world.book.lock().unwrap().tags(&own.repository);
     if let Some((tag, named)) = draw.one(&tags) {
         check_tag(client, &own.repository, tag, named);
@@ -310,7 +310,7 @@ pub(crate) fn tags(client: &mut Client, own: &Own, draw: &mut Draw) {
     }
 }
 
-pub(crate) fn check_tag(client: &mut Client, repository: &str, tag: &str, named: &[Option<Digest>]) {
+pub fn check_tag(client: &mut Client, repository: &str, tag: &str, named: &[Option<Digest>]) {
     let request = Request::new("GET", format!("/v2/{repository}/manifests/{tag}"));
     let Some(answer) = client.ask(&request) else { return };
     let found = answer.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
@@ -345,7 +345,7 @@ fn referrers(client: &mut Client, own: &Own, draw: &mut Draw) {
 }
 
 /// All entries of a list. None if one page could not be had.
-pub(crate) fn pages(client: &mut Client, mut path: String, key: &str) -> Option<Vec<Value>> {
+pub fn pages(client: &mut Client, mut path: String, key: &str) -> Option<Vec<Value>> {
     let mut all = Vec::new();
     for _ in 0..MAX_PAGES {
         let request = Request::new("GET", &path);

@@ -4,8 +4,6 @@
 //! not compress. No layer is ever whole in memory: it is made again, piece by piece, whenever it is opened, so an image
 //! of many GiB costs a few hundred KiB (and one pass to learn its digests).
 //!
-//! Benches take it in with `#[path = "../tests/it/images/shape/mod.rs"] mod shape;`.
-//!
 //! ```ignore
 //! let image = three_platforms(1, &[10 << 20, 300]);
 //! let root = image.put(&Memory::default(), &["v1".parse().unwrap()]).await;   // into any store
@@ -13,7 +11,7 @@
 //! ```
 
 mod generated;
-mod layer;
+pub mod layer;
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -34,11 +32,11 @@ const CREATED: &str = "2024-01-01T00:00:00Z";
 
 /// A graph with one root, ready to be put somewhere or served.
 #[derive(Debug, Clone)]
-pub(crate) struct Image {
+pub struct Image {
     /// The root.
-    pub(crate) root: Descriptor,
+    pub root: Descriptor,
     /// Every node once, children before parents, the root last.
-    pub(crate) nodes: Vec<Descriptor>,
+    pub nodes: Vec<Descriptor>,
     contents: Arc<Generated>,
 }
 
@@ -48,7 +46,7 @@ impl Image {
     /// # Panics
     ///
     /// If the store fails.
-    pub(crate) async fn put(&self, store: &dyn Store, tags: &[Tag]) -> Descriptor {
+    pub async fn put(&self, store: &dyn Store, tags: &[Tag]) -> Descriptor {
         for node in &self.nodes {
             let body = match self.contents.nodes.get(&node.digest) {
                 Some(Content::Bytes(bytes)) => Body::bytes(node.clone(), bytes.clone()),
@@ -61,18 +59,18 @@ impl Image {
     }
 
     /// A store that holds this image, makes its layers as they are read, takes nothing, and calls every tag the root.
-    pub(crate) fn source(&self) -> Arc<dyn Store> {
+    pub fn source(&self) -> Arc<dyn Store> {
         Arc::clone(&self.contents) as _
     }
 
     /// Bytes of all nodes.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.nodes.iter().map(|node| node.size).sum()
     }
 }
 
 /// An index of linux/amd64, linux/arm64/v8 and linux/riscv64, each with layers that hold `layer_sizes` bytes.
-pub(crate) fn three_platforms(seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn three_platforms(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let entries = maker.platforms(layer_sizes);
     maker.index(&entries);
@@ -80,7 +78,7 @@ pub(crate) fn three_platforms(seed: u64, layer_sizes: &[u64]) -> Image {
 }
 
 /// An index of linux/amd64 and linux/arm64/v8.
-pub(crate) fn two_platforms(seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn two_platforms(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let entries = [PLATFORMS[0], PLATFORMS[1]].map(|platform| maker.image(platform, layer_sizes, &[]));
     maker.index(&entries);
@@ -88,7 +86,7 @@ pub(crate) fn two_platforms(seed: u64, layer_sizes: &[u64]) -> Image {
 }
 
 /// What [`two_platforms`] makes, with another last layer in its second image.
-pub(crate) fn with_one_layer_changed(seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn with_one_layer_changed(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let (last, others) = layer_sizes.split_last().unwrap();
     let same = maker.image(PLATFORMS[0], layer_sizes, &[]);
@@ -100,7 +98,7 @@ pub(crate) fn with_one_layer_changed(seed: u64, layer_sizes: &[u64]) -> Image {
 }
 
 /// Three platforms in Docker's media types.
-pub(crate) fn docker_list(seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn docker_list(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, DOCKER);
     let entries = maker.platforms(layer_sizes);
     maker.index(&entries);
@@ -108,14 +106,14 @@ pub(crate) fn docker_list(seed: u64, layer_sizes: &[u64]) -> Image {
 }
 
 /// One image for linux/amd64 without an index.
-pub(crate) fn single_manifest(seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn single_manifest(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     maker.image(PLATFORMS[0], layer_sizes, &[]);
     maker.done()
 }
 
 /// One image of layers that all images of the seed `base` share, and layers of its own on top.
-pub(crate) fn on_a_base(base: u64, base_sizes: &[u64], seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn on_a_base(base: u64, base_sizes: &[u64], seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(base, OCI);
     let base: Vec<_> = base_sizes.iter().map(|&size| maker.layer(size)).collect();
     maker.seeds = Noise(seed);
@@ -124,7 +122,7 @@ pub(crate) fn on_a_base(base: u64, base_sizes: &[u64], seed: u64, layer_sizes: &
 }
 
 /// Three platforms with what BuildKit adds: an attestation for each, as an index entry that runs nowhere.
-pub(crate) fn with_attestations(seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn with_attestations(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let mut entries = maker.platforms(layer_sizes);
     for subject in entries.clone() {
@@ -135,7 +133,7 @@ pub(crate) fn with_attestations(seed: u64, layer_sizes: &[u64]) -> Image {
 }
 
 /// An artifact: the empty configuration, an artifact type, one layer of `size` bytes that is no archive.
-pub(crate) fn artifact_with_empty_config(seed: u64, size: u64) -> Image {
+pub fn artifact_with_empty_config(seed: u64, size: u64) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let layer = maker.blob(MediaType::OCTET_STREAM, noise(seed, size));
     maker.artifact(&layer);
@@ -143,7 +141,7 @@ pub(crate) fn artifact_with_empty_config(seed: u64, size: u64) -> Image {
 }
 
 /// An index of an index of three platforms, and of an image beside it.
-pub(crate) fn nested_index(seed: u64, layer_sizes: &[u64]) -> Image {
+pub fn nested_index(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let entries = maker.platforms(layer_sizes);
     let inner = maker.index(&entries);
@@ -153,7 +151,7 @@ pub(crate) fn nested_index(seed: u64, layer_sizes: &[u64]) -> Image {
 }
 
 /// Three platforms on one base layer of `size` bytes, each with a small layer of its own.
-pub(crate) fn shared_layer_everywhere(seed: u64, size: u64) -> Image {
+pub fn shared_layer_everywhere(seed: u64, size: u64) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let base = maker.layer(size);
     let entries: Vec<_> =
@@ -163,17 +161,17 @@ pub(crate) fn shared_layer_everywhere(seed: u64, size: u64) -> Image {
 }
 
 /// An artifact whose only layer is nothing at all.
-pub(crate) fn zero_byte_blob(seed: u64) -> Image {
+pub fn zero_byte_blob(seed: u64) -> Image {
     artifact_with_empty_config(seed, 0)
 }
 
 /// One image of two hundred small layers.
-pub(crate) fn two_hundred_layers(seed: u64) -> Image {
+pub fn two_hundred_layers(seed: u64) -> Image {
     single_manifest(seed, &[64; 200])
 }
 
 /// Bytes that do not compress.
-pub(crate) fn noise(seed: u64, size: u64) -> Vec<u8> {
+pub fn noise(seed: u64, size: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     Noise(seed).take(size).read_to_end(&mut bytes).unwrap();
     bytes
