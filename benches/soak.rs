@@ -20,7 +20,8 @@ use autonomy_registry::oci::{Digest, Name};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Store as _, Want};
 use autonomy_registry::transport::Native;
-use autonomy_registry::verify::{Demands, PublicKey, SigningKey, attach, payload, signature_tag};
+use autonomy_registry::trust::{artifact, simple_signing};
+use autonomy_registry::verify::{Demands, PublicKey, SigningKey, signature_tag};
 use autonomy_registry::wire::{Client, Options};
 use autonomy_registry::workflow::{self, Index, Seed, Sidecars, Tagging, Trust};
 use testkit::images::shape;
@@ -104,9 +105,9 @@ async fn publish(source: &Testbed, public: &Path) -> Vec<Digest> {
         let layout = source.layout(&path);
         let image = shape::two_platforms(number + 1, &[4 << 10, 64 << 10, 40_000 << number]);
         let root = image.put(&layout, &["v1".parse().unwrap()]).await;
-        let signed = payload::legacy(&source.repository(&path), &root.digest, Some(jiff::Timestamp::now()));
+        let signed = simple_signing::legacy(&source.repository(&path), &root.digest, Some(jiff::Timestamp::now()));
         let signature = key.sign(&signed).unwrap();
-        let attached = attach::legacy_manifest(&[], &[(signed, signature)]);
+        let attached = artifact::legacy_manifest(&[], &[(signed, signature)]);
         for (node, bytes) in attached.blobs {
             let body = autonomy_registry::store::Body::bytes(node.clone(), bytes);
             layout.put(&node, &body, &[]).await.unwrap();

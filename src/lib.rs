@@ -52,12 +52,14 @@ pub mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod http_server;
 pub mod observe;
 pub mod oci;
 mod render;
 pub mod serve;
 pub mod store;
 pub mod transport;
+pub mod trust;
 pub mod verify;
 pub mod wire;
 pub mod workflow;

@@ -3,29 +3,9 @@
 //! Parse without I/O, resolve once, call one workflow, print one result. Results go to stdout, everything else to
 //! stderr.
 
-mod bootstrap;
-mod bundle;
-mod catalog;
-mod check;
-mod demo;
-mod duration;
-mod flags;
-mod gc;
-mod keygen;
-mod login;
-mod movement;
-mod output;
-mod package;
-mod password;
-mod publish_index;
-mod rollback;
-mod seal;
-mod seed;
-mod serve;
-mod size;
-mod subset;
-mod trust;
-mod verify;
+mod args;
+mod commands;
+mod terminal;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -61,39 +41,39 @@ enum Command {
     Registry(Registry),
     /// Verify and make signed bundles: an image with its lock and its policy
     #[command(subcommand)]
-    Bundle(bundle::Bundle),
+    Bundle(commands::bundle::Bundle),
     /// The same as bundle verify, with the image and the key named by flags
-    Verify(verify::ByFlags),
+    Verify(commands::bundle::verify::ByFlags),
 }
 
 #[derive(Debug, Subcommand)]
 enum Registry {
     /// Copy one image to another registry, verified at both ends, its tag put last
-    Seed(Box<seed::Seed>),
+    Seed(Box<commands::copying::seed::Seed>),
     /// Copy every image of a catalog in one run; what they share moves once
-    SeedCatalog(Box<catalog::SeedCatalog>),
+    SeedCatalog(Box<commands::copying::seed_catalog::SeedCatalog>),
     /// Copy repositories from one registry to another under the same names
-    Sync(Box<catalog::Sync>),
+    Sync(Box<commands::copying::seed_catalog::Sync>),
     /// Publish what became of a catalog where one query finds it
-    PublishIndex(publish_index::PublishIndex),
+    PublishIndex(commands::prepare::publish_index::PublishIndex),
     /// Write the files that start zot as a site's registry; nothing is pulled or started
-    BootstrapZot(bootstrap::BootstrapZot),
+    BootstrapZot(commands::prepare::bootstrap_zot::BootstrapZot),
     /// Write a catalog's images as a Zarf package; nothing is pulled
-    Package(package::Package),
+    Package(commands::prepare::package::Package),
     /// Put back what the tags of a seed-catalog or sync run named before
-    Rollback(Box<rollback::Rollback>),
+    Rollback(Box<commands::copying::rollback::Rollback>),
     /// Log in to a registry, and keep the login where docker and podman find it too
-    Login(login::Login),
+    Login(commands::serving::login::Login),
     /// Forget the login for a registry
-    Logout(login::Logout),
+    Logout(commands::serving::login::Logout),
     /// Serve a folder as an OCI registry
-    Serve(Box<serve::Serve>),
+    Serve(Box<commands::serving::serve::Serve>),
     /// Remove from a served folder what nobody needs
-    Gc(gc::Gc),
+    Gc(commands::serving::gc::Gc),
     /// Read back everything in a served folder, and name or repair what is damaged
-    Check(Box<check::Check>),
+    Check(Box<commands::serving::check::Check>),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
-    Demo(demo::Demo),
+    Demo(commands::serving::demo::Demo),
 }
 
 /// Runs the program and says how it ended.
@@ -104,7 +84,7 @@ pub fn main() -> ExitCode {
     match run(command) {
         Ok(code) => code,
         Err(error) => {
-            output::failure(&error, form);
+            terminal::print::failure(&error, form);
             ExitCode::from(error.kind().exit_code())
         }
     }
@@ -112,7 +92,7 @@ pub fn main() -> ExitCode {
 
 impl Command {
     /// The form in which a failure is told.
-    fn form(&self) -> flags::Output {
+    fn form(&self) -> args::output::Output {
         match self {
             Self::Registry(Registry::Seed(seed)) => seed.movement.form(),
             Self::Registry(Registry::SeedCatalog(catalog)) => catalog.form(),
@@ -126,7 +106,7 @@ impl Command {
             Self::Registry(Registry::Serve(serve)) => serve.form(),
             Self::Registry(Registry::Gc(gc)) => gc.form(),
             Self::Registry(Registry::Check(check)) => check.form(),
-            Self::Registry(Registry::Demo(_)) => flags::Output::Human,
+            Self::Registry(Registry::Demo(_)) => args::output::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
         }

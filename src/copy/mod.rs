@@ -7,17 +7,19 @@
 //! Knows stores, and neither HTTP nor files nor why something is copied. A node is put only after everything it refers
 //! to, so that no reader of the sink ever sees half an image.
 
-mod attached;
+mod accessories;
+mod compact;
 mod event;
 mod examine;
-mod flights;
 mod graph;
 mod plan;
 mod presence;
 mod report;
 mod schedule;
 mod selection;
-mod slim;
+mod single_flight;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod watch;
 
@@ -30,15 +32,15 @@ use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::{Spool, Store};
 
-pub use attached::{Attached, AttachmentTags, Known, attached, manifests, refers_to};
+pub use accessories::{Attached, AttachmentTags, Known, attached, manifests, refers_to};
+pub use compact::Slim;
 pub use event::{Event, Events};
-pub use flights::{Flights, Site, Whereabouts};
 pub use plan::{Fate, Plan, Step, Totals};
 pub use presence::Presence;
 pub use report::Report;
 pub use schedule::{Lanes, at_a_distance};
 pub use selection::{Chosen, Selection, absent};
-pub use slim::Slim;
+pub use single_flight::{Flights, Site, Whereabouts};
 pub use watch::Watch;
 
 /// How to copy.
@@ -175,6 +177,3 @@ async fn attempt(job: &Job, options: &Options, events: &Events) -> Result<Report
     events.send(Event::Planned(plan.totals.clone()));
     transfer::run(job, &plan, options, events).await
 }
-
-#[cfg(test)]
-mod tests;

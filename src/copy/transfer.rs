@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::examine::{self, Look};
-use super::flights::{Arrival, Clearance, Flight, Whereabouts};
 use super::schedule::{LARGE, Lane, Schedule};
+use super::single_flight::{Arrival, Clearance, Flight, Whereabouts};
 use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};

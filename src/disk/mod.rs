@@ -15,6 +15,8 @@ mod place;
 #[cfg(any(not(unix), test))]
 mod portable;
 mod publish;
+pub(crate) mod read;
+pub(crate) mod reload;
 #[cfg(test)]
 mod tests;
 #[cfg(unix)]

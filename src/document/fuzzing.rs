@@ -8,9 +8,9 @@ use flate2::{Compression, GzBuilder};
 use serde_json::Value;
 
 use super::lock::{Escapes, Lock};
-use super::policy::{self, Policy};
+use super::policy_bundle::{self, Policy};
 use super::{SeedManifest, json};
-use crate::oci::weight;
+use crate::oci::json_cost;
 
 /// Strict JSON is JSON that means the same to every reader, and a lock's canonical bytes are a fixed point.
 pub(crate) fn lock(bytes: &[u8]) {
@@ -84,7 +84,7 @@ fn with_fingerprint(canonical: &[u8], fingerprint: &str) -> Vec<u8> {
 fn strict_json(bytes: &[u8]) {
     match json::parse(bytes) {
         Ok(ours) => {
-            assert!(weight::count(bytes) <= json::MAX_VALUES && values(&ours) <= bytes.len());
+            assert!(json_cost::count(bytes) <= json::MAX_VALUES && values(&ours) <= bytes.len());
             assert_eq!(members(&ours), colons(bytes), "a key that was said twice is lost");
             assert!(is_private(&ours) || elsewhere(bytes) == Some(ours), "read otherwise elsewhere");
         }
@@ -149,16 +149,16 @@ fn values(value: &Value) -> usize {
 pub(crate) fn policy(bytes: &[u8]) {
     let archive = if bytes.starts_with(&[0x1f, 0x8b]) { bytes.to_vec() } else { stored(&mended(bytes)) };
     let Ok(policy) = Policy::read(&archive) else { return };
-    assert!(policy.files.len() <= policy::MAX_ENTRIES);
+    assert!(policy.files.len() <= policy_bundle::MAX_ENTRIES);
     let once: BTreeSet<_> = policy.files.iter().collect();
     assert!(once.len() == policy.files.len() && once.contains(&"manifest.json".to_owned()));
     for name in &policy.files {
         assert!(!name.starts_with('/') && name.split('/').all(|part| part != ".."), "{name:?}");
-        assert!(name.len() as u64 <= policy::MAX_NAME_BYTES * 3);
+        assert!(name.len() as u64 <= policy_bundle::MAX_NAME_BYTES * 3);
     }
     let version = policy.version.to_string();
-    assert_eq!(policy::parse_version(&version).ok().as_ref(), Some(&policy.version));
-    assert_eq!(policy::parse_version(&format!("v{version}")).ok(), Some(policy.version.clone()));
+    assert_eq!(policy_bundle::parse_version(&version).ok().as_ref(), Some(&policy.version));
+    assert_eq!(policy_bundle::parse_version(&format!("v{version}")).ok(), Some(policy.version.clone()));
     packed_again(&policy, files(&archive));
 }
 
@@ -172,7 +172,7 @@ fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
             continue;
         }
         total += entry.size();
-        assert!(total <= policy::MAX_INFLATED_BYTES);
+        assert!(total <= policy_bundle::MAX_INFLATED_BYTES);
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).expect("it was read before");
@@ -183,8 +183,11 @@ fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
 
 fn packed_again(policy: &Policy, files: Vec<(String, Vec<u8>)>) {
     assert_eq!(policy.files, files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
-    let Ok(packed) = policy::pack(files.clone()) else { return };
-    assert_eq!(Ok(&packed), policy::pack(files.into_iter().rev().collect()).as_ref().map_err(ToString::to_string));
+    let Ok(packed) = policy_bundle::pack(files.clone()) else { return };
+    assert_eq!(
+        Ok(&packed),
+        policy_bundle::pack(files.into_iter().rev().collect()).as_ref().map_err(ToString::to_string)
+    );
     let again = Policy::read(&packed).expect("what is packed can be read");
     assert_eq!((again.version, again.name), (policy.version.clone(), policy.name.clone()));
     assert!(again.files.is_sorted() && again.files.len() == policy.files.len());

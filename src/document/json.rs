@@ -9,14 +9,14 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::oci::weight;
+use crate::oci::json_cost;
 
 /// Most values in one document.
 pub(super) const MAX_VALUES: usize = 50_000;
 
 /// Reads one JSON value that fills `bytes` and holds no duplicate keys, and no more than [`MAX_VALUES`] in all.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    if weight::exceeds(bytes, MAX_VALUES) {
+    if json_cost::exceeds(bytes, MAX_VALUES) {
         return Err(de::Error::custom(format_args!("more than {MAX_VALUES} values")));
     }
     serde_json::from_slice::<Unique>(bytes).map(|Unique(value)| value)

@@ -3,15 +3,16 @@
 //! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
 
 pub mod catalog;
-mod directory;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 pub(crate) mod json;
 pub mod lock;
-pub mod policy;
-pub mod rollup;
-mod seed;
+pub mod policy_bundle;
+mod record_dir;
+pub mod roll_up;
+mod seed_manifest;
+pub mod sidecar;
 
 pub use catalog::Accessories;
-pub use directory::entry_directory;
-pub use seed::{SeedManifest, Transfer, seed_lock};
+pub use record_dir::entry_directory;
+pub use seed_manifest::{SeedManifest, Transfer, seed_lock};

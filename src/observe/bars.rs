@@ -1,8 +1,8 @@
 //! Bars on a terminal: one for each large blob in flight, and a line for everything together.
 
-use super::quantity::{bytes, count, duration, rate};
-use super::screen::Screen;
-use super::tally::{Flight, Tally};
+use super::human::{bytes, count, duration, rate};
+use super::progress::{Flight, Tally};
+use super::terminal::Screen;
 use super::{LARGE, Teller, event_line};
 use crate::copy::Event;
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Teller;
-use super::screen::Screen;
-use super::tally::Tally;
+use super::progress::Tally;
+use super::terminal::Screen;
 use crate::copy::Event;
 use crate::error::printable;
 use crate::oci::Digest;

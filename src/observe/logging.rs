@@ -88,7 +88,7 @@ impl Write for &Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::screen::tests::Paper;
+    use crate::observe::terminal::tests::Paper;
 
     fn logged(detail: Detail, speak: impl FnOnce()) -> Vec<String> {
         let paper = Paper::default();

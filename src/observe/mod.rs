@@ -24,13 +24,15 @@
 //! events (the engine never waits for it), so totals are to be read from the report, not from here.
 
 mod bars;
+pub mod human;
 mod json;
 pub mod logging;
 mod plain;
-pub mod quantity;
+mod progress;
 mod rate;
-mod screen;
-mod tally;
+mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -45,9 +47,9 @@ use crate::error::printable;
 use bars::Bars;
 use json::Json;
 use plain::Plain;
-use tally::Tally;
+use progress::Tally;
 
-pub use screen::Screen;
+pub use terminal::Screen;
 
 /// How often the meters are read.
 const TICK: Duration = Duration::from_millis(100);
@@ -179,13 +181,10 @@ fn planned_line(totals: &Totals) -> String {
     if totals.bytes_to_move == 0 {
         return "nothing to move".to_owned();
     }
-    let (blobs, manifests) = (quantity::count(totals.blobs, "blob"), quantity::count(totals.manifests, "manifest"));
-    let mut line = format!("{blobs}, {manifests}, {} to move", quantity::bytes(totals.bytes_to_move));
+    let (blobs, manifests) = (human::count(totals.blobs, "blob"), human::count(totals.manifests, "manifest"));
+    let mut line = format!("{blobs}, {manifests}, {} to move", human::bytes(totals.bytes_to_move));
     if totals.bytes_mountable > 0 {
-        line = format!("{line}, {} shared", quantity::bytes(totals.bytes_mountable));
+        line = format!("{line}, {} shared", human::bytes(totals.bytes_mountable));
     }
     line
 }
-
-#[cfg(test)]
-mod tests;

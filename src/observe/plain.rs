@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::quantity::{bytes, duration, rate};
-use super::screen::Screen;
-use super::tally::Tally;
+use super::human::{bytes, duration, rate};
+use super::progress::Tally;
+use super::terminal::Screen;
 use super::{Teller, event_line};
 use crate::copy::Event;
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::screen::tests::Paper;
+use super::terminal::tests::Paper;
 use super::*;
 use crate::copy::Events;
 use crate::error::Result;

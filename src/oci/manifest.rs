@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::descriptor::null_is_default;
-use super::{Descriptor, MediaType, Platform, weight};
+use super::{Descriptor, MediaType, Platform, json_cost};
 
 /// The two things a manifest can be: a list of manifests, or something made of blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,7 +247,7 @@ fn read(bytes: &[u8], outside: &MediaType) -> Result<Raw, ManifestError> {
     if outside.is_schema1() {
         return Err(ManifestError::Schema1);
     }
-    if weight::exceeds(bytes, MAX_VALUES) {
+    if json_cost::exceeds(bytes, MAX_VALUES) {
         return Err(ManifestError::Limit(MAX_VALUES));
     }
     let Object(raw): Object<Raw> = serde_json::from_slice(bytes)?;

@@ -7,14 +7,14 @@
 mod canonical;
 mod descriptor;
 mod digest;
+pub mod filter_index;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+pub(crate) mod json_cost;
 mod manifest;
 mod media_type;
-pub mod narrow;
 mod platform;
 mod reference;
-pub(crate) mod weight;
 
 pub use descriptor::{Descriptor, empty_json};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};

@@ -12,14 +12,14 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use base64::Engine as _;
 use serde_json::json;
 
-use super::acceptor::Peer;
-use super::behaviour::Auth;
-use super::login::{Login, Logins};
-use super::places::network;
-use super::problem::Problem;
-use super::quota::Client;
+use super::dispatch::{Query, json};
+use super::error_response::Problem;
+use super::profile::Auth;
 use super::route::Route;
-use super::service::{Query, json};
+use super::upload_quota::Client;
+use crate::http_server::acceptor::Peer;
+use crate::http_server::connection_slots::network;
+use crate::http_server::password_check::{Login, Logins};
 
 /// Most characters of a name that are logged.
 const MAX_LOGGED_CHARS: usize = 100;

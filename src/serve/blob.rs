@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use futures_util::TryStreamExt;
 
-use super::problem::Problem;
-use super::service::{Service, reply};
+use super::dispatch::{Service, reply};
+use super::error_response::Problem;
 use crate::error::Kind;
 use crate::oci::{Digest, RepositoryPath};
 use crate::store::layout::file;

@@ -1,10 +1,10 @@
 //! What holds of requests to the embedded registry, whatever the bytes.
 
 use super::blob::{Window, window};
-use super::htpasswd::fuzzing as passwords;
+use super::dispatch::Query;
 use super::route::Route;
-use super::service::Query;
 use super::upload::span;
+use crate::http_server::htpasswd::fuzzing as passwords;
 
 /// A path leads to an endpoint that stays inside its repository, a range lies inside its blob, and a chunk where the last
 /// one ended.

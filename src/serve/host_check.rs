@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 
-use super::problem::Problem;
+use super::error_response::Problem;
 use crate::error::printable;
 
 /// Longest name of a host that is repeated in an answer (RFC 1035, section 2.3.4).

@@ -9,8 +9,8 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::problem::Problem;
-use super::service::{Query, Service, reply};
+use super::dispatch::{Query, Service, reply};
+use super::error_response::Problem;
 use crate::oci::{Digest, MediaType, RepositoryPath};
 use crate::store::layout::ReferrersPage;
 

@@ -12,12 +12,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::blob;
-use super::memory::{SMALL_BYTES, SMALL_VALUES, Share, busy};
-use super::pace::{Paced, Step};
-use super::problem::Problem;
-use super::service::{Query, Service, origin, reply};
+use super::dispatch::{Query, Service, origin, reply};
+use super::error_response::Problem;
+use super::memory_budget::{SMALL_BYTES, SMALL_VALUES, Share, busy};
 use crate::error::{Error, Kind};
-use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, weight};
+use crate::http_server::paced_body::{Paced, Step};
+use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, json_cost};
 use crate::store::layout::file::{self, blocking};
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
@@ -81,7 +81,7 @@ pub(super) async fn push(
 ) -> Answer {
     let (headers, tags) = (&head.headers, tags(name, query)?);
     let (bytes, _share) = gather(service, headers, origin(head), body).await?;
-    let is_small = bytes.len() as u64 <= SMALL_BYTES && !weight::exceeds(&bytes, SMALL_VALUES);
+    let is_small = bytes.len() as u64 <= SMALL_BYTES && !json_cost::exceeds(&bytes, SMALL_VALUES);
     let _turn = if is_small { None } else { Some(service.memory.desk().await?) };
     service.metrics.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     let digest = match name {

@@ -12,39 +12,29 @@
 //!
 //! Knows stores, and nothing about copying.
 
-mod acceptor;
-mod audit;
 mod auth;
-mod behaviour;
 mod blob;
-mod collect;
-mod connection;
-mod current;
+mod data_check;
+mod data_dir;
+mod data_dir_lock;
+mod data_dir_survey;
+mod dispatch;
+mod error_response;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod gc;
 mod host_check;
-mod htpasswd;
-mod limits;
 mod listing;
-mod login;
 mod manifest;
-mod memory;
-mod metrics;
-mod pace;
-mod places;
-mod problem;
-mod quota;
-mod registry;
-mod residence;
+mod memory_budget;
+mod profile;
 mod route;
-mod service;
-mod session;
-mod session_files;
-mod survey;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-mod tls;
 mod upload;
+mod upload_files;
+mod upload_quota;
+mod upload_session;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,22 +45,22 @@ use axum::Router;
 use axum::http::HeaderName;
 use tokio::net::TcpListener;
 
-use self::acceptor::Acceptor;
-pub use self::audit::{Audit, Auditor, Damage, Fault, Note, User};
-pub use self::behaviour::{AfterCut, Auth, Behaviour};
-pub use self::collect::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
-use self::current::Current;
+pub use self::data_check::{Audit, Auditor, Damage, Fault, Note, User};
+use self::data_dir_lock::Residence;
+use self::dispatch::Service;
+pub use self::gc::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
 use self::host_check::Hosts;
 pub(crate) use self::host_check::name_of;
-use self::htpasswd::Htpasswd;
-pub use self::limits::Limits;
-use self::login::Logins;
-use self::residence::Residence;
-use self::service::Service;
-pub use self::tls::Certificates;
-use self::tls::Tls;
+pub use self::profile::{AfterCut, Auth, Behaviour};
+use crate::disk::reload::Current;
 use crate::disk::{Root, blocking};
 use crate::error::{Error, Kind, Result};
+use crate::http_server::acceptor::Acceptor;
+use crate::http_server::htpasswd::Htpasswd;
+pub use crate::http_server::limits::Limits;
+use crate::http_server::password_check::Logins;
+pub use crate::http_server::tls::Certificates;
+use crate::http_server::tls::Tls;
 
 /// Docker's own clients ask `/v2/` for it: `docker manifest` works with no registry that does not send it (docker/cli#3161).
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -161,10 +151,10 @@ impl Server {
         let residence = if is_read_only { None } else { Some(move_in(&data_dir).await?) };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let service = Arc::new(Service {
-            registry: registry::Registry::new(&data_dir),
-            sessions: session::Sessions::new(registry::uploads(&data_dir), limits),
+            registry: data_dir::Registry::new(&data_dir),
+            sessions: upload_session::Sessions::new(data_dir::uploads(&data_dir), limits),
             metrics: Arc::default(),
-            memory: memory::Memory::default(),
+            memory: memory_budget::Memory::default(),
             hosts: Hosts::new(address.ip(), &hosts),
             gate: auth::Gate::new(behaviour.auth.clone(), format!("{scheme}://{address}"), logins),
             behaviour,
@@ -175,7 +165,7 @@ impl Server {
             service.sessions.sweep(limits.upload_expiry).await;
             service.sessions.count_left().await?;
         }
-        let router = Router::new().fallback(service::dispatch).with_state(Arc::clone(&service));
+        let router = Router::new().fallback(dispatch::dispatch).with_state(Arc::clone(&service));
         Ok(Self { listener, address, service, router, tls, _residence: residence })
     }
 
@@ -228,7 +218,7 @@ impl Server {
 /// Locks the folder, makes it ready and clears away what crashes left.
 async fn move_in(data_dir: &Root) -> Result<Residence> {
     let unusable = |why| unusable(data_dir, why);
-    registry::prepare(data_dir).await.map_err(unusable)?;
+    data_dir::prepare(data_dir).await.map_err(unusable)?;
     let folder = data_dir.clone();
     blocking(move || Residence::shared(&folder)).await.map_err(unusable)
 }

@@ -1,6 +1,6 @@
 //! Which endpoint a path is, by its last words: repository names contain slashes and may even be called `blobs`.
 
-use super::problem::Problem;
+use super::error_response::Problem;
 use crate::oci::{Digest, Name, RepositoryPath};
 
 /// An endpoint of the distribution specification ("Endpoints"), or of ours.

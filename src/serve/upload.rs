@@ -6,13 +6,13 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use tokio::sync::OwnedMutexGuard;
 
-use super::behaviour::AfterCut;
-use super::pace::Paced;
-use super::problem::{Problem, is_no_room};
-use super::quota::{Client, Exceeded};
-use super::service::{Query, Service, reply};
-use super::session::{Arrival, Session};
+use super::dispatch::{Query, Service, reply};
+use super::error_response::{Problem, is_no_room};
+use super::profile::AfterCut;
+use super::upload_quota::{Client, Exceeded};
+use super::upload_session::{Arrival, Session};
 use crate::error::{Error, Kind};
+use crate::http_server::paced_body::Paced;
 use crate::oci::{Algorithm, Digest, RepositoryPath};
 
 /// When to ask again for a session: they end when pushes do.

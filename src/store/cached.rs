@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 
 use super::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want};
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Name, Tag, weight};
+use crate::oci::{Descriptor, Digest, Name, Tag, json_cost};
 
 /// Largest node that is remembered: signatures, configurations and manifests are smaller, layers are not.
 const MAX_NODE_BYTES: u64 = 64 << 10;
@@ -97,7 +97,7 @@ impl Cached {
 /// About how many bytes a list takes in memory: its texts are a stranger's, and can be as long as the list.
 fn taken(list: &[Descriptor]) -> u64 {
     let json = serde_json::to_vec(list).unwrap_or_default();
-    (ENTRY_BYTES * (list.len() + 1) + VALUE_BYTES * weight::count(&json) + json.len()) as u64
+    (ENTRY_BYTES * (list.len() + 1) + VALUE_BYTES * json_cost::count(&json) + json.len()) as u64
 }
 
 impl fmt::Debug for Cached {

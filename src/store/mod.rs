@@ -9,10 +9,8 @@ mod body;
 mod cached;
 pub(crate) mod layout;
 mod memory;
-mod pass;
 mod registry;
 mod spool;
-mod trail;
 
 use std::fmt;
 use std::pin::Pin;

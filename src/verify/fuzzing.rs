@@ -5,15 +5,16 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::SigningKey;
-use super::bundle::{self, Envelope, MAX_SUBJECTS, PAYLOAD_TYPE};
-use super::class::{ErrorClass, Failure};
-use super::demand::{Claim, Clock, Demands, Freshness, SIGNED_AT, TrustTime};
-use super::key::PublicKey;
-use super::{key_file, payload as legacy, pem};
+use super::requirements::{Clock, Demands, Freshness, TrustTime};
 use crate::document::fuzzing::{elsewhere, is_private};
 use crate::document::json;
 use crate::error::{Kind, LONGEST_TEXT, printable};
 use crate::oci::{Digest, Reference};
+use crate::trust::claim::{Claim, SIGNED_AT};
+use crate::trust::failure::{ErrorClass, Failure};
+use crate::trust::key::PublicKey;
+use crate::trust::sigstore_bundle::{self, Envelope, MAX_SUBJECTS, PAYLOAD_TYPE};
+use crate::trust::{key_file, pem, simple_signing as legacy};
 
 /// What the seeds of the corpora are about, and the key that signed them.
 const SUBJECT: &str = "sha256:cff63a9b0b189864419c222c2b65bfcf6f004ed2cd3c8d78fe8eca9dee6c07de";
@@ -79,7 +80,7 @@ pub(crate) fn bundle(bytes: &[u8]) {
     match Envelope::parse(bytes) {
         Ok(envelope) => {
             assert!(envelope.payload.len() + envelope.signature.len() <= bytes.len());
-            let again = bundle::build(&KEYS[0], &envelope.payload, &envelope.signature);
+            let again = sigstore_bundle::build(&KEYS[0], &envelope.payload, &envelope.signature);
             let again = Envelope::parse(&again).expect("what is built can be read");
             assert_eq!((&again.payload, &again.signature), (&envelope.payload, &envelope.signature));
             signed(&envelope);
@@ -123,7 +124,7 @@ fn statement(envelope: &Envelope) {
         Ok(claim) => {
             assert_eq!(envelope.payload_type, PAYLOAD_TYPE);
             let whole = independent(&envelope.payload);
-            assert_eq!(whole["predicateType"], bundle::PREDICATE_TYPE);
+            assert_eq!(whole["predicateType"], sigstore_bundle::PREDICATE_TYPE);
             let subjects = whole["subject"].as_array().expect("a list of subjects");
             assert!(subjects.len() <= MAX_SUBJECTS);
             let named = subjects.iter().find(|subject| subject["digest"]["sha256"] == SUBJECT_DIGEST.hex());

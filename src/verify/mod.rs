@@ -8,32 +8,24 @@
 //! could not be asked is an error of its own kind.
 
 mod approved;
-pub mod attach;
-pub mod bundle;
-mod class;
-mod demand;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
-mod key;
-mod key_file;
-pub mod payload;
-mod pem;
 mod pipeline;
-mod protojson;
-mod pss;
 mod report;
+mod requirements;
 mod seal_time;
 mod search;
-mod signing_key;
 mod subject;
-mod tlog;
 
+pub use crate::document::sidecar::SidecarKind;
+pub use crate::trust::claim::SIGNED_AT;
+pub use crate::trust::failure::{ErrorClass, Failure};
+pub use crate::trust::key::{PublicKey, Scheme};
+pub use crate::trust::signing_key::SigningKey;
+pub use crate::trust::tlog::Tlog;
 pub use approved::Approved;
-pub use class::{ErrorClass, Failure};
-pub use demand::{Clock, Demands, Identity, Rollback, SIGNED_AT, SidecarDemand, Tlog, TrustTime};
-pub use key::{PublicKey, Scheme};
 pub use pipeline::{Pipeline, SignedAt};
 pub use report::{Evidence, Outcome, Report, Step, StepResult};
+pub use requirements::{Clock, Demands, Identity, Rollback, SidecarDemand, TrustTime};
 pub use search::{MAX_LISTED_SIGNATURES, MAX_REFERRERS, MAX_SIGNATURES, MAX_TOTAL_BYTES, signature_tag};
-pub use signing_key::SigningKey;
-pub use subject::{Sidecar, SidecarKind, Subject};
+pub use subject::{Sidecar, Subject};

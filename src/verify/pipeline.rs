@@ -4,17 +4,19 @@ use bytes::Bytes;
 use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
 
-use super::class::{ErrorClass, Failure};
-use super::demand::{Demands, Freshness, SidecarDemand, TrustTime};
 use super::report::{Outcome, Report, Step};
+use super::requirements::{Demands, Freshness, SidecarDemand, TrustTime};
 use super::seal_time::{self, Chosen, Part};
-use super::search::{Found, Proof, Reach, Search, short};
-use super::subject::{Sidecar, SidecarKind, Subject, absent_is_none, layer};
+use super::search::{Found, Proof, Reach, Search};
+use super::subject::{Sidecar, Subject, absent_is_none, layer};
 use crate::document::lock::{self, FingerprintError, Lock};
-use crate::document::policy::{self, Policy, parse_version};
+use crate::document::policy_bundle::{self, Policy, parse_version};
+use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Repository};
 use crate::store::{self, Root, Want};
+use crate::trust::failure::{ErrorClass, Failure};
+use crate::trust::key::short;
 
 /// Verifies images against demands.
 #[derive(Debug, Clone)]
@@ -268,7 +270,7 @@ async fn fetch(store: &dyn store::Repository, root: &Root, kind: SidecarKind) ->
     };
     let (limit, class) = match kind {
         SidecarKind::Lock => (lock::MAX_BYTES, ErrorClass::LockParse),
-        SidecarKind::Policy => (policy::MAX_BYTES, ErrorClass::PolicyDigest),
+        SidecarKind::Policy => (policy_bundle::MAX_BYTES, ErrorClass::PolicyDigest),
     };
     match store::read_small(store, &node, limit).await {
         Ok(bytes) => Ok(Ok(Content { manifest: root.node.digest, bytes })),

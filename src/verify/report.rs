@@ -9,10 +9,10 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::approved::Approved;
-use super::class::{ErrorClass, Failure};
 use super::seal_time::Chosen;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Reference, Tag};
+use crate::trust::failure::{ErrorClass, Failure};
 
 /// A step of a verification, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -10,8 +10,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::class::{ErrorClass, Failure};
 use super::search::Proof;
+use crate::trust::failure::{ErrorClass, Failure};
 
 /// How far apart the signatures of one seal may lie. They bear one time; signers that ask for it anew for each take as long
 /// as their key needs.

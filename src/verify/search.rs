@@ -9,16 +9,17 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::bundle::{self, Envelope};
-use super::class::{ErrorClass, Failure};
-use super::demand::{Claim, Demands, Freshness};
-use super::key::PublicKey;
-use super::payload;
 use super::report::Evidence;
-use super::tlog::{self, Entry, Recorded, Signed};
+use super::requirements::{Demands, Freshness};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Repository, Shape, Tag};
 use crate::store::{self, Root, Want};
+use crate::trust::claim::Claim;
+use crate::trust::failure::{ErrorClass, Failure};
+use crate::trust::key::{PublicKey, short};
+use crate::trust::sigstore_bundle::{self, Envelope};
+use crate::trust::simple_signing;
+use crate::trust::tlog::{self, Entry, Recorded, Signed};
 
 /// Most signatures of one legacy manifest that are looked into: the first ones.
 pub const MAX_SIGNATURES: usize = 100;
@@ -263,7 +264,7 @@ impl Search<'_> {
         }
         let evidence = Evidence::Referrer { node: root.node.clone() };
         match manifest.layers.as_slice() {
-            [layer] if layer.media_type.as_str().starts_with(bundle::MEDIA_TYPE_PREFIX) => {
+            [layer] if layer.media_type.as_str().starts_with(sigstore_bundle::MEDIA_TYPE_PREFIX) => {
                 self.bundle(layer, evidence, tally, proofs).await;
             }
             _ if is_attached_legacy(&manifest) => self.legacy(&manifest, evidence, tally, proofs).await,
@@ -289,7 +290,7 @@ impl Search<'_> {
                 .cut_short(format!("{count} signatures in one manifest, at most {MAX_LISTED_SIGNATURES} are allowed"));
         }
         let mut last: Option<(Digest, Bytes)> = None;
-        let signatures = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == payload::MEDIA_TYPE);
+        let signatures = manifest.layers.iter().filter(|layer| layer.media_type.as_str() == simple_signing::MEDIA_TYPE);
         for (position, layer) in signatures.take(MAX_SIGNATURES).enumerate() {
             let signature = match signature_of(layer) {
                 Ok(signature) => signature,
@@ -302,7 +303,7 @@ impl Search<'_> {
             let held = last.take().filter(|(digest, _)| *digest == layer.digest).map(|(_, bytes)| bytes);
             let bytes = match held {
                 Some(bytes) => bytes,
-                None => match self.content(layer, payload::MAX_BYTES, "payload", tally).await {
+                None => match self.content(layer, simple_signing::MAX_BYTES, "payload", tally).await {
                     Some(bytes) => bytes,
                     None => continue,
                 },
@@ -325,7 +326,7 @@ impl Search<'_> {
     }
 
     async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally, proofs: &mut Vec<Proof>) {
-        let Some(bytes) = self.content(layer, bundle::MAX_BYTES, "bundle", tally).await else { return };
+        let Some(bytes) = self.content(layer, sigstore_bundle::MAX_BYTES, "bundle", tally).await else { return };
         match self.judge_bundle(&bytes) {
             Ok(verdict) => proofs.push(Proof::new(self.digest, verdict, "bundle", evidence)),
             Err(failure) => tally.add(failure),
@@ -336,18 +337,18 @@ impl Search<'_> {
     fn judge_legacy(&self, layer: &Descriptor, bytes: &[u8], signature: &[u8]) -> Result<Verdict<'_>, Failure> {
         let key = self.demands.keys.iter().find(|key| key.verifies(bytes, signature));
         let key = key.ok_or_else(|| self.stranger("legacy signature"))?;
-        let signed_at = self.check(&payload::read(bytes, &self.digest)?)?;
+        let signed_at = self.check(&simple_signing::read(bytes, &self.digest)?)?;
         let signed = Signed { key, signature, message: bytes, enveloped: None };
         let entry = layer.annotations.get(tlog::ANNOTATION);
         let entries = || entry.map(|text| Entry::from_annotation(text)).into_iter().collect();
-        Ok((key, signed_at, tlog::check(self.demands, &signed, entries)?))
+        Ok((key, signed_at, tlog::check(&self.demands.log_keys, self.demands.tlog, &signed, entries)?))
     }
 
     fn judge_bundle(&self, bytes: &[u8]) -> Result<Verdict<'_>, Failure> {
         let envelope = Envelope::parse(bytes)?;
         let key = envelope.signer(&self.demands.keys).ok_or_else(|| self.stranger("bundle"))?;
         let signed_at = self.check(&envelope.read(&self.digest)?)?;
-        Ok((key, signed_at, envelope.check_log(self.demands, key)?))
+        Ok((key, signed_at, envelope.check_log(&self.demands.log_keys, self.demands.tlog, key)?))
     }
 
     fn check(&self, claim: &Claim) -> Result<Option<Timestamp>, Failure> {
@@ -417,8 +418,8 @@ fn likelihood(node: &Descriptor) -> u8 {
     let artifact_type = node.artifact_type.as_ref().map_or("", |artifact_type| artifact_type.as_str());
     let predicate = node.annotations.get("dev.sigstore.bundle.predicateType");
     match artifact_type {
-        bundle if bundle.starts_with(bundle::MEDIA_TYPE_PREFIX) => match predicate {
-            Some(predicate) if predicate == bundle::PREDICATE_TYPE => 0,
+        bundle if bundle.starts_with(sigstore_bundle::MEDIA_TYPE_PREFIX) => match predicate {
+            Some(predicate) if predicate == sigstore_bundle::PREDICATE_TYPE => 0,
             None => 1,
             Some(_) => ANOTHER_KIND,
         },
@@ -431,13 +432,8 @@ fn likelihood(node: &Descriptor) -> u8 {
 /// The signature in a layer's annotation. cosign's own reader passes over line breaks, and over nothing else.
 fn signature_of(layer: &Descriptor) -> Result<Vec<u8>, Failure> {
     let format = |why: String| Failure::new(ErrorClass::SigFormat, why);
-    let text = layer.annotations.get(payload::SIGNATURE);
-    let text = text.ok_or_else(|| format(format!("a layer holds no annotation {}", payload::SIGNATURE)))?;
+    let text = layer.annotations.get(simple_signing::SIGNATURE);
+    let text = text.ok_or_else(|| format(format!("a layer holds no annotation {}", simple_signing::SIGNATURE)))?;
     let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     STANDARD.decode(text).map_err(|why| format(format!("a signature is not base64: {why}")))
-}
-
-/// The first twelve digits of a key's fingerprint, for people.
-pub(super) fn short(fingerprint: &str) -> String {
-    fingerprint.chars().take(12).collect()
 }

@@ -3,21 +3,12 @@
 
 use futures_util::future::try_join3;
 
-use super::class::{ErrorClass, Failure};
-use super::demand::{Demands, SidecarDemand};
-use crate::document::{lock, policy};
+use super::requirements::{Demands, SidecarDemand};
+use crate::document::sidecar::SidecarKind;
 use crate::error::{Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Reference, Tag};
 use crate::store::{Repository, Root, Want};
-
-/// The two things that stand beside an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SidecarKind {
-    /// `autonomy.lock.json`, under `<tag>-lock`.
-    Lock,
-    /// The policy bundle, under `<tag>-policy`.
-    Policy,
-}
+use crate::trust::failure::{ErrorClass, Failure};
 
 /// What stands for a sidecar.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,32 +35,6 @@ pub struct Subject {
     pub policy: Sidecar,
     /// What refers to the image, where that is known already: it saves asking again.
     pub referrers: Option<Vec<Descriptor>>,
-}
-
-impl SidecarKind {
-    /// The media type of the layer, and the artifact type of the manifest.
-    #[must_use]
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Lock => lock::MEDIA_TYPE,
-            Self::Policy => policy::MEDIA_TYPE,
-        }
-    }
-
-    /// The sidecar's tag beside `tag`; none if that would be too long.
-    #[must_use]
-    pub fn tag(self, tag: &Tag) -> Option<Tag> {
-        format!("{tag}-{}", self.as_str()).parse().ok()
-    }
-
-    /// `lock` or `policy`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lock => "lock",
-            Self::Policy => "policy",
-        }
-    }
 }
 
 impl Subject {

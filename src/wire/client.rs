@@ -13,15 +13,15 @@ use rustls::ClientConfig;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::dial::Dialler;
+use super::auth::keychain::{Account, Environment, Keychain};
+use super::connect::connector::Dialler;
+use super::connect::plain_http::PlainHost;
+use super::connect::pool::{Forwarded, Pool};
+use super::connect::proxy::{Manner, Proxies, Proxy};
+use super::connect::tls::{Roots, Tls};
+use super::flow::stats::Tally;
 use super::host::{Host, Peer};
-use super::keychain::{Account, Environment, Keychain};
-use super::plain_http::PlainHost;
-use super::pool::{Forwarded, Pool};
-use super::proxy::{Manner, Proxies, Proxy};
 use super::retry::Retry;
-use super::tally::Tally;
-use super::tls::{Roots, Tls};
 use crate::error::{Error, Kind, Result};
 
 /// How to speak to registries.

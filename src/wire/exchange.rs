@@ -9,14 +9,14 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use url::{Position, Url};
 
-use super::answer::Answer;
-use super::fault::{Class, Fault};
+use super::connect::failure::{Class, Fault};
+use super::flow::request_body::Outgoing;
+use super::flow::upload_watch::Pulse;
 use super::header;
 use super::host::Host;
-use super::outgoing::Outgoing;
-use super::pulse::Pulse;
+use super::registry_resource::Resource;
 use super::request::{Payload, Request};
-use super::resource::Resource;
+use super::response::Answer;
 use crate::error::Kind;
 
 /// Longest wait for the headers of an answer to a small request.

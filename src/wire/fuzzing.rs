@@ -4,13 +4,13 @@ use http::StatusCode;
 use jiff::Timestamp;
 use url::Url;
 
-use super::challenge::{self, Challenge};
+use super::auth::challenge::{self, Challenge};
 use super::header;
 use super::problem::{MAX_PROBLEM_BYTES, Problem};
 use super::request::Context;
 use crate::error::{Error, printable};
 
-pub(crate) use super::keychain::fuzzing::credentials;
+pub(crate) use super::auth::keychain::fuzzing::credentials;
 
 /// Challenges print, with every value quoted, as something that is read the same.
 pub(crate) fn challenge(bytes: &[u8]) {

@@ -10,17 +10,17 @@ use std::time::Duration;
 use http::StatusCode;
 use url::Url;
 
-use super::answer::Answer;
-use super::authority::Authority;
+use super::auth::authenticator::Authority;
 use super::client::{Client, authority, lock};
-use super::dial::CONNECT;
+use super::connect::connector::CONNECT;
+use super::connect::failure::{Class, Fault};
 use super::exchange::is_same_origin;
-use super::fault::{Class, Fault};
-use super::pace::{Lane, Pace};
+use super::flow::slow_stream::Speed;
+use super::flow::stats::{Counters, Tally};
+use super::flow::throttle::{Lane, Pace};
 use super::request::{Payload, Request, Target};
+use super::response::Answer;
 use super::retry::{Retry, Tries};
-use super::speed::Speed;
-use super::tally::{Counters, Tally};
 use crate::error::{Error, Kind, Result};
 
 /// Longest silence after a TLS hello from a host that is expected to speak plain HTTP.
@@ -193,7 +193,7 @@ impl Host {
             if !self.is_challenge(&answer) {
                 break;
             }
-            let challenges = super::authority::challenges(&answer);
+            let challenges = super::auth::authenticator::challenges(&answer);
             let Some(next) = authority.meet(self, &challenges, &request.scopes, shown).await? else { break };
             answer.discard().await;
             answer = self.routed(request, Some(&next.login)).await?;

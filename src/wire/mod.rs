@@ -3,53 +3,34 @@
 //! Knows hosts and requests, and nothing about images. Sends no request that nobody asked for: no ping, no token before
 //! a challenge. Whatever a peer sends is bounded by a named constant before it is read.
 
-mod answer;
-mod authority;
-mod challenge;
+mod auth;
 mod client;
-mod dial;
+mod connect;
 mod exchange;
-mod fault;
-mod file;
+mod flow;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod header;
 mod host;
-mod keychain;
-mod login;
-mod named;
-mod names;
-mod outgoing;
-mod overheard;
-mod pace;
-mod plain_http;
-mod pool;
 mod problem;
-mod proxy;
-mod pulse;
-mod quota;
+mod registry_resource;
 mod request;
-mod resource;
+mod response;
 mod retry;
-mod scope;
-mod speed;
-mod tally;
-mod tls;
-mod token;
 
-pub use answer::Answer;
+pub(crate) use crate::disk::read::read as read_file;
+pub use auth::keychain::{Account, Environment, Kept, Vault};
+pub use auth::probe::{Proof, prove};
+pub use auth::scope::Scopes;
 pub use client::{Client, Options};
-pub(crate) use file::read as read_file;
+pub(crate) use connect::named_certificates::Named;
+pub use connect::plain_http::PlainHost;
+pub use connect::proxy::Proxies;
+pub(crate) use connect::tls::holds_certificates;
+pub use flow::stats::Tally;
 pub use header::{ByteRange, arrived, content_range, next_link};
 pub use host::Host;
-pub use keychain::{Account, Environment, Kept, Vault};
-pub use login::{Proof, prove};
-pub(crate) use named::Named;
-pub use plain_http::PlainHost;
 pub use problem::Problem;
-pub use proxy::Proxies;
 pub use request::{Payload, Request, Stream};
+pub use response::Answer;
 pub use retry::{Retry, Tries};
-pub use scope::Scopes;
-pub use tally::Tally;
-pub(crate) use tls::holds_certificates;

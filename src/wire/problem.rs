@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::fault::Unreachable;
-use super::quota::Quota;
+use super::connect::failure::Unreachable;
+use super::flow::rate_limit::Quota;
 use super::request::Context;
 use crate::error::{Error, Kind, printable};
 
@@ -130,7 +130,7 @@ fn kind(status: StatusCode, codes: &[String]) -> Kind {
 
 fn general_hint(status: StatusCode) -> Option<&'static str> {
     match status.as_u16() {
-        407 => Some(super::fault::PROXY_LOGIN),
+        407 => Some(super::connect::failure::PROXY_LOGIN),
         413 => Some("the registry, or a proxy before it, refuses bodies of this size: raise its limit"),
         507 => Some("the registry has no room left"),
         _ => None,

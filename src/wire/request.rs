@@ -9,7 +9,7 @@ use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::scope::Scopes;
+use super::auth::scope::Scopes;
 use crate::error::{Error, Kind, Result};
 
 /// A body on its way.

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fault::Unreachable;
-use super::tally::Counters;
+use super::connect::failure::Unreachable;
+use super::flow::stats::Counters;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes that have to move between two failures for the second to be the first of a new count. Less than the slowest link

@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::bundle::{self, Format, Sidecars, Signer};
+use super::bundle::make::{self, Format, Sidecars, Signer};
 use super::{Outcome, Seed, Trust, seed};
 use crate::copy::{self, Events};
 use crate::document::Accessories;
 use crate::document::lock::Inputs;
-use crate::document::policy;
+use crate::document::policy_bundle;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference};
 use crate::serve::{Options, Server};
 use crate::store::{Registry, Role, Store, Want};
 use crate::transport::Native;
-use crate::verify::{Demands, PublicKey, SigningKey, attach, signature_tag};
+use crate::trust::artifact;
+use crate::verify::{Demands, PublicKey, SigningKey, signature_tag};
 use crate::wire::{self, Client};
 
 const REPOSITORY: &str = "robot-behavior";
@@ -136,7 +137,7 @@ impl Demo {
         let image = self.image(&store, &at, "the behavior that was tested").await?;
         let sidecars = sidecars(&at, image.digest)?;
         self.seal(&store, &at, &image, &sidecars).await?;
-        bundle::put_attachment(&store, &sbom(&image), &[]).await?;
+        make::put_attachment(&store, &sbom(&image), &[]).await?;
         let public_key = self.public_key();
         let write = std::fs::write(&public_key, self.key.public_pem()?);
         write.map_err(|why| Error::new(Kind::Local, "write").on(public_key.display()).because(why))?;
@@ -227,12 +228,12 @@ impl Demo {
 
     async fn image(&self, store: &Registry, at: &Reference, text: &str) -> Result<Descriptor> {
         let tag = at.tag.as_ref().ok_or_else(|| Error::new(Kind::Usage, "name the tag").on(at))?;
-        bundle::image(store, &["amd64", "arm64", "riscv64"], text, tag).await
+        make::image(store, &["amd64", "arm64", "riscv64"], text, tag).await
     }
 
     async fn seal(&self, store: &Registry, at: &Reference, image: &Descriptor, sidecars: &Sidecars) -> Result<()> {
         let signer = Signer::new(&self.key, Format::Legacy, &Events::none());
-        bundle::seal(store, at, image, Some(sidecars), &signer).await.map(drop)
+        make::seal(store, at, image, Some(sidecars), &signer).await.map(drop)
     }
 
     fn at(&self, registry: &Running, tag: &str) -> Result<Reference> {
@@ -253,14 +254,14 @@ fn sidecars(at: &Reference, image: Digest) -> Result<Sidecars> {
     let manifest = format!(r#"{{"name":"{REPOSITORY}","policy_bundle_version":"{POLICY_VERSION}"}}"#);
     let rego = "package behavior\n\ndefault allow := false\n\nallow if input.speed < 2\n";
     let files = vec![("manifest.json".to_owned(), manifest.into_bytes()), ("motion.rego".to_owned(), rego.into())];
-    let policy = policy::pack(files).map_err(|why| Error::new(Kind::Local, "pack the policy").because(why))?;
+    let policy = policy_bundle::pack(files).map_err(|why| Error::new(Kind::Local, "pack the policy").because(why))?;
     Ok(Sidecars { lock: lock(at, image, POLICY_VERSION, &policy), policy })
 }
 
 fn lock(at: &Reference, image: Digest, version: &str, policy: &[u8]) -> Vec<u8> {
     let inputs =
         Inputs { prompt_hash: Digest::sha256(PROMPT).to_string(), tool_inputs_hash: Digest::sha256(b"").to_string() };
-    bundle::lock(at, image, version, policy, inputs).to_bytes()
+    make::lock(at, image, version, policy, inputs).to_bytes()
 }
 
 /// A lock with another prompt and the old fingerprint.
@@ -271,9 +272,9 @@ fn edited(lock: &[u8]) -> Vec<u8> {
 }
 
 /// A bill of materials that refers to the image.
-fn sbom(image: &Descriptor) -> attach::Attachment {
+fn sbom(image: &Descriptor) -> artifact::Attachment {
     let content = br#"{"spdxVersion":"SPDX-2.3","name":"robot-behavior","packages":[]}"#;
-    attach::artifact_manifest(&MediaType::new("application/spdx+json"), image, content)
+    artifact::artifact_manifest(&MediaType::new("application/spdx+json"), image, content)
 }
 
 impl Running {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::keygen::Existing;
+use super::bundle::keygen::Existing;
 use crate::error::{Error, Kind, Result};
 
 /// Writes `files` (names and texts) into `folder`, which is made if it is not there. Each is complete and flushed under

@@ -6,13 +6,13 @@ use std::path::Path;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::resolve::held;
-use super::roll_up::read_roll_up;
-use crate::document::rollup::RollUp;
+use super::batch::roll_up::read_roll_up;
+use super::seed::resolve::held;
+use crate::document::roll_up::RollUp;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};
 use crate::store::{Body, Listing as _, Registry, Role, Store, Want};
-use crate::verify::attach::{self, Attachment};
+use crate::trust::artifact::{self, Attachment};
 use crate::wire::Client;
 
 /// What takes the artifacts where nothing does yet: an index of no images.
@@ -71,7 +71,7 @@ pub async fn publish_index(manifest: &Path, to: &Reference, client: &Client) -> 
     let failed = |error: Error| error.during("publish the roll-up under", to);
     let (parent, parent_created) = parent(&store, &tag).await.map_err(failed)?;
     let media_type = MediaType::new(RollUp::MEDIA_TYPE);
-    let artifact = attach::file_manifest(&media_type, &parent, (RollUp::FILE, &bytes), rollup.seeded_at);
+    let artifact = artifact::file_manifest(&media_type, &parent, (RollUp::FILE, &bytes), rollup.seeded_at);
     let status = put(&store, &parent, &artifact, &own_tag).await.map_err(failed)?;
     let referrers_api = !store.lacks_referrers_api();
     let repository = base_url(&store, to);

@@ -3,8 +3,9 @@
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::store::{Body, Store};
-use autonomy_registry::verify::attach::{self, Attachment};
-use autonomy_registry::verify::{SigningKey, bundle, payload, signature_tag};
+use autonomy_registry::trust::artifact::{self, Attachment};
+use autonomy_registry::trust::{sigstore_bundle, simple_signing};
+use autonomy_registry::verify::{SigningKey, signature_tag};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -76,10 +77,10 @@ impl Log {
     /// Puts a bundle by `key` about `node`, with its entry.
     pub async fn put_bundle(&self, store: &dyn Store, node: &Descriptor, key: &SigningKey) {
         let Made { signed, signature, body } = enveloped(node, key);
-        let bundle = bundle::build(&key.public_key().unwrap(), &signed, &signature);
+        let bundle = sigstore_bundle::build(&key.public_key().unwrap(), &signed, &signature);
         let mut bundle: Value = serde_json::from_slice(&bundle).unwrap();
         bundle["verificationMaterial"]["tlogEntries"] = json!([self.entry(&body)]);
-        put(store, attach::bundle_manifest(node, bundle.to_string().as_bytes(), Timestamp::now()), &[]).await;
+        put(store, artifact::bundle_manifest(node, bundle.to_string().as_bytes(), Timestamp::now()), &[]).await;
     }
 
     /// What tells cosign to believe this log.
@@ -107,8 +108,8 @@ pub fn legacy(signed: Vec<u8>, key: &SigningKey) -> Made {
 
 /// Signs a statement about `node`, now.
 fn enveloped(node: &Descriptor, key: &SigningKey) -> Made {
-    let signed = bundle::statement(&node.digest, Some(Timestamp::now()));
-    let signature = key.sign(&bundle::pae(&signed)).unwrap();
+    let signed = sigstore_bundle::statement(&node.digest, Some(Timestamp::now()));
+    let signature = key.sign(&sigstore_bundle::pae(&signed)).unwrap();
     let verifier = STANDARD.encode(key.public_pem().unwrap());
     let signatures = json!([{"signature": STANDARD.encode(&signature), "verifier": verifier}]);
     let spec = json!({"envelopeHash": hash(b""), "payloadHash": hash(&signed), "signatures": signatures});
@@ -122,12 +123,12 @@ fn hash(content: &[u8]) -> Value {
 
 /// Puts a legacy signature of `node` with the annotation `entry`.
 pub async fn put_legacy(store: &dyn Store, node: &Descriptor, signed: &[u8], signature: &[u8], entry: String) {
-    let mut layer = Descriptor::of(MediaType::new(payload::MEDIA_TYPE), signed);
+    let mut layer = Descriptor::of(MediaType::new(simple_signing::MEDIA_TYPE), signed);
     store.put(&layer, &Body::bytes(layer.clone(), signed.to_vec()), &[]).await.unwrap();
-    layer.annotations.insert(payload::SIGNATURE.to_owned(), STANDARD.encode(signature));
+    layer.annotations.insert(simple_signing::SIGNATURE.to_owned(), STANDARD.encode(signature));
     layer.annotations.insert("dev.sigstore.cosign/bundle".to_owned(), entry);
     let tag = signature_tag(&node.digest).unwrap();
-    put(store, attach::legacy_manifest(&[layer], &[]), &[tag.as_str()]).await;
+    put(store, artifact::legacy_manifest(&[layer], &[]), &[tag.as_str()]).await;
 }
 
 async fn put(store: &dyn Store, attachment: Attachment, tags: &[&str]) {

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-use autonomy_registry::document::{lock, policy};
+use autonomy_registry::document::{lock, policy_bundle};
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Reference};
-use autonomy_registry::verify::attach::{self, Attachment};
+use autonomy_registry::trust::artifact::{self, Attachment};
+use autonomy_registry::trust::{sigstore_bundle, simple_signing};
 use autonomy_registry::verify::{
-    Clock, Demands, ErrorClass, Pipeline, PublicKey, Report, SidecarDemand, SidecarKind, SigningKey, Subject, bundle,
-    payload, signature_tag,
+    Clock, Demands, ErrorClass, Pipeline, PublicKey, Report, SidecarDemand, SidecarKind, SigningKey, Subject,
+    signature_tag,
 };
 use jiff::Timestamp;
 
@@ -60,7 +61,7 @@ impl Bench {
     }
 
     pub async fn sidecar(&self, kind: SidecarKind, content: &[u8]) -> Descriptor {
-        let attachment = attach::sidecar_manifest(kind, &self.image, content);
+        let attachment = artifact::sidecar_manifest(kind, &self.image, content);
         let tag = kind.tag(&"v1".parse().unwrap()).unwrap();
         self.put(&attachment, &[tag.as_str()]).await
     }
@@ -74,7 +75,7 @@ impl Bench {
 
     /// A payload about `node`, with the signature of this bench's key.
     pub fn signed(&self, node: &Descriptor, at: Option<&str>) -> (Vec<u8>, Vec<u8>) {
-        let payload = payload::legacy(&reference().repository, &node.digest, at.map(time));
+        let payload = simple_signing::legacy(&reference().repository, &node.digest, at.map(time));
         let signature = self.key.sign(&payload).unwrap();
         (payload, signature)
     }
@@ -85,14 +86,14 @@ impl Bench {
 
     pub async fn attach_legacy(&self, node: &Descriptor, signatures: &[(Vec<u8>, Vec<u8>)]) -> Descriptor {
         let tag = signature_tag(&node.digest).unwrap();
-        self.put(&attach::legacy_manifest(&[], signatures), &[tag.as_str()]).await
+        self.put(&artifact::legacy_manifest(&[], signatures), &[tag.as_str()]).await
     }
 
     pub async fn attach_bundle(&self, node: &Descriptor, key: &SigningKey, at: Option<&str>) -> Descriptor {
-        let statement = bundle::statement(&node.digest, at.map(time));
-        let signature = key.sign(&bundle::pae(&statement)).unwrap();
-        let bundle = bundle::build(&public(key), &statement, &signature);
-        self.put(&attach::bundle_manifest(node, &bundle, time(NOW)), &[]).await
+        let statement = sigstore_bundle::statement(&node.digest, at.map(time));
+        let signature = key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+        let bundle = sigstore_bundle::build(&public(key), &statement, &signature);
+        self.put(&artifact::bundle_manifest(node, &bundle, time(NOW)), &[]).await
     }
 
     pub async fn try_run(&self) -> autonomy_registry::Result<Report> {
@@ -119,7 +120,8 @@ pub fn public(key: &SigningKey) -> PublicKey {
 
 pub fn policy_bundle(version: &str) -> Vec<u8> {
     let manifest = format!(r#"{{"policy_bundle_version":"{version}"}}"#);
-    policy::pack(vec![("manifest.json".into(), manifest.into()), ("a.rego".into(), b"package a".to_vec())]).unwrap()
+    policy_bundle::pack(vec![("manifest.json".into(), manifest.into()), ("a.rego".into(), b"package a".to_vec())])
+        .unwrap()
 }
 
 pub fn lock_for(image: &Descriptor, policy: Digest) -> lock::Lock {

@@ -1,6 +1,6 @@
 //! Clients that are not ours against the embedded registry: push, pull, list, attach.
 
-use autonomy_registry::document::rollup::{RollUp, Totals};
+use autonomy_registry::document::roll_up::{RollUp, Totals};
 
 use crate::Case;
 use crate::peers::{AUTONOMY, Kind, Peers, Server};

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use autonomy_registry::oci::Reference;
-use autonomy_registry::verify::{SigningKey, payload};
+use autonomy_registry::trust::simple_signing;
+use autonomy_registry::verify::SigningKey;
 use jiff::Timestamp;
 use testkit::images::shape;
 use testkit::rekor::{self, Log};
@@ -210,7 +211,7 @@ fn recorded(peers: &Peers) {
         let image = block_on(image.put(&store, &["v1".parse().unwrap()]));
         if path == "legacy" {
             let name = format!("{}/{path}:v1", source.host).parse::<Reference>().unwrap().repository;
-            let made = rekor::legacy(payload::legacy(&name, &image.digest, Some(Timestamp::now())), &key);
+            let made = rekor::legacy(simple_signing::legacy(&name, &image.digest, Some(Timestamp::now())), &key);
             let entry = log.annotation(&made.body);
             block_on(rekor::put_legacy(&store, &image, &made.signed, &made.signature, entry));
         } else {

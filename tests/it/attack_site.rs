@@ -10,7 +10,8 @@ use std::time::Duration;
 use autonomy_registry::oci::{Descriptor, Digest, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Body, Store, Want};
-use autonomy_registry::verify::{SigningKey, attach, payload, signature_tag};
+use autonomy_registry::trust::{artifact, simple_signing};
+use autonomy_registry::verify::{SigningKey, signature_tag};
 use axum::response::Response;
 use testkit::images;
 
@@ -32,8 +33,8 @@ impl Field {
         let root = images::two_platforms(&store, 1, &[1000, 2000]).await;
         images::tag(&store, &root, "v1").await;
         let key = SigningKey::generate().unwrap();
-        let said = payload::legacy(&source.repository("app"), &root.digest, Some(jiff::Timestamp::now()));
-        let signed = attach::legacy_manifest(&[], &[(said.clone(), key.sign(&said).unwrap())]);
+        let said = simple_signing::legacy(&source.repository("app"), &root.digest, Some(jiff::Timestamp::now()));
+        let signed = artifact::legacy_manifest(&[], &[(said.clone(), key.sign(&said).unwrap())]);
         for (node, bytes) in &signed.blobs {
             store.put(node, &Body::bytes(node.clone(), bytes.clone()), &[]).await.unwrap();
         }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use autonomy_registry::document::lock::{Inputs, Lock, Pin};
-use autonomy_registry::document::policy;
+use autonomy_registry::document::policy_bundle;
 use autonomy_registry::oci::{Descriptor, Digest};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Body, Registry, Store};
-use autonomy_registry::verify::attach::{self, Attachment};
-use autonomy_registry::verify::{SidecarKind, SigningKey, bundle, payload, signature_tag};
+use autonomy_registry::trust::artifact::{self, Attachment};
+use autonomy_registry::trust::{sigstore_bundle, simple_signing};
+use autonomy_registry::verify::{SidecarKind, SigningKey, signature_tag};
 use jiff::{Timestamp, ToSpan as _};
 use testkit::images;
 
@@ -101,25 +102,25 @@ impl BundleBed {
     }
 
     pub(crate) fn payload(&self, node: &Descriptor, signed_at: Option<Timestamp>) -> Vec<u8> {
-        payload::legacy(&self.bed.repository("robot"), &node.digest, signed_at)
+        simple_signing::legacy(&self.bed.repository("robot"), &node.digest, signed_at)
     }
 
     /// Puts `signature` over `signed` under the tag of `node`, whatever they are.
     pub(crate) async fn put_signature(&self, node: &Descriptor, signed: Vec<u8>, signature: Vec<u8>) {
         let tag = signature_tag(&node.digest).unwrap();
-        self.put(&attach::legacy_manifest(&[], &[(signed, signature)]), &[tag.as_str()]).await;
+        self.put(&artifact::legacy_manifest(&[], &[(signed, signature)]), &[tag.as_str()]).await;
     }
 
     /// Puts `statement` as a bundle that refers to `node`, under a signature over `signed`.
     pub(crate) async fn put_bundle(&self, node: &Descriptor, statement: &[u8], signed: &[u8]) {
-        let signature = self.key.sign(&bundle::pae(signed)).unwrap();
-        let bytes = bundle::build(&self.key.public_key().unwrap(), statement, &signature);
-        self.put(&attach::bundle_manifest(node, &bytes, Timestamp::now()), &[]).await;
+        let signature = self.key.sign(&sigstore_bundle::pae(signed)).unwrap();
+        let bytes = sigstore_bundle::build(&self.key.public_key().unwrap(), statement, &signature);
+        self.put(&artifact::bundle_manifest(node, &bytes, Timestamp::now()), &[]).await;
     }
 
     /// Puts a sidecar beside the image.
     pub(crate) async fn sidecar(&self, kind: SidecarKind, content: &[u8], signed: Signed) -> Descriptor {
-        let sidecar = attach::sidecar_manifest(kind, &self.image, content);
+        let sidecar = artifact::sidecar_manifest(kind, &self.image, content);
         let tag = kind.tag(&"v1".parse().unwrap()).unwrap();
         self.put(&sidecar, &[tag.as_str()]).await;
         if signed == Signed::Yes {
@@ -147,7 +148,7 @@ pub(crate) fn lock(image: Digest, policy: Digest, version: &str) -> Lock {
 pub(crate) fn policy_bundle(version: &str) -> Vec<u8> {
     let manifest = format!(r#"{{"policy_bundle_version":"{version}"}}"#);
     let files = vec![("manifest.json".to_owned(), manifest.into_bytes()), ("a.rego".to_owned(), b"package a\n".into())];
-    policy::pack(files).unwrap()
+    policy_bundle::pack(files).unwrap()
 }
 
 /// The JSON on stdout, which is all that is there.

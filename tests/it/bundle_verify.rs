@@ -3,7 +3,8 @@
 use autonomy_registry::document::lock::Lock;
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
-use autonomy_registry::verify::{SidecarKind, SigningKey, bundle, signature_tag};
+use autonomy_registry::trust::sigstore_bundle;
+use autonomy_registry::verify::{SidecarKind, SigningKey, signature_tag};
 use jiff::Timestamp;
 
 use crate::bundle_bed::{BundleBed, Signed, VERSION, hours_from_now, lock, policy_bundle, report};
@@ -115,8 +116,8 @@ async fn what_a_forger_without_the_key_changes_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_was_changed_after_signing_is_refused() {
     let bed = BundleBed::bare().await;
-    let stale = bundle::statement(&bed.image.digest, Some(hours_from_now(-9000)));
-    let fresh = bundle::statement(&bed.image.digest, Some(Timestamp::now()));
+    let stale = sigstore_bundle::statement(&bed.image.digest, Some(hours_from_now(-9000)));
+    let fresh = sigstore_bundle::statement(&bed.image.digest, Some(Timestamp::now()));
     bed.put_bundle(&bed.image, &fresh, &stale).await;
     let done = bed.verify(&["--output", "json"]).await;
     assert_code(&done, 3);

@@ -2,7 +2,8 @@
 
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
-use autonomy_registry::verify::{SidecarKind, attach};
+use autonomy_registry::trust::artifact;
+use autonomy_registry::verify::SidecarKind;
 use testkit::images;
 
 use crate::bundle_bed::{VERSION, hours_from_now, lock, policy_bundle};
@@ -37,7 +38,7 @@ async fn a_policy_whose_lock_is_hidden_never_travels() {
     // Nor does any signed image in the place of the policy, and the policy of another bundle.
     images::tag(&sealed.source.store, &sealed.source.image, "v1-policy").await;
     refused(&sealed, "SIDECAR_MISSING").await;
-    let other = attach::sidecar_manifest(SidecarKind::Policy, &sealed.source.image, &policy_bundle("1.9.0"));
+    let other = artifact::sidecar_manifest(SidecarKind::Policy, &sealed.source.image, &policy_bundle("1.9.0"));
     sealed.source.put(&other, &["v1-policy"]).await;
     sealed.sign_again(&other.node, &[hours_from_now(-1)]).await;
     refused(&sealed, "SIDECAR_MISSING").await;
@@ -65,7 +66,7 @@ async fn sidecars_without_tags_travel_and_get_them_at_the_destination() {
 async fn what_bundle_verify_refuses_is_not_left_out_by_removing_its_tag() {
     // Two locks among the referrers.
     let sealed = Sealed::hours_ago(1).await;
-    let other = attach::sidecar_manifest(SidecarKind::Lock, &sealed.source.image, b"{}");
+    let other = artifact::sidecar_manifest(SidecarKind::Lock, &sealed.source.image, b"{}");
     sealed.source.put(&other, &[]).await;
     sealed.untag("v1-lock").await;
     refused(&sealed, "SIDECAR_AMBIGUOUS").await;
@@ -76,7 +77,7 @@ async fn what_bundle_verify_refuses_is_not_left_out_by_removing_its_tag() {
     sealed.remove(&sealed.lock.digest).await;
     let policy = Digest::sha256(&policy_bundle(VERSION));
     let wrong = lock(Digest::sha256(b"another image"), policy, VERSION).to_bytes();
-    let wrong = attach::sidecar_manifest(SidecarKind::Lock, &sealed.source.image, &wrong);
+    let wrong = artifact::sidecar_manifest(SidecarKind::Lock, &sealed.source.image, &wrong);
     sealed.source.put(&wrong, &[]).await;
     sealed.sign_again(&wrong.node, &[hours_from_now(-1)]).await;
     refused(&sealed, "LOCK_AGENT_DIGEST").await;

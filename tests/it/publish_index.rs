@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use autonomy_registry::document::rollup::{Attempt, RollUp, Status, Totals};
+use autonomy_registry::document::roll_up::{Attempt, RollUp, Status, Totals};
 use autonomy_registry::oci::{Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::serve::{Auth, Behaviour};

@@ -4,7 +4,8 @@ use std::process::Output;
 
 use autonomy_registry::document::lock::{Inputs, Lock, Pin};
 use autonomy_registry::oci::Digest;
-use autonomy_registry::verify::{SidecarKind, attach, bundle};
+use autonomy_registry::trust::{artifact, sigstore_bundle};
+use autonomy_registry::verify::SidecarKind;
 use testkit::images;
 
 use crate::bundle_bed::{VERSION, hours_from_now, policy_bundle};
@@ -84,7 +85,7 @@ async fn what_was_signed_again_since_is_no_step_back() {
     // In the other format.
     let next = sealed.release(3, 24).await;
     is_refused(&sealed.seed(&[]).await, "TIME_ROLLBACK");
-    let statement = bundle::statement(&next.digest, Some(hours_from_now(0)));
+    let statement = sigstore_bundle::statement(&next.digest, Some(hours_from_now(0)));
     sealed.source.put_bundle(&next, &statement, &statement).await;
     assert_code(&sealed.seed(&[]).await, 0);
     assert_eq!(sealed.arrived("v1").await, Some(next.digest));
@@ -151,7 +152,7 @@ async fn an_older_lock_does_not_take_the_place_of_a_newer_one_beside_the_same_im
     ];
     sealed.sign_again(&sealed.source.image, &[hours_from_now(-100 * DAY), hours_from_now(-1)]).await;
     for (kind, content, _) in &newer {
-        let sidecar = attach::sidecar_manifest(*kind, &sealed.source.image, content);
+        let sidecar = artifact::sidecar_manifest(*kind, &sealed.source.image, content);
         sealed.source.put(&sidecar, &[&format!("v1-{}", kind.as_str())]).await;
         sealed.sign_again(&sidecar.node, &[hours_from_now(-1)]).await;
     }
@@ -175,7 +176,7 @@ async fn a_lock_that_says_no_time_does_not_take_the_place_of_one_that_does() {
     for (kind, content) in
         [(SidecarKind::Lock, sealed.source.lock(&policy).to_bytes()), (SidecarKind::Policy, policy.clone())]
     {
-        let sidecar = attach::sidecar_manifest(kind, &sealed.source.image, &content);
+        let sidecar = artifact::sidecar_manifest(kind, &sealed.source.image, &content);
         sealed.source.put(&sidecar, &[&format!("v1-{}", kind.as_str())]).await;
         sealed.sign_with(&sidecar.node, &[None]).await;
     }
@@ -217,7 +218,7 @@ async fn a_signature_must_bear_the_name_of_the_source_if_that_is_demanded() {
     // A bundle names nothing.
     let image = images::two_platforms(&sealed.source.store, 5, &[300]).await;
     images::tag(&sealed.source.store, &image, "v1").await;
-    let statement = bundle::statement(&image.digest, Some(hours_from_now(0)));
+    let statement = sigstore_bundle::statement(&image.digest, Some(hours_from_now(0)));
     sealed.source.put_bundle(&image, &statement, &statement).await;
     is_refused(&sealed.seed(&["--match-identity"]).await, "SIG_IDENTITY_MISMATCH");
     assert_code(&sealed.seed(&[]).await, 0);
@@ -235,7 +236,7 @@ async fn a_lock_for_an_image_of_another_name_is_refused_where_names_count() {
     let agent = Pin { reference: sealed.source.reference(), digest: sealed.source.image.digest };
     let pin = Pin { reference: format!("a.example/robot-policy:{VERSION}"), digest: Digest::sha256(&policy) };
     let lock = Lock::new(agent, pin, Inputs { prompt_hash: hash.clone(), tool_inputs_hash: hash });
-    let lock = attach::sidecar_manifest(SidecarKind::Lock, &sealed.source.image, &lock.to_bytes());
+    let lock = artifact::sidecar_manifest(SidecarKind::Lock, &sealed.source.image, &lock.to_bytes());
     sealed.source.put(&lock, &["v1-lock"]).await;
     sealed.sign_again(&lock.node, &[hours_from_now(-1)]).await;
     assert_code(&sealed.source.verify(&all).await, 0);

@@ -6,7 +6,8 @@ use autonomy_registry::oci::{Descriptor, Manifest, Name};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::Kind;
 use autonomy_registry::store::{Root, Store, Want, read_manifest};
-use autonomy_registry::verify::{SigningKey, attach, payload, signature_tag};
+use autonomy_registry::trust::{artifact, simple_signing};
+use autonomy_registry::verify::{SigningKey, signature_tag};
 use jiff::{SignedDuration, Timestamp};
 use testkit::images;
 use testkit::images::shape::{self, Image};
@@ -40,9 +41,9 @@ impl Site {
     /// Puts a signature over `node` at `at`, in the place of all others.
     async fn sign(&self, key: &SigningKey, at: &str, node: &Descriptor, time: Timestamp) {
         let bed = if at == "source" { &self.field.source } else { &self.field.sink };
-        let signed = payload::legacy(&bed.repository("app"), &node.digest, Some(time));
+        let signed = simple_signing::legacy(&bed.repository("app"), &node.digest, Some(time));
         let signature = key.sign(&signed).unwrap();
-        let signature = attach::legacy_manifest(&[], &[(signed, signature)]);
+        let signature = artifact::legacy_manifest(&[], &[(signed, signature)]);
         let store = publisher(bed, "app");
         for (blob, bytes) in signature.blobs {
             images::put(&store, blob.media_type, bytes).await;

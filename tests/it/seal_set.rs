@@ -1,7 +1,8 @@
 //! Sets: image, lock and policy of one seal bear one time, whatever else each of them was signed with since.
 
 use autonomy_registry::oci::Descriptor;
-use autonomy_registry::verify::{attach, bundle, signature_tag};
+use autonomy_registry::trust::{artifact, sigstore_bundle};
+use autonomy_registry::verify::signature_tag;
 use jiff::{Timestamp, ToSpan as _};
 use testkit::images;
 
@@ -66,7 +67,7 @@ async fn parts_of_which_no_choice_of_times_lies_within_an_hour_are_not_of_one_se
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_of_the_seal_may_stand_in_the_other_format() {
     let sealed = signed(&[-1], &[-30 * DAY * 60], &[-30 * DAY * 60]).await;
-    let statement = bundle::statement(&sealed.source.image.digest, Some(hours_from_now(-30 * DAY)));
+    let statement = sigstore_bundle::statement(&sealed.source.image.digest, Some(hours_from_now(-30 * DAY)));
     sealed.source.put_bundle(&sealed.source.image.clone(), &statement, &statement).await;
     assert_code(&sealed.source.verify(&ALL).await, 0);
     assert_code(&sealed.seed(&["--copy-policy", "--accessories=none"]).await, 0);
@@ -115,7 +116,7 @@ async fn crowd(sealed: &Sealed, node: &Descriptor, count: usize, at: Timestamp) 
     let payload = sealed.source.payload(node, Some(at));
     let signature = sealed.source.key.sign(&payload).unwrap();
     let signatures: Vec<_> = (0..count).map(|_| (payload.clone(), signature.clone())).collect();
-    let attachment = attach::legacy_manifest(&[], &signatures);
+    let attachment = artifact::legacy_manifest(&[], &signatures);
     let store = publisher(&sealed.sink, "robot");
     for (blob, bytes) in &attachment.blobs {
         images::put(&store, blob.media_type.clone(), bytes.clone()).await;

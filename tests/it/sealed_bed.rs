@@ -5,7 +5,8 @@ use std::process::Output;
 use autonomy_registry::oci::{Descriptor, Digest, Name};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Store as _, Want};
-use autonomy_registry::verify::{SidecarKind, attach, signature_tag};
+use autonomy_registry::trust::artifact;
+use autonomy_registry::verify::{SidecarKind, signature_tag};
 use jiff::Timestamp;
 use reqwest::Method;
 use testkit::images;
@@ -49,7 +50,7 @@ impl Sealed {
             (payload, signature)
         });
         let tag = signature_tag(&node.digest).unwrap();
-        self.source.put(&attach::legacy_manifest(&[], &signed.collect::<Vec<_>>()), &[tag.as_str()]).await;
+        self.source.put(&artifact::legacy_manifest(&[], &signed.collect::<Vec<_>>()), &[tag.as_str()]).await;
     }
 
     /// Puts another image under the source's tag `v1`, signed so many hours ago.

@@ -6,8 +6,9 @@ use std::process::Output;
 use autonomy_registry::oci::{Descriptor, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
-use autonomy_registry::verify::attach::Attachment;
-use autonomy_registry::verify::{SigningKey, attach, bundle, payload, signature_tag};
+use autonomy_registry::trust::artifact::Attachment;
+use autonomy_registry::trust::{artifact, sigstore_bundle, simple_signing};
+use autonomy_registry::verify::{SigningKey, signature_tag};
 use jiff::{SignedDuration, Timestamp};
 use testkit::images;
 
@@ -53,15 +54,15 @@ impl Field {
         let digest = &self.root.digest;
         let (attachment, tag) = match format {
             Format::Legacy => {
-                let signed = payload::legacy(&repository, digest, Some(at));
+                let signed = simple_signing::legacy(&repository, digest, Some(at));
                 let signature = self.key.sign(&signed).unwrap();
-                (attach::legacy_manifest(&[], &[(signed, signature)]), signature_tag(digest))
+                (artifact::legacy_manifest(&[], &[(signed, signature)]), signature_tag(digest))
             }
             Format::Bundle => {
-                let statement = bundle::statement(digest, Some(at));
-                let signature = self.key.sign(&bundle::pae(&statement)).unwrap();
-                let bundle = bundle::build(&self.key.public_key().unwrap(), &statement, &signature);
-                (attach::bundle_manifest(&self.root, &bundle, at), None)
+                let statement = sigstore_bundle::statement(digest, Some(at));
+                let signature = self.key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+                let bundle = sigstore_bundle::build(&self.key.public_key().unwrap(), &statement, &signature);
+                (artifact::bundle_manifest(&self.root, &bundle, at), None)
             }
         };
         let store = publisher(&self.source, "app");

@@ -8,10 +8,11 @@ use std::time::Duration;
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, MediaType, Name};
 use autonomy_registry::store::{MAX_MANIFEST_BYTES, Store, Want};
-use autonomy_registry::verify::attach::{self, Attachment};
+use autonomy_registry::trust::artifact::{self, Attachment};
+use autonomy_registry::trust::{sigstore_bundle, simple_signing};
 use autonomy_registry::verify::{
     Approved, Clock, ErrorClass, Evidence, Failure, Identity, MAX_REFERRERS, Pipeline, PublicKey, Report, SigningKey,
-    Step, Subject, TrustTime, bundle, payload, signature_tag,
+    Step, Subject, TrustTime, signature_tag,
 };
 use jiff::Timestamp;
 use testkit::verify_bench::{Bench, NOW, RECENT, STALE, public, reference, time};
@@ -92,7 +93,7 @@ async fn demands_met_by_different_signatures_do_not_add_up() {
     let other = Descriptor::of(MediaType::OCI_MANIFEST, b"another image");
     // Right digest without a time; recent, but for another image; recent and right, but by a stranger.
     let stranger = SigningKey::generate().unwrap();
-    let foreign = payload::legacy(&reference().repository, &bench.image.digest, Some(time(RECENT)));
+    let foreign = simple_signing::legacy(&reference().repository, &bench.image.digest, Some(time(RECENT)));
     let foreign = (foreign.clone(), stranger.sign(&foreign).unwrap());
     let signatures = [bench.signed(&bench.image, None), bench.signed(&other, Some(RECENT)), foreign];
     bench.attach_legacy(&bench.image, &signatures).await;
@@ -141,7 +142,7 @@ async fn a_bundle_cannot_meet_a_demand_for_a_name() {
 
 /// A legacy signature as cosign's `oci-1-1` mode attaches it; older writers leave the artifact type out.
 async fn attach_as_referrer(bench: &Bench, with_type: bool, at: &str) {
-    let attachment = attach::legacy_manifest(&[], &[bench.signed(&bench.image, Some(at))]);
+    let attachment = artifact::legacy_manifest(&[], &[bench.signed(&bench.image, Some(at))]);
     let kind = "application/vnd.dev.cosign.artifact.sig.v1+json";
     let subject = serde_json::to_string(&bench.image).unwrap();
     let artifact_type = if with_type { format!(r#","artifactType":"{kind}""#) } else { String::new() };
@@ -177,11 +178,11 @@ async fn lists_that_lie_about_types_and_name_what_is_not_there_are_read_through(
 #[tokio::test]
 async fn what_says_that_it_refers_to_something_else_is_no_referrer() {
     let mut bench = Bench::new().await;
-    let statement = bundle::statement(&bench.image.digest, Some(time(RECENT)));
-    let signature = bench.key.sign(&bundle::pae(&statement)).unwrap();
-    let bytes = bundle::build(&public(&bench.key), &statement, &signature);
+    let statement = sigstore_bundle::statement(&bench.image.digest, Some(time(RECENT)));
+    let signature = bench.key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+    let bytes = sigstore_bundle::build(&public(&bench.key), &statement, &signature);
     let other = Descriptor::of(MediaType::OCI_MANIFEST, b"another image");
-    let node = bench.put(&attach::bundle_manifest(&other, &bytes, time(NOW)), &[]).await;
+    let node = bench.put(&artifact::bundle_manifest(&other, &bytes, time(NOW)), &[]).await;
     bench.site.listed = Some(vec![node]);
     assert_eq!(bench.class().await, Some(ErrorClass::SigNotFound));
 }
@@ -197,11 +198,11 @@ async fn what_the_list_calls_an_image_signature_is_read_first() {
         let (kind, annotations) = match at % 3 {
             0 => ("text/spdx", Default::default()),
             1 => ("application/vnd.oci.empty.v1+json", Default::default()),
-            _ => (bundle::MEDIA_TYPE, attestation.into()),
+            _ => (sigstore_bundle::MEDIA_TYPE, attestation.into()),
         };
         *node = Descriptor { artifact_type: Some(MediaType::new(kind)), annotations, ..node.clone() };
     }
-    listed.push(Descriptor { artifact_type: Some(MediaType::new(bundle::MEDIA_TYPE)), ..good });
+    listed.push(Descriptor { artifact_type: Some(MediaType::new(sigstore_bundle::MEDIA_TYPE)), ..good });
     bench.site.listed = Some(listed);
     assert_eq!(bench.class().await, None);
     assert_eq!(bench.site.count("digest"), 1);
@@ -244,10 +245,14 @@ async fn ten_thousand_signatures_are_refused_without_reading_one() {
 
 #[tokio::test]
 async fn objects_that_announce_too_much_are_not_fetched() {
-    for (media_type, limit) in [(payload::MEDIA_TYPE, payload::MAX_BYTES), (bundle::MEDIA_TYPE, bundle::MAX_BYTES)] {
+    for (media_type, limit) in [
+        (simple_signing::MEDIA_TYPE, simple_signing::MAX_BYTES),
+        (sigstore_bundle::MEDIA_TYPE, sigstore_bundle::MAX_BYTES),
+    ] {
         let bench = Bench::new().await;
         let layer = Descriptor { size: limit + 1, ..Descriptor::of(MediaType::new(media_type), b"x") };
-        let layer = Descriptor { annotations: [(payload::SIGNATURE.to_owned(), "AAAA".to_owned())].into(), ..layer };
+        let layer =
+            Descriptor { annotations: [(simple_signing::SIGNATURE.to_owned(), "AAAA".to_owned())].into(), ..layer };
         let (layer, subject) = (serde_json::to_string(&layer).unwrap(), serde_json::to_string(&bench.image).unwrap());
         let tag = signature_tag(&bench.image.digest).unwrap();
         let manifest = format!(r#"{{"schemaVersion":2,"layers":[{layer}],"subject":{subject}}}"#);
@@ -262,7 +267,7 @@ async fn line_breaks_in_a_signature_are_passed_over_and_nothing_else() {
     for (stray, expected) in [("\\r\\n", None), (" ", Some(ErrorClass::SigFormat)), ("-", Some(ErrorClass::SigFormat))]
     {
         let bench = Bench::new().await;
-        let attachment = attach::legacy_manifest(&[], &[bench.signed(&bench.image, Some(RECENT))]);
+        let attachment = artifact::legacy_manifest(&[], &[bench.signed(&bench.image, Some(RECENT))]);
         let text = String::from_utf8(attachment.manifest.to_vec()).unwrap();
         let at = text.find("cosign/signature\":\"").unwrap() + "cosign/signature\":\"".len() + 8;
         let text = format!("{}{stray}{}", &text[..at], &text[at..]);
@@ -286,7 +291,7 @@ async fn what_stands_under_the_tag_but_is_no_signature_manifest_is_a_bad_format(
 #[tokio::test]
 async fn a_signature_whose_payload_is_gone_is_no_signature() {
     let bench = Bench::new().await;
-    let attachment = attach::legacy_manifest(&[], &[bench.signed(&bench.image, Some(RECENT))]);
+    let attachment = artifact::legacy_manifest(&[], &[bench.signed(&bench.image, Some(RECENT))]);
     let tag = signature_tag(&bench.image.digest).unwrap();
     bench.site.manifest(attachment.manifest, &[tag.as_str()]).await;
     assert_eq!(bench.class().await, Some(ErrorClass::SigNotFound));

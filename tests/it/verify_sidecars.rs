@@ -1,10 +1,11 @@
 //! Verification of lock and policy: the steps after the signatures, and what stands for a sidecar.
 
-use autonomy_registry::document::policy;
+use autonomy_registry::document::policy_bundle;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
 use autonomy_registry::store::{Store, Want};
+use autonomy_registry::trust::artifact;
 use autonomy_registry::verify::{
-    ErrorClass, Evidence, Outcome, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Step, Subject, attach,
+    ErrorClass, Evidence, Outcome, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Step, Subject,
 };
 use testkit::verify_bench::{Bench, RECENT, STALE, class, lock_for, policy_bundle, public, reference};
 
@@ -73,7 +74,7 @@ async fn sidecars_are_judged_by_what_they_are() {
     let again = Subject::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
     assert_eq!((&again.lock, &again.policy), (&subject.lock, &subject.policy), "found among the referrers");
 
-    let attachment = attach::sidecar_manifest(SidecarKind::Lock, &bench.image, b"{}");
+    let attachment = artifact::sidecar_manifest(SidecarKind::Lock, &bench.image, b"{}");
     let newer = bench.put(&attachment, &[]).await;
     assert_eq!(bench.class().await, None, "the tag still names one of them");
     let two = Subject::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
@@ -159,7 +160,7 @@ async fn each_step_fails_by_itself_and_the_later_ones_are_not_reached() {
 async fn a_policy_that_announces_too_much_is_not_fetched() {
     let bench = Bench::sealed().await;
     let kind = SidecarKind::Policy.media_type();
-    let layer = Descriptor::new(MediaType::new(kind), Digest::sha256(b"x"), policy::MAX_BYTES + 1);
+    let layer = Descriptor::new(MediaType::new(kind), Digest::sha256(b"x"), policy_bundle::MAX_BYTES + 1);
     let (layer, subject) = (serde_json::to_string(&layer).unwrap(), serde_json::to_string(&bench.image).unwrap());
     let manifest = format!(r#"{{"schemaVersion":2,"layers":[{layer}],"subject":{subject},"artifactType":"{kind}"}}"#);
     let node = bench.site.manifest(manifest, &["v1-policy"]).await;

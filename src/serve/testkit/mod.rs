@@ -5,12 +5,12 @@
 //! threads of its own, so that a test may pause its clock, and stops with all its connections when it is dropped.
 
 mod fault;
-mod flow;
-mod lie;
+mod inject;
 mod log;
+mod made_up;
+mod random_faults;
 mod script;
-mod strike;
-mod weather;
+mod streams;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use tokio::runtime::Runtime;
 
 pub use self::fault::{Fault, What};
 pub use self::log::{Kind, Seen};
+use self::random_faults::Weather;
 use self::script::Script;
-use self::weather::Weather;
-use super::registry::Registry;
+use super::data_dir::Registry;
 use super::{Behaviour, Options, Server};
 use crate::oci::Repository;
 use crate::store::Layout;

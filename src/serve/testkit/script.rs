@@ -8,10 +8,10 @@ use axum::http::{Response, StatusCode, header};
 use axum::middleware::Next;
 
 use super::fault::{Fault, What};
-use super::flow::{add, counted, incoming};
+use super::inject::{is_broken, overstated, strike};
 use super::log::{Entry, Seen};
-use super::strike::{is_broken, overstated, strike};
-use super::weather::Weather;
+use super::random_faults::Weather;
+use super::streams::{add, counted, incoming};
 use crate::serve::Behaviour;
 
 /// Log and faults of one server.

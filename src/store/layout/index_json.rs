@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::file;
 use crate::disk::Place;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, MediaType, weight};
+use crate::oci::{Descriptor, MediaType, json_cost};
 
 /// Largest `index.json` that is read or written, in bytes, and how many values it may hold: about 100,000 manifests.
 pub(super) const MAX_BYTES: u64 = 32 << 20;
@@ -83,7 +83,7 @@ const MAX_DEPTH: u32 = 128;
 /// be read.
 pub(super) fn read(place: &Place, mut take: impl FnMut(Descriptor)) -> Result<Head> {
     let bytes = file::bounded(place, MAX_BYTES)?;
-    if weight::exceeds(&bytes, MAX_VALUES) {
+    if json_cost::exceeds(&bytes, MAX_VALUES) {
         let why = format!("more than {MAX_VALUES} values");
         return Err(Error::new(Kind::Limit, "read").on(place.path().display()).because(why));
     }
@@ -176,7 +176,7 @@ impl<'de, F: FnMut(Descriptor)> Visitor<'de> for Entries<'_, F> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while let Some(text) = entries.next_element::<&RawValue>()? {
-            if weight::exceeds(text.get().as_bytes(), MAX_ENTRY_VALUES) {
+            if json_cost::exceeds(text.get().as_bytes(), MAX_ENTRY_VALUES) {
                 return Err(A::Error::custom(format!("an entry of more than {MAX_ENTRY_VALUES} values")));
             }
             (self.0)(serde_json::from_str(text.get()).map_err(A::Error::custom)?);

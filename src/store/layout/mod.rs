@@ -12,7 +12,7 @@
 pub(crate) mod audit;
 pub(crate) mod file;
 mod folder;
-pub(crate) mod garbage;
+pub(crate) mod gc;
 mod index;
 mod index_json;
 pub(crate) mod index_memory;
@@ -96,7 +96,7 @@ impl Layout {
     /// The same, and whoever hears that it is held may rely on it: as garbage it counts from now on.
     pub(crate) async fn vouch(&self, digest: &Digest) -> Result<Option<u64>> {
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
-        blocking(move || garbage::renew(&inner, &digest)).await
+        blocking(move || gc::renew(&inner, &digest)).await
     }
 
     /// The same of a manifest: false if it is not held under its own name, or not with that length.
@@ -157,7 +157,7 @@ impl Layout {
                 Ok(()) if held(&target, &digest)?.is_none_or(|here| here.len() != about.len()) => Ok(false),
                 Ok(()) => {
                     // The file is as old as in the other repository.
-                    garbage::touch(&target);
+                    gc::touch(&target);
                     Ok(true)
                 }
             }
@@ -332,7 +332,7 @@ impl Layout {
             }
             let place = index::blob(folder, &node.digest);
             if is_held && place.is_file() {
-                garbage::touch(&place);
+                gc::touch(&place);
             } else {
                 let mut temporary = disk::Temporary::in_folder(&place.parent())?;
                 temporary.write_all(&bytes).map_err(place.failed("write"))?;

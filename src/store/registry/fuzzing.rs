@@ -1,21 +1,21 @@
 //! What holds of the lists that a registry gives, whatever the bytes.
 
-use super::list::{self, Index, MAX_VALUES, Tags};
+use super::listing::{self, Index, MAX_VALUES, Tags};
 use crate::error::{Error, Kind};
-use crate::oci::weight;
+use crate::oci::json_cost;
 
 /// A page is an object with its member, and of no more values than were left for it.
 pub(crate) fn listing(bytes: &[u8]) {
     let wrong = |kind| Error::new(kind, "read the list of");
     let is_object = bytes.trim_ascii_start().starts_with(b"{");
     for most in [MAX_VALUES, 3, 0] {
-        let tags = list::read::<Tags>(bytes, most, wrong);
-        let index = list::read::<Index>(bytes, most, wrong);
+        let tags = listing::read::<Tags>(bytes, most, wrong);
+        let index = listing::read::<Index>(bytes, most, wrong);
         let counts =
             [tags.as_ref().ok().map(|page| page.tags.len()), index.as_ref().ok().map(|page| page.manifests.len())];
         for count in counts.into_iter().flatten() {
             // The first value of a list comes after no comma.
-            assert!(is_object && count <= most + 1 && count <= bytes.len() && weight::count(bytes) <= most);
+            assert!(is_object && count <= most + 1 && count <= bytes.len() && json_cost::count(bytes) <= most);
         }
         for kind in [tags.err(), index.err()].into_iter().flatten().map(|error| error.kind()) {
             assert!(matches!(kind, Kind::Invalid | Kind::Limit), "never for there being none");

@@ -3,15 +3,15 @@
 //! Sends the fewest requests that the specification allows: a manifest is one GET or one PUT, a blob one GET, or one
 //! POST that asks for a mount and opens the upload session in the same breath, and one PUT.
 
-mod attach;
 mod blob;
+mod delete_tag;
+mod fallback_index;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
-mod list;
+mod listing;
 mod manifest;
+mod refused_tags;
 mod session;
-mod unshown;
-mod untag;
 mod upload;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
 
-pub use untag::Untagged;
+pub use delete_tag::Untagged;
 
 /// How long a registry gets to find a blob that it says it does not hold.
 const SECOND_THOUGHT: Duration = Duration::from_millis(50);
@@ -48,8 +48,8 @@ pub struct Registry {
     label: Arc<str>,
     path: Arc<str>,
     role: Role,
-    refusal: unshown::Refusal,
-    unshown: Arc<unshown::Unshown>,
+    refusal: refused_tags::Refusal,
+    unshown: Arc<refused_tags::Unshown>,
     notes: Arc<Notes>,
     /// When an entry of a fallback index, or of a list that is kept in the same way, was last written for this repository.
     last_entry: Arc<Mutex<Option<Instant>>>,
@@ -71,7 +71,7 @@ struct Notes {
     /// That has been found out.
     is_past_first_referrers: AtomicBool,
     /// The fallback indexes that are written.
-    ledgers: attach::Ledgers,
+    ledgers: fallback_index::Ledgers,
 }
 
 impl Registry {
@@ -86,7 +86,7 @@ impl Registry {
             label: repository.to_string().into(),
             path: path.into(),
             role,
-            refusal: unshown::Refusal::default(),
+            refusal: refused_tags::Refusal::default(),
             unshown: Arc::default(),
             notes,
             last_entry: Arc::default(),
@@ -205,11 +205,11 @@ impl Store for Registry {
 #[async_trait]
 impl Listing for Registry {
     async fn tags(&self) -> Result<Vec<Tag>> {
-        self.listed_tags(&list::ALL_TAGS).await
+        self.listed_tags(&listing::ALL_TAGS).await
     }
 
     async fn few_tags(&self) -> Result<Vec<Tag>> {
-        self.listed_tags(&list::FEW_TAGS).await
+        self.listed_tags(&listing::FEW_TAGS).await
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {

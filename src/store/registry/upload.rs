@@ -18,7 +18,7 @@ use super::session::{Session, Standing};
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Descriptor, Name};
-use crate::store::trail::Trail;
+use crate::store::body::checkpoints::Trail;
 use crate::store::{Body, ByteStream, Put};
 use crate::wire::{Answer, Payload, Request, Scopes};
 

@@ -11,7 +11,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Mutex, watch};
 
 use super::folder::{Folder, Lock, lock};
-use super::growth::{Access, Filling, Growth, STEP, put, read};
+use super::writer::{Access, Filling, Growth, STEP, put, read};
 use crate::disk::{Missing, Place, blocking};
 use crate::error::Result;
 use crate::oci::Digest;

@@ -11,9 +11,9 @@
 
 mod entry;
 mod folder;
-mod growth;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::collections::HashSet;
 use std::fmt;

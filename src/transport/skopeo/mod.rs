@@ -19,6 +19,8 @@ mod arguments;
 mod carry;
 mod certificates;
 mod outcome;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -193,6 +195,3 @@ async fn keep_tail(mut reader: impl AsyncRead + Unpin, tail: &mut VecDeque<u8>) 
 fn is_executable(program: &Path) -> bool {
     program.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,8 @@ use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, empt
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Listing, Registry, Root, Store, Want};
-use autonomy_registry::verify::{SigningKey, attach, payload};
+use autonomy_registry::trust::{artifact, simple_signing};
+use autonomy_registry::verify::SigningKey;
 use axum::response::Response;
 use serde_json::{Value, json};
 use testkit::images;
@@ -27,8 +28,11 @@ pub(super) fn behaviours() -> [(&'static str, Behaviour); 4] {
 }
 
 /// The types of the layers that belong under cosign's tags.
-pub(super) const TYPES: [(&str, &str); 3] =
-    [(".sig", payload::MEDIA_TYPE), (".att", "application/vnd.dsse.envelope.v1+json"), (".sbom", "text/spdx+json")];
+pub(super) const TYPES: [(&str, &str); 3] = [
+    (".sig", simple_signing::MEDIA_TYPE),
+    (".att", "application/vnd.dsse.envelope.v1+json"),
+    (".sbom", "text/spdx+json"),
+];
 
 /// The tag that cosign keeps for a manifest.
 pub(super) fn cosign_tag(digest: &Digest, suffix: &str) -> String {
@@ -99,7 +103,7 @@ impl Field {
         let now = jiff::Timestamp::now();
         let payloads = (0..3).map(|age| {
             let at = now - jiff::SignedDuration::from_secs(age);
-            payload::legacy(&source.repository("app"), &root.digest, Some(at))
+            simple_signing::legacy(&source.repository("app"), &root.digest, Some(at))
         });
         let signed = payloads.map(|said| (said.clone(), key.sign(&said).unwrap())).collect();
         let (of_a_child, of_the_root) = Default::default();
@@ -161,7 +165,7 @@ impl Field {
     /// A manifest of these of the root's signatures, all of which are good.
     pub(super) async fn signature(&self, which: &[usize]) -> Descriptor {
         let signed: Vec<_> = which.iter().map(|&number| self.signed[number].clone()).collect();
-        let attachment = attach::legacy_manifest(&[], &signed);
+        let attachment = artifact::legacy_manifest(&[], &signed);
         for (node, bytes) in attachment.blobs {
             images::put(&self.store(), node.media_type, bytes).await;
         }
@@ -170,7 +174,7 @@ impl Field {
 
     /// The payload of one of the root's signatures, at another store.
     pub(super) async fn signature_at(&self, store: &dyn Store, which: usize) -> Descriptor {
-        images::put(store, MediaType::new(payload::MEDIA_TYPE), self.signed[which].0.clone()).await
+        images::put(store, MediaType::new(simple_signing::MEDIA_TYPE), self.signed[which].0.clone()).await
     }
 
     pub(super) fn clear_logs(&self) {

@@ -4,7 +4,8 @@ use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Listing as _, Registry, Role};
-use autonomy_registry::verify::{Demands, ErrorClass, Pipeline, SigningKey, Subject, attach, bundle};
+use autonomy_registry::trust::{artifact, sigstore_bundle};
+use autonomy_registry::verify::{Demands, ErrorClass, Pipeline, SigningKey, Subject};
 use autonomy_registry::wire::{Client, Options};
 use axum::response::Response;
 use testkit::images;
@@ -96,10 +97,10 @@ async fn a_signature_that_may_be_out_of_sight_is_not_one_that_is_missing() {
         let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
         let second = images::two_platforms(&field.store(), 7, &[500]).await;
         let (key, now) = (SigningKey::generate().unwrap(), jiff::Timestamp::now());
-        let statement = bundle::statement(&second.digest, Some(now));
-        let signed = key.sign(&bundle::pae(&statement)).unwrap();
-        let bytes = bundle::build(&key.public_key().unwrap(), &statement, &signed);
-        let attachment = attach::bundle_manifest(&second, &bytes, now);
+        let statement = sigstore_bundle::statement(&second.digest, Some(now));
+        let signed = key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+        let bytes = sigstore_bundle::build(&key.public_key().unwrap(), &statement, &signed);
+        let attachment = artifact::bundle_manifest(&second, &bytes, now);
         for (node, bytes) in attachment.blobs {
             images::put(&field.store(), node.media_type, bytes).await;
         }

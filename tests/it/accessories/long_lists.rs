@@ -6,7 +6,8 @@ use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
-use autonomy_registry::verify::{MAX_SIGNATURES, SigningKey, attach, payload};
+use autonomy_registry::trust::{artifact, simple_signing};
+use autonomy_registry::verify::{MAX_SIGNATURES, SigningKey};
 use testkit::images;
 
 use super::field::{Field, behaviours, cosign_tag};
@@ -16,15 +17,15 @@ use crate::seed::{assert_code, autonomy, publisher, text};
 async fn strangers(store: &dyn Store, texts: &[String]) -> Vec<Descriptor> {
     let mut nodes = Vec::new();
     for text in texts {
-        let mut node = images::put(store, MediaType::new(payload::MEDIA_TYPE), text.clone()).await;
-        node.annotations.insert(payload::SIGNATURE.into(), "QUJD".into());
+        let mut node = images::put(store, MediaType::new(simple_signing::MEDIA_TYPE), text.clone()).await;
+        node.annotations.insert(simple_signing::SIGNATURE.into(), "QUJD".into());
         nodes.push(node);
     }
     nodes
 }
 
 async fn put(store: &dyn Store, layers: &[Descriptor], tag: &str) {
-    let attachment = attach::legacy_manifest(layers, &[]);
+    let attachment = artifact::legacy_manifest(layers, &[]);
     for (node, bytes) in attachment.blobs {
         images::put(store, node.media_type, bytes).await;
     }

@@ -7,7 +7,7 @@ use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
-use autonomy_registry::verify::{attach, payload};
+use autonomy_registry::trust::{artifact, simple_signing};
 use serde_json::json;
 use testkit::images;
 
@@ -19,10 +19,10 @@ async fn list(store: &dyn Store, media_type: &str, layers: &[String]) -> Descrip
     let mut nodes = Vec::new();
     for content in layers {
         let mut node = images::put(store, MediaType::new(media_type), content.clone()).await;
-        node.annotations.insert(payload::SIGNATURE.into(), "QUJD".into());
+        node.annotations.insert(simple_signing::SIGNATURE.into(), "QUJD".into());
         nodes.push(node);
     }
-    let attachment = attach::legacy_manifest(&nodes, &[]);
+    let attachment = artifact::legacy_manifest(&nodes, &[]);
     for (node, bytes) in attachment.blobs {
         images::put(store, node.media_type, bytes).await;
     }

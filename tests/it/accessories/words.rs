@@ -4,7 +4,8 @@ use autonomy_registry::oci::{Descriptor, MediaType, Name};
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Body, Listing, Store, Want};
-use autonomy_registry::verify::{SigningKey, attach, bundle};
+use autonomy_registry::trust::{artifact, sigstore_bundle};
+use autonomy_registry::verify::SigningKey;
 use axum::response::Response;
 use testkit::images;
 
@@ -155,10 +156,10 @@ async fn a_subject_that_is_said_to_be_noted_where_there_is_no_api_gets_its_fallb
 async fn sign_with_a_bundle(field: &Field) -> Descriptor {
     let (key, now) = (SigningKey::generate().unwrap(), jiff::Timestamp::now());
     std::fs::write(field.path("cosign.pub"), key.public_pem().unwrap()).unwrap();
-    let statement = bundle::statement(&field.root.digest, Some(now));
-    let signed = key.sign(&bundle::pae(&statement)).unwrap();
-    let bytes = bundle::build(&key.public_key().unwrap(), &statement, &signed);
-    let attachment = attach::bundle_manifest(&field.root, &bytes, now);
+    let statement = sigstore_bundle::statement(&field.root.digest, Some(now));
+    let signed = key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+    let bytes = sigstore_bundle::build(&key.public_key().unwrap(), &statement, &signed);
+    let attachment = artifact::bundle_manifest(&field.root, &bytes, now);
     for (node, bytes) in attachment.blobs {
         images::put(&field.store(), node.media_type, bytes).await;
     }

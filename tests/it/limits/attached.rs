@@ -3,7 +3,8 @@
 use autonomy_registry::document::lock;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
-use autonomy_registry::verify::{SidecarKind, SigningKey, attach, bundle, payload};
+use autonomy_registry::trust::{artifact, sigstore_bundle, simple_signing};
+use autonomy_registry::verify::{SidecarKind, SigningKey};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -16,7 +17,7 @@ const GIB: u64 = 1 << 30;
 fn signatures(count: usize, size: u64) -> String {
     let layer = |n: usize| {
         let digest = Digest::sha256(&n.to_le_bytes());
-        json!({"mediaType": payload::MEDIA_TYPE, "digest": digest, "size": size, "annotations": {payload::SIGNATURE: "QUJD".repeat(24)}})
+        json!({"mediaType": simple_signing::MEDIA_TYPE, "digest": digest, "size": size, "annotations": {simple_signing::SIGNATURE: "QUJD".repeat(24)}})
     };
     json!({"schemaVersion": 2, "layers": (0..count).map(layer).collect::<Vec<_>>()}).to_string()
 }
@@ -24,10 +25,10 @@ fn signatures(count: usize, size: u64) -> String {
 /// A bundle by somebody else, attached to the image.
 async fn stranger(bed: &BundleBed) -> Descriptor {
     let key = SigningKey::generate().unwrap();
-    let statement = bundle::statement(&bed.image.digest, Some(Timestamp::now()));
-    let signature = key.sign(&bundle::pae(&statement)).unwrap();
-    let bytes = bundle::build(&key.public_key().unwrap(), &statement, &signature);
-    let attachment = attach::bundle_manifest(&bed.image, &bytes, Timestamp::now());
+    let statement = sigstore_bundle::statement(&bed.image.digest, Some(Timestamp::now()));
+    let signature = key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+    let bytes = sigstore_bundle::build(&key.public_key().unwrap(), &statement, &signature);
+    let attachment = artifact::bundle_manifest(&bed.image, &bytes, Timestamp::now());
     bed.put(&attachment, &[]).await;
     attachment.node
 }
@@ -48,7 +49,7 @@ async fn ten_thousand_signatures_are_not_looked_into() {
     let bed = sealed().await;
     let node = stranger(&bed).await;
     bed.bed.fault(manifest(&sig, What::Status(404)));
-    let entry = Descriptor { artifact_type: Some(MediaType::new(bundle::MEDIA_TYPE)), ..node };
+    let entry = Descriptor { artifact_type: Some(MediaType::new(sigstore_bundle::MEDIA_TYPE)), ..node };
     let page = json!({"schemaVersion": 2, "manifests": vec![&entry; 10_000]}).to_string();
     bed.bed.fault(list(What::Replace(page.into())));
     let what = "10,000 bundles in one list";
@@ -57,10 +58,14 @@ async fn ten_thousand_signatures_are_not_looked_into() {
     let bed = sealed().await;
     let sig = format!("{}.sig", bed.image.digest.hex());
     let key = bed.key.public_key().unwrap();
-    let one = bundle::build(&key, &bundle::statement(&bed.image.digest, Some(Timestamp::now())), b"signature");
+    let one = sigstore_bundle::build(
+        &key,
+        &sigstore_bundle::statement(&bed.image.digest, Some(Timestamp::now())),
+        b"signature",
+    );
     let one = String::from_utf8(one).unwrap();
     let many = one.replacen("[{", &format!("[{}{{", r#"{"sig":"QUJD"},"#.repeat(10_000)), 1);
-    bed.put(&attach::bundle_manifest(&bed.image, many.as_bytes(), Timestamp::now()), &[]).await;
+    bed.put(&artifact::bundle_manifest(&bed.image, many.as_bytes(), Timestamp::now()), &[]).await;
     bed.bed.fault(manifest(&sig, What::Status(404)));
     let what = "10,000 signatures in one bundle";
     hold(&bed, Bound { what, code: 3, says: "SIG_FORMAT", requests: 14, bytes: 1 << 20 }).await;

@@ -1,8 +1,9 @@
 //! JSON a thousand levels deep, wherever JSON is read: before anybody vouches for it, and after.
 
-use autonomy_registry::document::policy;
+use autonomy_registry::document::policy_bundle;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
-use autonomy_registry::verify::{SidecarKind, attach};
+use autonomy_registry::trust::artifact;
+use autonomy_registry::verify::SidecarKind;
 use jiff::Timestamp;
 
 use super::{Bound, hold, manifest, sealed, served};
@@ -38,7 +39,7 @@ async fn json_a_thousand_levels_deep_is_refused_wherever_it_is_read() {
     refused(&bed, "1,000 levels: a list of referrers", 4, "list").await;
 
     let bed = unsigned().await;
-    bed.put(&attach::bundle_manifest(&bed.image, deep(1000).as_bytes(), Timestamp::now()), &[]).await;
+    bed.put(&artifact::bundle_manifest(&bed.image, deep(1000).as_bytes(), Timestamp::now()), &[]).await;
     refused(&bed, "1,000 levels: a bundle", 3, "SIG_FORMAT").await;
 
     let bed = sealed().await;
@@ -72,7 +73,7 @@ async fn a_field_that_nobody_reads_may_be_deep_and_takes_neither_stack_nor_memor
 async fn a_signed_policys_own_manifest_is_bounded_too() {
     let bed = sealed().await;
     let bytes = super::archive::packed(&[("manifest.json", deep(1000).into_bytes())]);
-    assert!(policy::Policy::read(&bytes).is_err());
+    assert!(policy_bundle::Policy::read(&bytes).is_err());
     bed.sidecar(SidecarKind::Policy, &bytes, Signed::Yes).await;
     let lock = lock(bed.image.digest, autonomy_registry::oci::Digest::sha256(&bytes), VERSION);
     bed.sidecar(SidecarKind::Lock, &lock.to_bytes(), Signed::Yes).await;

@@ -10,7 +10,8 @@ use autonomy_registry::oci::{Descriptor, Digest};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::serve::{Auth, Behaviour};
 use autonomy_registry::store::{Registry, Role, read_manifest};
-use autonomy_registry::verify::{Demands, SigningKey, attach, bundle};
+use autonomy_registry::trust::{artifact, sigstore_bundle};
+use autonomy_registry::verify::{Demands, SigningKey};
 use autonomy_registry::wire::{Client, Options};
 use autonomy_registry::workflow::{Index, Seed, Sidecars, Tagging, Trust};
 use jiff::Timestamp;
@@ -87,10 +88,10 @@ impl Source {
         let root = image.put(&store, &["v1".parse().unwrap()]).await;
         let key = SigningKey::generate().unwrap();
         let now = Timestamp::now();
-        let statement = bundle::statement(&root.digest, Some(now));
-        let signature = key.sign(&bundle::pae(&statement)).unwrap();
-        let signed = bundle::build(&key.public_key().unwrap(), &statement, &signature);
-        let attached = attach::bundle_manifest(&root, &signed, now);
+        let statement = sigstore_bundle::statement(&root.digest, Some(now));
+        let signature = key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+        let signed = sigstore_bundle::build(&key.public_key().unwrap(), &statement, &signature);
+        let attached = artifact::bundle_manifest(&root, &signed, now);
         let mut digests: BTreeSet<_> = image.nodes.iter().map(|node| node.digest).collect();
         for (blob, bytes) in attached.blobs {
             digests.insert(images::put(&store, blob.media_type, bytes).await.digest);

@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
-use autonomy_registry::verify::attach::{self, Attachment};
-use autonomy_registry::verify::{SidecarKind, SigningKey, bundle, payload};
+use autonomy_registry::trust::artifact::{self, Attachment};
+use autonomy_registry::trust::{sigstore_bundle, simple_signing};
+use autonomy_registry::verify::{SidecarKind, SigningKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -58,13 +59,13 @@ fn signed(scene: &Scene) -> (Vec<u8>, Vec<u8>) {
     let repository = scene.source.bed.repository("robot");
     match scene.form {
         Form::Legacy => {
-            let signed = payload::legacy(&repository, digest, now);
+            let signed = simple_signing::legacy(&repository, digest, now);
             let signature = scene.source.key.sign(&signed).unwrap();
             (signed, signature)
         }
         Form::Bundle => {
-            let statement = bundle::statement(digest, now);
-            let signature = scene.source.key.sign(&bundle::pae(&statement)).unwrap();
+            let statement = sigstore_bundle::statement(digest, now);
+            let signature = scene.source.key.sign(&sigstore_bundle::pae(&statement)).unwrap();
             (statement, signature)
         }
     }
@@ -73,10 +74,10 @@ fn signed(scene: &Scene) -> (Vec<u8>, Vec<u8>) {
 /// The manifest that carries them, whatever they are.
 fn carried(scene: &Scene, signed: &[u8], signature: &[u8]) -> Attachment {
     match scene.form {
-        Form::Legacy => attach::legacy_manifest(&[], &[(signed.to_vec(), signature.to_vec())]),
+        Form::Legacy => artifact::legacy_manifest(&[], &[(signed.to_vec(), signature.to_vec())]),
         Form::Bundle => {
-            let bytes = bundle::build(&scene.source.key.public_key().unwrap(), signed, signature);
-            attach::bundle_manifest(&scene.source.image, &bytes, Timestamp::now())
+            let bytes = sigstore_bundle::build(&scene.source.key.public_key().unwrap(), signed, signature);
+            artifact::bundle_manifest(&scene.source.image, &bytes, Timestamp::now())
         }
     }
 }
@@ -86,10 +87,10 @@ async fn none_counts(scene: &Scene, what: &str, changed: Vec<(Vec<u8>, Vec<u8>)>
     let (image, count) = (&scene.source.image, changed.len());
     scene.detach(image).await;
     match scene.form {
-        Form::Legacy => drop(scene.attach(image, &attach::legacy_manifest(&[], &changed)).await),
+        Form::Legacy => drop(scene.attach(image, &artifact::legacy_manifest(&[], &changed)).await),
         Form::Bundle => {
             for (bundle, _) in changed {
-                scene.add(image, &attach::bundle_manifest(image, &bundle, Timestamp::now())).await;
+                scene.add(image, &artifact::bundle_manifest(image, &bundle, Timestamp::now())).await;
             }
         }
     }
@@ -115,7 +116,7 @@ async fn no_byte_of_what_is_signed_can_be_changed() {
         let key = scene.source.key.public_key().unwrap();
         let pairs = match form {
             Form::Legacy => pairs.collect(),
-            Form::Bundle => pairs.map(|(what, by)| (bundle::build(&key, &what, &by), Vec::new())).collect(),
+            Form::Bundle => pairs.map(|(what, by)| (sigstore_bundle::build(&key, &what, &by), Vec::new())).collect(),
         };
         none_counts(&scene, "payload and the signature", pairs, &["SIG_NO_MATCH"]).await;
         scene.arrives("signed again").await;
@@ -126,13 +127,13 @@ async fn no_byte_of_what_is_signed_can_be_changed() {
 async fn no_byte_of_what_carries_a_signature_can_be_changed() {
     let scene = Scene::new(Form::Bundle).await;
     let (statement, signature) = signed(&scene);
-    let bytes = bundle::build(&scene.source.key.public_key().unwrap(), &statement, &signature);
+    let bytes = sigstore_bundle::build(&scene.source.key.public_key().unwrap(), &statement, &signature);
     let (payload, sig) = (STANDARD.encode(&statement), STANDARD.encode(&signature));
     // Without the padding, which says nothing; and `hint` is not there, because nothing rests on it.
     let (payload, sig) = (payload.trim_end_matches('='), sig.trim_end_matches('='));
     let fields = [
         "mediaType",
-        bundle::MEDIA_TYPE,
+        sigstore_bundle::MEDIA_TYPE,
         "verificationMaterial",
         "publicKey",
         "dsseEnvelope",
@@ -168,7 +169,7 @@ async fn no_field_of_a_signatures_manifest_can_be_changed() {
         };
         let mut fields: Vec<&str> = vec![media_type, &digest, &size[7..]];
         match form {
-            Form::Legacy => fields.extend([payload::SIGNATURE, sig.trim_end_matches('=')]),
+            Form::Legacy => fields.extend([simple_signing::SIGNATURE, sig.trim_end_matches('=')]),
             Form::Bundle => fields.push(&subject),
         }
         // The media type of a bundle's manifest stands there too, before that of its layer.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, What};
 use autonomy_registry::store::{Store as _, Want};
-use autonomy_registry::verify::attach::{self, Attachment};
+use autonomy_registry::trust::artifact::{self, Attachment};
 use autonomy_registry::verify::{SidecarKind, SigningKey, signature_tag};
 use jiff::Timestamp;
 use testkit::images;
@@ -103,7 +103,7 @@ async fn forge(scene: &Scene, forgery: Forgery) {
         }
         Forgery::LockOfNobody => {
             let nobody = Descriptor::of(MediaType::OCI_MANIFEST, b"another image");
-            let stray = attach::sidecar_manifest(SidecarKind::Lock, &nobody, &source.lock(&policy).to_bytes());
+            let stray = artifact::sidecar_manifest(SidecarKind::Lock, &nobody, &source.lock(&policy).to_bytes());
             source.put(&stray, &["v1-lock"]).await;
             scene.sign(&stray.node).await;
         }

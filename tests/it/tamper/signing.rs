@@ -3,8 +3,9 @@
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Body, Listing as _, Store as _};
-use autonomy_registry::verify::attach::{self, Attachment};
-use autonomy_registry::verify::{SigningKey, bundle, payload, signature_tag};
+use autonomy_registry::trust::artifact::{self, Attachment};
+use autonomy_registry::trust::{sigstore_bundle, simple_signing};
+use autonomy_registry::verify::{SigningKey, signature_tag};
 use jiff::Timestamp;
 
 use super::{Form, Scene};
@@ -26,15 +27,15 @@ impl Scene {
     ) -> Descriptor {
         match self.form {
             Form::Legacy => {
-                let signed = payload::legacy(&self.source.bed.repository("robot"), digest, at);
+                let signed = simple_signing::legacy(&self.source.bed.repository("robot"), digest, at);
                 let signature = key.sign(&signed).unwrap();
-                self.attach(node, &attach::legacy_manifest(&[], &[(signed, signature)])).await
+                self.attach(node, &artifact::legacy_manifest(&[], &[(signed, signature)])).await
             }
             Form::Bundle => {
-                let statement = bundle::statement(digest, at);
-                let signature = key.sign(&bundle::pae(&statement)).unwrap();
-                let bytes = bundle::build(&key.public_key().unwrap(), &statement, &signature);
-                self.attach(node, &attach::bundle_manifest(node, &bytes, Timestamp::now())).await
+                let statement = sigstore_bundle::statement(digest, at);
+                let signature = key.sign(&sigstore_bundle::pae(&statement)).unwrap();
+                let bytes = sigstore_bundle::build(&key.public_key().unwrap(), &statement, &signature);
+                self.attach(node, &artifact::bundle_manifest(node, &bytes, Timestamp::now())).await
             }
         }
     }

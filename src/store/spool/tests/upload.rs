@@ -1,7 +1,7 @@
 //! Uploads that go on in the middle: fed from the spool, and not with what has changed there.
 
 use super::*;
-use crate::store::trail::Trail;
+use crate::store::body::checkpoints::Trail;
 
 /// A body that a sink has taken 2.5 MiB of, the trail of that, and the spool filled.
 async fn broken_off(bed: &Bed) -> (Body, Arc<Trail>) {

@@ -1,0 +1,174 @@
+//! What the commands share that move images: flags, the client, progress, and tidying up.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::output::{Network, Output, Reporting, Spooling};
+use crate::cli::terminal::print;
+use crate::copy::{self, Events, Presence};
+use crate::document::Accessories;
+use crate::error::{Error, Kind, Result};
+use crate::observe::Listener;
+use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
+use crate::wire::Client;
+use crate::workflow::Tagging;
+
+/// Longest time that cancelling open uploads may take at the end.
+const TIDY: Duration = Duration::from_secs(3);
+
+/// How images are moved.
+#[derive(Debug, Args)]
+pub(crate) struct Movement {
+    /// What moves the images; auto takes skopeo only for what native cannot do
+    #[arg(long, value_enum, default_value_t = Choice::Native)]
+    transport: Choice,
+    /// Which signatures, attestations and other attachments travel along
+    #[arg(long, value_enum, default_value_t = Attachments::All)]
+    accessories: Attachments,
+    /// Ask the destination for every node, even below manifests that it holds, compare its size, and repair it; with
+    /// --deep=bytes every byte is read back
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = Deep::False,
+        default_missing_value = "true",
+        hide_default_value = true
+    )]
+    deep: Deep,
+    /// Say what would be done and what it would cost; move and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Keep what a tag named before it moves: under TAG-was-<12 hex digits>
+    #[arg(long)]
+    pub(super) keep_previous: bool,
+    #[command(flatten)]
+    pub(crate) network: Network,
+    #[command(flatten)]
+    spooling: Spooling,
+    #[command(flatten)]
+    reporting: Reporting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    Native,
+    Skopeo,
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Attachments {
+    /// Those of every manifest that is copied
+    All,
+    /// Those of the root alone
+    Root,
+    /// What verification needs and no more
+    None,
+}
+
+/// How closely the destination is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Deep {
+    /// Every node is asked for, and its size compared
+    True,
+    /// A manifest that is there vouches for what it refers to
+    False,
+    /// Every node is read back and hashed
+    Bytes,
+}
+
+/// A run that has begun.
+pub(crate) struct Moving {
+    pub(crate) client: Client,
+    pub(crate) transport: Box<dyn Transport>,
+    /// How the engine works.
+    pub(crate) engine: copy::Options,
+    pub(crate) events: Events,
+    progress: Listener,
+}
+
+impl Movement {
+    pub(crate) fn form(&self) -> Output {
+        self.reporting.voice.output
+    }
+
+    /// Whether skopeo has to move everything.
+    pub(crate) fn is_skopeo(&self) -> bool {
+        self.transport == Choice::Skopeo
+    }
+
+    async fn engine(&self) -> Result<copy::Options> {
+        let presence = match self.deep {
+            Deep::False => Presence::Vouched,
+            Deep::True => Presence::EveryNode,
+            Deep::Bytes => Presence::EveryByte,
+        };
+        if self.spooling.spool.is_some() && self.is_skopeo() {
+            return Err(Error::new(Kind::Usage, "--spool does not go with --transport skopeo, which keeps nothing")
+                .hint("leave one of them out"));
+        }
+        // A dry run fetches nothing that could be kept, and leaves no folder behind.
+        let spool = if self.dry_run { None } else { self.spooling.open().await? };
+        Ok(copy::Options { presence, spool, ..self.network.engine() })
+    }
+
+    pub(crate) fn tagging(&self) -> Tagging {
+        if self.keep_previous { Tagging::Keep } else { Tagging::Plain }
+    }
+
+    pub(crate) fn accessories(&self) -> Accessories {
+        match self.accessories {
+            Attachments::All => Accessories::All,
+            Attachments::Root => Accessories::Root,
+            Attachments::None => Accessories::None,
+        }
+    }
+
+    /// Sets up all that a run needs. Nothing is contacted.
+    pub(crate) async fn begin(&self, is_unverified: bool) -> Result<Moving> {
+        let transport = self.transport()?;
+        let engine = self.engine().await?;
+        let client = Client::new(self.network.access.client())?;
+        client.check_credentials().await?;
+        if is_unverified {
+            print::note(
+                "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
+            );
+        }
+        let (events, progress) = self.reporting.listen();
+        Ok(Moving { client, transport, engine, events, progress })
+    }
+
+    fn transport(&self) -> Result<Box<dyn Transport>> {
+        let access = &self.network.access;
+        let skopeo = || {
+            let options = skopeo::Options {
+                authfile: access.authfile.clone(),
+                ca_file: access.ca_file.clone(),
+                cert_dir: access.cert_dir.clone(),
+                environment: std::env::vars_os().collect(),
+                ..skopeo::Options::default()
+            };
+            Skopeo::find(std::env::var_os("PATH").as_deref(), options)
+        };
+        Ok(match self.transport {
+            Choice::Native => Box::new(Native),
+            Choice::Skopeo => Box::new(skopeo()?),
+            // Without skopeo on this machine native is all there is.
+            Choice::Auto => Box::new(Fallback::new(Native, skopeo().ok())),
+        })
+    }
+}
+
+impl Moving {
+    /// Lets the display show what is left, and open uploads be cancelled.
+    pub(crate) async fn end(self) {
+        drop(self.events);
+        self.progress.finish().await;
+        self.client.settle(TIDY).await;
+    }
+}

@@ -1,0 +1,8 @@
+//! Groups of flags that several commands share, and the forms of their values.
+
+pub(super) mod copy;
+pub(super) mod duration;
+pub(super) mod output;
+pub(super) mod platforms;
+pub(super) mod size;
+pub(super) mod trust;

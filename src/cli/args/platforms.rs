@@ -1,0 +1,89 @@
+//! Flags that choose platforms, and what becomes of the index then.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::trust;
+use crate::error::{Error, Kind, Result};
+use crate::oci::Platform;
+use crate::workflow::{Index, SiteKey};
+
+/// Which platforms, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Subset {
+    /// Copy this platform alone (repeatable): os/arch[/variant]. Without a variant every variant will do; linux/arm64 is
+    /// linux/arm64/v8. The index keeps its digest, which distribution and zot refuse: see --rewrite-index
+    #[arg(long = "platform", value_name = "PLATFORM")]
+    pub(crate) platforms: Vec<Platform>,
+    /// With --platform: put a smaller index in its place, under a digest of its own. Needs --sign-key with --pub-key, or
+    /// --skip-verify
+    #[arg(long)]
+    rewrite_index: bool,
+    /// The site's own private key (cosign.key), which signs the rewritten index; the destination is verified with it. Its
+    /// password comes from COSIGN_PASSWORD, or is asked for
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
+}
+
+impl Subset {
+    /// What holds between these flags and the others, as far as no file is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage), naming the flags.
+    pub(crate) fn check(&self, has_public_key: bool, is_unverified: bool, copies_sidecars: bool) -> Result<()> {
+        let refused = |text: &str, hint: &str| Err(Error::new(Kind::Usage, text).hint(hint));
+        if !self.rewrite_index {
+            return match self.sign_key {
+                Some(_) => {
+                    refused("--sign-key needs --rewrite-index", "an index that keeps its digest keeps its signature")
+                }
+                None => Ok(()),
+            };
+        }
+        if self.platforms.is_empty() {
+            return refused("--rewrite-index needs --platform", "name the platforms that the smaller index shall have");
+        }
+        if copies_sidecars {
+            let hint = "the lock names the whole index: seal the smaller one anew where it stands, with bundle seal";
+            return refused("--copy-policy cannot be used with --rewrite-index", hint);
+        }
+        match &self.sign_key {
+            Some(_) if is_unverified => refused(
+                "--sign-key cannot be used with --skip-verify",
+                "give --pub-key: what is signed here has to be verified first",
+            ),
+            Some(_) if !has_public_key => refused(
+                "--sign-key needs --pub-key",
+                "the source is verified with --pub-key, and the rewritten index signed with --sign-key",
+            ),
+            None if !is_unverified => refused(
+                "--rewrite-index needs --sign-key with --pub-key, or --skip-verify",
+                "the signature of the whole index does not hold for a smaller one: give the site's own key (bundle keygen \
+                 makes one)",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an index takes the place of the source's.
+    pub(crate) fn makes_an_index(&self) -> bool {
+        self.rewrite_index
+    }
+
+    /// What becomes of the index. Reads the key, and may ask for its password.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) for a key that cannot be used.
+    pub(crate) async fn index(&self) -> Result<Index> {
+        if !self.rewrite_index {
+            return Ok(Index::Keep);
+        }
+        let Some(path) = &self.sign_key else { return Ok(Index::Rewrite(None)) };
+        let key = trust::signing_key("--sign-key", path).await?;
+        Ok(Index::Rewrite(Some(Arc::new(SiteKey { key, name: path.display().to_string() }))))
+    }
+}

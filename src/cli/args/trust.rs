@@ -1,0 +1,145 @@
+//! What an operator trusts and signs with: keys from files, transparency logs, and whether the time of signing counts, from
+//! the environment.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::duration;
+use crate::cli::terminal::password;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Reference, Repository};
+use crate::verify::{Demands, ErrorClass, Failure, Identity, PublicKey, Rollback, SigningKey, Tlog, TrustTime};
+use crate::wire;
+
+/// Reads the public key that `flag` names.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) with the class `KEY_INVALID`.
+pub(crate) fn public_key(flag: &str, path: &Path) -> Result<PublicKey> {
+    let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
+    let pem = wire::read_file(path).map_err(|why| {
+        let why = Failure::new(ErrorClass::KeyInvalid, why.to_string());
+        refused(
+            Error::new(Kind::Usage, "read")
+                .because(why)
+                .hint("name a file that holds a public key as PEM, such as cosign.pub"),
+        )
+    })?;
+    PublicKey::from_pem(&pem).map_err(refused)
+}
+
+/// Which transparency logs are believed, and whether one must vouch.
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// Public key of a transparency log (SPKI PEM): a signature's log entry, if it has one, is checked with it, offline;
+    /// may be repeated
+    #[arg(long, value_name = "FILE")]
+    rekor_key: Vec<PathBuf>,
+    /// A transparency log must vouch for each signature; needs --rekor-key
+    #[arg(long)]
+    require_tlog: bool,
+}
+
+impl Log {
+    /// Whether anything was said about logs.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.require_tlog || !self.rekor_key.is_empty()
+    }
+
+    /// Adds what was said to `demands`.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) with the class `KEY_INVALID`.
+    pub(crate) fn demand(&self, demands: &mut Demands) -> Result<()> {
+        let keys = self.rekor_key.iter().map(|path| public_key("--rekor-key", path));
+        demands.log_keys = keys.collect::<Result<_>>()?;
+        demands.tlog = if self.require_tlog { Tlog::Required } else { Tlog::NotAsked };
+        Ok(())
+    }
+}
+
+/// What the signed data of images that travel must say: when, and under which name.
+#[derive(Debug, Args)]
+pub(crate) struct Claims {
+    /// Greatest age of a signature, as Go writes durations: 720h, 1h30m [default: 8760h]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
+    max_age: Option<Duration>,
+    /// The signed data must name the source's repository, at both ends; a bundle names none, and fails
+    #[arg(long)]
+    match_identity: bool,
+    /// The repository that the signed data must name in place of the source's: host[:port]/repository
+    #[arg(long, value_name = "NAME", value_parser = repository)]
+    identity: Option<Repository>,
+    /// Permit an image that was signed before the one that it replaces; recorded
+    #[arg(long)]
+    allow_rollback: bool,
+}
+
+impl Claims {
+    /// Whether anything is demanded.
+    fn is_asked(&self) -> bool {
+        self.max_age.is_some() || self.match_identity || self.identity.is_some()
+    }
+
+    /// Refuses what demands something where nothing is verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if there is such a flag.
+    pub(crate) fn check(&self, is_unverified: bool) -> Result<()> {
+        if is_unverified && self.is_asked() {
+            let text = "--max-age, --match-identity and --identity verify, and --skip-verify does not";
+            return Err(Error::new(Kind::Usage, text).hint("name the key that signed, or leave them out"));
+        }
+        Ok(())
+    }
+
+    /// Adds what was said to `demands`.
+    pub(crate) fn demand(&self, demands: &mut Demands) {
+        demands.max_age = self.max_age.unwrap_or(demands.max_age);
+        demands.identity = match &self.identity {
+            Some(name) => Identity::Named(name.clone()),
+            None if self.match_identity => Identity::MatchRepository,
+            None => Identity::Any,
+        };
+        demands.rollback = if self.allow_rollback { Rollback::Allow } else { Rollback::Refuse };
+    }
+}
+
+fn repository(text: &str) -> Result<Repository, String> {
+    match text.parse::<Reference>() {
+        Ok(Reference { repository, tag: None, digest: None }) => Ok(repository),
+        Ok(named) => Err(format!("a name is a repository without tag and digest: write {}", named.repository)),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+/// Reads the private key that `flag` names, and asks for its password.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for what is no key, or not with that password; those of asking.
+pub(crate) async fn signing_key(flag: &str, path: &Path) -> Result<SigningKey> {
+    let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
+    let pem = wire::read_file(path).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
+    let password = password::get(password::Purpose::Open).await?;
+    SigningKey::from_encrypted_pem(&pem, &password).map_err(refused)
+}
+
+/// Whether the time of signing is checked: `AUTONOMY_TRUST_TIME` (contract §8).
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for a value that is neither yes nor no: a misspelt `false` must not pass for a choice.
+pub(crate) fn time() -> Result<TrustTime> {
+    match std::env::var("AUTONOMY_TRUST_TIME").as_deref() {
+        Err(std::env::VarError::NotPresent) | Ok("true" | "1" | "") => Ok(TrustTime::On),
+        Ok("false" | "0") => Ok(TrustTime::Off),
+        Ok(other) => Err(Error::new(Kind::Usage, format!("AUTONOMY_TRUST_TIME is true or false, not {other:?}"))),
+        Err(other) => Err(Error::new(Kind::Usage, format!("AUTONOMY_TRUST_TIME is true or false: {other}"))),
+    }
+}

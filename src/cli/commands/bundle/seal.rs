@@ -1,0 +1,119 @@
+//! `autonomy bundle seal`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::args::trust;
+use crate::cli::terminal::print;
+use crate::error::{Error, Kind, Result};
+use crate::oci::Reference;
+use crate::wire::Client;
+use crate::workflow::{self, Content, Sealed};
+
+/// Makes a bundle of an image that stands in a registry: packs the policy, puts lock and policy beside the image, signs
+/// all three with the time of signing, and verifies what came of it. Without --policy the image is signed alone.
+#[derive(Debug, Args)]
+pub(crate) struct Seal {
+    /// The image: host[:port]/repository:tag
+    #[arg(value_name = "REF")]
+    image: Reference,
+    /// Private key, as bundle keygen or cosign made it; its password comes from COSIGN_PASSWORD, or is asked for
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Folder of the policy: manifest.json and *.rego
+    #[arg(long, value_name = "DIR")]
+    policy: Option<PathBuf>,
+    /// The prompt, whose hash the lock holds; without it the hash is of zero bytes
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    prompt: Option<PathBuf>,
+    /// The inputs of the tools, likewise
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    tool_inputs: Option<PathBuf>,
+    /// Format of the signatures
+    #[arg(long, value_enum, default_value_t = Format::Legacy)]
+    format: Format,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Under the tag sha256-<hex>.sig: every version of cosign reads it
+    Legacy,
+    /// As a bundle that refers to what it signs: what cosign 3 writes
+    Bundle,
+    /// Both
+    Both,
+}
+
+/// Longest time that cancelling open uploads may take at the end.
+const TIDY: Duration = Duration::from_secs(3);
+
+impl Seal {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<()> {
+        self.voice.start();
+        if self.image.tag.is_none() && self.image.digest.is_none() {
+            self.voice.warn(&format!("{} names no tag: latest is used", self.image));
+        }
+        let key = trust::signing_key("--key", &self.key).await?;
+        let client = Client::new(self.access.client_for(&self.image.repository))?;
+        let request = self.request();
+        let done = tokio::select! {
+            done = workflow::seal(&request, &key, &client) => done,
+            () = crate::cli::interrupted() => Err(Error::new(Kind::Interrupted, "seal").on(&self.image)),
+        };
+        client.settle(TIDY).await;
+        let sealed = done?;
+        for name in &sealed.left_out {
+            self.voice.warn(&format!("{name} is left out: a policy is manifest.json and *.rego"));
+        }
+        for text in sealed.weakened.iter().chain(&sealed.warnings) {
+            self.voice.warn(text);
+        }
+        match self.voice.output {
+            Output::Json => print::json(&sealed),
+            Output::Human => {
+                human(&sealed);
+                Ok(())
+            }
+        }
+    }
+
+    fn request(&self) -> workflow::Seal {
+        let content = self.policy.clone().map(|policy| Content {
+            policy,
+            prompt: self.prompt.clone(),
+            tool_inputs: self.tool_inputs.clone(),
+        });
+        let format = match self.format {
+            Format::Legacy => workflow::Format::Legacy,
+            Format::Bundle => workflow::Format::Bundle,
+            Format::Both => workflow::Format::Both,
+        };
+        workflow::Seal { image: self.image.clone(), content, format }
+    }
+}
+
+fn human(sealed: &Sealed) {
+    print::line(&format!("sealed {}", sealed.reference));
+    let row = |name: &str, text: &str| print::line(&format!("  {name:<12} {text}"));
+    row("digest", &sealed.digest.to_string());
+    if let Some(lock) = &sealed.lock {
+        row("lock", &format!("{} {}", lock.tag, lock.digest));
+    }
+    if let (Some(policy), Some(version)) = (&sealed.policy, &sealed.policy_bundle_version) {
+        row("policy", &format!("{} {}, version {version}", policy.tag, policy.digest));
+    }
+    for line in sealed.verification.to_string().lines() {
+        print::line(&format!("  {line}"));
+    }
+}

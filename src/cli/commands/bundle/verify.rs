@@ -1,0 +1,182 @@
+//! `autonomy bundle verify`, and the same command as `autonomy verify`.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::args::{duration, trust};
+use crate::cli::terminal::print;
+use crate::error::{Error, Kind, Result};
+use crate::oci::Reference;
+use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand};
+use crate::wire::Client;
+use crate::workflow::{self, Unfinished};
+
+/// Verifies an image where it stands, fail-closed; nothing is copied. The age of the signature is checked unless
+/// AUTONOMY_TRUST_TIME=false.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The image: host[:port]/repository[:tag][@digest]
+    #[arg(value_name = "REF")]
+    image: Reference,
+    /// Cosign public key (SPKI PEM); may be repeated, any one of the keys will do
+    #[arg(long, value_name = "FILE", required = true)]
+    pub_key: Vec<PathBuf>,
+    #[command(flatten)]
+    demanded: Demanded,
+}
+
+/// The same as bundle verify, with the image and the key named by flags.
+#[derive(Debug, Args)]
+pub(crate) struct ByFlags {
+    /// The image: host[:port]/repository[:tag][@digest]
+    #[arg(long, value_name = "REF")]
+    image: Reference,
+    /// Cosign public key (SPKI PEM); may be repeated, any one of the keys will do
+    #[arg(long = "pub", alias = "pub-key", value_name = "FILE", required = true)]
+    pub_key: Vec<PathBuf>,
+    #[command(flatten)]
+    demanded: Demanded,
+}
+
+/// What is demanded beyond the image's signature.
+#[derive(Debug, Args)]
+struct Demanded {
+    /// The lock sidecar must be there, signed, and fit the image
+    #[arg(long)]
+    require_lock: bool,
+    /// The policy sidecar must be there, signed, and be the one that the lock names
+    #[arg(long, requires = "require_lock")]
+    require_policy: bool,
+    /// Greatest age of a signature, as Go writes durations: 8760h, 1h30m
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration::parse, allow_hyphen_values = true)]
+    max_age: Duration,
+    /// The signed data must name this repository: refuses images mirrored from another one
+    #[arg(long)]
+    match_identity: bool,
+    #[command(flatten)]
+    log: trust::Log,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+impl ByFlags {
+    pub(crate) fn form(&self) -> Output {
+        self.demanded.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let Self { image, pub_key, demanded } = self;
+        Verify { image, pub_key, demanded }.run().await
+    }
+}
+
+impl Verify {
+    pub(crate) fn form(&self) -> Output {
+        self.demanded.voice.output
+    }
+
+    /// Verifies and tells the report, whatever it says. An error is left only where there is no report to tell.
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let voice = &self.demanded.voice;
+        voice.start();
+        if self.image.tag.is_none() && self.image.digest.is_none() {
+            voice.warn(&format!("{} names no tag: latest is used, which is not pinned and moves", self.image));
+        }
+        let (report, error) = match self.report().await {
+            Ok(report) => (report.clone(), report.approve().err()),
+            Err(Unfinished { digest, error }) => match Failure::of(&error) {
+                Some(failure) => {
+                    let error = error.hint(failure.class.hint());
+                    (Report::unreached(self.image.clone(), digest, failure), Some(error))
+                }
+                None => return Err(error),
+            },
+        };
+        match voice.output {
+            Output::Json => print::json(&report)?,
+            Output::Human => human(&report),
+        }
+        let Some(error) = error else { return Ok(ExitCode::SUCCESS) };
+        // Its JSON is the report, which has been printed.
+        print::failure(&error, Output::Human);
+        Ok(ExitCode::from(error.kind().exit_code()))
+    }
+
+    async fn report(&self) -> Result<Report, Unfinished> {
+        let unasked = |error| Unfinished { digest: None, error };
+        let demands = self.demands().map_err(unasked)?;
+        let client = Client::new(self.demanded.access.client_for(&self.image.repository)).map_err(unasked)?;
+        tokio::select! {
+            report = workflow::verify(&self.image, demands, &client) => report,
+            () = crate::cli::interrupted() => Err(unasked(Error::new(Kind::Interrupted, "verify").on(&self.image))),
+        }
+    }
+
+    fn demands(&self) -> Result<Demands> {
+        let Demanded { require_lock, require_policy, max_age, match_identity, log, .. } = &self.demanded;
+        let keys = self.pub_key.iter().map(|path| trust::public_key("--pub-key", path)).collect::<Result<_>>()?;
+        let demand = |is_asked| if is_asked { SidecarDemand::Required } else { SidecarDemand::NotAsked };
+        let mut demands = Demands {
+            max_age: *max_age,
+            trust_time: trust::time()?,
+            identity: if *match_identity { Identity::MatchRepository } else { Identity::Any },
+            lock: demand(*require_lock),
+            policy: demand(*require_policy),
+            ..Demands::new(keys)
+        };
+        log.demand(&mut demands)?;
+        Ok(demands)
+    }
+}
+
+/// Prints a report for people, in colour on a terminal that has not asked for none (<https://no-color.org>).
+fn human(report: &Report) {
+    let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let is_coloured = is_wanted && std::io::stdout().is_terminal();
+    let verdict = if report.is_verified() { "verified" } else { "not verified" };
+    print::line(&format!("{verdict} {}", report.reference()));
+    if let Some(digest) = report.digest() {
+        print::line(&format!("  {:<12} {digest}", "digest"));
+    }
+    for line in report.to_string().lines() {
+        let line = if is_coloured { coloured(line) } else { line.to_owned() };
+        print::line(&format!("  {line}"));
+    }
+}
+
+/// A line of a report with its status in colour. Details are foreign text, and stay as they are.
+fn coloured(line: &str) -> String {
+    const COLOURS: [(&str, &str); 3] = [("ok", "32"), ("failed", "31"), ("skipped", "33")];
+    // Reports are aligned: the status begins after twelve characters of what and a space.
+    let Some((what, rest)) = line.split_at_checked(13) else { return line.to_owned() };
+    let found = COLOURS.iter().find_map(|(status, colour)| Some((status, colour, rest.strip_prefix(status)?)));
+    match found {
+        Some((status, colour, rest)) if rest.starts_with(' ') => {
+            format!("{what}\u{1b}[{colour}m{status}\u{1b}[0m{rest}")
+        }
+        _ => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::ErrorClass;
+
+    #[test]
+    fn only_the_status_is_coloured() {
+        let failure = Failure::new(ErrorClass::Transport, "ok failed skipped");
+        let report = Report::unreached("a.example/b:c".parse().unwrap(), None, failure).to_string();
+        let lines: Vec<_> = report.lines().map(coloured).collect();
+        assert_eq!(lines[0], "error        \u{1b}[31mfailed\u{1b}[0m   TRANSPORT: ok failed skipped");
+        assert_eq!(lines[1], "signatures   \u{1b}[33mskipped\u{1b}[0m  not reached");
+        assert_eq!(coloured("weakened              ok then"), "weakened              ok then");
+    }
+}

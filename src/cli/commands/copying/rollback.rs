@@ -1,0 +1,125 @@
+//! `autonomy registry rollback`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::terminal::print;
+use crate::error::{Error, Kind, Result, printable};
+use crate::wire::Client;
+use crate::workflow::{self, Fate, Step};
+
+/// Longest answer that is read.
+const MAX_ANSWER_BYTES: u64 = 64;
+
+/// Puts back what the tags of a seed-catalog or sync run named before, sidecars included. A tag that did not exist is
+/// deleted where the registry allows it; a tag that somebody else has moved since is left alone. Everything is checked
+/// and shown first. Exit 5 if a tag could not be put back; running it again does no harm.
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The roll-up of the run: catalog-seed-manifest.json
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+impl Rollback {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        self.voice.start();
+        let (roll_up, _) = workflow::read_roll_up(&self.manifest)?;
+        if !self.yes && !io::stdin().is_terminal() {
+            return Err(Error::new(Kind::Usage, "registry rollback asks before it acts, and stdin is no terminal")
+                .hint("give --yes to put everything back without being asked"));
+        }
+        let client = Client::new(self.access.client())?;
+        client.check_credentials().await?;
+        let mut rollback = tokio::select! {
+            checked = workflow::Rollback::check(&roll_up, &client) => checked?,
+            () = crate::cli::interrupted() => return Err(declined("interrupted; no tag was moved")),
+        };
+        for warning in &rollback.warnings {
+            self.voice.warn(warning);
+        }
+        let mut done = Ok(());
+        if rollback.is_pending() {
+            if !self.yes {
+                ask(&rollback.steps).await?;
+            }
+            done = rollback.act(crate::cli::interrupted()).await;
+        }
+        match self.voice.output {
+            Output::Json => print::json(&rollback)?,
+            Output::Human => human(&rollback.steps),
+        }
+        if let Err(error) = done {
+            // Its JSON is the report, which has been printed.
+            print::failure(&error, Output::Human);
+            return Ok(ExitCode::from(error.kind().exit_code()));
+        }
+        if rollback.is_back() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let left = rollback.steps.iter().filter(|step| !step.fate.is_back()).count();
+        print::note(&format!("error: {left} of {} tags could not be put back", rollback.steps.len()));
+        Ok(ExitCode::from(Kind::Partial.exit_code()))
+    }
+}
+
+/// Shows what will be done, and goes on after a yes.
+async fn ask(steps: &[Step]) -> Result<()> {
+    for step in steps {
+        print::note(&row(step));
+    }
+    let count = steps.iter().filter(|step| step.fate.is_pending()).count();
+    let _ = write!(io::stderr(), "Put back {count} of {} tags? [y/N] ", steps.len());
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::Read::take(io::stdin().lock(), MAX_ANSWER_BYTES), &mut line).map(|_| line)
+    });
+    let line = tokio::select! {
+        line = line => line.map_err(io::Error::other).and_then(|line| line).unwrap_or_default(),
+        () = crate::cli::interrupted() => String::new(),
+    };
+    match line.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(declined("nobody said yes; no tag was moved")),
+    }
+}
+
+fn declined(why: &str) -> Error {
+    Error::new(Kind::Interrupted, "roll back").because(why.to_owned())
+}
+
+fn human(steps: &[Step]) {
+    for step in steps {
+        print::line(&printable(&row(step)));
+    }
+    let back = steps.iter().filter(|step| step.fate.is_back()).count();
+    print::line(&format!("{back} of {} tags are where they were before the run", steps.len()));
+}
+
+fn row(step: &Step) -> String {
+    let Step { to, seeded_digest, previous_digest, fate, .. } = step;
+    let name = |digest: &Option<_>| digest.as_ref().map_or_else(|| "nothing".to_owned(), crate::oci::Digest::short);
+    let detail = match fate {
+        Fate::Moved { now } => format!("  names {} by now: left alone", name(now)),
+        Fate::Gone { hint } => format!("  {hint}"),
+        Fate::Left { why } => format!("  it did not exist before, and the registry does not delete tags: {why}"),
+        Fate::Failed { why } => format!("  {why}"),
+        _ => String::new(),
+    };
+    format!("{:<9} {to}  {} -> {}{detail}", fate.as_str(), seeded_digest.short(), name(previous_digest))
+}

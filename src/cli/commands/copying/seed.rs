@@ -1,0 +1,141 @@
+//! `autonomy registry seed`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cli::args::copy::Movement;
+use crate::cli::args::output::Output;
+use crate::cli::args::platforms::Subset;
+use crate::cli::args::trust;
+use crate::cli::terminal::print;
+use crate::copy::{self, Commit};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Name, Reference};
+use crate::verify::Demands;
+use crate::workflow::{self, Index, Outcome, Sidecars, Trust};
+
+/// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
+/// the destination from its own bytes; only then is the destination's tag put and the record written.
+#[derive(Debug, Args)]
+pub(crate) struct Seed {
+    /// Source: host[:port]/repository[:tag][@digest]
+    #[arg(long, value_name = "REF")]
+    from: Reference,
+    /// Destination: host[:port]/repository[:tag]; without a tag it takes the source's
+    #[arg(long, value_name = "REF")]
+    to: Reference,
+    /// Also replicate the sidecars TAG-lock and TAG-policy
+    #[arg(long)]
+    copy_policy: bool,
+    /// Cosign public key (SPKI PEM) that the image must be signed with
+    #[arg(long, value_name = "FILE", conflicts_with = "skip_verify")]
+    pub_key: Option<PathBuf>,
+    /// No verification: development only
+    #[arg(long)]
+    skip_verify: bool,
+    #[command(flatten)]
+    log: trust::Log,
+    #[command(flatten)]
+    claims: trust::Claims,
+    /// Folder for seed-manifest.json and seed.lock
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    #[command(flatten)]
+    subset: Subset,
+    #[command(flatten)]
+    pub(crate) movement: Movement,
+}
+impl Seed {
+    pub(crate) async fn run(self) -> Result<()> {
+        let mut seed = self.request()?;
+        seed.index = self.subset.index().await?;
+        let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
+        seed.engine = moving.engine.clone();
+        if self.movement.dry_run {
+            let forecast = workflow::forecast(&seed, &moving.client, &moving.events);
+            let done = crate::cli::unless_interrupted(forecast).await;
+            moving.end().await;
+            return print::forecasts(&done?, self.movement.form());
+        }
+        let transport = moving.transport.as_ref();
+        let done =
+            workflow::seed_until(&seed, &moving.client, transport, &moving.events, crate::cli::interrupted()).await;
+        moving.end().await;
+        self.print(&done?)
+    }
+
+    /// What is asked for, checked as far as that goes without contacting anybody.
+    fn request(&self) -> Result<workflow::Seed> {
+        let usage = |op: &str| Error::new(Kind::Usage, op);
+        self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
+        if self.subset.makes_an_index() && self.movement.is_skopeo() {
+            return Err(usage("--rewrite-index cannot be used with --transport skopeo")
+                .hint("skopeo copies images as they are: leave --transport out, or give auto"));
+        }
+        self.claims.check(self.pub_key.is_none() && self.skip_verify)?;
+        let trust = match &self.pub_key {
+            Some(path) => demands("--pub-key", path, &self.log, &self.claims)?,
+            None if self.skip_verify && self.log.is_asked() => {
+                return Err(usage("--rekor-key and --require-tlog verify, and --skip-verify does not")
+                    .hint("name the key that signed with --pub-key, or leave the log out"));
+            }
+            None if self.skip_verify => Trust::Skip,
+            None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
+        };
+        if self.to.digest.is_some() {
+            return Err(usage("a digest cannot be chosen for --to; name a tag").on(&self.to));
+        }
+        if self.copy_policy && (self.from.digest.is_some() || self.from.tag.is_none()) {
+            return Err(usage("--copy-policy requires tag-based --from and --to")
+                .hint("sidecars stand beside the image as <tag>-lock and <tag>-policy; a digest has none"));
+        }
+        let mut to = self.to.clone();
+        if to.tag.is_none() {
+            to.tag = match self.from.name() {
+                Name::Tag(tag) => Some(tag),
+                Name::Digest(_) => self.from.tag.clone(),
+            };
+        }
+        if to.tag.is_none() {
+            return Err(usage("--to needs a tag, because --from is a digest")
+                .on(&self.to)
+                .hint(format!("write {}:<tag>", self.to)));
+        }
+        let sidecars = if self.copy_policy { Sidecars::Copy } else { Sidecars::Leave };
+        Ok(workflow::Seed {
+            from: self.from.clone(),
+            to,
+            platforms: self.subset.platforms.clone(),
+            index: Index::Keep,
+            sidecars,
+            accessories: self.movement.accessories(),
+            trust,
+            tagging: self.movement.tagging(),
+            engine: copy::Options::default(),
+            folder: self.out.clone(),
+            commit: Commit::default(),
+        })
+    }
+}
+
+/// The demands that the key at `path`, named by `flag`, the flags about logs and claims, and the environment make.
+pub(crate) fn demands(flag: &str, path: &Path, log: &trust::Log, claims: &trust::Claims) -> Result<Trust> {
+    let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
+    demands.trust_time = trust::time()?;
+    log.demand(&mut demands)?;
+    claims.demand(&mut demands);
+    Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
+}
+
+impl Seed {
+    fn print(&self, outcome: &Outcome) -> Result<()> {
+        match self.movement.form() {
+            Output::Json => print::json(outcome),
+            Output::Human => {
+                print::outcome(outcome);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! `autonomy registry seed-catalog` and `sync`: many images in one run.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::seed;
+use crate::cli::args::copy::Movement;
+use crate::cli::args::output::Output;
+use crate::cli::args::trust;
+use crate::cli::terminal::print;
+use crate::document::catalog::{Catalog, Entry};
+use crate::error::{Error, Kind, Result};
+use crate::oci::Reference;
+use crate::verify::Rollback;
+use crate::workflow::{self, Tagging, Trust, Wish};
+
+/// Copies every image of a catalog. Everything is resolved, verified and planned before the first blob moves; what
+/// images share moves once and is mounted after that.
+#[derive(Debug, Args)]
+pub(crate) struct SeedCatalog {
+    /// The catalog (YAML): version 1, and entries with from, to, pub_key and more
+    #[arg(long, value_name = "FILE")]
+    catalog: PathBuf,
+    /// No verification: development only
+    #[arg(long)]
+    skip_verify: bool,
+    /// Refuse entries whose source is not pinned: no tag, or latest
+    #[arg(long)]
+    require_pinned: bool,
+    #[command(flatten)]
+    log: trust::Log,
+    #[command(flatten)]
+    claims: trust::Claims,
+    #[command(flatten)]
+    run: Many,
+}
+
+/// Copies repositories from one registry to another under the same names. Only what the other lacks moves.
+#[derive(Debug, Args)]
+pub(crate) struct Sync {
+    /// Source registry: host[:port]
+    #[arg(long, value_name = "HOST")]
+    from_registry: String,
+    /// Destination registry: host[:port]
+    #[arg(long, value_name = "HOST")]
+    to_registry: String,
+    /// Images: repository[:tag][@digest], comma-separated or repeated; a missing tag means latest
+    #[arg(long, value_name = "REPO", value_delimiter = ',', required = true)]
+    repos: Vec<String>,
+    /// Cosign public key (SPKI PEM) that the images must be signed with
+    #[arg(long, value_name = "FILE", conflicts_with = "skip_verify")]
+    pub_key: Option<PathBuf>,
+    /// No verification: development only
+    #[arg(long)]
+    skip_verify: bool,
+    /// Also replicate the sidecars TAG-lock and TAG-policy
+    #[arg(long)]
+    copy_policy: bool,
+    #[command(flatten)]
+    log: trust::Log,
+    #[command(flatten)]
+    claims: trust::Claims,
+    #[command(flatten)]
+    run: Many,
+}
+
+/// What both have in common.
+#[derive(Debug, Args)]
+struct Many {
+    /// Folder for catalog-seed-manifest.json, and below it a folder for each image
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Try every image, whatever fails; exit 5 if one did
+    #[arg(long)]
+    keep_going: bool,
+    /// All tags or none: they move once every image is in place, and are put back if one cannot; implies --keep-previous
+    #[arg(long, conflicts_with = "keep_going")]
+    atomic: bool,
+    #[command(flatten)]
+    movement: Movement,
+}
+
+impl SeedCatalog {
+    pub(crate) fn form(&self) -> Output {
+        self.run.movement.form()
+    }
+
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let name = self.catalog.display().to_string();
+        let catalog = workflow::read_catalog(&self.catalog)?;
+        let wishes = self.wishes(catalog).map_err(|error| error.during("use the catalog", &name))?;
+        self.claims.check(self.skip_verify)?;
+        self.run.start(name, wishes, self.skip_verify, &self.log).await
+    }
+
+    fn wishes(&self, catalog: Catalog) -> Result<Vec<Wish>> {
+        let folder = self.catalog.parent().unwrap_or(Path::new(""));
+        let mut keys = Keys { folder, known: HashMap::new(), log: &self.log, claims: &self.claims };
+        let mut unused = false;
+        let wish = |entry: Entry| {
+            let trust = match &entry.pub_key {
+                _ if self.require_pinned && entry.select.is_none() && !entry.is_pinned() => Err(unpinned(&entry)),
+                Some(key) if !self.skip_verify => {
+                    keys.trust(key).map(|trust| relaxed(trust, &entry)).map_err(|error| at_line(error, &entry))
+                }
+                None if !self.skip_verify => Err(keyless(&entry)),
+                key => {
+                    unused |= key.is_some();
+                    Ok(Trust::Skip)
+                }
+            };
+            Ok(Wish { trust: trust?, entry })
+        };
+        let wishes = catalog.entries.into_iter().map(wish).collect::<Result<_>>()?;
+        if unused {
+            print::note("WARNING: --skip-verify: the keys in the catalog are NOT used.");
+        }
+        Ok(wishes)
+    }
+}
+
+/// Public keys by the names that a catalog gives them, each read once.
+struct Keys<'a> {
+    folder: &'a Path,
+    known: HashMap<String, Trust>,
+    log: &'a trust::Log,
+    claims: &'a trust::Claims,
+}
+
+impl Keys<'_> {
+    fn trust(&mut self, key: &str) -> Result<Trust> {
+        if let Some(trust) = self.known.get(key) {
+            return Ok(trust.clone());
+        }
+        let mut trust = seed::demands("pub_key", &self.folder.join(key), self.log, self.claims)?;
+        if let Trust::Verify { key: name, .. } = &mut trust {
+            // As it stands in the catalog: that is what an auditor looks for.
+            key.clone_into(name);
+        }
+        self.known.insert(key.to_owned(), trust.clone());
+        Ok(trust)
+    }
+}
+
+/// Adds the permissions that the entry gives by itself.
+fn relaxed(mut trust: Trust, entry: &Entry) -> Trust {
+    if let Trust::Verify { demands, .. } = &mut trust
+        && entry.allow_rollback
+    {
+        demands.rollback = Rollback::Allow;
+    }
+    trust
+}
+
+fn at_line(error: Error, entry: &Entry) -> Error {
+    error.during(format!("line {}", entry.line), "")
+}
+
+fn keyless(entry: &Entry) -> Error {
+    at_line(Error::new(Kind::Usage, "the entry has no pub_key, and --skip-verify is not given").on(&entry.from), entry)
+        .hint("registry seed-catalog requires pub_key in every entry, or --skip-verify")
+}
+
+fn unpinned(entry: &Entry) -> Error {
+    at_line(Error::new(Kind::Usage, "the source is not pinned").on(&entry.from), entry)
+        .hint("name a tag other than latest, or a digest; or go without --require-pinned")
+}
+
+impl Sync {
+    pub(crate) fn form(&self) -> Output {
+        self.run.movement.form()
+    }
+
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        self.claims.check(self.pub_key.is_none() && self.skip_verify)?;
+        let trust = match &self.pub_key {
+            Some(path) => seed::demands("--pub-key", path, &self.log, &self.claims)?,
+            None if self.skip_verify => Trust::Skip,
+            None => return Err(Error::new(Kind::Usage, "registry sync requires --pub-key or --skip-verify")),
+        };
+        let entries = self.repos.iter().map(|repo| self.entry(repo)).collect::<Result<_>>()?;
+        let entries = Catalog::new(entries)?.entries.into_iter();
+        let wishes = entries.map(|entry| Wish { entry, trust: trust.clone() }).collect();
+        let name = format!("{} -> {}", self.from_registry, self.to_registry);
+        self.run.start(name, wishes, self.skip_verify, &self.log).await
+    }
+
+    fn entry(&self, repo: &str) -> Result<Entry> {
+        let on = |registry: &str| -> Result<Reference> {
+            let wrong = |why| {
+                let hint = "write --repos repository[:tag],… and registries as host[:port]";
+                Error::new(Kind::Usage, "use --repos").on(repo).because(why).hint(hint)
+            };
+            let reference: Reference = format!("{registry}/{repo}").parse().map_err(wrong)?;
+            if reference.repository.host == registry {
+                return Ok(reference);
+            }
+            let why = format!("{registry:?} is not a registry: host[:port] is");
+            Err(Error::new(Kind::Usage, "use --from-registry and --to-registry").because(why))
+        };
+        let (from, to) = (on(&self.from_registry)?, on(&self.to_registry)?);
+        let name = from.tag.clone().map_or_else(|| from.name(), crate::oci::Name::Tag);
+        let tag = match name {
+            crate::oci::Name::Tag(tag) => Some(tag),
+            crate::oci::Name::Digest(_) => None,
+        };
+        let entry = Entry::new(from, Reference { tag, digest: None, ..to });
+        Ok(Entry { copy_policy: self.copy_policy, ..entry })
+    }
+}
+
+impl Many {
+    async fn start(self, name: String, wishes: Vec<Wish>, is_unverified: bool, log: &trust::Log) -> Result<ExitCode> {
+        if is_unverified && log.is_asked() {
+            return Err(Error::new(Kind::Usage, "--rekor-key and --require-tlog verify, and --skip-verify does not"));
+        }
+        let moving = self.movement.begin(is_unverified).await?;
+        let catalog = workflow::Catalog {
+            name,
+            wishes,
+            accessories: self.movement.accessories(),
+            engine: moving.engine.clone(),
+            images_at_once: self.movement.network.jobs.get(),
+            keep_going: self.keep_going,
+            tagging: if self.atomic { Tagging::Together } else { self.movement.tagging() },
+            folder: self.out,
+        };
+        if self.movement.dry_run {
+            let forecasts = workflow::forecast_catalog(catalog, &moving.client, &moving.events);
+            let done = crate::cli::unless_interrupted(forecasts).await;
+            moving.end().await;
+            return print::forecasts(&done?, self.movement.form()).map(|()| ExitCode::SUCCESS);
+        }
+        let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
+        let done = workflow::seed_catalog(catalog, client, transport, events, crate::cli::interrupted()).await;
+        moving.end().await;
+        let seeded = done?;
+        print::catalog(&seeded, self.movement.form())?;
+        let failed = seeded.roll_up.totals.failed;
+        if failed == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        print::note(&format!("error: {failed} of {} images failed", seeded.roll_up.totals.entries));
+        Ok(ExitCode::from(Kind::Partial.exit_code()))
+    }
+}

@@ -1,0 +1,74 @@
+//! `autonomy registry bootstrap-zot`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::args::output::{Output, Voice};
+use crate::cli::terminal::print;
+use crate::error::Result;
+use crate::oci::Reference;
+use crate::workflow::{self, Bootstrap, Bootstrapped, Existing, Search};
+
+/// Writes zot-config.json and docker-compose.zot.yml, which start zot as a site's registry. Nothing is pulled, started or
+/// contacted.
+#[derive(Debug, Args)]
+pub(crate) struct BootstrapZot {
+    /// Folder for the two files; made if it does not exist
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    /// Port that zot serves on
+    #[arg(long, value_name = "PORT", default_value_t = 5000, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Folder for zot's data on the host [default: zot-data beside the files]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Switch zot's search extension on
+    #[arg(long)]
+    enable_search: bool,
+    /// Image to run, by version or digest [default: a pinned release of zot]
+    #[arg(long, value_name = "REF")]
+    image: Option<Reference>,
+    /// Replace files that are there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+impl BootstrapZot {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) fn run(self) -> Result<()> {
+        self.voice.start();
+        let form = self.form();
+        let done = workflow::bootstrap(&Bootstrap {
+            out: self.out,
+            port: self.port,
+            data_dir: self.data_dir,
+            search: if self.enable_search { Search::On } else { Search::Off },
+            image: self.image,
+            existing: if self.force { Existing::Replaced } else { Existing::Kept },
+        })?;
+        match form {
+            Output::Json => print::json(&done),
+            Output::Human => {
+                human(&done);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn human(done: &Bootstrapped) {
+    let row = |name: &str, text: String| print::line(&format!("  {name:<10} {text}"));
+    print::line("wrote the files of a zot registry; nothing was pulled or started");
+    row("config", done.config.display().to_string());
+    row("compose", done.compose.display().to_string());
+    row("image", done.image.to_string());
+    row("data", done.data_dir.clone());
+    row("start", format!("docker compose -f '{}' up -d", done.compose.display()));
+    row("seed", format!("autonomy registry seed --to localhost:{}/… --allow-insecure-registry …", done.port));
+}

@@ -1,0 +1,5 @@
+//! Commands that write files or records for others: nothing is copied.
+
+pub(crate) mod bootstrap_zot;
+pub(crate) mod package;
+pub(crate) mod publish_index;

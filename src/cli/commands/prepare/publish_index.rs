@@ -1,0 +1,79 @@
+//! `autonomy registry publish-index`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::terminal::print;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{MediaType, Reference};
+use crate::wire::Client;
+use crate::workflow::{self, Change, Publication};
+
+/// Publishes the roll-up of a seeded catalog as an artifact that refers to the parent at --to: one Referrers query on
+/// the parent then lists it. A parent that does not exist is made, as an empty index.
+#[derive(Debug, Args)]
+pub(crate) struct PublishIndex {
+    /// The roll-up: catalog-seed-manifest.json of registry seed-catalog or sync
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+    /// The parent: host[:port]/repository:tag
+    #[arg(long, value_name = "REF")]
+    to: Reference,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+/// Longest time that cancelling open uploads may take at the end.
+const TIDY: Duration = Duration::from_secs(3);
+
+impl PublishIndex {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<()> {
+        self.voice.start();
+        let client = Client::new(self.access.client())?;
+        let done = tokio::select! {
+            done = workflow::publish_index(&self.manifest, &self.to, &client) => done,
+            () = crate::cli::interrupted() => Err(Error::new(Kind::Interrupted, "publish the roll-up under").on(&self.to)),
+        };
+        client.settle(TIDY).await;
+        let published = done?;
+        if published.failed > 0 {
+            let Publication { failed, entries, .. } = published;
+            self.voice.warn(&format!("{failed} of {entries} entries of this roll-up failed; it is published as it is"));
+        }
+        match self.voice.output {
+            Output::Json => print::json(&published),
+            Output::Human => {
+                human(&published);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn human(published: &Publication) {
+    let row = |name: &str, text: &str| print::line(&format!("  {name:<10} {text}"));
+    let verb = match published.status {
+        Change::Published => "published",
+        Change::Unchanged => "unchanged",
+    };
+    print::line(&format!("{verb} {}", published.artifact));
+    let made = if published.parent_created { ", made as an empty index" } else { "" };
+    row("parent", &format!("{} {}{made}", published.parent, published.parent_digest));
+    row("type", published.artifact_type);
+    if let Some(tag) = &published.tag {
+        row("tag", &format!("{tag}, because this registry has no Referrers API"));
+    }
+    let accept =
+        if published.referrers_api { String::new() } else { format!("-H 'Accept: {}' ", MediaType::OCI_INDEX) };
+    row("list", &format!("curl {accept}'{}'", published.query));
+    row("fetch", &format!("curl -L '{}'", published.content));
+}

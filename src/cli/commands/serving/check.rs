@@ -1,0 +1,107 @@
+//! `autonomy registry check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::args::output::{Network, Output, Voice};
+use crate::cli::terminal::print;
+use crate::error::{Error, Kind, Result, printable};
+use crate::observe::human;
+use crate::oci::Reference;
+use crate::serve::{Audit, Damage, Fault};
+use crate::wire::Client;
+use crate::workflow::{self, Checked, DataCheck};
+
+/// Exit code for a folder that is damaged (contract §9).
+const DAMAGED: u8 = 3;
+
+/// Reads every file in the folder of registry serve back and hashes it, and looks whether every manifest has what it refers to.
+/// Names what is damaged or missing, with exit code 3; what does not belong there and does no harm is noted. It may run while a
+/// server is running on the folder.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Folder that registry serve was given
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Fetch what is damaged or missing, by its digest, from this repository: host[:port]/repository
+    #[arg(long, value_name = "REF")]
+    repair_from: Option<Reference>,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+impl Check {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        self.voice.start();
+        let form = self.form();
+        let client = Client::new(self.network.access.client())?;
+        if self.repair_from.is_some() {
+            client.check_credentials().await?;
+        }
+        let repair_from = self.repair_from.map(|reference| reference.repository);
+        let check = DataCheck { data_dir: self.data_dir, jobs: self.network.jobs, repair_from };
+        let checked = tokio::select! {
+            checked = workflow::check_data(&check, &client) => checked?,
+            () = crate::cli::interrupted() => return Err(Error::new(Kind::Interrupted, "check").on(check.data_dir.display())),
+        };
+        match form {
+            Output::Human => human(&checked),
+            Output::Json => print::json(&checked)?,
+        }
+        Ok(if checked.audit.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    }
+}
+
+fn human(checked: &Checked) {
+    let Checked { audit: Audit { repositories, manifests, files, bytes, faults, notes, not_named }, repaired } =
+        checked;
+    for damage in repaired {
+        one("repaired", damage);
+    }
+    for damage in faults {
+        one(if damage.fault == Fault::Missing { "missing" } else { "damaged" }, damage);
+    }
+    for note in notes {
+        line(&format!("note      {}  {}", note.path, note.why));
+    }
+    if *not_named > 0 {
+        line(&format!("note      {not_named} more entries do not belong there"));
+    }
+    let read = human::bytes(*bytes);
+    line(&format!("read {files} files, {read}, and {manifests} manifests of {repositories} repositories"));
+    let missing = faults.iter().filter(|damage| damage.fault == Fault::Missing).count();
+    let damaged = faults.len() - missing;
+    line(&format!("{damaged} damaged, {missing} missing, {} repaired", repaired.len()));
+}
+
+fn one(state: &str, damage: &Damage) {
+    // What has no digest is called by its path.
+    let (name, files) = match (&damage.digest, damage.paths.split_first()) {
+        (None, Some((path, others))) => (path.clone(), others),
+        (None, None) => (String::new(), &[][..]),
+        (Some(digest), _) => (digest.to_string(), &damage.paths[..]),
+    };
+    line(&format!("{state:<9} {name}  {}", damage.why));
+    for path in files {
+        line(&format!("  file     {path}"));
+    }
+    for user in &damage.used_by {
+        let tags = if user.tags.is_empty() { "no tag".to_owned() } else { user.tags.join(", ") };
+        line(&format!("  used by  {}: {tags}", user.repository));
+    }
+    if let Some(why) = &damage.not_repaired {
+        line(&format!("  not repaired: {why}"));
+    }
+}
+
+fn line(text: &str) {
+    print::line(&printable(text));
+}

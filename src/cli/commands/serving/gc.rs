@@ -1,0 +1,101 @@
+//! `autonomy registry gc`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::args::duration;
+use crate::cli::args::output::{Output, Voice};
+use crate::cli::terminal::print;
+use crate::error::{Error, Kind, Result};
+use crate::observe::human;
+use crate::serve::{Collected, Collection, Effect, Kept, Swept, collect};
+
+/// Removes from the folder of registry serve what nobody needs: blobs that no manifest refers to, uploads that nobody came back
+/// to, unfinished files, and repositories in which nothing is left. It may run while a server is running on the folder. A repository that is damaged is named and left
+/// as it is, with exit code 5.
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Folder that registry serve was given
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave alone what is younger than this; beside a running server at least 10m
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
+    older_than: Duration,
+    /// Also remove manifests that no tag leads to, by an index, as the subject of what is tagged, or as attached to it
+    #[arg(long)]
+    untagged: bool,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+impl Gc {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<()> {
+        self.voice.start();
+        let form = self.form();
+        let collected = collect(Collection {
+            older_than: self.older_than,
+            kept: if self.untagged { Kept::Named } else { Kept::All },
+            effect: if self.dry_run { Effect::Counted } else { Effect::Removed },
+            ..Collection::new(self.data_dir)
+        })
+        .await?;
+        match form {
+            Output::Human => human(&collected),
+            Output::Json => print::json(&collected)?,
+        }
+        match collected.left_alone() {
+            0 => Ok(()),
+            several => Err(Error::new(Kind::Partial, "collect garbage")
+                .because(format!("{several} of {} repositories were left alone", collected.repositories.len()))
+                .hint("they are damaged, or could not be read; nothing was taken that is needed")),
+        }
+    }
+}
+
+fn human(collected: &Collected) {
+    let Collected { dry_run, repositories, uploads, totals } = collected;
+    for repository in repositories {
+        if repository.swept != Swept::default() {
+            print::line(&format!("{:<40} {}", repository.repository, counts(&repository.swept)));
+        }
+        if repository.is_removed {
+            print::line(&format!(
+                "{:<40} empty, {}",
+                repository.repository,
+                if *dry_run { "would go" } else { "removed" }
+            ));
+        }
+        if let Some(why) = &repository.left_alone {
+            print::line(&format!("{:<40} left alone: {why}", repository.repository));
+        }
+    }
+    match uploads {
+        Some(uploads) if uploads.count > 0 => {
+            print::line(&format!("{:<40} {} abandoned, {}", "uploads", uploads.count, human::bytes(uploads.bytes)));
+        }
+        Some(_) => {}
+        None => print::line("uploads are left to the server that is running"),
+    }
+    let verb = if *dry_run { "would free" } else { "freed" };
+    print::line(&format!("{verb} {} of {}", human::bytes(totals.bytes_freed), human::bytes(totals.bytes)));
+    if totals.bytes_freed < totals.bytes {
+        print::line("  the rest is shared with other repositories, which still need it");
+    }
+}
+
+fn counts(swept: &Swept) -> String {
+    let Swept { manifests, blobs, temporary_files, bytes, .. } = *swept;
+    let named = [(manifests, "manifests"), (blobs, "blobs"), (temporary_files, "unfinished files")];
+    let parts: Vec<_> =
+        named.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    format!("{}, {}", parts.join(", "), human::bytes(bytes))
+}

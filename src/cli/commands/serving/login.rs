@@ -1,0 +1,208 @@
+//! `autonomy registry login` and `logout`.
+
+use std::io::{self, IsTerminal as _, Read as _};
+
+use clap::Args;
+
+use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::terminal::{password, print};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Reference, Repository};
+use crate::wire::{Account, Vault};
+use crate::workflow::{self, LoggedIn, LoggedOut};
+
+/// Longest password that is read from stdin, in bytes: tokens have a few thousand.
+const MAX_PASSWORD_BYTES: u64 = 64 << 10;
+
+const FILES: &str = "\
+The login is written to --authfile, else to the file that REGISTRY_AUTH_FILE names, else to docker's config.json (in
+DOCKER_CONFIG or ~/.docker), and nothing else in that file changes. It is replaced as a whole, with mode 0600; a link is
+followed. If the file names a credential helper for the registry (credHelpers, credsStore), the helper keeps the login.";
+
+/// Logs in to a registry. The account is tried first (GET /v2/), and kept only if the registry takes it.
+#[derive(Debug, Args)]
+#[command(after_help = FILES)]
+pub(crate) struct Login {
+    /// Registry: host[:port]
+    #[arg(value_name = "HOST")]
+    host: String,
+    /// User name; asked for at a terminal
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Read the password from stdin instead of asking for it
+    #[arg(long, requires = "user")]
+    password_stdin: bool,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+/// Forgets the login for a registry, in the file that login would write to. No login to forget is no failure.
+#[derive(Debug, Args)]
+#[command(after_help = FILES)]
+pub(crate) struct Logout {
+    /// Registry: host[:port]
+    #[arg(value_name = "HOST")]
+    host: String,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+impl Login {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<()> {
+        self.voice.start();
+        let registry = registry(&self.host)?;
+        let options = self.access.client();
+        let vault = vault(&options)?;
+        let account = Account { user: self.user().await?, password: self.password().await? };
+        let done = tokio::select! {
+            done = workflow::login(&options, &vault, &registry.host, registry.api_host(), &account) => done?,
+            () = crate::cli::interrupted() => return Err(Error::new(Kind::Interrupted, "log in to").on(&registry.host)),
+        };
+        done.warnings.iter().for_each(|warning| self.voice.warn(warning));
+        if self.voice.output == Output::Json {
+            return print::json(&done);
+        }
+        let LoggedIn { host, user, file, helper, .. } = done;
+        print::line(&crate::error::printable(&format!("logged in to {host} as {user}")));
+        let place = helper.map_or_else(|| file.display().to_string(), |name| format!("docker-credential-{name}"));
+        print::line(&format!("  kept in    {place}"));
+        Ok(())
+    }
+
+    async fn user(&self) -> Result<String> {
+        let user = match &self.user {
+            Some(user) => user.clone(),
+            None => {
+                need_terminal()?;
+                typed("User name: ", password::Shown::Yes).await?
+            }
+        };
+        // A name ends at the first colon (RFC 7617, section 2).
+        let is_name = !user.is_empty() && !user.contains(':') && !user.chars().any(char::is_control);
+        if is_name { Ok(user) } else { Err(wrong("a user name is not empty and holds no colon")) }
+    }
+
+    async fn password(&self) -> Result<String> {
+        let password = if self.password_stdin {
+            piped()?
+        } else {
+            need_terminal()?;
+            typed("Password: ", password::Shown::No).await?
+        };
+        if password.is_empty() { Err(wrong("the password is empty")) } else { Ok(password) }
+    }
+}
+
+impl Logout {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<()> {
+        self.voice.start();
+        let registry = registry(&self.host)?;
+        let options = self.access.client();
+        let vault = vault(&options)?;
+        let done = tokio::select! {
+            done = workflow::logout(&options, &vault, &registry.host) => done?,
+            () = crate::cli::interrupted() => return Err(Error::new(Kind::Interrupted, "log out of").on(&registry.host)),
+        };
+        done.warnings.iter().for_each(|warning| self.voice.warn(warning));
+        if self.voice.output == Output::Json {
+            return print::json(&done);
+        }
+        let LoggedOut { host, was_logged_in, file, .. } = done;
+        print::line(&match was_logged_in {
+            true => format!("logged out of {host}"),
+            false => format!("not logged in to {host}: {} has no login for it", file.display()),
+        });
+        Ok(())
+    }
+}
+
+fn vault(options: &crate::wire::Options) -> Result<Vault> {
+    Vault::new(options.authfile.as_deref(), &options.environment, options.helper_limit)
+}
+
+/// The registry that `text` names: a host as it stands in references.
+fn registry(text: &str) -> Result<Repository> {
+    let refused = |hint: String| Error::new(Kind::Usage, "use the registry").on(text).hint(hint);
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let host = bare.split('/').next().unwrap_or_default();
+    if host != text {
+        let error = refused(format!("write {host}"));
+        return Err(error.because("a login is for a registry, host[:port], without a scheme and without a path"));
+    }
+    let reference = format!("{host}/x").parse::<Reference>();
+    reference.map(|reference| reference.repository).map_err(|_| {
+        let error = Error::new(Kind::Usage, "use the registry").on(text).because("it is not a host[:port]");
+        error.hint("write it as it stands in references: registry.example.com, localhost:5000, docker.io")
+    })
+}
+
+fn need_terminal() -> Result<()> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let error = Error::new(Kind::Usage, "ask for the login").because("stdin is no terminal");
+    Err(error.hint("give --user USER --password-stdin, with the password on stdin"))
+}
+
+async fn typed(prompt: &str, shown: password::Shown) -> Result<String> {
+    let bytes = password::ask(prompt, shown).await?;
+    String::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8"))
+}
+
+/// All of stdin, without the end of its last line.
+fn piped() -> Result<String> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .take(MAX_PASSWORD_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|why| Error::new(Kind::Local, "read the password from stdin").because(why))?;
+    if bytes.len() as u64 > MAX_PASSWORD_BYTES {
+        return Err(wrong("it is too long for a password"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8"))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+fn wrong(why: &str) -> Error {
+    Error::new(Kind::Usage, "take the login").because(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_a_host_and_the_hint_says_which() {
+        for host in ["r.example", "localhost:5000", "[::1]:5000", "docker.io", "10.0.0.1"] {
+            assert_eq!(registry(host).unwrap().host, host);
+        }
+        assert_eq!(registry("docker.io").unwrap().api_host(), "registry-1.docker.io");
+        for (text, hint) in [
+            ("https://r.example/v2/", "write r.example"),
+            ("r.example/", "write r.example"),
+            ("r.example/team", "write r.example"),
+            ("name", "references"),
+            ("r.example:99999", "references"),
+            ("", "references"),
+            ("u:p@r.example", "references"),
+        ] {
+            let error = registry(text).unwrap_err();
+            assert_eq!(error.kind(), Kind::Usage, "{text}");
+            assert!(error.hint_text().unwrap().contains(hint), "{text}: {error:?}");
+        }
+    }
+}

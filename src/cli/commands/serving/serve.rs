@@ -1,0 +1,136 @@
+//! `autonomy registry serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::args::duration;
+use crate::cli::args::output::{Output, Voice};
+use crate::cli::terminal::print;
+use crate::error::{Error, Kind, Result};
+use crate::serve::{Certificates, Limits, Options, Server, name_of};
+
+/// Serves a folder as an OCI registry until it is told to stop (Ctrl-C or SIGTERM).
+///
+/// Certificates and passwords are read again when their files change; no signal is needed. Told to stop, it ends what is in
+/// flight first, within --grace; told twice, it stops at once.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
+    listen: SocketAddr,
+    /// Folder that holds the images; made if it does not exist
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Answer every write with 405 UNSUPPORTED
+    #[arg(long)]
+    read_only: bool,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    bounds: Bounds,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+/// Who may come in, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Access")]
+struct Access {
+    /// Speak TLS with this certificate (PEM, with the certificates between it and its authority)
+    #[arg(long, value_name = "PEM", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of that certificate
+    #[arg(long, value_name = "PEM", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let in only clients with a certificate of these authorities
+    #[arg(long, value_name = "PEM", requires = "tls_cert", visible_alias = "tls-client-ca")]
+    client_ca: Option<PathBuf>,
+    /// Let in only these users: lines of USER:HASH as htpasswd -nB makes them (bcrypt alone). /healthz stays open, /metrics does not
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+    /// Answer to this host name too, on a loopback address that a reverse proxy makes reachable (repeatable)
+    #[arg(long = "host", value_name = "NAME", value_parser = host)]
+    hosts: Vec<String>,
+    /// Permit plain HTTP on an address that other machines can reach
+    #[arg(long)]
+    allow_insecure_registry: bool,
+}
+
+/// How much of it one client may have.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Bounds")]
+struct Bounds {
+    /// Connections at the same time, half of them for one address; further ones wait, and idle ones are closed for them
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
+    max_connections: u16,
+    /// Age at which an upload is removed that nobody came back to
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
+    upload_expiry: Duration,
+    /// How long requests in flight may go on when it is told to stop
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    grace: Duration,
+}
+
+/// Ports are not compared.
+fn host(text: &str) -> std::result::Result<String, &'static str> {
+    name_of(text).ok_or("is not the name of a host")
+}
+
+#[derive(Serialize)]
+struct Listening {
+    listening_on: String,
+}
+
+impl Serve {
+    pub(crate) fn form(&self) -> Output {
+        self.voice.output
+    }
+
+    pub(crate) async fn run(self) -> Result<()> {
+        self.voice.start();
+        let is_plain = self.access.tls_cert.is_none();
+        let is_reachable = !self.listen.ip().is_loopback();
+        if is_reachable && is_plain && !self.access.allow_insecure_registry {
+            return Err(Error::new(Kind::Usage, "plain-HTTP registry refused").on(format!("on {}", self.listen)).hint(
+                "name --tls-cert and --tls-key, listen on a loopback address, or pass --allow-insecure-registry",
+            ));
+        }
+        let (form, voice) = (self.form(), &self.voice);
+        if is_reachable && is_plain && self.access.htpasswd.is_some() {
+            voice.warn("passwords cross the network in plain text: name --tls-cert and --tls-key");
+        }
+        let server = Server::bind(self.options()).await?;
+        let listening_on = server.url();
+        match form {
+            Output::Human => print::line(&format!("listening on {listening_on}")),
+            Output::Json => print::json(&Listening { listening_on })?,
+        }
+        let (told, stopped) = tokio::sync::oneshot::channel();
+        let twice = async {
+            crate::cli::interrupted().await;
+            let _ = told.send(());
+            crate::cli::interrupted().await;
+        };
+        tokio::select! {
+            ended = server.run(async { stopped.await.unwrap_or_default() }) => ended,
+            () = twice => Ok(()),
+        }
+    }
+
+    fn options(&self) -> Options {
+        let Access { tls_cert, tls_key, client_ca, htpasswd, .. } = &self.access;
+        let Bounds { max_connections, upload_expiry, grace } = self.bounds;
+        let mut options = Options::new(&self.data_dir, self.listen);
+        options.hosts = self.access.hosts.clone();
+        options.is_read_only = self.read_only;
+        let pair = tls_cert.clone().zip(tls_key.clone());
+        options.tls = pair.map(|(chain, key)| Certificates { chain, key, client_ca: client_ca.clone() });
+        options.htpasswd = htpasswd.clone();
+        options.limits = Limits { connections: max_connections.into(), upload_expiry, grace, ..Limits::default() };
+        options
+    }
+}

@@ -1,0 +1,112 @@
+//! Passwords: that of a private key from `COSIGN_PASSWORD`, as cosign has it, all others typed without being shown.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::error::{Error, Kind, Result};
+
+/// Longest password that is typed, in bytes.
+const MAX_BYTES: u64 = 4096;
+
+/// What the password is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A new key: asked for twice, because a slip could never be put right.
+    New,
+    /// A key that is there.
+    Open,
+}
+
+/// The password, which may be empty.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) if there is none and nobody to ask, or two that differ; [`Interrupted`](Kind::Interrupted).
+pub(crate) async fn get(purpose: Purpose) -> Result<Vec<u8>> {
+    if let Some(password) = std::env::var_os("COSIGN_PASSWORD") {
+        return Ok(OsString::into_encoded_bytes(password));
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Error::new(Kind::Usage, "ask for the key's password")
+            .because("COSIGN_PASSWORD is not set, and stdin is no terminal")
+            .hint("set COSIGN_PASSWORD (to nothing, for a key without a password)"));
+    }
+    let password = ask("Password of the private key: ", Shown::No).await?;
+    if purpose == Purpose::New && password != ask("The same again: ", Shown::No).await? {
+        return Err(Error::new(Kind::Usage, "take the password").because("the two are not the same"));
+    }
+    Ok(password)
+}
+
+/// Whether what is typed is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Yes,
+    No,
+}
+
+/// Reads a line from the terminal. Ctrl-C gives the terminal back as it was.
+pub(crate) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
+    let failed = |why: io::Error| Error::new(Kind::Local, "ask at the terminal").because(why);
+    let stopped = || Error::new(Kind::Interrupted, "ask at the terminal");
+    let mut interrupted = std::pin::pin!(crate::cli::interrupted());
+    // Listened for before anything is hidden: a Ctrl-C that ends the program at once would leave the terminal so.
+    tokio::select! {
+        biased;
+        () = &mut interrupted => return Err(stopped()),
+        () = std::future::ready(()) => {}
+    }
+    let hidden = if shown == Shown::No { Some(Hidden::start().map_err(failed)?) } else { None };
+    let _ = write!(io::stderr(), "{prompt}");
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::Read::take(io::stdin().lock(), MAX_BYTES), &mut line).map(|_| line)
+    });
+    let line = tokio::select! {
+        line = line => line.map_err(|why| failed(io::Error::other(why))),
+        () = interrupted => Err(stopped()),
+    };
+    if hidden.is_some() {
+        drop(hidden);
+        // The line's end was not shown either.
+        let _ = writeln!(io::stderr());
+    }
+    let line = line?.map_err(failed)?;
+    if line.is_empty() {
+        return Err(Error::new(Kind::Usage, "ask at the terminal").because("the input ended"));
+    }
+    Ok(line.trim_end_matches(['\n', '\r']).as_bytes().to_vec())
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+#[cfg(unix)]
+struct Hidden(rustix::termios::Termios);
+
+#[cfg(unix)]
+impl Hidden {
+    fn start() -> io::Result<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let shown = tcgetattr(io::stdin())?;
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self(shown))
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, &self.0);
+    }
+}
+
+#[cfg(not(unix))]
+struct Hidden;
+
+#[cfg(not(unix))]
+impl Hidden {
+    fn start() -> io::Result<Self> {
+        Err(io::Error::other("this system's terminals are not known: set COSIGN_PASSWORD, or give --password-stdin"))
+    }
+}

@@ -1,0 +1,135 @@
+//! What is read from files and read again when they change: certificates are renewed and passwords changed while a server runs.
+//!
+//! The files are looked at each time their content is needed, which costs a system call or two: a change holds for the next
+//! connection or request, and no signal has to be sent. What cannot be read keeps what was, with an error in the log, because
+//! files are not always replaced in one step.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::error::Result;
+use crate::store::layout::file::blocking;
+
+/// How old a file must be before its time stamp tells it from a later version.
+const SETTLED: Duration = Duration::from_millis(100);
+
+type Read<T> = fn(&[PathBuf]) -> Result<T>;
+
+/// The content of some files.
+#[derive(Debug)]
+pub(crate) struct Current<T> {
+    paths: Vec<PathBuf>,
+    read: Read<T>,
+    held: Mutex<Held<T>>,
+}
+
+#[derive(Debug)]
+struct Held<T> {
+    stamps: Option<Vec<Stamp>>,
+    value: Arc<T>,
+}
+
+/// Time, length and number of a file; None if it is not there.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+impl<T: Send + Sync + 'static> Current<T> {
+    /// Reads the files for the first time. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub(crate) fn open(paths: Vec<PathBuf>, read: Read<T>) -> Result<Self> {
+        let stamps = stamps(&paths);
+        let value = Arc::new(read(&paths)?);
+        Ok(Self { paths, read, held: Mutex::new(Held { stamps, value }) })
+    }
+
+    /// The content as it is now.
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<T>> {
+        let this = Arc::clone(self);
+        blocking(move || Ok(this.look())).await
+    }
+
+    fn look(&self) -> Arc<T> {
+        let stamps = stamps(&self.paths);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamps.is_none() || stamps != held.stamps {
+            match (self.read)(&self.paths) {
+                Ok(value) => held.value = Arc::new(value),
+                Err(error) => tracing::error!(error = %error.chain(), "a changed file is of no use; what was goes on"),
+            }
+            held.stamps = stamps;
+        }
+        Arc::clone(&held.value)
+    }
+}
+
+/// What tells these versions of the files from later ones. None if that cannot be told yet: a file that was written a moment
+/// ago may be written again without its time moving on.
+fn stamps(paths: &[PathBuf]) -> Option<Vec<Stamp>> {
+    let stamps: Vec<Stamp> = paths.iter().map(stamp).collect();
+    let is_settled = |stamp: &Stamp| stamp.is_none_or(|(time, ..)| time.elapsed().is_ok_and(|age| age > SETTLED));
+    stamps.iter().all(is_settled).then_some(stamps)
+}
+
+fn stamp(path: &PathBuf) -> Stamp {
+    let data = fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    let number = std::os::unix::fs::MetadataExt::ino(&data);
+    #[cfg(not(unix))]
+    let number = 0;
+    Some((data.modified().ok()?, data.len(), number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+
+    fn number(paths: &[PathBuf]) -> Result<u32> {
+        let text = fs::read_to_string(&paths[0]).map_err(|e| Error::new(Kind::Local, "read").because(e))?;
+        text.parse().map_err(|e| Error::new(Kind::Usage, "parse").because(e))
+    }
+
+    #[tokio::test]
+    async fn a_change_holds_at_once_and_what_cannot_be_read_keeps_what_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        fs::write(&path, "1").unwrap();
+        let current = Arc::new(Current::open(vec![path.clone()], number).unwrap());
+        let now = async || *current.get().await.unwrap();
+        // Each of one length, and within one tick of many clocks.
+        for text in ["2", "3", "4"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(now().await.to_string(), text);
+        }
+        for broken in ["", "x"] {
+            fs::write(&path, broken).unwrap();
+            assert_eq!(now().await, 4);
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(now().await, 4);
+        fs::write(&path, "5").unwrap();
+        assert_eq!(now().await, 5);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_stays_as_it_is_is_read_once() {
+        static READS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        fs::write(&path, "1").unwrap();
+        fs::File::open(&path).unwrap().set_modified(SystemTime::now() - SETTLED * 20).unwrap();
+        let counted = |paths: &[PathBuf]| {
+            READS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            number(paths)
+        };
+        let current = Arc::new(Current::open(vec![path], counted).unwrap());
+        for _ in 0..5 {
+            current.get().await.unwrap();
+        }
+        assert_eq!(READS.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,189 @@
+//! The catalog: which images go where, in one YAML file that people write.
+//!
+//! Read once and strictly: whatever is unknown, said twice or of the wrong type is refused with its line and column,
+//! before anybody is contacted. What comes out can be expressed without a file too; [`Catalog::new`] checks that alike.
+//! Knows neither files nor registries: tags that are chosen by a pattern are chosen from a list that the caller brings.
+
+mod destinations;
+mod file;
+mod pattern;
+mod range;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Name, Platform, Reference, Tag};
+
+pub use destinations::Destinations;
+pub use pattern::{Pattern, PatternError};
+pub use range::{Range, RangeError};
+pub use select::{Select, Which};
+
+/// Largest catalog that is read, in bytes.
+pub const MAX_CATALOG_BYTES: u64 = 16 << 20;
+
+/// Most entries of one catalog.
+pub const MAX_ENTRIES: usize = 100_000;
+
+/// What goes where: at least one entry, and no destination tag twice.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalog {
+    /// In the order of the file.
+    pub entries: Vec<Entry>,
+}
+
+/// One image, or the images that one selection chooses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The source as it was written; a repository alone if there is a selection.
+    pub from: Reference,
+    /// The destination as it was written, see [`Entry::destination`]; a repository alone if there is a selection.
+    pub to: Reference,
+    /// Which tags of the source, in place of one in `from`.
+    pub select: Option<Select>,
+    /// Whether the lock and policy sidecars travel along.
+    pub copy_policy: bool,
+    /// The file of the public key as it was written: relative to the catalog's folder.
+    pub pub_key: Option<String>,
+    /// Platforms to copy; none stands for all.
+    pub platforms: Vec<Platform>,
+    /// Whether an image may replace one that was signed after it.
+    pub allow_rollback: bool,
+    /// What else travels along, where the entry says so.
+    pub accessories: Option<Accessories>,
+    /// The line at which the entry begins; 0 if it comes from no file.
+    pub line: u64,
+}
+
+/// Which of the things attached to an image travel with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Accessories {
+    /// Those of every manifest that is copied.
+    #[default]
+    All,
+    /// Those of the root alone.
+    Root,
+    /// What verification needs and no more.
+    None,
+}
+
+impl Catalog {
+    /// Reads a catalog.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage), with line and column, for everything that is not a catalog of version 1.
+    pub fn parse(text: &str) -> Result<Self> {
+        file::parse(text)
+    }
+
+    /// A catalog that comes from no file.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if there is no entry, if one asks for what cannot be, or if two have one destination.
+    pub fn new(entries: Vec<Entry>) -> Result<Self> {
+        if entries.is_empty() {
+            return Err(Error::new(Kind::Usage, "there is no entry"));
+        }
+        if entries.len() > MAX_ENTRIES {
+            let why = format!("{} entries, at most {MAX_ENTRIES} are taken", entries.len());
+            return Err(Error::new(Kind::Usage, why).hint("split the catalog"));
+        }
+        let mut taken = Destinations::default();
+        for entry in &entries {
+            entry.check().map_err(|error| located(error, entry.line))?;
+            for to in entry.known_destinations() {
+                taken.claim(&to, entry)?;
+            }
+        }
+        Ok(Self { entries })
+    }
+}
+
+impl Entry {
+    /// An entry that says no more than from where to where.
+    #[must_use]
+    pub fn new(from: Reference, to: Reference) -> Self {
+        Self {
+            from,
+            to,
+            select: None,
+            copy_policy: false,
+            pub_key: None,
+            platforms: Vec::new(),
+            allow_rollback: false,
+            accessories: None,
+            line: 0,
+        }
+    }
+
+    /// Where the image goes: `to`, with the source's tag if it names none. Of an entry with a selection, see
+    /// [`Entry::chosen`].
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if neither names a tag.
+    pub fn destination(&self) -> Result<Reference> {
+        let from_source = || match self.from.name() {
+            Name::Tag(tag) => Some(tag),
+            Name::Digest(_) => self.from.tag.clone(),
+        };
+        let Some(tag) = self.to.tag.clone().or_else(from_source) else {
+            let refused = Error::new(Kind::Usage, "to needs a tag, because from is a digest");
+            return Err(refused.hint(format!("write {}:<tag>", self.to)));
+        };
+        Ok(self.to.repository.tagged(&tag))
+    }
+
+    /// Whether the source says for good which image it is: by its digest, or by a tag that is not `latest`.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.from.digest.is_some() || self.from.tag.as_ref().is_some_and(|tag| tag.as_str() != "latest")
+    }
+
+    /// From where to where the image of a chosen tag goes.
+    #[must_use]
+    pub fn chosen(&self, tag: &Tag) -> (Reference, Reference) {
+        (self.from.repository.tagged(tag), self.to.repository.tagged(tag))
+    }
+
+    /// The destinations that are known before any registry is asked.
+    fn known_destinations(&self) -> Vec<Reference> {
+        match &self.select {
+            None => self.destination().into_iter().collect(),
+            Some(Select { which: Which::List(tags), latest: None }) => {
+                tags.iter().map(|tag| self.chosen(tag).1).collect()
+            }
+            Some(_) => Vec::new(),
+        }
+    }
+
+    /// What holds between the fields of an entry.
+    fn check(&self) -> Result<()> {
+        let refused = |text: &str| Err(Error::new(Kind::Usage, text));
+        if self.to.digest.is_some() {
+            return refused("a digest cannot be chosen for to; name a tag");
+        }
+        if self.select.is_some() {
+            if self.from.tag.is_some() || self.from.digest.is_some() {
+                return refused("from names a tag or digest, and tags or latest chooses others: keep one of the two");
+            }
+            if self.to.tag.is_some() {
+                return refused("with tags or latest, to is a repository without a tag: each image keeps its own");
+            }
+            return Ok(());
+        }
+        if self.copy_policy && (self.from.digest.is_some() || self.from.tag.is_none()) {
+            let error = Error::new(Kind::Usage, "copy_policy requires tag-based from and to");
+            return Err(error.hint("sidecars stand beside the image as <tag>-lock and <tag>-policy"));
+        }
+        self.destination().map(|_| ())
+    }
+}
+
+/// Says at which line of the file it is, if there is a file.
+fn located(error: Error, line: u64) -> Error {
+    if line == 0 { error } else { error.during(format!("line {line}"), "") }
+}

@@ -1,0 +1,386 @@
+//! `catalog-seed-manifest.json`: what became of every entry of a catalog, for auditors, for publishing and for going back.
+
+use std::path::{Component, Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::SeedManifest;
+use super::seed_manifest::is_zero;
+use super::sidecar::SidecarKind;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Reference};
+
+/// The version that stands in `schema_version`.
+const SCHEMA_VERSION: &str = "catalog-seed.v1";
+
+/// Largest roll-up that is read, in bytes: a full catalog of 100,000 entries takes two thirds of it.
+pub const MAX_ROLLUP_BYTES: usize = 256 << 20;
+
+/// The outcome of a catalog. The fields stand in this order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollUp {
+    /// Always `catalog-seed.v1`.
+    schema_version: String,
+    /// The catalog's path as the user gave it.
+    pub catalog: String,
+    /// When the last entry was done.
+    pub seeded_at: jiff::Timestamp,
+    /// One for each image, in the order of the catalog.
+    pub entries: Vec<Attempt>,
+    /// The sums.
+    pub totals: Totals,
+}
+
+/// What became of one image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    /// The source; of an entry with a selection pinned to its digest.
+    pub from: Reference,
+    /// The destination, with its tag.
+    pub to: Reference,
+    /// The folder of its record, below the roll-up's own.
+    pub dir: String,
+    /// How it ended.
+    pub status: Status,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// What the tag named before; null if it named nothing.
+    #[serde(deserialize_with = "present")]
+    pub previous_digest: Option<Digest>,
+    /// The tags of its sidecars that travelled, for going back; left out without any.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sidecars: Vec<SidecarTag>,
+    /// Its `seed-manifest.json`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seed: Option<SeedManifest>,
+}
+
+/// A field that has to stand, be it null: serde takes an `Option` for one that may be left out.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+/// What the tag of a sidecar names since, and what it named before. The tag itself is the image's with `-lock` or
+/// `-policy`, and is not for a document to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SidecarTag {
+    /// Which.
+    pub kind: SidecarKind,
+    /// What its tag names since.
+    pub digest: Digest,
+    /// What it named before; null if it named nothing.
+    #[serde(deserialize_with = "present")]
+    pub previous_digest: Option<Digest>,
+}
+
+/// How an image ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The destination holds it.
+    Seeded,
+    /// It does not, or it could not be verified there.
+    Failed,
+}
+
+/// Sums over all entries.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    /// Images.
+    pub entries: u64,
+    /// Those that the destination holds.
+    pub seeded: u64,
+    /// Those that it does not.
+    pub failed: u64,
+    /// Bytes of content sent.
+    pub bytes_moved: u64,
+    /// Bytes of content that the destinations held already.
+    pub bytes_present: u64,
+    /// Bytes of content that a registry took from another of its repositories.
+    pub bytes_mounted: u64,
+    /// Blobs whose bytes were sent.
+    pub blobs_moved: u64,
+    /// Blobs that a registry took from another of its repositories.
+    pub blobs_mounted: u64,
+    /// Requests to the sources, logins included.
+    pub source_requests: u64,
+    /// Requests to the destinations, logins included.
+    pub dest_requests: u64,
+    /// Requests that had to be sent again.
+    pub retries: u64,
+    /// Bytes that a spool had kept and that the sources did not have to send again; left out without any.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub bytes_spooled: u64,
+    /// Wall time of the whole run, in seconds.
+    pub seconds: f64,
+}
+
+impl Totals {
+    /// Adds up what `entries` say of themselves. What they do not say (time, what failed entries cost) is
+    /// left to the caller.
+    #[must_use]
+    pub fn of(entries: &[Attempt]) -> Self {
+        let seeded = entries.iter().filter(|entry| entry.status == Status::Seeded).count() as u64;
+        let count = entries.len() as u64;
+        let mut totals = Self { entries: count, seeded, failed: count - seeded, ..Self::default() };
+        for transfer in entries.iter().filter_map(|entry| entry.seed.as_ref()?.transfer.as_ref()) {
+            totals.bytes_moved += transfer.bytes_moved;
+            totals.bytes_present += transfer.bytes_present;
+            totals.bytes_mounted += transfer.bytes_mounted;
+            totals.blobs_moved += transfer.blobs_moved;
+            totals.blobs_mounted += transfer.blobs_mounted;
+            totals.source_requests += transfer.source_requests;
+            totals.dest_requests += transfer.dest_requests;
+            totals.retries += transfer.retries;
+            totals.bytes_spooled += transfer.bytes_spooled;
+        }
+        totals
+    }
+}
+
+impl RollUp {
+    /// The media type of the document, and the type of the artifact that it is published as.
+    pub const MEDIA_TYPE: &str = "application/vnd.autonomyops.catalog-seed.v1+json";
+
+    /// The file that holds it.
+    pub const FILE: &str = "catalog-seed-manifest.json";
+
+    /// The outcome of `catalog`.
+    #[must_use]
+    pub fn new(catalog: String, seeded_at: jiff::Timestamp, entries: Vec<Attempt>, totals: Totals) -> Self {
+        Self { schema_version: SCHEMA_VERSION.to_owned(), catalog, seeded_at, entries, totals }
+    }
+
+    /// Reads and checks a document.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if it is not a `catalog-seed.v1` document that holds together.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        let invalid = |why: Box<dyn std::error::Error + Send + Sync>| {
+            let error = Error::new(Kind::Usage, "read roll-up").because(why);
+            error.hint(format!("name the {} of a registry seed-catalog run, as it was written", Self::FILE))
+        };
+        if bytes.len() > MAX_ROLLUP_BYTES {
+            return Err(invalid(format!("{} bytes, at most {MAX_ROLLUP_BYTES} are read", bytes.len()).into()));
+        }
+        version(bytes).map_err(|why| invalid(why.into()))?;
+        let document: Self = serde_json::from_slice(bytes).map_err(|why| invalid(why.into()))?;
+        document.check().map_err(|why| invalid(why.into()))?;
+        Ok(document)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (number, entry) in self.entries.iter().enumerate() {
+            entry.check().map_err(|why| format!("entry {} ({}): {why}", number + 1, entry.to))?;
+        }
+        let Totals { entries, seeded, failed, .. } = Totals::of(&self.entries);
+        let (said, found) = (&self.totals, [entries, seeded, failed]);
+        if [said.entries, said.seeded, said.failed] == found {
+            return Ok(());
+        }
+        let Totals { entries, seeded, failed, .. } = said;
+        Err(format!(
+            "totals say {entries} entries, {seeded} seeded and {failed} failed, where there are {}, {} and {}",
+            found[0], found[1], found[2]
+        ))
+    }
+
+    /// The document as it is written: indented, with a newline at the end.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: every field can be written as JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|cause| Error::new(Kind::Local, "write roll-up").because(cause))?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
+impl Attempt {
+    fn check(&self) -> Result<(), String> {
+        if self.to.tag.is_none() {
+            return Err("to has no tag".into());
+        }
+        // Whoever looks for the record joins this to a path.
+        let mut parts = Path::new(&self.dir).components();
+        let is_one_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+        if !is_one_name || self.dir.contains(['/', '\\', '\0']) {
+            return Err(format!("dir {:?} is not the name of a folder", self.dir));
+        }
+        if self.sidecars.len() > 2 || matches!(&self.sidecars[..], [one, other] if one.kind == other.kind) {
+            return Err("a sidecar stands twice".into());
+        }
+        match (self.status, &self.seed, &self.error) {
+            (Status::Failed, ..) if !self.sidecars.is_empty() => Err("failed entries have no sidecars".into()),
+            (Status::Seeded, Some(seed), None) if seed.schema_version == SeedManifest::version() => Ok(()),
+            (Status::Seeded, Some(seed), None) => Err(format!("seed has schema_version {:?}", seed.schema_version)),
+            (Status::Seeded, ..) => Err("seeded entries have seed and no error".into()),
+            (Status::Failed, None, Some(_)) => Ok(()),
+            (Status::Failed, ..) => Err("failed entries have error and no seed".into()),
+        }
+    }
+}
+
+/// Looks at the version before the rest, so that another document is named as what it is.
+fn version(bytes: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        #[serde(default)]
+        schema_version: Option<serde_json::Value>,
+    }
+    // serde would take an array of the values for the object.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is no JSON object".into());
+    }
+    let Versioned { schema_version } =
+        serde_json::from_slice(bytes).map_err(|why| format!("it is no JSON object: {why}"))?;
+    match schema_version {
+        Some(version) if version == SCHEMA_VERSION => Ok(()),
+        Some(version) if version == SeedManifest::version() => {
+            Err(format!("schema_version is {version}: the record of a single image, not of a catalog"))
+        }
+        Some(version) => Err(format!("schema_version is {version}, this program reads {SCHEMA_VERSION:?}")),
+        None => Err(format!("there is no schema_version; this program reads {SCHEMA_VERSION:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Transfer;
+
+    fn reference(text: &str) -> Reference {
+        text.parse().unwrap()
+    }
+
+    fn seeded(name: &str) -> Attempt {
+        let (from, to) = (format!("up.example.com/{name}:v1"), format!("localhost:5000/{name}:v1"));
+        let seed = SeedManifest {
+            schema_version: SeedManifest::version(),
+            source_ref: reference(&from),
+            source_digest: Digest::sha256(b"x"),
+            dest_ref: reference(&to),
+            dest_digest: Digest::sha256(b"x"),
+            platforms: vec!["linux/amd64".into()],
+            copied_policy: false,
+            signing_key_ref: None,
+            verified: false,
+            seeded_at: jiff::Timestamp::UNIX_EPOCH,
+            weakened: vec![],
+            transfer: Some(Transfer { bytes_moved: 5, blobs_moved: 2, retries: 1, ..Transfer::default() }),
+        };
+        Attempt {
+            from: reference(&from),
+            to: reference(&to),
+            dir: super::super::entry_directory(&reference(&to)),
+            status: Status::Seeded,
+            error: None,
+            previous_digest: Some(Digest::sha256(b"before")),
+            sidecars: Vec::new(),
+            seed: Some(seed),
+        }
+    }
+
+    fn failed(name: &str) -> Attempt {
+        let error = Some("source: get manifest v1: not found".into());
+        Attempt { status: Status::Failed, error, previous_digest: None, seed: None, ..seeded(name) }
+    }
+
+    fn roll_up(entries: Vec<Attempt>) -> RollUp {
+        let totals = Totals { seconds: 1.5, ..Totals::of(&entries) };
+        RollUp::new("./catalog.yaml".into(), jiff::Timestamp::UNIX_EPOCH, entries, totals)
+    }
+
+    fn keys(text: &str, indent: usize) -> Vec<&str> {
+        let start = format!("{}\"", " ".repeat(indent));
+        text.lines().filter_map(|line| line.strip_prefix(start.as_str())?.split('"').next()).collect()
+    }
+
+    #[test]
+    fn the_fields_stand_in_the_documented_order() {
+        let text = String::from_utf8(roll_up(vec![seeded("a")]).to_json().unwrap()).unwrap();
+        assert_eq!(keys(&text, 2), ["schema_version", "catalog", "seeded_at", "entries", "totals"]);
+        assert_eq!(keys(&text, 6), ["from", "to", "dir", "status", "previous_digest", "seed"]);
+        let text = String::from_utf8(roll_up(vec![failed("a")]).to_json().unwrap()).unwrap();
+        assert_eq!(keys(&text, 6), ["from", "to", "dir", "status", "error", "previous_digest"]);
+        assert!(text.contains("\"previous_digest\": null") && text.contains("\"status\": \"failed\""));
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_and_adds_up() {
+        let document = roll_up(vec![seeded("a"), failed("b"), seeded("c")]);
+        assert_eq!(RollUp::read(&document.to_json().unwrap()).unwrap(), document);
+        let Totals { entries, seeded, failed, bytes_moved, blobs_moved, retries, .. } = document.totals;
+        assert_eq!((entries, seeded, failed, bytes_moved, blobs_moved, retries), (3, 2, 1, 10, 4, 2));
+        assert!(RollUp::read(&roll_up(vec![]).to_json().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn another_document_is_refused_as_what_it_is() {
+        let record = seeded("a").seed.unwrap().to_json().unwrap();
+        let told = |bytes: &[u8]| RollUp::read(bytes).unwrap_err().chain();
+        assert!(told(&record).contains("the record of a single image, not of a catalog"));
+        assert!(
+            told(br#"{"schema_version":"catalog-seed.v2","x":1}"#).contains("\"catalog-seed.v2\", this program reads")
+        );
+        assert!(told(br#"{"schema_version":1}"#).contains("schema_version is 1, this program"));
+        assert!(told(b"{}").contains("there is no schema_version"));
+        for text in ["", "null", "[]", "[\"catalog-seed.v1\"]", "{", "x", "version: 1"] {
+            let error = RollUp::read(text.as_bytes()).unwrap_err();
+            assert!(
+                error.kind() == Kind::Usage && error.chain().contains("no JSON object"),
+                "{text}: {}",
+                error.chain()
+            );
+        }
+    }
+
+    #[test]
+    fn a_roll_up_that_does_not_hold_together_is_refused() {
+        let good = String::from_utf8(roll_up(vec![seeded("a"), failed("b")]).to_json().unwrap()).unwrap();
+        let dir = format!("\"{}\"", seeded("a").dir);
+        for (from, to) in [
+            ("\"failed\": 1", "\"failed\": 2"),
+            ("\"status\": \"seeded\"", "\"status\": \"failed\""),
+            ("\"status\": \"seeded\"", "\"status\": \"skipped\""),
+            ("\"status\": \"failed\"", "\"status\": \"seeded\""),
+            ("\"schema_version\": \"seed.v1\"", "\"schema_version\": \"seed.v2\""),
+            ("\"catalog\": ", "\"catalogue\": "),
+            ("\"catalog\": ", "\"catalog\": \"x\", \"catalog\": "),
+            ("\"previous_digest\": null", "\"previous_digest\": \"sha256:0\""),
+            (",\n      \"previous_digest\": null", ""),
+            ("\"to\": \"localhost:5000/a:v1\"", "\"to\": \"localhost:5000/a\""),
+            (&dir, "\"..\""),
+            (&dir, "\".\""),
+            (&dir, "\"\""),
+            (&dir, "\"a/b\""),
+            (&dir, "\"/etc\""),
+            (&dir, "\"a\\\\b\""),
+            (&dir, "\"a/\""),
+        ] {
+            assert!(good.contains(from), "{from}");
+            let bad = good.replacen(from, to, 1);
+            assert_eq!(RollUp::read(bad.as_bytes()).map_err(|error| error.kind()), Err(Kind::Usage), "{to}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_damage_makes_the_reader_panic(at in 0usize..2000, byte in proptest::num::u8::ANY) {
+            let mut bytes = roll_up(vec![seeded("a"), failed("b")]).to_json().unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            if let Err(error) = RollUp::read(&bytes) {
+                proptest::prop_assert_eq!(error.kind(), Kind::Usage);
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The sidecars of an image: its lock and its policy bundle.
+
+use serde::{Deserialize, Serialize};
+
+use super::{lock, policy_bundle};
+use crate::oci::Tag;
+
+/// The two documents beside an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SidecarKind {
+    /// `autonomy.lock.json`, under `<tag>-lock`.
+    Lock,
+    /// The policy bundle, under `<tag>-policy`.
+    Policy,
+}
+
+impl SidecarKind {
+    /// The media type of the layer, and the artifact type of the manifest.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Lock => lock::MEDIA_TYPE,
+            Self::Policy => policy_bundle::MEDIA_TYPE,
+        }
+    }
+
+    /// The sidecar's tag beside `tag`; none if that would be too long.
+    #[must_use]
+    pub fn tag(self, tag: &Tag) -> Option<Tag> {
+        format!("{tag}-{}", self.as_str()).parse().ok()
+    }
+
+    /// `lock` or `policy`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Policy => "policy",
+        }
+    }
+}

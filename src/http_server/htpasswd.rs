@@ -1,0 +1,218 @@
+//! htpasswd files: a user and the bcrypt hash of a password on each line.
+//!
+//! bcrypt alone, as in distribution and zot: the other forms that Apache knows (MD5, SHA-1, crypt, plain text) are guessed in
+//! no time by whoever reads the file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::error::{Error, Kind, Result};
+
+/// Largest file read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Costs that are taken: below four bcrypt is not defined, and above fifteen one login takes seconds.
+const COSTS: std::ops::RangeInclusive<u32> = 4..=15;
+
+/// Of no password that anybody knows: what an unknown user's password is held against if there are no users at all.
+const NOBODY: &str = "$2y$10$abcdefghijklmnopqrstuuWZMbVVGmXDrQAV.4xqCBnFvmYCC2sFq";
+
+/// Why a line is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LineError {
+    #[error("line {0} is not USER:HASH")]
+    Form(usize),
+    /// The name is told as the line, not as text: it may be the password of somebody who mixed up the two.
+    #[error("the hash on line {0} is {1}, only bcrypt is taken")]
+    Format(usize, &'static str),
+    #[error("the bcrypt hash on line {0} is damaged")]
+    Damaged(usize),
+    #[error("the bcrypt cost on line {0} is {1}; it must be between {min} and {max}", min = COSTS.start(), max = COSTS.end())]
+    Cost(usize, u32),
+    #[error("line {0} names a user who was named before")]
+    Twice(usize),
+}
+
+/// Users and the hashes of their passwords.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Htpasswd(HashMap<String, String>);
+
+impl Htpasswd {
+    /// Reads a file. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if it is not there, too large or not a list of bcrypt hashes.
+    pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
+        let path =
+            paths.first().ok_or_else(|| Error::new(Kind::Usage, "read passwords").because("no file is named"))?;
+        let unusable = |why: Box<dyn std::error::Error + Send + Sync>| {
+            let told = Error::new(Kind::Usage, "read passwords").on(path.display()).because(why);
+            told.hint("make its lines with: htpasswd -nB USER")
+        };
+        let size = fs::metadata(path).map_err(|why| unusable(why.into()))?.len();
+        if size > MAX_BYTES {
+            return Err(unusable(format!("it holds {size} bytes, at most {MAX_BYTES} are read").into()));
+        }
+        let text = fs::read_to_string(path).map_err(|why| unusable(why.into()))?;
+        Self::parse(&text).map_err(|why| unusable(why.into()))
+    }
+
+    /// Reads lines of `user:hash`; empty ones and those that begin with `#` say nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first line that is of no use: what half a file says is not what its author meant.
+    pub(crate) fn parse(text: &str) -> Result<Self, LineError> {
+        let mut users = HashMap::new();
+        for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (user, hash) = line.split_once(':').ok_or(LineError::Form(number))?;
+            let hash = hash.trim_end();
+            check(number, hash)?;
+            if user.is_empty() || user.chars().any(char::is_control) {
+                return Err(LineError::Form(number));
+            }
+            if users.insert(user.to_owned(), hash.to_owned()).is_some() {
+                return Err(LineError::Twice(number));
+            }
+        }
+        Ok(Self(users))
+    }
+
+    /// The hash of that user's password.
+    pub(super) fn hash_of(&self, user: &str) -> Option<&str> {
+        self.0.get(user).map(String::as_str)
+    }
+
+    /// The hash that takes longest: what the password of somebody unknown is held against.
+    pub(super) fn decoy(&self) -> &str {
+        self.0.values().max_by_key(|hash| cost(hash)).map_or(NOBODY, String::as_str)
+    }
+
+    /// Costs to spend after `hash`, so that a look at any hash takes as long as one at the slowest: each step doubles the
+    /// work, and `2^c + 2^c + 2^(c+1) + … + 2^(m-1) = 2^m`.
+    pub(crate) fn rest(&self, hash: &str) -> Range<u32> {
+        let highest = cost(self.decoy()).unwrap_or_default();
+        cost(hash).unwrap_or(highest)..highest
+    }
+}
+
+/// The cost that a bcrypt hash names.
+pub(crate) fn cost(hash: &str) -> Option<u32> {
+    let digits = hash.get(4..6).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    (hash.as_bytes().get(6) == Some(&b'$')).then(|| digits.parse().ok())?
+}
+
+/// `$2y$10$` and 53 characters of bcrypt's own base64: 22 of salt, 31 of hash.
+fn check(number: usize, hash: &str) -> Result<(), LineError> {
+    if !["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version)) {
+        return Err(LineError::Format(number, format_of(hash)));
+    }
+    let cost = cost(hash).ok_or(LineError::Damaged(number))?;
+    let rest = hash.as_bytes().get(7..).unwrap_or_default();
+    if rest.len() != 53 || !rest.iter().all(|b| b.is_ascii_alphanumeric() || [b'.', b'/'].contains(b)) {
+        return Err(LineError::Damaged(number));
+    }
+    // The last character of the salt carries two bits and that of the hash four; a decoder refuses others.
+    let is_in = |at: usize, set: &[u8]| rest.get(at).is_some_and(|b| set.contains(b));
+    if !is_in(21, b".Oeu") || !is_in(52, b".CGKOSWaeimquy26") {
+        return Err(LineError::Damaged(number));
+    }
+    if COSTS.contains(&cost) { Ok(()) } else { Err(LineError::Cost(number, cost)) }
+}
+
+/// What else the text may be.
+fn format_of(hash: &str) -> &'static str {
+    match hash {
+        "" => "missing",
+        _ if hash.starts_with("$apr1$") || hash.starts_with("$1$") => "MD5",
+        _ if hash.starts_with("{SHA}") || hash.starts_with("{SSHA}") => "SHA-1",
+        _ if hash.starts_with("$5$") => "SHA-256 crypt",
+        _ if hash.starts_with("$6$") => "SHA-512 crypt",
+        _ if hash.starts_with("$y$") => "yescrypt",
+        _ if hash.starts_with("$argon2") => "Argon2",
+        _ => "of another form (crypt, or no hash at all)",
+    }
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::{Htpasswd, check};
+
+    /// What is taken is a hash that bcrypt can check, under a name that a login can carry.
+    pub(crate) fn htpasswd(text: &str) {
+        let Ok(Htpasswd(users)) = Htpasswd::parse(text) else { return };
+        for (user, hash) in &users {
+            assert!(!user.is_empty() && !user.contains([':', '\n', '\0']), "{user:?}");
+            assert!(hash.parse::<bcrypt::HashParts>().is_ok(), "{hash}");
+            assert_eq!(check(1, hash), Ok(()));
+            assert!(text.contains(&format!("{user}:{hash}")));
+        }
+        assert!(super::cost(Htpasswd(users).decoy()).is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
+
+    #[test]
+    fn users_and_their_hashes_are_read() {
+        let text = format!("# site\n\nann:{HASH}\r\nbob:{}\n", HASH.replace("2y", "2b"));
+        let users = Htpasswd::parse(&text).unwrap();
+        assert_eq!(users.hash_of("ann"), Some(HASH));
+        assert!(users.hash_of("bob").is_some() && users.hash_of("# site").is_none() && users.hash_of("").is_none());
+        assert_eq!(Htpasswd::parse("").unwrap(), Htpasswd::default());
+    }
+
+    #[test]
+    fn everything_but_bcrypt_is_refused_by_its_name_and_line_and_never_repeated() {
+        for (line, why) in [
+            ("ann", "is not USER:HASH"),
+            (":$2y$05$x", "bcrypt hash on line 2 is damaged"),
+            ("ann:", "is missing, only bcrypt"),
+            ("ann:$apr1$abc$secret", "is MD5, only bcrypt"),
+            ("ann:{SHA}secret", "is SHA-1"),
+            ("ann:$6$secret", "is SHA-512 crypt"),
+            ("ann:$argon2id$secret", "is Argon2"),
+            ("ann:secret", "of another form"),
+            ("ann:$2y$05$secret", "is damaged"),
+            ("ann:$2y$5$secret", "is damaged"),
+            ("ann:$2x$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC", "of another form"),
+            ("ann:$2y$03$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC", "cost on line 2 is 3"),
+            ("ann:$2y$31$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC", "cost on line 2 is 31"),
+            ("ann:$2y$05$c4WoMPo3SXsafkva.HHa6vXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC", "is damaged"),
+            ("first:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC", "named before"),
+        ] {
+            let told = Htpasswd::parse(&format!("first:{HASH}\n{line}")).unwrap_err().to_string();
+            assert!(told.contains(why) && told.contains("line 2") && !told.contains("secret"), "{line}: {told}");
+        }
+    }
+
+    #[test]
+    fn who_is_unknown_is_held_against_the_slowest_hash() {
+        let slow = HASH.replace("$05$", "$12$");
+        let users = Htpasswd::parse(&format!("a:{HASH}\nb:{slow}\nc:{HASH}")).unwrap();
+        assert_eq!(users.decoy(), slow);
+        assert_eq!(check(1, Htpasswd::default().decoy()), Ok(()));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_a_usage_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        let told = |path: &PathBuf| Htpasswd::read(std::slice::from_ref(path)).unwrap_err();
+        assert!(told(&path).chain().contains("users"));
+        fs::write(&path, vec![b'#'; 2 << 20]).unwrap();
+        assert!(told(&path).kind() == Kind::Usage && told(&path).chain().contains("at most"));
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert_eq!(told(&path).kind(), Kind::Usage);
+    }
+}

@@ -1,0 +1,13 @@
+//! The HTTP server below the registry: connections, TLS, passwords, limits.
+//!
+//! Knows nothing of images. `serve` gives it a service to run.
+
+pub(crate) mod acceptor;
+pub(crate) mod connection;
+pub(crate) mod connection_slots;
+pub(crate) mod htpasswd;
+pub(crate) mod limits;
+pub(crate) mod metrics;
+pub(crate) mod paced_body;
+pub(crate) mod password_check;
+pub(crate) mod tls;

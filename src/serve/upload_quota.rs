@@ -1,0 +1,264 @@
+//! How many upload sessions there are and how many bytes they hold, for each client and in all.
+//!
+//! A session is a file that stays for a day: without a bound one client can fill the disk, the memory and the folder. Bytes are
+//! measured against the room that there is for them: what is free on the disk and what sessions hold already.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::http_server::limits::Limits;
+
+/// The client that sessions are counted for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Client {
+    /// A user who has logged in.
+    User(Arc<str>),
+    /// Everybody behind an address, or in the /64 of an IPv6 address (`places::network`).
+    Network(IpAddr),
+    /// A process before this one has left it; nothing says for whom.
+    Unknown,
+}
+
+/// The sessions of a server, counted.
+#[derive(Debug)]
+pub(super) struct Quota {
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    all: Count,
+    clients: HashMap<Client, Count>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Count {
+    sessions: usize,
+    bytes: u64,
+}
+
+/// Why there is no session, or no room in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Exceeded {
+    #[error("open uploads of this client hold as much as they may")]
+    Own,
+    #[error("open uploads hold as much as they may")]
+    All,
+}
+
+/// One session's part, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Part {
+    quota: Arc<Quota>,
+    client: Client,
+    bytes: u64,
+}
+
+/// Bytes that sessions may hold at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    own: u64,
+    all: u64,
+}
+
+impl Quota {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, state: Mutex::default() })
+    }
+
+    /// A part for a new session.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] if there are too many.
+    pub(super) fn open(self: &Arc<Self>, client: Client) -> Result<Part, Exceeded> {
+        let mut state = self.lock();
+        let own = state.clients.get(&client).copied().unwrap_or_default();
+        if own.sessions >= self.limits.sessions_of_one {
+            return Err(Exceeded::Own);
+        }
+        if state.all.sessions >= self.limits.sessions {
+            return Err(Exceeded::All);
+        }
+        state.add(&client, 1, 0);
+        Ok(Part { quota: Arc::clone(self), client, bytes: 0 })
+    }
+
+    /// A part for a session that is there already, however many there are.
+    pub(super) fn found(self: &Arc<Self>, bytes: u64) -> Part {
+        self.lock().add(&Client::Unknown, 1, bytes);
+        Part { quota: Arc::clone(self), client: Client::Unknown, bytes }
+    }
+
+    /// The room for sessions on the disk of `file`: the limits, or where there are none a share of what is free and of
+    /// what sessions hold. Blocks.
+    pub(super) fn room(&self, file: &File) -> Room {
+        let limits = &self.limits;
+        let share = |percent: u64| {
+            let held = self.lock().all.bytes;
+            let share = |free: u64| (free.saturating_add(held) / 100 * percent).max(Limits::SESSION_BYTES_AT_LEAST);
+            // A disk that cannot be asked says itself when it is full.
+            free(file).map_or(u64::MAX, share)
+        };
+        Room {
+            own: limits.session_bytes_of_one.unwrap_or_else(|| share(Limits::SESSION_PERCENT_OF_ONE)),
+            all: limits.session_bytes.unwrap_or_else(|| share(Limits::SESSION_PERCENT)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, client: &Client, sessions: usize, bytes: u64) {
+        for count in [&mut self.all, self.clients.entry(client.clone()).or_default()] {
+            count.sessions += sessions;
+            count.bytes += bytes;
+        }
+    }
+
+    fn take(&mut self, client: &Client, sessions: usize, bytes: u64) {
+        self.all.sessions -= sessions;
+        self.all.bytes -= bytes;
+        let Some(count) = self.clients.get_mut(client) else { return };
+        count.sessions -= sessions;
+        count.bytes -= bytes;
+        if count.sessions == 0 {
+            self.clients.remove(client);
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn quota(&self) -> &Arc<Quota> {
+        &self.quota
+    }
+
+    /// The client that it is counted for.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Bytes that are counted.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Counts bytes that are about to be written.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] if there is no room for them; they are not counted then.
+    pub(super) fn grow(&mut self, bytes: u64, room: Room) -> Result<(), Exceeded> {
+        let mut state = self.quota.lock();
+        self.look(&state, bytes, room)?;
+        state.add(&self.client, 0, bytes);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Counts as many bytes as the session's file holds: a write may have failed, or another server may have gone on with it.
+    pub(super) fn correct(&mut self, bytes: u64) {
+        let mut state = self.quota.lock();
+        state.add(&self.client, 0, bytes);
+        state.take(&self.client, 0, self.bytes);
+        self.bytes = bytes;
+    }
+
+    /// Whether so many bytes more would find room.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`] if not.
+    pub(super) fn fits(&self, bytes: u64, room: Room) -> Result<(), Exceeded> {
+        self.look(&self.quota.lock(), bytes, room)
+    }
+
+    fn look(&self, state: &State, bytes: u64, room: Room) -> Result<(), Exceeded> {
+        let own = state.clients.get(&self.client).map_or(0, |count| count.bytes);
+        let exceeds = |held: u64, most: u64| held.checked_add(bytes).is_none_or(|sum| sum > most);
+        if self.client != Client::Unknown && exceeds(own, room.own) {
+            return Err(Exceeded::Own);
+        }
+        if exceeds(state.all.bytes, room.all) { Err(Exceeded::All) } else { Ok(()) }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.quota.lock().take(&self.client, 1, self.bytes);
+    }
+}
+
+/// Bytes that this user may still write to the file system of `file`.
+fn free(file: &File) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let told = rustix::fs::fstatvfs(file).ok()?;
+        told.f_bavail.checked_mul(told.f_frsize)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> Client {
+        Client::User(name.into())
+    }
+
+    #[test]
+    fn sessions_are_bounded_for_each_client_and_in_all_and_those_found_on_the_disk_count() {
+        let quota = Quota::new(Limits { sessions_of_one: 2, sessions: 5, ..Limits::default() });
+        let found = quota.found(10);
+        let mut held: Vec<_> = (0..2).map(|_| quota.open(user("ann")).unwrap()).collect();
+        assert_eq!(quota.open(user("ann")).unwrap_err(), Exceeded::Own);
+        held.extend((0..2).map(|_| quota.open(Client::Network([10, 0, 0, 1].into())).unwrap()));
+        assert_eq!(quota.open(user("bob")).unwrap_err(), Exceeded::All);
+        drop(found);
+        held.push(quota.open(user("bob")).unwrap());
+        held.remove(0);
+        held.push(quota.open(user("ann")).unwrap());
+        drop(held);
+        assert!(quota.lock().clients.is_empty() && quota.lock().all.bytes == 0);
+    }
+
+    #[test]
+    fn bytes_are_bounded_for_each_client_and_in_all() {
+        let quota =
+            Quota::new(Limits { session_bytes_of_one: Some(100), session_bytes: Some(150), ..Limits::default() });
+        let room = quota.room(&tempfile::tempfile().unwrap());
+        let [mut first, mut second, mut third] = ["ann", "ann", "bob"].map(|name| quota.open(user(name)).unwrap());
+        assert_eq!(first.grow(60, room), Ok(()));
+        assert_eq!(second.grow(41, room), Err(Exceeded::Own));
+        assert_eq!(second.fits(40, room), Ok(()));
+        assert_eq!([41, u64::MAX].map(|bytes| second.fits(bytes, room)), [Err(Exceeded::Own); 2]);
+        assert_eq!(second.grow(40, room), Ok(()));
+        assert_eq!(third.grow(51, room), Err(Exceeded::All));
+        first.correct(59);
+        assert_eq!(second.fits(1, room), Ok(()), "another server's bytes, or a write that failed");
+        drop(first);
+        assert_eq!(third.grow(100, room), Ok(()));
+        third.correct(0);
+        assert_eq!(quota.lock().all.bytes, 40);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn without_limits_the_room_is_a_share_of_what_is_free() {
+        let file = tempfile::tempfile().unwrap();
+        let Room { own, all } = Quota::new(Limits::default()).room(&file);
+        let free = free(&file).unwrap();
+        assert!(own <= all && (all < free * 2 || all == Limits::SESSION_BYTES_AT_LEAST), "{own} of {all}");
+    }
+}

@@ -1,0 +1,179 @@
+//! Trails: what passes over one body have hashed, so that a later pass can begin in the middle.
+//!
+//! A sink whose upload broke may hold the beginning of a body and want the rest. What it holds came from the pass that
+//! broke, and was hashed there; the rest comes from another pass, and the source may not give the same bytes twice. A
+//! trail therefore keeps states of the hash on the way, from which the next pass goes on, and the state in which each
+//! pass broke off: there every later pass must come by with the same hash, or it fails. So the digest that is checked in
+//! the end is that of the bytes which the sink was given, whichever pass gave them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::oci::{Algorithm, Digest, Hasher};
+
+/// Bytes between two states that are kept: at most so many are read again for nothing.
+const SPACING: u64 = 1 << 20;
+
+/// States that are kept, the newest: what lies further back than sockets and a registry's buffers hold is not asked for.
+const MAX_MARKS: usize = 64;
+
+/// What the passes over one body have left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Trail {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Offsets, ascending, and the hash of everything before them.
+    marks: VecDeque<(u64, Hasher)>,
+    /// How far the newest pass has come.
+    last: Option<(u64, Hasher)>,
+    /// Where passes broke off, and the digest of everything before that.
+    ends: BTreeMap<u64, Digest>,
+    /// How far any pass has come.
+    reach: u64,
+}
+
+impl Trail {
+    /// How far any pass has come: no sink can hold more.
+    pub(crate) fn reach(&self) -> u64 {
+        self.lock().reach
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the state good enough: a mark too few is only more to read.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The hash of one pass.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    hasher: Hasher,
+    at: u64,
+    trail: Option<Arc<Trail>>,
+    /// Where earlier passes broke off further on, the nearest last.
+    ends: Vec<(u64, Digest)>,
+}
+
+impl Trace {
+    /// Begins with no bytes and leaves no trail.
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        Self { hasher: Hasher::new(algorithm), at: 0, trail: None, ends: Vec::new() }
+    }
+
+    /// Begins at the last state at or before `from`. Earlier passes have broken off.
+    pub(crate) fn along(trail: &Arc<Trail>, from: u64, algorithm: Algorithm) -> Self {
+        let mut state = trail.lock();
+        if let Some((at, hasher)) = state.last.take() {
+            state.ends.insert(at, hasher.finish());
+        }
+        let mark = state.marks.iter().rfind(|(at, _)| *at <= from).cloned();
+        let (at, hasher) = mark.unwrap_or_else(|| (0, Hasher::new(algorithm)));
+        let ends = state.ends.range(at + 1..).rev().map(|(end, digest)| (*end, *digest)).collect();
+        Self { hasher, at, trail: Some(Arc::clone(trail)), ends }
+    }
+
+    /// How many bytes have been hashed.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Takes in the next bytes; `false` if an earlier pass was given others.
+    #[must_use]
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) -> bool {
+        while let Some((end, digest)) = self.ends.last().copied()
+            && let Some((before, after)) = usize::try_from(end - self.at).ok().and_then(|n| bytes.split_at_checked(n))
+        {
+            self.hasher.update(before);
+            if self.hasher.clone().finish() != digest {
+                return false;
+            }
+            (self.at, bytes) = (end, after);
+            self.ends.pop();
+        }
+        self.hasher.update(bytes);
+        self.at += bytes.len() as u64;
+        self.mark();
+        true
+    }
+
+    fn mark(&self) {
+        let Some(trail) = &self.trail else { return };
+        let mut state = trail.lock();
+        if state.marks.back().map_or(SPACING, |(at, _)| at + SPACING) <= self.at {
+            state.marks.push_back((self.at, self.hasher.clone()));
+            if state.marks.len() > MAX_MARKS {
+                state.marks.pop_front();
+            }
+        }
+        state.last = Some((self.at, self.hasher.clone()));
+        state.reach = state.reach.max(self.at);
+    }
+
+    /// The digest of everything up to here.
+    pub(crate) fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 5 << 20;
+
+    fn content() -> Vec<u8> {
+        (0..SIZE).map(|n| (n * 31 % 251) as u8).collect()
+    }
+
+    /// A pass from `from` to `to` in pieces of an odd length; whether it agreed with those before it.
+    fn pass(trail: &Arc<Trail>, bytes: &[u8], from: usize, to: usize) -> Option<Trace> {
+        let mut trace = Trace::along(trail, from as u64, Algorithm::Sha256);
+        let start = usize::try_from(trace.at()).unwrap();
+        assert!(start <= from);
+        bytes[start..to].chunks(60_007).all(|piece| trace.update(piece)).then_some(trace)
+    }
+
+    #[test]
+    fn a_later_pass_goes_on_from_the_nearest_state_and_comes_to_the_same_digest() {
+        let (trail, bytes) = (Arc::new(Trail::default()), content());
+        assert!(pass(&trail, &bytes, 0, 3_300_000).is_some());
+        assert!(pass(&trail, &bytes, 3_200_000, 3_250_000).is_some(), "broken off before the first was");
+        let last = pass(&trail, &bytes, 3_240_000, SIZE).unwrap();
+        assert_eq!(last.finish(), Digest::sha256(&bytes));
+        assert_eq!(trail.reach(), SIZE as u64);
+        let again = Trace::along(&trail, 3_240_000, Algorithm::Sha256);
+        assert!(again.at() > 3_240_000 - SPACING - 60_007, "{} is read again", again.at());
+    }
+
+    #[test]
+    fn a_source_that_gives_other_bytes_the_second_time_is_found_out() {
+        let (bytes, at) = (content(), 3_280_000);
+        let mut other = bytes.clone();
+        other[at] ^= 1;
+        // The sink holds what the first pass gave, up to behind the changed byte.
+        for (first, second) in [(&bytes, &other), (&other, &bytes)] {
+            let trail = Arc::new(Trail::default());
+            assert!(pass(&trail, first, 0, 3_300_000).is_some());
+            assert!(pass(&trail, second, 3_290_000, SIZE).is_none());
+        }
+        // Also if the pass that would have found out broke off before it could.
+        let trail = Arc::new(Trail::default());
+        assert!(pass(&trail, &other, 0, 3_300_000).is_some());
+        assert!(pass(&trail, &bytes, 3_290_000, 3_295_000).is_some());
+        assert!(pass(&trail, &bytes, 3_295_000, SIZE).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_does_not_grow_with_the_body() {
+        let trail = Arc::new(Trail::default());
+        let mut trace = Trace::along(&trail, 0, Algorithm::Sha256);
+        for _ in 0..3 * MAX_MARKS {
+            assert!(trace.update(&[0; SPACING as usize]));
+        }
+        assert_eq!(trail.lock().marks.len(), MAX_MARKS);
+        assert_eq!(Trace::along(&trail, SPACING, Algorithm::Sha256).at(), 0, "too far back: from the beginning");
+    }
+}

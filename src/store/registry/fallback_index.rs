@@ -1,0 +1,292 @@
+//! The fallback index: how referrers are told to registries without a Referrers API (distribution-spec, "Referrers Tag
+//! Schema"). The tag `sha256-<hex>` of the subject names an index that every client reads, changes and writes back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::listing::{MAX_REFERRER_BYTES, MAX_VALUES};
+use super::{Registry, own_failure_may_pass, suffix};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, json_cost};
+use crate::store::{Store as _, Want};
+use crate::wire::Retry;
+
+/// How often an entry is written that somebody else overwrites.
+const MAX_WRITES: u32 = 10;
+/// How long another client may take from reading an index to having written it, and so undo what was written meanwhile:
+/// at least this, and longer far away.
+const OVERTAKEN: Duration = Duration::from_millis(250);
+/// The same in round trips.
+const OVERTAKEN_TRIPS: u32 = 4;
+/// Entries of an index that are asked for at the same time.
+const QUESTIONS: usize = 8;
+
+/// The fallback indexes that this run writes to, by repository and tag.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers(Mutex<HashMap<String, Arc<Ledger>>>);
+
+/// One fallback index. Whoever holds the pen writes the entries of all that wait: one read and one write for all of them.
+#[derive(Debug, Default)]
+struct Ledger {
+    pen: tokio::sync::Mutex<()>,
+    /// In the order of their arrival. Only the holder of the pen takes any away, and only from the front.
+    waiting: Mutex<Vec<Arc<Pending>>>,
+}
+
+/// An entry that is to be written, and what became of it.
+#[derive(Debug)]
+struct Pending {
+    entry: Value,
+    /// Whether it had to be written.
+    outcome: OnceLock<Result<bool>>,
+}
+
+/// What stands under a fallback tag.
+pub(super) enum Fallback {
+    /// Nothing, or the subject itself.
+    None,
+    /// An index of referrers.
+    Index(Bytes),
+    /// A manifest of this type, which lists no referrers (distribution-spec, "Listing Referrers").
+    Other(MediaType),
+}
+
+impl Ledgers {
+    fn ledger(&self, key: String) -> Arc<Ledger> {
+        // A panic elsewhere leaves the map whole: every change is one insertion.
+        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+}
+
+impl Ledger {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Pending>>> {
+        // A panic elsewhere leaves the list whole: every change is one call.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `entry` written by whoever gets to it first: this caller, or one before it. Says whether anything was.
+    async fn write<F>(&self, entry: Value, together: impl FnOnce(Vec<Value>) -> F + Send) -> Result<bool>
+    where
+        F: Future<Output = Result<bool>> + Send,
+    {
+        let own = Arc::new(Pending { entry, outcome: OnceLock::new() });
+        self.waiting().push(Arc::clone(&own));
+        let _pen = self.pen.lock().await;
+        if let Some(outcome) = own.outcome.get() {
+            return outcome.clone();
+        }
+        // They stay in the list until they are written: a writer that is given up half-way leaves them to the next.
+        let group = self.waiting().clone();
+        let outcome = together(group.iter().map(|pending| pending.entry.clone()).collect()).await;
+        self.waiting().drain(..group.len());
+        for pending in group {
+            // Nobody else sets it: that takes the pen.
+            let _ = pending.outcome.set(outcome.clone());
+        }
+        outcome
+    }
+}
+
+impl Registry {
+    /// Makes `node` an entry of its subject's fallback index, and sees that it stays.
+    pub(super) async fn attach(&self, subject: &Digest, node: &Descriptor, manifest: Manifest) -> Result<()> {
+        let tag = fallback_tag(subject)?;
+        let entry = Descriptor {
+            artifact_type: manifest.referrer_type().cloned(),
+            annotations: manifest.annotations,
+            ..Descriptor::new(node.media_type.clone(), node.digest, node.size)
+        };
+        let entry = serde_json::to_value(entry).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?;
+        let ledger = self.notes.ledgers.ledger(format!("{}:{tag}", self.path));
+        if ledger.write(entry, |entries| self.write_entries(subject, tag, entries)).await? {
+            self.note_written();
+        }
+        Ok(())
+    }
+
+    /// Takes note that a list was written just now that other clients may be writing back as they had read it before.
+    pub(crate) fn note_written(&self) {
+        *self.last_entry() = Some(Instant::now());
+    }
+
+    /// Waits, if an entry was written just now, for as long as a client that had read the index before may take to write
+    /// it back without that entry. What is listed then stays, unless somebody is slower still.
+    pub async fn settled(&self) {
+        let Some(written) = *self.last_entry() else { return };
+        let pause = OVERTAKEN.max(self.host.tally().fastest.unwrap_or_default() * OVERTAKEN_TRIPS);
+        tokio::time::sleep_until(written + pause).await;
+    }
+
+    /// When this handle last wrote an entry.
+    fn last_entry(&self) -> MutexGuard<'_, Option<Instant>> {
+        // A panic elsewhere leaves it whole: every change is an assignment.
+        self.last_entry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds those of `entries` that the index lacks, until it is seen to hold all of them. Says whether it lacked any.
+    async fn write_entries(&self, subject: &Digest, tag: Tag, entries: Vec<Value>) -> Result<bool> {
+        let (mut found, mut has_rivals) = (None, false);
+        for writes in 0..MAX_WRITES {
+            let held = self.fallback_index(subject).await?;
+            let digest = if let Fallback::Index(bytes) = &held { Some(Digest::sha256(bytes)) } else { None };
+            // What is as it was before our writing has been written by nobody.
+            has_rivals |= writes > 0 && digest != found;
+            found = digest;
+            let mut index: Value = match held {
+                Fallback::Index(bytes) => {
+                    serde_json::from_slice(&bytes).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?
+                }
+                // It is not overwritten (distribution-spec, "Pushing Manifests with Subject").
+                Fallback::Other(media_type) => {
+                    let why = format!("the tag is kept for an index of referrers, and holds a {media_type}");
+                    return Err(self.unattached(&tag, Kind::Invalid).because(why));
+                }
+                Fallback::None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
+            };
+            if writes > 0 && self.refuses(&tag) {
+                // It is there now: a refusal does not mean its absence any more.
+                return Err(self.unattached(&tag, Kind::Denied).because("its index was taken, and is not shown"));
+            }
+            if entries.iter().all(|entry| holds(&index, entry)) {
+                return Ok(writes > 0);
+            }
+            for entry in &entries {
+                if !holds(&index, entry) && !add(&mut index, entry.clone()) {
+                    let why = "the tag is kept for an index of referrers, and what it holds is none";
+                    return Err(self.unattached(&tag, Kind::Invalid).because(why));
+                }
+            }
+            match self.put_index(&tag, &index).await {
+                // Some registries refuse an index because of what it has listed for long: without that it can be written.
+                // Where nothing is missing it was one that another client was putting at that moment.
+                Err(error) if error.kind() == Kind::Incomplete => {
+                    self.leave_out_missing(&mut index).await?;
+                    self.put_index(&tag, &index).await?;
+                }
+                put => put?,
+            }
+            // Once around: another client may have written between our reading and our writing.
+        }
+        let why = match has_rivals {
+            true => format!("other clients have overwritten the entry {MAX_WRITES} times"),
+            false => format!("the registry has taken its index {MAX_WRITES} times, and does not show it"),
+        };
+        Err(self.unattached(&tag, Kind::Unavailable).because(why))
+    }
+
+    async fn put_index(&self, tag: &Tag, index: &Value) -> Result<()> {
+        let bytes = serde_json::to_vec(index).map_err(|why| self.unattached(tag, Kind::Invalid).because(why))?;
+        // What could not be read back must not be written: nobody could list, or attach, anything any more.
+        if is_too_large(&bytes) {
+            let why = format!("its index would hold more than {MAX_REFERRER_BYTES} bytes or {MAX_VALUES} values");
+            let hint = "a registry with the Referrers API keeps no such index";
+            return Err(self.unattached(tag, Kind::Limit).because(why).hint(hint));
+        }
+        let (name, bytes) = (Name::Tag(tag.clone()), Bytes::from(bytes));
+        let put = || async {
+            let answer = self.put_bytes(&name, &MediaType::OCI_INDEX, &bytes).await?;
+            answer.discard().await;
+            Ok(())
+        };
+        self.host.retrying(own_failure_may_pass, put).await
+    }
+
+    /// Takes out of `index` what is not there.
+    async fn leave_out_missing(&self, index: &mut Value) -> Result<()> {
+        let Some(entries) = index.get_mut("manifests").and_then(Value::as_array_mut) else { return Ok(()) };
+        let kept = stream::iter(std::mem::take(entries)).map(|entry| async move {
+            let digest: Option<Digest> = entry.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok());
+            let Some(digest) = digest else { return Ok(Some(entry)) };
+            match self.resolve(&Name::Digest(digest), Want::Digest).await {
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                held => held.map(|_| Some(entry)),
+            }
+        });
+        let kept: Vec<_> = kept.buffered(QUESTIONS).try_collect().await?;
+        entries.extend(kept.into_iter().flatten());
+        Ok(())
+    }
+
+    fn unattached(&self, tag: &Tag, kind: Kind) -> Error {
+        self.error(kind, "attach", suffix(&Name::Tag(tag.clone())))
+    }
+
+    /// What stands under the fallback tag of `subject`. GitLab takes that tag for the digest and answers with the subject
+    /// itself, which is no list about it (oras-go #1396).
+    pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<Fallback> {
+        let name = Name::Tag(fallback_tag(subject)?);
+        let found = self.host.retrying(Retry::refetchable, || self.get(&name)).await;
+        let (node, bytes) = match self.shown(&name, found) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(Fallback::None),
+            found => found?,
+        };
+        if subject.matches(&bytes) {
+            return Ok(Fallback::None);
+        }
+        if node.media_type.is_index() {
+            if is_too_large(&bytes) {
+                let why =
+                    format!("the fallback index holds more than {MAX_REFERRER_BYTES} bytes or {MAX_VALUES} values");
+                let what = suffix(&Name::Digest(*subject));
+                return Err(self.error(Kind::Limit, "list referrers of", what).because(why));
+            }
+            self.note_listed(subject);
+            return Ok(Fallback::Index(bytes));
+        }
+        Ok(Fallback::Other(node.media_type))
+    }
+}
+
+fn is_too_large(index: &[u8]) -> bool {
+    index.len() as u64 > MAX_REFERRER_BYTES || json_cost::exceeds(index, MAX_VALUES)
+}
+
+fn fallback_tag(subject: &Digest) -> Result<Tag> {
+    subject.fallback_tag().parse().map_err(|why| Error::new(Kind::Invalid, "attach").on(subject).because(why))
+}
+
+fn holds(index: &Value, entry: &Value) -> bool {
+    let entries = index.get("manifests").and_then(Value::as_array);
+    entries.is_some_and(|entries| entries.iter().any(|own| own.get("digest") == entry.get("digest")))
+}
+
+/// Adds an entry and leaves everything else as it is, known or not. `false` if there is no place for one.
+fn add(index: &mut Value, entry: Value) -> bool {
+    let Some(fields) = index.as_object_mut() else { return false };
+    match fields.entry("manifests").or_insert(Value::Null) {
+        Value::Array(entries) => entries.push(entry),
+        none @ Value::Null => *none = json!([entry]),
+        _ => return false,
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_entries_and_unknown_fields_stay() {
+        let mut index = json!({"schemaVersion": 2, "x": [1], "manifests": [{"digest": "a", "y": {}}, "nonsense"]});
+        let entry = json!({"digest": "b"});
+        assert!(!holds(&index, &entry));
+        assert!(add(&mut index, entry.clone()));
+        assert!(holds(&index, &entry));
+        assert_eq!(
+            index,
+            json!({"schemaVersion": 2, "x": [1], "manifests": [{"digest": "a", "y": {}}, "nonsense", {"digest": "b"}]})
+        );
+        let mut null = json!({"manifests": null});
+        assert!(add(&mut null, entry.clone()));
+        assert!(holds(&null, &entry));
+        for strange in [json!([]), json!("x"), json!({"manifests": {}})] {
+            assert!(!add(&mut strange.clone(), entry.clone()), "{strange}");
+        }
+    }
+}

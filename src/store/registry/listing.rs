@@ -1,0 +1,358 @@
+//! Lists: tags, and what refers to a manifest. Every list that a registry continues has a bound.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use url::Url;
+
+use super::fallback_index::Fallback;
+use super::{Notes, Registry, suffix};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, json_cost};
+use crate::store::MAX_MANIFEST_BYTES;
+use crate::wire::{Answer, Request, Retry};
+
+/// How much of a list of tags is read.
+pub(super) struct TagBounds {
+    pages: usize,
+    bytes: u64,
+}
+
+/// All of it: all tags that are allowed for, at their longest.
+pub(super) const ALL_TAGS: TagBounds = TagBounds { pages: 1_000, bytes: 16 << 20 };
+
+/// As much as costs no more than asking for each of an image's attachments by its name: a few dozen requests.
+pub(super) const FEW_TAGS: TagBounds = TagBounds { pages: 8, bytes: 512 << 10 };
+
+/// Most tags of a repository.
+const MAX_TAGS: usize = 100_000;
+
+/// Most pages of a list of referrers.
+const MAX_REFERRER_PAGES: usize = 16;
+
+/// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Four lists may be read at
+/// the same time, and each takes its bytes twice.
+pub(super) const MAX_REFERRER_BYTES: u64 = MAX_MANIFEST_BYTES;
+
+/// Most values in all that a list of referrers says.
+pub(super) const MAX_VALUES: usize = 50_000;
+
+/// Most referrers of one subject: hundreds are already unheard of.
+const MAX_REFERRERS: usize = 10_000;
+
+// Both members are always there (distribution-spec, "Content Discovery"), even if null: an object without is something
+// else, an error for example, and must not pass for an empty list.
+
+#[derive(Deserialize)]
+pub(super) struct Tags {
+    #[serde(deserialize_with = "null_is_empty")]
+    pub(super) tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Index {
+    #[serde(deserialize_with = "null_is_empty")]
+    pub(super) manifests: Vec<Descriptor>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Statuses, besides 404, that say that there is no Referrers API: old gateways and servers answer an unknown path so
+/// (contract §6).
+const NO_REFERRERS_API: [u16; 5] = [400, 405, 406, 410, 501];
+
+/// A page as it came.
+struct Page {
+    bytes: Bytes,
+    next: Option<Url>,
+    /// Whether it is such a list, and damaged where it cannot be read. What is none, a web page for example, comes from a
+    /// registry that has no such list.
+    is_list: bool,
+}
+
+/// Why there is no page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The repository, or the manifest, is said to be unknown.
+    Subject,
+    /// The list is not found.
+    List,
+    /// The list is spoken of as something that does not exist here.
+    Api,
+}
+
+/// A page, or why there is none.
+type Found<T> = std::result::Result<T, Missing>;
+
+/// A page as it is asked for.
+type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
+
+impl Registry {
+    pub(super) async fn listed_tags(&self, most: &TagBounds) -> Result<Vec<Tag>> {
+        // No `n`: registries that cap a page cap it anyway, and the others then answer with everything at once.
+        let ask = |next| match next {
+            None => self.request(Method::GET, "tags/list", "list tags of", ""),
+            Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes()),
+        };
+        let mut found = Vec::new();
+        let mut pages = Pages::new(most.pages, MAX_TAGS, most.bytes);
+        while let Some(url) = pages.next() {
+            let Ok((page, next)) = self.page::<Tags>(&ask, url, &mut pages).await? else { break };
+            // What is no tag cannot be asked for either.
+            found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
+            let is_bounded =
+                pages.continued(next).map_err(|why| self.error(Kind::Invalid, "list tags of", "").because(why))?;
+            if found.len() > MAX_TAGS || !is_bounded {
+                let why = format!("more than {MAX_TAGS} tags or {} pages", most.pages);
+                return Err(self.error(Kind::Limit, "list tags of", "").because(why));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn all_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        if let Some(found) = self.known_by_the_api(subject).await? {
+            return Ok(found);
+        }
+        match self.fallback_index(subject).await? {
+            Fallback::Index(bytes) => {
+                let wrong = |kind| self.error(kind, "list referrers of", at(subject));
+                Ok(read::<Index>(&bytes, MAX_VALUES, wrong)?.manifests)
+            }
+            Fallback::None | Fallback::Other(_) if self.is_left_out(subject) => Err(self.leaves_out(subject)),
+            Fallback::None | Fallback::Other(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The Referrers API's answer, or `None` without one. Whether there is one is found out once.
+    pub(super) async fn known_by_the_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        let is_past_first = |notes: &Notes| notes.is_past_first_referrers.load(Ordering::Acquire);
+        let mut first = None;
+        if !is_past_first(&self.notes) {
+            first = Some(self.notes.first_referrers.lock().await).filter(|_| !is_past_first(&self.notes));
+        }
+        if self.notes(|notes| &notes.lacks_referrers) || self.is_unlisted(subject) {
+            return Ok(None);
+        }
+        let answer = self.ask_referrers(subject).await;
+        if first.is_some() && answer.is_ok() {
+            self.notes.is_past_first_referrers.store(true, Ordering::Release);
+        }
+        Ok(match answer? {
+            Ok(found) => Some(found),
+            Err(missing) => {
+                if self.notes(|notes| &notes.has_referrers) && missing != Missing::Subject {
+                    self.note_unlisted(subject, missing);
+                }
+                None
+            }
+        })
+    }
+
+    /// The Referrers API's answer, or why there is none (distribution-spec, "Listing Referrers").
+    async fn ask_referrers(&self, subject: &Digest) -> Result<Found<Vec<Descriptor>>> {
+        let ask = |next| {
+            let request = match next {
+                None => self.request(Method::GET, &format!("referrers/{subject}"), "list referrers of", at(subject)),
+                Some(url) => {
+                    let what = format!("{}{}", self.label, at(subject));
+                    Request::at(Method::GET, url, "list referrers of", what).needing(self.scopes())
+                }
+            };
+            request.header(ACCEPT, MediaType::OCI_INDEX.as_str())
+        };
+        let mut found = Vec::new();
+        let mut pages = Pages::new(MAX_REFERRER_PAGES, MAX_VALUES, MAX_REFERRER_BYTES);
+        while let Some(url) = pages.next() {
+            let (page, next) = match self.page::<Index>(&ask, url, &mut pages).await? {
+                Ok(page) => page,
+                Err(missing) => return Ok(Err(missing)),
+            };
+            found.extend(page.manifests);
+            let in_circle = |why| self.error(Kind::Invalid, "list referrers of", at(subject)).because(why);
+            if found.len() > MAX_REFERRERS || !pages.continued(next).map_err(in_circle)? {
+                let why = format!("more than {MAX_REFERRERS} referrers or {MAX_REFERRER_PAGES} pages");
+                return Err(self.error(Kind::Limit, "list referrers of", at(subject)).because(why));
+            }
+        }
+        self.note(|notes| &notes.has_referrers);
+        Ok(Ok(found))
+    }
+
+    /// One page, and where the next one is. A list has no digest: one that cannot be read is fetched once more, in case it
+    /// was damaged on its way. [`Missing`] if there is no such list: of referrers also if what comes, twice, is something else.
+    async fn page<T: DeserializeOwned>(
+        &self,
+        ask: Ask<'_>,
+        url: Option<Url>,
+        pages: &mut Pages,
+    ) -> Result<Found<(T, Option<Url>)>> {
+        let mut is_second = false;
+        loop {
+            let Page { bytes, next, is_list } = match self.page_bytes(ask, url.clone(), pages.bytes_left).await? {
+                Ok(page) => page,
+                Err(missing) => return Ok(Err(missing)),
+            };
+            match read(&bytes, pages.values_left, |kind| self.error(kind, "read the list of", "")) {
+                Ok(page) => {
+                    pages.values_left -= json_cost::count(&bytes);
+                    pages.bytes_left -= bytes.len() as u64;
+                    return Ok(Ok((page, next)));
+                }
+                Err(error) if error.kind() == Kind::Invalid && !is_second => is_second = true,
+                Err(error) if error.kind() == Kind::Invalid && url.is_none() && !is_list => {
+                    self.learn_of_no_referrers();
+                    return Ok(Err(Missing::Api));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The bytes of a page. 404 means that there is none, and the Referrers API has more ways of not being there; but
+    /// only for the first page: a list that breaks off is not one that ends.
+    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Found<Page>> {
+        self.host
+            .retrying(Retry::transient, || async {
+                let answer = self.host.send(&ask(url.clone())).await?;
+                let status = answer.status().as_u16();
+                let is_referrers = answer.collection() == Some("referrers");
+                match status {
+                    404 if url.is_none() => Ok(Err(self.learn_from(answer).await)),
+                    404 => Err(answer.error(Kind::Invalid, "the list breaks off: its next page is not found")),
+                    _ if is_referrers && url.is_none() && NO_REFERRERS_API.contains(&status) => {
+                        answer.discard().await;
+                        self.learn_of_no_referrers();
+                        Ok(Err(Missing::Api))
+                    }
+                    _ => {
+                        let answer = answer.expect(&[200]).await?;
+                        let next = answer.next_page();
+                        let is_index = is_index(&answer);
+                        let bytes = answer.bytes(limit).await?;
+                        let is_list = !is_referrers || (is_index && !is_other_json(&bytes));
+                        // The links of a page that is no list lead nowhere.
+                        let next = if is_list { next? } else { next.unwrap_or_default() };
+                        Ok(Ok(Page { bytes, next, is_list }))
+                    }
+                }
+            })
+            .await
+    }
+
+    /// A 404 that does not speak of the repository is that of a path which the registry does not know.
+    async fn learn_from(&self, answer: Answer) -> Missing {
+        let is_referrers = answer.collection() == Some("referrers");
+        let problem = answer.problem().await;
+        if is_referrers && !problem.has_code("NAME_UNKNOWN") {
+            self.learn_of_no_referrers();
+        }
+        match ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"].iter().any(|code| problem.has_code(code)) {
+            true => Missing::Subject,
+            false => Missing::List,
+        }
+    }
+
+    /// Takes note that the registry said in other words that it has no Referrers API, unless it has shown one: then it
+    /// speaks of this subject alone.
+    fn learn_of_no_referrers(&self) {
+        if !self.notes(|notes| &notes.has_referrers) {
+            self.note(|notes| &notes.lacks_referrers);
+        }
+    }
+}
+
+/// Reads a page: an object (a derived reader takes an array for one, too) of no more than `most` values.
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl Fn(Kind) -> Error) -> Result<T> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(wrong(Kind::Invalid).because("not a JSON object"));
+    }
+    if json_cost::exceeds(bytes, most) {
+        return Err(wrong(Kind::Limit).because("the list holds more values than are read"));
+    }
+    serde_json::from_slice(bytes).map_err(|why| wrong(Kind::Invalid).because(why))
+}
+
+/// Whether the answer is called an index, or nothing.
+fn is_index(answer: &Answer) -> bool {
+    answer.header(CONTENT_TYPE.as_str()).is_none_or(|text| MediaType::new(text).is_index())
+}
+
+/// Whether `bytes` are a whole JSON object that lists no manifests, which damage does not make of a list.
+fn is_other_json(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Members {
+        #[serde(default, deserialize_with = "is_there")]
+        manifests: bool,
+    }
+    fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+    }
+    bytes.trim_ascii_start().first() == Some(&b'{')
+        && serde_json::from_slice::<Members>(bytes).is_ok_and(|members| !members.manifests)
+}
+
+fn at(subject: &Digest) -> String {
+    suffix(&Name::Digest(*subject))
+}
+
+/// Which page is next: each at most once, and no more than allowed.
+struct Pages {
+    next: Option<Option<Url>>,
+    seen: HashSet<Url>,
+    limit: usize,
+    /// How many values the pages to come may hold.
+    values_left: usize,
+    /// How many bytes.
+    bytes_left: u64,
+}
+
+impl Pages {
+    fn new(limit: usize, values_left: usize, bytes_left: u64) -> Self {
+        Self { next: Some(None), seen: HashSet::new(), limit, values_left, bytes_left }
+    }
+
+    fn next(&mut self) -> Option<Option<Url>> {
+        self.next.take()
+    }
+
+    /// Takes the link of a page; `false` if there are too many.
+    ///
+    /// # Errors
+    ///
+    /// Fails at a link to a page that was read already: nothing says what the list would have gone on with.
+    fn continued(&mut self, link: Option<Url>) -> Result<bool, &'static str> {
+        let Some(link) = link else { return Ok(true) };
+        if !self.seen.insert(link.clone()) {
+            return Err("the pages of the list link in a circle");
+        }
+        self.next = Some(Some(link));
+        // The first page is not among them.
+        Ok(self.seen.len() < self.limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_of_pages_fails_and_so_does_a_long_list() {
+        let url = |n: u32| Url::parse(&format!("http://r.example/{n}")).unwrap();
+        let mut pages = Pages::new(10, 0, 0);
+        assert_eq!(pages.continued(Some(url(1))), Ok(true));
+        assert_eq!(pages.continued(Some(url(2))), Ok(true));
+        assert!(pages.continued(Some(url(1))).is_err());
+
+        let mut pages = Pages::new(10, 0, 0);
+        let accepted = (0..100).take_while(|n| pages.continued(Some(url(*n))) == Ok(true)).count();
+        assert_eq!(accepted, 9);
+    }
+}

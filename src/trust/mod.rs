@@ -1,0 +1,16 @@
+//! Keys, signatures, envelopes and transparency logs. Pure: no I/O, no store.
+//!
+//! `verify` asks the questions; this module answers them from bytes.
+
+pub mod artifact;
+pub(crate) mod claim;
+pub(crate) mod failure;
+pub(crate) mod key;
+pub(crate) mod key_file;
+pub(crate) mod pem;
+pub(crate) mod protojson;
+pub(crate) mod pss;
+pub(crate) mod signing_key;
+pub mod sigstore_bundle;
+pub mod simple_signing;
+pub(crate) mod tlog;

@@ -1,0 +1,180 @@
+//! Signing keys: what a demonstration makes for itself, and every kind that a `cosign.key` can hold.
+//!
+//! The scheme is the one that `cosign verify --key` checks by default, because that is what a seal promises: SHA-256 on
+//! every curve, PKCS #1 v1.5 with SHA-256, pure Ed25519. cosign itself signs with P-384, P-521 and Ed25519 keys in
+//! schemes that its own verifier does not try (cosign #5091, #5074).
+
+use std::fmt;
+
+use aws_lc_rs::digest::{self, Digest, SHA384_OUTPUT_LEN};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+};
+
+use super::failure::{ErrorClass, Failure};
+use super::key::PublicKey;
+use super::pem;
+use crate::error::{Error, Kind, Result};
+
+/// A private key of this process: for demonstrations, for sealing, for tests.
+pub struct SigningKey {
+    pair: Pair,
+}
+
+enum Pair {
+    /// P-256 or P-521.
+    Ecdsa(EcdsaKeyPair),
+    P384(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+    Rsa(rsa::KeyPair),
+}
+
+impl SigningKey {
+    /// Makes a new key, ECDSA on P-256, from the operating system's randomness.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if there is no randomness.
+    pub fn generate() -> Result<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING);
+        let pair = pair.map_err(|_| Error::new(Kind::Local, "make signing key"))?;
+        Ok(Self { pair: Pair::Ecdsa(pair) })
+    }
+
+    /// Takes a private key in PKCS #8, such as the inside of a `cosign.key`: ECDSA on P-256, P-384 or P-521, Ed25519, or
+    /// RSA of 2048, 3072 or 4096 bits.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) with the class `KEY_INVALID` if it is something else.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self> {
+        let key = Pair::read(der).map(|pair| Self { pair });
+        // What nobody here would verify is not signed with: RSA of other lengths ends here.
+        key.filter(|key| key.public_key().is_ok()).ok_or_else(|| {
+            let why = Failure::new(
+                ErrorClass::KeyInvalid,
+                "it holds no PKCS #8 key that is supported: ECDSA P-256, P-384, P-521, Ed25519, RSA 2048, 3072, 4096",
+            );
+            Error::new(Kind::Usage, "read signing key")
+                .because(why)
+                .hint("make a key with bundle keygen, or take one of these kinds over with cosign import-key-pair")
+        })
+    }
+
+    /// The private key in PKCS #8, for whoever encrypts and stores it.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if it can't be encoded.
+    pub fn to_pkcs8(&self) -> Result<Vec<u8>> {
+        self.pair.pkcs8().map_err(|_| Error::new(Kind::Local, "encode signing key"))
+    }
+
+    /// The public half, as the PEM file that [`PublicKey::from_pem`] and cosign read.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if it can't be encoded.
+    pub fn public_pem(&self) -> Result<String> {
+        let spki = self.pair.spki().map_err(|_| Error::new(Kind::Local, "encode public key"))?;
+        Ok(pem::encode("PUBLIC KEY", spki.as_ref()))
+    }
+
+    /// The public half, to verify with.
+    ///
+    /// # Errors
+    ///
+    /// As [`SigningKey::public_pem`].
+    pub fn public_key(&self) -> Result<PublicKey> {
+        PublicKey::from_pem(self.public_pem()?.as_bytes())
+    }
+
+    /// Signs `message`, in the scheme that cosign's verifier expects of such a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if there is no randomness.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
+        self.pair.sign(message).map_err(|_| Error::new(Kind::Local, "sign"))
+    }
+}
+
+impl Pair {
+    fn read(der: &[u8]) -> Option<Self> {
+        let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).ok();
+        let p256 = || ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING).map(Self::Ecdsa);
+        let p384 = || ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING).map(Self::P384);
+        let p521 = || ecdsa(&ECDSA_P521_SHA256_ASN1_SIGNING).map(Self::Ecdsa);
+        let ed25519 = || Ed25519KeyPair::from_pkcs8(der).ok().map(Self::Ed25519);
+        let rsa = || rsa::KeyPair::from_pkcs8(der).ok().map(Self::Rsa);
+        p256().or_else(p384).or_else(p521).or_else(ed25519).or_else(rsa)
+    }
+
+    fn pkcs8(&self) -> Result<Vec<u8>, Unspecified> {
+        let rsa: Pkcs8V1Der<'_>;
+        let document;
+        let bytes = match self {
+            Self::Ecdsa(pair) | Self::P384(pair) => {
+                document = pair.to_pkcs8v1()?;
+                document.as_ref()
+            }
+            Self::Ed25519(pair) => {
+                document = pair.to_pkcs8v1()?;
+                document.as_ref()
+            }
+            Self::Rsa(pair) => {
+                rsa = pair.as_der()?;
+                rsa.as_ref()
+            }
+        };
+        Ok(bytes.to_vec())
+    }
+
+    fn spki(&self) -> Result<PublicKeyX509Der<'_>, Unspecified> {
+        match self {
+            Self::Ecdsa(pair) | Self::P384(pair) => pair.public_key().as_der(),
+            Self::Ed25519(pair) => pair.public_key().as_der(),
+            Self::Rsa(pair) => pair.public_key().as_der(),
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        let random = SystemRandom::new();
+        let signature = match self {
+            Self::Ecdsa(pair) => pair.sign(&random, message)?,
+            Self::P384(pair) => pair.sign_digest(&short_hash(message)?)?,
+            Self::Ed25519(pair) => pair.try_sign(message)?,
+            Self::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)?;
+                return Ok(signature);
+            }
+        };
+        Ok(signature.as_ref().to_vec())
+    }
+}
+
+/// The SHA-256 of `message` for a curve for which aws-lc-rs signs longer hashes only.
+///
+/// ECDSA reads a hash as a number (FIPS 186-5, section 6.4.1): one that is shorter than the curve's order is the same
+/// number with zeros before it.
+fn short_hash(message: &[u8]) -> Result<Digest, Unspecified> {
+    let mut number = [0; SHA384_OUTPUT_LEN];
+    let hash = digest::digest(&digest::SHA256, message);
+    number[SHA384_OUTPUT_LEN - hash.as_ref().len()..].copy_from_slice(hash.as_ref());
+    Digest::import_less_safe(&number, &digest::SHA384)
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests;

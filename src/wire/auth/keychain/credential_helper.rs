@@ -1,0 +1,221 @@
+//! Credential helpers: programs called `docker-credential-<name>` that are spoken to over their standard input and
+//! output (docker, "Credential helper protocol").
+//!
+//! A helper is somebody else's program. Its name is checked before it becomes part of a command, it is looked for in
+//! absolute folders of `PATH` alone, and it is given few variables. Its answer is read within bounds, and its time is
+//! limited: one that does not answer is ended together with whatever it has started.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+use super::Credentials;
+use super::helper_environment::Surroundings;
+
+/// Longest answer of a helper that is read, in bytes.
+const MAX_ANSWER: u64 = 64 << 10;
+
+/// How long the rest of an answer is waited for once the helper has ended: something that it left running may hold its
+/// output open for good.
+const REST: Duration = Duration::from_millis(500);
+
+/// The user name by which a helper says that the secret is an identity token.
+const IS_IDENTITY: &str = "<token>";
+
+/// Why a helper was of no use: one short line without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    why: String,
+    /// Whether it did not answer at all, and would keep the next one waiting as well.
+    pub(super) is_silent: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, is_silent: false }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// A program to ask, and how long it may take.
+#[derive(Debug)]
+pub(super) struct Helper {
+    program: PathBuf,
+    limit: Duration,
+    variables: Vec<(OsString, OsString)>,
+}
+
+/// What a helper is told to keep.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry<'a> {
+    #[serde(rename = "ServerURL")]
+    server: &'a str,
+    username: &'a str,
+    secret: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+/// What a helper has said, and whether it was content.
+struct Said {
+    is_success: bool,
+    status: String,
+    text: Vec<u8>,
+}
+
+impl Helper {
+    /// The helper called `name`.
+    ///
+    /// # Errors
+    ///
+    /// The name comes out of a file and becomes part of a program's name: no path, no option. Fails too if there is no
+    /// such program.
+    pub(super) fn named(name: &str, limit: Duration, surroundings: &Surroundings) -> Result<Self, Failure> {
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !is_name {
+            return Err("not a helper's name".to_owned().into());
+        }
+        let program = surroundings.find(&format!("docker-credential-{name}"));
+        let program = program.ok_or_else(|| "cannot be run: no absolute folder of PATH has it".to_owned())?;
+        Ok(Self::at(program, limit, surroundings))
+    }
+
+    /// The helper that is this program.
+    pub(super) fn at(program: PathBuf, limit: Duration, surroundings: &Surroundings) -> Self {
+        Self { program, limit, variables: surroundings.variables().to_vec() }
+    }
+
+    /// Asks for the credentials of `server`.
+    pub(super) async fn get(&self, server: &str) -> Result<Option<Credentials>, Failure> {
+        let said = self.tell("get", server.as_bytes()).await?;
+        answer(said.is_success, &said.text).map_err(|why| why.unwrap_or(said.status).into())
+    }
+
+    /// Has the credentials of `server` kept. `secret` is a password, or an identity token if there is no `user`.
+    pub(super) async fn store(&self, server: &str, user: Option<&str>, secret: &str) -> Result<(), Failure> {
+        let entry = Entry { server, username: user.unwrap_or(IS_IDENTITY), secret };
+        let entry = serde_json::to_vec(&entry).map_err(|why| Failure::from(why.to_string()))?;
+        let said = self.tell("store", &entry).await?;
+        if said.is_success { Ok(()) } else { Err(said.status.into()) }
+    }
+
+    /// Has the credentials of `server` forgotten. Says whether there were any, as far as the helper tells.
+    pub(super) async fn erase(&self, server: &str) -> Result<bool, Failure> {
+        let said = self.tell("erase", server.as_bytes()).await?;
+        match said.is_success {
+            true => Ok(true),
+            false if is_none(&said.text) => Ok(false),
+            false => Err(said.status.into()),
+        }
+    }
+
+    async fn tell(&self, verb: &str, input: &[u8]) -> Result<Said, Failure> {
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        // A group of its own, so that it can be ended with all that it has started. The price: it cannot read from the
+        // terminal, for which the protocol has no room anyway.
+        #[cfg(unix)]
+        command.process_group(0);
+        let child = command.spawn().map_err(|why| format!("cannot be run: {}", why.kind()))?;
+        let mut running = Running(Some(child));
+        match tokio::time::timeout(self.limit, running.converse(input)).await {
+            Ok(said) => said.map_err(|why| Failure::from(format!("breaks off: {why}"))),
+            Err(_) => {
+                let why = format!("no answer within {} s", self.limit.as_secs_f32());
+                Err(Failure { why, is_silent: true })
+            }
+        }
+    }
+}
+
+/// A helper that runs: ended with its group unless it has come to its own end.
+struct Running(Option<Child>);
+
+impl Running {
+    async fn converse(&mut self, input: &[u8]) -> Result<Said, std::io::Error> {
+        let Some(child) = &mut self.0 else { return Err(std::io::ErrorKind::NotFound.into()) };
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let mut text = Vec::new();
+        let status = {
+            let write = async {
+                if let Some(mut stdin) = stdin {
+                    // A helper that has answered without reading has closed its end; its answer counts.
+                    let _ = stdin.write_all(input).await;
+                }
+            };
+            let read = async {
+                match stdout {
+                    Some(stdout) => stdout.take(MAX_ANSWER + 1).read_to_end(&mut text).await,
+                    None => Ok(0),
+                }
+            };
+            let talk = async { tokio::join!(write, read).1 };
+            tokio::pin!(talk);
+            tokio::select! {
+                biased;
+                read = &mut talk => {
+                    if read? as u64 > MAX_ANSWER {
+                        return Err(std::io::Error::other(format!("its answer is longer than {MAX_ANSWER} bytes")));
+                    }
+                    child.wait().await?
+                }
+                status = child.wait() => {
+                    let _ = tokio::time::timeout(REST, &mut talk).await;
+                    status?
+                }
+            }
+        };
+        self.0 = None;
+        Ok(Said { is_success: status.success(), status: format!("ends with {status}"), text })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(group) = self.0.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok()) {
+            // Not waited for yet, so the number still is its own.
+            let _ = rustix::process::Pid::from_raw(group)
+                .map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+        }
+    }
+}
+
+/// Reads the answer to `get`. An error of `None` says that there is nothing to tell but how the helper ended.
+pub(super) fn answer(is_success: bool, said: &[u8]) -> Result<Option<Credentials>, Option<String>> {
+    if !is_success {
+        return if is_none(said) { Ok(None) } else { Err(None) };
+    }
+    let answer: Answer = serde_json::from_slice(said).map_err(|_| Some("its answer is not JSON".to_owned()))?;
+    if answer.secret.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match answer.username.as_str() {
+        IS_IDENTITY => Credentials::Identity(answer.secret),
+        _ => Credentials::Password { user: answer.username, password: answer.secret },
+    }))
+}
+
+/// The protocol has no code for "none": the text is what every client compares.
+fn is_none(said: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(said).to_lowercase();
+    text.contains("credentials not found") || text.contains("no credentials")
+}

@@ -1,0 +1,337 @@
+//! Credentials: the files and helpers of docker and podman, read once and only after a registry has asked for a login.
+//!
+//! Files are looked into in the order of contract §10; in each, the most specific key wins (`host/namespace/repository`
+//! before `host`). Helpers are asked by name, as docker does it.
+
+mod config_file;
+mod credential_helper;
+mod credential_store;
+mod edit;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+mod helper_environment;
+mod json_members;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use self::config_file::{Config, Entry};
+use self::credential_helper::{Failure, Helper};
+pub use self::credential_store::{Kept, Vault};
+use self::helper_environment::Surroundings;
+use crate::error::{Error, Kind, Result};
+
+/// Where credentials may lie, as the process environment tells.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `REGISTRY_AUTH_FILE`: a file that must be there.
+    pub registry_auth_file: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`, else `.config` in the home folder.
+    pub config_home: Option<PathBuf>,
+    /// `DOCKER_CONFIG`, a folder, else `.docker` in the home folder.
+    pub docker_config: Option<PathBuf>,
+    /// Variables of which credential helpers are given what they need: no passwords of ours, and none of proxies. `PATH`
+    /// is where they are looked for.
+    pub variables: Vec<(OsString, OsString)>,
+}
+
+impl Environment {
+    /// Reads the variables of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let named = Self::of(|name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from));
+        Self { variables: std::env::vars_os().collect(), ..named }
+    }
+
+    fn of(variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let in_home = |folder: &str| variable("HOME").map(|home| home.join(folder));
+        Self {
+            registry_auth_file: variable("REGISTRY_AUTH_FILE"),
+            runtime_dir: variable("XDG_RUNTIME_DIR"),
+            config_home: variable("XDG_CONFIG_HOME").or_else(|| in_home(".config")),
+            docker_config: variable("DOCKER_CONFIG").or_else(|| in_home(".docker")),
+            variables: Vec::new(),
+        }
+    }
+
+    /// The files, in order.
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let podman =
+            [&self.runtime_dir, &self.config_home].into_iter().flatten().map(|dir| dir.join("containers/auth.json"));
+        podman.chain(self.docker_config.iter().map(|dir| dir.join("config.json"))).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// What proves who we are.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    /// A name and a password or access token.
+    Password { user: String, password: String },
+    /// A refresh token for the token service.
+    Identity(String),
+    /// A bearer token for the registry itself (docker's `registrytoken`).
+    Token(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password { .. } => "Password",
+            Self::Identity(_) => "Identity",
+            Self::Token(_) => "Token",
+        })
+    }
+}
+
+/// Who somebody is at a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The name.
+    pub user: String,
+    /// The password, or an access token that the registry takes for one.
+    pub password: String,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Account")
+    }
+}
+
+/// The outcome of a search.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) credentials: Option<Credentials>,
+    /// Whether an identity token would be kept in the place of a password.
+    pub(super) wants_identity: bool,
+    host: String,
+    /// Where they come from, or where there were none; none at all if somebody gave them by hand.
+    places: Vec<String>,
+}
+
+impl Found {
+    /// Whether this is the account, or the identity token that stands for it.
+    pub(crate) fn is(&self, account: &Account, identity: Option<&str>) -> bool {
+        match (&self.credentials, identity) {
+            (Some(Credentials::Identity(token)), Some(identity)) => token == identity,
+            (Some(Credentials::Password { user, password }), None) => {
+                (user, password) == (&account.user, &account.password)
+            }
+            _ => false,
+        }
+    }
+
+    /// The outcome in words.
+    pub(crate) fn told(&self) -> String {
+        let places = self.places.join(", ");
+        match &self.credentials {
+            Some(_) => format!("credentials for {} come from {places}", self.host),
+            None if places.is_empty() => format!("there are no credentials for {}", self.host),
+            None => format!("no credentials for {} in {places}", self.host),
+        }
+    }
+
+    /// What to do about a refusal.
+    pub(crate) fn hint(&self) -> String {
+        if self.wants_identity {
+            return "check the user name and the password; some registries want an access token in its place"
+                .to_owned();
+        }
+        let (told, host) = (self.told(), &self.host);
+        format!(
+            "{told}; log in with autonomy registry login {host} (or docker login, podman login), or name a file with --authfile"
+        )
+    }
+}
+
+/// What a helper said, or why it said nothing.
+type Said = Result<Option<Credentials>, Failure>;
+
+/// What is known of one helper. It is asked one question at a time.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its answers by server: each is asked for once.
+    said: HashMap<String, Said>,
+    /// Servers whose answer was refused and stayed the same when it was asked for again.
+    settled: HashSet<String>,
+    /// Why it is not asked any more: it did not answer, and would keep everybody waiting again.
+    given_up: Option<Failure>,
+}
+
+/// All places of credentials.
+#[derive(Debug)]
+pub(crate) struct Keychain {
+    named: Vec<PathBuf>,
+    usual: Vec<PathBuf>,
+    /// By path; none for one that is not there.
+    files: Mutex<HashMap<PathBuf, Option<Arc<Config>>>>,
+    helpers: std::sync::Mutex<HashMap<String, Arc<Mutex<Known>>>>,
+    helper_limit: Duration,
+    surroundings: Surroundings,
+    /// The account that somebody gave by hand, in the place of all others.
+    given: Option<Account>,
+}
+
+impl Keychain {
+    pub(crate) fn new(authfile: Option<PathBuf>, environment: &Environment, helper_limit: Duration) -> Self {
+        Self {
+            named: authfile.into_iter().chain(environment.registry_auth_file.clone()).collect(),
+            usual: environment.files().collect(),
+            files: Mutex::default(),
+            helpers: std::sync::Mutex::default(),
+            helper_limit,
+            surroundings: Surroundings::of(&environment.variables),
+            given: None,
+        }
+    }
+
+    /// Has one account and looks nowhere.
+    pub(crate) fn of(account: Account) -> Self {
+        Self { given: Some(account), ..Self::new(None, &Environment::default(), Duration::ZERO) }
+    }
+
+    /// Finds the credentials for the repository `path` on `host`.
+    ///
+    /// `refused` are credentials that were found before and do not hold (any more): files are read again, and helpers
+    /// asked again, because what they give out may last an hour and a long run does not.
+    pub(crate) async fn find(&self, host: &str, path: &str, refused: Option<&Credentials>) -> Result<Found> {
+        let host = config_file::normal(host);
+        if let Some(Account { user, password }) = self.given.clone() {
+            let credentials = Some(Credentials::Password { user, password });
+            return Ok(Found { credentials, wants_identity: true, host, places: Vec::new() });
+        }
+        let mut places: Vec<String> = Vec::new();
+        for config in self.files(refused.is_some()).await? {
+            let place = config.path.display().to_string();
+            for entry in config.entries(&keys(&host, path)) {
+                let (credentials, place) = match entry {
+                    Entry::Credentials(credentials) => (Some(credentials), place.clone()),
+                    Entry::Unreadable(why) => return Err(unusable(&config.path).because(why)),
+                    Entry::Helper { name, server } => match self.ask(&name, &server, refused).await {
+                        Ok(credentials) => (credentials, format!("docker-credential-{name}")),
+                        // As docker does it: an image that everybody may read must not need a helper that works.
+                        Err(why) => (None, format!("docker-credential-{name} ({why})")),
+                    },
+                };
+                if credentials.is_some() {
+                    return Ok(Found { credentials, wants_identity: false, host, places: vec![place] });
+                }
+                places.push(place);
+            }
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        Ok(Found { credentials: None, wants_identity: false, host, places })
+    }
+
+    /// Asks a helper, unless what it said last time still holds. Others wait only for the same helper.
+    async fn ask(&self, name: &str, server: &str, refused: Option<&Credentials>) -> Said {
+        let known = {
+            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(helpers.entry(name.to_owned()).or_default())
+        };
+        let mut known = known.lock().await;
+        let before = known.said.get(server);
+        let is_refused = matches!(before, Some(Ok(Some(own))) if Some(own) == refused);
+        if let Some(said) = before
+            && (!is_refused || known.settled.contains(server))
+        {
+            return said.clone();
+        }
+        let said = match (&known.given_up, Helper::named(name, self.helper_limit, &self.surroundings)) {
+            (Some(why), _) => Err(why.clone()),
+            (None, Err(why)) => Err(why),
+            (None, Ok(helper)) => helper.get(server).await,
+        };
+        if let Err(why) = &said {
+            if known.given_up.is_none() {
+                tracing::warn!(helper = name, %why, "a credential helper does not work");
+            }
+            if why.is_silent {
+                known.given_up = Some(why.clone());
+            }
+        }
+        if is_refused && known.said.get(server) == Some(&said) {
+            known.settled.insert(server.to_owned());
+        }
+        known.said.insert(server.to_owned(), said.clone());
+        said
+    }
+
+    /// Reads the files that were named by somebody, which have to be there and right whether they are needed or not.
+    pub(crate) async fn check(&self) -> Result<()> {
+        for path in &self.named {
+            self.named(path, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn files(&self, fresh: bool) -> Result<Vec<Arc<Config>>> {
+        let mut found = Vec::new();
+        for path in &self.named {
+            found.push(self.named(path, fresh).await?);
+        }
+        for path in &self.usual {
+            found.extend(self.file(path, fresh).await?);
+        }
+        Ok(found)
+    }
+
+    async fn named(&self, path: &Path, fresh: bool) -> Result<Arc<Config>> {
+        self.file(path, fresh).await?.ok_or_else(|| unusable(path).because("no such file"))
+    }
+
+    /// A file, read once, and again if it is to be `fresh`. What cannot be read again stays as it was: a pipe has
+    /// nothing more to give, and somebody may be writing.
+    async fn file(&self, path: &Path, fresh: bool) -> Result<Option<Arc<Config>>> {
+        let mut files = self.files.lock().await;
+        let before = files.get(path).cloned();
+        if let Some(before) = &before
+            && (!fresh || !path.is_file())
+        {
+            return Ok(before.clone());
+        }
+        let found = match (read(path).await, before) {
+            (Ok(found), _) => found.map(Arc::new),
+            (Err(_), Some(before)) => before,
+            (Err(why), None) => return Err(why),
+        };
+        files.insert(path.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
+async fn read(path: &Path) -> Result<Option<Config>> {
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || crate::disk::read::read(&owned)).await;
+    match read.map_err(std::io::Error::other).flatten() {
+        Ok(bytes) => Config::parse(path, &bytes).map(Some).map_err(|why| unusable(path).because(why)),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(unusable(path).because(why)),
+    }
+}
+
+fn unusable(path: &Path) -> Error {
+    Error::new(Kind::Usage, "read credentials").on(path.display())
+}
+
+/// The keys to look for, the most specific first.
+fn keys(host: &str, path: &str) -> Vec<String> {
+    let mut keys = vec![format!("{host}/{path}")];
+    while let Some((shorter, _)) = keys.last().and_then(|key| key.rsplit_once('/')) {
+        let shorter = shorter.to_owned();
+        keys.push(shorter);
+    }
+    keys
+}

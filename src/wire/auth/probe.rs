@@ -1,0 +1,46 @@
+//! Trying an account at a registry, before it is kept anywhere.
+
+use http::Method;
+
+use super::keychain::Account;
+use crate::error::{Kind, Result};
+use crate::wire::client::{Client, Options};
+use crate::wire::request::Request;
+use crate::wire::retry::Retry;
+
+/// What a registry thinks of an account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Whether it asked for a login at all. If not, nobody has looked at the password.
+    pub was_asked: bool,
+    /// A token that its token service would rather see than the password.
+    pub identity: Option<String>,
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proof").field("was_asked", &self.was_asked).finish_non_exhaustive()
+    }
+}
+
+/// Logs in to `host` (distribution-spec, end-1: `GET /v2/`) with `account` alone, whatever else is known of the host.
+///
+/// The password is sent after the registry has asked for it, to the registry or to the token service that it names.
+///
+/// # Errors
+///
+/// [`Denied`](Kind::Denied) if the account is refused, [`NotFound`](Kind::NotFound) if no registry is there, and those
+/// of [`Host::send`](crate::wire::Host::send).
+pub async fn prove(options: &Options, host: &str, account: &Account) -> Result<Proof> {
+    let client = Client::with_account(options.clone(), account.clone())?;
+    let host = client.host(host, "");
+    let request = Request::new(Method::GET, "v2/", "log in to", host.name());
+    let answer = host.retrying(Retry::transient, || async { host.send(&request).await?.expect(&[200]).await });
+    let answer = answer.await.map_err(|error| match error.kind() {
+        Kind::NotFound => error.hint("is this a registry? it has no /v2/"),
+        _ => error,
+    })?;
+    answer.discard().await;
+    let authority = host.authority();
+    Ok(Proof { was_asked: authority.is_asking(), identity: authority.identity() })
+}

@@ -1,0 +1,79 @@
+//! What a token is asked for: actions on resources (distribution, "Token Scope Documentation").
+//!
+//! It is what the request needs, and never what a challenge names: a registry could have itself given a token for another
+//! repository, or for more than it is asked, and use it elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// A set of `type:name:action,action`. Ordered, so that equal sets are equal keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scopes(BTreeMap<String, BTreeSet<String>>);
+
+impl Scopes {
+    /// Reading the repository `path`.
+    #[must_use]
+    pub fn pull(path: &str) -> Self {
+        Self::default().with(&format!("repository:{path}"), &["pull"])
+    }
+
+    /// Reading and writing the repository `path`.
+    #[must_use]
+    pub fn push(path: &str) -> Self {
+        Self::default().with(&format!("repository:{path}"), &["pull", "push"])
+    }
+
+    /// Deleting from the repository `path`: a right of its own where registries have one.
+    #[must_use]
+    pub fn delete(path: &str) -> Self {
+        Self::default().with(&format!("repository:{path}"), &["delete"])
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        for (resource, actions) in &other.0 {
+            self.0.entry(resource.clone()).or_default().extend(actions.iter().cloned());
+        }
+        self
+    }
+
+    fn with(mut self, resource: &str, actions: &[&str]) -> Self {
+        self.0.entry(resource.to_owned()).or_default().extend(actions.iter().map(|&action| action.to_owned()));
+        self
+    }
+
+    /// Whether everything that `other` asks for is asked for here.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        other.0.iter().all(|(resource, actions)| self.0.get(resource).is_some_and(|own| own.is_superset(actions)))
+    }
+
+    /// One text an entry, as a token service takes them.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(resource, actions)| {
+            format!("{resource}:{}", actions.iter().map(String::as_str).collect::<Vec<_>>().join(","))
+        })
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.entries().collect::<Vec<_>>().join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_joined_and_compared() {
+        let push = Scopes::push("a/b");
+        assert_eq!(push.to_string(), "repository:a/b:pull,push");
+        assert!(push.covers(&Scopes::pull("a/b")) && !Scopes::pull("a/b").covers(&push));
+        let both = push.clone().and(&Scopes::pull("c"));
+        assert_eq!(both.to_string(), "repository:a/b:pull,push repository:c:pull");
+        assert_eq!(both.to_string(), "repository:a/b:pull,push repository:c:pull");
+        assert!(both.covers(&push) && both.covers(&Scopes::default()) && !push.covers(&both));
+    }
+}

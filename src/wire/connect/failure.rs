@@ -1,0 +1,203 @@
+//! Failures below HTTP, sorted: nobody there, no such name, the wrong protocol, a certificate that does not verify.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use super::connector::NoTls;
+use super::pool::Broken;
+use super::proxy::Proxy;
+use super::resolver::Unknown;
+use crate::error::{Error, Kind};
+use crate::wire::request::Context;
+
+/// What to do about a proxy that wants to know who is there.
+pub(crate) const PROXY_LOGIN: &str =
+    "the proxy wants a login: put name and password into its address, as in http://name:password@host:port";
+
+/// What the HTTP client says of an answer whose status line and headers are longer than it reads (256 KiB, or 100
+/// headers); the test `a_head_without_an_end_is_not_read` holds it to that.
+const HEAD_TOO_LARGE: &str = "message head is too large";
+
+/// What a failed exchange tells about the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// It answered a TLS hello in plain HTTP.
+    SpeaksPlain,
+    /// It did not answer a TLS hello, or hung up.
+    Unanswered,
+    /// Nobody listens on the port.
+    Refused,
+    /// What it answered was not HTTP, or it hung up; it may expect TLS.
+    NotHttp,
+    /// Anything else.
+    Other,
+}
+
+/// A failed exchange.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) class: Class,
+    pub(crate) error: Error,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self { class: Class::Other, error }
+    }
+}
+
+/// The cause of an error that waiting will hardly mend: tried less often than others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unreachable {
+    /// The name is not known.
+    Name,
+    /// Nobody listens.
+    Refused,
+    /// Somebody else answers in its place, as captive portals do: what to say of that.
+    Page(String),
+}
+
+impl Unreachable {
+    /// How often it makes sense to try.
+    pub(crate) fn attempts(&self) -> u32 {
+        match self {
+            Self::Name => 2,
+            Self::Refused | Self::Page(_) => 3,
+        }
+    }
+
+    /// Finds the cause in an error.
+    pub(crate) fn of(error: &Error) -> Option<&Self> {
+        error.source().and_then(|cause| cause.downcast_ref())
+    }
+
+    /// Makes it the cause of `error`, and says what a person can do about it.
+    pub(crate) fn told(self, error: Error) -> Error {
+        let hint = match self {
+            Self::Name => "check the spelling of the host and this machine's name service",
+            Self::Refused => "check host and port, and that the registry runs",
+            Self::Page(_) => "check that the host is a registry, and that no portal answers in its place",
+        };
+        error.because(self).hint(hint)
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "the host name does not resolve",
+            Self::Refused => "connection refused",
+            Self::Page(what) => what,
+        })
+    }
+}
+
+impl StdError for Unreachable {}
+
+impl Fault {
+    /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before, `proxy` what is on the way.
+    pub(crate) fn of(error: &Broken, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
+        if let Some(ours) = Error::find(error) {
+            return ours.clone().into();
+        }
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return Self::of_tls(tls, context);
+        }
+        if let Some(why) = find::<NoTls>(error) {
+            return Self::of_hello(*why, context);
+        }
+        let deepest = deepest(error);
+        // Who was not reached is the proxy then, and says nothing of the registry.
+        if let Some(proxy) = proxy.filter(|_| error.is_connect) {
+            return Self::of_proxy(proxy, &deepest, context);
+        }
+        if deepest == HEAD_TOO_LARGE {
+            return context.error(Kind::Limit).because("the head of the answer is longer than is read").into();
+        }
+        let class = match find::<io::Error>(error).map(io::Error::kind) {
+            Some(io::ErrorKind::TimedOut) => Class::Other,
+            Some(io::ErrorKind::ConnectionRefused) => Class::Refused,
+            _ if error.is_connect => Class::Other,
+            _ => Class::NotHttp,
+        };
+        let unreachable = match class {
+            _ if is_known => None,
+            Class::Refused => Some(Unreachable::Refused),
+            _ => find::<Unknown>(error).map(|_| Unreachable::Name),
+        };
+        let fault = context.error(Kind::Unavailable);
+        let error = match unreachable {
+            Some(why) => why.told(fault),
+            None => fault.because(deepest),
+        };
+        Self { class, error }
+    }
+
+    fn of_proxy(proxy: &Proxy, why: &str, context: &Context) -> Self {
+        let wants_login = why.contains("authorization required");
+        let kind = if wants_login { Kind::Denied } else { Kind::Unavailable };
+        let error = context.error(kind).because(format!("by way of {proxy}: {why}"));
+        let hint = if wants_login { PROXY_LOGIN } else { "check the proxy's address, and what NO_PROXY leaves out" };
+        error.hint(hint).into()
+    }
+
+    fn of_hello(why: NoTls, context: &Context) -> Self {
+        let (class, kind) = match why {
+            NoTls::PlainHttp => (Class::SpeaksPlain, Kind::Invalid),
+            NoTls::Closed | NoTls::Silence(_) => (Class::Unanswered, Kind::Unavailable),
+        };
+        Self { class, error: context.error(kind).because(why) }
+    }
+
+    pub(crate) fn of_tls(error: &rustls::Error, context: &Context) -> Self {
+        use rustls::AlertDescription;
+        let fault = |kind, why: String| context.error(kind).because(why);
+        match error {
+            rustls::Error::InvalidCertificate(why) => fault(Kind::Invalid, format!("its certificate does not verify: {why}"))
+                .hint("pass the authority's certificate with --ca-file, or put it under certs.d; --allow-insecure-registry does not excuse a certificate")
+                .into(),
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::CertificateUnknown,
+            ) => fault(Kind::Denied, format!("the registry refuses this client's certificate, or wants one: {error}"))
+                .hint("put client.cert and client.key into the host's folder under certs.d")
+                .into(),
+            rustls::Error::DecryptError | rustls::Error::InvalidEncryptedClientHello(_) => {
+                fault(Kind::Unavailable, error.to_string()).into()
+            }
+            // A bit that flips inside a TLS record: the same request may pass.
+            rustls::Error::AlertReceived(AlertDescription::BadRecordMac) => {
+                fault(Kind::Unavailable, error.to_string()).into()
+            }
+            other => fault(Kind::Invalid, format!("no TLS connection: {other}")).into(),
+        }
+    }
+}
+
+/// Finds a foreign error in a chain, also where an I/O error wraps it.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<T>() {
+            return Some(found);
+        }
+        if let Some(found) = cause.downcast_ref::<io::Error>().and_then(|e| e.get_ref()).and_then(|e| find::<T>(e)) {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// The last cause says most: "connection reset by peer" and not "error sending request".
+pub(crate) fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    crate::error::printable(&last.to_string())
+}

@@ -1,0 +1,109 @@
+//! Names of hosts, looked up by the C library, or without it where the program is linked statically against glibc.
+//!
+//! glibc looks names up through libraries that it loads when it is asked to, which a static program cannot count on. There,
+//! `/etc/hosts` and the name servers of `/etc/resolv.conf` are asked (resolv.conf(5)) and nothing else: no
+//! `nsswitch.conf`, no mDNS. Where neither file names anybody that is said at once: no public name server is asked
+//! instead, and nobody waits for one on this machine.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
+
+/// A name that has no address.
+#[derive(Debug)]
+pub(crate) struct Unknown(Box<dyn StdError + Send + Sync>);
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name cannot be looked up")
+    }
+}
+
+impl StdError for Unknown {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+/// The name service.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names(service::Service);
+
+impl Service<Name> for Names {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Unknown;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Unknown>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unknown>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let service = self.0.clone();
+        Box::pin(async move { Ok(service.look_up(name).await.map_err(Unknown)?.into_iter()) })
+    }
+}
+
+#[cfg(not(all(target_env = "gnu", target_feature = "crt-static")))]
+mod service {
+    use std::error::Error as StdError;
+    use std::net::SocketAddr;
+
+    use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+    use tower_service::Service as _;
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Service(GaiResolver);
+
+    impl Default for Service {
+        fn default() -> Self {
+            Self(GaiResolver::new())
+        }
+    }
+
+    impl Service {
+        pub(super) async fn look_up(mut self, name: Name) -> Result<Vec<SocketAddr>, Box<dyn StdError + Send + Sync>> {
+            Ok(self.0.call(name).await?.collect())
+        }
+    }
+}
+
+#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+mod service {
+    use std::error::Error as StdError;
+    use std::net::SocketAddr;
+    use std::sync::{Arc, OnceLock};
+
+    use hickory_resolver::TokioResolver;
+    use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use hyper_util::client::legacy::connect::dns::Name;
+
+    /// Made at the first question: many a registry has an address and no name.
+    #[derive(Debug, Clone, Default)]
+    pub(super) struct Service(Arc<OnceLock<Option<TokioResolver>>>);
+
+    impl Service {
+        pub(super) async fn look_up(self, name: Name) -> Result<Vec<SocketAddr>, Box<dyn StdError + Send + Sync>> {
+            let resolver = self.0.get_or_init(open).as_ref().ok_or("no name service can be set up")?;
+            let found = resolver.lookup_ip(name.as_str()).await?;
+            Ok(found.iter().map(|address| SocketAddr::new(address, 0)).collect())
+        }
+    }
+
+    fn open() -> Option<TokioResolver> {
+        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|why| {
+            tracing::debug!(%why, "no name servers: only /etc/hosts is read");
+            let nobody = ResolverConfig::from_name_servers(Vec::new());
+            TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
+        });
+        // Both kinds, so that the connection can be made by whichever answers first (RFC 8305).
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        builder.build().ok()
+    }
+}

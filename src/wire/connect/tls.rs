@@ -1,0 +1,288 @@
+//! TLS: which authorities are trusted for a host, and which certificate is shown to it.
+//!
+//! Roots are those of the system (Mozilla's where it has none), `--ca-file`, and the host's folder under `certs.d`, the
+//! layout that docker and podman share: `certs.d/<host>[:port]/{*.crt, *.cert + *.key}`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::named_certificates::{Named, Servers};
+use crate::disk::read;
+use crate::error::{Error, Kind, Result};
+
+/// Where docker and podman look.
+const SYSTEM_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+#[derive(Debug)]
+pub(crate) struct Tls {
+    provider: Arc<CryptoProvider>,
+    extra: Vec<CertificateDer<'static>>,
+    dirs: Vec<PathBuf>,
+}
+
+/// The system's roots. Reading them takes many milliseconds: only when a host shows a certificate.
+static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(system_roots);
+
+/// Whether the system's roots are read before a connection is made, or when a host shows a certificate that needs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Roots {
+    /// At once, beside everything else.
+    Now,
+    /// Of a host that most likely speaks plain HTTP.
+    AtNeed,
+}
+
+/// What is shown to a host that wants to know who is there.
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    key_path: PathBuf,
+}
+
+impl Tls {
+    pub(crate) fn new(ca_file: Option<&Path>, cert_dir: Option<&Path>) -> Result<Self> {
+        let extra = match ca_file {
+            Some(path) => certificates(path)?,
+            None => Vec::new(),
+        };
+        let dirs = cert_dir.into_iter().chain(SYSTEM_DIRS.iter().map(Path::new)).map(Path::to_owned).collect();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Ok(Self { provider, extra, dirs })
+    }
+
+    /// The first folder with files for `host`, of whatever sort: it says that the host speaks TLS.
+    pub(crate) fn set_up_in(&self, host: &str) -> Option<PathBuf> {
+        self.folders(host).find(|folder| holds(folder, |_| true))
+    }
+
+    /// The configuration for connections to `host`.
+    pub(crate) async fn config(&self, host: &str, roots: Roots) -> Result<ClientConfig> {
+        if roots == Roots::Now {
+            let read = tokio::task::spawn_blocking(|| LazyLock::force(&SYSTEM)).await;
+            read.map_err(|why| Error::new(Kind::Local, "read root certificates").because(why))?;
+        }
+        let (mut own, mut named) = (RootCertStore::empty(), self.extra.clone());
+        for certificate in &self.extra {
+            add(&mut own, certificate.clone(), Path::new("--ca-file"))?;
+        }
+        let mut identity = None;
+        if let Some(folder) = self.folder(host) {
+            for path in files(&folder, "crt")? {
+                for certificate in certificates(&path)? {
+                    add(&mut own, certificate.clone(), &path)?;
+                    named.push(certificate);
+                }
+            }
+            identity = client_identity(&folder)?;
+        }
+        let algorithms = self.provider.signature_verification_algorithms;
+        let servers = Servers { named: Named::new(named), own, system: || &SYSTEM, algorithms };
+        self.build(Arc::new(servers), identity)
+    }
+
+    /// The configuration of a client that is never going to use it.
+    pub(crate) fn unused(&self) -> Result<ClientConfig> {
+        let algorithms = self.provider.signature_verification_algorithms;
+        let (named, own) = (Named::default(), RootCertStore::empty());
+        self.build(Arc::new(Servers { named, own, system: || &SYSTEM, algorithms }), None)
+    }
+
+    fn build(&self, servers: Arc<Servers>, identity: Option<Identity>) -> Result<ClientConfig> {
+        let wrong = |why: rustls::Error| Error::new(Kind::Local, "set up TLS").because(why);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?
+            .dangerous()
+            .with_custom_certificate_verifier(servers);
+        let mut config = match identity {
+            // Of another sort than is known, or not that of the certificate beside it.
+            Some(Identity { chain, key, key_path }) => {
+                builder.with_client_auth_cert(chain, key).map_err(|why| unusable("private key", &key_path, why))?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// The first folder with certificates or keys for `host`. It alone counts, as with podman: who sets up a folder does not
+    /// mean those of the system too. With podman an empty folder counts as well, and hides what a later one holds; here it
+    /// says nothing.
+    fn folder(&self, host: &str) -> Option<PathBuf> {
+        self.folders(host).find(|folder| holds_certificates(folder))
+    }
+
+    /// Where files for `host` may lie; with the default port it may be written with or without it.
+    fn folders(&self, host: &str) -> impl Iterator<Item = PathBuf> {
+        let names = match host.strip_suffix(":443") {
+            Some(bare) => [host.to_owned(), bare.to_owned()],
+            None if names_port(host) => [host.to_owned(), host.to_owned()],
+            None => [host.to_owned(), format!("{host}:443")],
+        };
+        // The host of a redirect is the peer's word: it must not climb out of the folder.
+        let is_name = !host.starts_with('.') && !host.contains('/');
+        let dirs = self.dirs.iter().filter(move |_| is_name);
+        dirs.flat_map(move |dir| names.clone().map(|name| dir.join(name)))
+    }
+}
+
+/// Whether a port follows the name, or the address in brackets.
+fn names_port(host: &str) -> bool {
+    host.rsplit(']').next().is_some_and(|end| end.contains(':'))
+}
+
+/// Whether `folder` holds certificates or keys, by the names that docker and podman look for.
+pub(crate) fn holds_certificates(folder: &Path) -> bool {
+    let is_one = |ending: &std::ffi::OsStr| ["crt", "cert", "key"].iter().any(|known| ending == *known);
+    holds(folder, |path| path.extension().is_some_and(is_one))
+}
+
+/// Whether a file in `folder` is one of those. A folder that cannot be read may hold any: whoever needs it is told then.
+fn holds(folder: &Path, is_one: impl Fn(&Path) -> bool) -> bool {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => entries.any(|entry| entry.is_ok_and(|entry| is_one(&entry.path()))),
+        Err(why) => folder.is_dir() && why.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+fn system_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        // Said aloud where somebody has named others: those are not used.
+        match found.errors.first() {
+            Some(why) => tracing::warn!(%why, "root certificates cannot be read; Mozilla's are used"),
+            None => tracing::debug!("this machine has no root certificates; Mozilla's are used"),
+        }
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+fn client_identity(folder: &Path) -> Result<Option<Identity>> {
+    let Some(path) = files(folder, "cert")?.into_iter().next() else { return Ok(None) };
+    let key_path = path.with_extension("key");
+    let key = read::read(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|why| unusable("private key", &key_path, why))?;
+    Ok(Some(Identity { chain: certificates(&path)?, key, key_path }))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let text = read::read(path).map_err(|why| unusable("certificate", path, why))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(unusable("certificate", path, "it holds no PEM certificate")),
+        Ok(found) => Ok(found),
+        Err(why) => Err(unusable("certificate", path, why)),
+    }
+}
+
+fn add(roots: &mut RootCertStore, certificate: CertificateDer<'static>, path: &Path) -> Result<()> {
+    roots.add(certificate).map_err(|why| unusable("certificate", path, why))
+}
+
+/// The files in `folder` that end in `.<ending>`, in order of their names.
+fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|why| unusable("certificates", folder, why))?;
+    let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    found.retain(|path| path.extension().is_some_and(|own| own == ending));
+    found.sort();
+    Ok(found)
+}
+
+fn unusable(what: &str, path: &Path, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(Kind::Usage, format!("read {what}")).on(path.display()).because(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_in_a_folder_for_the_host_are_a_set_up_and_an_empty_one_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        for host in ["r.example:5000", "s.example", "empty.example"] {
+            fs::create_dir(dir.path().join(host)).unwrap();
+        }
+        for file in ["r.example:5000/ca.crt", "s.example/client.cert"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        let tls = Tls::new(None, Some(dir.path())).unwrap();
+        let is_set_up = |host| tls.set_up_in(host).is_some();
+        assert!(is_set_up("r.example:5000") && is_set_up("s.example:443"));
+        assert!(!is_set_up("r.example") && !is_set_up("empty.example"));
+    }
+
+    /// Two folders, the first of which comes first.
+    fn two(earlier: &[&str], later: &[&str]) -> (tempfile::TempDir, Tls, [PathBuf; 2]) {
+        let place = tempfile::tempdir().unwrap();
+        let dirs = ["earlier", "later"].map(|name| place.path().join(name));
+        for (dir, files) in dirs.iter().zip([earlier, later]) {
+            for file in files {
+                let path = dir.join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                if !file.ends_with('/') {
+                    fs::write(path, "").unwrap();
+                }
+            }
+        }
+        let tls = Tls { dirs: dirs.to_vec(), ..Tls::new(None, None).unwrap() };
+        (place, tls, dirs)
+    }
+
+    #[test]
+    fn an_empty_folder_hides_no_certificates_in_a_later_one() {
+        for earlier in [&["r.example:5000/"][..], &[], &["r.example:5000"], &["other.example/ca.crt"]] {
+            let (_place, tls, [_, later]) = two(earlier, &["r.example:5000/ca.crt"]);
+            assert_eq!(tls.folder("r.example:5000"), Some(later.join("r.example:5000")), "{earlier:?}");
+            assert_eq!(tls.set_up_in("r.example:5000"), Some(later.join("r.example:5000")), "{earlier:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_folder_with_certificates_or_keys_is_the_only_one_and_any_file_says_that_there_is_tls() {
+        for file in ["ca.crt", "client.cert", "client.key"] {
+            let (_place, tls, [earlier, _]) = two(&[&format!("r.example/{file}")], &["r.example/ca.crt"]);
+            assert_eq!(tls.folder("r.example"), Some(earlier.join("r.example")), "{file}");
+        }
+        let (_place, tls, [earlier, later]) = two(&["r.example/README"], &["r.example/ca.crt"]);
+        assert_eq!(tls.folder("r.example"), Some(later.join("r.example")));
+        assert_eq!(tls.set_up_in("r.example"), Some(earlier.join("r.example")));
+    }
+
+    #[test]
+    fn the_default_port_may_be_written_or_not() {
+        let (_place, tls, _) = two(&["a.example/ca.crt", "b.example:443/ca.crt", "[::1]:443/ca.crt"], &[]);
+        for (host, is_there) in [
+            ("a.example", true),
+            ("a.example:443", true),
+            ("b.example", true),
+            ("b.example:443", true),
+            ("[::1]", true),
+            ("[::1]:443", true),
+            ("a.example:444", false),
+            ("../earlier/a.example", false),
+        ] {
+            assert_eq!((tls.folder(host).is_some(), tls.set_up_in(host).is_some()), (is_there, is_there), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_read_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
+            fs::write(&path, content).unwrap();
+            let error = Tls::new(Some(&path), None).unwrap_err();
+            assert!(error.kind() == Kind::Usage && error.to_string().contains("ca.pem"), "{}", error.chain());
+        }
+        assert!(Tls::new(Some(&dir.path().join("absent")), None).is_err());
+    }
+}

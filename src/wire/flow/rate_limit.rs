@@ -1,0 +1,78 @@
+//! 429: how much a registry lets be asked, and when again.
+//!
+//! Docker Hub says `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 0;w=21600` (of so many seconds) and `Retry-After`;
+//! with a login it allows more.
+
+use std::time::Duration;
+
+use crate::wire::client::authority;
+use crate::wire::response::Answer;
+
+/// What an answer of 429 says of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Quota {
+    /// When it may be asked again, at the latest.
+    pub(crate) again: Option<Duration>,
+    /// How many requests it takes, and in what time.
+    limit: Option<(u64, Duration)>,
+    host: String,
+}
+
+impl Quota {
+    pub(crate) fn of(answer: &Answer, retry_after: Option<Duration>) -> Self {
+        let read = |name| answer.header(name).and_then(counted);
+        let used_up = read("ratelimit-remaining").filter(|(left, _)| *left == 0);
+        let host = authority(answer.url());
+        let host = if host == "registry-1.docker.io" { "docker.io".to_owned() } else { host };
+        Self { again: retry_after.or(used_up.map(|(_, window)| window)), limit: read("ratelimit-limit"), host }
+    }
+
+    /// In words.
+    pub(crate) fn told(&self) -> String {
+        let again = self.again.map(|pause| format!("come back in {}", in_words(pause)));
+        let limit = self.limit.map(|(count, window)| format!("{count} requests in {} are allowed", in_words(window)));
+        [again, limit].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> String {
+        format!("registries allow more to those who have logged in: autonomy registry login {}", self.host)
+    }
+}
+
+/// Reads `100;w=21600`.
+fn counted(value: &str) -> Option<(u64, Duration)> {
+    let (count, parameters) = value.split_once(';')?;
+    let window = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("w="))?;
+    Some((count.trim().parse().ok()?, Duration::from_secs(window.trim().parse().ok()?)))
+}
+
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let minutes = seconds.div_ceil(60);
+    match (minutes / 60, minutes % 60) {
+        _ if seconds <= 120 => format!("{seconds} s"),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_and_times_are_told() {
+        assert_eq!(counted("100;w=21600"), Some((100, Duration::from_secs(21_600))));
+        assert_eq!(counted(" 0 ; burst=1; w=60"), Some((0, Duration::from_secs(60))));
+        for none in ["100", "100;x=1", "many;w=60", "-1;w=60", ""] {
+            assert_eq!(counted(none), None, "{none}");
+        }
+        let told = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!(
+            ["90 s", "59 min", "1 h", "1 h 7 min", "6 h"],
+            [told(90), told(3_500), told(3_541), told(4_000), told(21_600)]
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! Bodies on their way out, as the HTTP library takes them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream as _;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::upload_watch::Watched;
+use crate::error::Error;
+
+/// The body of one request.
+pub(crate) struct Outgoing {
+    carries: Carries,
+    /// Whether all of it has been given away.
+    is_sent: Arc<AtomicBool>,
+}
+
+enum Carries {
+    Nothing,
+    Bytes(Bytes),
+    /// In a box: a connection has room for 32 requests, whatever they carry.
+    Stream(u64, Box<Watched>),
+}
+
+impl Outgoing {
+    pub(crate) fn nothing() -> Self {
+        Self::of(Carries::Nothing)
+    }
+
+    pub(crate) fn bytes(bytes: Bytes) -> Self {
+        Self::of(if bytes.is_empty() { Carries::Nothing } else { Carries::Bytes(bytes) })
+    }
+
+    /// A stream of `length` bytes.
+    pub(crate) fn stream(length: u64, stream: Watched) -> Self {
+        Self::of(Carries::Stream(length, Box::new(stream)))
+    }
+
+    fn of(carries: Carries) -> Self {
+        let is_sent = Arc::new(AtomicBool::new(matches!(carries, Carries::Nothing)));
+        Self { carries, is_sent }
+    }
+
+    /// Tells afterwards whether all of it was given away: before that, its connection cannot carry anything else.
+    pub(crate) fn is_sent(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_sent)
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let polled = match &mut this.carries {
+            Carries::Nothing => Poll::Ready(None),
+            Carries::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.carries = Carries::Nothing;
+                this.is_sent.store(true, Ordering::Release);
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Carries::Stream(left, stream) => match Pin::new(stream).poll_next(context) {
+                Poll::Ready(Some(Ok(piece))) => {
+                    *left = left.saturating_sub(piece.len() as u64);
+                    if *left == 0 {
+                        this.is_sent.store(true, Ordering::Release);
+                    }
+                    Poll::Ready(Some(Ok(piece)))
+                }
+                other => other,
+            },
+        };
+        polled.map(|next| next.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // A stream is asked until it ends: what it finds at its end, a digest that differs, has to be heard.
+        matches!(self.carries, Carries::Nothing)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.carries {
+            Carries::Nothing => SizeHint::with_exact(0),
+            Carries::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Carries::Stream(left, _) => SizeHint::with_exact(*left),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Pacing: how many requests a host is sent at the same time, once it has asked for less.
+//!
+//! A 429 or a 503 halves the requests in flight, every answer that is neither makes room for a little more (additive
+//! increase, multiplicative decrease, as TCP does it), and a `Retry-After` holds back all requests to the host and not
+//! only the one that was told. In flight is what was sent and is not answered: the body of an answer is not waited for.
+//!
+//! A host that has never refused costs two atomic additions a request. Uploads have a window of their own, as wide as the
+//! other: an upload may have to wait for a download from the same host, and must not be what that download waits for.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The window at which a host counts as one that refuses nothing: more than ever is in flight.
+const OPEN: u32 = 64;
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// It asks, or carries something that is at hand.
+    Question,
+    /// It carries a stream, which may come from the same host.
+    Upload,
+}
+
+/// The pace of one host.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Whether `window` holds. Read without the lock.
+    is_held: AtomicBool,
+    in_flight: [AtomicU32; 2],
+    window: Mutex<Window>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    /// Most requests in flight on a lane.
+    size: u32,
+    /// Answers since it last grew.
+    answered: u32,
+    /// How often it has been halved.
+    cuts: u32,
+    /// Nothing is sent before.
+    not_before: Option<Instant>,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(crate) struct Slot<'a> {
+    pace: &'a Pace,
+    lane: Lane,
+    /// How often the window had been halved when it left.
+    cuts: u32,
+}
+
+impl Pace {
+    /// Waits until a request may be sent.
+    pub(crate) async fn enter(&self, lane: Lane) -> Slot<'_> {
+        if !self.is_held.load(Ordering::Acquire) {
+            self.in_flight(lane).fetch_add(1, Ordering::AcqRel);
+            return Slot { pace: self, lane, cuts: 0 };
+        }
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            let not_before = match self.admit(lane) {
+                Ok(slot) => return slot,
+                Err(not_before) => not_before,
+            };
+            match not_before {
+                Some(moment) => tokio::time::sleep_until(moment).await,
+                None => changed.await,
+            }
+        }
+    }
+
+    /// A slot, or until when there is none; without a moment, until something changes.
+    fn admit(&self, lane: Lane) -> Result<Slot<'_>, Option<Instant>> {
+        let window = self.lock();
+        if let Some(moment) = window.not_before.filter(|moment| *moment > Instant::now()) {
+            return Err(Some(moment));
+        }
+        let in_flight = self.in_flight(lane);
+        if window.size > 0 && in_flight.load(Ordering::Acquire) >= window.size {
+            return Err(None);
+        }
+        in_flight.fetch_add(1, Ordering::AcqRel);
+        Ok(Slot { pace: self, lane, cuts: window.cuts })
+    }
+
+    fn in_flight(&self, lane: Lane) -> &AtomicU32 {
+        &self.in_flight[lane as usize]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        // A panic elsewhere leaves the window whole: every change is an assignment.
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot<'_> {
+    /// Says that the host was asked for too much, and how long it wants to be left alone.
+    pub(crate) fn refused(self, pause: Option<Duration>) {
+        let pace = self.pace;
+        let mut window = pace.lock();
+        // Those that left together are refused together: that is one refusal.
+        if !pace.is_held.load(Ordering::Acquire) || self.cuts == window.cuts {
+            let busiest = pace.in_flight.iter().map(|count| count.load(Ordering::Acquire)).max().unwrap_or_default();
+            let before = if window.size == 0 { busiest } else { busiest.min(window.size) };
+            window.size = (before / 2).max(1);
+            window.cuts += 1;
+            window.answered = 0;
+            tracing::debug!(window = window.size, "the host asks for less");
+        }
+        if let Some(moment) = pause.and_then(|pause| Instant::now().checked_add(pause)) {
+            window.not_before = window.not_before.max(Some(moment));
+        }
+        pace.is_held.store(true, Ordering::Release);
+    }
+
+    /// Says that the host has answered.
+    pub(crate) fn answered(self) {
+        let pace = self.pace;
+        if !pace.is_held.load(Ordering::Acquire) {
+            return;
+        }
+        let mut window = pace.lock();
+        // What left before the last refusal says nothing about what came after.
+        if window.size == 0 || self.cuts != window.cuts {
+            return;
+        }
+        window.answered += 1;
+        if window.answered >= window.size {
+            window.answered = 0;
+            window.size += 1;
+        }
+        if window.size >= OPEN {
+            window.size = 0;
+            pace.is_held.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.pace.in_flight(self.lane).fetch_sub(1, Ordering::AcqRel);
+        if self.pace.is_held.load(Ordering::Acquire) || self.cuts > 0 {
+            self.pace.changed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    /// How many more requests may be sent right now.
+    fn room(pace: &Pace, lane: Lane) -> usize {
+        let mut slots = Vec::new();
+        while slots.len() < 100
+            && let Some(slot) = pace.enter(lane).now_or_never()
+        {
+            slots.push(slot);
+        }
+        slots.len()
+    }
+
+    async fn fly(pace: &Pace, count: usize) -> Vec<Slot<'_>> {
+        let mut slots = Vec::new();
+        for _ in 0..count {
+            slots.push(pace.enter(Lane::Question).await);
+        }
+        slots
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_that_come_together_halve_the_window_once_and_later_ones_again() {
+        let pace = Pace::default();
+        assert_eq!(room(&pace, Lane::Question), 100, "nothing is held back without a reason");
+        for window in [8, 4, 2, 1, 1] {
+            let count = if window == 8 { 16 } else { room(&pace, Lane::Question) };
+            for slot in fly(&pace, count).await {
+                slot.refused(None);
+            }
+            assert_eq!((room(&pace, Lane::Question), room(&pace, Lane::Upload)), (window, window));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_window_grows_by_one_for_every_window_of_answers_until_it_is_open() {
+        let pace = Pace::default();
+        for slot in fly(&pace, 8).await {
+            slot.refused(None);
+        }
+        for window in 4..OPEN as usize {
+            assert_eq!(room(&pace, Lane::Question), window);
+            for slot in fly(&pace, window).await {
+                slot.answered();
+            }
+        }
+        assert_eq!(room(&pace, Lane::Question), 100);
+        assert!(!pace.is_held.load(Ordering::Acquire));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_requested_pause_holds_everybody_back() {
+        let pace = Pace::default();
+        let mut slots = fly(&pace, 3).await;
+        let begun = Instant::now();
+        slots.remove(0).refused(Some(Duration::from_secs(7)));
+        slots.remove(0).refused(Some(Duration::from_secs(3)));
+        slots.clear();
+        for lane in [Lane::Question, Lane::Upload] {
+            assert_eq!(room(&pace, lane), 0);
+        }
+        pace.enter(Lane::Question).await.answered();
+        assert_eq!(begun.elapsed().as_secs(), 7, "the longer of two");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_goes_when_another_ends_however_that_ends() {
+        let pace = Pace::default();
+        pace.enter(Lane::Question).await.refused(None);
+        let held = pace.enter(Lane::Question).await;
+        let (mut next, mut last) = (Box::pin(pace.enter(Lane::Question)), Box::pin(pace.enter(Lane::Question)));
+        assert!((&mut next).now_or_never().is_none() && (&mut last).now_or_never().is_none());
+        drop(held);
+        let next = next.await;
+        assert!((&mut last).now_or_never().is_none(), "one at a time");
+        next.answered();
+        last.await.answered();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_never_keeps_a_download_from_its_host_waiting() {
+        let pace = Pace::default();
+        pace.enter(Lane::Upload).await.refused(None);
+        let _upload = pace.enter(Lane::Upload).await;
+        assert_eq!((room(&pace, Lane::Upload), room(&pace, Lane::Question)), (0, 1));
+    }
+}

@@ -1,0 +1,169 @@
+//! Uploads that are watched: a sink that takes nothing for a while has failed, a source that is slow has not.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::stats::Counters;
+use crate::error::{Error, Result};
+use crate::wire::request::Stream;
+
+/// Longest time that a peer may take nothing of what it is offered. A peer that is gone is noticed sooner, by TCP; this is
+/// for one that is there and takes nothing, and leaves time for a [`SLICE`] on a link of 16 kbit/s that four streams share.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Most bytes that are offered at once. Larger pieces would be taken too seldom for their taking to be a sign of life.
+const SLICE: usize = 32 << 10;
+
+/// Longest time from the last byte sent to the answer: registries hash and move what they have received.
+const COMMIT: Duration = Duration::from_secs(300);
+
+/// How an upload stands.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whose turn it is, and since when.
+    turn: Turn,
+    since: Instant,
+    failure: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The source has to give the next piece. Its own time limits hold.
+    Source,
+    /// The sink has to take a piece.
+    Sink,
+    /// The sink has everything and has to answer.
+    Answer,
+}
+
+/// An upload's body that reports its progress to a [`Pulse`].
+pub(crate) struct Watched {
+    stream: Stream,
+    /// What is left of the piece that the source has given.
+    rest: Bytes,
+    pulse: Arc<Pulse>,
+    counters: Arc<Counters>,
+}
+
+impl Pulse {
+    pub(crate) fn watch(stream: Stream, counters: &Arc<Counters>) -> (Watched, Arc<Self>) {
+        let state = State { turn: Turn::Sink, since: Instant::now(), failure: None };
+        let pulse = Arc::new(Self { state: Mutex::new(state) });
+        (Watched { stream, rest: Bytes::new(), pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
+    }
+
+    /// Resolves when the sink has been silent for too long; says for how long.
+    pub(crate) async fn silence(&self) -> Duration {
+        loop {
+            let (limit, since) = {
+                let state = self.lock();
+                match state.turn {
+                    Turn::Source => (SILENCE, Instant::now()),
+                    Turn::Sink => (SILENCE, state.since),
+                    Turn::Answer => (COMMIT, state.since),
+                }
+            };
+            let deadline = since + limit;
+            if deadline <= Instant::now() {
+                return limit;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    }
+
+    /// The failure of the source, if that is what ended the upload.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.lock().failure.take()
+    }
+
+    fn turn(&self, turn: Turn) {
+        let mut state = self.lock();
+        state.turn = turn;
+        state.since = Instant::now();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the state whole: every change is an assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl futures_util::Stream for Watched {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut polled = Poll::Ready(Some(Ok(std::mem::take(&mut this.rest))));
+        if matches!(&polled, Poll::Ready(Some(Ok(rest))) if rest.is_empty()) {
+            polled = Pin::new(&mut this.stream).poll_next(context);
+        }
+        match &mut polled {
+            Poll::Pending => this.pulse.turn(Turn::Source),
+            Poll::Ready(Some(Ok(piece))) => {
+                this.rest = piece.split_off(piece.len().min(SLICE));
+                this.counters.sent(piece.len());
+                this.pulse.turn(Turn::Sink);
+            }
+            Poll::Ready(Some(Err(error))) => this.pulse.lock().failure = Some(error.clone()),
+            Poll::Ready(None) => this.pulse.turn(Turn::Answer),
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use futures_util::{StreamExt, stream};
+
+    fn watched(stream: Stream) -> (Watched, Arc<Pulse>) {
+        Pulse::watch(stream, &Arc::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_takes_nothing_is_given_up_and_a_slow_source_is_not() {
+        let (mut body, pulse) =
+            watched(Box::pin(stream::iter([Ok(Bytes::from_static(b"a"))]).chain(stream::pending())));
+        assert!(body.next().await.is_some());
+        assert_eq!(pulse.silence().await, SILENCE);
+
+        // The source's turn: the clock may run on.
+        assert!(tokio::time::timeout(Duration::from_secs(1), body.next()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_secs(3600), pulse.silence()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_may_take_longer_than_a_piece() {
+        let (mut body, pulse) = watched(Box::pin(stream::empty()));
+        assert!(body.next().await.is_none());
+        assert!(tokio::time::timeout(COMMIT - Duration::from_secs(1), pulse.silence()).await.is_err());
+        assert_eq!(pulse.silence().await, COMMIT);
+    }
+
+    #[tokio::test]
+    async fn large_pieces_are_offered_in_slices_and_none_is_lost() {
+        let piece: Vec<u8> = (0..SLICE * 5 / 2).map(|n| n as u8).collect();
+        let pieces = [piece.clone(), b"end".to_vec()].map(|piece| Ok(Bytes::from(piece)));
+        let offered: Vec<Bytes> = watched(Box::pin(stream::iter(pieces))).0.map(|piece| piece.unwrap()).collect().await;
+        assert_eq!(offered.iter().map(Bytes::len).collect::<Vec<_>>(), [SLICE, SLICE, SLICE / 2, 3]);
+        assert_eq!(offered.concat(), [piece, b"end".to_vec()].concat());
+    }
+
+    #[tokio::test]
+    async fn the_sources_failure_is_kept() {
+        let (mut body, pulse) = watched(Box::pin(stream::iter([Err(Error::new(Kind::Corrupt, "read"))])));
+        assert!(body.next().await.unwrap().is_err());
+        assert_eq!(pulse.failure().map(|error| error.kind()), Some(Kind::Corrupt));
+    }
+}

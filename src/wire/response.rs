@@ -1,0 +1,357 @@
+//! Answers: status, headers and a body that is read within bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
+use jiff::Timestamp;
+use tokio::time::Instant;
+use url::Url;
+
+use super::connect::failure::{Unreachable, deepest};
+use super::connect::pool::{Arriving, Broken};
+use super::exchange::is_same_origin;
+use super::flow::rate_limit::Quota;
+use super::flow::slow_stream::{Flow, Slow, Speed};
+use super::flow::stats::Counters;
+use super::header;
+use super::problem::{MAX_PROBLEM_BYTES, Problem};
+use super::registry_resource::Resource;
+use super::request::{Context, Stream};
+use crate::error::{Error, Kind, Result};
+
+/// Longest silence inside a body.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Most bytes that are laid out for a body before any of it is there.
+const MAX_LAID_OUT: u64 = 64 << 10;
+
+/// What a host answered.
+#[derive(Debug)]
+pub struct Answer {
+    response: Arriving,
+    /// The beginning of the body, where somebody had to look at it already.
+    read: Option<Bytes>,
+    url: Url,
+    /// The host that was asked, if the request was led elsewhere.
+    away_from: Option<Url>,
+    context: Context,
+    counters: Arc<Counters>,
+    speed: Arc<Speed>,
+    hint: Option<String>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        response: Arriving,
+        url: Url,
+        context: &Context,
+        counters: &Arc<Counters>,
+        speed: &Arc<Speed>,
+    ) -> Self {
+        let (counters, speed) = (Arc::clone(counters), Arc::clone(speed));
+        Self { response, read: None, url, away_from: None, context: context.clone(), counters, speed, hint: None }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status
+    }
+
+    /// A header, if it is there and plain text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.response.headers
+    }
+
+    /// The announced length of the body: also in answer to HEAD.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.header(CONTENT_LENGTH.as_str())?.parse().ok()
+    }
+
+    /// The URL that answered, after redirects.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The last segment but one of the path that answered: what sort of thing was asked for.
+    #[must_use]
+    pub fn collection(&self) -> Option<&str> {
+        self.url.path_segments()?.nth_back(1)
+    }
+
+    /// Where the answer points: an upload session. Resolved; never from TLS to plain HTTP on another host, never to a
+    /// manifest, and never back to the host that was asked if another one answers: credentials would go there.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](Kind::Invalid) if there is no usable `Location`.
+    pub fn location(&self) -> Result<Url> {
+        let location = self.header(LOCATION.as_str()).and_then(|location| header::resolve(&self.url, location));
+        let is_usable = |url: &Url| {
+            let leads_back = self.away_from.as_ref().is_some_and(|home| is_same_origin(home, url));
+            !leads_back && !Resource::of(url).is_manifest()
+        };
+        location.filter(is_usable).ok_or_else(|| {
+            self.context
+                .error(Kind::Invalid)
+                .because(format!("{} without a Location that can be used", self.status().as_u16()))
+        })
+    }
+
+    /// The next page of a list, if there is one: at the same host.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](Kind::Invalid) if there is one that cannot be gone to, or a `Link` that cannot be read: the list would
+    /// seem to end here.
+    pub fn next_page(&self) -> Result<Option<Url>> {
+        let links = self.headers().get_all(LINK).iter();
+        let mut is_clear = true;
+        for link in links {
+            match link.to_str().map(header::next_link) {
+                Ok(Ok(Some(link))) => {
+                    let page = header::resolve(&self.url, link).filter(|page| is_same_origin(page, &self.url));
+                    let why = "the list goes on at a place that cannot be gone to";
+                    return page.map(Some).ok_or_else(|| self.error(Kind::Invalid, why));
+                }
+                Ok(Ok(None)) => {}
+                _ => is_clear = false,
+            }
+        }
+        let why = "the list may go on, at a Link that cannot be read";
+        if is_clear { Ok(None) } else { Err(self.error(Kind::Invalid, why)) }
+    }
+
+    /// Reads the whole body, of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Limit`](Kind::Limit) past `limit`, before anything is read if the length is announced;
+    /// [`Unavailable`](Kind::Unavailable) if it breaks off.
+    pub async fn bytes(self, limit: u64) -> Result<Bytes> {
+        let over =
+            |context: &Context| context.error(Kind::Limit).because(format!("the answer is longer than {limit} bytes"));
+        let context = self.context.clone();
+        if self.length().is_some_and(|length| length > limit) {
+            return Err(over(&context));
+        }
+        // In one piece and no larger than it is: thousands of manifests wait for their turn. What is announced is a
+        // stranger's word, so not much is laid out for it.
+        let announced = self.length().unwrap_or_default().min(MAX_LAID_OUT);
+        let mut bytes = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
+        let mut stream = self.stream();
+        while let Some(piece) = stream.next().await {
+            bytes.extend_from_slice(&piece?);
+            if bytes.len() as u64 > limit {
+                return Err(over(&context));
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The body as it comes. However it is read, it ends: a break, a silence, and a trickle from a host that can do better
+    /// are [`Unavailable`](Kind::Unavailable), a trickle that has no end in sight is [`Limit`](Kind::Limit). Only waiting
+    /// counts: a slow reader takes its time.
+    #[must_use]
+    pub fn stream(self) -> Stream {
+        let Self { response, read, context, counters, speed, .. } = self;
+        let mut flow = Flow::new(&speed);
+        let failed = move |counters: &Counters, kind: Kind, why: String| {
+            if kind == Kind::Unavailable {
+                counters.retry();
+            }
+            Err(context.error(kind).because(why))
+        };
+        let rest = pieces(response).map(move |(piece, took)| match piece {
+            Some(Ok(piece)) => {
+                counters.received(piece.len());
+                match flow.came(piece.len(), took) {
+                    Ok(()) => Ok(piece),
+                    Err(Slow::Stuck(how)) => failed(&counters, Kind::Unavailable, format!("it trickles: {how}")),
+                    Err(Slow::Hopeless(how)) => {
+                        failed(&counters, Kind::Limit, format!("{how} are too slow to wait for"))
+                    }
+                }
+            }
+            Some(Err(error)) => failed(&counters, Kind::Unavailable, deepest(&error)),
+            None => failed(&counters, Kind::Unavailable, format!("silent for {} s", SILENCE.as_secs())),
+        });
+        Box::pin(stream::iter(read.map(Ok)).chain(rest))
+    }
+
+    /// Reads and forgets a short body, so that the connection can be used again.
+    pub async fn discard(self) {
+        // Beyond the bound a new connection is cheaper.
+        let _ = self.bytes(MAX_PROBLEM_BYTES).await;
+    }
+
+    /// How long the host asks to be left alone. A moment is reckoned by the host's own clock, where it tells what that
+    /// shows: this machine's may be years off.
+    pub(super) fn requested_pause(&self) -> Option<Duration> {
+        let now = self.header(DATE.as_str()).and_then(header::moment).unwrap_or_else(Timestamp::now);
+        header::retry_after(self.header(RETRY_AFTER.as_str())?, now)
+    }
+
+    /// Takes the answer for a refusal and reads why.
+    pub async fn problem(self) -> Problem {
+        let (status, retry_after) = (self.status(), self.requested_pause());
+        let (context, hint) = (self.context.clone(), self.hint.clone());
+        let quota = (status == StatusCode::TOO_MANY_REQUESTS).then(|| Quota::of(&self, retry_after));
+        let mut body = BytesMut::new();
+        // No more than the beginning, and whatever has come before it broke: the status says most.
+        let mut stream = self.stream();
+        while (body.len() as u64) < MAX_PROBLEM_BYTES
+            && let Some(Ok(piece)) = stream.next().await
+        {
+            body.extend_from_slice(&piece);
+        }
+        let problem = Problem { retry_after, hint, ..Problem::new(status, &body, context) };
+        quota.into_iter().fold(problem, Problem::over)
+    }
+
+    /// The answer, if its status is one of `expected`.
+    ///
+    /// # Errors
+    ///
+    /// What the peer says instead, by status and body.
+    pub async fn expect(self, expected: &[u16]) -> Result<Self> {
+        if expected.contains(&self.status().as_u16()) { Ok(self) } else { Err(self.problem().await.into()) }
+    }
+
+    /// An error about this answer.
+    #[must_use]
+    pub fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
+        self.context.error(kind).because(why.into())
+    }
+
+    /// The error for an answer that is a web page and not the host's, which may answer itself the next time.
+    #[must_use]
+    pub fn page(&self, why: &str) -> Error {
+        Unreachable::Page(why.to_owned()).told(self.context.error(Kind::Unavailable))
+    }
+
+    /// Notes that it comes from elsewhere than `home`, or by way of another place.
+    pub(super) fn away_from(mut self, home: Url) -> Self {
+        self.away_from = Some(home);
+        self
+    }
+
+    /// Whether it says of itself that it is a web page.
+    #[must_use]
+    pub fn is_page(&self) -> bool {
+        let served = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        served.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/html")
+    }
+
+    pub(super) fn hinting(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+
+    /// Looks at the first piece of the body without losing it.
+    pub(super) async fn peek(mut self) -> (Self, Bytes) {
+        let first = match tokio::time::timeout(SILENCE, self.response.piece()).await {
+            Ok(Ok(Some(piece))) => piece,
+            _ => Bytes::new(),
+        };
+        self.read = Some(first.clone());
+        (self, first)
+    }
+}
+
+/// The pieces of a body, and how long each was waited for; none for one that did not come in time, which is the last.
+fn pieces(response: Arriving) -> impl futures_util::Stream<Item = (Option<Result<Bytes, Broken>>, Duration)> {
+    stream::unfold(Some(response), |response| async {
+        let mut response = response?;
+        let begun = Instant::now();
+        match tokio::time::timeout(SILENCE, response.piece()).await {
+            Ok(Ok(None)) => None,
+            Ok(Ok(Some(piece))) => Some(((Some(Ok(piece)), begun.elapsed()), Some(response))),
+            Ok(Err(error)) => Some(((Some(Err(error)), begun.elapsed()), None)),
+            Err(_) => Some(((None, begun.elapsed()), None)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::flow::slow_stream::GRACE;
+
+    /// An answer whose body is `pieces`, each after a pause.
+    fn answer(pause: Duration, pieces: usize) -> Answer {
+        answer_of(&Arc::default(), pause, pieces)
+    }
+
+    fn answer_of(speed: &Arc<Speed>, pause: Duration, pieces: usize) -> Answer {
+        let body = stream::iter(0..pieces).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok(Bytes::from_static(b"x"))
+        });
+        let response = Arriving::made(StatusCode::OK, Box::pin(body));
+        let context = Context { op: "get", subject: "it".into() };
+        Answer::new(response, Url::parse("http://r.example/").unwrap(), &context, &Arc::default(), speed)
+    }
+
+    async fn read_raw(answer: Answer) -> Result<usize> {
+        let mut stream = answer.stream();
+        let mut count = 0;
+        while let Some(piece) = stream.next().await {
+            count += piece?.len();
+        }
+        Ok(count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_falls_silent_ends_however_it_is_read() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(answer(hour, 1).bytes(100).await.unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(read_raw(answer(hour, 1)).await.unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(answer(hour, 1).problem().await.status, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_opened_again_once_and_then_given_up() {
+        let (begun, speed) = (Instant::now(), Arc::default());
+        for kind in [Kind::Unavailable, Kind::Limit] {
+            let trickle = answer_of(&speed, Duration::from_secs(20), usize::MAX);
+            let error = read_raw(trickle).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{}", error.chain());
+        }
+        assert!(begun.elapsed() < 2 * GRACE, "{:?}", begun.elapsed());
+        let slow = answer_of(&speed, Duration::from_millis(15), 20_000);
+        assert_eq!(read_raw(slow).await.unwrap(), 20_000, "a slow line is read to the end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_readers_own_time_does_not_count() {
+        let mut stream = answer(Duration::from_millis(1), 300).stream();
+        let mut count = 0;
+        while let Some(piece) = stream.next().await {
+            count += piece.unwrap().len();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        assert_eq!(count, 300);
+    }
+
+    #[test]
+    fn a_moment_is_reckoned_by_the_clock_of_whoever_names_it() {
+        let mut answer = answer(Duration::ZERO, 0);
+        let headers = &mut answer.response.headers;
+        headers.insert(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        headers.insert(DATE, "Sun, 06 Nov 1994 08:49:30 GMT".parse().unwrap());
+        assert_eq!(answer.requested_pause(), Some(Duration::from_secs(7)));
+        answer.response.headers.remove(DATE);
+        assert_eq!(answer.requested_pause(), None, "long past");
+    }
+}

@@ -1,0 +1,132 @@
+//! All tags of a run, or none: they move one after the other, and if one cannot, those that moved are put back.
+//!
+//! A registry has no transactions, so this is as near as it gets: everything is staged and kept before the first tag moves,
+//! and whatever cannot be undone is named tag by tag.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::oci::Reference;
+use crate::store::Registry;
+use crate::workflow::rollback::restore::{self, PutBack};
+use crate::workflow::seed::previous::Move;
+use crate::workflow::seed::{self, LAST_WORDS, interrupted};
+
+/// A tag that is to move, and where.
+#[derive(Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) to: Reference,
+    pub(crate) sink: Arc<Registry>,
+    pub(crate) step: &'a Move,
+}
+
+/// How far a tag has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Waiting,
+    UnderWay,
+    Moved,
+    /// Where it was before.
+    Back,
+    /// It cannot be put back; why.
+    Stuck(String),
+}
+
+/// Moves the tags of `steps`, in their order. `stop` before the first one leaves all where they are; after that it is
+/// too late, and what is left is finished, as far as the last words reach.
+///
+/// # Errors
+///
+/// Of the kind of the tag that could not be put: what was put back, and what was not, stands in the text.
+/// [`Interrupted`](crate::Kind::Interrupted) after `stop`.
+pub(super) async fn move_all(name: &str, steps: &[Step<'_>], stop: impl Future<Output = ()> + Send) -> Result<()> {
+    let states = States(Mutex::new(vec![State::Waiting; steps.len()]));
+    let mut work = std::pin::pin!(run(steps, &states));
+    tokio::select! {
+        biased;
+        () = stop => {
+            if !states.has_begun() {
+                return Err(interrupted(name, "interrupted; no tag was moved"));
+            }
+            let done = tokio::time::timeout(LAST_WORDS, work).await;
+            done.unwrap_or_else(|_| {
+                let why = "interrupted while the tags were moving";
+                Err(interrupted(name, &format!("{why}: {}", states.told(steps))))
+            })
+        }
+        done = &mut work => done,
+    }
+}
+
+async fn run(steps: &[Step<'_>], states: &States) -> Result<()> {
+    for (at, Step { sink, step, .. }) in steps.iter().enumerate() {
+        states.set(at, State::UnderWay);
+        if let Err(error) = seed::put_tag(sink, step).await {
+            put_back(&steps[..=at], states).await;
+            let to = &steps[at].to;
+            return Err(error.during(format!("move all tags; {}; at", states.told(steps)), to));
+        }
+        states.set(at, State::Moved);
+    }
+    Ok(())
+}
+
+/// Puts back what has moved, the last one first: of the one that failed nobody knows whether it has.
+async fn put_back(steps: &[Step<'_>], states: &States) {
+    for (at, Step { sink, step, .. }) in steps.iter().enumerate().rev() {
+        let moved = &step.root.node.digest;
+        let state = match restore::put_back(sink, &step.tag, moved, step.former.as_ref()).await {
+            // Nothing was done to it after all.
+            Ok(PutBack::Already) if states.get(at) == State::UnderWay => State::Waiting,
+            Ok(PutBack::Restored | PutBack::Deleted | PutBack::Already) => State::Back,
+            Ok(PutBack::Elsewhere(_)) => State::Stuck("somebody else has moved it since".into()),
+            Ok(PutBack::Undeletable(why)) => State::Stuck(format!("it is new, and cannot be deleted: {why}")),
+            Err(error) => State::Stuck(Error::chain(&error)),
+        };
+        states.set(at, state);
+    }
+}
+
+/// How far all tags have come; readable after the work was broken off.
+struct States(Mutex<Vec<State>>);
+
+impl States {
+    fn with<T>(&self, look: impl FnOnce(&mut Vec<State>) -> T) -> T {
+        // A panic elsewhere leaves the list whole: every change is one assignment.
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, at: usize, state: State) {
+        self.with(|states| states[at] = state);
+    }
+
+    fn get(&self, at: usize) -> State {
+        self.with(|states| states[at].clone())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.with(|states| states.iter().any(|state| *state != State::Waiting))
+    }
+
+    /// What became of which tag, where something did.
+    fn told(&self, steps: &[Step<'_>]) -> String {
+        let states = self.with(|states| states.clone());
+        let named = |wanted: &State| {
+            let found = steps.iter().zip(&states).filter(|(_, state)| *state == wanted);
+            found.map(|(step, _)| step.to.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let stuck = steps.iter().zip(&states).filter_map(|(step, state)| match state {
+            State::Stuck(why) => Some(format!("{} ({why})", step.to)),
+            _ => None,
+        });
+        let parts = [
+            ("put back: ", named(&State::Back)),
+            ("NOT put back: ", stuck.collect::<Vec<_>>().join(", ")),
+            ("moved: ", named(&State::Moved)),
+            ("may have moved: ", named(&State::UnderWay)),
+            ("not moved: ", named(&State::Waiting)),
+        ];
+        let parts = parts.iter().filter(|(_, tags)| !tags.is_empty());
+        parts.map(|(what, tags)| format!("{what}{tags}")).collect::<Vec<_>>().join("; ")
+    }
+}

@@ -1,0 +1,86 @@
+//! A catalog's entries as images: every selection of tags is resolved once, before anything else.
+
+use std::collections::HashMap;
+
+use crate::document::Accessories;
+use crate::document::catalog::{self as document, Destinations};
+use crate::error::{Error, Result, Side};
+use crate::oci::{Platform, Reference, Repository, Tag};
+use crate::store::{Listing, Registry, Role};
+use crate::wire::{Client, Tally};
+use crate::workflow::seed::request::{Sidecars, Trust};
+
+/// An entry of a catalog, with what its images have to satisfy.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// What goes where.
+    pub entry: document::Entry,
+    /// What each image has to satisfy.
+    pub trust: Trust,
+}
+
+/// One image.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) from: Reference,
+    pub(crate) to: Reference,
+    pub(crate) platforms: Vec<Platform>,
+    pub(crate) sidecars: Sidecars,
+    pub(crate) accessories: Option<Accessories>,
+    pub(crate) trust: Trust,
+    /// Whether nothing in the catalog says for good which image it is, so that the roll-up has to.
+    pub(super) is_pinned_late: bool,
+}
+
+/// All images of `wishes`, in their order, and what listing tags for them has cost. The tags of a repository are listed
+/// once.
+///
+/// # Errors
+///
+/// Those of listing tags; [`NotFound`](crate::Kind::NotFound) where nothing matches; [`Usage`](crate::Kind::Usage) if two
+/// images have one destination.
+pub(crate) async fn images(wishes: &[Wish], client: &Client) -> Result<(Vec<Image>, Tally)> {
+    let mut lists = Lists { client, known: HashMap::new(), tally: Tally::default() };
+    let mut taken = Destinations::default();
+    let mut images = Vec::new();
+    for wish in wishes {
+        for (from, to) in lists.pairs(&wish.entry).await? {
+            taken.claim(&to, &wish.entry)?;
+            images.push(Image {
+                from,
+                to,
+                platforms: wish.entry.platforms.clone(),
+                sidecars: if wish.entry.copy_policy { Sidecars::Copy } else { Sidecars::Leave },
+                accessories: wish.entry.accessories,
+                trust: wish.trust.clone(),
+                is_pinned_late: wish.entry.select.is_some() || !wish.entry.is_pinned(),
+            });
+        }
+    }
+    Ok((images, lists.tally))
+}
+
+/// The tags of source repositories, each listed when it is first needed.
+struct Lists<'a> {
+    client: &'a Client,
+    known: HashMap<Repository, Vec<Tag>>,
+    tally: Tally,
+}
+
+impl Lists<'_> {
+    async fn pairs(&mut self, entry: &document::Entry) -> Result<Vec<(Reference, Reference)>> {
+        let Some(select) = &entry.select else { return Ok(vec![(entry.from.clone(), entry.destination()?)]) };
+        let repository = &entry.from.repository;
+        let place = repository.canonical();
+        let failed = |error: Error| error.at(Side::Source).during("choose tags", repository);
+        if !self.known.contains_key(&place) {
+            let registry = Registry::new(self.client, repository, Role::Source);
+            let tags = registry.tags().await.map_err(failed)?;
+            self.tally.requests += registry.tally().requests;
+            self.tally.retries += registry.tally().retries;
+            self.known.insert(place.clone(), tags);
+        }
+        let chosen = select.choose(&self.known[&place]).map_err(failed)?;
+        Ok(chosen.iter().map(|tag| entry.chosen(tag)).collect())
+    }
+}

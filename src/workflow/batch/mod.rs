@@ -1,0 +1,360 @@
+//! Many images in one run: everything is known and approved before the first blob moves, and what they share moves once.
+
+pub(super) mod atomic;
+pub(super) mod expand;
+pub(super) mod roll_up;
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+use tokio::sync::watch;
+
+use super::batch::atomic::Step;
+use super::batch::expand::Wish;
+use super::seed::dry_run::{Forecast, Forecasts};
+use super::seed::prepare::{Prepared, Run};
+use super::seed::previous::{Move, Tagging};
+use super::seed::request::{Index, Seed};
+use super::seed::shared::Commons;
+
+use super::seed::{Staged, interrupted, until};
+use super::{Outcome, Status};
+use crate::copy::{self, Event, Events, Plan, Totals};
+use crate::document::roll_up::RollUp;
+use crate::document::{Accessories, entry_directory};
+use crate::error::{Error, Kind, Result};
+use crate::transport::{Native, Transport};
+use crate::wire::Client;
+
+/// What to seed, and what happens when something fails.
+#[derive(Debug)]
+pub struct Catalog {
+    /// The catalog as the user named it, for the roll-up.
+    pub name: String,
+    /// What goes where, each with what it has to satisfy.
+    pub wishes: Vec<Wish>,
+    /// What travels with images that do not say so themselves.
+    pub accessories: Accessories,
+    /// How the engine works; the lanes are those of the whole run.
+    pub engine: copy::Options,
+    /// Images under way at the same time.
+    pub images_at_once: usize,
+    /// Whether the others are tried when one fails. Not with tags that move together.
+    pub keep_going: bool,
+    /// How the tags move.
+    pub tagging: Tagging,
+    /// Where the roll-up goes, and a folder for each image.
+    pub folder: PathBuf,
+}
+
+/// What became of a catalog.
+#[derive(Debug)]
+pub struct Seeded {
+    /// The record of all.
+    pub roll_up: RollUp,
+    /// What became of each, in the order of the roll-up.
+    pub entries: Vec<Entry>,
+    /// Where the roll-up was written.
+    pub file: PathBuf,
+}
+
+/// One image of a catalog.
+#[derive(Debug)]
+pub struct Entry {
+    /// What was asked for.
+    pub seed: Seed,
+    /// The name of its folder.
+    pub directory: String,
+    /// Whether the roll-up says which image its source stood for.
+    pub is_pinned_late: bool,
+    /// How it ended.
+    pub result: Result<Box<Outcome>>,
+}
+
+/// Seeds all images of a catalog, until `stop`.
+///
+/// # Errors
+///
+/// Without `keep_going` that of the first image that fails: the others are cancelled, but for those whose tags are being
+/// put. [`Interrupted`](Kind::Interrupted) after `stop`. Either way no roll-up is written.
+pub async fn seed_catalog(
+    catalog: Catalog,
+    client: &Client,
+    transport: &dyn Transport,
+    events: &Events,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<Seeded> {
+    let begun = Instant::now();
+    let roll_up = roll_up::File::prepare(&catalog.folder)?;
+    let commons = Commons::default();
+    let halt = watch::Sender::new(false);
+    let each = events.of_one_among_many();
+    let run = Run { client, transport, events: &each, commons: &commons, is_folder_tried: true };
+    let Catalog { name, wishes, keep_going, .. } = &catalog;
+    let fleet = Fleet { run, events, halt: &halt, keep_going: *keep_going, at_once: catalog.images_at_once };
+    let all = async {
+        events.send(Event::Stage("resolving"));
+        let (images, choosing) = expand::images(wishes, client).await?;
+        let entries = images.into_iter().map(|image| order(&catalog, image)).collect();
+        let entries = fleet.seed(name, catalog.tagging, entries).await?;
+        Ok((entries, choosing))
+    };
+    // The size of what awaits this is then not the sum of everything below.
+    let mut all = Box::pin(all);
+    let (entries, choosing) = tokio::select! {
+        done = &mut all => done,
+        () = stop => {
+            halt.send_replace(true);
+            // Whose tags are being put is let finish; everybody else hears of it at once.
+            let done = all.await;
+            match catalog.tagging {
+                // Complete, if it was too late for anything else.
+                Tagging::Together => done,
+                _ => done.and_then(|_| Err(interrupted(name, "interrupted; no roll-up was written"))),
+            }
+        }
+    }?;
+    let (roll_up, file) = roll_up.write(name, &entries, choosing, begun.elapsed())?;
+    Ok(Seeded { roll_up, entries, file })
+}
+
+/// Works out what a catalog would cost. Nothing is put, nothing is written.
+///
+/// # Errors
+///
+/// That of the first image that cannot be resolved or does not verify: it has no forecast.
+pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events) -> Result<Forecasts> {
+    let commons = Commons::default();
+    let halt = watch::Sender::new(false);
+    let each = events.of_one_among_many();
+    let run = Run { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
+    let fleet = Fleet { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
+    events.send(Event::Stage("resolving"));
+    let (images, choosing) = expand::images(&catalog.wishes, client).await?;
+    let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
+    let mut forecasts = Forecasts::of(Box::pin(fleet.forecast(&entries)).await?);
+    forecasts.totals.requests += choosing.requests;
+    Ok(forecasts)
+}
+
+/// One image as a seed of its own, with a folder below the catalog's.
+fn order(catalog: &Catalog, image: expand::Image) -> Entry {
+    let directory = entry_directory(&image.to);
+    let seed = Seed {
+        from: image.from,
+        to: image.to,
+        platforms: image.platforms,
+        index: Index::Keep,
+        sidecars: image.sidecars,
+        accessories: image.accessories.unwrap_or(catalog.accessories),
+        trust: image.trust,
+        tagging: catalog.tagging,
+        engine: catalog.engine.clone(),
+        folder: catalog.folder.join(&directory),
+        commit: copy::Commit::default(),
+    };
+    let result = Err(Error::new(Kind::Interrupted, "seed").on(&seed.to).because("it was not begun".to_owned()));
+    Entry { seed, directory, is_pinned_late: image.is_pinned_late, result }
+}
+
+/// Times as many images that are prepared at the same time as are carried: only questions are asked of them, which wait
+/// for round trips.
+const PREPARED: usize = 4;
+
+/// What became of an image, by its place in the catalog.
+type Aim<T> = (usize, Result<T>);
+
+/// The images of a run, a bounded number of them under way at a time.
+#[derive(Debug, Clone, Copy)]
+struct Fleet<'a> {
+    run: Run<'a>,
+    /// For what is said of the run as a whole.
+    events: &'a Events,
+    halt: &'a watch::Sender<bool>,
+    keep_going: bool,
+    at_once: usize,
+}
+
+impl Fleet<'_> {
+    /// Prepares all, then carries all.
+    async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<Entry>) -> Result<Vec<Entry>> {
+        let prepared = self.prepared(&entries).await?;
+        self.events.send(Event::Planned(Totals::of_all(prepared.iter().filter_map(planned))));
+        self.events.send(Event::Stage("copying"));
+        let results = match tagging {
+            Tagging::Together => self.together(name, prepared).await?,
+            _ => {
+                let mut queue = prepared.into_iter();
+                self.all(|| self.at_once, move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
+            }
+        };
+        for (at, result) in results {
+            entries[at].result = result;
+        }
+        Ok(entries)
+    }
+
+    /// Prepares all.
+    async fn prepared(self, entries: &[Entry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
+        let mut queue = entries.iter().enumerate();
+        let work = move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed));
+        let mut prepared = self.all(|| self.prepared_at_once(), work).await?;
+        // In the order of the catalog: what its first images bring, the later ones mount.
+        prepared.sort_by_key(|(at, _)| *at);
+        Ok(prepared)
+    }
+
+    /// How many images are prepared at the same time, by how far away the registries have shown to be.
+    fn prepared_at_once(self) -> usize {
+        let near = self.at_once.saturating_mul(PREPARED);
+        self.run.client.round_trip().map_or(near, |round_trip| copy::at_a_distance(near, round_trip))
+    }
+
+    /// Forecasts all. What is brought by which image is reckoned in the order of the catalog: what its first images bring,
+    /// the later ones mount. However long the catalog is, no more images are known at a time than are under way.
+    async fn forecast(self, entries: &[Entry]) -> Result<Vec<Forecast>> {
+        let mut rest = entries.iter().enumerate();
+        let (mut preparing, mut asking) = (FuturesOrdered::new(), FuturesOrdered::new());
+        let mut forecasts = Vec::with_capacity(entries.len());
+        loop {
+            while preparing.len() + asking.len() < self.prepared_at_once().max(1)
+                && let Some((at, entry)) = rest.next()
+            {
+                preparing.push_back(self.prepare(at, &entry.seed));
+            }
+            // All that is under way is polled whichever of it is waited for: what is left alone would seem to be slow.
+            tokio::select! {
+                Some((_, prepared)) = preparing.next() => {
+                    let prepared = prepared?;
+                    let reckoned = prepared.reckon(self.run.commons);
+                    asking.push_back(async move { prepared.forecast(reckoned, self.run.events).await });
+                }
+                Some(forecast) = asking.next() => forecasts.push(forecast?),
+                else => return Ok(forecasts),
+            }
+        }
+    }
+
+    /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
+    async fn all<T, F>(
+        self,
+        at_once: impl Fn() -> usize + Send,
+        mut work: impl FnMut() -> Option<F> + Send,
+    ) -> Result<Vec<(usize, Result<T>)>>
+    where
+        F: Future<Output = (usize, Result<T>)> + Send,
+        T: Send,
+    {
+        let mut under_way = FuturesUnordered::new();
+        let mut results = Vec::new();
+        let mut first = None;
+        loop {
+            while under_way.len() < at_once().max(1)
+                && let Some(next) = work()
+            {
+                under_way.push(next);
+            }
+            let Some((at, result)) = under_way.next().await else { break };
+            if let Err(error) = &result
+                && !self.keep_going
+            {
+                first.get_or_insert_with(|| error.clone());
+                self.halt.send_replace(true);
+            }
+            results.push((at, result));
+        }
+        first.map_or(Ok(results), Err)
+    }
+
+    /// Everything that has to be known of an image before the first blob moves.
+    async fn prepare<'s>(self, at: usize, seed: &'s Seed) -> Aim<Box<Prepared<'s>>> {
+        let prepared = async {
+            let mut prepared = Prepared::new(seed, self.run).await?;
+            prepared.plan().await?;
+            // Thousands of them wait until the last is known, and then go one by one.
+            Ok(Box::new(prepared))
+        };
+        (at, until(seed, pin!(prepared), self.halted()).await.map_err(|error| error.during("seed", &seed.to)))
+    }
+
+    async fn carry(self, at: usize, prepared: Result<Box<Prepared<'_>>>) -> Aim<Box<Outcome>> {
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return (at, Err(error)),
+        };
+        let seed = prepared.seed;
+        let flow = async { prepared.carry(self.run).await?.finish(self.run).await.map(Box::new) };
+        let result = until(seed, pin!(flow), self.halted()).await.map_err(|error| error.during("seed", &seed.to));
+        self.tell(seed, &result);
+        (at, result)
+    }
+
+    /// Stages all, then moves all tags, then writes all records.
+    async fn together(self, name: &str, prepared: Vec<Aim<Box<Prepared<'_>>>>) -> Result<Vec<Aim<Box<Outcome>>>> {
+        let mut queue = prepared.into_iter();
+        let staged =
+            self.all(|| self.at_once, move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
+        let mut queue = staged.into_iter();
+        let ready = self.all(|| self.at_once, move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
+        let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
+        ready.sort_by_key(|(at, _)| *at);
+        self.events.send(Event::Stage("tagging"));
+        let steps = ready.iter().flat_map(|(_, (staged, moves))| {
+            let Prepared { seed, ends, .. } = &*staged.prepared;
+            let needed = moves.iter().filter(|step| step.is_needed());
+            needed.map(|step| Step { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
+        });
+        atomic::move_all(name, &steps.collect::<Vec<_>>(), self.halted()).await?;
+        let mut outcomes = Vec::with_capacity(ready.len());
+        for (at, (staged, moves)) in ready {
+            let seed = staged.prepared.seed;
+            let result = staged.record(self.run, &moves).await.map(Box::new);
+            self.tell(seed, &result);
+            outcomes.push((at, Ok(result?)));
+        }
+        Ok(outcomes)
+    }
+
+    async fn stage<'s>(self, at: usize, prepared: Result<Box<Prepared<'s>>>) -> Aim<Staged<'s>> {
+        let staged = async {
+            let prepared = prepared?;
+            let seed = prepared.seed;
+            let staged = until(seed, pin!(prepared.carry(self.run)), self.halted()).await;
+            staged.map_err(|error| error.during("seed", &seed.to))
+        };
+        (at, staged.await)
+    }
+
+    async fn ready<'s>(self, at: usize, staged: Result<Staged<'s>>) -> Aim<(Staged<'s>, Vec<Move>)> {
+        let ready = async {
+            let mut staged = staged?;
+            let seed = staged.prepared.seed;
+            let moves = until(seed, pin!(staged.ready()), self.halted()).await;
+            Ok((moves.map_err(|error| error.during("seed", &seed.to))?, staged))
+        };
+        (at, ready.await.map(|(moves, staged)| (staged, moves)))
+    }
+
+    fn tell(self, seed: &Seed, result: &Result<Box<Outcome>>) {
+        let outcome = match result {
+            Ok(outcome) if outcome.status == Status::Unchanged => "unchanged",
+            Ok(_) => "seeded",
+            Err(_) => "failed",
+        };
+        self.events.send(Event::Image { to: seed.to.to_string(), outcome });
+    }
+
+    async fn halted(self) {
+        // The sender outlives all work.
+        let _ = self.halt.subscribe().wait_for(|is_halted| *is_halted).await;
+    }
+}
+
+/// An image's plan, with the registry that it is for.
+fn planned<'a>((_, prepared): &'a Aim<Box<Prepared<'_>>>) -> Option<(&'a str, &'a Plan)> {
+    let prepared = prepared.as_ref().ok()?;
+    Some((prepared.seed.to.repository.api_host(), prepared.job.copy.plan.as_deref()?))
+}

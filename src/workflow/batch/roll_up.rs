@@ -1,0 +1,96 @@
+//! The roll-up of a catalog: what became of each image, in one file that appears when all is over.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Entry;
+use crate::document::roll_up::{Attempt, MAX_ROLLUP_BYTES, RollUp, Status, Totals};
+use crate::error::{Error, Kind, Result, printable};
+use crate::oci::Reference;
+use crate::wire::Tally;
+use crate::workflow::seed::now;
+use crate::workflow::seed::record;
+
+/// The file, in a folder that takes it.
+#[derive(Debug)]
+pub(crate) struct File {
+    folder: PathBuf,
+}
+
+impl File {
+    /// Takes `folder`, after trying that it takes files.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`record::try_folder`].
+    pub(crate) fn prepare(folder: &Path) -> Result<Self> {
+        record::try_folder(folder, &[RollUp::FILE])?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Writes what became of `entries`; `choosing` is what it took to list tags for them.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if the disk refuses.
+    pub(crate) fn write(
+        self,
+        name: &str,
+        entries: &[Entry],
+        choosing: Tally,
+        spent: Duration,
+    ) -> Result<(RollUp, PathBuf)> {
+        let entries: Vec<_> = entries.iter().map(attempt).collect();
+        let mut totals = Totals::of(&entries);
+        totals.source_requests += choosing.requests;
+        totals.retries += choosing.retries;
+        totals.seconds = (spent.as_secs_f64() * 1000.0).round() / 1000.0;
+        let roll_up = RollUp::new(name.to_owned(), now()?, entries, totals);
+        record::write_files(&self.folder, &[(RollUp::FILE, roll_up.to_json()?)])?;
+        Ok((roll_up, self.folder.join(RollUp::FILE)))
+    }
+}
+
+/// Reads the roll-up in the file `path`, and gives its bytes too.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for a file that cannot be read, or is no roll-up.
+pub fn read_roll_up(path: &Path) -> Result<(RollUp, Vec<u8>)> {
+    let refused = |why: io::Error| {
+        let error = Error::new(Kind::Usage, "read").on(path.display()).because(why);
+        error.hint(format!("name the {} of a registry seed-catalog run", RollUp::FILE))
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(refused)?;
+    // One byte past the limit, for which the reader has the words.
+    file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(refused)?;
+    let roll_up = RollUp::read(&bytes).map_err(|error| error.during("use the roll-up", path.display()))?;
+    Ok((roll_up, bytes))
+}
+
+fn attempt(entry: &Entry) -> Attempt {
+    let Entry { seed, directory, is_pinned_late, result } = entry;
+    let (from, to, dir) = (seed.from.clone(), seed.to.clone(), directory.clone());
+    match result {
+        Ok(outcome) => Attempt {
+            from: match is_pinned_late {
+                true => Reference { digest: Some(outcome.seed.source_digest), ..from },
+                false => from,
+            },
+            to,
+            dir,
+            status: Status::Seeded,
+            error: None,
+            previous_digest: outcome.previous_digest,
+            sidecars: outcome.sidecars.clone(),
+            seed: Some(outcome.seed.clone()),
+        },
+        Err(error) => {
+            let error = Some(printable(&error.chain()));
+            let (previous_digest, sidecars, seed) = (None, Vec::new(), None);
+            Attempt { from, to, dir, status: Status::Failed, error, previous_digest, sidecars, seed }
+        }
+    }
+}

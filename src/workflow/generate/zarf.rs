@@ -1,0 +1,118 @@
+//! A catalog as a Zarf package. Nothing is pulled: Zarf does that when it creates the package.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::document::catalog::{Catalog, Entry, MAX_CATALOG_BYTES, Select, Which};
+use crate::error::{Error, Kind, Result};
+use crate::oci::Reference;
+use crate::render::zarf;
+use crate::workflow::bundle::keygen::Existing;
+use crate::workflow::files;
+
+const FILE: &str = "zarf.yaml";
+
+/// A package to describe.
+#[derive(Debug)]
+pub struct Package {
+    /// The catalog.
+    pub catalog: PathBuf,
+    /// Folder for `zarf.yaml`.
+    pub out: PathBuf,
+    /// The package's name, which is made legal.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What becomes of a file that is there.
+    pub existing: Existing,
+}
+
+/// The package that was described.
+#[derive(Debug, Serialize)]
+pub struct Packaged {
+    /// The file.
+    pub file: PathBuf,
+    /// The name as Zarf takes it.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The images, each once, in the catalog's order.
+    pub images: Vec<Reference>,
+    /// Those of them that name neither a version nor a digest.
+    pub unpinned: Vec<Reference>,
+}
+
+/// Writes `zarf.yaml`.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for a catalog that is none, or that leaves a choice to a registry; for names and versions that
+/// Zarf would refuse, and a file that is to be kept. [`Local`](Kind::Local) if the disk refuses.
+pub fn package(request: &Package) -> Result<Packaged> {
+    let Package { catalog, out, name, version, existing } = request;
+    let Some(legal) = zarf::legal_name(name) else {
+        let error = Error::new(Kind::Usage, format!("{name:?} leaves nothing for a package's name"));
+        return Err(error.hint("a name is made of letters, digits and hyphens"));
+    };
+    if !zarf::is_legal_version(version) {
+        let error = Error::new(Kind::Usage, format!("{version:?} is not a package's version"));
+        return Err(error.hint("it becomes a tag and part of a file's name, such as 1.2.3"));
+    }
+    let explained = |error: Error| error.during("package", catalog.display());
+    let images = images(&read_catalog(catalog)?).map_err(explained)?;
+    let text = zarf::Package { name: &legal, version, images: &images }.render();
+    files::write(out, &[(FILE, text)], *existing)?;
+    let is_unpinned =
+        |image: &&Reference| image.digest.is_none() && image.tag.as_ref().is_none_or(|tag| tag.as_str() == "latest");
+    let unpinned = images.iter().filter(is_unpinned).cloned().collect();
+    Ok(Packaged { file: out.join(FILE), name: legal, version: version.clone(), images, unpinned })
+}
+
+/// Reads the catalog in the file at `path`.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) if it cannot be read, or is no catalog.
+pub fn read_catalog(path: &Path) -> Result<Catalog> {
+    let refused = |error: Error| error.during("read catalog", path.display());
+    let unreadable = |why: io::Error| {
+        Error::new(Kind::Usage, "read catalog").on(path.display()).because(why).hint("name a catalog file (YAML)")
+    };
+    let mut bytes = Vec::new();
+    // One byte past the limit, for which the reader has the words.
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_CATALOG_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|why| unreadable(io::Error::other(why)))?;
+    Catalog::parse(&text).map_err(refused)
+}
+
+/// The source references, each once.
+fn images(catalog: &Catalog) -> Result<Vec<Reference>> {
+    let mut images: Vec<Reference> = Vec::new();
+    let mut known = std::collections::HashSet::new();
+    for entry in &catalog.entries {
+        for image in sources(entry)? {
+            if known.insert(image.to_string()) {
+                images.push(image);
+            }
+        }
+    }
+    Ok(images)
+}
+
+fn sources(entry: &Entry) -> Result<Vec<Reference>> {
+    match &entry.select {
+        None => Ok(vec![entry.from.clone()]),
+        Some(Select { which: Which::List(tags), latest: None }) => {
+            Ok(tags.iter().map(|tag| entry.chosen(tag).0).collect())
+        }
+        Some(_) => {
+            let why = format!("line {}: which tags of {} it means, only the registry knows", entry.line, entry.from);
+            let error = Error::new(Kind::Usage, why);
+            Err(error.hint("nothing is contacted to make a package: list the tags, tags: [v1, v2]"))
+        }
+    }
+}

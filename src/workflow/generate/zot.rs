@@ -1,0 +1,92 @@
+//! The files that start zot on a site's own machine. Nothing is pulled, nothing is started.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::oci::Reference;
+use crate::render::compose::Compose;
+use crate::render::zot;
+use crate::workflow::bundle::keygen::Existing;
+use crate::workflow::files;
+
+pub use crate::render::zot::Search;
+
+const CONFIG: &str = "zot-config.json";
+const COMPOSE: &str = "docker-compose.zot.yml";
+
+/// The data's folder unless one is named, beside the compose file.
+const DATA: &str = "./zot-data";
+
+/// A zot to start.
+#[derive(Debug)]
+pub struct Bootstrap {
+    /// Folder for the two files.
+    pub out: PathBuf,
+    /// The port on the host.
+    pub port: u16,
+    /// Folder of zot's data; `zot-data` beside the files if none is named.
+    pub data_dir: Option<PathBuf>,
+    /// Whether zot answers searches.
+    pub search: Search,
+    /// The image to run; a pinned release of zot if none is named.
+    pub image: Option<Reference>,
+    /// What becomes of files that are there.
+    pub existing: Existing,
+}
+
+/// The files that were written.
+#[derive(Debug, Serialize)]
+pub struct Bootstrapped {
+    /// zot's configuration.
+    pub config: PathBuf,
+    /// The compose file.
+    pub compose: PathBuf,
+    /// The image that it runs.
+    pub image: Reference,
+    /// The port on the host.
+    pub port: u16,
+    /// The folder of the data, as the compose file names it.
+    pub data_dir: String,
+}
+
+/// Writes zot's configuration and the compose file.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for an image that is not pinned, a folder that no text can name, and files that are to be
+/// kept; [`Local`](Kind::Local) if the disk refuses.
+pub fn bootstrap(request: &Bootstrap) -> Result<Bootstrapped> {
+    let image = match &request.image {
+        Some(image) => image.clone(),
+        None => zot::IMAGE.parse().map_err(|why| Error::new(Kind::Usage, "use the image").because(why))?,
+    };
+    pinned(&image)?;
+    let data_dir = request.data_dir.as_deref().map_or_else(|| Ok(DATA.to_owned()), absolute)?;
+    let config = format!("./{CONFIG}");
+    let compose = Compose { image: &image, port: request.port, config: &config, data: &data_dir }.render();
+    let texts = [(CONFIG, zot::config(request.port, request.search)), (COMPOSE, compose)];
+    files::write(&request.out, &texts, request.existing)?;
+    let [config, compose] = [CONFIG, COMPOSE].map(|name| request.out.join(name));
+    Ok(Bootstrapped { config, compose, image, port: request.port, data_dir })
+}
+
+/// What runs at a site must be the same tomorrow.
+fn pinned(image: &Reference) -> Result<()> {
+    let is_moving = image.tag.as_ref().is_none_or(|tag| tag.as_str() == "latest");
+    if image.digest.is_none() && is_moving {
+        let error = Error::new(Kind::Usage, "the image of --image is not pinned").on(image);
+        return Err(error.hint(format!("name a version or a digest, such as {}", zot::IMAGE)));
+    }
+    Ok(())
+}
+
+/// The compose file may lie elsewhere than where this program runs.
+fn absolute(path: &Path) -> Result<String> {
+    let refused = |why: String| Error::new(Kind::Usage, "use the folder of --data-dir").on(path.display()).because(why);
+    let absolute = std::path::absolute(path).map_err(|why| refused(why.to_string()))?;
+    let text =
+        absolute.to_str().ok_or_else(|| refused("its name is not Unicode, as a compose file has to be".into()))?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,68 @@
+//! Putting one tag back to what it named before, unless somebody else has moved it since.
+
+use crate::error::Result;
+use crate::oci::{Digest, Name, Tag};
+use crate::store::{Registry, Root, Untagged};
+use crate::workflow::seed::{previous, resolve};
+
+/// Where a tag stands that was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Where it was moved to.
+    Moved,
+    /// Where it was before.
+    Back,
+    /// Somewhere else: somebody else's word counts. Nothing if the tag is gone.
+    Elsewhere(Option<Digest>),
+}
+
+/// What became of a tag that was to be put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PutBack {
+    /// It names its former root again.
+    Restored,
+    /// It is gone, as before.
+    Deleted,
+    /// It was where it belongs.
+    Already,
+    /// Somebody else has moved it: it is left alone.
+    Elsewhere(Option<Digest>),
+    /// The registry does not delete tags; why, in its words.
+    Undeletable(String),
+}
+
+/// Asks where `tag` stands, which was moved from `former` to `moved`.
+///
+/// # Errors
+///
+/// Whatever keeps the registry from telling.
+pub(crate) async fn standing(sink: &Registry, tag: &Tag, moved: &Digest, former: Option<&Digest>) -> Result<Standing> {
+    let now = resolve::held(sink, &Name::Tag(tag.clone())).await?.map(|node| node.digest);
+    Ok(match now {
+        now if now.as_ref() == former => Standing::Back,
+        Some(now) if now == *moved => Standing::Moved,
+        now => Standing::Elsewhere(now),
+    })
+}
+
+/// Makes `tag` name `former` again, or nothing, if it still names `moved`.
+///
+/// # Errors
+///
+/// Those of the registry.
+pub(crate) async fn put_back(sink: &Registry, tag: &Tag, moved: &Digest, former: Option<&Root>) -> Result<PutBack> {
+    match standing(sink, tag, moved, former.map(|former| &former.node.digest)).await? {
+        Standing::Back => Ok(PutBack::Already),
+        Standing::Elsewhere(now) => Ok(PutBack::Elsewhere(now)),
+        Standing::Moved => match former {
+            Some(former) => previous::put(sink, former, tag).await.map(|()| PutBack::Restored),
+            None => Ok(match sink.untag(tag).await? {
+                Untagged::Removed => PutBack::Deleted,
+                // Gone in an attempt whose answer was lost; or looked for among the digests alone.
+                Untagged::Absent if standing(sink, tag, moved, None).await? == Standing::Back => PutBack::Deleted,
+                Untagged::Absent => PutBack::Undeletable("the registry does not find the tag to delete".into()),
+                Untagged::Unsupported(why) => PutBack::Undeletable(why),
+            }),
+        },
+    }
+}

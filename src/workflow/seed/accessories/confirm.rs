@@ -1,0 +1,85 @@
+//! Whether what is attached to the image has arrived: looked for at the destination when everything has been carried.
+
+use std::collections::HashSet;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::cosign_tags::CosignTags;
+use super::missing::{Rivals, lacking};
+use super::{Companion, Entry, QUESTIONS, entry, listed};
+use crate::copy::Attached;
+use crate::error::Result;
+use crate::oci::Digest;
+use crate::store::{Body, Put, Store};
+use crate::workflow::seed::endpoints::Ends;
+
+/// How often the destination is looked at for what was brought, which other clients may be overwriting meanwhile.
+const MAX_LOOKS: u32 = 3;
+
+/// Looks at the destination for everything that was brought; `proven` was found there by verification. Says whether
+/// anything had to be put again.
+///
+/// Without the Referrers API two clients can overwrite each other's index (distribution-spec, "Pushing Manifests with
+/// Subject"), and everywhere each other's lists under cosign's tags. Whoever looks last mends it: what is missing is put
+/// again.
+///
+/// # Errors
+///
+/// [`Incomplete`](Kind::Incomplete) if something stays missing; whatever keeps the destination from answering.
+pub(crate) async fn arrived(
+    ends: &Ends,
+    cosign: &CosignTags,
+    companions: &[Companion],
+    proven: &HashSet<Digest>,
+) -> Result<bool> {
+    let sink = ends.sink.as_ref();
+    let brought: Vec<_> = brought(companions, |one| proven.contains(&one.attached.node.digest)).collect();
+    let tags: Vec<_> = brought.iter().filter_map(|one| one.tag.as_ref()).collect();
+    let mended = cosign.kept(&tags).await?;
+    for look in 1.. {
+        if brought.iter().any(|attached| attached.tag.is_none()) {
+            ends.sink.settled().await;
+        }
+        let listed = listed(sink, brought.iter().copied()).await?;
+        let is_missing = |attached: &&&Attached| attached.tag.is_none() && !listed.contains(&entry(attached));
+        let missing: Vec<_> = brought.iter().filter(is_missing).copied().collect();
+        match missing.first() {
+            None => return Ok(mended || look > 1),
+            Some(attached) if look == MAX_LOOKS => {
+                let (node, rivals) = (&attached.node.digest, rivals(&listed, attached));
+                return Err(lacking(sink.label(), node, &attached.subject, rivals));
+            }
+            Some(_) => {}
+        }
+        let mended: Vec<_> = missing.into_iter().map(|attached| put_again(sink, attached)).collect();
+        stream::iter(mended).buffer_unordered(QUESTIONS).try_collect::<Vec<_>>().await?;
+    }
+    Ok(true)
+}
+
+/// Whether anything is brought under cosign's tags.
+pub(crate) fn has_lists(companions: &[Companion]) -> bool {
+    brought(companions, |one| one.wanted.is_none()).next().is_some()
+}
+
+/// How many requests [`arrived`] takes when all goes well, `proven` being known by what the source has.
+pub(crate) fn questions(companions: &[Companion], proven: &HashSet<Digest>) -> u64 {
+    let brought: Vec<_> = brought(companions, |one| proven.contains(&one.original)).collect();
+    let tagged = brought.iter().filter(|one| one.tag.is_some()).count();
+    let subjects: HashSet<_> = brought.iter().filter(|one| one.tag.is_none()).map(|one| one.subject).collect();
+    (tagged + subjects.len()) as u64
+}
+
+fn brought(companions: &[Companion], is_known: impl Fn(&Companion) -> bool) -> impl Iterator<Item = &Attached> {
+    companions.iter().filter(move |one| !one.is_there() && !is_known(one)).map(|one| &one.attached)
+}
+
+/// Whether others have written something else into the same list.
+fn rivals(listed: &HashSet<Entry>, attached: &Attached) -> Rivals {
+    if listed.iter().any(|(subject, _)| *subject == attached.subject) { Rivals::Seen } else { Rivals::NotSeen }
+}
+
+async fn put_again(sink: &dyn Store, attached: &Attached) -> Result<Put> {
+    let body = Body::bytes(attached.node.clone(), attached.bytes.clone().unwrap_or_default());
+    sink.put(&attached.node, &body, &[]).await
+}

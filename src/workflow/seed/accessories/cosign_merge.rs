@@ -1,0 +1,132 @@
+//! What is to stand under one of cosign's tags where something stands already: the same for a plan, for the last moment
+//! before a tag is put, and for a signature that is made here.
+
+use std::collections::HashSet;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::cosign_list::{First, Keeps, List, Union, union};
+use crate::copy::Presence;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Tag};
+use crate::store::{Registry, Store};
+
+/// Payloads asked for at the same time.
+const QUESTIONS: usize = 4;
+
+/// Where a list comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The source: it comes first, and what stands under the tag and cannot be merged with is replaced.
+    Source,
+    /// It is made here: it comes last, as cosign has it, and what cannot be merged with is left alone, as is a list that has
+    /// no room for all.
+    Here,
+}
+
+/// What is to stand under one of cosign's tags.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) tag: Tag,
+    /// To which that belongs.
+    pub(crate) subject: Digest,
+    pub(crate) keeps: Keeps,
+    pub(crate) origin: Origin,
+    /// What is to be added.
+    pub(crate) brought: List,
+    /// The layer of it that was verified.
+    pub(crate) proof: Option<Descriptor>,
+    /// What is put, as it is planned: what was brought, or the union with what the destination had.
+    pub(crate) planned: List,
+    /// What the tag named when that was planned.
+    pub(crate) base: Option<Digest>,
+}
+
+/// One list in place of two.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    pub(crate) list: List,
+    /// What a person should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Wanted {
+    /// Puts what is brought together with `own`, which stands under the tag in `sink`; with none if what stands there is
+    /// no such list. Payloads that the destination has lost are left out: no list that names them could be put.
+    ///
+    /// # Errors
+    ///
+    /// Those of asking for payloads; [`Invalid`](Kind::Invalid) and [`Limit`](Kind::Limit) if what stands there is to be
+    /// kept, and cannot.
+    pub(crate) async fn merged(&self, sink: &Registry, own: Option<List>, presence: Presence) -> Result<Merged> {
+        let (Self { tag, keeps, brought, .. }, mut warnings) = (self, Vec::new());
+        let told = |what: String| format!("{tag} at the destination {what}");
+        let (kept, is_here) = (keeps.as_str(), self.origin == Origin::Here);
+        let first = if is_here { First::Own } else { First::Brought };
+        let united = |own: &List| union(*keeps, brought, own, self.proof.as_ref(), first);
+        let refused = |kind, why: String| Error::new(kind, "keep the signatures under").on(tag).because(why);
+        let Some(mut own) = own else {
+            if is_here {
+                return Err(refused(Kind::Invalid, format!("what stands there does not hold {kept}")));
+            }
+            return Ok(self.as_brought(told(format!("does not hold {kept}: it is replaced"))));
+        };
+        if !keeps.is_merged() {
+            let kept_by = "it is replaced, and can be had by that digest while it is kept";
+            return Ok(self.as_brought(told(format!("names {}: {kept_by}", own.node.digest))));
+        }
+        let is_needed = |union: &Union| presence != Presence::Vouched || matches!(union, Union::Made { .. });
+        if is_needed(&united(&own)) {
+            let gone = gone(sink, &own, brought).await?;
+            if !gone.is_empty() {
+                let what = format!("lists {} that it does not hold any more: they are left out", gone.len());
+                warnings.push(told(what));
+            }
+            own = own.without(&gone);
+        }
+        let list = match united(&own) {
+            Union::Held => own,
+            Union::Made { left_out, .. } if left_out > 0 && is_here => {
+                let why = format!("there is no room for {left_out} of the entries");
+                return Err(
+                    refused(Kind::Limit, why).hint("delete that tag and sign again, or seal with --format bundle")
+                );
+            }
+            Union::Made { list, left_out } => {
+                let no_room =
+                    || format!("{tag} has no room for {left_out} of the entries of both sides: they are left out");
+                warnings.extend((left_out > 0).then(no_room));
+                *list
+            }
+            Union::Brought => {
+                let strange = || told(format!("holds more than {kept}: {} layers are left out", own.strange));
+                warnings.extend((own.strange > 0).then(strange));
+                brought.clone()
+            }
+        };
+        Ok(Merged { list, warnings })
+    }
+
+    fn as_brought(&self, warning: String) -> Merged {
+        Merged { list: self.brought.clone(), warnings: vec![warning] }
+    }
+}
+
+/// Which layers of `own`, and not of `brought`, the destination does not hold any more. What it refuses to tell of may be
+/// there.
+async fn gone(sink: &Registry, own: &List, brought: &List) -> Result<Vec<Digest>> {
+    let mut seen: HashSet<_> = brought.layers.iter().map(|layer| layer.digest).collect();
+    // Several keys may have signed one payload.
+    let asked: Vec<_> = own.layers.iter().filter(|layer| seen.insert(layer.digest)).collect();
+    // Collected first: what a stream makes of closures cannot be told to be sendable.
+    let asked: Vec<_> = asked.into_iter().map(|layer| lost(sink, layer)).collect();
+    let lost: Vec<_> = stream::iter(asked).buffered(QUESTIONS).try_collect().await?;
+    Ok(lost.into_iter().flatten().collect())
+}
+
+async fn lost(sink: &Registry, layer: &Descriptor) -> Result<Option<Digest>> {
+    match sink.contains(layer).await {
+        Err(error) if error.kind() == Kind::Denied => Ok(None),
+        held => Ok((!held?).then_some(layer.digest)),
+    }
+}

@@ -1,0 +1,236 @@
+//! The destination, where cosign's tags are put so that nothing that stands under them is lost, whoever else writes there.
+//!
+//! A registry puts a tag without asking what it names: of two clients the last one wins. So the tag is asked right before
+//! it is put; if it does not name what the plan rests on, both lists are put together again. What another client
+//! overwrites all the same is found by the look at the end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::cosign_list::List;
+use super::cosign_merge::{Merged, Wanted};
+use super::missing::{Rivals, lacking};
+use crate::copy::{Event, Events, Presence};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::{Body, ByteStream, Put, Registry, Root, Store, Want};
+use crate::workflow::seed::resolve;
+
+/// How often a list is put together that other clients overwrite meanwhile.
+const MAX_UNIONS: u32 = 10;
+/// How often the destination is looked at for what was brought, which other clients may be overwriting meanwhile.
+const MAX_LOOKS: u32 = 3;
+/// Tags asked for at the same time.
+const QUESTIONS: usize = 4;
+
+/// What stands under a tag in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// All that was brought.
+    InPlace,
+    /// Something else.
+    Other,
+    /// Nothing.
+    Nothing,
+}
+
+/// A repository, with what is to stand under its tags.
+#[derive(Debug)]
+pub(crate) struct CosignTags {
+    sink: Arc<Registry>,
+    wanted: HashMap<Tag, Wanted>,
+    /// What was put under a tag.
+    placed: Mutex<HashMap<Tag, Digest>>,
+    events: Events,
+}
+
+impl CosignTags {
+    pub(crate) fn new(sink: Arc<Registry>, wanted: impl IntoIterator<Item = Wanted>, events: Events) -> Self {
+        let wanted = wanted.into_iter().map(|one| (one.tag.clone(), one)).collect();
+        Self { sink, wanted, placed: Mutex::default(), events }
+    }
+
+    /// Whether `tag` is one of them.
+    pub(crate) fn has(&self, tag: &Tag) -> bool {
+        self.wanted.contains_key(tag)
+    }
+
+    /// What was put under `tag`, if anything was.
+    pub(crate) fn placed(&self, tag: &Tag) -> Option<Digest> {
+        self.lock().get(tag).copied()
+    }
+
+    /// Looks whether `tag` names a list that holds all that was brought.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the tag.
+    pub(crate) async fn look(&self, tag: &Tag) -> Result<Seen> {
+        let Some(wanted) = self.wanted.get(tag) else { return Ok(Seen::InPlace) };
+        let name = Name::Tag(tag.clone());
+        let Some(held) = resolve::held(self.sink.as_ref(), &name).await? else {
+            // This very tag was put, and is never shown.
+            let is_out_of_sight = self.sink.refuses(tag) && self.placed(tag).is_some();
+            return Ok(if is_out_of_sight { Seen::InPlace } else { Seen::Nothing });
+        };
+        let planned = wanted.planned.node.digest;
+        if held.digest == self.placed(tag).unwrap_or(planned) {
+            return Ok(Seen::InPlace);
+        }
+        let Some(list) = self.list(wanted).await?.1 else { return Ok(Seen::Other) };
+        if !wanted.keeps.is_merged() {
+            // Somebody has put another one after ours.
+            return Ok(Seen::InPlace);
+        }
+        // Of a list that was cut, not all was put.
+        let is_cut = !wanted.planned.holds(&wanted.brought);
+        let expected = if is_cut { &wanted.planned } else { &wanted.brought };
+        let is_in_place = list.shows(expected, wanted.keeps, wanted.proof.as_ref());
+        Ok(if is_in_place { Seen::InPlace } else { Seen::Other })
+    }
+
+    /// Makes `tag` name a list that holds what was brought and what stands there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the destination; [`Unavailable`](Kind::Unavailable) if other clients change the tag all the time.
+    pub(crate) async fn place(&self, tag: &Tag) -> Result<Put> {
+        let Some(wanted) = self.wanted.get(tag) else { return Ok(Put::Present) };
+        let (mut next, mut base) = (wanted.planned.clone(), wanted.base);
+        for _ in 0..MAX_UNIONS {
+            let name = Name::Tag(tag.clone());
+            let held = resolve::held(self.sink.as_ref(), &name).await?.map(|held| held.digest);
+            if held == Some(next.node.digest) {
+                self.lock().insert(tag.clone(), next.node.digest);
+                return Ok(Put::Present);
+            }
+            if held == base {
+                return self.put_list(wanted, &next).await;
+            }
+            (next, base) = (wanted.brought.clone(), None);
+            if held.is_some() {
+                let (digest, list) = self.list(wanted).await?;
+                (next, base) = (self.merged(wanted, list).await?, digest.or(held));
+            }
+        }
+        let why = format!("other clients have changed it {MAX_UNIONS} times");
+        Err(Error::new(Kind::Unavailable, "put tag").on(tag).because(why))
+    }
+
+    /// Looks at the destination for all that was brought under `tags`, and puts again what others have overwritten. Says
+    /// whether there was any.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`](Kind::Incomplete) if something stays missing; whatever keeps the destination from answering.
+    pub(crate) async fn kept(&self, tags: &[&Tag]) -> Result<bool> {
+        for look in 1.. {
+            if !tags.is_empty() {
+                self.sink.settled().await;
+            }
+            let looks: Vec<_> = tags.iter().map(|tag| self.look(tag)).collect();
+            let seen: Vec<_> = stream::iter(looks).buffered(QUESTIONS).try_collect().await?;
+            let lost = tags.iter().zip(seen).filter(|(_, seen)| *seen != Seen::InPlace);
+            let lost: Vec<_> = lost.filter_map(|(tag, seen)| Some((self.wanted.get(*tag)?, seen))).collect();
+            match lost.first() {
+                None => return Ok(look > 1),
+                Some((wanted, seen)) if look == MAX_LOOKS => {
+                    let rivals = if *seen == Seen::Other { Rivals::Seen } else { Rivals::NotSeen };
+                    return Err(lacking(self.sink.label(), &wanted.tag, &wanted.subject, rivals));
+                }
+                Some(_) => {}
+            }
+            let mended: Vec<_> = lost.iter().map(|(wanted, _)| self.place(&wanted.tag)).collect();
+            stream::iter(mended).buffer_unordered(QUESTIONS).try_collect::<Vec<_>>().await?;
+        }
+        Ok(true)
+    }
+
+    /// What is to be put where `own` stands.
+    async fn merged(&self, wanted: &Wanted, own: Option<List>) -> Result<List> {
+        let Merged { list, warnings } = wanted.merged(&self.sink, own, Presence::Vouched).await?;
+        warnings.into_iter().for_each(|warning| self.events.send(Event::Warning(warning)));
+        Ok(list)
+    }
+
+    async fn put_list(&self, wanted: &Wanted, list: &List) -> Result<Put> {
+        let put = async |node: &Descriptor, bytes: &bytes::Bytes, tags: &[Tag]| {
+            self.sink.put(node, &Body::bytes(node.clone(), bytes.clone()), tags).await
+        };
+        // That of the plan is there already: the engine has brought it.
+        let is_planned = list.node.digest == wanted.planned.node.digest;
+        if let Some((node, bytes)) = list.config.as_ref().filter(|_| !is_planned) {
+            put(node, bytes, &[]).await?;
+        }
+        let done = put(&list.node, &list.bytes, std::slice::from_ref(&wanted.tag)).await?;
+        self.sink.note_written();
+        self.lock().insert(wanted.tag.clone(), list.node.digest);
+        Ok(done)
+    }
+
+    /// What a tag names that was shown just now, and the list that it is; none where that cannot be told.
+    async fn list(&self, wanted: &Wanted) -> Result<(Option<Digest>, Option<List>)> {
+        let name = Name::Tag(wanted.tag.clone());
+        match read(self.sink.as_ref(), &name).await? {
+            Some(root) => Ok((Some(root.node.digest), List::read(wanted.keeps, &root))),
+            // It is there: a refusal does not mean its absence.
+            None if self.sink.refuses(&wanted.tag) => {
+                let why = "it is named in answer to HEAD, and refused in answer to GET";
+                Err(Error::new(Kind::Denied, "read tag").on(&wanted.tag).because(why))
+            }
+            None => Ok((None, None)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Tag, Digest>> {
+        // A panic elsewhere leaves the map whole: every change is one call.
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `name` stands for, with its bytes; none if it is not there, or cannot be read as a manifest.
+pub(crate) async fn read(sink: &dyn Store, name: &Name) -> Result<Option<Root>> {
+    match sink.resolve(name, Want::Bytes).await {
+        Ok(root) => Ok(Some(root)),
+        Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Denied) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+#[async_trait]
+impl Store for CosignTags {
+    fn label(&self) -> &str {
+        self.sink.label()
+    }
+
+    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        self.sink.resolve(name, want).await
+    }
+
+    async fn contains(&self, node: &Descriptor) -> Result<bool> {
+        self.sink.contains(node).await
+    }
+
+    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
+        self.sink.open(node, from).await
+    }
+
+    async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
+        let (cosign, plain): (Vec<_>, Vec<_>) = tags.iter().cloned().partition(|tag| self.has(tag));
+        let mut put = Put::Present;
+        if cosign.is_empty() || !plain.is_empty() {
+            put = self.sink.put(node, body, &plain).await?;
+        }
+        for tag in &cosign {
+            put = self.place(tag).await?;
+        }
+        Ok(put)
+    }
+
+    fn expect(&self, count: usize) {
+        self.sink.expect(count);
+    }
+}

@@ -1,0 +1,349 @@
+//! What is attached to the image and travels with it (contract §6): found at the source, and compared with the destination.
+//!
+//! A referrer stands beside the others of its subject. Under a cosign tag stands one list: the source's and the
+//! destination's are put together here, so that the plan knows the result before anything moves.
+
+pub(crate) mod confirm;
+pub(crate) mod cosign_list;
+pub(crate) mod cosign_merge;
+pub(crate) mod cosign_tags;
+pub(crate) mod missing;
+
+use std::collections::HashSet;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::accessories::cosign_list::{Keeps, List};
+use super::accessories::cosign_merge::{Merged, Origin, Wanted};
+use super::shared::Commons;
+
+use super::endpoints::Ends;
+use super::request::Seed;
+use super::resolve::{self, Resolved};
+use crate::copy::{self, Attached, AttachmentTags, Event, Events, Known, Presence, Target};
+use crate::document::Accessories;
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::{Repository, Root, Store as _, Want};
+use crate::verify::{Approved, Evidence, signature_tag};
+
+/// Questions asked at the same time.
+pub(crate) const QUESTIONS: usize = 4;
+/// Most bytes of manifests that are read for what is missing at the destination.
+const MAX_BYTES: usize = 16 << 20;
+
+/// An attachment as it is to be at the destination, and what the destination has in its place.
+#[derive(Debug)]
+pub(crate) struct Companion {
+    pub(crate) attached: Attached,
+    /// What the source has: something else where two lists were put together.
+    pub(super) original: Digest,
+    former: Option<Descriptor>,
+    /// Of cosign's tags.
+    pub(crate) wanted: Option<Box<Wanted>>,
+}
+
+impl Companion {
+    /// Whether the destination has it already.
+    pub(crate) fn is_there(&self) -> bool {
+        self.former.as_ref().is_some_and(|former| former.digest == self.attached.node.digest)
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            node: self.attached.node.clone(),
+            bytes: self.attached.bytes.clone(),
+            tags: self.attached.tag.iter().cloned().collect(),
+            former: self.former.clone(),
+        }
+    }
+}
+
+/// Something attached to the image, at the source.
+#[derive(Debug)]
+struct Found {
+    attached: Attached,
+    /// Under one of cosign's tags.
+    list: Option<(Keeps, List)>,
+}
+
+/// Everything that is to be at the destination, with what is missing there read.
+///
+/// # Errors
+///
+/// Whatever keeps either end from telling what it has: "could not ask" is not "none".
+pub(super) async fn travelling(
+    seed: &Seed,
+    ends: &Ends,
+    found: &Resolved,
+    approved: &Approved,
+    commons: &Commons,
+    events: &Events,
+) -> Result<Vec<Companion>> {
+    // What proves the original says nothing of an index that takes its place.
+    let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
+    let attached = async {
+        let mut attached = at_source(seed, ends, found, commons).await?;
+        add_signatures(ends, found, evidence, &mut attached).await?;
+        Ok::<_, Error>(attached)
+    };
+    let attached = attached.await.map_err(|error| {
+        let hint = "give --accessories none to go without what is attached to the image";
+        error.at(Side::Source).during("list what is attached", &seed.from).hint(hint)
+    })?;
+    unlisted(ends, events);
+    let attached = belonging(attached, events);
+    let compared = compared(seed, ends, found, commons, attached, evidence, events).await;
+    let companions = compared.map_err(|error| error.at(Side::Destination).during("list what is attached", &seed.to))?;
+    for (node, bytes) in companions.iter().filter_map(|one| one.wanted.as_ref()?.planned.config.as_ref()) {
+        ends.memory.add(node, bytes);
+    }
+    read_missing(ends.source.as_ref(), companions, events).await.map_err(|error| error.at(Side::Source))
+}
+
+/// Tells of the manifests for which the source, which has the Referrers API, speaks as a registry without one.
+fn unlisted(ends: &Ends, events: &Events) {
+    let unlisted = ends.origin.unlisted();
+    let Some(first) = unlisted.first() else { return };
+    let more = if unlisted.len() > 1 { format!(" and {} others", unlisted.len() - 1) } else { String::new() };
+    let what = format!("{} has the Referrers API and does not answer it for {first}{more}", ends.origin.label());
+    events.send(Event::Warning(format!("{what}: what is attached to that may be missing")));
+}
+
+async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons) -> Result<Vec<Attached>> {
+    let source = ends.source.as_ref();
+    let subjects = match seed.accessories {
+        Accessories::None => return Ok(Vec::new()),
+        // What is attached to the original names that, and not what takes its place.
+        Accessories::Root if found.original.is_some() => return Ok(Vec::new()),
+        Accessories::Root => vec![found.root.node.digest],
+        Accessories::All => {
+            let mut subjects = found.subjects(source).await?;
+            subjects.extend(found.sidecars().map(|sidecar| sidecar.root.node.digest));
+            subjects
+        }
+    };
+    let known = match &seed.from.tag {
+        Some(tag) if seed.from.digest.is_none() => Known::Tag(tag),
+        _ => Known::Something,
+    };
+    let tags = commons.tags(&seed.from.repository, source, known).await;
+    copy::attached(source, &tags, &subjects).await
+}
+
+/// Adds the lists of signatures that verification has found, where they do not travel anyway.
+async fn add_signatures(
+    ends: &Ends,
+    found: &Resolved,
+    evidence: &[Evidence],
+    attached: &mut Vec<Attached>,
+) -> Result<()> {
+    let signed = found.sidecars().map(|sidecar| sidecar.root.node.digest).chain([found.root.node.digest]);
+    let signed: Vec<_> = signed.filter_map(|digest| Some((signature_tag(&digest)?, digest))).collect();
+    for one in evidence {
+        let Evidence::Tagged { tag, .. } = one else { continue };
+        let Some((_, subject)) = signed.iter().find(|(own, _)| own == tag) else { continue };
+        if attached.iter().all(|other| other.tag.as_ref() != Some(tag)) {
+            // As verification has seen it: the source is remembered.
+            let root = ends.source.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
+            attached.push(Attached { subject: *subject, node: root.node, bytes: root.bytes, tag: Some(tag.clone()) });
+        }
+    }
+    Ok(())
+}
+
+/// Leaves out what does not belong under a tag of cosign's, and what is attached to that: a tag that promises signatures
+/// must not name an image.
+fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<Found> {
+    let (mut belonging, mut left_out) = (Vec::new(), Vec::new());
+    for mut attached in attached {
+        let Some((keeps, tag)) = attached.tag.as_ref().and_then(|tag| Some((Keeps::under(tag)?, tag))) else {
+            belonging.push(Found { attached, list: None });
+            continue;
+        };
+        let root = Root { node: attached.node.clone(), bytes: attached.bytes.clone() };
+        let kept = keeps.as_str();
+        let Some(list) = List::read(keeps, &root) else {
+            let named = format!("{tag} names {} at the source, which does not hold {kept}", attached.node.digest);
+            events.send(Event::Warning(format!("{named}: it is left out")));
+            left_out.push(attached.node.digest);
+            continue;
+        };
+        if list.strange > 0 {
+            let named = format!("{tag} names {} at the source, which holds more than {kept}", attached.node.digest);
+            events.send(Event::Warning(format!("{named}: {} layers are left out", list.strange)));
+        }
+        let list = list.pure();
+        (attached.node, attached.bytes) = (list.node.clone(), Some(list.bytes.clone()));
+        belonging.push(Found { attached, list: Some((keeps, list)) });
+    }
+    drop_orphans(&mut belonging, left_out, |found| &found.attached);
+    belonging
+}
+
+/// Drops what is attached to something that was left out.
+fn drop_orphans<T>(travelling: &mut Vec<T>, mut left_out: Vec<Digest>, attached: fn(&T) -> &Attached) {
+    while let Some(digest) = left_out.pop() {
+        // The same manifest may be attached elsewhere.
+        if !travelling.iter().any(|one| attached(one).node.digest == digest) {
+            let orphans = travelling.extract_if(.., |one| attached(one).subject == digest);
+            left_out.extend(orphans.map(|one| attached(&one).node.digest));
+        }
+    }
+}
+
+/// Asks the destination for each.
+///
+/// Where it has had an image before, most of what is attached is likely to be there: each is asked for by itself, and a
+/// list of all tags would come on top. Where the tag is new only cosign's tags are asked for, because their lists would be
+/// lost; if they are several, one list says that there are none.
+async fn compared(
+    seed: &Seed,
+    ends: &Ends,
+    found: &Resolved,
+    commons: &Commons,
+    attached: Vec<Found>,
+    evidence: &[Evidence],
+    events: &Events,
+) -> Result<Vec<Companion>> {
+    let sink = ends.sink.as_ref();
+    let is_new = found.former.is_none();
+    let presence = seed.engine.presence;
+    let tags = match attached.iter().filter(|one| one.list.is_some()).count() {
+        2.. if is_new => commons.tags(&seed.to.repository, sink, Known::Nothing).await,
+        _ => AttachmentTags::default(),
+    };
+    let listed = match is_new || presence != Presence::Vouched {
+        true => HashSet::new(),
+        false => listed(sink, attached.iter().map(|one| &one.attached)).await?,
+    };
+    let comparing = &Comparing { ends, tags, listed, evidence, presence, events };
+    // Collected first: what a stream makes of closures cannot be told to be sendable.
+    let companions: Vec<_> = attached.into_iter().map(|found| comparing.compare(found)).collect();
+    stream::iter(companions).buffered(QUESTIONS).try_collect().await
+}
+
+/// What the attachments are compared with.
+struct Comparing<'a> {
+    ends: &'a Ends,
+    tags: AttachmentTags,
+    listed: HashSet<Entry>,
+    evidence: &'a [Evidence],
+    presence: Presence,
+    events: &'a Events,
+}
+
+impl Comparing<'_> {
+    async fn compare(&self, found: Found) -> Result<Companion> {
+        let Found { attached, list } = found;
+        let original = attached.node.digest;
+        let mut companion = Companion { attached, original, former: None, wanted: None };
+        match (companion.attached.tag.clone(), list) {
+            (Some(tag), Some((keeps, brought))) => self.compare_lists(&mut companion, &tag, keeps, brought).await?,
+            _ => {
+                let is_listed = self.listed.contains(&entry(&companion.attached));
+                companion.former = is_listed.then(|| companion.attached.node.clone());
+            }
+        }
+        // Deep: what is there proves nothing.
+        companion.former = companion.former.filter(|_| self.presence == Presence::Vouched);
+        Ok(companion)
+    }
+
+    /// Plans what the tag is to name: what the source has, what the destination has, or both.
+    async fn compare_lists(&self, companion: &mut Companion, tag: &Tag, keeps: Keeps, brought: List) -> Result<()> {
+        let sink = self.ends.sink.as_ref();
+        let name = Name::Tag(tag.clone());
+        let held = match self.tags.may_hold(tag) {
+            true => resolve::held(sink, &name).await?,
+            false => None,
+        };
+        let proof = self.evidence.iter().find_map(|one| match one {
+            Evidence::Tagged { tag: own, layer, .. } if own == tag => brought.layers.get(*layer).cloned(),
+            _ => None,
+        });
+        let base = held.as_ref().map(|held| held.digest);
+        let planned = brought.clone();
+        let (subject, origin) = (companion.attached.subject, Origin::Source);
+        let mut wanted = Wanted { tag: tag.clone(), subject, keeps, origin, brought, proof, planned, base };
+        if let Some(held) = held.as_ref().filter(|held| held.digest != wanted.brought.node.digest) {
+            let own = cosign_tags::read(sink, &Name::Digest(held.digest)).await?;
+            let own = own.and_then(|root| List::read(keeps, &root));
+            let Merged { list, warnings } = wanted.merged(sink, own, self.presence).await?;
+            warnings.into_iter().for_each(|warning| self.events.send(Event::Warning(warning)));
+            wanted.planned = list;
+        }
+        let planned = &wanted.planned;
+        (companion.attached.node, companion.attached.bytes) = (planned.node.clone(), Some(planned.bytes.clone()));
+        companion.former = held;
+        companion.wanted = Some(Box::new(wanted));
+        Ok(())
+    }
+}
+
+/// Reads the manifests that the destination lacks. A list may name what is not there, or what does not refer to the
+/// subject at all: neither is a referrer, and neither travels, nor does what is attached to it.
+async fn read_missing(source: &dyn Repository, companions: Vec<Companion>, events: &Events) -> Result<Vec<Companion>> {
+    let read: Vec<_> = companions.into_iter().map(|companion| referrer(source, companion)).collect();
+    let mut read = stream::iter(read).buffered(QUESTIONS);
+    let (mut travelling, mut left_out, mut bytes) = (Vec::new(), Vec::new(), 0);
+    while let Some(read) = read.next().await {
+        match read? {
+            Ok(companion) => {
+                bytes += companion.attached.bytes.as_ref().map_or(0, |bytes| bytes.len());
+                travelling.push(companion);
+            }
+            Err((Attached { node, subject, .. }, why)) => {
+                events.send(Event::Warning(format!("{} is listed as attached to {subject}, {why}", node.digest)));
+                left_out.push(node.digest);
+            }
+        }
+        // What the list announces proves nothing: what was read counts.
+        if bytes > MAX_BYTES {
+            let why = format!("more than {MAX_BYTES} bytes of manifests");
+            return Err(Error::new(Kind::Limit, "read what is attached").on(source.label()).because(why));
+        }
+    }
+    drop_orphans(&mut travelling, left_out, |companion| &companion.attached);
+    Ok(travelling)
+}
+
+/// A referrer with its bytes, or why it is none. What is there, or was read, is as it is.
+async fn referrer(
+    source: &dyn Repository,
+    mut companion: Companion,
+) -> Result<Result<Companion, (Attached, &'static str)>> {
+    if companion.is_there() || companion.attached.bytes.is_some() {
+        return Ok(Ok(companion));
+    }
+    let root = match source.resolve(&Name::Digest(companion.attached.node.digest), Want::Bytes).await {
+        Ok(root) => root,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(Err((companion.attached, "and is not there"))),
+        Err(error) => return Err(error),
+    };
+    if !copy::refers_to(&root, &companion.attached.subject) {
+        return Ok(Err((companion.attached, "and does not say so itself")));
+    }
+    companion.attached.node = root.node;
+    companion.attached.bytes = root.bytes;
+    Ok(Ok(companion))
+}
+
+/// A referrer as an entry of its subject's list.
+pub(crate) type Entry = (Digest, Digest);
+
+pub(crate) fn entry(attached: &Attached) -> Entry {
+    (attached.subject, attached.node.digest)
+}
+
+/// What the destination lists for the subjects of the referrers among `attached`.
+pub(crate) async fn listed(sink: &dyn Repository, attached: impl Iterator<Item = &Attached>) -> Result<HashSet<Entry>> {
+    let subjects: HashSet<_> = attached.filter(|one| one.tag.is_none()).map(|one| one.subject).collect();
+    let asked: Vec<_> = subjects.into_iter().map(|subject| entries(sink, subject)).collect();
+    let lists: Vec<_> = stream::iter(asked).buffer_unordered(QUESTIONS).try_collect().await?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+async fn entries(sink: &dyn Repository, subject: Digest) -> Result<Vec<Entry>> {
+    Ok(sink.referrers(&subject).await?.into_iter().map(|node| (subject, node.digest)).collect())
+}

@@ -1,0 +1,88 @@
+//! A stand-in for the destination, before anything is there: tells what the source has, and counts the questions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want};
+
+/// Each question is one request to the destination when it comes to that.
+#[derive(Debug)]
+pub(crate) struct Rehearsal {
+    source: Arc<dyn Repository>,
+    /// What tags of the destination name that are right already.
+    named: Vec<(Tag, Root)>,
+    requests: AtomicU64,
+}
+
+impl Rehearsal {
+    pub(crate) fn new(source: Arc<dyn Repository>, named: Vec<(Tag, Root)>) -> Self {
+        Self { source, named, requests: AtomicU64::new(0) }
+    }
+
+    /// How many questions were asked.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Store for Rehearsal {
+    fn label(&self) -> &str {
+        self.source.label()
+    }
+
+    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+        self.count();
+        if let Some(root) = self.named.iter().find(|(tag, _)| matches!(name, Name::Tag(asked) if asked == tag)) {
+            return Ok(root.1.clone());
+        }
+        self.source.resolve(name, want).await
+    }
+
+    async fn contains(&self, node: &Descriptor) -> Result<bool> {
+        self.count();
+        self.source.contains(node).await
+    }
+
+    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
+        self.count();
+        self.source.open(node, from).await
+    }
+
+    async fn put(&self, node: &Descriptor, _: &Body, _: &[Tag]) -> Result<Put> {
+        Err(Error::new(Kind::Usage, "put in a rehearsal").on(node.digest))
+    }
+
+    fn expect(&self, _: usize) {}
+}
+
+#[async_trait]
+impl Listing for Rehearsal {
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.count();
+        self.source.tags().await
+    }
+
+    async fn few_tags(&self) -> Result<Vec<Tag>> {
+        self.count();
+        self.source.few_tags().await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        self.count();
+        self.source.referrers(subject).await
+    }
+
+    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+        self.count();
+        self.source.api_referrers(subject).await
+    }
+}

@@ -1,0 +1,291 @@
+//! One image from one registry to another, verified at both ends, its tag put last.
+
+pub(super) mod accessories;
+pub(super) mod dry_run;
+pub(super) mod endpoints;
+pub(super) mod platforms;
+pub(super) mod prepare;
+pub(super) mod previous;
+pub(super) mod record;
+pub(super) mod replay;
+pub(super) mod request;
+pub(super) mod resolve;
+pub(super) mod shared;
+pub(super) mod sidecars;
+pub(super) mod verification;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::bundle::make::Signature;
+use super::seed::accessories::confirm;
+use super::seed::platforms::rewrite_index::{self, Rewritten};
+use super::seed::prepare::{Prepared, Run};
+use super::seed::previous::Move;
+use super::seed::request::{Index, Seed};
+use super::seed::shared::Commons;
+use crate::copy::{Event, Events};
+use crate::document::SeedManifest;
+use crate::document::roll_up::SidecarTag;
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::Digest;
+use crate::store::{Registry, read_manifest};
+use crate::transport::{Carried, Transport};
+use crate::verify::{Approved, Report};
+use crate::wire::Client;
+
+/// Whether anything had to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The destination's tag names the image now.
+    Seeded,
+    /// It did already.
+    Unchanged,
+}
+
+/// What a seed did.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Whether anything had to be done.
+    pub status: Status,
+    /// The record.
+    pub seed: SeedManifest,
+    /// What the destination's tag named before; null if it did not exist.
+    pub previous_digest: Option<Digest>,
+    /// The same of the sidecars that travelled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sidecars: Vec<SidecarTag>,
+    /// Where a smaller index took the place of the source's: what that was, and who signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<Rewritten>,
+    /// What verification found; nothing after `--skip-verify`.
+    pub verification: Option<Verification>,
+    /// The files written.
+    pub files: Vec<PathBuf>,
+}
+
+/// What verification found at both ends.
+#[derive(Debug, Serialize)]
+pub struct Verification {
+    /// Before anything moved.
+    pub source: Report,
+    /// From the destination's own bytes, before its tag was put.
+    pub destination: Report,
+}
+
+/// How long the tags may still take once a person wants to stop: the program is to be gone in five seconds (contract §10).
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(4);
+
+/// Seeds one image, unless `stop` comes before the first tag is put. From then on it is too late to say that nothing has
+/// happened: the few requests that are left are finished.
+///
+/// # Errors
+///
+/// As [`seed`](seed()); [`Interrupted`](Kind::Interrupted) after `stop`.
+pub async fn seed_until(
+    request: &Seed,
+    client: &Client,
+    transport: &dyn Transport,
+    events: &Events,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<Outcome> {
+    until(request, pin!(seed(request, client, transport, events)), stop).await
+}
+
+/// Runs `flow`, a part of `request`, unless `stop` comes before the first tag is put.
+///
+/// It comes pinned, since a future that another takes by value has room in that one twice.
+pub(super) async fn until<T: Send>(
+    request: &Seed,
+    mut flow: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = stop => match request.commit.has_begun() {
+            false => Err(interrupted(&request.to, "interrupted; the destination tag was not moved")),
+            true => tokio::time::timeout(LAST_WORDS, flow).await.unwrap_or_else(|_| {
+                Err(interrupted(&request.to, "interrupted while the tags were being put: they may have moved"))
+            }),
+        },
+        done = &mut flow => done,
+    }
+}
+
+pub(super) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
+    Error::new(Kind::Interrupted, "seed").on(what).because(why.to_owned())
+}
+
+/// Seeds one image.
+///
+/// # Errors
+///
+/// By kind as in the exit codes; whatever fails before the tags are put leaves them where they are, and no file.
+pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
+    let commons = Commons::default();
+    let run = Run { client, transport, events, commons: &commons, is_folder_tried: false };
+    Box::new(Prepared::new(seed, run).await?).carry(run).await?.finish(run).await
+}
+
+impl<'a> Prepared<'a> {
+    /// Carries everything to the destination and looks at what has arrived. No tag moves, unless nothing is verified.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(super) async fn carry(mut self: Box<Self>, run: Run<'_>) -> Result<Staged<'a>> {
+        let begun = Instant::now();
+        let Self { seed, ends, .. } = &*self;
+        run.events.send(Event::Stage("copying"));
+        // What has been asked so far has shown how far away both ends are.
+        let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
+        ends_away.into_iter().flatten().for_each(|round_trip| seed.engine.lanes.widen(round_trip));
+        let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
+        let (destination, signature) = self.verified(run.events).await?;
+        let evidence = destination.iter().flat_map(Approved::evidence);
+        let proven = evidence.map(|evidence| evidence.node().digest).collect();
+        confirm::arrived(ends, &self.cosign, &self.companions, &proven)
+            .await
+            .map_err(|error| error.at(Side::Destination))?;
+        // All manifests of the plan: what is left to do needs none of them.
+        self.job.copy.plan = None;
+        self.spent += begun.elapsed();
+        Ok(Staged { prepared: self, carried, destination, signature })
+    }
+
+    /// Verifies the destination, once nobody can be overwriting any more what was put under cosign's tags. If the signature
+    /// that holds is not listed, because somebody has overwritten it or the registry has kept no list of it, it is put
+    /// again and looked for once more.
+    async fn verified(&self, events: &Events) -> Result<(Option<Approved>, Option<Signature>)> {
+        let Self { seed, ends, found, cosign, companions, .. } = self;
+        let none = HashSet::new();
+        if confirm::has_lists(companions) {
+            ends.sink.settled().await;
+        }
+        let verified = rewrite_index::verified(seed, ends, found, events).await;
+        match verified {
+            Err(error) if error.kind() == Kind::Untrusted => {
+                match confirm::arrived(ends, cosign, companions, &none).await {
+                    Ok(true) => rewrite_index::verified(seed, ends, found, events).await,
+                    _ => Err(error),
+                }
+            }
+            verified => verified,
+        }
+    }
+}
+
+/// A seed of which only the tags and the record are missing.
+#[derive(Debug)]
+pub(super) struct Staged<'a> {
+    pub(super) prepared: Box<Prepared<'a>>,
+    carried: Carried,
+    destination: Option<Approved>,
+    /// The site's own, if one was put.
+    signature: Option<Signature>,
+}
+
+impl Staged<'_> {
+    /// Puts the tags and writes the record.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(super) async fn finish(mut self, run: Run<'_>) -> Result<Outcome> {
+        let begun = Instant::now();
+        let Prepared { seed, ends, found, .. } = &*self.prepared;
+        let moves = previous::moves(seed, &ends.sink, found).await?;
+        if previous::is_staged(seed, found) {
+            run.events.send(Event::Stage("tagging"));
+            seed.commit.begin();
+            for step in &moves {
+                put_tag(&ends.sink, step).await?;
+            }
+        }
+        self.prepared.spent += begun.elapsed();
+        self.record(run, &moves).await
+    }
+
+    /// The tags that are to move. Everything that they will name is seen to be there, and what they name is kept.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(super) async fn ready(&mut self) -> Result<Vec<Move>> {
+        let begun = Instant::now();
+        let Prepared { seed, ends, found, .. } = &*self.prepared;
+        if self.destination.is_none() {
+            // Verification has read it back; here nobody has.
+            let read = read_manifest(ends.sink.as_ref(), &found.root.node).await;
+            read.map_err(|error| error.at(Side::Destination).during("find what was put", &seed.to))?;
+        }
+        let moves = previous::moves(seed, &ends.sink, found).await?;
+        self.prepared.spent += begun.elapsed();
+        Ok(moves)
+    }
+
+    /// Writes the record, once the tags are where they belong.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if the disk refuses.
+    pub(super) async fn record(self, run: Run<'_>, moves: &[Move]) -> Result<Outcome> {
+        let Self { prepared, carried, destination, signature } = self;
+        let Prepared { seed, ends, found, .. } = &*prepared;
+        run.events.send(Event::Stage("writing the record"));
+        let mut accessories = prepared.accessories();
+        accessories.extend(signature.iter().map(|signature| signature.digest));
+        let manifest = SeedManifest {
+            schema_version: SeedManifest::version(),
+            source_ref: seed.from.clone(),
+            source_digest: found.source_digest(),
+            dest_ref: seed.to.clone(),
+            dest_digest: found.root.node.digest,
+            platforms: prepared.platforms.clone(),
+            copied_policy: found.sidecars().next().is_some(),
+            signing_key_ref: seed.key(),
+            verified: destination.is_some(),
+            seeded_at: now()?,
+            weakened: prepared.weakened(),
+            transfer: Some(ends.account(carried, accessories, prepared.spent)),
+        };
+        let (manifest, files) = prepared.record.clone().write_aside(manifest).await?;
+        let is_idle = found.is_unchanged() && carried.report.bytes_moved == 0 && signature.is_none();
+        let status = if is_idle { Status::Unchanged } else { Status::Seeded };
+        let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
+        let verification =
+            reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
+        let previous_digest = moves.last().and_then(Move::former_digest);
+        let sidecars = moves.iter().filter_map(sidecar_tag).collect();
+        let rewritten = found.original.as_ref().map(|original| Rewritten {
+            source_digest: original.node.digest,
+            signed_with: if let Index::Rewrite(Some(site)) = &seed.index { Some(site.name.clone()) } else { None },
+        });
+        Ok(Outcome { status, seed: manifest, previous_digest, sidecars, rewritten, verification, files })
+    }
+}
+
+fn sidecar_tag(step: &Move) -> Option<SidecarTag> {
+    let previous_digest = step.former_digest();
+    Some(SidecarTag { kind: step.sidecar?.into(), digest: step.root.node.digest, previous_digest })
+}
+
+/// Makes a tag name what was verified.
+pub(super) async fn put_tag(sink: &Registry, step: &Move) -> Result<()> {
+    if !step.is_needed() {
+        return Ok(());
+    }
+    let put = previous::put(sink, &step.root, &step.tag).await;
+    put.map_err(|error| error.at(Side::Destination).during("put tag", &step.tag))
+}
+
+/// The time, to the second as the record shows it.
+pub(super) fn now() -> Result<jiff::Timestamp> {
+    let failed = |why| Error::new(Kind::Local, "read the clock").because(why);
+    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).map_err(failed)
+}

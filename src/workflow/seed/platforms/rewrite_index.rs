@@ -1,0 +1,92 @@
+//! A smaller index in the place of the source's, for registries that want all that an index lists.
+//!
+//! Its digest is another, so the publisher's signature does not hold for it: the site signs it with a key of its own, after
+//! the publisher's signature was verified at the source. What is attached to the original index names that and stays
+//! behind; what is attached to the images in it travels.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::copy::{Chosen, Event, Events};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::filter_index::{Fate, narrow};
+use crate::oci::{Descriptor, Digest};
+use crate::store::{Root, Store, read_manifest};
+use crate::verify::Approved;
+use crate::workflow::bundle::make::{Format, Signature, Signer};
+use crate::workflow::seed::endpoints::Ends;
+use crate::workflow::seed::request::{Index, Seed};
+use crate::workflow::seed::resolve::Resolved;
+use crate::workflow::seed::verification;
+
+/// An index that was made in the place of the source's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rewritten {
+    /// What the source's was.
+    pub source_digest: Digest,
+    /// The key that it is signed with, as the user named it; null after `--skip-verify`.
+    pub signed_with: Option<String>,
+}
+
+/// Puts the smaller index in the place of the root that was `found`, and notes the original.
+///
+/// # Errors
+///
+/// Those of reading indexes.
+pub(crate) async fn rewrite(source: &dyn Store, found: &mut Resolved, chosen: &Chosen) -> Result<()> {
+    let mut made: HashMap<Digest, Root> = HashMap::new();
+    for index in chosen.indexes.iter().filter(|index| chosen.selection.keeps_any(&index.digest)) {
+        let bytes = match &found.root.bytes {
+            Some(bytes) if index.digest == found.root.node.digest => bytes.clone(),
+            _ => read_manifest(source, index).await?,
+        };
+        let fate = |entry: &Digest| match made.get(entry) {
+            _ if !chosen.selection.takes(&index.digest, entry) => Fate::Drop,
+            Some(Root { bytes: Some(bytes), .. }) => Fate::Become(bytes.clone()),
+            _ => Fate::Keep,
+        };
+        let unreadable = |why| Error::new(Kind::Invalid, "rewrite the index").on(index.digest).because(why);
+        let narrowed = narrow(&bytes, fate).map_err(unreadable)?;
+        if narrowed != bytes {
+            let node = Descriptor::of(index.media_type.clone(), &narrowed);
+            made.insert(index.digest, Root { node, bytes: Some(narrowed) });
+        }
+    }
+    let root = made.remove(&found.root.node.digest).unwrap_or_else(|| found.root.clone());
+    found.original = Some(std::mem::replace(&mut found.root, root));
+    found.nested = made.into_values().collect();
+    found.nested.sort_by_key(|nested| nested.node.digest);
+    Ok(())
+}
+
+/// Verifies what arrived. A rewritten index that the site's key does not vouch for yet is signed and looked at again; one
+/// that it does vouch for gets no second signature.
+///
+/// # Errors
+///
+/// Those of [`verification::destination`]; those of putting a signature.
+pub(crate) async fn verified(
+    seed: &Seed,
+    ends: &Ends,
+    found: &Resolved,
+    events: &Events,
+) -> Result<(Option<Approved>, Option<Signature>)> {
+    // Everything has been put: what the destination refuses to show from here on is there, or was lost.
+    let put = ends.sink.taking_refusals_as_errors();
+    let Index::Rewrite(Some(site)) = &seed.index else {
+        return Ok((verification::destination(seed, &put, found, events).await?, None));
+    };
+    match verification::destination(seed, ends.sink.as_ref(), found, events).await {
+        Err(error) if error.kind() == Kind::Untrusted => {
+            tracing::debug!(error = %error.chain(), "not signed by this site yet");
+        }
+        approved => return Ok((approved?, None)),
+    }
+    events.send(Event::Stage("signing the index"));
+    // The legacy format: one tag that every cosign reads and no registry's API is needed for.
+    let signer = Signer::new(&site.key, Format::Legacy, events);
+    let signed = signer.sign(&ends.sink, &seed.to.repository, &found.root.node).await;
+    let signed = signed.map_err(|error| error.at(Side::Destination).during("sign the rewritten index", &seed.to))?;
+    Ok((verification::destination(seed, &put, found, events).await?, signed.into_iter().next()))
+}

@@ -1,0 +1,197 @@
+//! The first half of a seed: everything that is known and approved before a blob moves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::accessories::cosign_tags::CosignTags;
+use super::accessories::{self, Companion};
+use super::endpoints::{Ends, place, refusals};
+use super::platforms::select;
+use super::request::{Seed, Trust};
+use super::resolve::{self, Resolved};
+use super::shared::Commons;
+use super::{previous, replay, verification};
+use crate::copy::{self, Event, Events, Selection, Target};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::Root;
+use crate::transport::{Job, Transport};
+use crate::verify::{Approved, Evidence, Rollback, TrustTime};
+use crate::wire::Client;
+use crate::workflow::Record;
+
+/// What the seeds of a run work with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) transport: &'a dyn Transport,
+    pub(crate) events: &'a Events,
+    pub(crate) commons: &'a Commons,
+    /// Whether the folders of records lie below one that was tried.
+    pub(crate) is_folder_tried: bool,
+}
+
+/// A seed of which nothing has moved yet.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub(crate) seed: &'a Seed,
+    pub(crate) ends: Ends,
+    pub(crate) record: Record,
+    pub(crate) found: Resolved,
+    pub(crate) approved: Approved,
+    pub(crate) platforms: Vec<String>,
+    pub(super) companions: Vec<Companion>,
+    /// The destination, as far as cosign's tags go.
+    pub(crate) cosign: Arc<CosignTags>,
+    pub(crate) job: Job,
+    /// Checks that could not be made.
+    unchecked: Vec<String>,
+    /// How long it took so far, without waiting for others.
+    pub(crate) spent: Duration,
+}
+
+impl<'a> Prepared<'a> {
+    /// Resolves the names, verifies the source, and finds what travels along.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes.
+    pub(crate) async fn new(seed: &'a Seed, run: Run<'_>) -> Result<Self> {
+        let begun = Instant::now();
+        let Run { events, commons, .. } = run;
+        previous::check_names(seed)?;
+        let record = if run.is_folder_tried { Record::below(&seed.folder) } else { Record::prepare(&seed.folder)? };
+        let ends = Ends::new(run.client, seed);
+        events.send(Event::Stage("resolving"));
+        let mut found = resolve::names(seed, &ends).await?;
+        for warning in &found.warnings {
+            events.send(Event::Warning(warning.clone()));
+        }
+        let approved = verification::source(seed, &ends, &found, events).await?;
+        let unchecked = replay::refused(seed, &ends, &found, &approved).await?;
+        let platforms = select::choose(seed, &ends, &record, &mut found).await?;
+        let companions = accessories::travelling(seed, &ends, &found, &approved, commons, events).await?;
+        let targets = targets(seed, &ends, &found, &approved, &companions).await?;
+        let wanted: Vec<_> = companions.iter().filter_map(|one| one.wanted.as_deref().cloned()).collect();
+        let cosign = Arc::new(CosignTags::new(Arc::clone(&ends.sink), wanted, events.clone()));
+
+        let mut job = copy::Job::new(ends.source(), Arc::clone(&cosign) as _, targets);
+        job.selection = if found.original.is_some() { Selection::default() } else { found.selection.clone() };
+        job.commit = seed.commit.clone();
+        job.watched.extend(previous::new_tags(seed, &found)?);
+        job.site = Some(commons.site(&seed.to.repository));
+        let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
+        let job = Job::new(&covering(&approved, &found)?, from, to, job)?;
+        let spent = begun.elapsed();
+        Ok(Self { seed, ends, record, found, approved, platforms, companions, cosign, job, unchecked, spent })
+    }
+
+    /// Works out what is to be carried, so that it is known before anything moves.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading manifests.
+    pub(crate) async fn plan(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        self.job.copy.plan = Some(Arc::new(copy::plan(&self.job.copy, &self.seed.engine).await?));
+        self.spent += begun.elapsed();
+        Ok(())
+    }
+
+    /// Checks that were relaxed or skipped in this run, for the record.
+    pub(crate) fn weakened(&self) -> Vec<String> {
+        let mut weakened: Vec<_> = refusals(&self.ends.sink).into_iter().collect();
+        let Trust::Verify { demands, .. } = &self.seed.trust else { return weakened };
+        if demands.rollback == Rollback::Allow {
+            weakened.push("rollback allowed".to_owned());
+        }
+        if demands.trust_time == TrustTime::Off {
+            weakened.push("trust-time off".to_owned());
+        }
+        if self.found.lock.is_some() && self.found.policy.is_none() {
+            weakened.push("no policy beside the lock".to_owned());
+        }
+        if self.found.original.is_some() && self.found.former.is_some() && !self.found.is_unchanged() {
+            // The site signs what it rewrites as of now: that says nothing of when the publisher did.
+            weakened.push("rollback not compared, the index is rewritten".to_owned());
+        }
+        weakened.extend(self.unchecked.iter().cloned());
+        weakened
+    }
+
+    /// What travels besides the image itself, each digest once.
+    pub(crate) fn accessories(&self) -> Vec<Digest> {
+        let image = self.found.root.node.digest;
+        // Under cosign's tags may stand what others have put there meanwhile, too.
+        let placed = |target: &Target| target.tags.iter().find_map(|tag| self.cosign.placed(tag));
+        let targets = self.job.copy.targets.iter();
+        let mut digests: Vec<_> = targets.map(|target| placed(target).unwrap_or(target.node.digest)).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        digests.retain(|digest| *digest != image);
+        digests
+    }
+}
+
+/// The approval, for what was made of the image where something was.
+fn covering(approved: &Approved, found: &Resolved) -> Result<Approved> {
+    let Some(original) = &found.original else { return Ok(approved.clone()) };
+    let covering = approved.derived(&original.node.digest, found.root.node.digest);
+    covering
+        .ok_or_else(|| Error::new(Kind::Untrusted, "rewrite an index that was not approved").on(original.node.digest))
+}
+
+/// The image first, then what proves it, then its sidecars and what is attached to any of them.
+///
+/// Where the image is verified, or former roots are kept, nothing gets its tag yet: the image and the sidecars are put by
+/// digest.
+async fn targets(
+    seed: &Seed,
+    ends: &Ends,
+    found: &Resolved,
+    approved: &Approved,
+    companions: &[Companion],
+) -> Result<Vec<Target>> {
+    let is_staged = previous::is_staged(seed, found);
+    let tags = |tag: &Tag| if is_staged { Vec::new() } else { vec![tag.clone()] };
+    let target = |root: &Root, tag: &Tag, former: &Option<Descriptor>| Target {
+        node: root.node.clone(),
+        bytes: root.bytes.clone(),
+        tags: tags(tag),
+        former: former.clone(),
+    };
+    let mut targets = vec![target(&found.root, &seed.tag()?, &found.former)];
+    // An index that was made here has all that it lists, so the root that is there vouches for those below it.
+    let nested = |root: &Root| Target {
+        node: root.node.clone(),
+        bytes: root.bytes.clone(),
+        tags: Vec::new(),
+        former: found.is_unchanged().then(|| root.node.clone()),
+    };
+    targets.extend(found.nested.iter().map(nested));
+    // What proves the original says nothing of an index that takes its place.
+    let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
+    let travels = |node: &Descriptor| companions.iter().any(|one| one.original == node.digest);
+    for one in evidence {
+        match one {
+            Evidence::Referrer { node } if !travels(node) => targets.push(evidence_target(ends, found, node).await?),
+            // Lists of signatures all travel as companions.
+            Evidence::Referrer { .. } | Evidence::Tagged { .. } => {}
+        }
+    }
+    targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
+    targets.extend(companions.iter().map(Companion::target));
+    Ok(targets)
+}
+
+/// A signature as a target. Whether the destination has it already is asked only where it has had an image before.
+async fn evidence_target(ends: &Ends, found: &Resolved, node: &Descriptor) -> Result<Target> {
+    let former = match &found.former {
+        Some(_) => {
+            let held = resolve::held(ends.sink.as_ref(), &Name::Digest(node.digest)).await;
+            held.map_err(|error| error.at(Side::Destination))?
+        }
+        None => None,
+    };
+    Ok(Target { node: node.clone(), bytes: None, tags: Vec::new(), former })
+}

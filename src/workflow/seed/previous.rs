@@ -1,0 +1,199 @@
+//! Former roots: what a tag named before it moves, kept reachable under a tag of its own.
+//!
+//! Some registries (zot) drop what no tag names as soon as its tag moves. Whoever may want to go back has the former root
+//! put under `<tag>-was-<first 12 hex digits>` first. The tag is read right before it moves, and has to name what it named
+//! at the start of the run: everything that was compared with that (when it was signed, what of it is there) says nothing
+//! of what somebody else has put there meanwhile. That stays, and the run ends.
+
+use super::request::{Seed, Sidecars, Trust};
+use super::resolve::{self, Resolved};
+use crate::copy::Watch;
+use crate::document::sidecar::SidecarKind;
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::store::{Body, Registry, Root, Store, Want};
+
+/// How the tags of a seed move.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tagging {
+    /// What becomes of the former roots is the registry's business.
+    #[default]
+    Plain,
+    /// Each former root is put under a tag of its own first.
+    Keep,
+    /// The same, and no tag moves before every image of the run is in place.
+    Together,
+}
+
+/// A tag that is to name `root`.
+#[derive(Debug)]
+pub(crate) struct Move {
+    pub(crate) tag: Tag,
+    pub(crate) root: Root,
+    /// What the tag names before; with its bytes where it may have to be put back.
+    pub(crate) former: Option<Root>,
+    /// The sidecar that it is, if it is not the image.
+    pub(crate) sidecar: Option<SidecarKind>,
+}
+
+impl Move {
+    /// Whether the tag names something else, or nothing.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.former.as_ref().is_none_or(|former| former.node.digest != self.root.node.digest)
+    }
+
+    pub(super) fn former_digest(&self) -> Option<Digest> {
+        self.former.as_ref().map(|former| former.node.digest)
+    }
+}
+
+/// The tag that holds `former` once `tag` names something else; none if it would be too long.
+pub(super) fn holding_tag(tag: &Tag, former: &Digest) -> Option<Tag> {
+    format!("{tag}-was-{}", former.short()).parse().ok()
+}
+
+/// Sees that there are names for the former roots. Nothing is contacted: which roots they are does not matter.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for a tag that is too long to be kept.
+pub(super) fn check_names(seed: &Seed) -> Result<()> {
+    if seed.tagging == Tagging::Plain {
+        return Ok(());
+    }
+    let tag = seed.tag()?;
+    let mut tags = vec![Some(tag.clone())];
+    if seed.sidecars == Sidecars::Copy {
+        tags.extend([SidecarKind::Lock, SidecarKind::Policy].map(|kind| kind.tag(&tag)));
+    }
+    let any = Digest::sha256(b"");
+    if tags.iter().all(|tag| tag.as_ref().and_then(|tag| holding_tag(tag, &any)).is_some()) {
+        return Ok(());
+    }
+    let why = format!("the tag that would hold its former root is too long: {tag}-was-<12 digits>");
+    let hint = "choose a shorter tag, or go without --keep-previous and --atomic";
+    Err(Error::new(Kind::Usage, "keep what the tag names").on(&seed.to).because(why).hint(hint))
+}
+
+/// Whether everything is put by digest first, and the tags after that.
+pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
+    let is_moved = |root: &Root, former: &Option<Descriptor>| {
+        former.as_ref().is_some_and(|former| former.digest != root.node.digest)
+    };
+    matches!(seed.trust, Trust::Verify { .. })
+        || match seed.tagging {
+            Tagging::Plain => false,
+            // A tag that is new has nothing to be kept; see `new_tags`.
+            Tagging::Keep => {
+                is_moved(&found.root, &found.former)
+                    || found.sidecars().any(|sidecar| is_moved(&sidecar.root, &sidecar.former))
+            }
+            Tagging::Together => true,
+        }
+}
+
+/// The tags of a seed in the order in which they move, the image's last. Former roots that are to be kept are.
+///
+/// # Errors
+///
+/// [`Conflict`](Kind::Conflict) where somebody else has moved one since the run began; those of reading and writing the
+/// former roots.
+pub(crate) async fn moves(seed: &Seed, sink: &Registry, found: &Resolved) -> Result<Vec<Move>> {
+    let mut moves = Vec::new();
+    for sidecar in found.sidecars() {
+        let kind = Some(sidecar.kind);
+        moves.push(ready(seed, sink, found, &sidecar.tag, &sidecar.root, &sidecar.former, kind).await?);
+    }
+    moves.push(ready(seed, sink, found, &seed.tag()?, &found.root, &found.former, None).await?);
+    Ok(moves)
+}
+
+async fn ready(
+    seed: &Seed,
+    sink: &Registry,
+    found: &Resolved,
+    tag: &Tag,
+    root: &Root,
+    known: &Option<Descriptor>,
+    sidecar: Option<SidecarKind>,
+) -> Result<Move> {
+    let is_there = known.as_ref().is_some_and(|known| known.digest == root.node.digest);
+    let kept = async {
+        if is_there || !is_staged(seed, found) {
+            return Ok(known.clone().map(|node| Root { node, bytes: None }));
+        }
+        let watch = watch(tag, root, known);
+        if seed.tagging == Tagging::Plain {
+            // Read right before the tag moves, like what is kept: what somebody else has put there stays.
+            watch.has_moved(sink).await?;
+            return Ok(known.clone().map(|node| Root { node, bytes: None }));
+        }
+        let former = current(sink, tag).await?;
+        if let Some(former) = &former
+            && !watch.is_named_by(&former.node.digest)?
+        {
+            hold(sink, tag, former).await?;
+        }
+        Ok(former)
+    };
+    let former =
+        kept.await.map_err(|error: Error| error.at(Side::Destination).during("keep what the tag names", tag))?;
+    Ok(Move { tag: tag.clone(), root: root.clone(), former, sidecar })
+}
+
+fn watch(tag: &Tag, root: &Root, known: &Option<Descriptor>) -> Watch {
+    Watch { tag: tag.clone(), node: root.node.digest, former: known.as_ref().map(|known| known.digest) }
+}
+
+/// The new tags of a run that keeps former roots, where they are put with their roots. One look at each, right before, is
+/// what it takes not to lose what somebody else has put there meanwhile.
+pub(super) fn new_tags(seed: &Seed, found: &Resolved) -> Result<Vec<Watch>> {
+    if seed.tagging != Tagging::Keep || is_staged(seed, found) {
+        return Ok(Vec::new());
+    }
+    let tag = seed.tag()?;
+    let sidecars = found.sidecars().map(|sidecar| (&sidecar.tag, &sidecar.root, &sidecar.former));
+    let all = sidecars.chain([(&tag, &found.root, &found.former)]);
+    Ok(all.filter(|(.., former)| former.is_none()).map(|(tag, root, former)| watch(tag, root, former)).collect())
+}
+
+/// What `tag` names at this moment, with its bytes.
+async fn current(sink: &Registry, tag: &Tag) -> Result<Option<Root>> {
+    match sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
+        Ok(root) => Ok(Some(root)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts `former` under the tag that holds it, unless it is there.
+async fn hold(sink: &Registry, tag: &Tag, former: &Root) -> Result<()> {
+    let too_long = || Error::new(Kind::Usage, "name the tag that holds the former root");
+    let holding = holding_tag(tag, &former.node.digest).ok_or_else(too_long)?;
+    let held = resolve::held(sink, &Name::Tag(holding.clone())).await?;
+    if held.is_some_and(|held| held.digest == former.node.digest) {
+        return Ok(());
+    }
+    put(sink, former, &holding).await
+}
+
+/// Makes `tag` name `root`, whose bytes are at hand.
+pub(crate) async fn put(sink: &Registry, root: &Root, tag: &Tag) -> Result<()> {
+    let body = Body::bytes(root.node.clone(), root.bytes.clone().unwrap_or_default());
+    sink.put(&root.node, &body, std::slice::from_ref(tag)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holding_tag_is_the_tag_and_twelve_digits_and_no_longer_than_a_tag_may_be() {
+        let digest = Digest::sha256(b"");
+        let tag = |length: usize| -> Tag { "v".repeat(length).parse().unwrap() };
+        let v1: Tag = "v1".parse().unwrap();
+        assert_eq!(holding_tag(&v1, &digest).unwrap().as_str(), "v1-was-e3b0c44298fc");
+        assert_eq!(holding_tag(&tag(111), &digest).unwrap().as_str().len(), 128);
+        assert!(holding_tag(&tag(112), &digest).is_none());
+    }
+}

@@ -1,0 +1,121 @@
+//! Replay: an old release that is offered again, with a signature that was good in its time.
+//!
+//! A tag that is to move is compared with what it names: what was signed earlier than that does not take its place. Costs
+//! nothing while a tag stays where it is.
+
+use super::endpoints::Ends;
+use super::previous::Tagging;
+use super::request::{Index, Seed, Trust};
+use super::resolve::Resolved;
+use super::verification;
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest};
+use crate::verify::{
+    Approved, Demands, ErrorClass, Failure, Identity, Pipeline, Report, Rollback, SignedAt, Tlog, TrustTime,
+    signature_tag,
+};
+
+/// Sees that neither the image nor a sidecar was signed before what its tag names at the destination. Gives what could not
+/// be compared, in words for the record.
+///
+/// # Errors
+///
+/// [`Untrusted`](Kind::Untrusted) with `TIME_ROLLBACK`, or with `SIG_LIMIT` where more is attached to what the tag names
+/// than is read; whatever keeps the destination from telling.
+pub(crate) async fn refused(seed: &Seed, ends: &Ends, found: &Resolved, approved: &Approved) -> Result<Vec<String>> {
+    let (Trust::Verify { demands, .. }, Index::Keep, Some(report)) = (&seed.trust, &seed.index, approved.report())
+    else {
+        return Ok(Vec::new());
+    };
+    if demands.rollback == Rollback::Allow {
+        return Ok(Vec::new());
+    }
+    let names = found.sidecars().map(|sidecar| (&sidecar.root.node, &sidecar.former));
+    let moved = names.chain([(&found.root.node, &found.former)]).filter_map(|(node, former)| {
+        let former = former.as_ref().filter(|former| former.digest != node.digest)?;
+        Some((node, former))
+    });
+    let replay = Replay { seed, ends, demands, report };
+    let mut weakened = Vec::new();
+    for (node, former) in moved {
+        weakened.extend(replay.compare(node, former).await?);
+    }
+    Ok(weakened)
+}
+
+struct Replay<'a> {
+    seed: &'a Seed,
+    ends: &'a Ends,
+    demands: &'a Demands,
+    report: &'a Report,
+}
+
+impl Replay<'_> {
+    async fn compare(&self, node: &Descriptor, former: &Descriptor) -> Result<Option<String>> {
+        let offered = self.report.signed_at(&node.digest);
+        if offered.is_none() && self.demands.trust_time == TrustTime::Off {
+            return Ok(None);
+        }
+        let is_refused = || signature_tag(&former.digest).is_some_and(|tag| self.ends.sink.refuses(&tag));
+        let unreadable = || Ok(Some(format!("signed time of {} not readable", former.digest)));
+        let in_place = match self.in_place(&former.digest).await {
+            // There may be a signature that is not shown.
+            Ok(SignedAt { time: None, unread: None }) if is_refused() => return unreadable(),
+            Ok(in_place) => in_place,
+            // Nor is what refers to it.
+            Err(error) if error.kind() == Kind::Denied && self.seed.tagging == Tagging::Plain => return unreadable(),
+            Err(error) => {
+                return Err(error
+                    .at(Side::Destination)
+                    .during("read when what the tag names was signed", &self.seed.to));
+            }
+        };
+        // A lock or policy may be signed without a time. It does not take the place of one that has one.
+        let is_newer = |in_place: &jiff::Timestamp| offered.is_none_or(|offered| offered < *in_place);
+        let SignedAt { time, unread } = in_place;
+        let Some(in_place) = time.filter(is_newer) else {
+            return unread.map_or(Ok(None), |unread| Err(self.untold(former, &unread)));
+        };
+        // The signature that was found first need not be the newest.
+        let (source, repository) = (self.ends.source.as_ref(), &self.seed.from.repository);
+        let newest = Pipeline::new(self.demands.clone()).signed_at(source, repository, node.digest).await;
+        let newest = newest.map_err(|error| verification::failed(error, Side::Source, &self.seed.from))?;
+        let offered = newest.time.max(offered);
+        if offered.is_some_and(|offered| offered >= in_place) {
+            return unread.map_or(Ok(None), |unread| Err(self.untold(former, &unread)));
+        }
+        let signed = offered.map_or_else(|| "without a time".to_owned(), |offered| format!("at {offered}"));
+        let why = format!(
+            "{} was signed {signed}, and {}, which it would replace, at {in_place}",
+            node.digest, former.digest
+        );
+        let failure = Failure::new(ErrorClass::TimeRollback, why);
+        let error = Error::new(Kind::Untrusted, "verify").on(&self.seed.from).because(failure);
+        Err(verification::failed(error.hint(ErrorClass::TimeRollback.hint()), Side::Source, &self.seed.from))
+    }
+
+    /// More is attached to what is in place than is read, so that it may have been signed at any time. Taking that for "no
+    /// time" would let whoever adds signatures undo the comparison; reading on has no bound that they could not pass.
+    fn untold(&self, former: &Descriptor, unread: &Failure) -> Error {
+        let why =
+            format!("when {}, which it would replace, was signed cannot be told: {}", former.digest, unread.detail);
+        let error = Error::new(Kind::Untrusted, "verify").on(&self.seed.to).because(Failure::new(unread.class, why));
+        let hint =
+            "remove from it what is no signature of the publisher's, or replace it all the same with --allow-rollback";
+        verification::failed(error.hint(hint), Side::Destination, &self.seed.to)
+    }
+
+    /// When what is in place was signed, by one of the trusted keys. How long ago, under which name and in which log does
+    /// not matter any more.
+    async fn in_place(&self, digest: &Digest) -> Result<SignedAt> {
+        let demands = Demands {
+            max_age: std::time::Duration::MAX,
+            trust_time: TrustTime::On,
+            identity: Identity::Any,
+            log_keys: Vec::new(),
+            tlog: Tlog::NotAsked,
+            ..self.demands.clone()
+        };
+        Pipeline::new(demands).signed_at(self.ends.sink.as_ref(), &self.seed.to.repository, *digest).await
+    }
+}

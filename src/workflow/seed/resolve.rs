@@ -1,0 +1,148 @@
+//! What the names of a seed stand for, asked once: from here on only digests move.
+
+use futures_util::try_join;
+
+use crate::copy::{self, Selection};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
+use crate::store::{Root, Store, Want};
+use crate::verify::{self, SidecarKind};
+
+use super::endpoints::Ends;
+use super::request::{Seed, Sidecars};
+use super::sidecars::{Beside, beside};
+
+/// What both ends say at the start.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// The image: at the source, or what takes its place at the destination.
+    pub(crate) root: Root,
+    /// The source's, where another one takes its place.
+    pub(super) original: Option<Root>,
+    /// Nested indexes that were made for it and that the source does not have.
+    pub(crate) nested: Vec<Root>,
+    /// What of the source's indexes is copied.
+    pub(crate) selection: Selection,
+    /// What the destination's tag names now.
+    pub(crate) former: Option<Descriptor>,
+    /// The sidecars that the source has.
+    pub(crate) lock: Option<Sidecar>,
+    /// The same for the policy.
+    pub(crate) policy: Option<Sidecar>,
+    /// Those of which nobody can tell what they are.
+    pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
+    /// What refers to the image at the source, where that was asked for the sidecars.
+    pub(crate) referrers: Option<Vec<Descriptor>>,
+    /// What a person should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A manifest that stands beside the image under a tag of its own.
+#[derive(Debug)]
+pub(crate) struct Sidecar {
+    pub(crate) kind: SidecarKind,
+    pub(crate) root: Root,
+    /// Its tag at the destination.
+    pub(crate) tag: Tag,
+    /// What that tag names now.
+    pub(crate) former: Option<Descriptor>,
+}
+
+/// Asks both ends at the same time.
+pub(crate) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
+    let (root, former) = try_join!(source_root(ends, &seed.from), former(ends, &seed.to))?;
+    let mut warnings = Vec::new();
+    match &seed.from {
+        Reference { digest: Some(_), .. } => {}
+        from @ Reference { tag: None, .. } => {
+            warnings.push(format!("{from} names no tag: latest is used, which is not pinned and moves"));
+        }
+        from @ Reference { tag: Some(tag), .. } if tag.as_str() == "latest" => {
+            warnings.push(format!("{from} is not pinned: the tag latest moves"));
+        }
+        Reference { .. } => {}
+    }
+    let Beside { lock, policy, ambiguous, referrers } = beside(seed, ends, &root.node.digest).await?;
+    if seed.sidecars == Sidecars::Copy {
+        for (kind, found) in [(SidecarKind::Lock, &lock), (SidecarKind::Policy, &policy)] {
+            if found.is_none() && !ambiguous.iter().any(|(other, _)| *other == kind) {
+                warnings.push(format!("sidecar not replicated: {} has no {} sidecar", seed.from, kind.as_str()));
+            }
+        }
+    }
+    let (original, nested, selection) = (None, Vec::new(), Selection::default());
+    Ok(Resolved { root, original, nested, selection, former, lock, policy, ambiguous, referrers, warnings })
+}
+
+async fn source_root(ends: &Ends, from: &Reference) -> Result<Root> {
+    let root = ends.source.resolve(&from.name(), Want::Bytes).await;
+    let root = root.map_err(|error| unresolved(error, Side::Source, from))?;
+    if root.node.size == 0 {
+        let error = Error::new(Kind::Invalid, "empty content digest resolved");
+        return Err(unresolved(error, Side::Source, from));
+    }
+    Ok(root)
+}
+
+impl Resolved {
+    /// Those that were found.
+    pub(crate) fn sidecars(&self) -> impl Iterator<Item = &Sidecar> {
+        self.lock.iter().chain(&self.policy)
+    }
+
+    /// What the source's reference stands for.
+    pub(crate) fn source_digest(&self) -> Digest {
+        self.original.as_ref().unwrap_or(&self.root).node.digest
+    }
+
+    /// What is copied of the image's manifests and may have something attached: of an index that was rewritten, all but
+    /// the indexes that are others now.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`copy::manifests`].
+    pub(crate) async fn subjects(&self, source: &dyn Store) -> Result<Vec<Digest>> {
+        let Some(original) = &self.original else { return copy::manifests(source, &self.root, &self.selection).await };
+        let mut subjects = copy::manifests(source, original, &self.selection).await?;
+        subjects.retain(|digest| *digest != original.node.digest && self.selection.left_out(digest) == 0);
+        Ok(subjects)
+    }
+
+    /// Whether the destination's tag names the image already.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.former.as_ref().is_some_and(|former| former.digest == self.root.node.digest)
+    }
+}
+
+/// What the destination holds under `to`, if anything.
+pub(crate) async fn former(ends: &Ends, to: &Reference) -> Result<Option<Descriptor>> {
+    let held = held(ends.sink.as_ref(), &to.name()).await;
+    held.map_err(|error| unresolved(error, Side::Destination, to))
+}
+
+/// What `store` holds under `name`, if anything.
+pub(crate) async fn held(store: &dyn Store, name: &Name) -> Result<Option<Descriptor>> {
+    match store.resolve(name, Want::Digest).await {
+        Ok(root) => Ok(Some(root.node)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn unresolved(error: Error, side: Side, reference: &Reference) -> Error {
+    explained(error.at(side), reference)
+}
+
+/// Says what could not be resolved, and what a person can look at.
+pub(crate) fn explained(error: Error, reference: &Reference) -> Error {
+    let hint = match error.kind() {
+        Kind::NotFound => Some("check the repository and the tag; a tag is case-sensitive"),
+        Kind::Unavailable => Some("check the host name, the port and the network"),
+        _ => None,
+    };
+    let error = error.during("resolve manifest digest", reference);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}

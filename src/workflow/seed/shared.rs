@@ -1,0 +1,36 @@
+//! What the seeds of one run share: the flights to each registry, and the tag lists of each repository.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use crate::copy::{AttachmentTags, Flights, Known, Site};
+use crate::oci::Repository;
+use crate::store::Listing;
+
+/// Lives as long as the run.
+#[derive(Debug, Default)]
+pub(crate) struct Commons {
+    flights: Mutex<HashMap<String, Arc<Flights>>>,
+    tags: Mutex<HashMap<Repository, Arc<OnceCell<AttachmentTags>>>>,
+}
+
+impl Commons {
+    /// `repository` as one of its registry's, whose flights all seeds share.
+    pub(crate) fn site(&self, repository: &Repository) -> Site {
+        shared(&self.flights, repository.canonical().host).site(&repository.path)
+    }
+
+    /// The tags of `repository` under which attachments are kept, as they were when this run first asked.
+    pub(crate) async fn tags(&self, repository: &Repository, store: &dyn Listing, known: Known<'_>) -> AttachmentTags {
+        let cell = shared(&self.tags, repository.canonical());
+        cell.get_or_init(|| AttachmentTags::list(store, known)).await.clone()
+    }
+}
+
+fn shared<K: Eq + Hash, V: Default>(map: &Mutex<HashMap<K, Arc<V>>>, key: K) -> Arc<V> {
+    // A panic elsewhere leaves the map whole: every change is one insertion.
+    Arc::clone(map.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+}

@@ -1,0 +1,91 @@
+//! The sidecars that travel with an image: found at the source as `bundle verify` finds them (contract §7).
+
+use futures_util::try_join;
+
+use super::endpoints::Ends;
+use super::request::{Seed, Sidecars, Trust};
+use super::resolve::{self, Sidecar};
+use super::verification;
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Tag};
+use crate::store::Root;
+use crate::verify::{self, SidecarKind};
+
+/// What stands beside the image at the source.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) lock: Option<Sidecar>,
+    pub(crate) policy: Option<Sidecar>,
+    /// Those of which nobody can tell what they are: for the verification to judge, after the image.
+    pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
+    /// What refers to the image, where that was asked.
+    pub(crate) referrers: Option<Vec<Descriptor>>,
+}
+
+/// Looks for both sidecars of the image `root`: by tag, else among what refers to it. One that has no tag gets it at the
+/// destination.
+///
+/// What refers to the image is asked where it decides something: of an image that is verified always, else where a tag is
+/// missing.
+///
+/// # Errors
+///
+/// Those of asking; [`Untrusted`](Kind::Untrusted) with `SIDECAR_AMBIGUOUS` where nobody can tell which sidecar is meant,
+/// and no verification will say so.
+pub(crate) async fn beside(seed: &Seed, ends: &Ends, root: &Digest) -> Result<Beside> {
+    let (Sidecars::Copy, Some(from), Some(to)) = (seed.sidecars, &seed.from.tag, &seed.to.tag) else {
+        return Ok(Beside::default());
+    };
+    let (lock, policy) =
+        try_join!(tagged(seed, ends, SidecarKind::Lock, from), tagged(seed, ends, SidecarKind::Policy, from))?;
+    let is_verified = matches!(seed.trust, Trust::Verify { .. });
+    let mut beside = Beside::default();
+    if is_verified || lock.is_none() || policy.is_none() {
+        beside.referrers = Some(ends.source.referrers(root).await.map_err(|error| unseen(error, seed))?);
+    }
+    for (kind, tagged) in [(SidecarKind::Lock, lock), (SidecarKind::Policy, policy)] {
+        let listed = beside.referrers.as_deref().unwrap_or_default();
+        let chosen = verify::Sidecar::choose(ends.source.as_ref(), kind, tagged, listed).await;
+        let chosen = chosen.map_err(|error| unseen(error, seed))?;
+        match chosen.found(kind) {
+            Ok(root) => {
+                let sidecar = Some(towards(seed, ends, kind, root.clone(), to).await?);
+                *if kind == SidecarKind::Lock { &mut beside.lock } else { &mut beside.policy } = sidecar;
+            }
+            Err(_) if chosen == verify::Sidecar::Absent => {}
+            Err(_) if is_verified => beside.ambiguous.push((kind, chosen)),
+            Err(failure) => {
+                let hint = failure.class.hint();
+                let error = Error::new(Kind::Untrusted, "choose the sidecar of").on(&seed.from).because(failure);
+                return Err(error.at(Side::Source).hint(hint));
+            }
+        }
+    }
+    Ok(beside)
+}
+
+/// What the sidecar's tag names at the source.
+async fn tagged(seed: &Seed, ends: &Ends, kind: SidecarKind, from: &Tag) -> Result<Option<Root>> {
+    let Some(tag) = kind.tag(from) else { return Err(too_long(seed)) };
+    let found = verify::Sidecar::tagged(ends.source.as_ref(), kind, from).await;
+    found.map_err(|error| resolve::explained(error.at(Side::Source), &seed.from.repository.tagged(&tag)))
+}
+
+/// The sidecar, with what its tag names at the destination.
+async fn towards(seed: &Seed, ends: &Ends, kind: SidecarKind, root: Root, to: &Tag) -> Result<Sidecar> {
+    let Some(tag) = kind.tag(to) else { return Err(too_long(seed)) };
+    let former = resolve::former(ends, &seed.to.repository.tagged(&tag)).await?;
+    Ok(Sidecar { kind, root, tag, former })
+}
+
+/// Of what is verified, not being able to look is a verification that failed.
+fn unseen(error: Error, seed: &Seed) -> Error {
+    match seed.trust {
+        Trust::Verify { .. } => verification::failed(error, Side::Source, &seed.from),
+        Trust::Skip => error.at(Side::Source).during("look for sidecars of", &seed.from),
+    }
+}
+
+fn too_long(seed: &Seed) -> Error {
+    Error::new(Kind::Usage, "name the sidecar: the tag is too long").on(&seed.to)
+}

@@ -1,0 +1,125 @@
+//! Verification of either end: approval before anything moves, and a second look at what arrived.
+
+use super::endpoints::Ends;
+use super::request::{Seed, Trust};
+use super::resolve::{self, Resolved};
+use crate::copy::{Event, Events};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Name, Reference, Tag};
+use crate::store::{Repository, Root, Want, read_manifest};
+use crate::verify::{Approved, Demands, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Subject};
+
+/// Approves the image at the source, or takes note that nobody wants that.
+///
+/// # Errors
+///
+/// [`Untrusted`](Kind::Untrusted) if a demand is not met; the kind of the transport error if it could not be
+/// asked. Either way the text says `source verification failed (fail-closed)`.
+pub(crate) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -> Result<Approved> {
+    let Trust::Verify { demands, .. } = &seed.trust else {
+        return Ok(Approved::unchecked("--skip-verify"));
+    };
+    events.send(Event::Stage("verifying the source"));
+    let checked = async {
+        let source = ends.source.as_ref();
+        let mut subject = subject(&seed.from, found);
+        for sidecar in found.sidecars() {
+            // With its bytes, which have been read here.
+            *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(sidecar.root.clone()));
+        }
+        for (kind, sidecar) in &found.ambiguous {
+            *place(&mut subject, *kind) = sidecar.clone();
+        }
+        subject.referrers.clone_from(&found.referrers);
+        run(demands, source, &subject, found).await?.approve()
+    };
+    checked.await.map_err(|error| failed(error, Side::Source, &seed.from))
+}
+
+/// Looks at what arrived: the destination's own bytes, by digest, before any tag names them.
+///
+/// # Errors
+///
+/// As [`source`], with `destination verification failed (fail-closed)`.
+pub(crate) async fn destination(
+    seed: &Seed,
+    sink: &dyn Repository,
+    found: &Resolved,
+    events: &Events,
+) -> Result<Option<Approved>> {
+    let Some(demands) = seed.site_demands()? else { return Ok(None) };
+    events.send(Event::Stage("verifying the destination"));
+    let checked = async {
+        // The sidecars' bytes are read by the steps that need them; the image's own only here.
+        if found.is_unchanged() {
+            by_tag(sink, &seed.tag()?, &found.root.node).await?;
+        } else {
+            read_manifest(sink, &found.root.node).await?;
+        }
+        let mut subject = subject(&seed.to, found);
+        let is_there = |sidecar: &&resolve::Sidecar| {
+            sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest)
+        };
+        for sidecar in found.sidecars().filter(is_there) {
+            let root = by_tag(sink, &sidecar.tag, &sidecar.root.node).await?;
+            *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
+        }
+        run(&demands, sink, &subject, found).await?.approve()
+    };
+    checked.await.map(Some).map_err(|error| failed(error, Side::Destination, &seed.to))
+}
+
+/// Reads by its tag what is in place already. Nothing else says what a pull of that tag gives: a cache before the registry,
+/// or the registry itself, may name one image in answer to HEAD and give another in answer to GET.
+///
+/// # Errors
+///
+/// [`Untrusted`](Kind::Untrusted) if the tag gives something else; those of reading.
+async fn by_tag(sink: &dyn Repository, tag: &Tag, node: &Descriptor) -> Result<Root> {
+    let root = sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
+    if root.node.digest == node.digest {
+        return Ok(root);
+    }
+    let why = format!("asked for its digest it names {}, and it gives {}", node.digest, root.node.digest);
+    let told = Error::new(Kind::Untrusted, "read tag").on(tag).because(why);
+    Err(told.hint(
+        "a cache before the registry may be stale, or somebody else has moved the tag: look at it, and run it again",
+    ))
+}
+
+/// What is verified, as it was resolved at the start: no tag is looked at again.
+fn subject(reference: &Reference, found: &Resolved) -> Subject {
+    let mut subject = Subject::new(reference.clone(), found.root.node.clone());
+    for sidecar in found.sidecars() {
+        // Without its bytes: what is verified is what the store holds.
+        let root = Root { node: sidecar.root.node.clone(), bytes: None };
+        *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
+    }
+    subject
+}
+
+fn place(subject: &mut Subject, kind: SidecarKind) -> &mut Sidecar {
+    match kind {
+        SidecarKind::Lock => &mut subject.lock,
+        SidecarKind::Policy => &mut subject.policy,
+    }
+}
+
+/// Runs the pipeline. Whatever travels has to be trusted (contract §8): the sidecars that the source has are demanded.
+async fn run(demands: &Demands, store: &dyn Repository, subject: &Subject, found: &Resolved) -> Result<Report> {
+    let mut demands = demands.clone();
+    let kinds = found.sidecars().map(|sidecar| sidecar.kind).chain(found.ambiguous.iter().map(|(kind, _)| *kind));
+    for kind in kinds {
+        match kind {
+            SidecarKind::Lock => demands.lock = SidecarDemand::Required,
+            SidecarKind::Policy => demands.policy = SidecarDemand::Required,
+        }
+    }
+    // Far larger than everything around it, and many images go without: they need not have room for it.
+    Box::pin(Pipeline::new(demands).run(store, subject)).await
+}
+
+/// Says that it is verification that failed, at which end.
+pub(crate) fn failed(error: Error, side: Side, reference: &Reference) -> Error {
+    error.during(format!("{side} verification failed (fail-closed)"), reference)
+}
