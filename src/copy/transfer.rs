@@ -10,8 +10,8 @@ use super::single_flight::{Arrival, Clearance, Flight, Whereabouts};
 use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};
+use crate::retry::Retry;
 use crate::store::{Body, Put, Spool, Store};
-use crate::wire::Retry;
 
 /// After so many blobs in a row that a sink far away did not have, the next is fetched while the sink is being asked for
 /// it: a round trip less. If it has that one, the bytes of one small blob on each lane have come for nothing.

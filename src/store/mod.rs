@@ -13,11 +13,9 @@ mod registry;
 mod spool;
 
 use std::fmt;
-use std::pin::Pin;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::Stream;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
@@ -31,8 +29,7 @@ pub(crate) use registry::fuzzing;
 pub use registry::{Registry, Role, Untagged};
 pub use spool::Spool;
 
-/// Bytes on their way, in pieces of the sender's choosing.
-pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+pub use crate::stream::ByteStream;
 
 /// Largest manifest that is read, in bytes: what the distribution specification asks clients and registries to support
 /// at least, and what the common registries accept at most.

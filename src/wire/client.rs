@@ -1,28 +1,20 @@
 //! The client of a run: connections, TLS, logins and what is known of each host, shared by everybody.
 
-use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Uri;
-use http::header::HeaderValue;
-use http::uri::Scheme;
-use rustls::ClientConfig;
-use tokio::task::JoinSet;
-use url::Url;
-
 use super::auth::keychain::{Account, Environment, Keychain};
-use super::connect::connector::Dialler;
+use super::cleanup::Cleanup;
 use super::connect::plain_http::PlainHost;
-use super::connect::pool::{Forwarded, Pool};
-use super::connect::proxy::{Manner, Proxies, Proxy};
-use super::connect::tls::{Roots, Tls};
+use super::connect::proxy::Proxies;
+use super::connect::{Connections, Rules};
 use super::flow::stats::Tally;
 use super::host::{Host, Peer};
-use super::retry::Retry;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::retry::Retry;
+use crate::sync::lock;
 
 /// How to speak to registries.
 #[derive(Debug, Clone)]
@@ -77,14 +69,11 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Inner {
-    options: Options,
-    tls: Tls,
-    keychain: Keychain,
-    /// By scheme, host and port: TLS set-up and pool belong to one of each.
-    pools: Mutex<HashMap<String, Arc<Pool>>>,
-    user_agent: HeaderValue,
+    connections: Arc<Connections>,
+    keychain: Arc<Keychain>,
+    retry: Retry,
     peers: Mutex<BTreeMap<String, Arc<Peer>>>,
-    leftovers: Mutex<JoinSet<()>>,
+    cleanup: Arc<Cleanup>,
 }
 
 impl Client {
@@ -104,17 +93,15 @@ impl Client {
     }
 
     fn with(options: Options, keychain: Keychain) -> Result<Self> {
-        options.proxies.check()?;
-        let user_agent = HeaderValue::from_str(&options.user_agent)
-            .map_err(|why| Error::new(Kind::Usage, "call this program").on(&options.user_agent).because(why))?;
+        let Options { allow_plain_http, plain_http_hosts, proxies, ca_file, cert_dir, retry, user_agent, .. } = options;
+        let rules = Rules { allow_plain_http, plain_http_hosts, proxies };
+        let connections = Connections::new(rules, ca_file.as_deref(), cert_dir.as_deref(), &user_agent)?;
         let inner = Inner {
-            tls: Tls::new(options.ca_file.as_deref(), options.cert_dir.as_deref())?,
-            keychain,
-            user_agent,
-            options,
-            pools: Mutex::default(),
+            connections: Arc::new(connections),
+            keychain: Arc::new(keychain),
+            retry,
             peers: Mutex::default(),
-            leftovers: Mutex::default(),
+            cleanup: Arc::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -154,8 +141,10 @@ impl Client {
     /// Each call gives a handle that counts its own requests; what is known of the host is shared.
     #[must_use]
     pub fn host(&self, name: &str, path: &str) -> Host {
-        let peer = Arc::clone(lock(&self.inner.peers).entry(name.to_owned()).or_insert_with(|| Peer::new(name)));
-        Host::new(self.clone(), peer, path)
+        let Inner { connections, keychain, retry, peers, cleanup } = &*self.inner;
+        let mut peers = lock(peers);
+        let peer = peers.entry(name.to_owned()).or_insert_with(|| Peer::new(name, keychain));
+        Host::new(peer, path, connections, *retry, cleanup)
     }
 
     /// What was sent and received, by host.
@@ -170,147 +159,14 @@ impl Client {
         lock(&self.inner.peers).values().filter_map(|peer| peer.tally().fastest).max()
     }
 
-    /// Has `work` done beside everything else: tidying up at a peer that nobody has to wait for.
-    pub fn tidy(&self, work: impl Future<Output = ()> + Send + 'static) {
-        // Outside a runtime there is nobody to do it: the peer's own expiry will have to.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let mut leftovers = lock(&self.inner.leftovers);
-        while leftovers.try_join_next().is_some() {}
-        leftovers.spawn_on(work, &runtime);
-    }
-
-    /// Waits, at most for `limit`, until everything given to [`tidy`](Self::tidy) is done. Called before a program ends.
+    /// Waits until the cleaning up at peers is done, for `limit` at most. Called before a program ends.
     pub async fn settle(&self, limit: Duration) {
-        let all = async {
-            loop {
-                let mut leftovers = std::mem::take(&mut *lock(&self.inner.leftovers));
-                if leftovers.is_empty() {
-                    return;
-                }
-                // What ends may leave more to tidy up: an upload that was opened for nobody has to be cancelled.
-                while leftovers.join_next().await.is_some() {}
-            }
-        };
-        let _ = tokio::time::timeout(limit, all).await;
+        self.inner.cleanup.settle(limit).await;
     }
 
     /// How failures in passing are met.
     #[must_use]
     pub fn retry(&self) -> Retry {
-        self.inner.options.retry
+        self.inner.retry
     }
-
-    /// Whether the host of `url` may be spoken to in plain HTTP.
-    pub(super) fn permits_plain_http(&self, url: &Url) -> bool {
-        self.inner.options.allow_plain_http || self.is_named(url)
-    }
-
-    /// Whether plain HTTP is meant at the host of `url`: it is this machine itself, or was named.
-    pub(super) fn expects_plain_http(&self, url: &Url) -> bool {
-        is_loopback(url) || self.is_named(url)
-    }
-
-    fn is_named(&self, url: &Url) -> bool {
-        self.inner.options.plain_http_hosts.iter().any(|host| host.is(url))
-    }
-
-    /// Whether credentials may be sent to `url`: over TLS, or where plain HTTP is meant and the host has not spoken TLS.
-    pub(super) fn may_log_in_at(&self, url: &Url) -> bool {
-        let mut over_tls = url.clone();
-        let is_https = over_tls.set_scheme("https").is_ok() && over_tls == *url;
-        is_https || (self.expects_plain_http(url) && !self.has_spoken_tls(&over_tls))
-    }
-
-    /// Whether the host of `url`, which is an address with TLS, was heard to speak it in this run, be it as another's
-    /// token service.
-    pub(super) fn has_spoken_tls(&self, url: &Url) -> bool {
-        lock(&self.inner.pools).get(&pool_key(url)).is_some_and(|pool| pool.has_spoken_tls())
-    }
-
-    pub(super) fn tls(&self) -> &Tls {
-        &self.inner.tls
-    }
-
-    pub(super) fn keychain(&self) -> &Keychain {
-        &self.inner.keychain
-    }
-
-    /// The proxy on the way to `url`. There is none on the way to this machine itself.
-    pub(super) fn proxy(&self, url: &Url) -> Option<&Proxy> {
-        if is_loopback(url) { None } else { self.inner.options.proxies.on_the_way_to(url) }
-    }
-
-    /// What requests are signed with.
-    pub(super) fn user_agent(&self) -> &HeaderValue {
-        &self.inner.user_agent
-    }
-
-    /// The pool of connections to the scheme, host and port of `url`.
-    pub(super) async fn connections(&self, url: &Url) -> Result<Arc<Pool>> {
-        let key = pool_key(url);
-        if let Some(found) = lock(&self.inner.pools).get(&key) {
-            return Ok(Arc::clone(found));
-        }
-        let pool = self.pool(url, &authority(url)).await?;
-        Ok(Arc::clone(lock(&self.inner.pools).entry(key).or_insert(pool)))
-    }
-
-    async fn pool(&self, url: &Url, authority: &str) -> Result<Arc<Pool>> {
-        let wrong = |why: http::Error| Error::new(Kind::Invalid, "connect to").on(authority).because(why);
-        let host = HeaderValue::from_str(authority).map_err(|why| wrong(why.into()))?;
-        let (tls, to) = (self.tls_for(url).await?, door(url).map_err(wrong)?);
-        let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Dialler::direct(to, tls), host, None)) };
-        let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, door(proxy.url()).map_err(wrong)?);
-        let forwarded = match url.scheme() {
-            "http" if proxy.manner() == Manner::Http => Some(Forwarded {
-                authority: authority.parse().map_err(|why: http::uri::InvalidUri| wrong(why.into()))?,
-                login: proxy.authorization(),
-            }),
-            _ => None,
-        };
-        Ok(Pool::new(Dialler::by_way_of(proxy, at, to, tls, proxy_tls), host, forwarded))
-    }
-
-    async fn tls_for(&self, url: &Url) -> Result<Arc<ClientConfig>> {
-        let tls = &self.inner.tls;
-        let roots = if is_loopback(url) { Roots::AtNeed } else { Roots::Now };
-        Ok(Arc::new(if url.scheme() == "https" { tls.config(&authority(url), roots).await? } else { tls.unused()? }))
-    }
-}
-
-fn pool_key(url: &Url) -> String {
-    format!("{}://{}", url.scheme(), authority(url))
-}
-
-/// Scheme, host and port of `url`, whose port is always told.
-fn door(url: &Url) -> Result<Uri, http::Error> {
-    let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
-    // What has no port of its own is a SOCKS proxy.
-    let port = url.port_or_known_default().unwrap_or(1080);
-    let authority = format!("{}:{port}", url.host_str().unwrap_or_default());
-    Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build()
-}
-
-/// `host[:port]` of a URL.
-pub(super) fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
-/// Whether `url` leads to this machine itself.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere leaves these maps whole: every change is one insertion.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! One request and its answer, with redirects: the lowest layer that is ours.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -9,15 +9,19 @@ use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use url::{Position, Url};
 
+use super::address::is_same_origin;
+use super::connect::Connections;
 use super::connect::failure::{Class, Fault};
 use super::flow::request_body::Outgoing;
+use super::flow::slow_stream::Speed;
+use super::flow::stats::Counters;
 use super::flow::upload_watch::Pulse;
 use super::header;
-use super::host::Host;
 use super::registry_resource::Resource;
 use super::request::{Payload, Request};
 use super::response::Answer;
 use crate::error::Kind;
+use crate::retry::Retry;
 
 /// Longest wait for the headers of an answer to a small request.
 const HEADERS: Duration = Duration::from_secs(60);
@@ -34,7 +38,27 @@ pub(super) struct Login {
     pub(super) home: Url,
 }
 
-impl Host {
+/// One host as a request sees it, on behalf of one repository. Clones count together.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    pub(super) connections: Arc<Connections>,
+    /// `host[:port]`.
+    pub(super) name: Arc<str>,
+    /// The repository whose credentials are used.
+    pub(super) path: Arc<str>,
+    /// Scheme, host and port that have answered.
+    pub(super) base: Arc<OnceLock<Url>>,
+    pub(super) retry: Retry,
+    pub(super) speed: Arc<Speed>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Endpoint {
+    /// Scheme, host and port that have answered.
+    pub(super) fn origin(&self) -> Option<&Url> {
+        self.base.get()
+    }
+
     /// Sends `request` to `url` and follows where it leads, showing `login` to its home and nowhere else: not even there
     /// once the request has been anywhere else, whose word it is that it comes back.
     pub(super) async fn follow(
@@ -78,7 +102,7 @@ impl Host {
     }
 
     async fn exchange(&self, request: &Request, url: &Url, login: Option<&HeaderValue>) -> Result<Answer, Fault> {
-        let pool = self.client().connections(url).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
+        let pool = self.connections.pool(url).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
         let path = url[Position::BeforePath..Position::AfterQuery].parse::<PathAndQuery>();
         let path = path.map_err(|why| request.context.error(Kind::Invalid).because(why))?;
         let (body, pulse) = self.body(request).await?;
@@ -86,8 +110,8 @@ impl Host {
         *sent.method_mut() = request.method.clone();
         *sent.headers_mut() = request.headers.clone();
         self.complete(sent.headers_mut(), request, login);
-        self.counters().request();
-        tracing::trace!(method = %request.method, host = %self.name(), path = url.path(), "request");
+        self.counters.request();
+        tracing::trace!(method = %request.method, host = %self.name, path = url.path(), "request");
         let silence = async {
             match &pulse {
                 Some(pulse) => pulse.silence().await,
@@ -108,14 +132,14 @@ impl Host {
         match sent {
             Ok(response) => {
                 if pulse.is_none() {
-                    self.counters().answered(response.took);
+                    self.counters.answered(response.took);
                 }
-                Ok(Answer::new(response, url.clone(), &request.context, self.counters(), self.speed()))
+                Ok(Answer::new(response, url.clone(), &request.context, &self.counters, &self.speed))
             }
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
                 // The source's failure, as it is: it is not this host's.
                 Some(error) => Fault { class: Class::Other, error },
-                None => Fault::of(&why, &request.context, self.is_known(), self.client().proxy(url)),
+                None => Fault::of(&why, &request.context, self.origin().is_some(), self.connections.proxy(url)),
             }),
         }
     }
@@ -125,7 +149,7 @@ impl Host {
         match &request.payload {
             Payload::Empty => Ok((Outgoing::nothing(), None)),
             Payload::Bytes(bytes) => {
-                self.counters().sent(bytes.len());
+                self.counters.sent(bytes.len());
                 Ok((Outgoing::bytes(bytes.clone()), None))
             }
             Payload::Stream { length: 0, open } => {
@@ -142,7 +166,7 @@ impl Host {
                 let mut pieces = open();
                 let first = pieces.next().await.transpose()?;
                 let pieces = Box::pin(stream::iter(first.map(Ok)).chain(pieces));
-                let (body, watch) = Pulse::watch(pieces, self.counters());
+                let (body, watch) = Pulse::watch(pieces, &self.counters);
                 Ok((Outgoing::stream(*length, body), Some(watch)))
             }
         }
@@ -162,7 +186,7 @@ impl Host {
         if let Some(login) = login {
             headers.insert(AUTHORIZATION, login.clone());
         }
-        headers.insert(USER_AGENT, self.client().user_agent().clone());
+        headers.insert(USER_AGENT, self.connections.user_agent().clone());
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     }
 }
@@ -178,11 +202,4 @@ fn is_followed(method: &Method, status: StatusCode) -> bool {
         301..=303 => has_no_body(method),
         _ => false,
     }
-}
-
-/// Same scheme, host and port.
-pub(super) fn is_same_origin(one: &Url, other: &Url) -> bool {
-    one.scheme() == other.scheme()
-        && one.host() == other.host()
-        && one.port_or_known_default() == other.port_or_known_default()
 }

@@ -10,18 +10,22 @@ use std::time::Duration;
 use http::StatusCode;
 use url::Url;
 
-use super::auth::authenticator::Authority;
-use super::client::{Client, authority, lock};
+use super::address::{host_port, is_same_origin};
+use super::auth::authenticator::{Authority, challenges};
+use super::auth::keychain::Keychain;
+use super::cleanup::Cleanup;
+use super::connect::Connections;
 use super::connect::connector::CONNECT;
 use super::connect::failure::{Class, Fault};
-use super::exchange::is_same_origin;
+use super::exchange::{Endpoint, Login};
 use super::flow::slow_stream::Speed;
 use super::flow::stats::{Counters, Tally};
 use super::flow::throttle::{Lane, Pace};
 use super::request::{Payload, Request, Target};
 use super::response::Answer;
-use super::retry::{Retry, Tries};
 use crate::error::{Error, Kind, Result};
+use crate::retry::{Retry, Tries};
+use crate::sync::lock;
 
 /// Longest silence after a TLS hello from a host that is expected to speak plain HTTP.
 const HELLO: Duration = Duration::from_secs(3);
@@ -29,9 +33,9 @@ const HELLO: Duration = Duration::from_secs(3);
 /// What is known of a host, for the length of a run.
 #[derive(Debug)]
 pub(super) struct Peer {
-    name: String,
+    name: Arc<str>,
     /// Scheme, host and port that have answered.
-    base: OnceLock<Url>,
+    base: Arc<OnceLock<Url>>,
     /// Held during the very first request: those that come with it learn from it what the host speaks and wants.
     first: tokio::sync::Mutex<()>,
     is_past_first: AtomicBool,
@@ -46,14 +50,14 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(name: &str) -> Arc<Self> {
+    pub(super) fn new(name: &str, keychain: &Arc<Keychain>) -> Arc<Self> {
         Arc::new(Self {
-            name: name.to_owned(),
-            base: OnceLock::new(),
+            name: name.into(),
+            base: Arc::default(),
             first: tokio::sync::Mutex::default(),
             is_past_first: AtomicBool::new(false),
             hellos: tokio::sync::RwLock::default(),
-            authority: Authority::default(),
+            authority: Authority::new(keychain),
             pace: Pace::default(),
             speed: Arc::default(),
             counters: Arc::default(),
@@ -69,10 +73,9 @@ impl Peer {
 /// A host, spoken to on behalf of one repository. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Host {
-    client: Client,
     peer: Arc<Peer>,
-    path: Arc<str>,
-    counters: Arc<Counters>,
+    endpoint: Endpoint,
+    cleanup: Arc<Cleanup>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +85,23 @@ enum Scheme {
 }
 
 impl Host {
-    pub(super) fn new(client: Client, peer: Arc<Peer>, path: &str) -> Self {
-        let counters = Counters::below(&peer.counters);
-        Self { client, peer, path: path.into(), counters }
+    pub(super) fn new(
+        peer: &Arc<Peer>,
+        path: &str,
+        connections: &Arc<Connections>,
+        retry: Retry,
+        cleanup: &Arc<Cleanup>,
+    ) -> Self {
+        let endpoint = Endpoint {
+            connections: Arc::clone(connections),
+            name: Arc::clone(&peer.name),
+            path: path.into(),
+            base: Arc::clone(&peer.base),
+            retry,
+            speed: Arc::clone(&peer.speed),
+            counters: Counters::below(&peer.counters),
+        };
+        Self { peer: Arc::clone(peer), endpoint, cleanup: Arc::clone(cleanup) }
     }
 
     /// `host[:port]`.
@@ -102,13 +119,13 @@ impl Host {
     /// Whether credentials may be sent to it in what it was found to speak; true before anything was sent.
     #[must_use]
     pub fn may_log_in(&self) -> bool {
-        self.origin().is_none_or(|origin| self.client.may_log_in_at(origin))
+        self.endpoint.origin().is_none_or(|origin| self.connections().may_log_in_at(origin))
     }
 
     /// What was sent and received through this handle and its clones.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        self.counters.tally()
+        self.endpoint.counters.tally()
     }
 
     /// What somebody else has noted of this host, made at the first call: one of each type, shared by all handles.
@@ -120,10 +137,9 @@ impl Host {
         note.downcast().unwrap_or_default()
     }
 
-    /// The client that this belongs to.
-    #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// Runs `work` in the background: cleaning up at the host, which [`Client::settle`](super::Client::settle) waits for.
+    pub fn tidy(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.cleanup.spawn(work);
     }
 
     /// Runs an operation on this host, again if it fails in a way that `again` accepts.
@@ -143,9 +159,10 @@ impl Host {
     /// Starts the tries of an operation that may itself take up to `longer`, so that this does not use up their time.
     #[must_use]
     pub fn tries(&self, longer: Duration) -> Tries {
-        let retry = self.client.retry();
+        let retry = self.endpoint.retry;
         let budget = retry.budget.saturating_add(longer);
-        Retry { budget, ..retry }.start().counted(&self.counters)
+        let counters = Arc::clone(&self.endpoint.counters);
+        Retry { budget, ..retry }.start().counted(move || counters.retry())
     }
 
     /// Sends a request once, with whatever login the host wants, and follows redirects.
@@ -163,7 +180,7 @@ impl Host {
         let answer = self.greet(request).await?;
         if matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             // What nobody would wait for is not waited for by all.
-            let longest = self.client.retry().longest_requested;
+            let longest = self.endpoint.retry.longest_requested;
             slot.refused(answer.requested_pause().filter(|pause| *pause <= longest));
         } else {
             slot.answered();
@@ -186,15 +203,15 @@ impl Host {
 
     async fn authorized(&self, request: &Request) -> Result<Answer> {
         let authority = &self.peer.authority;
-        let mut shown = authority.login(self, &request.scopes).await?;
+        let mut shown = authority.login(&self.endpoint, &request.scopes).await?;
         let mut answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
         // Once with another login; and once more if that was a token that may have been over when the request arrived.
         for _ in 0..2 {
             if !self.is_challenge(&answer) {
                 break;
             }
-            let challenges = super::auth::authenticator::challenges(&answer);
-            let Some(next) = authority.meet(self, &challenges, &request.scopes, shown).await? else { break };
+            let asked = challenges(&answer);
+            let Some(next) = authority.meet(&self.endpoint, &asked, &request.scopes, shown).await? else { break };
             answer.discard().await;
             answer = self.routed(request, Some(&next.login)).await?;
             if !next.may_be_over() {
@@ -213,17 +230,21 @@ impl Host {
 
     /// Sends to the scheme that the host is known to speak, or finds out: by a TLS hello, always, and by plain HTTP only
     /// where that may be.
-    async fn routed(&self, request: &Request, login: Option<&super::exchange::Login>) -> Result<Answer> {
+    async fn routed(&self, request: &Request, login: Option<&Login>) -> Result<Answer> {
         if let Some(base) = self.peer.base.get() {
             // A token may have come from its own service, over TLS.
             if login.is_some() && base.scheme() == "http" {
                 self.never_spoke_tls(Kind::Invalid)?;
             }
-            return self.follow(request, self.url(base, &request.target)?, login).await.map_err(|fault| fault.error);
+            return self
+                .endpoint
+                .follow(request, self.url(base, &request.target)?, login)
+                .await
+                .map_err(|fault| fault.error);
         }
         if let Target::Url(url) = &request.target {
             // Given out by a host that has answered before, so this cannot be the first request.
-            return self.follow(request, url.clone(), login).await.map_err(|fault| fault.error);
+            return self.endpoint.follow(request, url.clone(), login).await.map_err(|fault| fault.error);
         }
         let base = self.base(Scheme::Https)?;
         let hello = {
@@ -234,7 +255,7 @@ impl Host {
             return self.first(request, base, login).await.map_err(|fault| fault.error);
         };
         // A try that has come to nothing, as a request that found nobody there.
-        let no_tls = self.fall_back(&base, no_tls).await.inspect_err(|_| self.counters.request())?;
+        let no_tls = self.fall_back(&base, no_tls).await.inspect_err(|_| self.endpoint.counters.request())?;
         match self.first(request, self.base(Scheme::Http)?, login).await {
             // What says nothing to TLS, and nothing of sense to plain HTTP, is a host that does not answer now.
             Err(fault) if fault.class == Class::NotHttp && no_tls.class == Class::Unanswered => Err(no_tls.error),
@@ -244,21 +265,16 @@ impl Host {
 
     /// Makes a TLS connection, for the first request to find.
     async fn hello(&self, request: &Request, base: &Url) -> Result<(), Fault> {
-        let silence = if self.client.expects_plain_http(base) { HELLO } else { CONNECT };
-        let pool = self.client.connections(base).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
+        let silence = if self.connections().expects_plain_http(base) { HELLO } else { CONNECT };
+        let pool = self.connections().pool(base).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
         let greeted = pool.greet(silence).await;
-        greeted.map_err(|why| Fault::of(&why, &request.context, false, self.client.proxy(base)))
+        greeted.map_err(|why| Fault::of(&why, &request.context, false, self.connections().proxy(base)))
     }
 
     /// Sends the first request. If it is answered, `base` is what the host speaks from then on; in plain HTTP only if nobody
     /// has heard it speak TLS meanwhile, so that no login is ever sent to an answer of whoever is in the way.
-    async fn first(
-        &self,
-        request: &Request,
-        base: Url,
-        login: Option<&super::exchange::Login>,
-    ) -> Result<Answer, Fault> {
-        let answer = self.follow(request, self.url(&base, &request.target)?, login).await?;
+    async fn first(&self, request: &Request, base: Url, login: Option<&Login>) -> Result<Answer, Fault> {
+        let answer = self.endpoint.follow(request, self.url(&base, &request.target)?, login).await?;
         let answer = wants_tls(request, answer, &base).await?;
         let mut decided = None;
         if base.scheme() == "http" {
@@ -279,8 +295,8 @@ impl Host {
     async fn fall_back(&self, base: &Url, no_tls: Fault) -> Result<Fault> {
         let name = self.name();
         let is_plain = no_tls.class == Class::SpeaksPlain;
-        let is_permitted = self.client.permits_plain_http(base);
-        let may = may_fall_back(no_tls.class, base.port().is_some(), self.client.expects_plain_http(base));
+        let is_permitted = self.connections().permits_plain_http(base);
+        let may = may_fall_back(no_tls.class, base.port().is_some(), self.connections().expects_plain_http(base));
         if is_plain && !is_permitted {
             return Err(self.unpermitted());
         }
@@ -293,8 +309,8 @@ impl Host {
             });
         }
         let kind = if is_plain { Kind::Invalid } else { Kind::Unavailable };
-        let tls = self.client.tls();
-        if let Some(folder) = tls.set_up_in(name).or_else(|| tls.set_up_in(&authority(base))) {
+        let tls = self.connections().tls();
+        if let Some(folder) = tls.set_up_in(name).or_else(|| tls.set_up_in(&host_port(base))) {
             return Err(self.needs_tls(kind, &format!("for which {} has files", folder.display())));
         }
         let _decided = self.peer.hellos.write().await;
@@ -304,7 +320,7 @@ impl Host {
 
     /// Fails if the host was heard to speak TLS in this run.
     fn never_spoke_tls(&self, kind: Kind) -> Result<()> {
-        if self.client.has_spoken_tls(&self.base(Scheme::Https)?) {
+        if self.connections().has_spoken_tls(&self.base(Scheme::Https)?) {
             return Err(self.needs_tls(kind, "which it has spoken before"));
         }
         Ok(())
@@ -341,40 +357,24 @@ impl Host {
 
     /// Has connections made until there are `count`, for requests that are soon to come. Nothing before it has answered.
     pub fn expect(&self, count: usize) {
-        let (Some(base), Ok(runtime)) = (self.origin().cloned(), tokio::runtime::Handle::try_current()) else { return };
-        let client = self.client.clone();
+        let (Some(base), Ok(runtime)) = (self.endpoint.origin().cloned(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let connections = Arc::clone(&self.endpoint.connections);
         runtime.spawn(async move {
-            if let Ok(pool) = client.connections(&base).await {
+            if let Ok(pool) = connections.pool(&base).await {
                 pool.expect(count);
             }
         });
     }
 
-    /// Whether it has answered in this run.
-    pub(super) fn is_known(&self) -> bool {
-        self.peer.base.get().is_some()
-    }
-
-    /// Scheme, host and port that have answered.
-    pub(super) fn origin(&self) -> Option<&Url> {
-        self.peer.base.get()
-    }
-
-    pub(super) fn path(&self) -> &str {
-        &self.path
+    fn connections(&self) -> &Connections {
+        &self.endpoint.connections
     }
 
     /// The logins of the host.
     pub(super) fn authority(&self) -> &Authority {
         &self.peer.authority
-    }
-
-    pub(super) fn speed(&self) -> &Arc<Speed> {
-        &self.peer.speed
-    }
-
-    pub(super) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
     }
 }
 

@@ -3,7 +3,10 @@
 //! Knows hosts and requests, and nothing about images. Sends no request that nobody asked for: no ping, no token before
 //! a challenge. Whatever a peer sends is bounded by a named constant before it is read.
 
+mod address;
 mod auth;
+mod authorization;
+mod cleanup;
 mod client;
 mod connect;
 mod exchange;
@@ -12,16 +15,15 @@ mod flow;
 pub(crate) mod fuzzing;
 mod header;
 mod host;
+mod probe;
 mod problem;
 mod registry_resource;
 mod request;
 mod response;
-mod retry;
+mod scope;
 
 pub(crate) use crate::disk::read::read as read_file;
 pub use auth::keychain::{Account, Environment, Kept, Vault};
-pub use auth::probe::{Proof, prove};
-pub use auth::scope::Scopes;
 pub use client::{Client, Options};
 pub(crate) use connect::named_certificates::Named;
 pub use connect::plain_http::PlainHost;
@@ -30,7 +32,8 @@ pub(crate) use connect::tls::holds_certificates;
 pub use flow::stats::Tally;
 pub use header::{ByteRange, arrived, content_range, next_link};
 pub use host::Host;
+pub use probe::{Proof, prove};
 pub use problem::Problem;
-pub use request::{Payload, Request, Stream};
+pub use request::{Payload, Request};
 pub use response::Answer;
-pub use retry::{Retry, Tries};
+pub use scope::Scopes;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::connect::failure::Unreachable;
 use super::flow::rate_limit::Quota;
 use super::request::Context;
 use crate::error::{Error, Kind, printable};
+use crate::retry::Unreachable;
 
 /// Most of an error's body that is read.
 pub(super) const MAX_PROBLEM_BYTES: u64 = 64 << 10;

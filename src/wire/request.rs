@@ -1,7 +1,6 @@
 //! Requests: what to ask of a host, in a form that can be sent more than once.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +8,9 @@ use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::auth::scope::Scopes;
-use crate::error::{Error, Kind, Result};
-
-/// A body on its way.
-pub type Stream = Pin<Box<dyn futures_util::Stream<Item = Result<Bytes>> + Send>>;
+use super::scope::Scopes;
+use crate::error::{Error, Kind};
+use crate::stream::ByteStream;
 
 /// What a request carries. It can always be sent again: after a login, after a redirect.
 #[derive(Clone, Default)]
@@ -28,7 +25,7 @@ pub enum Payload {
         /// Bytes that the stream will give; sent as `Content-Length`.
         length: u64,
         /// Starts a new pass.
-        open: Arc<dyn Fn() -> Stream + Send + Sync>,
+        open: Arc<dyn Fn() -> ByteStream + Send + Sync>,
     },
 }
 

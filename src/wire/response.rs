@@ -11,17 +11,19 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
 
-use super::connect::failure::{Unreachable, deepest};
+use super::address::is_same_origin;
+use super::connect::failure::deepest;
 use super::connect::pool::{Arriving, Broken};
-use super::exchange::is_same_origin;
 use super::flow::rate_limit::Quota;
 use super::flow::slow_stream::{Flow, Slow, Speed};
 use super::flow::stats::Counters;
 use super::header;
 use super::problem::{MAX_PROBLEM_BYTES, Problem};
 use super::registry_resource::Resource;
-use super::request::{Context, Stream};
+use super::request::Context;
 use crate::error::{Error, Kind, Result};
+use crate::retry::Unreachable;
+use crate::stream::ByteStream;
 
 /// Longest silence inside a body.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -163,7 +165,7 @@ impl Answer {
     /// are [`Unavailable`](Kind::Unavailable), a trickle that has no end in sight is [`Limit`](Kind::Limit). Only waiting
     /// counts: a slow reader takes its time.
     #[must_use]
-    pub fn stream(self) -> Stream {
+    pub fn stream(self) -> ByteStream {
         let Self { response, read, context, counters, speed, .. } = self;
         let mut flow = Flow::new(&speed);
         let failed = move |counters: &Counters, kind: Kind, why: String| {
@@ -206,7 +208,8 @@ impl Answer {
     pub async fn problem(self) -> Problem {
         let (status, retry_after) = (self.status(), self.requested_pause());
         let (context, hint) = (self.context.clone(), self.hint.clone());
-        let quota = (status == StatusCode::TOO_MANY_REQUESTS).then(|| Quota::of(&self, retry_after));
+        let quota =
+            (status == StatusCode::TOO_MANY_REQUESTS).then(|| Quota::of(self.headers(), &self.url, retry_after));
         let mut body = BytesMut::new();
         // No more than the beginning, and whatever has come before it broke: the status says most.
         let mut stream = self.stream();

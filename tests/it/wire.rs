@@ -254,7 +254,7 @@ async fn nobody_there_is_said_quickly() {
     let client = client();
     let handle = client.host(&host, "a");
     let error = handle
-        .retrying(autonomy_registry::wire::Retry::transient, || async { handle.send(&get("/")).await })
+        .retrying(autonomy_registry::retry::Retry::transient, || async { handle.send(&get("/")).await })
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);

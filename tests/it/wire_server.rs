@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use autonomy_registry::oci::{Reference, Repository};
-use autonomy_registry::wire::{Client, Options, Retry};
+use autonomy_registry::retry::Retry;
+use autonomy_registry::wire::{Client, Options};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode};

@@ -17,7 +17,7 @@ use super::spool::{Entry, Spool};
 use super::{ByteStream, Store};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, RepositoryPath};
-use crate::wire::Retry;
+use crate::retry::Retry;
 
 /// How far a body has been read, for whoever watches.
 #[derive(Debug, Default)]

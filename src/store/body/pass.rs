@@ -10,9 +10,9 @@ use super::checkpoints::Trace;
 use super::{Body, Origin};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Descriptor;
+use crate::retry::{Retry, Tries};
 use crate::store::spool::Next;
 use crate::store::{ByteStream, Store};
-use crate::wire::{Retry, Tries};
 
 /// Longest silence on a stream before it is opened again.
 const STALL: Duration = Duration::from_secs(30);

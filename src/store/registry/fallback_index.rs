@@ -14,8 +14,8 @@ use super::listing::{MAX_REFERRER_BYTES, MAX_VALUES};
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, json_cost};
+use crate::retry::Retry;
 use crate::store::{Store as _, Want};
-use crate::wire::Retry;
 
 /// How often an entry is written that somebody else overwrites.
 const MAX_WRITES: u32 = 10;

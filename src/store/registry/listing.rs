@@ -14,8 +14,9 @@ use super::fallback_index::Fallback;
 use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, json_cost};
+use crate::retry::Retry;
 use crate::store::MAX_MANIFEST_BYTES;
-use crate::wire::{Answer, Request, Retry};
+use crate::wire::{Answer, Request};
 
 /// How much of a list of tags is read.
 pub(super) struct TagBounds {

@@ -25,7 +25,8 @@ use tokio::time::Instant;
 use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
-use crate::wire::{Client, Host, Request, Retry, Scopes, Tally};
+use crate::retry::Retry;
+use crate::wire::{Client, Host, Request, Scopes, Tally};
 
 pub use delete_tag::Untagged;
 

@@ -90,7 +90,7 @@ impl Drop for Session {
         let Some(location) = self.location.take() else { return };
         let host = self.host.clone();
         let request = Request::at(Method::DELETE, location, "cancel upload", &self.label).needing(self.scopes.clone());
-        self.host.client().tidy(async move {
+        self.host.tidy(async move {
             match tokio::time::timeout(CANCEL, host.send(&request)).await {
                 Ok(Ok(answer)) => answer.discard().await,
                 // The registry forgets it in its own time.

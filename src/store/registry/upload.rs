@@ -201,7 +201,7 @@ impl Registry {
     async fn ask_to_the_end(&self, node: Descriptor, foreign: Option<String>, asked: Asked) -> Result<Opened> {
         let (answer, opened) = oneshot::channel();
         let this = self.clone();
-        self.host.client().tidy(async move {
+        self.host.tidy(async move {
             // Given back when nobody waits, and cancelled as it drops.
             let opened = match asked {
                 Asked::Mount => this.ask(&node, foreign.as_deref()).await,

@@ -34,7 +34,7 @@ use tokio::process::Command;
 
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Reference;
-use crate::wire::Retry;
+use crate::retry::Retry;
 
 use super::Scheme;
 use certificates::Certificates;

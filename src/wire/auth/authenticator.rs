@@ -1,31 +1,29 @@
 //! What a host wants to see before it answers, and how that is had: the logins of one host.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::header::WWW_AUTHENTICATE;
 use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::{self, Challenge};
-use super::keychain::{Credentials, Found};
-use super::scope::Scopes;
+use super::keychain::{Credentials, Keychain};
+use super::lookup::Lookup;
 use super::token::{Pass, Service, Tokens, Wish};
 use crate::error::{Error, Kind, Result};
-use crate::wire::client::lock;
-use crate::wire::exchange::Login;
-use crate::wire::host::Host;
+use crate::sync::lock;
+use crate::wire::authorization;
+use crate::wire::exchange::{Endpoint, Login};
 use crate::wire::response::Answer;
+use crate::wire::scope::Scopes;
 
 /// The logins of one host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Authority {
     /// What the host asked for last. Nothing is sent before it has asked.
     demand: Mutex<Option<Demand>>,
     tokens: Tokens,
-    /// Where credentials were looked for, once that has been necessary.
-    hint: Mutex<Option<String>>,
+    lookup: Lookup,
 }
 
 #[derive(Debug, Clone)]
@@ -58,8 +56,12 @@ pub(crate) fn challenges(answer: &Answer) -> Vec<Challenge> {
 }
 
 impl Authority {
+    pub(crate) fn new(keychain: &Arc<Keychain>) -> Self {
+        Self { demand: Mutex::default(), tokens: Tokens::default(), lookup: Lookup::new(keychain) }
+    }
+
     /// The login for a request, if the host is known to want one.
-    pub(crate) async fn login(&self, host: &Host, scopes: &Scopes) -> Result<Option<Shown>> {
+    pub(crate) async fn login(&self, host: &Endpoint, scopes: &Scopes) -> Result<Option<Shown>> {
         let demand = lock(&self.demand).clone();
         match demand {
             None => Ok(None),
@@ -74,7 +76,7 @@ impl Authority {
     /// The login to send after the host said 401, or `None` if there is nothing left to try.
     pub(crate) async fn meet(
         &self,
-        host: &Host,
+        host: &Endpoint,
         challenges: &[Challenge],
         scopes: &Scopes,
         refused: Option<Shown>,
@@ -98,19 +100,19 @@ impl Authority {
         if !known.is_empty() {
             let schemes = crate::wire::problem::shown(&known.join(", "));
             let hint = format!("the registry wants a login by {schemes}, and only Basic and Bearer are known here");
-            *lock(&self.hint) = Some(hint);
+            self.lookup.advise(hint);
         }
         Ok(None)
     }
 
-    async fn basic(&self, host: &Host, refused: Option<&Credentials>) -> Result<Option<Shown>> {
-        match self.credentials(host, refused).await?.credentials {
-            Some(Credentials::Password { .. }) if !self.may_log_in(host, &home(host)?) => {
-                let error = Error::new(Kind::Denied, "log in to").on(host.name());
+    async fn basic(&self, host: &Endpoint, refused: Option<&Credentials>) -> Result<Option<Shown>> {
+        match self.lookup.credentials(host, refused).await?.credentials {
+            Some(Credentials::Password { .. }) if !self.lookup.may_log_in(host, &home(host)?) => {
+                let error = Error::new(Kind::Denied, "log in to").on(&*host.name);
                 Err(error.because("no credentials are sent over plain HTTP").hint(self.hint().unwrap_or_default()))
             }
             Some(Credentials::Password { user, password }) => {
-                let login = Login { header: basic(&user, &password)?, home: home(host)? };
+                let login = Login { header: authorization::basic(&user, &password)?, home: home(host)? };
                 let credentials = Some(Credentials::Password { user, password });
                 Ok(Some(Shown { login, token: None, credentials }))
             }
@@ -119,36 +121,14 @@ impl Authority {
         }
     }
 
-    async fn bearer(&self, host: &Host, wish: &Wish<'_>) -> Result<Shown> {
-        let pass = self.tokens.get(host, wish, self).await?;
-        let login = Login { header: secret(&format!("Bearer {}", pass.token))?, home: home(host)? };
+    async fn bearer(&self, host: &Endpoint, wish: &Wish<'_>) -> Result<Shown> {
+        let pass = self.tokens.get(host, wish, &self.lookup).await?;
+        let login = Login { header: authorization::bearer(&pass.token)?, home: home(host)? };
         Ok(Shown { login, token: Some(pass), credentials: None })
     }
 
-    /// The credentials for `host`, and newer ones than those that were refused if there are any.
-    pub(crate) async fn credentials(&self, host: &Host, refused: Option<&Credentials>) -> Result<Found> {
-        // Few requests look for any; the others need not have room for it.
-        let found = Box::pin(host.client().keychain().find(host.name(), host.path(), refused)).await?;
-        *lock(&self.hint) = Some(found.hint());
-        Ok(found)
-    }
-
-    /// Whether credentials for `host` may be sent to it and to `place`, its token service. If not, a refusal that comes
-    /// of it says so.
-    pub(crate) fn may_log_in(&self, host: &Host, place: &Url) -> bool {
-        let Some(plain) = host.origin().into_iter().chain([place]).find(|url| !host.client().may_log_in_at(url)) else {
-            return true;
-        };
-        let name = crate::wire::client::authority(plain);
-        *lock(&self.hint) = Some(format!(
-            "{name} speaks plain HTTP, over which the credentials for {} are not sent; --allow-insecure-registry={name} permits it there",
-            host.name()
-        ));
-        false
-    }
-
     /// Whether the host has asked for a login.
-    pub(super) fn is_asking(&self) -> bool {
+    pub(crate) fn is_asking(&self) -> bool {
         lock(&self.demand).is_some()
     }
 
@@ -159,23 +139,10 @@ impl Authority {
 
     /// What to do about a refusal.
     pub(crate) fn hint(&self) -> Option<String> {
-        lock(&self.hint).clone()
+        self.lookup.hint()
     }
 }
 
-/// The header of a login with name and password (RFC 7617).
-pub(crate) fn basic(user: &str, password: &str) -> Result<HeaderValue> {
-    secret(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
-}
-
-/// A header that no log shows.
-fn secret(text: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Error::new(Kind::Invalid, "log in").because("the token cannot stand in a header"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn home(host: &Host) -> Result<Url> {
-    host.origin().cloned().ok_or_else(|| Error::new(Kind::Invalid, "log in").on(host.name()))
+fn home(host: &Endpoint) -> Result<Url> {
+    host.origin().cloned().ok_or_else(|| Error::new(Kind::Invalid, "log in").on(&*host.name))
 }

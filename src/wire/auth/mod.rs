@@ -3,6 +3,5 @@
 pub(super) mod authenticator;
 pub(super) mod challenge;
 pub(super) mod keychain;
-pub(super) mod probe;
-pub(super) mod scope;
+mod lookup;
 pub(super) mod token;

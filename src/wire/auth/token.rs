@@ -15,17 +15,17 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::authenticator::{Authority, basic};
 use super::challenge::Challenge;
 use super::keychain::{Credentials, Found};
-use super::scope::Scopes;
+use super::lookup::Lookup;
 use crate::error::{Error, Kind, Result};
-use crate::wire::client::lock;
-use crate::wire::exchange::Login;
-use crate::wire::host::Host;
+use crate::retry::Retry;
+use crate::sync::lock;
+use crate::wire::authorization::basic;
+use crate::wire::exchange::{Endpoint, Login};
 use crate::wire::request::{Payload, Request};
 use crate::wire::response::Answer;
-use crate::wire::retry::Retry;
+use crate::wire::scope::Scopes;
 
 /// Largest answer of a token service that is read.
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
@@ -48,8 +48,8 @@ pub(crate) struct Service {
 
 impl Service {
     /// Reads a challenge. A service on plain HTTP is refused to a registry that speaks TLS: it would be shown passwords.
-    pub(crate) fn of(challenge: &Challenge, host: &Host) -> Result<Self> {
-        let wrong = |why: &str| Error::new(Kind::Invalid, "log in").on(host.name()).because(why.to_owned());
+    pub(crate) fn of(challenge: &Challenge, host: &Endpoint) -> Result<Self> {
+        let wrong = |why: &str| Error::new(Kind::Invalid, "log in").on(&*host.name).because(why.to_owned());
         let realm = challenge.parameter("realm").and_then(|realm| Url::parse(realm).ok());
         // A name and password inside the address would be sent in the place of ours.
         let is_usable = |realm: &Url| {
@@ -132,9 +132,9 @@ impl Slot {
 impl Tokens {
     /// A token that covers the wish: one that is held, one that somebody is fetching, or a new one.
     ///
-    /// `authority` knows what to show for it.
-    pub(crate) async fn get(&self, host: &Host, wish: &Wish<'_>, authority: &Authority) -> Result<Pass> {
-        let slot = match self.place(wish, host.path()) {
+    /// `lookup` finds what to show for it.
+    pub(super) async fn get(&self, host: &Endpoint, wish: &Wish<'_>, lookup: &Lookup) -> Result<Pass> {
+        let slot = match self.place(wish, &host.path) {
             Place::Held(Token { text, until }) => return Ok(Pass { token: text, is_fresh: false, until }),
             Place::Slot(slot) => slot,
         };
@@ -150,7 +150,7 @@ impl Tokens {
             return Err(failure.clone());
         }
         // Seldom: not every request needs room for it.
-        let fetched = Box::pin(self.fetch_with(host, &slot, authority)).await;
+        let fetched = Box::pin(self.fetch_with(host, &slot, lookup)).await;
         slot.flights.fetch_add(1, Ordering::Release);
         *flight = fetched.as_ref().err().cloned();
         let token = fetched?;
@@ -159,24 +159,24 @@ impl Tokens {
     }
 
     /// Fetches with what is known, and once more with newer credentials if those are refused.
-    async fn fetch_with(&self, host: &Host, slot: &Slot, authority: &Authority) -> Result<Token> {
-        let mut found = authority.credentials(host, None).await?;
-        if found.credentials.is_some() && !authority.may_log_in(host, &slot.service.realm) {
+    async fn fetch_with(&self, host: &Endpoint, slot: &Slot, lookup: &Lookup) -> Result<Token> {
+        let mut found = lookup.credentials(host, None).await?;
+        if found.credentials.is_some() && !lookup.may_log_in(host, &slot.service.realm) {
             found.credentials = None;
-            return self.fetch(host, slot, &found).await;
+            return self.fetch(host, slot, &found, lookup).await;
         }
         if let Some(Credentials::Token(text)) = found.credentials {
             return Ok(Token { text, until: Instant::now() + LONGEST_LIFE });
         }
-        let refused = match self.fetch(host, slot, &found).await {
+        let refused = match self.fetch(host, slot, &found, lookup).await {
             Err(error) if error.kind() == Kind::Denied && found.credentials.is_some() => error,
             fetched => return fetched,
         };
-        let newer = authority.credentials(host, found.credentials.as_ref()).await?;
+        let newer = lookup.credentials(host, found.credentials.as_ref()).await?;
         if newer.credentials == found.credentials {
             return Err(refused);
         }
-        self.fetch(host, slot, &newer).await
+        self.fetch(host, slot, &newer, lookup).await
     }
 
     fn place(&self, wish: &Wish<'_>, path: &str) -> Place {
@@ -214,11 +214,13 @@ impl Tokens {
 
     /// Fetches with `found`, and once more if what comes is no token: no digest tells, but a bit may have flipped on the
     /// way.
-    async fn fetch(&self, host: &Host, slot: &Slot, found: &Found) -> Result<Token> {
-        let retry = host.client().retry();
-        let mut tries = Retry { attempts: retry.attempts.min(2), ..retry }.start().counted(host.counters());
+    async fn fetch(&self, host: &Endpoint, slot: &Slot, found: &Found, lookup: &Lookup) -> Result<Token> {
+        let retry = host.retry;
+        let tries = Retry { attempts: retry.attempts.min(2), ..retry }.start();
+        let counters = Arc::clone(&host.counters);
+        let mut tries = tries.counted(move || counters.retry());
         loop {
-            match self.fetch_once(host, slot, found).await? {
+            match self.fetch_once(host, slot, found, lookup).await? {
                 Ok(token) => return Ok(token),
                 Err(no_token) => tries.wait(no_token).await?,
             }
@@ -226,9 +228,9 @@ impl Tokens {
     }
 
     /// A token, or that what came is none.
-    async fn fetch_once(&self, host: &Host, slot: &Slot, found: &Found) -> Result<Result<Token>> {
+    async fn fetch_once(&self, host: &Endpoint, slot: &Slot, found: &Found, lookup: &Lookup) -> Result<Result<Token>> {
         let Slot { service, scopes, .. } = slot;
-        let subject = format!("for {}/{}", host.name(), host.path());
+        let subject = format!("for {}/{}", host.name, host.path);
         let subject = subject.trim_end_matches('/');
         let get = |url: &Url| Request::at(Method::GET, url.clone(), "get token", subject);
         let mut shown = "";
@@ -250,7 +252,7 @@ impl Tokens {
                 (get(&url), url, None)
             }
         };
-        tracing::debug!(host = host.name(), %scopes, "fetching a token");
+        tracing::debug!(host = &*host.name, %scopes, "fetching a token");
         let request = request.header(ACCEPT, "application/json");
         let answer = host.follow(&request, url, login.as_ref()).await.map_err(|fault| fault.error)?;
         if answer.status().as_u16() != 200 {
@@ -259,7 +261,7 @@ impl Tokens {
             if problem.status.is_client_error() && !problem.kind.is_transient() {
                 problem.kind = Kind::Denied;
             }
-            let hint = host.authority().hint().unwrap_or_else(|| found.hint());
+            let hint = lookup.hint().unwrap_or_else(|| found.hint());
             return Err(problem.hint(hint).into());
         }
         let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");

@@ -1,7 +1,6 @@
 //! Failures below HTTP, sorted: nobody there, no such name, the wrong protocol, a certificate that does not verify.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::io;
 
 use super::connector::NoTls;
@@ -9,6 +8,7 @@ use super::pool::Broken;
 use super::proxy::Proxy;
 use super::resolver::Unknown;
 use crate::error::{Error, Kind};
+use crate::retry::Unreachable;
 use crate::wire::request::Context;
 
 /// What to do about a proxy that wants to know who is there.
@@ -46,54 +46,6 @@ impl From<Error> for Fault {
         Self { class: Class::Other, error }
     }
 }
-
-/// The cause of an error that waiting will hardly mend: tried less often than others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Unreachable {
-    /// The name is not known.
-    Name,
-    /// Nobody listens.
-    Refused,
-    /// Somebody else answers in its place, as captive portals do: what to say of that.
-    Page(String),
-}
-
-impl Unreachable {
-    /// How often it makes sense to try.
-    pub(crate) fn attempts(&self) -> u32 {
-        match self {
-            Self::Name => 2,
-            Self::Refused | Self::Page(_) => 3,
-        }
-    }
-
-    /// Finds the cause in an error.
-    pub(crate) fn of(error: &Error) -> Option<&Self> {
-        error.source().and_then(|cause| cause.downcast_ref())
-    }
-
-    /// Makes it the cause of `error`, and says what a person can do about it.
-    pub(crate) fn told(self, error: Error) -> Error {
-        let hint = match self {
-            Self::Name => "check the spelling of the host and this machine's name service",
-            Self::Refused => "check host and port, and that the registry runs",
-            Self::Page(_) => "check that the host is a registry, and that no portal answers in its place",
-        };
-        error.because(self).hint(hint)
-    }
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Name => "the host name does not resolve",
-            Self::Refused => "connection refused",
-            Self::Page(what) => what,
-        })
-    }
-}
-
-impl StdError for Unreachable {}
 
 impl Fault {
     /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before, `proxy` what is on the way.

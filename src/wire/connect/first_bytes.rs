@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::wire::client::lock;
+use crate::sync::lock;
 
 /// As much as tells TLS from HTTP.
 const ENOUGH: usize = 5;

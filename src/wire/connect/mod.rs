@@ -9,3 +9,140 @@ pub(super) mod pool;
 pub(super) mod proxy;
 pub(super) mod resolver;
 pub(super) mod tls;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use http::Uri;
+use http::header::HeaderValue;
+use http::uri::Scheme;
+use rustls::ClientConfig;
+use url::Url;
+
+use self::connector::Dialler;
+use self::plain_http::PlainHost;
+use self::pool::{Forwarded, Pool};
+use self::proxy::{Manner, Proxies, Proxy};
+use self::tls::{Roots, Tls};
+use super::address::{host_port, is_loopback};
+use crate::error::{Error, Kind, Result};
+use crate::sync::lock;
+
+/// The connections of a run, to every host, and the rules for making them.
+#[derive(Debug)]
+pub(super) struct Connections {
+    rules: Rules,
+    tls: Tls,
+    /// By scheme, host and port: TLS set-up and pool belong to one of each.
+    pools: Mutex<HashMap<String, Arc<Pool>>>,
+    user_agent: HeaderValue,
+}
+
+/// Rules for connections; see [`Options`](super::Options), where they come from.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) allow_plain_http: bool,
+    pub(super) plain_http_hosts: Vec<PlainHost>,
+    pub(super) proxies: Proxies,
+}
+
+impl Connections {
+    /// Prepares connections. Connects to nothing; reads `ca_file` alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if `ca_file`, a proxy or `user_agent` cannot be used.
+    pub(super) fn new(rules: Rules, ca_file: Option<&Path>, cert_dir: Option<&Path>, user_agent: &str) -> Result<Self> {
+        rules.proxies.check()?;
+        let user_agent = HeaderValue::from_str(user_agent)
+            .map_err(|why| Error::new(Kind::Usage, "call this program").on(user_agent).because(why))?;
+        Ok(Self { rules, tls: Tls::new(ca_file, cert_dir)?, pools: Mutex::default(), user_agent })
+    }
+
+    /// Whether the host of `url` may be spoken to in plain HTTP.
+    pub(super) fn permits_plain_http(&self, url: &Url) -> bool {
+        self.rules.allow_plain_http || self.is_named(url)
+    }
+
+    /// Whether plain HTTP is meant at the host of `url`: it is this machine itself, or was named.
+    pub(super) fn expects_plain_http(&self, url: &Url) -> bool {
+        is_loopback(url) || self.is_named(url)
+    }
+
+    fn is_named(&self, url: &Url) -> bool {
+        self.rules.plain_http_hosts.iter().any(|host| host.is(url))
+    }
+
+    /// Whether credentials may be sent to `url`: over TLS, or where plain HTTP is meant and the host has not spoken TLS.
+    pub(super) fn may_log_in_at(&self, url: &Url) -> bool {
+        let mut over_tls = url.clone();
+        let is_https = over_tls.set_scheme("https").is_ok() && over_tls == *url;
+        is_https || (self.expects_plain_http(url) && !self.has_spoken_tls(&over_tls))
+    }
+
+    /// Whether the host of `url`, which is an address with TLS, was heard to speak it in this run, be it as another's
+    /// token service.
+    pub(super) fn has_spoken_tls(&self, url: &Url) -> bool {
+        lock(&self.pools).get(&pool_key(url)).is_some_and(|pool| pool.has_spoken_tls())
+    }
+
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// The proxy on the way to `url`. There is none on the way to this machine itself.
+    pub(super) fn proxy(&self, url: &Url) -> Option<&Proxy> {
+        if is_loopback(url) { None } else { self.rules.proxies.on_the_way_to(url) }
+    }
+
+    /// What requests are signed with.
+    pub(super) fn user_agent(&self) -> &HeaderValue {
+        &self.user_agent
+    }
+
+    /// The pool of connections to the scheme, host and port of `url`.
+    pub(super) async fn pool(&self, url: &Url) -> Result<Arc<Pool>> {
+        let key = pool_key(url);
+        if let Some(found) = lock(&self.pools).get(&key) {
+            return Ok(Arc::clone(found));
+        }
+        let pool = self.make_pool(url, &host_port(url)).await?;
+        Ok(Arc::clone(lock(&self.pools).entry(key).or_insert(pool)))
+    }
+
+    async fn make_pool(&self, url: &Url, authority: &str) -> Result<Arc<Pool>> {
+        let wrong = |why: http::Error| Error::new(Kind::Invalid, "connect to").on(authority).because(why);
+        let host = HeaderValue::from_str(authority).map_err(|why| wrong(why.into()))?;
+        let (tls, to) = (self.tls_for(url).await?, door(url).map_err(wrong)?);
+        let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Dialler::direct(to, tls), host, None)) };
+        let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, door(proxy.url()).map_err(wrong)?);
+        let forwarded = match url.scheme() {
+            "http" if proxy.manner() == Manner::Http => Some(Forwarded {
+                authority: authority.parse().map_err(|why: http::uri::InvalidUri| wrong(why.into()))?,
+                login: proxy.authorization(),
+            }),
+            _ => None,
+        };
+        Ok(Pool::new(Dialler::by_way_of(proxy, at, to, tls, proxy_tls), host, forwarded))
+    }
+
+    async fn tls_for(&self, url: &Url) -> Result<Arc<ClientConfig>> {
+        let tls = &self.tls;
+        let roots = if is_loopback(url) { Roots::AtNeed } else { Roots::Now };
+        Ok(Arc::new(if url.scheme() == "https" { tls.config(&host_port(url), roots).await? } else { tls.unused()? }))
+    }
+}
+
+fn pool_key(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), host_port(url))
+}
+
+/// Scheme, host and port of `url`, whose port is always told.
+fn door(url: &Url) -> Result<Uri, http::Error> {
+    let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+    // What has no port of its own is a SOCKS proxy.
+    let port = url.port_or_known_default().unwrap_or(1080);
+    let authority = format!("{}:{port}", url.host_str().unwrap_or_default());
+    Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build()
+}

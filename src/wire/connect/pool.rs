@@ -20,7 +20,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use tokio::time::Instant;
 
 use super::connector::{BoxError, CONNECT, Dialler};
-use crate::wire::client::lock;
+use crate::sync::lock;
 use crate::wire::flow::request_body::Outgoing;
 
 /// Most bytes that a connection holds of what it has received, and of what it is to send. More would be taken at once,
@@ -252,7 +252,7 @@ enum Body {
     /// On its way, and over what.
     Received(Incoming, Option<Lease>),
     #[cfg(test)]
-    Made(Mutex<crate::wire::request::Stream>),
+    Made(Mutex<crate::stream::ByteStream>),
 }
 
 impl fmt::Debug for Arriving {
@@ -272,7 +272,7 @@ impl Arriving {
 
     /// An answer that no host has given.
     #[cfg(test)]
-    pub(crate) fn made(status: StatusCode, body: crate::wire::request::Stream) -> Self {
+    pub(crate) fn made(status: StatusCode, body: crate::stream::ByteStream) -> Self {
         Self { status, headers: HeaderMap::new(), took: Duration::ZERO, body: Body::Made(Mutex::new(body)) }
     }
 

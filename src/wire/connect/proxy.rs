@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
-use crate::wire::auth::authenticator::basic;
+use crate::wire::authorization::basic;
 use crate::wire::header::holds_login;
 
 /// Which proxies there are, as the environment tells.
@@ -147,7 +147,7 @@ impl Proxy {
 /// Without name and password.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "proxy {} ({})", crate::wire::client::authority(&self.url), self.named_by)
+        write!(f, "proxy {} ({})", crate::wire::address::host_port(&self.url), self.named_by)
     }
 }
 

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use crate::wire::client::authority;
-use crate::wire::response::Answer;
+use http::header::HeaderMap;
+use url::Url;
+
+use crate::wire::address::host_port;
 
 /// What an answer of 429 says of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +21,10 @@ pub(crate) struct Quota {
 }
 
 impl Quota {
-    pub(crate) fn of(answer: &Answer, retry_after: Option<Duration>) -> Self {
-        let read = |name| answer.header(name).and_then(counted);
+    pub(crate) fn of(headers: &HeaderMap, url: &Url, retry_after: Option<Duration>) -> Self {
+        let read = |name| headers.get(name).and_then(|value| value.to_str().ok()).and_then(counted);
         let used_up = read("ratelimit-remaining").filter(|(left, _)| *left == 0);
-        let host = authority(answer.url());
+        let host = host_port(url);
         let host = if host == "registry-1.docker.io" { "docker.io".to_owned() } else { host };
         Self { again: retry_after.or(used_up.map(|(_, window)| window)), limit: read("ratelimit-limit"), host }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::stats::Counters;
 use crate::error::{Error, Result};
-use crate::wire::request::Stream;
+use crate::stream::ByteStream;
 
 /// Longest time that a peer may take nothing of what it is offered. A peer that is gone is noticed sooner, by TCP; this is
 /// for one that is there and takes nothing, and leaves time for a [`SLICE`] on a link of 16 kbit/s that four streams share.
@@ -48,7 +48,7 @@ enum Turn {
 
 /// An upload's body that reports its progress to a [`Pulse`].
 pub(crate) struct Watched {
-    stream: Stream,
+    stream: ByteStream,
     /// What is left of the piece that the source has given.
     rest: Bytes,
     pulse: Arc<Pulse>,
@@ -56,7 +56,7 @@ pub(crate) struct Watched {
 }
 
 impl Pulse {
-    pub(crate) fn watch(stream: Stream, counters: &Arc<Counters>) -> (Watched, Arc<Self>) {
+    pub(crate) fn watch(stream: ByteStream, counters: &Arc<Counters>) -> (Watched, Arc<Self>) {
         let state = State { turn: Turn::Sink, since: Instant::now(), failure: None };
         let pulse = Arc::new(Self { state: Mutex::new(state) });
         (Watched { stream, rest: Bytes::new(), pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
@@ -127,7 +127,7 @@ mod tests {
     use crate::error::Kind;
     use futures_util::{StreamExt, stream};
 
-    fn watched(stream: Stream) -> (Watched, Arc<Pulse>) {
+    fn watched(stream: ByteStream) -> (Watched, Arc<Pulse>) {
         Pulse::watch(stream, &Arc::default())
     }
 

@@ -4,7 +4,8 @@ use std::future::IntoFuture as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use autonomy_registry::wire::{Client, Request, Retry, Scopes};
+use autonomy_registry::retry::Retry;
+use autonomy_registry::wire::{Client, Request, Scopes};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use autonomy_registry::error::{Error, Kind, Side};
 use autonomy_registry::oci::{Descriptor, Name, Tag};
+use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::Behaviour;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asked, Testbed, What};
 use autonomy_registry::store::{Body, ByteStream, Put, Role, Root, Spool, Store, Want, read_small};
-use autonomy_registry::wire::{Client, Options, Retry};
+use autonomy_registry::wire::{Client, Options};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;

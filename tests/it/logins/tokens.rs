@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use autonomy_registry::error::Kind;
+use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asks, What};
-use autonomy_registry::wire::{Client, Options, Request, Retry, Scopes};
+use autonomy_registry::wire::{Client, Options, Request, Scopes};
 use http::Method;
 use testkit::images;
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use autonomy_registry::Kind as Failure;
 use autonomy_registry::copy::Events;
 use autonomy_registry::oci::{Digest, Name};
+use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
 use autonomy_registry::store::{Store as _, Want};
 use autonomy_registry::transport::Native;
-use autonomy_registry::wire::{Client, Options, Retry};
+use autonomy_registry::wire::{Client, Options};
 use autonomy_registry::workflow::{self, Trust};
 use jiff::Timestamp;
 

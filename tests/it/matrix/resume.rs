@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use autonomy_registry::copy::Events;
+use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::transport::Native;
-use autonomy_registry::wire::{Client, Options, Retry};
+use autonomy_registry::wire::{Client, Options};
 use autonomy_registry::workflow::{self, Trust};
 use testkit::images::shape;
 

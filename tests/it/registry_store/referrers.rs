@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
+use autonomy_registry::retry::Retry;
 use autonomy_registry::store::{Body, Listing as _, Registry, Role, Store as _, Want};
-use autonomy_registry::wire::{Client, Options, Retry};
+use autonomy_registry::wire::{Client, Options};
 use serde_json::{Value, json};
 
 use super::{MANIFEST, manifest, problem, sink, source, tag};

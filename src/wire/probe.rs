@@ -2,11 +2,11 @@
 
 use http::Method;
 
-use super::keychain::Account;
+use super::auth::keychain::Account;
+use super::client::{Client, Options};
+use super::request::Request;
 use crate::error::{Kind, Result};
-use crate::wire::client::{Client, Options};
-use crate::wire::request::Request;
-use crate::wire::retry::Retry;
+use crate::retry::Retry;
 
 /// What a registry thinks of an account.
 #[derive(Clone, PartialEq, Eq)]

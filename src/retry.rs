@@ -5,20 +5,19 @@
 //! transfer that makes progress between failures starts counting anew: a link that breaks every ten seconds still ends
 //! with everything moved.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::failure::Unreachable;
-use super::flow::stats::Counters;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes that have to move between two failures for the second to be the first of a new count. Less than the slowest link
 /// brings between two breaks (16 kbit/s for two seconds), and enough that a peer which drops every connection after a few
 /// bytes is given up.
-pub(super) const PROGRESS: u64 = 4 << 10;
+pub(crate) const PROGRESS: u64 = 4 << 10;
 
 /// How often and how long something is tried.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +70,7 @@ impl Retry {
     /// Starts counting, for a caller whose attempts are not one call: a stream that is opened again where it broke.
     #[must_use]
     pub fn start(&self) -> Tries {
-        Tries { retry: *self, failures: 0, moved: 0, since: Instant::now(), counters: None }
+        Tries { retry: *self, failures: 0, moved: 0, since: Instant::now(), hook: None }
     }
 
     /// The usual condition: the failure is transient.
@@ -87,6 +86,15 @@ impl Retry {
     }
 }
 
+/// Called before every further try.
+struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
 /// The tries of one operation so far.
 #[derive(Debug)]
 pub struct Tries {
@@ -95,13 +103,13 @@ pub struct Tries {
     /// Bytes since the last failure.
     moved: u64,
     since: Instant,
-    counters: Option<Arc<Counters>>,
+    hook: Option<Hook>,
 }
 
 impl Tries {
-    /// Has every further try counted.
-    pub(super) fn counted(self, counters: &Arc<Counters>) -> Self {
-        Self { counters: Some(Arc::clone(counters)), ..self }
+    /// Calls `hook` before every further try, to count it.
+    pub(crate) fn counted(self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { hook: Some(Hook(Arc::new(hook))), ..self }
     }
 
     /// Runs `attempt` until it succeeds, fails in a way that `again` does not accept, or the tries are used up.
@@ -146,8 +154,8 @@ impl Tries {
         }
         tracing::debug!(error = %error.chain(), failures = self.failures, pause_ms = pause.as_millis() as u64, "trying again");
         tokio::time::sleep(pause).await;
-        if let Some(counters) = &self.counters {
-            counters.retry();
+        if let Some(Hook(hook)) = &self.hook {
+            hook();
         }
         Ok(())
     }
@@ -184,6 +192,54 @@ fn jitter() -> f64 {
         Err(_) => 1.0,
     }
 }
+
+/// The cause of an error that waiting hardly helps: it is retried less often than others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unreachable {
+    /// The name is not known.
+    Name,
+    /// Nobody listens.
+    Refused,
+    /// Somebody else answers in its place, as captive portals do: what to say of that.
+    Page(String),
+}
+
+impl Unreachable {
+    /// How often it makes sense to try.
+    pub(crate) fn attempts(&self) -> u32 {
+        match self {
+            Self::Name => 2,
+            Self::Refused | Self::Page(_) => 3,
+        }
+    }
+
+    /// Finds the cause in an error.
+    pub(crate) fn of(error: &Error) -> Option<&Self> {
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref())
+    }
+
+    /// Makes it the cause of `error`, and says what a person can do about it.
+    pub(crate) fn told(self, error: Error) -> Error {
+        let hint = match self {
+            Self::Name => "check the spelling of the host and this machine's name service",
+            Self::Refused => "check host and port, and that the registry runs",
+            Self::Page(_) => "check that the host is a registry, and that no portal answers in its place",
+        };
+        error.because(self).hint(hint)
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "the host name does not resolve",
+            Self::Refused => "connection refused",
+            Self::Page(what) => what,
+        })
+    }
+}
+
+impl std::error::Error for Unreachable {}
 
 #[cfg(test)]
 mod tests {
