@@ -6,14 +6,15 @@
 //! `floors` reads the `use` lines of every file and fails on an upward or sideways import.
 //!
 //! ```text
-//! floor 7  cli     fuzzing
-//! floor 6  observe
-//! floor 5  workflow
-//! floor 4  transport
-//! floor 3  copy    verify    serve
-//! floor 2  store   render
-//! floor 1  wire    document
-//! floor 0  oci     disk    error
+//! floor 8  cli          the program: flags, terminal, exit codes          fuzzing
+//! floor 7  observe      progress and logs
+//! floor 6  workflow     one folder for each task
+//! floor 5  transport    native, or skopeo
+//! floor 4  copy         the engine          verify    the pipeline          serve    the registry
+//! floor 3  store        places that hold bytes by digest
+//! floor 2  wire         HTTP client         http_server         trust         render
+//! floor 1  document     disk         retry         named_certificates
+//! floor 0  oci          error        sync          stream
 //! ```
 //!
 //! What each may not know: `oci` knows no HTTP and no files; `disk` no images; `wire` no images; `document` no I/O; `store` not what a
@@ -53,6 +54,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http_server;
+mod named_certificates;
 pub mod observe;
 pub mod oci;
 mod render;

@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
 
 impl Command {
     /// The form in which a failure is told.
-    fn form(&self) -> args::output::Output {
+    fn form(&self) -> terminal::print::Output {
         match self {
             Self::Registry(Registry::Seed(seed)) => seed.movement.form(),
             Self::Registry(Registry::SeedCatalog(catalog)) => catalog.form(),
@@ -106,7 +106,7 @@ impl Command {
             Self::Registry(Registry::Serve(serve)) => serve.form(),
             Self::Registry(Registry::Gc(gc)) => gc.form(),
             Self::Registry(Registry::Check(check)) => check.form(),
-            Self::Registry(Registry::Demo(_)) => args::output::Output::Human,
+            Self::Registry(Registry::Demo(_)) => terminal::print::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
         }

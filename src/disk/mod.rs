@@ -15,12 +15,14 @@ mod place;
 #[cfg(any(not(unix), test))]
 mod portable;
 mod publish;
-pub(crate) mod read;
+mod read;
+mod reader;
 pub(crate) mod reload;
 #[cfg(test)]
 mod tests;
 #[cfg(unix)]
 mod unix;
+mod writer;
 
 use std::io;
 use std::path::Path;
@@ -33,8 +35,11 @@ pub(crate) use self::place::{Missing, Place, Root, is_sole, number, taken};
 #[cfg(not(unix))]
 use self::portable as system;
 pub(crate) use self::publish::{TEMPORARY, Temporary, link, link_over, passing_name, publish, publish_new};
+pub(crate) use self::read::read as read_file;
+pub(crate) use self::reader::{hash, read_bounded, stream, stream_in};
 #[cfg(unix)]
 use self::unix as system;
+pub(crate) use self::writer::{Writer, write_all};
 use crate::error::{Error, Kind, Result};
 
 /// An I/O failure as ours: what was done to which file.

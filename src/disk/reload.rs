@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::disk::blocking;
 use crate::error::Result;
-use crate::store::layout::file::blocking;
 
 /// How old a file must be before its time stamp tells it from a later version.
 const SETTLED: Duration = Duration::from_millis(100);

@@ -18,9 +18,9 @@ use std::thread::available_parallelism;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::htpasswd::{Htpasswd, cost};
+use crate::disk::blocking;
 use crate::disk::reload::Current;
 use crate::error::{Error, Kind, Result};
-use crate::store::layout::file::blocking;
 
 /// Most pairs that are remembered. There are as many as users, unless passwords are changed or longer than bcrypt reads.
 const REMEMBERED: usize = 4096;

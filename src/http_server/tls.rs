@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::disk::reload::Current;
 use crate::error::{Error, Kind, Result};
-use crate::wire::Named;
+use crate::named_certificates::Named;
 
 /// Where the files of TLS lie.
 #[derive(Debug, Clone, PartialEq, Eq)]

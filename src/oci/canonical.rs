@@ -1,10 +1,9 @@
-//! The one spelling of a repository's name by which names are compared.
+//! Spellings of hosts: one by which they are compared.
 
 use std::net::IpAddr;
 
-use super::reference::DOCKER_HUB;
-use super::{Reference, Repository};
-
+/// Docker Hub's name in references.
+pub(super) const DOCKER_HUB: &str = "docker.io";
 /// Docker Hub's other names: that of its API, and that under which docker keeps logins and cosign writes signatures.
 const HUB_HOSTS: [&str; 3] = [DOCKER_HUB, "index.docker.io", "registry-1.docker.io"];
 
@@ -15,7 +14,7 @@ pub(super) fn is_docker_hub(host: &str) -> bool {
 
 /// `host[:port]` in one spelling: lower case, addresses as the standard library writes them, no port where it is that of
 /// HTTPS. A name is read as the client reads it when it opens a connection, so that what is one host there is one here.
-fn canonical_host(host: &str) -> String {
+pub(super) fn canonical_host(host: &str) -> String {
     let end_of_name = host.rfind(']').map_or_else(|| host.find(':').unwrap_or(host.len()), |bracket| bracket + 1);
     let (name, port) = host.split_at(end_of_name);
     let name = match url::Host::parse(name) {
@@ -34,32 +33,9 @@ fn canonical_host(host: &str) -> String {
     }
 }
 
-impl Repository {
-    /// This repository in the one spelling that all its spellings share: for comparing, and for names that are made of it.
-    /// To people and in records it is shown as it was written.
-    #[must_use]
-    pub fn canonical(&self) -> Self {
-        Self { host: canonical_host(&self.host), path: self.path.clone() }
-    }
-
-    /// Whether both are the same repository, however they are spelled.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        self == other || self.canonical() == other.canonical()
-    }
-}
-
-impl Reference {
-    /// This reference with its repository in the one spelling, see [`Repository::canonical`].
-    #[must_use]
-    pub fn canonical(&self) -> Self {
-        Self { repository: self.repository.canonical(), ..self.clone() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::oci::{Reference, Repository};
 
     fn repository(text: &str) -> Repository {
         text.parse::<Reference>().unwrap().repository

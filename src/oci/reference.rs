@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Digest;
-use super::canonical::is_docker_hub;
+use super::canonical::{DOCKER_HUB, canonical_host, is_docker_hub};
 
 /// A tag: up to 128 of letters, digits, `_`, `.`, `-`, not starting with `.` or `-` (distribution-spec, "Pulling manifests").
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,8 +70,6 @@ pub enum ReferenceError {
     #[error("{0:?} is not a digest: {1}")]
     Digest(String, super::DigestError),
 }
-
-pub(super) const DOCKER_HUB: &str = "docker.io";
 
 impl Tag {
     /// The tag as text.
@@ -292,6 +290,29 @@ impl<'de> Deserialize<'de> for Reference {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Repository {
+    /// This repository in the one spelling that all its spellings share: for comparing, and for names that are made of it.
+    /// To people and in records it is shown as it was written.
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        Self { host: canonical_host(&self.host), path: self.path.clone() }
+    }
+
+    /// Whether both are the same repository, however they are spelled.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self == other || self.canonical() == other.canonical()
+    }
+}
+
+impl Reference {
+    /// This reference with its repository in the one spelling, see [`Repository::canonical`].
+    #[must_use]
+    pub fn canonical(&self) -> Self {
+        Self { repository: self.repository.canonical(), ..self.clone() }
     }
 }
 

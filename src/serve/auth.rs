@@ -12,9 +12,10 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use base64::Engine as _;
 use serde_json::json;
 
-use super::dispatch::{Query, json};
 use super::error_response::Problem;
 use super::profile::Auth;
+use super::query::Query;
+use super::reply::json;
 use super::route::Route;
 use super::upload_quota::Client;
 use crate::http_server::acceptor::Peer;
@@ -209,6 +210,11 @@ fn is_login(headers: &HeaderMap, user: &str, password: &str) -> bool {
     let right = format!("{user}:{password}");
     // Hashed first, so that the time a comparison takes says nothing about the password.
     sent.is_some_and(|sent| crate::oci::Digest::sha256(&sent) == crate::oci::Digest::sha256(right.as_bytes()))
+}
+
+/// The network that a request comes from.
+pub(super) fn network_of(head: &Parts) -> IpAddr {
+    network(head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0))
 }
 
 #[cfg(test)]

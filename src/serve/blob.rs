@@ -8,11 +8,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use futures_util::TryStreamExt;
 
-use super::dispatch::{Service, reply};
 use super::error_response::Problem;
+use super::reply::reply;
+use super::state::Service;
+use crate::disk;
 use crate::error::Kind;
 use crate::oci::{Digest, RepositoryPath};
-use crate::store::layout::file;
 
 /// Part of a blob: from, length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub(super) async fn pull(
 /// `length` bytes of a file from offset `from`.
 pub(super) fn body(service: &Service, file: File, from: u64, length: u64) -> Body {
     let (metrics, lane) = (Arc::clone(&service.metrics), service.memory.lane());
-    Body::from_stream(file::stream_in(lane.piece, file, from, length).inspect_ok(move |piece| {
+    Body::from_stream(disk::stream_in(lane.piece, file, from, length).inspect_ok(move |piece| {
         // The lane is free once the last piece has been read.
         let _ = &lane;
         metrics.bytes_out.fetch_add(piece.len() as u64, Ordering::Relaxed);

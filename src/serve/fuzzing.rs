@@ -1,7 +1,7 @@
 //! What holds of requests to the embedded registry, whatever the bytes.
 
 use super::blob::{Window, window};
-use super::dispatch::Query;
+use super::query::Query;
 use super::route::Route;
 use super::upload::span;
 use crate::http_server::htpasswd::fuzzing as passwords;

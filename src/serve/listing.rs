@@ -9,8 +9,10 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::dispatch::{Query, Service, reply};
 use super::error_response::Problem;
+use super::query::Query;
+use super::reply::reply;
+use super::state::Service;
 use crate::oci::{Digest, MediaType, RepositoryPath};
 use crate::store::layout::ReferrersPage;
 

@@ -11,14 +11,18 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::auth::network_of;
 use super::blob;
-use super::dispatch::{Query, Service, origin, reply};
 use super::error_response::Problem;
 use super::memory_budget::{SMALL_BYTES, SMALL_VALUES, Share, busy};
+use super::query::Query;
+use super::reply::reply;
+use super::state::Service;
+use crate::disk;
+use crate::disk::blocking;
 use crate::error::{Error, Kind};
 use crate::http_server::paced_body::{Paced, Step};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, json_cost};
-use crate::store::layout::file::{self, blocking};
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
 type Answer = Result<Response<Body>, Problem>;
@@ -64,7 +68,7 @@ async fn content(service: &Service, layout: &Layout, node: &Descriptor, name: &N
 async fn is_right(file: File, node: Descriptor) -> Result<(File, bool), Problem> {
     let work = move || {
         let mut hasher = Hasher::new(node.digest.algorithm());
-        file::hash(&file, &mut hasher).map_err(|why| Error::new(Kind::Local, "read").on(node.digest).because(why))?;
+        disk::hash(&file, &mut hasher).map_err(|why| Error::new(Kind::Local, "read").on(node.digest).because(why))?;
         Ok((file, hasher.finish() == node.digest))
     };
     Ok(blocking(work).await?)
@@ -80,7 +84,7 @@ pub(super) async fn push(
     body: Body,
 ) -> Answer {
     let (headers, tags) = (&head.headers, tags(name, query)?);
-    let (bytes, _share) = gather(service, headers, origin(head), body).await?;
+    let (bytes, _share) = gather(service, headers, network_of(head), body).await?;
     let is_small = bytes.len() as u64 <= SMALL_BYTES && !json_cost::exceeds(&bytes, SMALL_VALUES);
     let _turn = if is_small { None } else { Some(service.memory.desk().await?) };
     service.metrics.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);

@@ -28,7 +28,10 @@ mod listing;
 mod manifest;
 mod memory_budget;
 mod profile;
+mod query;
+mod reply;
 mod route;
+mod state;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod upload;
@@ -47,11 +50,11 @@ use tokio::net::TcpListener;
 
 pub use self::data_check::{Audit, Auditor, Damage, Fault, Note, User};
 use self::data_dir_lock::Residence;
-use self::dispatch::Service;
 pub use self::gc::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
 use self::host_check::Hosts;
 pub(crate) use self::host_check::name_of;
 pub use self::profile::{AfterCut, Auth, Behaviour};
+use self::state::Service;
 use crate::disk::reload::Current;
 use crate::disk::{Root, blocking};
 use crate::error::{Error, Kind, Result};

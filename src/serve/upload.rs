@@ -6,9 +6,11 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use tokio::sync::OwnedMutexGuard;
 
-use super::dispatch::{Query, Service, reply};
 use super::error_response::{Problem, is_no_room};
 use super::profile::AfterCut;
+use super::query::Query;
+use super::reply::reply;
+use super::state::Service;
 use super::upload_quota::{Client, Exceeded};
 use super::upload_session::{Arrival, Session};
 use crate::error::{Error, Kind};

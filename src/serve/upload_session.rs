@@ -20,12 +20,13 @@ use super::error_response::is_no_room;
 use super::memory_budget::Lane;
 use super::upload_files::{files, held, identifier, is_abandoned, is_identifier, old_files, remove_abandoned, seize};
 use super::upload_quota::{Client, Exceeded, Part, Quota};
+use crate::disk;
+use crate::disk::Writer;
 use crate::disk::{Place, blocking, taken};
 use crate::error::{Error, Kind, Result};
 use crate::http_server::limits::Limits;
 use crate::http_server::paced_body::{Paced, Step};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryPath};
-use crate::store::layout::file::{self, Writer};
 
 /// How long nothing must have come for a session that its client gives up for another one: longer than clients wait for a link
 /// to come back.
@@ -336,7 +337,7 @@ impl Session {
             let (place, mut hasher) = (self.place(), Hasher::new(self.algorithm));
             let file = file.try_clone().map_err(place.failed("open"))?;
             let (hasher, length) = blocking(move || {
-                let length = file::hash(&file, &mut hasher).map_err(place.failed("read"))?;
+                let length = disk::hash(&file, &mut hasher).map_err(place.failed("read"))?;
                 Ok((hasher, length))
             })
             .await?;

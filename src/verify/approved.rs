@@ -3,8 +3,11 @@
 //! It can be made in two ways only: from a report in which every demanded step holds, or with a reason for going without.
 //! Whoever makes something smaller of what was approved carries the approval over to that.
 
-use super::report::{Evidence, Report};
+use super::evidence::Evidence;
+use super::report::{Report, Step};
+use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
+use crate::trust::failure::Failure;
 
 /// The right to copy an image: it was verified, or somebody said why not.
 #[derive(Debug, Clone)]
@@ -20,7 +23,7 @@ enum Basis {
 
 impl Approved {
     /// Only [`Report::approve`] calls this, once every demanded step holds.
-    pub(super) fn verified(digest: Digest, report: Report) -> Self {
+    fn verified(digest: Digest, report: Report) -> Self {
         Self { basis: Basis::Verified { digest, report: Box::new(report) } }
     }
 
@@ -87,4 +90,36 @@ impl Approved {
     pub fn is_verified(&self) -> bool {
         matches!(self.basis, Basis::Verified { .. })
     }
+}
+
+impl Report {
+    /// Turns a verification that holds into the right to copy, and one that does not into an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Untrusted`](Kind::Untrusted), with the step, the class and what was checked against what; the hint says what
+    /// an operator can do.
+    pub fn approve(self) -> Result<Approved> {
+        if let Some(digest) = self.digest().filter(|_| self.is_verified()) {
+            return Ok(Approved::verified(digest, self));
+        }
+        let error = Error::new(Kind::Untrusted, "verify").on(self.reference());
+        Err(match self.failure() {
+            Some((Some(step), failure)) => {
+                let hint = failure.class.hint();
+                error.because(StepFailure { step, failure: failure.clone() }).hint(hint)
+            }
+            Some((None, failure)) => error.because(failure.clone()).hint(failure.class.hint()),
+            None => error.because("no signature was checked"),
+        })
+    }
+}
+
+/// A failure together with its step, as a cause in an error's chain.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", step.as_str())]
+struct StepFailure {
+    step: Step,
+    #[source]
+    failure: Failure,
 }

@@ -8,6 +8,7 @@
 //! could not be asked is an error of its own kind.
 
 mod approved;
+mod evidence;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod pipeline;
@@ -24,8 +25,9 @@ pub use crate::trust::key::{PublicKey, Scheme};
 pub use crate::trust::signing_key::SigningKey;
 pub use crate::trust::tlog::Tlog;
 pub use approved::Approved;
+pub use evidence::Evidence;
 pub use pipeline::{Pipeline, SignedAt};
-pub use report::{Evidence, Outcome, Report, Step, StepResult};
+pub use report::{Outcome, Report, Step, StepResult};
 pub use requirements::{Clock, Demands, Identity, Rollback, SidecarDemand, TrustTime};
 pub use search::{MAX_LISTED_SIGNATURES, MAX_REFERRERS, MAX_SIGNATURES, MAX_TOTAL_BYTES, signature_tag};
 pub use subject::{Sidecar, Subject};

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
 
+use super::evidence::Proof;
 use super::report::{Outcome, Report, Step};
 use super::requirements::{Demands, Freshness, SidecarDemand, TrustTime};
 use super::seal_time::{self, Chosen, Part};
-use super::search::{Found, Proof, Reach, Search};
+use super::search::{Found, Reach, Search};
 use super::subject::{Sidecar, Subject, absent_is_none, layer};
 use crate::document::lock::{self, FingerprintError, Lock};
 use crate::document::policy_bundle::{self, Policy, parse_version};

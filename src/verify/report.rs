@@ -8,10 +8,9 @@ use jiff::Timestamp;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::approved::Approved;
+use super::evidence::Evidence;
 use super::seal_time::Chosen;
-use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Reference, Tag};
+use crate::oci::{Digest, Reference};
 use crate::trust::failure::{ErrorClass, Failure};
 
 /// A step of a verification, in the order in which they run.
@@ -62,43 +61,6 @@ pub struct StepResult {
     pub step: Step,
     /// What became of it.
     pub outcome: Outcome,
-}
-
-/// A signature object that proved something, and has to travel along so that a destination can verify again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Evidence {
-    /// A manifest of legacy signatures, under its tag.
-    Tagged {
-        /// The tag, `sha256-<hex>.sig`.
-        tag: Tag,
-        /// The manifest.
-        node: Descriptor,
-        /// Which of its signatures holds, by position among them.
-        layer: usize,
-    },
-    /// A manifest that refers to what it signs.
-    Referrer {
-        /// The manifest.
-        node: Descriptor,
-    },
-}
-
-impl Evidence {
-    /// The manifest.
-    #[must_use]
-    pub fn node(&self) -> &Descriptor {
-        match self {
-            Self::Tagged { node, .. } | Self::Referrer { node } => node,
-        }
-    }
-
-    /// The same, found in the layer at `position`.
-    pub(super) fn of_layer(mut self, position: usize) -> Self {
-        if let Self::Tagged { layer, .. } = &mut self {
-            *layer = position;
-        }
-        self
-    }
 }
 
 /// The outcome of verifying one image. Read-only outside this module: nobody can make one that approves what did not hold.
@@ -214,36 +176,6 @@ impl Report {
             })
         })
     }
-
-    /// Turns a verification that holds into the right to copy, and one that does not into an error.
-    ///
-    /// # Errors
-    ///
-    /// [`Untrusted`](Kind::Untrusted), with the step, the class and what was checked against what; the hint says what
-    /// an operator can do.
-    pub fn approve(self) -> Result<Approved> {
-        if let Some(digest) = self.digest.filter(|_| self.is_verified()) {
-            return Ok(Approved::verified(digest, self));
-        }
-        let error = Error::new(Kind::Untrusted, "verify").on(&self.reference);
-        Err(match self.failure() {
-            Some((Some(step), failure)) => {
-                let hint = failure.class.hint();
-                error.because(StepFailure { step, failure: failure.clone() }).hint(hint)
-            }
-            Some((None, failure)) => error.because(failure.clone()).hint(failure.class.hint()),
-            None => error.because("no signature was checked"),
-        })
-    }
-}
-
-/// A failure together with its step, as a cause in an error's chain.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", step.as_str())]
-struct StepFailure {
-    step: Step,
-    #[source]
-    failure: Failure,
 }
 
 /// One aligned line a step, the error before them, and a line for each weakness after them.

@@ -10,7 +10,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::search::Proof;
+use super::evidence::Proof;
+
 use crate::trust::failure::{ErrorClass, Failure};
 
 /// How far apart the signatures of one seal may lie. They bear one time; signers that ask for it anew for each take as long

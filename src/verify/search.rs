@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::report::Evidence;
+use super::evidence::{Evidence, Proof};
 use super::requirements::{Demands, Freshness};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Repository, Shape, Tag};
@@ -36,19 +36,6 @@ const MAX_WAITS: usize = 3;
 
 /// The type of a legacy signature that is attached as a referrer (cosign's `oci-1-1` mode).
 const ATTACHED_LEGACY: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
-
-/// A signature that met every demand.
-#[derive(Debug, Clone)]
-pub(super) struct Proof {
-    /// What is signed.
-    pub(super) signs: Digest,
-    pub(super) key: String,
-    pub(super) signed_at: Option<Timestamp>,
-    /// What a transparency log says of it, if one was asked for and does.
-    pub(super) recorded: Option<Recorded>,
-    pub(super) form: &'static str,
-    pub(super) evidence: Evidence,
-}
 
 /// Where a search ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,10 +22,9 @@ mod request;
 mod response;
 mod scope;
 
-pub(crate) use crate::disk::read::read as read_file;
+pub(crate) use crate::disk::read_file;
 pub use auth::keychain::{Account, Environment, Kept, Vault};
 pub use client::{Client, Options};
-pub(crate) use connect::named_certificates::Named;
 pub use connect::plain_http::PlainHost;
 pub use connect::proxy::Proxies;
 pub(crate) use connect::tls::holds_certificates;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::output::{Network, Output, Reporting, Spooling};
+use crate::cli::args::network::{Network, Spooling};
+use crate::cli::args::output::Reporting;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::copy::{self, Events, Presence};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};

@@ -2,6 +2,7 @@
 
 pub(super) mod copy;
 pub(super) mod duration;
+pub(super) mod network;
 pub(super) mod output;
 pub(super) mod platforms;
 pub(super) mod size;

@@ -8,10 +8,10 @@ use clap::Args;
 
 use super::duration;
 use crate::cli::terminal::password;
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Reference, Repository};
 use crate::verify::{Demands, ErrorClass, Failure, Identity, PublicKey, Rollback, SigningKey, Tlog, TrustTime};
-use crate::wire;
 
 /// Reads the public key that `flag` names.
 ///
@@ -20,7 +20,7 @@ use crate::wire;
 /// [`Usage`](Kind::Usage) with the class `KEY_INVALID`.
 pub(crate) fn public_key(flag: &str, path: &Path) -> Result<PublicKey> {
     let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
-    let pem = wire::read_file(path).map_err(|why| {
+    let pem = disk::read_file(path).map_err(|why| {
         let why = Failure::new(ErrorClass::KeyInvalid, why.to_string());
         refused(
             Error::new(Kind::Usage, "read")
@@ -125,7 +125,7 @@ fn repository(text: &str) -> Result<Repository, String> {
 /// [`Usage`](Kind::Usage) for what is no key, or not with that password; those of asking.
 pub(crate) async fn signing_key(flag: &str, path: &Path) -> Result<SigningKey> {
     let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
-    let pem = wire::read_file(path).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
+    let pem = disk::read_file(path).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
     let password = password::get(password::Purpose::Open).await?;
     SigningKey::from_encrypted_pem(&pem, &password).map_err(refused)
 }

@@ -2,13 +2,20 @@
 
 use std::io::Write as _;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::cli::args::output::Output;
 use crate::document::{Transfer, roll_up};
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
 use crate::workflow::{Cost, Forecast, Forecasts, Outcome, Rewritten, Seeded, Status, Verification};
+
+/// The form of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Human,
+    Json,
+}
 
 /// Prints one line of result. A reader that has gone away is no failure of ours.
 pub(crate) fn line(text: &str) {

@@ -11,7 +11,7 @@ use futures_util::stream;
 use serde_json::Value;
 
 use crate::oci::Digest;
-use crate::serve::dispatch::reply;
+use crate::serve::reply::reply;
 
 /// Largest list that entries are taken out of, in bytes.
 const MAX_LIST_BYTES: usize = 16 << 20;

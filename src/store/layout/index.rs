@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::file;
 use super::index_json::{self, Head, Written};
+use super::manifest;
 use crate::disk::{self, Place};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag};
@@ -259,8 +259,8 @@ impl Index {
                     continue;
                 }
                 let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-                let read = file::small(&blob(folder, &digest)).and_then(|bytes| {
-                    let manifest = file::parse(&bytes, &media_type)?;
+                let read = manifest::read(&blob(folder, &digest)).and_then(|bytes| {
+                    let manifest = manifest::parse(&bytes, &media_type)?;
                     Ok((bytes.len() as u64, manifest))
                 });
                 match read {

@@ -12,7 +12,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::file;
+use crate::disk;
 use crate::disk::Place;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, MediaType, json_cost};
@@ -82,7 +82,7 @@ const MAX_DEPTH: u32 = 128;
 /// [`Invalid`](Kind::Invalid) if it is no index, [`Limit`](Kind::Limit) if it is too large, [`Local`](Kind::Local) if it cannot
 /// be read.
 pub(super) fn read(place: &Place, mut take: impl FnMut(Descriptor)) -> Result<Head> {
-    let bytes = file::bounded(place, MAX_BYTES)?;
+    let bytes = disk::read_bounded(place, MAX_BYTES)?;
     if json_cost::exceeds(&bytes, MAX_VALUES) {
         let why = format!("more than {MAX_VALUES} values");
         return Err(Error::new(Kind::Limit, "read").on(place.path().display()).because(why));

@@ -10,12 +10,12 @@
 //! that another process made to `index.json` is seen. Nothing below the folder is reached through a link (`disk`).
 
 pub(crate) mod audit;
-pub(crate) mod file;
 mod folder;
 pub(crate) mod gc;
 mod index;
 mod index_json;
 pub(crate) mod index_memory;
+mod manifest;
 #[cfg(test)]
 mod tests;
 
@@ -323,7 +323,7 @@ impl Layout {
         }
         // Looked at and put under one lock: garbage is removed before that or after it.
         self.change(move |index, folder| {
-            let manifest = file::parse(&bytes, &node.media_type)?;
+            let manifest = manifest::parse(&bytes, &node.media_type)?;
             // A manifest that was deleted is not there, though its bytes may be.
             let strangers = index.strangers(&manifest);
             let is_there = |digest: &Digest| index::blob(folder, digest).is_file();
@@ -358,7 +358,7 @@ impl Layout {
     /// The bytes of `node` if they are here and right.
     async fn held_bytes(&self, node: &Descriptor) -> Result<Option<Bytes>> {
         let (place, node) = (self.blob(&node.digest), node.clone());
-        blocking(move || match file::small(&place) {
+        blocking(move || match manifest::read(&place) {
             Ok(bytes) => Ok(node.digest.matches(&bytes).then(|| bytes.into())),
             Err(error) if error.kind() == Kind::Limit || !place.is_file() => Ok(None),
             Err(error) => Err(error),
@@ -378,7 +378,7 @@ impl Layout {
             Ok((file, temporary))
         })
         .await?;
-        let mut writer = file::Writer::new(file, None);
+        let mut writer = disk::Writer::new(file, None);
         let mut stream = body.open();
         while let Some(piece) = stream.next().await {
             writer.push(piece?).await?;
@@ -444,7 +444,7 @@ impl Store for Layout {
         }
         let (inner, layout) = (Arc::clone(&self.inner), self.clone());
         blocking(move || {
-            let bytes = file::small(&layout.blob(&node.digest))?;
+            let bytes = manifest::read(&layout.blob(&node.digest))?;
             if !node.digest.matches(&bytes) {
                 return Err(Error::new(Kind::Corrupt, "read").on(format!("{}@{}", inner.label, node.digest)));
             }
@@ -473,7 +473,7 @@ impl Store for Layout {
             let subject = format!("{}@{}", self.inner.label, node.digest);
             return Err(Error::new(Kind::Corrupt, "open").on(subject).because(why));
         }
-        Ok(file::stream(file, from, size - from))
+        Ok(disk::stream(file, from, size - from))
     }
 
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::folder::Folder;
+use crate::disk::write_all;
 use crate::disk::{Place, joined};
 use crate::error::{Error, Result};
-use crate::store::layout::file::write_all;
 
 /// Bytes that are gathered before they are written; as many are on their way to the kernel meanwhile, and no piece off the
 /// network is larger than 417 KiB. So a SIGKILL costs a stream less than 1 MiB and 64 KiB on average; a write for each

@@ -3,7 +3,6 @@
 pub(super) mod connector;
 pub(super) mod failure;
 pub(super) mod first_bytes;
-pub(super) mod named_certificates;
 pub(super) mod plain_http;
 pub(super) mod pool;
 pub(super) mod proxy;

@@ -12,9 +12,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::named_certificates::{Named, Servers};
-use crate::disk::read;
+use crate::disk::read_file;
 use crate::error::{Error, Kind, Result};
+use crate::named_certificates::{Named, Servers};
 
 /// Where docker and podman look.
 const SYSTEM_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
@@ -169,13 +169,13 @@ fn system_roots() -> RootCertStore {
 fn client_identity(folder: &Path) -> Result<Option<Identity>> {
     let Some(path) = files(folder, "cert")?.into_iter().next() else { return Ok(None) };
     let key_path = path.with_extension("key");
-    let key = read::read(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
+    let key = read_file(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|why| unusable("private key", &key_path, why))?;
     Ok(Some(Identity { chain: certificates(&path)?, key, key_path }))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let text = read::read(path).map_err(|why| unusable("certificate", path, why))?;
+    let text = read_file(path).map_err(|why| unusable("certificate", path, why))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match found {
         Ok(found) if found.is_empty() => Err(unusable("certificate", path, "it holds no PEM certificate")),

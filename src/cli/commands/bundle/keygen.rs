@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::args::output::{Output, Voice};
+use crate::cli::args::output::Voice;
+use crate::cli::terminal::print::Output;
 use crate::cli::terminal::{password, print};
 use crate::error::Result;
 use crate::workflow::{Existing, Keygen as Workflow};

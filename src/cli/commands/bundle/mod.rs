@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::cli::args::output::Output;
+use crate::cli::terminal::print::Output;
 
 use crate::error::Result;
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::args::network::Access;
+use crate::cli::args::output::Voice;
 use crate::cli::args::trust;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::wire::Client;

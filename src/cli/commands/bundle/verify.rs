@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::args::network::Access;
+use crate::cli::args::output::Voice;
 use crate::cli::args::{duration, trust};
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand};

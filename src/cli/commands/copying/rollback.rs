@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::args::network::Access;
+use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result, printable};
 use crate::wire::Client;
 use crate::workflow::{self, Fate, Step};

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cli::args::copy::Movement;
-use crate::cli::args::output::Output;
 use crate::cli::args::platforms::Subset;
 use crate::cli::args::trust;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::copy::{self, Commit};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};

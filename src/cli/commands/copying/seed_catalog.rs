@@ -8,9 +8,9 @@ use clap::Args;
 
 use super::seed;
 use crate::cli::args::copy::Movement;
-use crate::cli::args::output::Output;
 use crate::cli::args::trust;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::document::catalog::{Catalog, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;

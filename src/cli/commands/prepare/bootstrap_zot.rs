@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::args::output::{Output, Voice};
+use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::Result;
 use crate::oci::Reference;
 use crate::workflow::{self, Bootstrap, Bootstrapped, Existing, Search};

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::args::network::Access;
+use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{MediaType, Reference};
 use crate::wire::Client;

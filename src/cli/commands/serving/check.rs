@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::args::output::{Network, Output, Voice};
+use crate::cli::args::network::Network;
+use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
 use crate::oci::Reference;

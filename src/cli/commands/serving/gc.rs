@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::args::duration;
-use crate::cli::args::output::{Output, Voice};
+use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::observe::human;
 use crate::serve::{Collected, Collection, Effect, Kept, Swept, collect};

@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal as _, Read as _};
 
 use clap::Args;
 
-use crate::cli::args::output::{Access, Output, Voice};
+use crate::cli::args::network::Access;
+use crate::cli::args::output::Voice;
+use crate::cli::terminal::print::Output;
 use crate::cli::terminal::{password, print};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Reference, Repository};

@@ -8,8 +8,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::args::duration;
-use crate::cli::args::output::{Output, Voice};
+use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
+use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::serve::{Certificates, Limits, Options, Server, name_of};
 

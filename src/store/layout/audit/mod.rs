@@ -16,9 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use self::odd::Odd;
-use super::file;
 use super::folder::{Changed, Folder, Hold, VERSION_FILE};
 use super::index::{self, Stamp};
+use super::manifest;
 use super::{Layout, gather};
 use crate::disk::{self, Place, blocking, kind_of};
 use crate::error::{Error, Kind, Result};
@@ -213,7 +213,7 @@ impl Hashed {
         self.meddler.meddle(tests::Moment::Opened);
         let mut hasher = Hasher::new(digest.algorithm());
         self.files.fetch_add(1, Ordering::Relaxed);
-        match file::hash(file, &mut hasher) {
+        match disk::hash(file, &mut hasher) {
             Ok(read) => {
                 *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) += read;
                 hasher.finish() == *digest
@@ -279,7 +279,7 @@ impl Layout {
             if !index.leads_to(&node.digest) {
                 return Ok(Changed::No(()));
             }
-            index.add(&node, &file::parse(&bytes, &node.media_type)?, &[]);
+            index.add(&node, &manifest::parse(&bytes, &node.media_type)?, &[]);
             // Written even if nothing in it is new: a server that runs reads the manifest when it finds another list.
             Ok(Changed::Yes(()))
         })
@@ -412,8 +412,8 @@ impl<'a> Walk<'a> {
     /// What a manifest lists, and how far it is needed.
     fn children(&mut self, node: &Descriptor, is_deleted: bool) -> Vec<(Descriptor, Option<(Digest, Need)>)> {
         self.audit.manifests += 1;
-        let bytes = file::small(&index::blob(&self.folder.place, &node.digest));
-        match bytes.and_then(|bytes| file::parse(&bytes, &node.media_type)) {
+        let bytes = manifest::read(&index::blob(&self.folder.place, &node.digest));
+        match bytes.and_then(|bytes| manifest::parse(&bytes, &node.media_type)) {
             Ok(manifest) => {
                 let need = |child: &Descriptor| match is_deleted {
                     true => Need::OfDeleted,

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
 use super::Rules;
+use crate::disk;
 use crate::disk::Place;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Hasher};
-use crate::store::layout::file;
 use crate::store::layout::index::{self, Stamp};
+use crate::store::layout::manifest;
 
 /// All manifests of a layout and what is between them.
 #[derive(Debug)]
@@ -130,7 +131,7 @@ fn node(folder: &Place, entry: &Descriptor, known: Option<Node>) -> Result<Optio
     if let Some(Node { needs, .. }) = known {
         return Ok(Some(Node { needs, modified }));
     }
-    let bytes = match file::small(&place) {
+    let bytes = match manifest::read(&place) {
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
         bytes => bytes?,
     };
@@ -138,7 +139,7 @@ fn node(folder: &Place, entry: &Descriptor, known: Option<Node>) -> Result<Optio
     if !entry.digest.matches(&bytes) {
         return Err(Error::new(Kind::Corrupt, "read").on(path.display()).hint("copy the image again, then run gc"));
     }
-    let manifest = file::parse(&bytes, &entry.media_type).map_err(|why| why.during("read", path.display()))?;
+    let manifest = manifest::parse(&bytes, &entry.media_type).map_err(|why| why.during("read", path.display()))?;
     let needs = Needs {
         children: manifest
             .children()
@@ -160,7 +161,7 @@ fn is_leaf(folder: &Place, child: &Descriptor, why: Kind) -> Result<bool> {
             let place = index::blob(folder, &child.digest);
             let mut hasher = Hasher::new(child.digest.algorithm());
             let (file, _) = place.open().map_err(place.failed("open"))?;
-            file::hash(&file, &mut hasher).map_err(place.failed("read"))?;
+            disk::hash(&file, &mut hasher).map_err(place.failed("read"))?;
             Ok(hasher.finish() == child.digest)
         }
         _ => Ok(false),

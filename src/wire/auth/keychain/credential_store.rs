@@ -157,7 +157,7 @@ fn target(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn existing(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match crate::disk::read::read(path) {
+    match crate::disk::read_file(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
         Err(why) => Err(why),

@@ -314,7 +314,7 @@ impl Keychain {
 
 async fn read(path: &Path) -> Result<Option<Config>> {
     let owned = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || crate::disk::read::read(&owned)).await;
+    let read = tokio::task::spawn_blocking(move || crate::disk::read_file(&owned)).await;
     match read.map_err(std::io::Error::other).flatten() {
         Ok(bytes) => Config::parse(path, &bytes).map(Some).map_err(|why| unusable(path).because(why)),
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -1,60 +1,18 @@
-//! Files, off the async threads: streams out of them and streams into them.
+//! Writing to files off the async threads, with a hash on the way.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Write as _};
 use std::path::Path;
 
 use bytes::Bytes;
-use futures_util::stream;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::disk::Place;
-pub(crate) use crate::disk::{blocking, failed, joined};
+use super::{failed, joined};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Hasher, Manifest};
-use crate::store::{ByteStream, MAX_MANIFEST_BYTES};
-
-/// Bytes per read. From here on larger pieces save no measurable time, and each open download holds two.
-const PIECE: u64 = 256 << 10;
+use crate::oci::Hasher;
 
 /// Bytes gathered before they are handed to the disk and the hash together.
 const BATCH: usize = 512 << 10;
-
-/// `length` bytes of `file` from offset `from`. While one piece is on its way the next is being read.
-pub(crate) fn stream(file: File, from: u64, length: u64) -> ByteStream {
-    stream_in(PIECE, file, from, length)
-}
-
-/// The same in pieces of so many bytes at most.
-pub(crate) fn stream_in(most: u64, mut file: File, from: u64, length: u64) -> ByteStream {
-    if length == 0 {
-        return Box::pin(stream::empty());
-    }
-    let first = spawn_blocking(move || {
-        file.seek(SeekFrom::Start(from)).map_err(|e| Error::new(Kind::Local, "seek in blob").because(e))?;
-        piece(file, length, most)
-    });
-    Box::pin(stream::try_unfold(Some(first), move |ahead| async move {
-        let Some(job) = ahead else { return Ok(None) };
-        let (bytes, rest) = joined(job).await?;
-        let ahead = rest.map(|(file, left)| spawn_blocking(move || piece(file, left, most)));
-        Ok(Some((bytes, ahead)))
-    }))
-}
-
-type Rest = Option<(File, u64)>;
-
-fn piece(file: File, left: u64, most: u64) -> Result<(Bytes, Rest)> {
-    let want = left.min(most);
-    // `read_to_end` fills spare capacity without zeroing it first, and asks for no more than `take` leaves it.
-    let mut bytes = Vec::with_capacity(usize::try_from(want).unwrap_or_default());
-    (&file).take(want).read_to_end(&mut bytes).map_err(|e| Error::new(Kind::Local, "read blob").because(e))?;
-    if (bytes.len() as u64) < want {
-        return Err(Error::new(Kind::Corrupt, "read blob").because("the file became shorter while it was read"));
-    }
-    let left = left - want;
-    Ok((bytes.into(), (left > 0).then_some((file, left))))
-}
 
 /// Takes pieces into a file, and into a hash on the way, on a blocking thread while the next pieces arrive.
 ///
@@ -163,40 +121,4 @@ pub(crate) fn write_all(mut file: &File, batch: &[Bytes]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Feeds all of `file` to `hasher`.
-pub(crate) fn hash(file: &File, hasher: &mut Hasher) -> io::Result<u64> {
-    let mut reader = file;
-    reader.seek(SeekFrom::Start(0))?;
-    // Many may be at it at once.
-    let mut buffer = vec![0; 64 << 10];
-    let mut total = 0;
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(total),
-            n => hasher.update(&buffer[..n]),
-        }
-        total = reader.stream_position()?;
-    }
-}
-
-/// A manifest's bytes, if the file is there and no larger than a manifest may be.
-pub(crate) fn small(place: &Place) -> Result<Vec<u8>> {
-    bounded(place, MAX_MANIFEST_BYTES)
-}
-
-/// Reads a plain file of at most `limit` bytes.
-pub(crate) fn bounded(place: &Place, limit: u64) -> Result<Vec<u8>> {
-    place.read(limit).map_err(|why| match why.kind() {
-        io::ErrorKind::FileTooLarge => {
-            Error::new(Kind::Limit, "read").on(place.path().display()).because(why.to_string())
-        }
-        _ => failed("read", &place.path(), why),
-    })
-}
-
-/// Reads `bytes` as the manifest that `node` says they are.
-pub(crate) fn parse(bytes: &[u8], media_type: &crate::oci::MediaType) -> Result<Manifest> {
-    Manifest::parse(bytes, media_type).map_err(|why| Error::new(Kind::Invalid, "read manifest").because(why))
 }

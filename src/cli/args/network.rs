@@ -1,0 +1,123 @@
+//! Flags for connections to registries.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{duration, size};
+use crate::copy::{self, Lanes};
+use crate::error::Result;
+use crate::oci::Repository;
+use crate::store::Spool;
+use crate::wire;
+
+/// How registries are spoken to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Access {
+    /// Permit plain-HTTP registries, or with hosts named (HOST or HOST:PORT) only those. TLS is tried first; credentials
+    /// go over plain HTTP only to this machine itself and to hosts that are named; never excuses a certificate
+    #[arg(long, value_name = "HOST,…", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          default_value = "false", hide_default_value = true, value_parser = PlainHttp::parse)]
+    pub(crate) allow_insecure_registry: PlainHttp,
+    /// Credentials file (docker config or podman auth.json), asked before the usual places
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Longest time that a credential helper (docker-credential-*) may take; one that hangs is asked once
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub(super) helper_timeout: Duration,
+    /// Certificate authorities (PEM) to trust besides the system's
+    #[arg(long, value_name = "PEM")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Folder of per-host certificates: DIR/host[:port]/{ca.crt,client.cert,client.key}
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cert_dir: Option<PathBuf>,
+}
+
+/// Where plain HTTP is permitted: the value of --allow-insecure-registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PlainHttp {
+    Nowhere,
+    Anywhere,
+    At(Vec<wire::PlainHost>),
+}
+
+impl PlainHttp {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "true" => Self::Anywhere,
+            "false" => Self::Nowhere,
+            hosts => Self::At(hosts.split(',').map(|host| host.trim().parse()).collect::<Result<_, _>>()?),
+        })
+    }
+}
+
+impl Access {
+    pub(crate) fn client(&self) -> wire::Options {
+        wire::Options {
+            allow_plain_http: self.allow_insecure_registry == PlainHttp::Anywhere,
+            plain_http_hosts: match &self.allow_insecure_registry {
+                PlainHttp::At(hosts) => hosts.clone(),
+                PlainHttp::Nowhere | PlainHttp::Anywhere => Vec::new(),
+            },
+            authfile: self.authfile.clone(),
+            ca_file: self.ca_file.clone(),
+            cert_dir: self.cert_dir.clone(),
+            environment: wire::Environment::of_process(),
+            helper_limit: self.helper_timeout,
+            proxies: wire::Proxies::of_process(),
+            ..wire::Options::default()
+        }
+    }
+
+    /// For the `bundle` commands: on this machine itself plain HTTP needs no flag (contract §8).
+    pub(crate) fn client_for(&self, repository: &Repository) -> wire::Options {
+        let mut client = self.client();
+        if repository.is_loopback() {
+            client.plain_http_hosts.extend(repository.host.parse::<wire::PlainHost>());
+        }
+        client
+    }
+}
+
+/// How registries are spoken to by what moves images.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Network {
+    #[command(flatten)]
+    pub(crate) access: Access,
+    /// Large blobs, and of a catalog images, in flight at once
+    #[arg(long, value_name = "N", default_value = "4")]
+    pub(crate) jobs: NonZeroUsize,
+}
+
+impl Network {
+    pub(crate) fn engine(&self) -> copy::Options {
+        let small = self.jobs.saturating_mul(NonZeroUsize::MIN.saturating_add(3));
+        copy::Options { lanes: Lanes::new(self.jobs, small), ..copy::Options::default() }
+    }
+}
+
+/// What is kept of downloads that do not come to their end.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Spooling {
+    /// Keep unfinished downloads in this folder: a later run with the same one goes on with them, even after a power cut
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+    /// Most that the spool holds, such as 500MB; beyond it what was unused the longest goes
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "spool", value_parser = size::parse)]
+    spool_max: u64,
+}
+
+impl Spooling {
+    /// Opens the spool, if one is asked for.
+    pub(crate) async fn open(&self) -> Result<Option<Spool>> {
+        match &self.spool {
+            Some(folder) => Spool::open(folder, self.spool_max).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}

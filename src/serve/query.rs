@@ -1,0 +1,39 @@
+//! The query of a request: its parameters.
+
+use super::error_response::Problem;
+use crate::oci::Digest;
+
+/// Most parameters in one query. The specification wants ten tags beside a digest at least; a parameter of two bytes takes a
+/// hundred in memory.
+pub(super) const MAX_PARAMETERS: usize = 100;
+
+/// The part of a request's address behind the question mark, decoded: at most one parameter more than is taken.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Self {
+        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().take(MAX_PARAMETERS + 1).collect())
+    }
+
+    /// How many parameters there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The first value of that name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of that name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of that name, which must be a digest.
+    pub(super) fn digest(&self, name: &str) -> Result<Option<Digest>, Problem> {
+        let digest = self.get(name).map(str::parse);
+        digest.transpose().map_err(|why: crate::oci::DigestError| Problem::digest_invalid(why.to_string()))
+    }
+}
