@@ -9,8 +9,10 @@
 //! Where there is no Unix, links are looked for before each step; whoever can change the folder at that very moment is
 //! not kept out.
 
+pub(crate) mod file_set;
 mod lock;
 mod obstacle;
+mod passing_name;
 mod place;
 #[cfg(any(not(unix), test))]
 mod portable;
@@ -29,12 +31,14 @@ use std::path::Path;
 
 use tokio::task::{JoinError, spawn_blocking};
 
+pub use self::file_set::Existing;
 pub(crate) use self::lock::{Hold, acquire, open_lock, open_up};
 pub(crate) use self::obstacle::{ASIDE, kind_of};
+pub(crate) use self::passing_name::{TEMPORARY, passing_name};
 pub(crate) use self::place::{Missing, Place, Root, is_sole, number, taken};
 #[cfg(not(unix))]
 use self::portable as system;
-pub(crate) use self::publish::{TEMPORARY, Temporary, link, link_over, passing_name, publish, publish_new};
+pub(crate) use self::publish::{Temporary, link, link_over, publish, publish_new};
 pub(crate) use self::read::read as read_file;
 pub(crate) use self::reader::{hash, read_bounded, stream, stream_in};
 #[cfg(unix)]

@@ -7,8 +7,8 @@
 use std::fs::Metadata;
 use std::io;
 
+use super::passing_name::{TEMPORARY, passing_name};
 use super::place::Place;
-use super::publish::passing_name;
 
 /// How folders are called that lay in the place of a file. They stay until somebody has looked at them and removes them.
 pub(crate) const ASIDE: &str = ".aside-";
@@ -43,31 +43,33 @@ pub(crate) fn kind_of(about: &Metadata) -> &'static str {
     }
 }
 
-/// Makes way for a file that is to be renamed to `place`.
-pub(super) fn make_way(place: &Place) -> io::Result<()> {
-    for _ in 0..TRIES {
-        let Some(about) = place.look()?.filter(|about| !about.is_file()) else { return Ok(()) };
-        let (file, what) = (place.path(), kind_of(&about));
-        if !about.is_dir() {
-            tracing::warn!(file = %file.display(), what, "replacing what lies in the place of a file");
-            return Ok(());
-        }
-        // Says no of a file that another process has put there meanwhile, as `move_folder` does.
-        if place.remove_folder().is_ok_and(|is_removed| is_removed) {
-            tracing::warn!(file = %file.display(), what, "removed what lay in the place of a file, as it was empty");
-            return Ok(());
-        }
-        let name = passing_name().map_err(io::Error::other)?.replacen(super::TEMPORARY, ASIDE, 1);
-        let aside = place.parent().join(name);
-        match place.move_folder(&aside) {
-            Ok(()) => {
-                let to = aside.path();
-                tracing::warn!(file = %file.display(), what, to = %to.display(), "moved aside what lay in the place of a file");
+impl Place {
+    /// Makes way for a file that is to be renamed to this name.
+    pub(super) fn make_way(&self) -> io::Result<()> {
+        for _ in 0..TRIES {
+            let Some(about) = self.look()?.filter(|about| !about.is_file()) else { return Ok(()) };
+            let (file, what) = (self.path(), kind_of(&about));
+            if !about.is_dir() {
+                tracing::warn!(file = %file.display(), what, "replacing what lies in the place of a file");
                 return Ok(());
             }
-            Err(why) if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(why) => return Err(why),
+            // Says no of a file that another process has put there meanwhile, as `move_folder` does.
+            if self.remove_folder().is_ok_and(|is_removed| is_removed) {
+                tracing::warn!(file = %file.display(), what, "removed what lay in the place of a file, as it was empty");
+                return Ok(());
+            }
+            let name = passing_name().map_err(io::Error::other)?.replacen(TEMPORARY, ASIDE, 1);
+            let aside = self.parent().join(name);
+            match self.move_folder(&aside) {
+                Ok(()) => {
+                    let to = aside.path();
+                    tracing::warn!(file = %file.display(), what, to = %to.display(), "moved aside what lay in the place of a file");
+                    return Ok(());
+                }
+                Err(why) if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(why) => return Err(why),
+            }
         }
+        Err(io::Error::other("a folder lies there again and again"))
     }
-    Err(io::Error::other("a folder lies there again and again"))
 }

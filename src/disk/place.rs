@@ -226,7 +226,7 @@ impl Place {
 
     /// Gives this file the name `to`, in the place of whatever has it (`obstacle`).
     pub(crate) fn replace(&self, to: &Self) -> io::Result<()> {
-        super::obstacle::make_way(to)?;
+        to.make_way()?;
         self.rename(to)
     }
 

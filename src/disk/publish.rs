@@ -4,13 +4,10 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::obstacle;
+use super::passing_name::passing_name;
 use super::place::{How, Place};
 use super::system::{self, Handle};
-use crate::error::{Error, Kind, Result};
-
-/// How temporary files are called; nothing that is content starts like this.
-pub(crate) const TEMPORARY: &str = ".tmp-";
+use crate::error::Result;
 
 /// A file under a passing name. Gone when dropped, unless it was published.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ impl Temporary {
     }
 
     fn rename(&mut self, to: &Place) -> io::Result<()> {
-        obstacle::make_way(to)?;
+        to.make_way()?;
         let (folder, name) = to.parent_and_name()?;
         system::rename((&self.folder, self.name.as_ref()), (&folder, name))?;
         self.is_placed = true;
@@ -105,14 +102,6 @@ impl Drop for Temporary {
             let _ = system::remove(&self.folder, self.name.as_ref());
         }
     }
-}
-
-/// A name that nothing has.
-pub(crate) fn passing_name() -> Result<String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|why| Error::new(Kind::Local, "draw a random name").because(why.to_string()))?;
-    Ok(format!("{TEMPORARY}{}", hex::encode(bytes)))
 }
 
 /// Makes a finished temporary file appear as `place`: synced, renamed, and the folder synced, so that after a power cut

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::data_dir::{self, Registry};
+use super::data_dir::Registry;
 use super::data_dir_survey;
 use crate::disk::{Root, blocking};
 use crate::error::{Error, Kind, Result, printable};
@@ -147,7 +147,7 @@ impl Damage {
 
 fn audit(data: &Path, hashed: &Hashed) -> Result<Audit> {
     let root = &Root::at(data);
-    if !data_dir::repositories(root).is_folder() {
+    if !data_dir_survey::repositories(root).is_folder() {
         let told = Error::new(Kind::NotFound, "find repositories in").on(data.display());
         return Err(told.hint("name the folder that registry serve was given as --data-dir"));
     }
@@ -155,7 +155,7 @@ fn audit(data: &Path, hashed: &Hashed) -> Result<Audit> {
     let mut not_named = 0;
     let mut report = |found: Odd| if odd.len() < MAX_ODD { odd.push(found) } else { not_named += 1 };
     data_dir_survey::beside(root, &mut report);
-    let repositories = data_dir_survey::find(&data_dir::repositories(root), &mut report).paths();
+    let repositories = data_dir_survey::find(&data_dir_survey::repositories(root), &mut report).paths();
     let (mut manifests, mut faults) = (0, BTreeMap::new());
     for path in &repositories {
         let found = Registry::layout_in(root, path).audit(hashed)?;

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::data_dir_survey::{self, Found};
+use super::data_dir_survey::{self, Found, LAYOUT, repositories, uploads};
 use super::error_response::Problem;
 use super::upload_files::is_old;
 use crate::disk::{Place, Root, TEMPORARY, blocking};
@@ -23,8 +23,6 @@ use crate::error::Result;
 use crate::oci::RepositoryPath;
 use crate::store::Layout;
 use crate::store::layout::index_memory::IndexMemory;
-
-pub(super) const LAYOUT: &str = "_layout";
 
 /// What a writer left behind goes at the next start once it is this old.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -173,10 +171,6 @@ fn layout_place(data: &Root, path: &RepositoryPath) -> Place {
     repositories(data).join(path.as_str()).join(LAYOUT)
 }
 
-pub(super) fn repositories(data: &Root) -> Place {
-    data.join("repositories")
-}
-
 /// Makes the folder ready to be written to, and clears away what crashes left.
 pub(super) async fn prepare(data: &Root) -> Result<()> {
     let (folder, uploads) = (repositories(data), uploads(data));
@@ -194,11 +188,6 @@ pub(super) async fn prepare(data: &Root) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// Where uploads in progress lie.
-pub(super) fn uploads(data: &Root) -> Place {
-    data.join("uploads")
 }
 
 /// What lies below the folder of repositories; what does not belong there is passed over.

@@ -1,11 +1,13 @@
 //! What lies in a data folder: repositories, what a collection moved aside, and what does not belong there.
 
-use super::data_dir::{LAYOUT, uploads};
 use super::data_dir_lock;
 use super::upload_files;
 use crate::disk::{Place, Root, TEMPORARY, kind_of};
 use crate::oci::RepositoryPath;
 use crate::store::layout::audit::odd::{self, Harm, Odd};
+
+/// The folder of a repository's layout, below the repository's own.
+pub(super) const LAYOUT: &str = "_layout";
 
 /// What lies below the folder of repositories.
 #[derive(Debug, Default)]
@@ -74,4 +76,14 @@ pub(super) fn beside(data: &Root, report: &mut dyn FnMut(Odd)) {
         }
     });
     odd.into_iter().for_each(report);
+}
+
+/// Where uploads in progress lie.
+pub(super) fn uploads(data: &Root) -> Place {
+    data.join("uploads")
+}
+
+/// Returns the folder of repositories.
+pub(super) fn repositories(data: &Root) -> Place {
+    data.join("repositories")
 }

@@ -7,12 +7,14 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::memory_budget::busy;
 use super::upload_quota::Exceeded;
 use crate::error::Error;
 use crate::oci::{Digest, RepositoryPath};
 use crate::store::layout::Outgrown;
 use crate::store::layout::index_memory::Busy;
+
+/// When to ask again for a share.
+const RETRY_SECONDS: u16 = 5;
 
 /// One failed request.
 #[derive(Debug)]
@@ -38,6 +40,11 @@ struct Entry<'a> {
 }
 
 impl Problem {
+    /// Too much is under way at this moment (429).
+    pub(super) fn busy() -> Self {
+        Self::too_many("too much is under way at this moment; try again", RETRY_SECONDS)
+    }
+
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), detail: None, headers: Vec::new() }
     }
@@ -153,7 +160,7 @@ impl From<Error> for Problem {
             );
         }
         if cause::<Busy>(&error).is_some() {
-            return busy();
+            return Self::busy();
         }
         tracing::error!(error = %error.chain(), "request failed");
         if is_no_room(&error) {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::data_dir::{self, Registry};
+use super::data_dir::Registry;
 use super::data_dir_lock::Residence;
+use super::data_dir_survey;
 use super::upload_files::is_old;
 use crate::disk::{Place, Root, blocking};
 use crate::error::{Error, Kind, Result, printable};
@@ -103,7 +104,7 @@ pub async fn collect(collection: Collection) -> Result<Collected> {
 fn run(collection: &Collection) -> Result<Collected> {
     let Collection { data_dir, older_than, kept, effect } = collection;
     let root = &Root::at(data_dir);
-    if !data_dir::repositories(root).is_folder() {
+    if !data_dir_survey::repositories(root).is_folder() {
         let told = Error::new(Kind::NotFound, "find repositories in").on(data_dir.display());
         return Err(told.hint("name the folder that registry serve was given as --data-dir"));
     }
@@ -113,7 +114,7 @@ fn run(collection: &Collection) -> Result<Collected> {
         return Err(told.hint("pushes in progress need --older-than 10m or more; stop the server to take everything"));
     }
     let rules = Rules { older_than: *older_than, kept: *kept, effect: *effect };
-    let uploads = alone.as_ref().map(|_| sweep_uploads(&data_dir::uploads(root), &rules)).transpose()?;
+    let uploads = alone.as_ref().map(|_| sweep_uploads(&data_dir_survey::uploads(root), &rules)).transpose()?;
     // A young push of a server that starts now is in no danger, unless young things are taken too.
     let _alone = alone.filter(|_| *older_than < LEAST_AGE);
     let mut names = Names::default();

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::auth::network_of;
 use super::blob;
 use super::error_response::Problem;
-use super::memory_budget::{SMALL_BYTES, SMALL_VALUES, Share, busy};
+use super::memory_budget::{SMALL_BYTES, SMALL_VALUES, Share};
 use super::query::Query;
 use super::reply::reply;
 use super::state::Service;
@@ -183,7 +183,7 @@ async fn gather(
     loop {
         let step = tokio::select! {
             biased;
-            () = memory.is_wanted_back(begun), if share.is_some() => return Err(busy()),
+            () = memory.is_wanted_back(begun), if share.is_some() => return Err(Problem::busy()),
             step = stream.next() => step,
         };
         match step {

@@ -35,9 +35,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Longest wait for a share of the budget.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// When to ask again for a share.
-const RETRY_SECONDS: u16 = 5;
-
 /// Blobs that pass in large pieces at the same time.
 const LARGE_LANES: usize = 24;
 
@@ -105,7 +102,8 @@ impl Memory {
             let of_network = self.of(network).acquire_many_owned(units(bytes)).await?;
             Ok::<_, AcquireError>((of_network, Arc::clone(&self.budget).acquire_many_owned(units(bytes)).await?))
         };
-        let (of_network, permit) = timeout(WAIT, taking).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let (of_network, permit) =
+            timeout(WAIT, taking).await.map_err(|_| Problem::busy())?.map_err(|_| Problem::busy())?;
         Ok(Share { _permit: Some(permit), _of_network: Some(of_network) })
     }
 
@@ -199,11 +197,7 @@ impl Drop for Waiting<'_> {
 
 async fn alone(semaphore: &Arc<Semaphore>) -> Result<Share, Problem> {
     let taken = timeout(WAIT, Arc::clone(semaphore).acquire_owned()).await;
-    Ok(Share { _permit: Some(taken.map_err(|_| busy())?.map_err(|_| busy())?), _of_network: None })
-}
-
-pub(super) fn busy() -> Problem {
-    Problem::too_many("too much is under way at this moment; try again", RETRY_SECONDS)
+    Ok(Share { _permit: Some(taken.map_err(|_| Problem::busy())?.map_err(|_| Problem::busy())?), _of_network: None })
 }
 
 fn bytes(bytes: u64) -> Semaphore {

@@ -155,7 +155,7 @@ impl Server {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let service = Arc::new(Service {
             registry: data_dir::Registry::new(&data_dir),
-            sessions: upload_session::Sessions::new(data_dir::uploads(&data_dir), limits),
+            sessions: upload_session::Sessions::new(data_dir_survey::uploads(&data_dir), limits),
             metrics: Arc::default(),
             memory: memory_budget::Memory::default(),
             hosts: Hosts::new(address.ip(), &hosts),

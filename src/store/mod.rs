@@ -188,3 +188,16 @@ pub async fn read_small(store: &dyn Store, node: &Descriptor, limit: u64) -> Res
 pub fn is_manifest(node: &Descriptor) -> bool {
     node.media_type.is_manifest()
 }
+
+/// Returns what `store` holds under `name`; none if nothing.
+///
+/// # Errors
+///
+/// Fails like [`Store::resolve`], but not with [`NotFound`](Kind::NotFound).
+pub(crate) async fn find(store: &dyn Store, name: &Name) -> Result<Option<Descriptor>> {
+    match store.resolve(name, Want::Digest).await {
+        Ok(root) => Ok(Some(root.node)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

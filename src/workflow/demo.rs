@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::bundle::make::{self, Format, Sidecars, Signer};
+use super::bundle::make::{self, Sidecars};
+use super::seed::signing::{Format, Signer, put_attachment};
 use super::{Outcome, Seed, Trust, seed};
 use crate::copy::{self, Events};
 use crate::document::Accessories;
@@ -137,7 +138,7 @@ impl Demo {
         let image = self.image(&store, &at, "the behavior that was tested").await?;
         let sidecars = sidecars(&at, image.digest)?;
         self.seal(&store, &at, &image, &sidecars).await?;
-        make::put_attachment(&store, &sbom(&image), &[]).await?;
+        put_attachment(&store, &sbom(&image), &[]).await?;
         let public_key = self.public_key();
         let write = std::fs::write(&public_key, self.key.public_pem()?);
         write.map_err(|why| Error::new(Kind::Local, "write").on(public_key.display()).because(why))?;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::batch::roll_up::read_roll_up;
-use super::seed::resolve::held;
 use crate::document::roll_up::RollUp;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};
+use crate::store::find;
 use crate::store::{Body, Listing as _, Registry, Role, Store, Want};
 use crate::trust::artifact::{self, Attachment};
 use crate::wire::Client;
@@ -142,7 +142,7 @@ async fn is_held(store: &Registry, node: &Descriptor, tags: &[Tag]) -> Result<bo
     match tags {
         [] => store.contains(node).await,
         [tag, ..] => {
-            let tagged = held(store, &Name::Tag(tag.clone())).await?;
+            let tagged = find(store, &Name::Tag(tag.clone())).await?;
             Ok(tagged.is_some_and(|tagged| tagged.digest == node.digest))
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::index::{self, Index, Outgrown, Stamp};
-use super::index_memory::{Back, IndexMemory, MAX_BYTES, SMALL_BYTES};
+use super::index_memory::{Back, Holder, IndexMemory, MAX_BYTES, SMALL_BYTES};
 use crate::disk::{self, Place};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
@@ -65,6 +65,24 @@ pub(super) struct Folder {
     itself: Weak<Self>,
     /// Held by the one writer of this process.
     pub(super) writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Holder for Folder {
+    fn key(&self) -> usize {
+        self.itself.as_ptr().addr()
+    }
+
+    fn itself(&self) -> Weak<dyn Holder> {
+        Weak::<Self>::clone(&self.itself)
+    }
+
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn forget(&self) -> bool {
+        self.take().is_some()
+    }
 }
 
 impl Folder {
@@ -166,25 +184,6 @@ impl Folder {
             std::thread::sleep(Duration::from_millis(1));
         }
         Some(taken)
-    }
-
-    /// Drops the index, which is read again when it is next asked for. False if there is none.
-    pub(super) fn forget(&self) -> bool {
-        self.take().is_some()
-    }
-
-    /// What tells this folder from others in memory.
-    pub(super) fn key(&self) -> usize {
-        self.itself.as_ptr().addr()
-    }
-
-    pub(super) fn itself(&self) -> Weak<Self> {
-        Weak::clone(&self.itself)
-    }
-
-    /// When the index was last asked for.
-    pub(super) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
     }
 
     fn too_large(&self) -> Error {

@@ -16,7 +16,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::folder::Folder;
 use crate::disk::blocking;
 use crate::error::{Error, Kind, Result};
 
@@ -44,6 +43,20 @@ pub(super) struct Back<F> {
     pub(super) needs: usize,
 }
 
+/// A folder that holds its index in memory.
+pub(super) trait Holder: std::fmt::Debug + Send + Sync {
+    /// What tells this folder from others in memory.
+    fn key(&self) -> usize;
+
+    fn itself(&self) -> Weak<dyn Holder>;
+
+    /// When the index was last asked for.
+    fn used(&self) -> u64;
+
+    /// Drops the index, which is read again when it is next asked for. False if there is none.
+    fn forget(&self) -> bool;
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The memory of the indexes of one server.
@@ -61,7 +74,7 @@ pub(crate) struct IndexMemory {
 
 #[derive(Debug)]
 struct Held {
-    folder: Weak<Folder>,
+    folder: Weak<dyn Holder>,
     bytes: usize,
 }
 
@@ -114,8 +127,8 @@ impl IndexMemory {
     }
 
     /// Makes room for `bytes` of `folder`: drops the indexes of others that were not asked for in the longest time.
-    pub(super) fn make_room(&self, folder: &Folder, bytes: usize) {
-        let mut others: Vec<(Arc<Folder>, usize)> = {
+    pub(super) fn make_room(&self, folder: &dyn Holder, bytes: usize) {
+        let mut others: Vec<(Arc<dyn Holder>, usize)> = {
             let held = self.held();
             let others = held.iter().filter(|(key, _)| **key != folder.key());
             others.filter_map(|(_, held)| Some((held.folder.upgrade()?, held.bytes))).collect()
@@ -129,13 +142,13 @@ impl IndexMemory {
             // One that is being read or changed holds what it holds.
             if other.forget() {
                 sum = sum.saturating_sub(freed);
-                self.set(&other, 0);
+                self.set(&*other, 0);
             }
         }
     }
 
     /// Takes note that the index of `folder` takes so many bytes now.
-    pub(super) fn set(&self, folder: &Folder, bytes: usize) {
+    pub(super) fn set(&self, folder: &dyn Holder, bytes: usize) {
         let mut held = self.held();
         match bytes {
             0 => drop(held.remove(&folder.key())),

@@ -10,12 +10,18 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::listing::{MAX_REFERRER_BYTES, MAX_VALUES};
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, json_cost};
 use crate::retry::Retry;
-use crate::store::{Store as _, Want};
+use crate::store::{MAX_MANIFEST_BYTES, Store as _, Want};
+
+/// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Four lists may be read at
+/// the same time, and each takes its bytes twice.
+pub(super) const MAX_REFERRER_BYTES: u64 = MAX_MANIFEST_BYTES;
+
+/// Most values in all that a list of referrers says.
+pub(super) const MAX_VALUES: usize = 50_000;
 
 /// How often an entry is written that somebody else overwrites.
 const MAX_WRITES: u32 = 10;

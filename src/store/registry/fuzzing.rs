@@ -1,6 +1,7 @@
 //! What holds of the lists that a registry gives, whatever the bytes.
 
-use super::listing::{self, Index, MAX_VALUES, Tags};
+use super::fallback_index::MAX_VALUES;
+use super::listing::{self, Index, Tags};
 use crate::error::{Error, Kind};
 use crate::oci::json_cost;
 

@@ -10,12 +10,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use super::fallback_index::Fallback;
+use super::fallback_index::{Fallback, MAX_REFERRER_BYTES, MAX_VALUES};
 use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, json_cost};
 use crate::retry::Retry;
-use crate::store::MAX_MANIFEST_BYTES;
 use crate::wire::{Answer, Request};
 
 /// How much of a list of tags is read.
@@ -35,13 +34,6 @@ const MAX_TAGS: usize = 100_000;
 
 /// Most pages of a list of referrers.
 const MAX_REFERRER_PAGES: usize = 16;
-
-/// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Four lists may be read at
-/// the same time, and each takes its bytes twice.
-pub(super) const MAX_REFERRER_BYTES: u64 = MAX_MANIFEST_BYTES;
-
-/// Most values in all that a list of referrers says.
-pub(super) const MAX_VALUES: usize = 50_000;
 
 /// Most referrers of one subject: hundreds are already unheard of.
 const MAX_REFERRERS: usize = 10_000;

@@ -16,7 +16,8 @@ use super::batch::atomic::Step;
 use super::batch::expand::Wish;
 use super::seed::dry_run::{Forecast, Forecasts};
 use super::seed::prepare::{Prepared, Run};
-use super::seed::previous::{Move, Tagging};
+use super::seed::previous::Move;
+use super::seed::request::Tagging;
 use super::seed::request::{Index, Seed};
 use super::seed::shared::Commons;
 

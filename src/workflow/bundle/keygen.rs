@@ -7,17 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
+use crate::disk::Existing;
 use crate::error::{Error, Kind, Result};
 use crate::verify::SigningKey;
-
-/// What stands where a key file would go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
-    /// Stays, and nothing is written: what was signed with a lost key can't be signed again.
-    Kept,
-    /// Is replaced.
-    Replaced,
-}
 
 /// The place for a pair of keys, under cosign's names for them.
 #[derive(Debug)]

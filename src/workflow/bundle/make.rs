@@ -1,25 +1,17 @@
 //! Making bundles: an image with its lock, its policy and the signatures over all three, put into a store.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures_util::try_join;
-use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::json;
 
-use crate::copy::Events;
 use crate::document::lock::{Inputs, Lock, Pin};
 use crate::document::policy_bundle::Policy;
+use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, MediaType, Reference, Repository, Tag};
-use crate::store::{Body, Registry, Root, Store};
-use crate::trust::artifact::{self, Attachment};
-use crate::trust::{sigstore_bundle, simple_signing};
-use crate::verify::{SidecarKind, SigningKey, signature_tag};
-use crate::workflow::seed::accessories::cosign_list::{Keeps, List};
-use crate::workflow::seed::accessories::cosign_merge::{Origin, Wanted};
-use crate::workflow::seed::accessories::cosign_tags::CosignTags;
+use crate::oci::{Descriptor, Digest, MediaType, Reference, Tag};
+use crate::store::{Registry, Store};
+use crate::trust::artifact;
+use crate::workflow::seed::signing::{Signature, Signer, kept, put_attachment, put_bytes};
 
 /// What stands beside an image.
 #[derive(Debug, Clone)]
@@ -28,54 +20,6 @@ pub(crate) struct Sidecars {
     pub(crate) lock: Vec<u8>,
     /// The policy bundle, `.tar.gz`.
     pub(crate) policy: Vec<u8>,
-}
-
-/// In which of cosign's two formats signatures are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Under the tag `sha256-<hex>.sig`: what every version of cosign reads, and the fewest requests to verify.
-    Legacy,
-    /// As a bundle that refers to what it signs: what cosign writes since version 3.
-    Bundle,
-    /// Both of them.
-    Both,
-}
-
-/// A signature that was put.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Signature {
-    /// What it signs.
-    pub signs: Digest,
-    /// `legacy` or `bundle`.
-    pub format: &'static str,
-    /// The manifest that holds it.
-    pub digest: Digest,
-}
-
-/// Who signs, how, and when.
-#[derive(Debug, Clone)]
-pub(crate) struct Signer<'a> {
-    key: &'a SigningKey,
-    format: Format,
-    /// One time for all signatures of a bundle.
-    time: Timestamp,
-    events: Events,
-}
-
-/// A signature that was put, and may yet be overwritten.
-#[derive(Debug)]
-pub(crate) struct Placed {
-    signs: Digest,
-    holder: Holder,
-}
-
-/// What holds a signature.
-#[derive(Debug)]
-enum Holder {
-    /// A list under one of cosign's tags, which other clients write too.
-    List(CosignTags, Tag),
-    /// A manifest of its own.
-    Manifest(Digest),
 }
 
 /// What has become of a bundle.
@@ -124,7 +68,7 @@ pub(crate) async fn seal(
         };
         let (lock, policy) = try_join!(sidecar(SidecarKind::Lock, lock), sidecar(SidecarKind::Policy, policy))?;
         for (sidecar, tag, signatures) in [lock, policy] {
-            self::put(store, &sidecar.node, sidecar.manifest, std::slice::from_ref(&tag)).await?;
+            put_bytes(store, &sidecar.node, sidecar.manifest, std::slice::from_ref(&tag)).await?;
             put.sidecars.push((sidecar.node, tag));
             placed.extend(signatures);
         }
@@ -132,95 +76,6 @@ pub(crate) async fn seal(
     placed.extend(signer.place(store, repository, image).await?);
     put.signatures = kept(placed).await?;
     Ok(put)
-}
-
-/// Looks whether what was placed is still there, and puts again what others have overwritten.
-async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
-    let mut signatures = Vec::new();
-    for Placed { signs, holder } in placed {
-        let (format, digest) = match holder {
-            Holder::List(cosign, tag) => {
-                cosign.kept(&[&tag]).await?;
-                let lost = || Error::new(Kind::Incomplete, "find the signature under").on(&tag);
-                ("legacy", cosign.placed(&tag).ok_or_else(lost)?)
-            }
-            Holder::Manifest(digest) => ("bundle", digest),
-        };
-        signatures.push(Signature { signs, format, digest });
-    }
-    Ok(signatures)
-}
-
-impl<'a> Signer<'a> {
-    /// Signs with `key`, as of now, and tells `events` of what stands in the way.
-    pub(crate) fn new(key: &'a SigningKey, format: Format, events: &Events) -> Self {
-        Self { key, format, time: Timestamp::now(), events: events.clone() }
-    }
-
-    /// Puts a signature over `node`, in each format that is wanted, and sees that it stays.
-    ///
-    /// # Errors
-    ///
-    /// Those of the store; [`Limit`](Kind::Limit) where there are too many already.
-    pub(crate) async fn sign(
-        &self,
-        store: &Registry,
-        repository: &Repository,
-        node: &Descriptor,
-    ) -> Result<Vec<Signature>> {
-        kept(self.place(store, repository, node).await?).await
-    }
-
-    async fn place(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<Vec<Placed>> {
-        let mut placed = Vec::new();
-        if self.format != Format::Bundle {
-            placed.push(Placed { signs: node.digest, holder: self.legacy(store, repository, node).await? });
-        }
-        if self.format != Format::Legacy {
-            placed.push(Placed { signs: node.digest, holder: self.bundle(store, node).await? });
-        }
-        Ok(placed)
-    }
-
-    /// A payload that names `node`, under the tag that is derived from its digest, beside the signatures that are there.
-    /// Whatever is there and is no list of signatures is not overwritten.
-    async fn legacy(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<Holder> {
-        let tag = signature_tag(&node.digest);
-        let tag = tag.ok_or_else(|| Error::new(Kind::Unsupported, "name the signature's tag").on(node.digest))?;
-        let signed = simple_signing::legacy(repository, &node.digest, Some(self.time));
-        let signature = self.key.sign(&signed)?;
-        let attachment = artifact::legacy_manifest(&[], &[(signed, signature)]);
-        for (node, bytes) in &attachment.blobs {
-            put(store, node, bytes.clone(), &[]).await?;
-        }
-        let (keeps, origin) = (Keeps::Signatures, Origin::Here);
-        let root = Root { node: attachment.node, bytes: Some(attachment.manifest) };
-        let brought = List::read(keeps, &root);
-        let brought = brought.ok_or_else(|| Error::new(Kind::Local, "make a signature of").on(node.digest))?;
-        let (proof, planned) = (brought.layers.first().cloned(), brought.clone());
-        let wanted =
-            Wanted { tag: tag.clone(), subject: node.digest, keeps, origin, brought, proof, planned, base: None };
-        let cosign = CosignTags::new(Arc::new(store.clone()), [wanted], self.events.clone());
-        cosign.place(&tag).await?;
-        Ok(Holder::List(cosign, tag))
-    }
-
-    async fn bundle(&self, store: &Registry, node: &Descriptor) -> Result<Holder> {
-        let statement = sigstore_bundle::statement(&node.digest, Some(self.time));
-        let signature = self.key.sign(&sigstore_bundle::pae(&statement))?;
-        let bundle = sigstore_bundle::build(&self.key.public_key()?, &statement, &signature);
-        let attachment = artifact::bundle_manifest(node, &bundle, self.time);
-        put_attachment(store, &attachment, &[]).await?;
-        Ok(Holder::Manifest(attachment.node.digest))
-    }
-}
-
-/// Puts the blobs of an attachment, then its manifest.
-pub(crate) async fn put_attachment(store: &dyn Store, attachment: &Attachment, tags: &[Tag]) -> Result<()> {
-    for (node, bytes) in &attachment.blobs {
-        put(store, node, bytes.clone(), &[]).await?;
-    }
-    put(store, &attachment.node, attachment.manifest.clone(), tags).await
 }
 
 /// Puts a small image for each of `architectures`, whose one layer holds `text`, and their index under `tag`.
@@ -244,7 +99,7 @@ pub(crate) async fn image(store: &dyn Store, architectures: &[&str], text: &str,
     }
     let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string();
     let node = Descriptor::of(MediaType::OCI_INDEX, index.as_bytes());
-    put(store, &node, index.into(), std::slice::from_ref(tag)).await?;
+    put_bytes(store, &node, index.into(), std::slice::from_ref(tag)).await?;
     Ok(node)
 }
 
@@ -261,10 +116,6 @@ fn layer(text: &str) -> Result<Vec<u8>> {
 async fn put_new(store: &dyn Store, media_type: MediaType, bytes: impl Into<Bytes>) -> Result<Descriptor> {
     let bytes = bytes.into();
     let node = Descriptor::of(media_type, &bytes);
-    put(store, &node, bytes, &[]).await?;
+    put_bytes(store, &node, bytes, &[]).await?;
     Ok(node)
-}
-
-async fn put(store: &dyn Store, node: &Descriptor, bytes: Bytes, tags: &[Tag]) -> Result<()> {
-    store.put(node, &Body::bytes(node.clone(), bytes), tags).await.map(drop)
 }

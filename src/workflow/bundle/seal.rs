@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::make::{self, Format, Sidecars, Signature, Signer};
+use super::make::{self, Sidecars};
 use super::verify;
 use crate::copy::{Event, Events};
 use crate::document::lock::Inputs;
@@ -17,7 +17,8 @@ use crate::store::{Listing, Registry, Role, Store, Want};
 use crate::verify::{Demands, Report, SidecarDemand, SigningKey};
 use crate::wire::{Client, read_file};
 use crate::workflow::seed::endpoints::refusals;
-use crate::workflow::seed::resolve;
+use crate::workflow::seed::explain;
+use crate::workflow::seed::signing::{Format, Signature, Signer};
 
 /// Most warnings of one seal.
 const MAX_WARNINGS: usize = 64;
@@ -162,7 +163,7 @@ impl Seal {
 
 /// The image, by the bytes of its manifest. A tag and a digest that are given together must mean the same.
 async fn image(store: &Registry, named: &Reference) -> Result<Descriptor> {
-    let explained = |error| resolve::explained(error, named);
+    let explained = |error| explain::explained(error, named);
     let root = store.resolve(&named.name(), Want::Bytes).await.map_err(explained)?;
     if let (Some(tag), Some(digest)) = (&named.tag, &named.digest) {
         let tagged = held_by(store, tag).await.map_err(explained)?;

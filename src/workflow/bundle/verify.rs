@@ -5,7 +5,7 @@ use crate::oci::{Digest, Reference};
 use crate::store::{Registry, Role};
 use crate::verify::{Demands, Pipeline, Report, Subject};
 use crate::wire::Client;
-use crate::workflow::seed::resolve;
+use crate::workflow::seed::explain;
 
 /// A verification that came to no verdict, because the registry could not be asked.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl From<Unfinished> for Error {
 /// Those of the registry when it could not be asked: never a report that says "not signed".
 pub async fn verify(reference: &Reference, demands: Demands, client: &Client) -> Result<Report, Unfinished> {
     let store = Registry::new(client, &reference.repository, Role::Source);
-    let unresolved = |digest| move |error| Unfinished { digest, error: resolve::explained(error, reference) };
+    let unresolved = |digest| move |error| Unfinished { digest, error: explain::explained(error, reference) };
     let mut subject = Subject::resolve_image(&store, reference).await.map_err(unresolved(None))?;
     let digest = Some(subject.root.digest);
     subject.resolve_sidecars(&store, &demands).await.map_err(unresolved(digest))?;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::disk::Existing;
+use crate::disk::file_set;
 use crate::document::catalog::{Catalog, Entry, MAX_CATALOG_BYTES, Select, Which};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::render::zarf;
-use crate::workflow::bundle::keygen::Existing;
-use crate::workflow::files;
 
 const FILE: &str = "zarf.yaml";
 
@@ -64,7 +64,7 @@ pub fn package(request: &Package) -> Result<Packaged> {
     let explained = |error: Error| error.during("package", catalog.display());
     let images = images(&read_catalog(catalog)?).map_err(explained)?;
     let text = zarf::Package { name: &legal, version, images: &images }.render();
-    files::write(out, &[(FILE, text)], *existing)?;
+    file_set::write(out, &[(FILE, text)], *existing)?;
     let is_unpinned =
         |image: &&Reference| image.digest.is_none() && image.tag.as_ref().is_none_or(|tag| tag.as_str() == "latest");
     let unpinned = images.iter().filter(is_unpinned).cloned().collect();

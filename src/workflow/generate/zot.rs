@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::disk::Existing;
+use crate::disk::file_set;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::render::compose::Compose;
 use crate::render::zot;
-use crate::workflow::bundle::keygen::Existing;
-use crate::workflow::files;
 
 pub use crate::render::zot::Search;
 
@@ -67,7 +67,7 @@ pub fn bootstrap(request: &Bootstrap) -> Result<Bootstrapped> {
     let config = format!("./{CONFIG}");
     let compose = Compose { image: &image, port: request.port, config: &config, data: &data_dir }.render();
     let texts = [(CONFIG, zot::config(request.port, request.search)), (COMPOSE, compose)];
-    files::write(&request.out, &texts, request.existing)?;
+    file_set::write(&request.out, &texts, request.existing)?;
     let [config, compose] = [CONFIG, COMPOSE].map(|name| request.out.join(name));
     Ok(Bootstrapped { config, compose, image, port: request.port, data_dir })
 }

@@ -12,12 +12,11 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Serialize, Serializer};
 
 use super::rollback::restore::{PutBack, Standing};
-use super::seed::resolve;
 use super::seed::{LAST_WORDS, interrupted};
 use crate::document::roll_up::{Attempt, RollUp};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::{Digest, Name, Reference, Tag};
-use crate::store::{Registry, Role, Store, Want};
+use crate::store::{self, Registry, Role, Store, Want};
 use crate::wire::Client;
 
 /// Tags that are asked for at the same time.
@@ -198,7 +197,7 @@ impl Step {
                 Standing::Elsewhere(now) => Fate::Moved { now },
                 Standing::Moved => match self.previous_digest {
                     None => Fate::Delete,
-                    Some(former) => match resolve::held(self.sink.as_ref(), &Name::Digest(former)).await? {
+                    Some(former) => match store::find(self.sink.as_ref(), &Name::Digest(former)).await? {
                         Some(_) => Fate::Restore,
                         None => Fate::Gone { hint: GONE },
                     },

@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::oci::{Digest, Name, Tag};
-use crate::store::{Registry, Root, Untagged};
-use crate::workflow::seed::{previous, resolve};
+use crate::store::{self, Registry, Root, Untagged};
+use crate::workflow::seed::previous;
 
 /// Where a tag stands that was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) enum PutBack {
 ///
 /// Whatever keeps the registry from telling.
 pub(crate) async fn standing(sink: &Registry, tag: &Tag, moved: &Digest, former: Option<&Digest>) -> Result<Standing> {
-    let now = resolve::held(sink, &Name::Tag(tag.clone())).await?.map(|node| node.digest);
+    let now = store::find(sink, &Name::Tag(tag.clone())).await?.map(|node| node.digest);
     Ok(match now {
         now if now.as_ref() == former => Standing::Back,
         Some(now) if now == *moved => Standing::Moved,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::previous::Tagging;
+use super::explain::unresolved;
 use super::request::Seed;
+use super::request::Tagging;
 use crate::document::Transfer;
-use crate::oci::{Digest, Reference};
-use crate::store::{Cached, Registry, Repository, Role, Store};
+use crate::error::{Result, Side};
+use crate::oci::{Descriptor, Digest, Reference};
+use crate::store::{self, Cached, Registry, Repository, Role, Store};
 use crate::transport::{Carried, Place, Scheme};
 use crate::wire::Client;
 
@@ -37,6 +39,12 @@ impl Ends {
     /// The source as the engine wants it.
     pub(crate) fn source(&self) -> Arc<dyn Store> {
         Arc::clone(&self.source) as _
+    }
+
+    /// Returns what the destination holds under `to`; none if nothing.
+    pub(crate) async fn former(&self, to: &Reference) -> Result<Option<Descriptor>> {
+        let held = store::find(self.sink.as_ref(), &to.name()).await;
+        held.map_err(|error| unresolved(error, Side::Destination, to))
     }
 
     /// What the seed cost, for the record.

@@ -3,6 +3,7 @@
 pub(super) mod accessories;
 pub(super) mod dry_run;
 pub(super) mod endpoints;
+pub(super) mod explain;
 pub(super) mod platforms;
 pub(super) mod prepare;
 pub(super) mod previous;
@@ -12,6 +13,7 @@ pub(super) mod request;
 pub(super) mod resolve;
 pub(super) mod shared;
 pub(super) mod sidecars;
+pub(crate) mod signing;
 pub(super) mod verification;
 
 use std::collections::HashSet;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::bundle::make::Signature;
+use self::signing::Signature;
 use super::seed::accessories::confirm;
 use super::seed::platforms::rewrite_index::{self, Rewritten};
 use super::seed::prepare::{Prepared, Run};

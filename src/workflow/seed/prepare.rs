@@ -14,7 +14,7 @@ use super::{previous, replay, verification};
 use crate::copy::{self, Event, Events, Selection, Target};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::Root;
+use crate::store::{self, Root};
 use crate::transport::{Job, Transport};
 use crate::verify::{Approved, Evidence, Rollback, TrustTime};
 use crate::wire::Client;
@@ -188,7 +188,7 @@ async fn targets(
 async fn evidence_target(ends: &Ends, found: &Resolved, node: &Descriptor) -> Result<Target> {
     let former = match &found.former {
         Some(_) => {
-            let held = resolve::held(ends.sink.as_ref(), &Name::Digest(node.digest)).await;
+            let held = store::find(ends.sink.as_ref(), &Name::Digest(node.digest)).await;
             held.map_err(|error| error.at(Side::Destination))?
         }
         None => None,

@@ -5,25 +5,13 @@
 //! at the start of the run: everything that was compared with that (when it was signed, what of it is there) says nothing
 //! of what somebody else has put there meanwhile. That stays, and the run ends.
 
-use super::request::{Seed, Sidecars, Trust};
-use super::resolve::{self, Resolved};
+use super::request::{Seed, Sidecars, Tagging, Trust};
+use super::resolve::Resolved;
 use crate::copy::Watch;
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{Body, Registry, Root, Store, Want};
-
-/// How the tags of a seed move.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Tagging {
-    /// What becomes of the former roots is the registry's business.
-    #[default]
-    Plain,
-    /// Each former root is put under a tag of its own first.
-    Keep,
-    /// The same, and no tag moves before every image of the run is in place.
-    Together,
-}
+use crate::store::{self, Body, Registry, Root, Store, Want};
 
 /// A tag that is to name `root`.
 #[derive(Debug)]
@@ -170,7 +158,7 @@ async fn current(sink: &Registry, tag: &Tag) -> Result<Option<Root>> {
 async fn hold(sink: &Registry, tag: &Tag, former: &Root) -> Result<()> {
     let too_long = || Error::new(Kind::Usage, "name the tag that holds the former root");
     let holding = holding_tag(tag, &former.node.digest).ok_or_else(too_long)?;
-    let held = resolve::held(sink, &Name::Tag(holding.clone())).await?;
+    let held = store::find(sink, &Name::Tag(holding.clone())).await?;
     if held.is_some_and(|held| held.digest == former.node.digest) {
         return Ok(());
     }

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk::file_set::{self, named, new_file};
 use crate::document::{SeedManifest, seed_lock};
 use crate::error::{Error, Kind, Result};
-use crate::workflow::files::{self, named, new_file};
 
 const MANIFEST: &str = "seed-manifest.json";
 const LOCK: &str = "seed.lock";
@@ -97,7 +97,7 @@ pub(crate) fn write_files(folder: &Path, contents: &[(&str, Vec<u8>)]) -> Result
     };
     let complete = patiently(|| {
         fs::create_dir_all(folder)?;
-        files::complete(folder, contents)
+        file_set::complete(folder, contents)
     });
     let mut paths = Vec::new();
     for (file, (name, _)) in complete.map_err(failed)?.into_iter().zip(contents) {
@@ -105,7 +105,7 @@ pub(crate) fn write_files(folder: &Path, contents: &[(&str, Vec<u8>)]) -> Result
         file.persist(&path).map_err(|cause| failed(cause.error))?;
         paths.push(path);
     }
-    files::settle(folder).map_err(failed)?;
+    file_set::settle(folder).map_err(failed)?;
     Ok(paths)
 }
 

@@ -4,10 +4,10 @@
 //! nothing while a tag stays where it is.
 
 use super::endpoints::Ends;
-use super::previous::Tagging;
+use super::explain;
+use super::request::Tagging;
 use super::request::{Index, Seed, Trust};
 use super::resolve::Resolved;
-use super::verification;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest};
 use crate::verify::{
@@ -79,7 +79,7 @@ impl Replay<'_> {
         // The signature that was found first need not be the newest.
         let (source, repository) = (self.ends.source.as_ref(), &self.seed.from.repository);
         let newest = Pipeline::new(self.demands.clone()).signed_at(source, repository, node.digest).await;
-        let newest = newest.map_err(|error| verification::failed(error, Side::Source, &self.seed.from))?;
+        let newest = newest.map_err(|error| explain::failed(error, Side::Source, &self.seed.from))?;
         let offered = newest.time.max(offered);
         if offered.is_some_and(|offered| offered >= in_place) {
             return unread.map_or(Ok(None), |unread| Err(self.untold(former, &unread)));
@@ -91,7 +91,7 @@ impl Replay<'_> {
         );
         let failure = Failure::new(ErrorClass::TimeRollback, why);
         let error = Error::new(Kind::Untrusted, "verify").on(&self.seed.from).because(failure);
-        Err(verification::failed(error.hint(ErrorClass::TimeRollback.hint()), Side::Source, &self.seed.from))
+        Err(explain::failed(error.hint(ErrorClass::TimeRollback.hint()), Side::Source, &self.seed.from))
     }
 
     /// More is attached to what is in place than is read, so that it may have been signed at any time. Taking that for "no
@@ -102,7 +102,7 @@ impl Replay<'_> {
         let error = Error::new(Kind::Untrusted, "verify").on(&self.seed.to).because(Failure::new(unread.class, why));
         let hint =
             "remove from it what is no signature of the publisher's, or replace it all the same with --allow-rollback";
-        verification::failed(error.hint(hint), Side::Destination, &self.seed.to)
+        explain::failed(error.hint(hint), Side::Destination, &self.seed.to)
     }
 
     /// When what is in place was signed, by one of the trusted keys. How long ago, under which name and in which log does

@@ -3,12 +3,23 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::previous::Tagging;
 use crate::copy::{self, Commit};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Platform, Reference, Tag};
 use crate::verify::{Demands, Identity, SigningKey};
+
+/// How the tags of a seed move.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tagging {
+    /// What becomes of the former roots is the registry's business.
+    #[default]
+    Plain,
+    /// Each former root is put under a tag of its own first.
+    Keep,
+    /// The same, and no tag moves before every image of the run is in place.
+    Together,
+}
 
 /// What to seed, and what it has to satisfy.
 #[derive(Debug)]

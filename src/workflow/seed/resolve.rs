@@ -4,13 +4,14 @@ use futures_util::try_join;
 
 use crate::copy::{self, Selection};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::store::{Root, Store, Want};
 use crate::verify::{self, SidecarKind};
 
 use super::endpoints::Ends;
+use super::explain::unresolved;
 use super::request::{Seed, Sidecars};
-use super::sidecars::{Beside, beside};
+use super::sidecars::{Beside, Sidecar, beside};
 
 /// What both ends say at the start.
 #[derive(Debug)]
@@ -37,20 +38,9 @@ pub(crate) struct Resolved {
     pub(crate) warnings: Vec<String>,
 }
 
-/// A manifest that stands beside the image under a tag of its own.
-#[derive(Debug)]
-pub(crate) struct Sidecar {
-    pub(crate) kind: SidecarKind,
-    pub(crate) root: Root,
-    /// Its tag at the destination.
-    pub(crate) tag: Tag,
-    /// What that tag names now.
-    pub(crate) former: Option<Descriptor>,
-}
-
 /// Asks both ends at the same time.
 pub(crate) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
-    let (root, former) = try_join!(source_root(ends, &seed.from), former(ends, &seed.to))?;
+    let (root, former) = try_join!(source_root(ends, &seed.from), ends.former(&seed.to))?;
     let mut warnings = Vec::new();
     match &seed.from {
         Reference { digest: Some(_), .. } => {}
@@ -111,38 +101,5 @@ impl Resolved {
     /// Whether the destination's tag names the image already.
     pub(super) fn is_unchanged(&self) -> bool {
         self.former.as_ref().is_some_and(|former| former.digest == self.root.node.digest)
-    }
-}
-
-/// What the destination holds under `to`, if anything.
-pub(crate) async fn former(ends: &Ends, to: &Reference) -> Result<Option<Descriptor>> {
-    let held = held(ends.sink.as_ref(), &to.name()).await;
-    held.map_err(|error| unresolved(error, Side::Destination, to))
-}
-
-/// What `store` holds under `name`, if anything.
-pub(crate) async fn held(store: &dyn Store, name: &Name) -> Result<Option<Descriptor>> {
-    match store.resolve(name, Want::Digest).await {
-        Ok(root) => Ok(Some(root.node)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn unresolved(error: Error, side: Side, reference: &Reference) -> Error {
-    explained(error.at(side), reference)
-}
-
-/// Says what could not be resolved, and what a person can look at.
-pub(crate) fn explained(error: Error, reference: &Reference) -> Error {
-    let hint = match error.kind() {
-        Kind::NotFound => Some("check the repository and the tag; a tag is case-sensitive"),
-        Kind::Unavailable => Some("check the host name, the port and the network"),
-        _ => None,
-    };
-    let error = error.during("resolve manifest digest", reference);
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
     }
 }

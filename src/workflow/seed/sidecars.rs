@@ -3,13 +3,23 @@
 use futures_util::try_join;
 
 use super::endpoints::Ends;
+use super::explain;
 use super::request::{Seed, Sidecars, Trust};
-use super::resolve::{self, Sidecar};
-use super::verification;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::Root;
 use crate::verify::{self, SidecarKind};
+
+/// A manifest that stands beside the image under a tag of its own.
+#[derive(Debug)]
+pub(crate) struct Sidecar {
+    pub(crate) kind: SidecarKind,
+    pub(crate) root: Root,
+    /// Its tag at the destination.
+    pub(crate) tag: Tag,
+    /// What that tag names now.
+    pub(crate) former: Option<Descriptor>,
+}
 
 /// What stands beside the image at the source.
 #[derive(Debug, Default)]
@@ -68,20 +78,20 @@ pub(crate) async fn beside(seed: &Seed, ends: &Ends, root: &Digest) -> Result<Be
 async fn tagged(seed: &Seed, ends: &Ends, kind: SidecarKind, from: &Tag) -> Result<Option<Root>> {
     let Some(tag) = kind.tag(from) else { return Err(too_long(seed)) };
     let found = verify::Sidecar::tagged(ends.source.as_ref(), kind, from).await;
-    found.map_err(|error| resolve::explained(error.at(Side::Source), &seed.from.repository.tagged(&tag)))
+    found.map_err(|error| explain::explained(error.at(Side::Source), &seed.from.repository.tagged(&tag)))
 }
 
 /// The sidecar, with what its tag names at the destination.
 async fn towards(seed: &Seed, ends: &Ends, kind: SidecarKind, root: Root, to: &Tag) -> Result<Sidecar> {
     let Some(tag) = kind.tag(to) else { return Err(too_long(seed)) };
-    let former = resolve::former(ends, &seed.to.repository.tagged(&tag)).await?;
+    let former = ends.former(&seed.to.repository.tagged(&tag)).await?;
     Ok(Sidecar { kind, root, tag, former })
 }
 
 /// Of what is verified, not being able to look is a verification that failed.
 fn unseen(error: Error, seed: &Seed) -> Error {
     match seed.trust {
-        Trust::Verify { .. } => verification::failed(error, Side::Source, &seed.from),
+        Trust::Verify { .. } => explain::failed(error, Side::Source, &seed.from),
         Trust::Skip => error.at(Side::Source).during("look for sidecars of", &seed.from),
     }
 }

@@ -1,8 +1,10 @@
 //! Verification of either end: approval before anything moves, and a second look at what arrived.
 
 use super::endpoints::Ends;
+use super::explain;
 use super::request::{Seed, Trust};
-use super::resolve::{self, Resolved};
+use super::resolve::Resolved;
+use super::sidecars;
 use crate::copy::{Event, Events};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Name, Reference, Tag};
@@ -33,7 +35,7 @@ pub(crate) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &
         subject.referrers.clone_from(&found.referrers);
         run(demands, source, &subject, found).await?.approve()
     };
-    checked.await.map_err(|error| failed(error, Side::Source, &seed.from))
+    checked.await.map_err(|error| explain::failed(error, Side::Source, &seed.from))
 }
 
 /// Looks at what arrived: the destination's own bytes, by digest, before any tag names them.
@@ -57,7 +59,7 @@ pub(crate) async fn destination(
             read_manifest(sink, &found.root.node).await?;
         }
         let mut subject = subject(&seed.to, found);
-        let is_there = |sidecar: &&resolve::Sidecar| {
+        let is_there = |sidecar: &&sidecars::Sidecar| {
             sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest)
         };
         for sidecar in found.sidecars().filter(is_there) {
@@ -66,7 +68,7 @@ pub(crate) async fn destination(
         }
         run(&demands, sink, &subject, found).await?.approve()
     };
-    checked.await.map(Some).map_err(|error| failed(error, Side::Destination, &seed.to))
+    checked.await.map(Some).map_err(|error| explain::failed(error, Side::Destination, &seed.to))
 }
 
 /// Reads by its tag what is in place already. Nothing else says what a pull of that tag gives: a cache before the registry,
@@ -117,9 +119,4 @@ async fn run(demands: &Demands, store: &dyn Repository, subject: &Subject, found
     }
     // Far larger than everything around it, and many images go without: they need not have room for it.
     Box::pin(Pipeline::new(demands).run(store, subject)).await
-}
-
-/// Says that it is verification that failed, at which end.
-pub(crate) fn failed(error: Error, side: Side, reference: &Reference) -> Error {
-    error.during(format!("{side} verification failed (fail-closed)"), reference)
 }

@@ -16,8 +16,7 @@ use super::missing::{Rivals, lacking};
 use crate::copy::{Event, Events, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{Body, ByteStream, Put, Registry, Root, Store, Want};
-use crate::workflow::seed::resolve;
+use crate::store::{self, Body, ByteStream, Put, Registry, Root, Store, Want};
 
 /// How often a list is put together that other clients overwrite meanwhile.
 const MAX_UNIONS: u32 = 10;
@@ -71,7 +70,7 @@ impl CosignTags {
     pub(crate) async fn look(&self, tag: &Tag) -> Result<Seen> {
         let Some(wanted) = self.wanted.get(tag) else { return Ok(Seen::InPlace) };
         let name = Name::Tag(tag.clone());
-        let Some(held) = resolve::held(self.sink.as_ref(), &name).await? else {
+        let Some(held) = store::find(self.sink.as_ref(), &name).await? else {
             // This very tag was put, and is never shown.
             let is_out_of_sight = self.sink.refuses(tag) && self.placed(tag).is_some();
             return Ok(if is_out_of_sight { Seen::InPlace } else { Seen::Nothing });
@@ -102,7 +101,7 @@ impl CosignTags {
         let (mut next, mut base) = (wanted.planned.clone(), wanted.base);
         for _ in 0..MAX_UNIONS {
             let name = Name::Tag(tag.clone());
-            let held = resolve::held(self.sink.as_ref(), &name).await?.map(|held| held.digest);
+            let held = store::find(self.sink.as_ref(), &name).await?.map(|held| held.digest);
             if held == Some(next.node.digest) {
                 self.lock().insert(tag.clone(), next.node.digest);
                 return Ok(Put::Present);

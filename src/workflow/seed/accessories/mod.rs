@@ -19,12 +19,12 @@ use super::shared::Commons;
 
 use super::endpoints::Ends;
 use super::request::Seed;
-use super::resolve::{self, Resolved};
+use super::resolve::Resolved;
 use crate::copy::{self, Attached, AttachmentTags, Event, Events, Known, Presence, Target};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{Repository, Root, Store as _, Want};
+use crate::store::{self, Repository, Root, Store as _, Want};
 use crate::verify::{Approved, Evidence, signature_tag};
 
 /// Questions asked at the same time.
@@ -255,7 +255,7 @@ impl Comparing<'_> {
         let sink = self.ends.sink.as_ref();
         let name = Name::Tag(tag.clone());
         let held = match self.tags.may_hold(tag) {
-            true => resolve::held(sink, &name).await?,
+            true => store::find(sink, &name).await?,
             false => None,
         };
         let proof = self.evidence.iter().find_map(|one| match one {

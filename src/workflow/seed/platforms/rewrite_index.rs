@@ -14,10 +14,10 @@ use crate::oci::filter_index::{Fate, narrow};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{Root, Store, read_manifest};
 use crate::verify::Approved;
-use crate::workflow::bundle::make::{Format, Signature, Signer};
 use crate::workflow::seed::endpoints::Ends;
 use crate::workflow::seed::request::{Index, Seed};
 use crate::workflow::seed::resolve::Resolved;
+use crate::workflow::seed::signing::{Format, Signature, Signer};
 use crate::workflow::seed::verification;
 
 /// An index that was made in the place of the source's.

@@ -6,8 +6,16 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::bundle::keygen::Existing;
 use crate::error::{Error, Kind, Result};
+
+/// What stands where a key file would go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Stays, and nothing is written: what was signed with a lost key can't be signed again.
+    Kept,
+    /// Is replaced.
+    Replaced,
+}
 
 /// Writes `files` (names and texts) into `folder`, which is made if it is not there. Each is complete and flushed under
 /// another name before any takes its place.
@@ -16,7 +24,7 @@ use crate::error::{Error, Kind, Result};
 ///
 /// [`Usage`](Kind::Usage), with nothing written, if one is there that is to be kept; [`Local`](Kind::Local) if the disk
 /// refuses.
-pub(super) fn write(folder: &Path, files: &[(&str, String)], existing: Existing) -> Result<Vec<PathBuf>> {
+pub(crate) fn write(folder: &Path, files: &[(&str, String)], existing: Existing) -> Result<Vec<PathBuf>> {
     let folder = named(folder);
     let failed = |why: io::Error| Error::new(Kind::Local, "write to").on(folder.display()).because(why);
     let paths: Vec<_> = files.iter().map(|(name, _)| folder.join(name)).collect();
@@ -47,7 +55,7 @@ pub(super) fn write(folder: &Path, files: &[(&str, String)], existing: Existing)
 }
 
 /// Writes `files` into `folder` under other names than theirs, each complete and flushed.
-pub(super) fn complete<T: AsRef<[u8]>>(folder: &Path, files: &[(&str, T)]) -> io::Result<Vec<NamedTempFile>> {
+pub(crate) fn complete<T: AsRef<[u8]>>(folder: &Path, files: &[(&str, T)]) -> io::Result<Vec<NamedTempFile>> {
     let complete = files.iter().map(|(_, content)| {
         let mut file = new_file(folder)?;
         file.write_all(content.as_ref()).and_then(|()| file.as_file().sync_all())?;
@@ -57,17 +65,17 @@ pub(super) fn complete<T: AsRef<[u8]>>(folder: &Path, files: &[(&str, T)]) -> io
 }
 
 /// Flushes what was renamed in `folder`: a rename is on disk once its folder is.
-pub(super) fn settle(folder: &Path) -> io::Result<()> {
+pub(crate) fn settle(folder: &Path) -> io::Result<()> {
     fs::File::open(folder).and_then(|folder| folder.sync_all())
 }
 
 /// The current folder where none is named.
-pub(super) fn named(folder: &Path) -> &Path {
+pub(crate) fn named(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// A temporary file in `folder` with the permissions of an ordinary one: what is written is for everybody who may see it.
-pub(super) fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
+pub(crate) fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {

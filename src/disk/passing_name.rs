@@ -1,0 +1,14 @@
+//! Names of files that are not finished.
+
+use crate::error::{Error, Kind, Result};
+
+/// How temporary files are called; nothing that is content starts like this.
+pub(crate) const TEMPORARY: &str = ".tmp-";
+
+/// Returns a name that no other file has.
+pub(crate) fn passing_name() -> Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|why| Error::new(Kind::Local, "draw a random name").because(why.to_string()))?;
+    Ok(format!("{TEMPORARY}{}", hex::encode(bytes)))
+}

@@ -1,0 +1,165 @@
+//! Signing: signatures in cosign's formats, put beside those that are there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::accessories::cosign_list::{Keeps, List};
+use super::accessories::cosign_merge::{Origin, Wanted};
+use super::accessories::cosign_tags::CosignTags;
+use crate::copy::Events;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Repository, Tag};
+use crate::store::{Body, Registry, Root, Store};
+use crate::trust::artifact::{self, Attachment};
+use crate::trust::{sigstore_bundle, simple_signing};
+use crate::verify::{SigningKey, signature_tag};
+
+/// In which of cosign's two formats signatures are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Under the tag `sha256-<hex>.sig`: what every version of cosign reads, and the fewest requests to verify.
+    Legacy,
+    /// As a bundle that refers to what it signs: what cosign writes since version 3.
+    Bundle,
+    /// Both of them.
+    Both,
+}
+
+/// A signature that was put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// What it signs.
+    pub signs: Digest,
+    /// `legacy` or `bundle`.
+    pub format: &'static str,
+    /// The manifest that holds it.
+    pub digest: Digest,
+}
+
+/// Who signs, how, and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Signer<'a> {
+    key: &'a SigningKey,
+    format: Format,
+    /// One time for all signatures of a bundle.
+    time: Timestamp,
+    events: Events,
+}
+
+/// A signature that was put, and may yet be overwritten.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    signs: Digest,
+    holder: Holder,
+}
+
+/// What holds a signature.
+#[derive(Debug)]
+enum Holder {
+    /// A list under one of cosign's tags, which other clients write too.
+    List(CosignTags, Tag),
+    /// A manifest of its own.
+    Manifest(Digest),
+}
+
+/// Looks whether what was placed is still there, and puts again what others have overwritten.
+pub(crate) async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
+    let mut signatures = Vec::new();
+    for Placed { signs, holder } in placed {
+        let (format, digest) = match holder {
+            Holder::List(cosign, tag) => {
+                cosign.kept(&[&tag]).await?;
+                let lost = || Error::new(Kind::Incomplete, "find the signature under").on(&tag);
+                ("legacy", cosign.placed(&tag).ok_or_else(lost)?)
+            }
+            Holder::Manifest(digest) => ("bundle", digest),
+        };
+        signatures.push(Signature { signs, format, digest });
+    }
+    Ok(signatures)
+}
+
+impl<'a> Signer<'a> {
+    /// Signs with `key`, as of now, and tells `events` of what stands in the way.
+    pub(crate) fn new(key: &'a SigningKey, format: Format, events: &Events) -> Self {
+        Self { key, format, time: Timestamp::now(), events: events.clone() }
+    }
+
+    /// Puts a signature over `node`, in each format that is wanted, and sees that it stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; [`Limit`](Kind::Limit) where there are too many already.
+    pub(crate) async fn sign(
+        &self,
+        store: &Registry,
+        repository: &Repository,
+        node: &Descriptor,
+    ) -> Result<Vec<Signature>> {
+        kept(self.place(store, repository, node).await?).await
+    }
+
+    pub(crate) async fn place(
+        &self,
+        store: &Registry,
+        repository: &Repository,
+        node: &Descriptor,
+    ) -> Result<Vec<Placed>> {
+        let mut placed = Vec::new();
+        if self.format != Format::Bundle {
+            placed.push(Placed { signs: node.digest, holder: self.legacy(store, repository, node).await? });
+        }
+        if self.format != Format::Legacy {
+            placed.push(Placed { signs: node.digest, holder: self.bundle(store, node).await? });
+        }
+        Ok(placed)
+    }
+
+    /// A payload that names `node`, under the tag that is derived from its digest, beside the signatures that are there.
+    /// Whatever is there and is no list of signatures is not overwritten.
+    async fn legacy(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<Holder> {
+        let tag = signature_tag(&node.digest);
+        let tag = tag.ok_or_else(|| Error::new(Kind::Unsupported, "name the signature's tag").on(node.digest))?;
+        let signed = simple_signing::legacy(repository, &node.digest, Some(self.time));
+        let signature = self.key.sign(&signed)?;
+        let attachment = artifact::legacy_manifest(&[], &[(signed, signature)]);
+        for (node, bytes) in &attachment.blobs {
+            put_bytes(store, node, bytes.clone(), &[]).await?;
+        }
+        let (keeps, origin) = (Keeps::Signatures, Origin::Here);
+        let root = Root { node: attachment.node, bytes: Some(attachment.manifest) };
+        let brought = List::read(keeps, &root);
+        let brought = brought.ok_or_else(|| Error::new(Kind::Local, "make a signature of").on(node.digest))?;
+        let (proof, planned) = (brought.layers.first().cloned(), brought.clone());
+        let wanted =
+            Wanted { tag: tag.clone(), subject: node.digest, keeps, origin, brought, proof, planned, base: None };
+        let cosign = CosignTags::new(Arc::new(store.clone()), [wanted], self.events.clone());
+        cosign.place(&tag).await?;
+        Ok(Holder::List(cosign, tag))
+    }
+
+    async fn bundle(&self, store: &Registry, node: &Descriptor) -> Result<Holder> {
+        let statement = sigstore_bundle::statement(&node.digest, Some(self.time));
+        let signature = self.key.sign(&sigstore_bundle::pae(&statement))?;
+        let bundle = sigstore_bundle::build(&self.key.public_key()?, &statement, &signature);
+        let attachment = artifact::bundle_manifest(node, &bundle, self.time);
+        put_attachment(store, &attachment, &[]).await?;
+        Ok(Holder::Manifest(attachment.node.digest))
+    }
+}
+
+/// Puts the blobs of an attachment, then its manifest.
+pub(crate) async fn put_attachment(store: &dyn Store, attachment: &Attachment, tags: &[Tag]) -> Result<()> {
+    for (node, bytes) in &attachment.blobs {
+        put_bytes(store, node, bytes.clone(), &[]).await?;
+    }
+    put_bytes(store, &attachment.node, attachment.manifest.clone(), tags).await
+}
+
+/// Puts bytes in memory, and `tags` that name them.
+pub(crate) async fn put_bytes(store: &dyn Store, node: &Descriptor, bytes: Bytes, tags: &[Tag]) -> Result<()> {
+    store.put(node, &Body::bytes(node.clone(), bytes), tags).await.map(drop)
+}
