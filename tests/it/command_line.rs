@@ -46,20 +46,66 @@ async fn help_lists_every_exit_code_and_every_documented_flag() {
     }
 }
 
+/// The names of a command's subcommands, as its help lists them.
+fn subcommands(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        let name = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?;
+        name.split_whitespace().next().map(str::to_owned)
+    });
+    names.filter(|name| name != "help").collect()
+}
+
+/// Every command that does something, with its help.
+pub(crate) async fn commands() -> Vec<(Vec<String>, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![Vec::<String>::new()];
+    while let Some(command) = open.pop() {
+        let words: Vec<_> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = text(&autonomy(&words).await);
+        let below = subcommands(&help);
+        if below.is_empty() {
+            found.push((command.clone(), help));
+        }
+        open.extend(below.into_iter().map(|name| [&command[..], &[name]].concat()));
+    }
+    found
+}
+
 #[tokio::test]
-async fn the_readme_names_every_flag() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    for command in ["seed", "publish-index", "bootstrap-zot", "package", "login", "logout", "serve", "gc"] {
-        let help = text(&autonomy(&["registry", command, "--help"]).await);
+async fn the_readme_and_the_pages_name_every_flag_of_every_command() {
+    let mut manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    for page in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap() {
+        manual.push_str(&std::fs::read_to_string(page.unwrap().path()).unwrap());
+    }
+    let commands = commands().await;
+    let names: Vec<_> = commands.iter().map(|(command, _)| command.join(" ")).collect();
+    for expected in ["registry seed-catalog", "registry sync", "registry rollback", "bundle seal", "verify"] {
+        assert!(names.iter().any(|name| name == expected), "{expected} is not among {names:?}");
+    }
+    for (command, help) in &commands {
+        let command = command.join(" ");
+        assert!(manual.contains(command.trim_start_matches("registry ")), "{command} is on no page");
         let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
         // A value may stand behind the name, in brackets if it may be left out.
         let name = |word: &str| word.split(['[', '=']).next().unwrap_or_default().to_owned();
-        for flag in flags.map(|word| name(word.trim_end_matches([',', '.', ';', ':', ']']))) {
-            let flag = flag.as_str();
-            let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag) || readme.contains(flag);
-            assert!(is_known, "{flag} of {command} is not in the README");
+        for flag in flags.map(|word| name(word.trim_end_matches([',', '.', ';', ':', ']', ')']))) {
+            let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag.as_str());
+            assert!(is_known || names_flag(&manual, &flag), "{flag} of {command} is on no page");
         }
     }
+}
+
+/// Whether a text has the flag as a word: `--out` does not stand in `--output`.
+fn names_flag(text: &str, flag: &str) -> bool {
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+    text.match_indices(flag).any(|(at, _)| ends(&text[at + flag.len()..]))
+}
+
+#[test]
+fn a_flag_that_stands_in_a_longer_one_is_not_named() {
+    assert!(names_flag("give `--out DIR`", "--out") && names_flag("--pub-key=x", "--pub-key"));
+    assert!(!names_flag("give `--output json`", "--out") && !names_flag("--pub-key", "--pub"));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod data_check;
 mod data_folder;
 mod deep;
 mod demo;
+mod docs;
 mod dry_run;
 mod examples;
 mod fallback;

@@ -89,9 +89,9 @@ fn the_documented_example_is_a_catalog() {
 }
 
 #[test]
-fn the_catalog_in_the_readme_is_one() {
-    let readme = include_str!("../../../README.md");
-    let text = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+fn the_catalog_in_the_documentation_is_one() {
+    let page = include_str!("../../../docs/catalogs.md");
+    let text = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
     let entries = Catalog::parse(text).unwrap().entries;
     assert_eq!((entries.len(), entries[1].accessories), (2, Some(Accessories::Root)));
     assert!(matches!(entries[1].select, Some(Select { which: Which::Range(_), latest: Some(_) })));
