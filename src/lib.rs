@@ -6,20 +6,20 @@
 //! `floors` reads the `use` lines of every file and fails on an upward or sideways import.
 //!
 //! ```text
-//! floor 8  cli          the program: flags, terminal, exit codes          fuzzing
-//! floor 7  observe      progress and logs
-//! floor 6  workflow     one folder for each task
-//! floor 5  transport    native, or skopeo
-//! floor 4  copy         the engine          verify    the pipeline          serve    the registry
-//! floor 3  store        places that hold bytes by digest
-//! floor 2  wire         HTTP client         http_server         trust         render
-//! floor 1  document     disk         retry         named_certificates
-//! floor 0  oci          error        sync          stream
+//! floor 8  cli  fuzzing
+//! floor 7  observe
+//! floor 6  workflow
+//! floor 5  transport
+//! floor 4  copy  verify  serve
+//! floor 3  store
+//! floor 2  wire  http_server  trust  render
+//! floor 1  document  disk  retry  named_certificates
+//! floor 0  oci  error  sync  stream
 //! ```
 //!
-//! What each may not know: `oci` knows no HTTP and no files; `disk` no images; `wire` no images; `document` no I/O; `store` not what a
-//! seed is; `render` no I/O; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine; `transport` not the
-//! command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
+//! Each room has a border: `oci` knows no HTTP and no files; `disk`, `wire` and `http_server` no images; `trust` no store and no I/O;
+//! `document` and `render` no I/O; `store` no seeds; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine;
+//! `transport` not the command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
 //!
 //! # As a library
 //!

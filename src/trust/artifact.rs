@@ -24,7 +24,7 @@ pub struct Attachment {
     pub blobs: Vec<(Descriptor, Bytes)>,
 }
 
-/// The manifest for [`signature_tag`](crate::verify::signature_tag), in the exact form that cosign writes: a layer a signature.
+/// The manifest for `verify::signature_tag`, in the exact form that cosign writes: a layer a signature.
 ///
 /// Each of `signatures` is a [`simple_signing::legacy`] with the signature over it. `carried` are the layers that stand under
 /// the tag already: a tag holds one manifest, and a new signature must not push out those of others.
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn a_bundle_manifest_is_what_cosign_writes() {
         let key =
-            crate::verify::PublicKey::from_pem(include_bytes!("../../tests/verify-vectors/keys/keyA.pub")).unwrap();
+            crate::trust::key::PublicKey::from_pem(include_bytes!("../../tests/verify-vectors/keys/keyA.pub")).unwrap();
         let statement = sigstore_bundle::statement(&image().digest, Some(TIME.parse().unwrap()));
         let signature =
             decode("MEQCIF9aOTybf/hxF8+F54Msx9Kw8LbV2Uc9mk6UMKhbcvCsAiAYMWeTldd3xjR36p4YoDOxJ1xuWLw7a7sU9ppMnSCriA==");

@@ -177,7 +177,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::verify::PublicKey;
+    use crate::trust::key::PublicKey;
 
     fn vectors() -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verify-vectors")

@@ -5,7 +5,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair as _};
 
 use super::*;
-use crate::verify::SigningKey;
+use crate::trust::signing_key::SigningKey;
 
 const KEY_A: &[u8] = include_bytes!("../../../tests/verify-vectors/keys/keyA.pub");
 

@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::*;
-use crate::verify::Scheme;
+use crate::trust::key::Scheme;
 
 fn ecdsa(algorithm: &'static EcdsaSigningAlgorithm) -> Vec<u8> {
     EcdsaKeyPair::generate(algorithm).unwrap().to_pkcs8v1().unwrap().as_ref().to_vec()

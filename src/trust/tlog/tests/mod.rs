@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::merkle::tests::{path, tree};
 use super::*;
+use crate::trust::signing_key::SigningKey;
 use crate::trust::sigstore_bundle::pae;
-use crate::verify::SigningKey;
 
 /// A log of this test's own: some entries of others, and a key.
 struct Log {
