@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use autonomy_registry::oci::{Digest, Name, Reference};
 use autonomy_registry::store::{Registry, Role, Store, Want};
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 
 use server::{Kind, Server};
 use testkit::images::shape::{self, Image};
@@ -91,7 +91,7 @@ fn forget_uploads(sink: &Server) {
 }
 
 fn client() -> Client {
-    Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap()
+    Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap()
 }
 
 async fn publish(image: &Image, host: &str) {

@@ -22,8 +22,8 @@ use autonomy_registry::store::{Store as _, Want};
 use autonomy_registry::transport::Native;
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::{Demands, PublicKey, SigningKey, signature_tag};
-use autonomy_registry::wire::{Client, Options};
-use autonomy_registry::workflow::{self, Index, Seed, Sidecars, Tagging, Trust};
+use autonomy_registry::wire::{Client, ClientOptions};
+use autonomy_registry::workflow::{self, IndexHandling, Seed, SidecarHandling, Tagging, Trust};
 use testkit::images::shape;
 
 /// Images that take turns: of two platforms each, from a few KiB to a few MiB.
@@ -205,7 +205,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 
 /// The process that is watched: seeds one image after the other, each into a repository of its own.
 async fn seed_without_end(from: &str, to: &str, key: &str) {
-    let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+    let client = Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap();
     let demands = Demands::new(vec![PublicKey::from_pem(&std::fs::read(key).unwrap()).unwrap()]);
     let home = tempfile::tempdir().unwrap();
     let numbers = std::sync::atomic::AtomicU64::new(0);
@@ -218,8 +218,8 @@ async fn seed_without_end(from: &str, to: &str, key: &str) {
                 from: format!("{from}/app/{image}:v1").parse().unwrap(),
                 to: format!("{to}/site/{number}:v1").parse().unwrap(),
                 platforms: Vec::new(),
-                index: Index::Keep,
-                sidecars: Sidecars::Leave,
+                index: IndexHandling::Keep,
+                sidecars: SidecarHandling::Leave,
                 accessories: Accessories::All,
                 trust: Trust::Verify { demands: Box::new(demands.clone()), key: key.to_owned() },
                 tagging: Tagging::Plain,

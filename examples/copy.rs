@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Plain HTTP only between registries on this machine.
     let allow_plain_http = from.repository.is_loopback() && to.repository.is_loopback();
-    let client = Client::new(wire::Options { allow_plain_http, ..wire::Options::default() })?;
+    let client = Client::new(wire::ClientOptions { allow_plain_http, ..wire::ClientOptions::default() })?;
     let source = Registry::new(&client, &from.repository, Role::Source);
     let destination = Registry::new(&client, &to.repository, Role::Sink);
 

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use autonomy_registry::Result;
-use autonomy_registry::serve::{Options, Server};
+use autonomy_registry::serve::{ServeOptions, Server};
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("images"), PathBuf::from);
     // Port 0 takes a free one. Beyond loopback, give `tls` and `htpasswd` too.
-    let options = Options::new(&folder, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let options = ServeOptions::new(&folder, SocketAddr::from(([127, 0, 0, 1], 0)));
     let server = Server::bind(options).await?;
     println!("serving {} at {}", folder.display(), server.url());
     // Requests in flight are finished after the shutdown future is ready.

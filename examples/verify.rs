@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use autonomy_registry::oci::Reference;
-use autonomy_registry::verify::{Demands, Outcome, PublicKey};
+use autonomy_registry::verify::{Demands, PublicKey, StepOutcome};
 use autonomy_registry::wire::{self, Client};
 use autonomy_registry::workflow;
 
@@ -19,13 +19,13 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
 
     // Plain HTTP only with a registry on this machine.
     let allow_plain_http = image.repository.is_loopback();
-    let client = Client::new(wire::Options { allow_plain_http, ..wire::Options::default() })?;
+    let client = Client::new(wire::ClientOptions { allow_plain_http, ..wire::ClientOptions::default() })?;
     // An error says that the registry could not be asked. A failed verification is a report.
     let report = workflow::verify(&image, Demands::new(vec![key]), &client).await.map_err(|stopped| stopped.error)?;
     for step in report.steps() {
         let outcome = match &step.outcome {
-            Outcome::Ok(detail) => format!("ok: {detail}"),
-            Outcome::Skipped(reason) => format!("skipped: {reason}"),
+            StepOutcome::Ok(detail) => format!("ok: {detail}"),
+            StepOutcome::Skipped(reason) => format!("skipped: {reason}"),
             other => format!("{other:?}"),
         };
         println!("{}: {outcome}", step.step.as_str());

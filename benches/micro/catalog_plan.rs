@@ -19,7 +19,7 @@ use autonomy_registry::document::catalog::Catalog;
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Reference, Tag};
 use autonomy_registry::store::{self, Body, Role, Store, Want, read_small};
 use autonomy_registry::wire::{self, Client};
-use autonomy_registry::workflow::{self, Forecasts, Tagging, Trust, Wish, forecast_catalog};
+use autonomy_registry::workflow::{self, CatalogEntry, Forecasts, Tagging, Trust, forecast_catalog};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use futures_util::{StreamExt, stream};
@@ -107,12 +107,12 @@ impl Bed {
     fn begin(&self) -> Client {
         self.source.bed.clear_log();
         self.sink.bed.clear_log();
-        Client::new(wire::Options { allow_plain_http: true, ..Default::default() }).unwrap()
+        Client::new(wire::ClientOptions { allow_plain_http: true, ..Default::default() }).unwrap()
     }
 
     async fn plan(&self) -> Forecasts {
         let client = self.begin();
-        let wish = |entry| Wish { entry, trust: Trust::Skip };
+        let wish = |entry| CatalogEntry { entry, trust: Trust::Skip };
         let catalog = workflow::Catalog {
             name: "catalog.yaml".into(),
             wishes: Catalog::parse(&self.text).unwrap().entries.into_iter().map(wish).collect(),

@@ -39,7 +39,7 @@ pub(crate) fn ask(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("copy", &label), |bencher| {
             let runtime = crate::two_threads();
-            let client = Client::new(wire::Options { allow_plain_http: true, ..Default::default() }).unwrap();
+            let client = Client::new(wire::ClientOptions { allow_plain_http: true, ..Default::default() }).unwrap();
             // Beforehand, as with `bare`: how the registries are spoken to is known, and connections are open.
             runtime.block_on(bed.copy(&client, &bed.fresh()));
             bencher.iter_batched(

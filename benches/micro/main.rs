@@ -24,7 +24,7 @@ mod proxy;
 #[path = "../peers/tally.rs"]
 mod tally;
 
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
 use criterion::Criterion;
 use tokio::runtime::{Builder, Runtime};
@@ -64,7 +64,7 @@ struct Registry {
 impl Registry {
     fn start(runtime: &Runtime) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let bed = runtime.block_on(Testbed::over(folder.path(), Behaviour::default()));
+        let bed = runtime.block_on(Testbed::over(folder.path(), Profile::default()));
         Self { bed, _folder: folder }
     }
 }

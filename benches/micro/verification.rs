@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use autonomy_registry::oci::{Digest, Name};
 use autonomy_registry::store::{Memory, Store, Want};
-use autonomy_registry::verify::{Demands, Pipeline, PublicKey, SidecarDemand, Subject, Tlog};
+use autonomy_registry::verify::{Candidate, Demands, Pipeline, PublicKey, SidecarDemand, Tlog};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -106,7 +106,7 @@ impl Bed {
     }
 
     async fn whole(&self) {
-        let subject = Subject::resolve(&self.store, &reference(), &self.demands).await.unwrap();
+        let subject = Candidate::resolve(&self.store, &reference(), &self.demands).await.unwrap();
         let report = Pipeline::new(self.demands.clone()).run(&self.store, &subject).await.unwrap();
         assert!(report.is_verified());
     }

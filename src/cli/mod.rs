@@ -38,7 +38,7 @@ struct Autonomy {
 enum Command {
     /// Move, serve and show images
     #[command(subcommand)]
-    Registry(Registry),
+    Registry(RegistryCommand),
     /// Verify and make signed bundles: an image with its lock and its policy
     #[command(subcommand)]
     Bundle(commands::bundle::Bundle),
@@ -47,9 +47,9 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-enum Registry {
+enum RegistryCommand {
     /// Copy one image to another registry, verified at both ends, its tag put last
-    Seed(Box<commands::copying::seed::Seed>),
+    Seed(Box<commands::copying::seed::SeedArgs>),
     /// Copy every image of a catalog in one run; what they share moves once
     SeedCatalog(Box<commands::copying::seed_catalog::SeedCatalog>),
     /// Copy repositories from one registry to another under the same names
@@ -59,21 +59,21 @@ enum Registry {
     /// Write the files that start zot as a site's registry; nothing is pulled or started
     BootstrapZot(commands::prepare::bootstrap_zot::BootstrapZot),
     /// Write a catalog's images as a Zarf package; nothing is pulled
-    Package(commands::prepare::package::Package),
+    Package(commands::prepare::package::PackageArgs),
     /// Put back what the tags of a seed-catalog or sync run named before
-    Rollback(Box<commands::copying::rollback::Rollback>),
+    Rollback(Box<commands::copying::rollback::RollbackArgs>),
     /// Log in to a registry, and keep the login where docker and podman find it too
-    Login(commands::serving::login::Login),
+    Login(commands::serving::login::LoginCommand),
     /// Forget the login for a registry
     Logout(commands::serving::login::Logout),
     /// Serve a folder as an OCI registry
-    Serve(Box<commands::serving::serve::Serve>),
+    Serve(Box<commands::serving::serve::ServeArgs>),
     /// Remove from a served folder what nobody needs
     Gc(commands::serving::gc::Gc),
     /// Read back everything in a served folder, and name or repair what is damaged
     Check(Box<commands::serving::check::Check>),
     /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
-    Demo(commands::serving::demo::Demo),
+    Demo(commands::serving::demo::DemoArgs),
 }
 
 /// Runs the program and says how it ended.
@@ -94,19 +94,19 @@ impl Command {
     /// The form in which a failure is told.
     fn form(&self) -> terminal::print::Output {
         match self {
-            Self::Registry(Registry::Seed(seed)) => seed.movement.form(),
-            Self::Registry(Registry::SeedCatalog(catalog)) => catalog.form(),
-            Self::Registry(Registry::Sync(sync)) => sync.form(),
-            Self::Registry(Registry::PublishIndex(publish)) => publish.form(),
-            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.form(),
-            Self::Registry(Registry::Package(package)) => package.form(),
-            Self::Registry(Registry::Rollback(rollback)) => rollback.form(),
-            Self::Registry(Registry::Login(login)) => login.form(),
-            Self::Registry(Registry::Logout(logout)) => logout.form(),
-            Self::Registry(Registry::Serve(serve)) => serve.form(),
-            Self::Registry(Registry::Gc(gc)) => gc.form(),
-            Self::Registry(Registry::Check(check)) => check.form(),
-            Self::Registry(Registry::Demo(_)) => terminal::print::Output::Human,
+            Self::Registry(RegistryCommand::Seed(seed)) => seed.movement.form(),
+            Self::Registry(RegistryCommand::SeedCatalog(catalog)) => catalog.form(),
+            Self::Registry(RegistryCommand::Sync(sync)) => sync.form(),
+            Self::Registry(RegistryCommand::PublishIndex(publish)) => publish.form(),
+            Self::Registry(RegistryCommand::BootstrapZot(bootstrap)) => bootstrap.form(),
+            Self::Registry(RegistryCommand::Package(package)) => package.form(),
+            Self::Registry(RegistryCommand::Rollback(rollback)) => rollback.form(),
+            Self::Registry(RegistryCommand::Login(login)) => login.form(),
+            Self::Registry(RegistryCommand::Logout(logout)) => logout.form(),
+            Self::Registry(RegistryCommand::Serve(serve)) => serve.form(),
+            Self::Registry(RegistryCommand::Gc(gc)) => gc.form(),
+            Self::Registry(RegistryCommand::Check(check)) => check.form(),
+            Self::Registry(RegistryCommand::Demo(_)) => terminal::print::Output::Human,
             Self::Bundle(bundle) => bundle.form(),
             Self::Verify(verify) => verify.form(),
         }
@@ -114,19 +114,19 @@ impl Command {
 
     async fn run(self) -> Result<ExitCode> {
         let done = match self {
-            Self::Registry(Registry::Seed(seed)) => seed.run().await,
-            Self::Registry(Registry::SeedCatalog(catalog)) => return catalog.run().await,
-            Self::Registry(Registry::Sync(sync)) => return sync.run().await,
-            Self::Registry(Registry::PublishIndex(publish)) => publish.run().await,
-            Self::Registry(Registry::BootstrapZot(bootstrap)) => bootstrap.run(),
-            Self::Registry(Registry::Package(package)) => package.run(),
-            Self::Registry(Registry::Rollback(rollback)) => return rollback.run().await,
-            Self::Registry(Registry::Login(login)) => login.run().await,
-            Self::Registry(Registry::Logout(logout)) => logout.run().await,
-            Self::Registry(Registry::Serve(serve)) => serve.run().await,
-            Self::Registry(Registry::Gc(gc)) => gc.run().await,
-            Self::Registry(Registry::Check(check)) => return check.run().await,
-            Self::Registry(Registry::Demo(demo)) => demo.run().await,
+            Self::Registry(RegistryCommand::Seed(seed)) => seed.run().await,
+            Self::Registry(RegistryCommand::SeedCatalog(catalog)) => return catalog.run().await,
+            Self::Registry(RegistryCommand::Sync(sync)) => return sync.run().await,
+            Self::Registry(RegistryCommand::PublishIndex(publish)) => publish.run().await,
+            Self::Registry(RegistryCommand::BootstrapZot(bootstrap)) => bootstrap.run(),
+            Self::Registry(RegistryCommand::Package(package)) => package.run(),
+            Self::Registry(RegistryCommand::Rollback(rollback)) => return rollback.run().await,
+            Self::Registry(RegistryCommand::Login(login)) => login.run().await,
+            Self::Registry(RegistryCommand::Logout(logout)) => logout.run().await,
+            Self::Registry(RegistryCommand::Serve(serve)) => serve.run().await,
+            Self::Registry(RegistryCommand::Gc(gc)) => gc.run().await,
+            Self::Registry(RegistryCommand::Check(check)) => return check.run().await,
+            Self::Registry(RegistryCommand::Demo(demo)) => demo.run().await,
             Self::Bundle(bundle) => return bundle.run().await,
             Self::Verify(verify) => return verify.run().await,
         };
@@ -146,7 +146,7 @@ fn run(command: Command) -> Result<ExitCode> {
 /// left to whoever is on this machine beside it: several threads would then only wake each other, for a third more
 /// processor time with many small blobs (`benches/README.md`). A server answers many at once.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
-    let serves = matches!(command, Command::Registry(Registry::Serve(_) | Registry::Demo(_)));
+    let serves = matches!(command, Command::Registry(RegistryCommand::Serve(_) | RegistryCommand::Demo(_)));
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut builder =
         if serves || processors > 2 { Builder::new_multi_thread() } else { Builder::new_current_thread() };

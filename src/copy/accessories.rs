@@ -18,7 +18,7 @@ use super::Selection;
 use super::graph::MAX_NODES;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
-use crate::store::{Listing, Repository, Root, Store, Want, read_manifest};
+use crate::store::{Listing, ListingStore, Root, Store, Want, read_manifest};
 
 /// What cosign appends to `sha256-<hex>`.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
@@ -44,7 +44,7 @@ pub struct Attached {
 
 /// What is known of a repository before its tags are listed.
 #[derive(Debug, Clone, Copy)]
-pub enum Known<'a> {
+pub enum KnownTags<'a> {
     /// Nothing: there may be no such repository.
     Nothing,
     /// It holds something, with or without a tag.
@@ -60,7 +60,7 @@ pub struct AttachmentTags(Option<Arc<HashSet<Tag>>>);
 impl AttachmentTags {
     /// Lists the tags of `store`. A list that cannot be had, or that lacks what is `known` to be there, is none; every
     /// tag is then asked for by itself. The list only saves requests: ECR lets many pull who may not list.
-    pub async fn list(store: &dyn Listing, known: Known<'_>) -> Self {
+    pub async fn list(store: &dyn Listing, known: KnownTags<'_>) -> Self {
         let tags = match store.few_tags().await {
             Ok(tags) => tags,
             Err(error) => {
@@ -69,9 +69,9 @@ impl AttachmentTags {
             }
         };
         let is_likely = match known {
-            Known::Nothing => true,
-            Known::Something => !tags.is_empty(),
-            Known::Tag(known) => tags.contains(known),
+            KnownTags::Nothing => true,
+            KnownTags::Something => !tags.is_empty(),
+            KnownTags::Tag(known) => tags.contains(known),
         };
         let attachments = tags.into_iter().filter(is_attachment);
         Self(is_likely.then(|| Arc::new(attachments.collect())))
@@ -123,7 +123,7 @@ pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) ->
 /// # Errors
 ///
 /// Whatever keeps the store from answering; [`Limit`](Kind::Limit) past 10,000 attachments.
-pub async fn attached(store: &dyn Repository, tags: &AttachmentTags, subjects: &[Digest]) -> Result<Vec<Attached>> {
+pub async fn attached(store: &dyn ListingStore, tags: &AttachmentTags, subjects: &[Digest]) -> Result<Vec<Attached>> {
     let mut seen: HashSet<Digest> = subjects.iter().copied().collect();
     let mut queue: Vec<_> = subjects.iter().rev().map(|subject| (*subject, Cosign::Asked)).collect();
     let mut found = Vec::new();
@@ -163,7 +163,7 @@ enum Cosign {
 
 /// What is attached to `subject`, and the manifests that this is made of.
 async fn attached_to(
-    store: &dyn Repository,
+    store: &dyn ListingStore,
     tags: &AttachmentTags,
     subject: Digest,
     cosign: Cosign,
@@ -183,7 +183,7 @@ async fn attached_to(
 
 /// The manifests in an index that is attached. One that is not there, or is not attached at all, has none; whoever carries
 /// it says so.
-async fn entries(store: &dyn Repository, index: &Attached) -> Result<Vec<Digest>> {
+async fn entries(store: &dyn ListingStore, index: &Attached) -> Result<Vec<Digest>> {
     let root = match &index.bytes {
         Some(bytes) => Root { node: index.node.clone(), bytes: Some(bytes.clone()) },
         None => match store.resolve(&Name::Digest(index.node.digest), Want::Bytes).await {
@@ -203,7 +203,7 @@ pub fn refers_to(root: &Root, subject: &Digest) -> bool {
     manifest.and_then(|manifest| manifest.subject).is_some_and(|own| own.digest == *subject)
 }
 
-async fn tagged(store: &dyn Repository, subject: Digest, tag: Tag) -> Result<Option<Attached>> {
+async fn tagged(store: &dyn ListingStore, subject: Digest, tag: Tag) -> Result<Option<Attached>> {
     match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
         Ok(root) => Ok(Some(Attached { subject, node: root.node, bytes: root.bytes, tag: Some(tag) })),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
@@ -212,7 +212,7 @@ async fn tagged(store: &dyn Repository, subject: Digest, tag: Tag) -> Result<Opt
 }
 
 /// The referrers of `subject`. Where there is no Referrers API, its fallback index is asked for only if `tags` has it.
-async fn referrers(store: &dyn Repository, tags: &AttachmentTags, subject: &Digest) -> Result<Vec<Descriptor>> {
+async fn referrers(store: &dyn ListingStore, tags: &AttachmentTags, subject: &Digest) -> Result<Vec<Descriptor>> {
     let listed = match store.api_referrers(subject).await? {
         Some(listed) => listed,
         None => match subject.fallback_tag().parse() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::Totals;
+use super::PlanTotals;
 use crate::oci::Descriptor;
 use crate::store::{Meter, Put};
 
@@ -15,7 +15,7 @@ pub enum Event {
     /// A new part of the run begins; named by whoever drives the engine.
     Stage(&'static str),
     /// What is about to be done is known.
-    Planned(Totals),
+    Planned(PlanTotals),
     /// A node is on its way.
     Started {
         /// What.

@@ -32,15 +32,15 @@ use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::{Spool, Store};
 
-pub use accessories::{Attached, AttachmentTags, Known, attached, manifests, refers_to};
+pub use accessories::{Attached, AttachmentTags, KnownTags, attached, manifests, refers_to};
 pub use compact::Slim;
 pub use event::{Event, Events};
-pub use plan::{Fate, Plan, Step, Totals};
+pub use plan::{NodeFate, Plan, PlanStep, PlanTotals};
 pub use presence::Presence;
-pub use report::Report;
+pub use report::CopyReport;
 pub use schedule::{Lanes, at_a_distance};
 pub use selection::{Chosen, Selection, absent};
-pub use single_flight::{Flights, Site, Whereabouts};
+pub use single_flight::{Destination, Flights, Whereabouts};
 pub use watch::Watch;
 
 /// How to copy.
@@ -95,7 +95,7 @@ pub struct Job {
     /// Where it goes to.
     pub sink: Arc<dyn Store>,
     /// The sink as one repository of a registry, where other copies bring things to the same registry.
-    pub site: Option<Site>,
+    pub site: Option<Destination>,
     /// The graphs. What they share is copied once.
     pub targets: Vec<Target>,
     /// Which entries of the targets' indexes are copied. Default all.
@@ -150,7 +150,7 @@ pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
 /// # Errors
 ///
 /// Those of both stores, with the side they happened on. Whatever arrived before stays; it is found again next time.
-pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Report> {
+pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<CopyReport> {
     if let Some(lanes) = options.lanes.far() {
         // Made while the manifests are read: a round trip less for the first of the blobs.
         let count = presence::outlook(job, options.presence).min(lanes);
@@ -166,13 +166,13 @@ pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<Repor
             attempt(job, &Options { presence: Presence::EveryNode, ..options.clone() }, events).await
         }
         Ok(report) if options.presence == Presence::EveryNode => {
-            Ok(Report { bytes_not_read_back: report.bytes_present, ..report })
+            Ok(CopyReport { bytes_not_read_back: report.bytes_present, ..report })
         }
         done => done,
     }
 }
 
-async fn attempt(job: &Job, options: &Options, events: &Events) -> Result<Report> {
+async fn attempt(job: &Job, options: &Options, events: &Events) -> Result<CopyReport> {
     let plan = plan(job, options).await?;
     events.send(Event::Planned(plan.totals.clone()));
     transfer::run(job, &plan, options, events).await

@@ -11,7 +11,7 @@ use crate::oci::{Digest, Tag};
 
 /// What becomes of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum NodeFate {
     /// It is put: its bytes move unless the sink turns out to hold it, or can mount it.
     Put,
     /// The sink is known to hold it.
@@ -20,23 +20,23 @@ pub enum Fate {
 
 /// One node of the plan.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub struct PlanStep {
     /// What.
     pub node: Slim,
     /// What becomes of it.
-    pub fate: Fate,
+    pub fate: NodeFate,
     /// What a blob has nothing of.
-    rest: Option<Box<Rest>>,
+    rest: Option<Box<Remaining>>,
 }
 
 #[derive(Debug, Clone)]
-struct Rest {
+struct Remaining {
     bytes: Option<Bytes>,
     tags: Vec<Tag>,
     needs: Vec<usize>,
 }
 
-impl Step {
+impl PlanStep {
     /// The content, of a manifest.
     #[must_use]
     pub fn bytes(&self) -> Option<&Bytes> {
@@ -58,7 +58,7 @@ impl Step {
 
 /// What a plan amounts to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
+pub struct PlanTotals {
     /// Manifests in the graph, indexes included.
     pub manifests: u64,
     /// Blobs in the graph, each digest once.
@@ -80,9 +80,9 @@ pub struct Totals {
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The steps; every step comes after those it needs.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
     /// The sums.
-    pub totals: Totals,
+    pub totals: PlanTotals,
 }
 
 impl Plan {
@@ -106,21 +106,21 @@ impl Plan {
             let Target { node, tags, .. } = target;
             names.entry(node.digest).or_default().extend_from_slice(tags);
         }
-        let mut totals = Totals::default();
+        let mut totals = PlanTotals::default();
         let mut steps: Vec<_> = order
             .into_iter()
             .map(|position| {
                 let node = &graph.nodes()[position];
                 // A blob has no names, whatever its digest.
-                let rest = node.slim.is_manifest().then(|| Rest {
+                let rest = node.slim.is_manifest().then(|| Remaining {
                     bytes: node.bytes.clone(),
                     tags: names.get(&node.slim.digest).cloned().unwrap_or_default(),
                     needs: node.children.iter().map(|&child| places[child]).collect(),
                 });
                 let is_named = rest.as_ref().is_some_and(|rest| !rest.tags.is_empty());
-                let fate = if held.contains(&node.slim) && !is_named { Fate::Held } else { Fate::Put };
+                let fate = if held.contains(&node.slim) && !is_named { NodeFate::Held } else { NodeFate::Put };
                 totals.add(&node.slim, fate);
-                Step { node: node.slim.clone(), fate, rest: rest.map(Box::new) }
+                PlanStep { node: node.slim.clone(), fate, rest: rest.map(Box::new) }
             })
             .collect();
         if let Some(last) = last
@@ -133,7 +133,7 @@ impl Plan {
     }
 }
 
-impl Totals {
+impl PlanTotals {
     /// The sums of several plans, each with the registry that it is for. What several bring to one registry moves once.
     #[must_use]
     pub fn of_all<'a>(plans: impl Iterator<Item = (&'a str, &'a Plan)>) -> Self {
@@ -146,7 +146,7 @@ impl Totals {
             totals.blobs_to_put += blobs_to_put;
             totals.bytes_total += bytes_total;
             totals.bytes_present += bytes_present;
-            for Step { node, .. } in plan.steps.iter().filter(|step| step.fate == Fate::Put) {
+            for PlanStep { node, .. } in plan.steps.iter().filter(|step| step.fate == NodeFate::Put) {
                 let is_first = node.is_manifest() || seen.insert((registry, node.digest));
                 *if is_first { &mut totals.bytes_to_move } else { &mut totals.bytes_mountable } += node.size;
             }
@@ -154,11 +154,11 @@ impl Totals {
         totals
     }
 
-    fn add(&mut self, node: &Slim, fate: Fate) {
+    fn add(&mut self, node: &Slim, fate: NodeFate) {
         *if node.is_manifest() { &mut self.manifests } else { &mut self.blobs } += 1;
-        self.blobs_to_put += u64::from(!node.is_manifest() && fate == Fate::Put);
+        self.blobs_to_put += u64::from(!node.is_manifest() && fate == NodeFate::Put);
         self.bytes_total += node.size;
-        *if fate == Fate::Put { &mut self.bytes_to_move } else { &mut self.bytes_present } += node.size;
+        *if fate == NodeFate::Put { &mut self.bytes_to_move } else { &mut self.bytes_present } += node.size;
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::graph::{Graph, Start, View};
 use super::schedule::LARGE;
-use super::{Job, Site, Target};
+use super::{Destination, Job, Target};
 use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};
 use crate::store::read_manifest;
@@ -76,7 +76,7 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
 }
 
 /// Tells other copies what an image vouches for that is in place, as far as that costs no request.
-fn note_blobs(site: &Site, target: &Target) {
+fn note_blobs(site: &Destination, target: &Target) {
     let manifest = target.bytes.as_ref().map(|bytes| Manifest::parse(bytes, &target.node.media_type));
     let Some(Ok(manifest)) = manifest else { return };
     let blobs = manifest.children().filter(|child| !child.is_manifest());

@@ -7,7 +7,7 @@ use crate::store::Put;
 
 /// Counts of one copy. Bytes are those of nodes, without protocol overhead.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct CopyReport {
     /// Manifests in the graph.
     pub manifests: u64,
     /// Blobs in the graph.
@@ -30,7 +30,7 @@ pub struct Report {
     pub bytes_not_read_back: u64,
 }
 
-impl Report {
+impl CopyReport {
     pub(super) fn add(&mut self, node: &Slim, put: Put) {
         match put {
             Put::Present => self.bytes_present += node.size,

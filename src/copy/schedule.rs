@@ -81,7 +81,7 @@ impl Default for Lanes {
 }
 
 /// A lane, held until it is dropped.
-pub(super) type Lane = OwnedSemaphorePermit;
+pub(super) type LanePermit = OwnedSemaphorePermit;
 
 /// Steps of one copy that may begin.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Schedule {
     /// The next step to begin, once a lane for it is free. Never ends while no step is ready.
     ///
     /// Given up while it waits, it has taken nothing.
-    pub(super) async fn next(&mut self) -> (usize, Lane) {
+    pub(super) async fn next(&mut self) -> (usize, LanePermit) {
         let (large, small) = (Arc::clone(&self.lanes.large), Arc::clone(&self.lanes.small));
         let (queue, lane) = tokio::select! {
             biased;

@@ -22,12 +22,12 @@ const MAX_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     platforms: Arc<[Platform]>,
-    indexes: Arc<HashMap<Digest, Part>>,
+    indexes: Arc<HashMap<Digest, IndexPart>>,
 }
 
 /// What counts of one index.
 #[derive(Debug, Default)]
-struct Part {
+struct IndexPart {
     kept: HashSet<Digest>,
     left_out: usize,
 }
@@ -55,14 +55,14 @@ impl Selection {
     /// [`Limit`](Kind::Limit) past the bounds of an image's graph.
     pub async fn choose(store: &dyn Store, root: &Root, platforms: &[Platform]) -> Result<Chosen> {
         let mut choice =
-            Choice { wanted: platforms, read: read_indexes(store, root, platforms).await?, ..Choice::default() };
+            Choosing { wanted: platforms, read: read_indexes(store, root, platforms).await?, ..Choosing::default() };
         choice.choose(&root.node, platforms.is_empty());
         let missing: Vec<_> =
             platforms.iter().filter(|wanted| !choice.found.iter().any(|p| p.answers(wanted))).collect();
         if !missing.is_empty() {
             return Err(absent(&missing, &choice.offered).during("choose platforms of", store.label()));
         }
-        let Choice { parts, found, order, .. } = choice;
+        let Choosing { parts, found, order, .. } = choice;
         let selection = Self { platforms: platforms.into(), indexes: Arc::new(parts) };
         Ok(Chosen { selection, platforms: found, indexes: order })
     }
@@ -153,16 +153,16 @@ async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Re
 
 /// A choice being made.
 #[derive(Default)]
-struct Choice<'a> {
+struct Choosing<'a> {
     wanted: &'a [Platform],
     read: HashMap<Digest, Manifest>,
-    parts: HashMap<Digest, Part>,
+    parts: HashMap<Digest, IndexPart>,
     found: Vec<Platform>,
     offered: Vec<Platform>,
     order: Vec<Descriptor>,
 }
 
-impl Choice<'_> {
+impl Choosing<'_> {
     /// Chooses from `index`; entries that name no platform count if `is_wanted`. Says whether anything was chosen.
     ///
     /// No deeper than what was read, which is bounded; and an index cannot hold itself, by the nature of digests.
@@ -194,7 +194,7 @@ impl Choice<'_> {
         let is_any = !kept.is_empty() || (is_wanted && manifest.manifests.is_empty());
         kept.extend(attestations);
         let left_out = manifest.manifests.iter().filter(|entry| !kept.contains(&entry.digest)).count();
-        if self.parts.insert(index.digest, Part { kept, left_out }).is_none() {
+        if self.parts.insert(index.digest, IndexPart { kept, left_out }).is_none() {
             self.order.push(Descriptor { annotations: Default::default(), ..index.clone() });
         }
         is_any

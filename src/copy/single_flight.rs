@@ -13,11 +13,11 @@ use crate::oci::{Digest, RepositoryPath};
 /// holds it (half of a table may be empty).
 #[derive(Debug, Default)]
 pub struct Flights {
-    state: Mutex<State>,
+    state: Mutex<FlightState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FlightState {
     /// Repositories by number, so that each name is kept once.
     names: Vec<RepositoryPath>,
     numbers: HashMap<RepositoryPath, u32>,
@@ -36,7 +36,7 @@ struct Landed {
     first: u32,
 }
 
-impl State {
+impl FlightState {
     /// Takes note that a repository has `digest`.
     fn land(&mut self, digest: &Digest, repository: u32) {
         let number = u32::try_from(self.landed.len()).unwrap_or(u32::MAX);
@@ -67,7 +67,7 @@ impl State {
 
 /// A repository of a registry whose flights are shared by several copies.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct Destination {
     flights: Arc<Flights>,
     path: RepositoryPath,
 }
@@ -93,34 +93,34 @@ pub(super) enum Clearance {
     /// Nobody has it: whoever asked brings it.
     Fly(Flight),
     /// Somebody is bringing it.
-    Wait(Arrival),
+    Wait(FlightEnd),
 }
 
 /// The one way of a digest to a registry. Given up unless it has landed, so that somebody else may try.
 #[derive(Debug)]
 pub(super) struct Flight {
-    site: Site,
+    site: Destination,
     digest: Digest,
 }
 
 /// The end of somebody else's flight, whether it landed or not.
 #[derive(Debug)]
-pub(super) struct Arrival(watch::Receiver<()>);
+pub(super) struct FlightEnd(watch::Receiver<()>);
 
 impl Flights {
     /// The repository `path` of this registry.
     #[must_use]
-    pub fn site(self: &Arc<Self>, path: &RepositoryPath) -> Site {
-        Site { flights: Arc::clone(self), path: path.clone() }
+    pub fn site(self: &Arc<Self>, path: &RepositoryPath) -> Destination {
+        Destination { flights: Arc::clone(self), path: path.clone() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FlightState> {
         // A panic elsewhere leaves it whole: what is half noted is only not known.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Site {
+impl Destination {
     /// Takes note that the repository holds `digest`.
     pub fn holds(&self, digest: &Digest) {
         let mut state = self.flights.state();
@@ -150,7 +150,7 @@ impl Site {
             None => {}
         }
         if let Some(flying) = state.flying.get(digest) {
-            return Clearance::Wait(Arrival(flying.subscribe()));
+            return Clearance::Wait(FlightEnd(flying.subscribe()));
         }
         state.flying.insert(*digest, watch::Sender::new(()));
         Clearance::Fly(Flight { site: self.clone(), digest: *digest })
@@ -171,7 +171,7 @@ impl Drop for Flight {
     }
 }
 
-impl Arrival {
+impl FlightEnd {
     /// Waits for the end of the flight.
     pub(super) async fn wait(mut self) {
         while self.0.changed().await.is_ok() {}
@@ -182,7 +182,7 @@ impl Arrival {
 mod tests {
     use super::*;
 
-    fn site(flights: &Arc<Flights>, path: &str) -> Site {
+    fn site(flights: &Arc<Flights>, path: &str) -> Destination {
         flights.site(&path.parse().unwrap())
     }
 

@@ -113,7 +113,7 @@ fn job(source: Spy, sink: Spy, node: &Descriptor, former: Option<&Descriptor>) -
     (job, source, sink)
 }
 
-async fn run(job: &Job) -> Result<Report> {
+async fn run(job: &Job) -> Result<CopyReport> {
     copy(job, &Options::default(), &Events::none()).await
 }
 

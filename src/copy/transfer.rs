@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::examine::{self, Look};
-use super::schedule::{LARGE, Lane, Schedule};
-use super::single_flight::{Arrival, Clearance, Flight, Whereabouts};
-use super::{Event, Events, Fate, Job, Options, Plan, Presence, Report, Step, Watch};
+use super::schedule::{LARGE, LanePermit, Schedule};
+use super::single_flight::{Clearance, Flight, FlightEnd, Whereabouts};
+use super::{CopyReport, Event, Events, Job, NodeFate, Options, Plan, PlanStep, Presence, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};
 use crate::retry::Retry;
@@ -18,7 +18,7 @@ use crate::store::{Body, Put, Spool, Store};
 const ABSENT_IN_A_ROW: usize = 8;
 
 /// How one step ended.
-enum Outcome {
+enum StepEnd {
     Held(Put),
     /// A foreign layer that the source does not serve.
     LeftOut,
@@ -29,7 +29,7 @@ enum Outcome {
 /// A step that has ended.
 struct Done {
     step: usize,
-    outcome: Result<Outcome>,
+    outcome: Result<StepEnd>,
     /// Bytes that the spool had of it.
     spooled: u64,
 }
@@ -37,8 +37,8 @@ struct Done {
 /// Runs all steps of `plan`.
 ///
 /// The first failure ends the run: what is in flight is dropped, and nothing new begins.
-pub(super) async fn run(job: &Job, plan: &Plan, options: &Options, events: &Events) -> Result<Report> {
-    let mut run = Run::new(job, plan, options, events);
+pub(super) async fn run(job: &Job, plan: &Plan, options: &Options, events: &Events) -> Result<CopyReport> {
+    let mut run = TransferRun::new(job, plan, options, events);
     // Dropping it on the way out aborts what is still in flight.
     let mut tasks = JoinSet::new();
     while !run.schedule.is_empty() || !tasks.is_empty() {
@@ -56,7 +56,7 @@ pub(super) async fn run(job: &Job, plan: &Plan, options: &Options, events: &Even
     Ok(run.report)
 }
 
-struct Run<'a> {
+struct TransferRun<'a> {
     job: &'a Job,
     plan: &'a Plan,
     presence: Presence,
@@ -67,13 +67,13 @@ struct Run<'a> {
     waiting: Vec<usize>,
     /// Which steps wait for each step.
     parents: Vec<Vec<usize>>,
-    report: Report,
+    report: CopyReport,
     is_far: bool,
     /// Blobs that the sink turned out not to have, since the last that it had.
     absent_in_a_row: usize,
 }
 
-impl<'a> Run<'a> {
+impl<'a> TransferRun<'a> {
     fn new(job: &'a Job, plan: &'a Plan, options: &'a Options, events: &'a Events) -> Self {
         let steps = &plan.steps;
         let mut run = Self {
@@ -85,16 +85,16 @@ impl<'a> Run<'a> {
             schedule: Schedule::new(&options.lanes),
             waiting: vec![0; steps.len()],
             parents: vec![Vec::new(); steps.len()],
-            report: Report { manifests: plan.totals.manifests, blobs: plan.totals.blobs, ..Report::default() },
+            report: CopyReport { manifests: plan.totals.manifests, blobs: plan.totals.blobs, ..CopyReport::default() },
             is_far: options.lanes.far().is_some(),
             absent_in_a_row: 0,
         };
         for (position, step) in steps.iter().enumerate() {
-            if step.fate == Fate::Held {
+            if step.fate == NodeFate::Held {
                 run.report.bytes_present += step.node.size;
                 continue;
             }
-            for &need in step.needs().iter().filter(|&&need| steps[need].fate == Fate::Put) {
+            for &need in step.needs().iter().filter(|&&need| steps[need].fate == NodeFate::Put) {
                 run.waiting[position] += 1;
                 run.parents[need].push(position);
             }
@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
     }
 
     /// Begins a step; gives back how it ended if nothing had to be done.
-    fn begin(&mut self, step: usize, lane: Lane, tasks: &mut JoinSet<Done>) -> Option<Done> {
+    fn begin(&mut self, step: usize, lane: LanePermit, tasks: &mut JoinSet<Done>) -> Option<Done> {
         let site = self.job.site.as_ref().filter(|_| !self.plan.steps[step].node.is_manifest());
         let mut body = body(self.job, &self.plan.steps[step]);
         if let Some(spool) = self.spool {
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
         let mut flight = None;
         match site.map(|site| site.clear(&body.node().digest)) {
             Some(Clearance::Held) if self.presence == Presence::Vouched => {
-                return Some(Done { step, outcome: Ok(Outcome::Held(Put::Present)), spooled: 0 });
+                return Some(Done { step, outcome: Ok(StepEnd::Held(Put::Present)), spooled: 0 });
             }
             Some(Clearance::Mount(from)) => body = body.mountable(from),
             Some(Clearance::Fly(cleared)) => flight = Some(cleared),
@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
                 have_moved &= watch.has_moved(sink.as_ref()).await?;
             }
             if have_moved {
-                return Ok(Outcome::Held(Put::Present));
+                return Ok(StepEnd::Held(Put::Present));
             }
             carried.await
         };
@@ -168,11 +168,11 @@ impl<'a> Run<'a> {
         self.report.bytes_spooled += done.spooled;
         let node = &self.plan.steps[done.step].node;
         match done.outcome? {
-            Outcome::Again => {
+            StepEnd::Again => {
                 self.ready(done.step);
                 return Ok(());
             }
-            Outcome::Held(put) => {
+            StepEnd::Held(put) => {
                 self.report.add(node, put);
                 if !node.is_manifest() {
                     self.learn(put);
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
                 }
                 self.events.send(Event::Finished { node: node.descriptor(), put });
             }
-            Outcome::LeftOut => {
+            StepEnd::LeftOut => {
                 self.report.foreign_left_out += 1;
                 self.events.send(Event::LeftOut(node.descriptor()));
             }
@@ -210,19 +210,19 @@ impl<'a> Run<'a> {
     }
 }
 
-async fn again(step: usize, arrival: Arrival) -> Done {
+async fn again(step: usize, arrival: FlightEnd) -> Done {
     arrival.wait().await;
-    Done { step, outcome: Ok(Outcome::Again), spooled: 0 }
+    Done { step, outcome: Ok(StepEnd::Again), spooled: 0 }
 }
 
 /// Ends a flight: it has landed where its bytes are held now.
-fn land(flight: Option<Flight>, outcome: &Result<Outcome>) {
-    if let (Some(flight), Ok(Outcome::Held(_))) = (flight, outcome) {
+fn land(flight: Option<Flight>, outcome: &Result<StepEnd>) {
+    if let (Some(flight), Ok(StepEnd::Held(_))) = (flight, outcome) {
         flight.landed();
     }
 }
 
-fn body(job: &Job, step: &Step) -> Body {
+fn body(job: &Job, step: &PlanStep) -> Body {
     match step.bytes() {
         Some(bytes) => Body::bytes(step.node.descriptor(), bytes.clone()),
         None => Body::stored(step.node.descriptor(), Arc::clone(&job.source)),
@@ -233,11 +233,11 @@ fn body(job: &Job, step: &Step) -> Body {
 /// sink is looked at before, and after what was damaged has been put again.
 fn carry(
     job: &Job,
-    step: &Step,
+    step: &PlanStep,
     mut body: Body,
     presence: Presence,
     events: Events,
-) -> impl Future<Output = Result<Outcome>> + Send + 'static {
+) -> impl Future<Output = Result<StepEnd>> + Send + 'static {
     let is_put_anyway = !step.tags().is_empty() || has_subject(step);
     let tags = step.tags().to_vec();
     let is_foreign = step.node.is_foreign;
@@ -247,7 +247,7 @@ fn carry(
         let mut damage = None;
         if presence != Presence::Vouched {
             match examine::look(&sink, body.node(), presence).await? {
-                Look::Sound if !is_put_anyway => return Ok(Outcome::Held(Put::Present)),
+                Look::Sound if !is_put_anyway => return Ok(StepEnd::Held(Put::Present)),
                 Look::Sound | Look::Absent => {}
                 Look::Damaged(why) => {
                     damage = Some(why);
@@ -264,7 +264,7 @@ fn carry(
                         body.landed().await;
                         let told = |why: Error| format!("{} was damaged and is repaired: {}", node.digest, why.chain());
                         damage.into_iter().for_each(|why| events.send(Event::Warning(told(why))));
-                        return Ok(Outcome::Held(put));
+                        return Ok(StepEnd::Held(put));
                     }
                     Some(why) => {
                         damage = Some(why);
@@ -277,7 +277,7 @@ fn carry(
             return match error {
                 // This machine's own failure is neither side's.
                 error if error.kind() == Kind::Local => Err(error),
-                error if is_foreign && is_absent_at_source(&error) => Ok(Outcome::LeftOut),
+                error if is_foreign && is_absent_at_source(&error) => Ok(StepEnd::LeftOut),
                 error if left_out > 0 && is_refusal(&error) => Err(sparse(&error, node, left_out)),
                 error => Err(error.at(Side::Destination)),
             };
@@ -299,7 +299,7 @@ async fn settled(sink: &Arc<dyn Store>, body: &Body, presence: Presence, put: Pu
 }
 
 /// Whether a manifest is attached to another: only putting it again makes up for a list that has lost it.
-fn has_subject(step: &Step) -> bool {
+fn has_subject(step: &PlanStep) -> bool {
     let manifest = step.bytes().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
     manifest.is_some_and(|manifest| manifest.subject.is_some())
 }
@@ -327,12 +327,12 @@ fn sparse(refused: &Error, node: &Descriptor, left_out: usize) -> Error {
 }
 
 /// Whether this step moves the tags that the run is about.
-fn moves_the_tag(job: &Job, step: &Step) -> bool {
+fn moves_the_tag(job: &Job, step: &PlanStep) -> bool {
     !step.tags().is_empty() && job.tagged == Some(step.node.digest)
 }
 
 /// The tags of a step that are to be looked at before.
-fn watched(job: &Job, step: &Step) -> Vec<Watch> {
+fn watched(job: &Job, step: &PlanStep) -> Vec<Watch> {
     let is_put = |watch: &&Watch| watch.node == step.node.digest && step.tags().contains(&watch.tag);
     job.watched.iter().filter(is_put).cloned().collect()
 }

@@ -35,7 +35,7 @@ pub use self::file_set::Existing;
 pub(crate) use self::lock::{Hold, acquire, open_lock, open_up};
 pub(crate) use self::obstacle::{ASIDE, kind_of};
 pub(crate) use self::passing_name::{TEMPORARY, passing_name};
-pub(crate) use self::place::{Missing, Place, Root, is_sole, number, taken};
+pub(crate) use self::place::{DiskRoot, Missing, Place, is_sole, number, taken};
 #[cfg(not(unix))]
 use self::portable as system;
 pub(crate) use self::publish::{Temporary, link, link_over, publish, publish_new};

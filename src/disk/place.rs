@@ -38,19 +38,19 @@ pub(crate) enum Missing {
 
 /// A folder that the user named. It is opened when it is first needed, and that one is kept. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Root(Arc<Opened>);
+pub(crate) struct DiskRoot(Arc<OpenedRoot>);
 
-struct Opened {
+struct OpenedRoot {
     path: PathBuf,
     handle: OnceLock<Handle>,
 }
 
-impl Root {
+impl DiskRoot {
     /// The folder at `path`. Nothing is opened or made.
     pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
-        Self(Arc::new(Opened { path, handle: OnceLock::new() }))
+        Self(Arc::new(OpenedRoot { path, handle: OnceLock::new() }))
     }
 
     /// The folder's own name.
@@ -77,7 +77,7 @@ impl Root {
     }
 }
 
-impl fmt::Debug for Root {
+impl fmt::Debug for DiskRoot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Root").field(&self.0.path).finish()
     }
@@ -86,7 +86,7 @@ impl fmt::Debug for Root {
 /// A name below a root, whether there is something or not. All of its methods block.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    root: Root,
+    root: DiskRoot,
     below: PathBuf,
 }
 

@@ -37,9 +37,9 @@ pub(crate) fn stream_in(most: u64, mut file: File, from: u64, length: u64) -> By
     }))
 }
 
-type Rest = Option<(File, u64)>;
+type FileRest = Option<(File, u64)>;
 
-fn piece(file: File, left: u64, most: u64) -> Result<(Bytes, Rest)> {
+fn piece(file: File, left: u64, most: u64) -> Result<(Bytes, FileRest)> {
     let want = left.min(most);
     // `read_to_end` fills spare capacity without zeroing it first, and asks for no more than `take` leaves it.
     let mut bytes = Vec::with_capacity(usize::try_from(want).unwrap_or_default());

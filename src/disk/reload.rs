@@ -19,22 +19,22 @@ type Read<T> = fn(&[PathBuf]) -> Result<T>;
 
 /// The content of some files.
 #[derive(Debug)]
-pub(crate) struct Current<T> {
+pub(crate) struct Reloaded<T> {
     paths: Vec<PathBuf>,
     read: Read<T>,
-    held: Mutex<Held<T>>,
+    held: Mutex<LoadedFile<T>>,
 }
 
 #[derive(Debug)]
-struct Held<T> {
-    stamps: Option<Vec<Stamp>>,
+struct LoadedFile<T> {
+    stamps: Option<Vec<FileStamp>>,
     value: Arc<T>,
 }
 
 /// Time, length and number of a file; None if it is not there.
-type Stamp = Option<(SystemTime, u64, u64)>;
+type FileStamp = Option<(SystemTime, u64, u64)>;
 
-impl<T: Send + Sync + 'static> Current<T> {
+impl<T: Send + Sync + 'static> Reloaded<T> {
     /// Reads the files for the first time. Blocks.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl<T: Send + Sync + 'static> Current<T> {
     pub(crate) fn open(paths: Vec<PathBuf>, read: Read<T>) -> Result<Self> {
         let stamps = stamps(&paths);
         let value = Arc::new(read(&paths)?);
-        Ok(Self { paths, read, held: Mutex::new(Held { stamps, value }) })
+        Ok(Self { paths, read, held: Mutex::new(LoadedFile { stamps, value }) })
     }
 
     /// The content as it is now.
@@ -68,13 +68,13 @@ impl<T: Send + Sync + 'static> Current<T> {
 
 /// What tells these versions of the files from later ones. None if that cannot be told yet: a file that was written a moment
 /// ago may be written again without its time moving on.
-fn stamps(paths: &[PathBuf]) -> Option<Vec<Stamp>> {
-    let stamps: Vec<Stamp> = paths.iter().map(stamp).collect();
-    let is_settled = |stamp: &Stamp| stamp.is_none_or(|(time, ..)| time.elapsed().is_ok_and(|age| age > SETTLED));
+fn stamps(paths: &[PathBuf]) -> Option<Vec<FileStamp>> {
+    let stamps: Vec<FileStamp> = paths.iter().map(stamp).collect();
+    let is_settled = |stamp: &FileStamp| stamp.is_none_or(|(time, ..)| time.elapsed().is_ok_and(|age| age > SETTLED));
     stamps.iter().all(is_settled).then_some(stamps)
 }
 
-fn stamp(path: &PathBuf) -> Stamp {
+fn stamp(path: &PathBuf) -> FileStamp {
     let data = fs::metadata(path).ok()?;
     #[cfg(unix)]
     let number = std::os::unix::fs::MetadataExt::ino(&data);
@@ -98,7 +98,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("number");
         fs::write(&path, "1").unwrap();
-        let current = Arc::new(Current::open(vec![path.clone()], number).unwrap());
+        let current = Arc::new(Reloaded::open(vec![path.clone()], number).unwrap());
         let now = async || *current.get().await.unwrap();
         // Each of one length, and within one tick of many clocks.
         for text in ["2", "3", "4"] {
@@ -126,7 +126,7 @@ mod tests {
             READS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             number(paths)
         };
-        let current = Arc::new(Current::open(vec![path], counted).unwrap());
+        let current = Arc::new(Reloaded::open(vec![path], counted).unwrap());
         for _ in 0..5 {
             current.get().await.unwrap();
         }

@@ -14,7 +14,7 @@ mod links {
     use super::*;
 
     /// A folder with `inside/file`, a treasure outside of it, and links of all kinds that lead there.
-    fn lure() -> (tempfile::TempDir, Root) {
+    fn lure() -> (tempfile::TempDir, DiskRoot) {
         let home = tempfile::tempdir().unwrap();
         let (data, outside) = (home.path().join("data"), home.path().join("outside"));
         fs::create_dir_all(data.join("inside")).unwrap();
@@ -26,7 +26,7 @@ mod links {
         symlink("inside", data.join("within")).unwrap();
         symlink("../../outside/file", data.join("inside/last")).unwrap();
         symlink(outside.join("new"), data.join("inside/dangling")).unwrap();
-        let root = Root::at(&data);
+        let root = DiskRoot::at(&data);
         (home, root)
     }
 
@@ -115,7 +115,7 @@ mod links {
     fn the_folder_that_the_user_named_may_be_a_link() {
         let (home, _) = lure();
         symlink(home.path().join("data"), home.path().join("named")).unwrap();
-        let root = Root::at(home.path().join("named"));
+        let root = DiskRoot::at(home.path().join("named"));
         assert_eq!(root.join("inside/file").read(10).unwrap(), b"ours");
     }
 
@@ -197,7 +197,7 @@ fn a_path_that_would_leave_the_folder_is_refused() {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join("data")).unwrap();
     fs::write(home.path().join("secret"), "x").unwrap();
-    let root = Root::at(home.path().join("data"));
+    let root = DiskRoot::at(home.path().join("data"));
     for below in ["../secret", "a/../../secret", home.path().join("secret").to_str().unwrap()] {
         assert_eq!(root.join(below).open().unwrap_err().kind(), ErrorKind::InvalidInput, "{below}");
     }
@@ -207,7 +207,7 @@ fn a_path_that_would_leave_the_folder_is_refused() {
 fn what_is_read_into_memory_is_bounded() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("file"), vec![0; 1000]).unwrap();
-    let place = Root::at(home.path()).join("file");
+    let place = DiskRoot::at(home.path()).join("file");
     assert_eq!(place.read(1000).unwrap().len(), 1000);
     assert_eq!(place.read(999).unwrap_err().kind(), ErrorKind::FileTooLarge);
 }
@@ -215,7 +215,7 @@ fn what_is_read_into_memory_is_bounded() {
 #[test]
 fn a_file_appears_whole_and_a_temporary_one_goes_with_its_owner() {
     let home = tempfile::tempdir().unwrap();
-    let folder = Root::at(home.path().join("not/there/yet")).join("a/b");
+    let folder = DiskRoot::at(home.path().join("not/there/yet")).join("a/b");
     let names = || folder.list().unwrap().len();
     assert_eq!(names(), 0);
     let mut file = Temporary::in_folder(&folder).unwrap();
@@ -233,7 +233,7 @@ fn a_file_appears_whole_and_a_temporary_one_goes_with_its_owner() {
 #[test]
 fn a_wait_for_a_lock_has_an_end() {
     let home = tempfile::tempdir().unwrap();
-    let place = Root::at(home.path()).join("lock");
+    let place = DiskRoot::at(home.path()).join("lock");
     let held = open_lock(&place).unwrap();
     held.lock().unwrap();
     let other = open_lock(&place).unwrap();

@@ -20,7 +20,7 @@ const BATCH: usize = 512 << 10;
 /// are copied together: each may be the last that holds a buffer of a connection, and a body may come a byte at a time.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    target: Target,
+    target: FileTarget,
     batch: usize,
     pending: Vec<Bytes>,
     pending_bytes: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Writer {
 type Open = (File, Option<Hasher>);
 
 #[derive(Debug)]
-enum Target {
+enum FileTarget {
     Idle(Box<Open>),
     Busy(JoinHandle<Result<Open>>),
     Gone,
@@ -46,7 +46,7 @@ impl Writer {
 
     /// The same with so many bytes gathered before they are handed on.
     pub(crate) fn in_batches(batch: usize, file: File, hasher: Option<Hasher>) -> Self {
-        let target = Target::Idle(Box::new((file, hasher)));
+        let target = FileTarget::Idle(Box::new((file, hasher)));
         Self { target, batch, pending: Vec::new(), pending_bytes: 0, tail: Vec::new() }
     }
 
@@ -64,7 +64,7 @@ impl Writer {
         }
         let (file, hasher) = self.idle().await?;
         let batch = self.gathered();
-        self.target = Target::Busy(spawn_blocking(move || write(file, hasher, &batch)));
+        self.target = FileTarget::Busy(spawn_blocking(move || write(file, hasher, &batch)));
         Ok(())
     }
 
@@ -91,10 +91,10 @@ impl Writer {
     }
 
     async fn idle(&mut self) -> Result<Open> {
-        match std::mem::replace(&mut self.target, Target::Gone) {
-            Target::Idle(open) => Ok(*open),
-            Target::Busy(job) => joined(job).await,
-            Target::Gone => Err(Error::new(Kind::Local, "write").because("an earlier write went wrong")),
+        match std::mem::replace(&mut self.target, FileTarget::Gone) {
+            FileTarget::Idle(open) => Ok(*open),
+            FileTarget::Busy(job) => joined(job).await,
+            FileTarget::Gone => Err(Error::new(Kind::Local, "write").because("an earlier write went wrong")),
         }
     }
 }

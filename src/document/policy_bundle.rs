@@ -90,7 +90,7 @@ impl Policy {
             return Err(PolicyError::Limit { what: "bytes", limit: MAX_BYTES });
         }
         let is_over = Cell::new(false);
-        let inflated = Bounded { inner: Members::new(bytes), left: MAX_INFLATED_BYTES, is_over: &is_over };
+        let inflated = Bounded { inner: GzipMembers::new(bytes), left: MAX_INFLATED_BYTES, is_over: &is_over };
         read_archive(inflated).map_err(|why| match why {
             PolicyError::Archive(_) if is_over.get() => {
                 PolicyError::Limit { what: "bytes when inflated", limit: MAX_INFLATED_BYTES }
@@ -265,18 +265,18 @@ pub fn pack(mut files: Vec<(String, Vec<u8>)>) -> Result<Vec<u8>, PolicyError> {
 
 /// What gzip members hold, one after the other (RFC 1952, section 2.2), up to [`MAX_MEMBERS`]: to set up the reader of one
 /// takes a while, even if nothing is in it, and 16 MiB have room for 800,000.
-struct Members<'a> {
+struct GzipMembers<'a> {
     current: GzDecoder<&'a [u8]>,
     count: usize,
 }
 
-impl<'a> Members<'a> {
+impl<'a> GzipMembers<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         Self { current: GzDecoder::new(bytes), count: 1 }
     }
 }
 
-impl Read for Members<'_> {
+impl Read for GzipMembers<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let count = self.current.read(buffer)?;

@@ -29,7 +29,7 @@ pub struct RollUp {
     /// One for each image, in the order of the catalog.
     pub entries: Vec<Attempt>,
     /// The sums.
-    pub totals: Totals,
+    pub totals: RollUpTotals,
 }
 
 /// What became of one image.
@@ -43,7 +43,7 @@ pub struct Attempt {
     /// The folder of its record, below the roll-up's own.
     pub dir: String,
     /// How it ended.
-    pub status: Status,
+    pub status: EntryStatus,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
@@ -80,7 +80,7 @@ pub struct SidecarTag {
 /// How an image ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum EntryStatus {
     /// The destination holds it.
     Seeded,
     /// It does not, or it could not be verified there.
@@ -90,7 +90,7 @@ pub enum Status {
 /// Sums over all entries.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Totals {
+pub struct RollUpTotals {
     /// Images.
     pub entries: u64,
     /// Those that the destination holds.
@@ -120,12 +120,12 @@ pub struct Totals {
     pub seconds: f64,
 }
 
-impl Totals {
+impl RollUpTotals {
     /// Adds up what `entries` say of themselves. What they do not say (time, what failed entries cost) is
     /// left to the caller.
     #[must_use]
     pub fn of(entries: &[Attempt]) -> Self {
-        let seeded = entries.iter().filter(|entry| entry.status == Status::Seeded).count() as u64;
+        let seeded = entries.iter().filter(|entry| entry.status == EntryStatus::Seeded).count() as u64;
         let count = entries.len() as u64;
         let mut totals = Self { entries: count, seeded, failed: count - seeded, ..Self::default() };
         for transfer in entries.iter().filter_map(|entry| entry.seed.as_ref()?.transfer.as_ref()) {
@@ -152,7 +152,7 @@ impl RollUp {
 
     /// The outcome of `catalog`.
     #[must_use]
-    pub fn new(catalog: String, seeded_at: jiff::Timestamp, entries: Vec<Attempt>, totals: Totals) -> Self {
+    pub fn new(catalog: String, seeded_at: jiff::Timestamp, entries: Vec<Attempt>, totals: RollUpTotals) -> Self {
         Self { schema_version: SCHEMA_VERSION.to_owned(), catalog, seeded_at, entries, totals }
     }
 
@@ -179,12 +179,12 @@ impl RollUp {
         for (number, entry) in self.entries.iter().enumerate() {
             entry.check().map_err(|why| format!("entry {} ({}): {why}", number + 1, entry.to))?;
         }
-        let Totals { entries, seeded, failed, .. } = Totals::of(&self.entries);
+        let RollUpTotals { entries, seeded, failed, .. } = RollUpTotals::of(&self.entries);
         let (said, found) = (&self.totals, [entries, seeded, failed]);
         if [said.entries, said.seeded, said.failed] == found {
             return Ok(());
         }
-        let Totals { entries, seeded, failed, .. } = said;
+        let RollUpTotals { entries, seeded, failed, .. } = said;
         Err(format!(
             "totals say {entries} entries, {seeded} seeded and {failed} failed, where there are {}, {} and {}",
             found[0], found[1], found[2]
@@ -219,12 +219,14 @@ impl Attempt {
             return Err("a sidecar stands twice".into());
         }
         match (self.status, &self.seed, &self.error) {
-            (Status::Failed, ..) if !self.sidecars.is_empty() => Err("failed entries have no sidecars".into()),
-            (Status::Seeded, Some(seed), None) if seed.schema_version == SeedManifest::version() => Ok(()),
-            (Status::Seeded, Some(seed), None) => Err(format!("seed has schema_version {:?}", seed.schema_version)),
-            (Status::Seeded, ..) => Err("seeded entries have seed and no error".into()),
-            (Status::Failed, None, Some(_)) => Ok(()),
-            (Status::Failed, ..) => Err("failed entries have error and no seed".into()),
+            (EntryStatus::Failed, ..) if !self.sidecars.is_empty() => Err("failed entries have no sidecars".into()),
+            (EntryStatus::Seeded, Some(seed), None) if seed.schema_version == SeedManifest::version() => Ok(()),
+            (EntryStatus::Seeded, Some(seed), None) => {
+                Err(format!("seed has schema_version {:?}", seed.schema_version))
+            }
+            (EntryStatus::Seeded, ..) => Err("seeded entries have seed and no error".into()),
+            (EntryStatus::Failed, None, Some(_)) => Ok(()),
+            (EntryStatus::Failed, ..) => Err("failed entries have error and no seed".into()),
         }
     }
 }
@@ -281,7 +283,7 @@ mod tests {
             from: reference(&from),
             to: reference(&to),
             dir: super::super::entry_directory(&reference(&to)),
-            status: Status::Seeded,
+            status: EntryStatus::Seeded,
             error: None,
             previous_digest: Some(Digest::sha256(b"before")),
             sidecars: Vec::new(),
@@ -291,11 +293,11 @@ mod tests {
 
     fn failed(name: &str) -> Attempt {
         let error = Some("source: get manifest v1: not found".into());
-        Attempt { status: Status::Failed, error, previous_digest: None, seed: None, ..seeded(name) }
+        Attempt { status: EntryStatus::Failed, error, previous_digest: None, seed: None, ..seeded(name) }
     }
 
     fn roll_up(entries: Vec<Attempt>) -> RollUp {
-        let totals = Totals { seconds: 1.5, ..Totals::of(&entries) };
+        let totals = RollUpTotals { seconds: 1.5, ..RollUpTotals::of(&entries) };
         RollUp::new("./catalog.yaml".into(), jiff::Timestamp::UNIX_EPOCH, entries, totals)
     }
 
@@ -318,7 +320,7 @@ mod tests {
     fn what_was_written_is_read_back_and_adds_up() {
         let document = roll_up(vec![seeded("a"), failed("b"), seeded("c")]);
         assert_eq!(RollUp::read(&document.to_json().unwrap()).unwrap(), document);
-        let Totals { entries, seeded, failed, bytes_moved, blobs_moved, retries, .. } = document.totals;
+        let RollUpTotals { entries, seeded, failed, bytes_moved, blobs_moved, retries, .. } = document.totals;
         assert_eq!((entries, seeded, failed, bytes_moved, blobs_moved, retries), (3, 2, 1, 10, 4, 2));
         assert!(RollUp::read(&roll_up(vec![]).to_json().unwrap()).is_ok());
     }

@@ -24,10 +24,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::connection::{Incoming, Unread, Watched};
-use super::connection_slots::{Full, Phase, Place, Places, Progress, Word};
+use super::connection::{Incoming, Unread, WatchedConnection};
+use super::connection_slots::{ConnectionSlot, ConnectionSlots, Full, Phase, PhaseCell, Word};
 use super::limits::{Limits, MAX_BUFFER_BYTES, MAX_HEAD_BYTES, NARROW_BUFFER_BYTES};
-use super::tls::Tls;
+use super::tls::ServerTls;
 
 /// Longest time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -40,13 +40,13 @@ const WAITING: usize = 64;
 
 /// Who sent a request; an extension of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+pub(crate) struct PeerAddress(pub(crate) IpAddr);
 
 /// What all connections share.
 #[derive(Debug, Clone)]
 pub(crate) struct Acceptor {
     pub(crate) router: Router,
-    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) limits: Limits,
     /// Connections that are open, for the metrics.
     pub(crate) open: Arc<AtomicU64>,
@@ -56,7 +56,7 @@ impl Acceptor {
     /// Serves connections until `shutdown` is ready and all of them have ended, or the grace is over.
     pub(crate) async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
-        let places = Places::new(self.limits.connections, Arc::clone(&self.open));
+        let places = ConnectionSlots::new(self.limits.connections, Arc::clone(&self.open));
         let mut inside = JoinSet::new();
         loop {
             while inside.try_join_next().is_some() {}
@@ -105,12 +105,12 @@ impl Acceptor {
     }
 
     /// One connection, from its first byte to its last.
-    async fn attend(self, stream: TcpStream, peer: SocketAddr, place: Place) {
+    async fn attend(self, stream: TcpStream, peer: SocketAddr, place: ConnectionSlot) {
         // An answer's head must not wait for its body to fill a packet.
         let _ = stream.set_nodelay(true);
         let (unread, progress, mut word) = (Unread::default(), place.progress.clone(), place.word.clone());
-        let stream = Watched::new(stream, unread.clone(), progress.clone());
-        let (router, peer_ip) = (TowerToHyperService::new(self.router), Peer(peer.ip()));
+        let stream = WatchedConnection::new(stream, unread.clone(), progress.clone());
+        let (router, peer_ip) = (TowerToHyperService::new(self.router), PeerAddress(peer.ip()));
         let answers = Answers { router, peer: peer_ip, unread, asked: watch::Sender::new(false), progress };
         let buffer = if place.is_wide { MAX_BUFFER_BYTES } else { NARROW_BUFFER_BYTES };
         let Some(tls) = self.tls else { return converse(stream, answers, self.limits.head, buffer, word).await };
@@ -197,11 +197,11 @@ fn is_the_peers(error: &io::Error) -> bool {
 #[derive(Debug, Clone)]
 struct Answers {
     router: TowerToHyperService<Router>,
-    peer: Peer,
+    peer: PeerAddress,
     unread: Unread,
     /// Whether there was any request yet.
     asked: watch::Sender<bool>,
-    progress: Progress,
+    progress: PhaseCell,
 }
 
 impl hyper::service::Service<Request<Received>> for Answers {

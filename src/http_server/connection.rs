@@ -19,7 +19,7 @@ use axum::body::HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::connection_slots::{Phase, Progress};
+use super::connection_slots::{Phase, PhaseCell};
 
 /// Longest time in which nothing moves, in either direction. Longer than any answer takes to be worked out, and than the
 /// limits on silence inside a body.
@@ -87,18 +87,18 @@ impl<B: HttpBody> Drop for Incoming<B> {
 
 /// A connection and when something last moved on it.
 #[derive(Debug)]
-pub(crate) struct Watched<T> {
+pub(crate) struct WatchedConnection<T> {
     inner: T,
     moved: Instant,
     alarm: Pin<Box<Sleep>>,
     unread: Unread,
-    progress: Progress,
+    progress: PhaseCell,
     /// Set once ours has been said.
     is_lingering: bool,
 }
 
-impl<T> Watched<T> {
-    pub(crate) fn new(inner: T, unread: Unread, progress: Progress) -> Self {
+impl<T> WatchedConnection<T> {
+    pub(crate) fn new(inner: T, unread: Unread, progress: PhaseCell) -> Self {
         let (moved, alarm) = (Instant::now(), Box::pin(sleep(IDLE)));
         Self { inner, moved, alarm, unread, progress, is_lingering: false }
     }
@@ -121,7 +121,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WatchedConnection<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -135,7 +135,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedConnection<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.watch(context, polled)
@@ -190,7 +190,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_on_which_nothing_moves_is_closed_and_a_slow_one_is_not() {
         let (mut peer, server) = tokio::io::duplex(64);
-        let mut server = Watched::new(server, Unread::default(), Progress::default());
+        let mut server = WatchedConnection::new(server, Unread::default(), PhaseCell::default());
         let mut byte = [0];
         for _ in 0..5 {
             tokio::time::sleep(IDLE / 2).await;
@@ -206,7 +206,7 @@ mod tests {
     async fn a_peer_that_takes_its_answer_is_not_idle_however_little_it_says() {
         let (mut peer, mut server) = {
             let (peer, server) = tokio::io::duplex(8);
-            (peer, Watched::new(server, Unread::default(), Progress::default()))
+            (peer, WatchedConnection::new(server, Unread::default(), PhaseCell::default()))
         };
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();
@@ -222,7 +222,10 @@ mod tests {
         assert_eq!(reading.await.unwrap(), 80);
 
         let (_peer, server) = tokio::io::duplex(8);
-        let error = Watched::new(server, Unread::default(), Progress::default()).write_all(&[7; 80]).await.unwrap_err();
+        let error = WatchedConnection::new(server, Unread::default(), PhaseCell::default())
+            .write_all(&[7; 80])
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "a peer that takes nothing is");
     }
 
@@ -235,7 +238,7 @@ mod tests {
                 if is_unread { axum::body::Body::from("x") } else { axum::body::Body::empty() },
                 unread.clone(),
             ));
-            let mut server = Watched::new(server, unread, Progress::default());
+            let mut server = WatchedConnection::new(server, unread, PhaseCell::default());
             tokio::spawn(async move {
                 while peer.write_all(&[7; 80]).await.is_ok() {
                     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -44,9 +44,9 @@ pub(crate) enum Phase {
 
 /// The phase of one connection, as all who see to it share it.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Progress(Arc<AtomicU8>);
+pub(crate) struct PhaseCell(Arc<AtomicU8>);
 
-impl Progress {
+impl PhaseCell {
     /// Takes note that the connection has come so far. It never goes back.
     pub(crate) fn reach(&self, phase: Phase) {
         if self.0.load(Ordering::Relaxed) < phase as u8 {
@@ -65,17 +65,17 @@ impl Progress {
 
 /// All places of a server.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionSlots {
     most: usize,
     most_of_one: usize,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
     freed: Notify,
     /// Connections in their places, for the metrics.
     open: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SlotState {
     next: u64,
     /// In the order in which they came.
     taken: BTreeMap<u64, Taken>,
@@ -89,7 +89,7 @@ struct State {
 #[derive(Debug)]
 struct Taken {
     network: IpAddr,
-    progress: Progress,
+    progress: PhaseCell,
     since: Instant,
     word: watch::Sender<Word>,
     is_wide: bool,
@@ -116,10 +116,10 @@ pub(crate) enum Full {
 
 /// One connection's place, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ConnectionSlot {
+    places: Arc<ConnectionSlots>,
     number: u64,
-    pub(crate) progress: Progress,
+    pub(crate) progress: PhaseCell,
     pub(crate) word: watch::Receiver<Word>,
     /// Whether it may have large buffers: it is one of the first [`WIDE_CONNECTIONS`].
     pub(super) is_wide: bool,
@@ -127,14 +127,14 @@ pub(crate) struct Place {
 
 /// One of those who wait for a place of their network, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    places: Arc<Places>,
+pub(crate) struct WaitingConnection {
+    places: Arc<ConnectionSlots>,
     number: u64,
     /// Ready once others need its seat more: it has waited longest and in vain.
     pub(super) sent_away: oneshot::Receiver<()>,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(crate) fn new(most: usize, open: Arc<AtomicU64>) -> Arc<Self> {
         let most = most.max(1);
         Arc::new(Self { most, most_of_one: most.div_ceil(2), state: Mutex::default(), freed: Notify::new(), open })
@@ -145,7 +145,7 @@ impl Places {
     /// # Errors
     ///
     /// [`Full`] if all others are in use. Connections that are only kept for later are told to leave.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, Full> {
         let network = network(address);
         let mut state = self.lock();
         let own = state.by_network.get(&network).copied().unwrap_or_default();
@@ -167,7 +167,7 @@ impl Places {
                 }
             }
         }
-        let (number, progress, (tell, word)) = (state.next, Progress::default(), watch::channel(Word::Stay));
+        let (number, progress, (tell, word)) = (state.next, PhaseCell::default(), watch::channel(Word::Stay));
         state.next += 1;
         *state.by_network.entry(network).or_default() += 1;
         let is_wide = state.wide < WIDE_CONNECTIONS;
@@ -176,11 +176,11 @@ impl Places {
             .taken
             .insert(number, Taken { network, progress: progress.clone(), since: Instant::now(), word: tell, is_wide });
         self.open.store(state.taken.len() as u64, Ordering::Relaxed);
-        Ok(Place { places: Arc::clone(self), number, progress, word, is_wide })
+        Ok(ConnectionSlot { places: Arc::clone(self), number, progress, word, is_wide })
     }
 
     /// The same, as soon as there is one. None once the places are closed.
-    pub(crate) async fn wait(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(crate) async fn wait(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionSlot> {
         loop {
             if let Ok(place) = self.wait_for_any(address).await? {
                 return Some(place);
@@ -195,7 +195,7 @@ impl Places {
     }
 
     /// The same for who keeps others waiting: an error once it is the network's share that is used up, be there places or not.
-    pub(super) async fn wait_for_any(self: &Arc<Self>, address: IpAddr) -> Option<Result<Place, Full>> {
+    pub(super) async fn wait_for_any(self: &Arc<Self>, address: IpAddr) -> Option<Result<ConnectionSlot, Full>> {
         loop {
             let freed = self.freed.notified();
             if self.lock().is_closed {
@@ -211,7 +211,7 @@ impl Places {
     }
 
     /// A seat among those who wait, of whom there are so many at most: who has waited longest is sent away for it.
-    pub(crate) fn queue(self: &Arc<Self>, most: usize) -> Waiting {
+    pub(crate) fn queue(self: &Arc<Self>, most: usize) -> WaitingConnection {
         let mut state = self.lock();
         while state.waiting.len() >= most.max(1) {
             // Dropping the other end is what tells it.
@@ -220,7 +220,7 @@ impl Places {
         let (number, (seat, sent_away)) = (state.next, oneshot::channel());
         state.next += 1;
         state.waiting.insert(number, seat);
-        Waiting { places: Arc::clone(self), number, sent_away }
+        WaitingConnection { places: Arc::clone(self), number, sent_away }
     }
 
     /// Tells all that the server is about to end, and sends those away who wait.
@@ -232,7 +232,7 @@ impl Places {
         self.freed.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -249,7 +249,7 @@ impl Taken {
     }
 }
 
-impl State {
+impl SlotState {
     /// Ends the oldest connection that has come least far, and takes its place away.
     fn evict(&mut self, is_meant: impl Fn(&&Taken) -> bool) -> Evicted {
         let meant = self.taken.iter().filter(|(_, taken)| is_meant(taken) && taken.progress.phase() < Phase::Asked);
@@ -276,7 +276,7 @@ impl State {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.places.lock();
         // One that had to go has none any more.
@@ -287,7 +287,7 @@ impl Drop for Place {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingConnection {
     fn drop(&mut self) {
         self.places.lock().waiting.remove(&self.number);
     }
@@ -312,13 +312,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn is_gone(place: &Place) -> bool {
+    fn is_gone(place: &ConnectionSlot) -> bool {
         *place.word.borrow() == Word::Go
     }
 
     #[tokio::test]
     async fn one_network_has_half_of_the_places_and_the_others_find_room() {
-        let places = Places::new(8, Arc::default());
+        let places = ConnectionSlots::new(8, Arc::default());
         let busy: Vec<_> = (0..4).map(|_| places.take(ip("10.0.0.1")).unwrap()).collect();
         busy.iter().for_each(|place| place.progress.reach(Phase::Asked));
         assert_eq!(places.take(ip("10.0.0.1")).unwrap_err(), Full::Share);
@@ -334,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_machine_cannot_be_many_by_its_ipv6_addresses() {
-        let places = Places::new(4, Arc::default());
+        let places = ConnectionSlots::new(4, Arc::default());
         let held: Vec<_> = (1..=2).map(|n| places.take(ip(&format!("2001:db8::{n}"))).unwrap()).collect();
         held.iter().for_each(|place| place.progress.reach(Phase::Asked));
         assert_eq!(places.take(ip("2001:db8::3")).unwrap_err(), Full::Share);
@@ -343,7 +343,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_goes_first_then_one_without_a_request_and_the_oldest_of_them() {
-        let places = Places::new(8, Arc::default());
+        let places = ConnectionSlots::new(8, Arc::default());
         let held: Vec<_> = (0..8).map(|n| places.take(ip(&format!("10.0.0.{n}"))).unwrap()).collect();
         held[0].progress.reach(Phase::Asked);
         held[1].progress.reach(Phase::Begun);
@@ -368,7 +368,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_waiting_connection_gets_the_next_place_of_its_network() {
-        let places = Places::new(2, Arc::default());
+        let places = ConnectionSlots::new(2, Arc::default());
         let first = places.take(ip("10.0.0.1")).unwrap();
         first.progress.reach(Phase::Asked);
         let wait = || {
@@ -387,7 +387,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_any_place_is_told_when_its_network_has_its_share() {
-        let places = Places::new(4, Arc::default());
+        let places = ConnectionSlots::new(4, Arc::default());
         let take = |address| {
             let place = places.take(ip(address)).unwrap();
             place.progress.reach(Phase::Asked);
@@ -410,7 +410,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_wait_than_may_and_the_one_that_has_waited_longest_is_sent_away() {
-        let places = Places::new(2, Arc::default());
+        let places = ConnectionSlots::new(2, Arc::default());
         let [mut first, mut second, mut third] = [(); 3].map(|()| places.queue(2));
         assert!((&mut first.sent_away).await.is_err());
         assert!(second.sent_away.try_recv() == third.sent_away.try_recv() && places.lock().waiting.len() == 2);

@@ -14,7 +14,7 @@ use super::limits::Limits;
 
 /// A request's body with an eye on the clock.
 #[derive(Debug)]
-pub(crate) struct Paced {
+pub(crate) struct PacedBody {
     stream: BodyDataStream,
     silence: Duration,
     window: Duration,
@@ -26,33 +26,33 @@ pub(crate) struct Paced {
 
 /// What came next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum BodyStep {
     Piece(Bytes),
     End,
     /// The connection broke, fell silent or trickles.
     Cut,
 }
 
-impl Paced {
+impl PacedBody {
     pub(crate) fn new(body: Body, limits: &Limits) -> Self {
         let Limits { silence, window, floor, .. } = *limits;
         Self { stream: body.into_data_stream(), silence, window, floor, since: Instant::now(), came: 0 }
     }
 
-    pub(crate) async fn next(&mut self) -> Step {
+    pub(crate) async fn next(&mut self) -> BodyStep {
         let piece = match timeout(self.silence, self.stream.next()).await {
             Ok(Some(Ok(piece))) => piece,
-            Ok(None) => return Step::End,
-            Ok(Some(Err(_))) | Err(_) => return Step::Cut,
+            Ok(None) => return BodyStep::End,
+            Ok(Some(Err(_))) | Err(_) => return BodyStep::Cut,
         };
         self.came += piece.len() as u64;
         if self.since.elapsed() >= self.window {
             if self.came < self.floor {
-                return Step::Cut;
+                return BodyStep::Cut;
             }
             (self.since, self.came) = (Instant::now(), 0);
         }
-        Step::Piece(piece)
+        BodyStep::Piece(piece)
     }
 }
 
@@ -61,16 +61,16 @@ mod tests {
     use super::*;
 
     /// A body of so many pieces with a pause before each, read to its end; gives the pieces that came.
-    async fn read(pieces: usize, size: usize, pause: Duration) -> (usize, Step) {
+    async fn read(pieces: usize, size: usize, pause: Duration) -> (usize, BodyStep) {
         let stream = futures_util::stream::iter(0..pieces).then(move |_| async move {
             tokio::time::sleep(pause).await;
             Ok::<_, std::io::Error>(Bytes::from(vec![7; size]))
         });
-        let mut body = Paced::new(Body::from_stream(stream), &Limits::default());
+        let mut body = PacedBody::new(Body::from_stream(stream), &Limits::default());
         let mut came = 0;
         loop {
             match body.next().await {
-                Step::Piece(_) => came += 1,
+                BodyStep::Piece(_) => came += 1,
                 end => return (came, end),
             }
         }
@@ -80,11 +80,11 @@ mod tests {
     async fn a_slow_link_is_waited_for_and_silence_and_a_trickle_are_not() {
         let Limits { silence, window, floor, .. } = Limits::default();
         let second = Duration::from_secs(1);
-        assert_eq!(read(3_000, 1_000, second).await, (3_000, Step::End), "a kilobyte a second for fifty minutes");
-        assert_eq!(read(3, 1_000, silence - second).await, (3, Step::End), "pauses");
-        assert_eq!(read(3, 1_000, silence + second).await, (0, Step::Cut), "silence");
+        assert_eq!(read(3_000, 1_000, second).await, (3_000, BodyStep::End), "a kilobyte a second for fifty minutes");
+        assert_eq!(read(3, 1_000, silence - second).await, (3, BodyStep::End), "pauses");
+        assert_eq!(read(3, 1_000, silence + second).await, (0, BodyStep::Cut), "silence");
         let (came, end) = read(100_000, 1, second).await;
-        assert_eq!(end, Step::Cut, "a byte a second");
+        assert_eq!(end, BodyStep::Cut, "a byte a second");
         assert!(came as u64 <= window.as_secs() && (came as u64) < floor, "{came}");
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::htpasswd::{Htpasswd, cost};
 use crate::disk::blocking;
-use crate::disk::reload::Current;
+use crate::disk::reload::Reloaded;
 use crate::error::{Error, Kind, Result};
 
 /// Most pairs that are remembered. There are as many as users, unless passwords are changed or longer than bcrypt reads.
@@ -35,11 +35,11 @@ const SALT: [u8; 16] = [0; 16];
 /// Checks users and passwords.
 #[derive(Debug)]
 pub(crate) struct Logins {
-    users: Arc<Current<Htpasswd>>,
+    users: Arc<Reloaded<Htpasswd>>,
     /// Random, and of this process alone.
     key: [u8; 32],
-    known: Mutex<HashSet<Tag>>,
-    flights: Mutex<HashMap<Tag, Flight>>,
+    known: Mutex<HashSet<CheckTag>>,
+    flights: Mutex<HashMap<CheckTag, PendingCheck>>,
     cores: Arc<Semaphore>,
     /// Passwords that were held against a hash so far.
     checks: AtomicU64,
@@ -48,18 +48,18 @@ pub(crate) struct Logins {
 }
 
 /// Stands for a user, a password and the hash that it is held against.
-type Tag = [u8; 32];
+type CheckTag = [u8; 32];
 
 /// A check that some requests wait for.
 #[derive(Debug)]
-struct Flight {
+struct PendingCheck {
     from: IpAddr,
     result: Arc<OnceCell<bool>>,
 }
 
 /// What came of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Login {
+pub(crate) enum PasswordVerdict {
     Right,
     Wrong,
     /// Too many are waiting: ask again in a second.
@@ -72,7 +72,7 @@ impl Logins {
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if the file is of no use.
-    pub(crate) fn new(users: Current<Htpasswd>) -> Result<Self> {
+    pub(crate) fn new(users: Reloaded<Htpasswd>) -> Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|why| Error::new(Kind::Local, "draw a key").because(why.to_string()))?;
         let cores = available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
@@ -88,15 +88,15 @@ impl Logins {
     }
 
     /// Checks a user's password for somebody at `from`.
-    pub(crate) async fn check(&self, user: &str, password: &str, from: IpAddr) -> Result<Login> {
+    pub(crate) async fn check(&self, user: &str, password: &str, from: IpAddr) -> Result<PasswordVerdict> {
         let users = self.users.get().await?;
         let hash = users.hash_of(user);
         let (hash, exists) = (hash.unwrap_or_else(|| users.decoy()), hash.is_some());
         let tag = self.tag(user, password, hash);
         if exists && locked(&self.known).contains(&tag) {
-            return Ok(Login::Right);
+            return Ok(PasswordVerdict::Right);
         }
-        let Some(seat) = Seat::take(self, tag, from) else { return Ok(Login::Busy) };
+        let Some(seat) = Seat::take(self, tag, from) else { return Ok(PasswordVerdict::Busy) };
         let (password, hash, rest) = (password.to_owned(), hash.to_owned(), users.rest(hash));
         let rounds = Arc::clone(&self.rounds);
         let check = async || {
@@ -120,10 +120,10 @@ impl Logins {
         if is_right {
             self.remember(tag);
         }
-        Ok(if is_right { Login::Right } else { Login::Wrong })
+        Ok(if is_right { PasswordVerdict::Right } else { PasswordVerdict::Wrong })
     }
 
-    fn tag(&self, user: &str, password: &str, hash: &str) -> Tag {
+    fn tag(&self, user: &str, password: &str, hash: &str) -> CheckTag {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         for part in [user, password, hash] {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
@@ -131,7 +131,7 @@ impl Logins {
         *hasher.finalize().as_bytes()
     }
 
-    fn remember(&self, tag: Tag) {
+    fn remember(&self, tag: CheckTag) {
         let mut known = locked(&self.known);
         if known.len() >= REMEMBERED {
             // Each costs its owner one check to come back.
@@ -145,13 +145,13 @@ impl Logins {
 #[derive(Debug)]
 struct Seat<'a> {
     logins: &'a Logins,
-    tag: Tag,
+    tag: CheckTag,
     result: Arc<OnceCell<bool>>,
 }
 
 impl<'a> Seat<'a> {
     /// None if too many wait.
-    fn take(logins: &'a Logins, tag: Tag, from: IpAddr) -> Option<Self> {
+    fn take(logins: &'a Logins, tag: CheckTag, from: IpAddr) -> Option<Self> {
         let mut flights = locked(&logins.flights);
         if !flights.contains_key(&tag) {
             let own = flights.values().filter(|flight| flight.from == from).count();
@@ -159,7 +159,7 @@ impl<'a> Seat<'a> {
                 return None;
             }
         }
-        let flight = flights.entry(tag).or_insert_with(|| Flight { from, result: Arc::default() });
+        let flight = flights.entry(tag).or_insert_with(|| PendingCheck { from, result: Arc::default() });
         Some(Self { logins, tag, result: Arc::clone(&flight.result) })
     }
 }
@@ -196,11 +196,11 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("users");
             write(&path, users);
-            let logins = Logins::new(Current::open(vec![path.clone()], Htpasswd::read).unwrap()).unwrap();
+            let logins = Logins::new(Reloaded::open(vec![path.clone()], Htpasswd::read).unwrap()).unwrap();
             Self { logins, path, _folder: folder }
         }
 
-        async fn check(&self, user: &str, password: &str) -> Login {
+        async fn check(&self, user: &str, password: &str) -> PasswordVerdict {
             self.logins.check(user, password, HERE).await.unwrap()
         }
 
@@ -219,22 +219,22 @@ mod tests {
     async fn right_wrong_unknown_and_changed() {
         let bed = Bed::new(&[("ann", "secret", 4), ("bob", "pass:word ü", 4)]);
         for (user, password, expected) in [
-            ("ann", "secret", Login::Right),
-            ("ann", "secret", Login::Right),
-            ("bob", "pass:word ü", Login::Right),
-            ("ann", "Secret", Login::Wrong),
-            ("ann", "", Login::Wrong),
-            ("bob", "secret", Login::Wrong),
-            ("eve", "secret", Login::Wrong),
-            ("", "", Login::Wrong),
+            ("ann", "secret", PasswordVerdict::Right),
+            ("ann", "secret", PasswordVerdict::Right),
+            ("bob", "pass:word ü", PasswordVerdict::Right),
+            ("ann", "Secret", PasswordVerdict::Wrong),
+            ("ann", "", PasswordVerdict::Wrong),
+            ("bob", "secret", PasswordVerdict::Wrong),
+            ("eve", "secret", PasswordVerdict::Wrong),
+            ("", "", PasswordVerdict::Wrong),
         ] {
             assert_eq!(bed.check(user, password).await, expected, "{user} {password}");
         }
         write(&bed.path, &[("ann", "new", 4), ("eve", "secret", 4)]);
-        assert_eq!(bed.check("ann", "secret").await, Login::Wrong, "what was remembered is forgotten");
-        assert_eq!(bed.check("bob", "pass:word ü").await, Login::Wrong, "and who is gone is gone");
-        assert_eq!(bed.check("ann", "new").await, Login::Right);
-        assert_eq!(bed.check("eve", "secret").await, Login::Right);
+        assert_eq!(bed.check("ann", "secret").await, PasswordVerdict::Wrong, "what was remembered is forgotten");
+        assert_eq!(bed.check("bob", "pass:word ü").await, PasswordVerdict::Wrong, "and who is gone is gone");
+        assert_eq!(bed.check("ann", "new").await, PasswordVerdict::Right);
+        assert_eq!(bed.check("eve", "secret").await, PasswordVerdict::Right);
         assert!(locked(&bed.logins.flights).is_empty());
     }
 
@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_flood_of_passwords_waits_for_itself_and_the_known_come_in() {
         let bed = Arc::new(Bed::new(&[("ann", "secret", 8), ("bob", "secret", 8)]));
-        assert_eq!(bed.check("ann", "secret").await, Login::Right);
+        assert_eq!(bed.check("ann", "secret").await, PasswordVerdict::Right);
         let flood: Vec<_> = (0..200)
             .map(|n| {
                 let bed = Arc::clone(&bed);
@@ -286,21 +286,21 @@ mod tests {
         while locked(&bed.logins.flights).len() < WAITING_OF_ONE {
             tokio::task::yield_now().await;
         }
-        assert_eq!(bed.check("ann", "secret").await, Login::Right);
+        assert_eq!(bed.check("ann", "secret").await, PasswordVerdict::Right);
         let there = IpAddr::from([10, 0, 0, 1]);
         assert_eq!(
             bed.logins.check("bob", "secret", there).await.unwrap(),
-            Login::Right,
+            PasswordVerdict::Right,
             "somebody new from elsewhere"
         );
         let mut told = Vec::new();
         for guess in flood {
             told.push(guess.await.unwrap());
         }
-        let busy = told.iter().filter(|told| **told == Login::Busy).count();
-        assert!(busy > 0 && !told.contains(&Login::Right), "{busy} were sent away");
+        let busy = told.iter().filter(|told| **told == PasswordVerdict::Busy).count();
+        assert!(busy > 0 && !told.contains(&PasswordVerdict::Right), "{busy} were sent away");
         assert!(locked(&bed.logins.flights).is_empty());
-        assert_eq!(bed.check("ann", "guess 7").await, Login::Wrong);
+        assert_eq!(bed.check("ann", "guess 7").await, PasswordVerdict::Wrong);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -309,7 +309,7 @@ mod tests {
         // As soon as one check runs, the others have something to wait for.
         let nodes = (0..40).map(|_| bed.check("ann", "secret"));
         let told = futures_util::future::join_all(nodes).await;
-        assert_eq!(told, [Login::Right; 40]);
+        assert_eq!(told, [PasswordVerdict::Right; 40]);
         assert_eq!(bed.checks(), 1);
     }
 
@@ -322,6 +322,6 @@ mod tests {
             let _ = tokio::time::timeout(Duration::from_micros(100), check).await;
         }
         assert!(locked(&bed.logins.flights).is_empty());
-        assert_eq!(bed.check("ann", "secret").await, Login::Right);
+        assert_eq!(bed.check("ann", "secret").await, PasswordVerdict::Right);
     }
 }

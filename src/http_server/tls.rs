@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::disk::reload::Current;
+use crate::disk::reload::Reloaded;
 use crate::error::{Error, Kind, Result};
 use crate::named_certificates::Named;
 
 /// Where the files of TLS lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Certificates {
+pub struct ServerCertificates {
     /// The server's certificate and those that lead from it to its authority, PEM.
     pub chain: PathBuf,
     /// The private key of the first of them, PEM: PKCS #8, SEC 1 or PKCS #1.
@@ -34,17 +34,17 @@ pub struct Certificates {
 
 /// The server's side of TLS.
 #[derive(Debug)]
-pub(crate) struct Tls(Arc<Current<Arc<ServerConfig>>>);
+pub(crate) struct ServerTls(Arc<Reloaded<Arc<ServerConfig>>>);
 
-impl Tls {
+impl ServerTls {
     /// Reads the files. Blocks.
     ///
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if one of them is of no use, or key and certificate do not belong together.
-    pub(crate) fn open(files: &Certificates) -> Result<Self> {
+    pub(crate) fn open(files: &ServerCertificates) -> Result<Self> {
         let paths = [&files.chain, &files.key].into_iter().chain(&files.client_ca).cloned().collect();
-        Ok(Self(Arc::new(Current::open(paths, read)?)))
+        Ok(Self(Arc::new(Reloaded::open(paths, read)?)))
     }
 
     /// The handshake with one client.

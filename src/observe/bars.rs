@@ -1,7 +1,7 @@
 //! Bars on a terminal: one for each large blob in flight, and a line for everything together.
 
 use super::human::{bytes, count, duration, rate};
-use super::progress::{Flight, Tally};
+use super::progress::{MovingNode, ProgressTotals};
 use super::terminal::Screen;
 use super::{LARGE, Teller, event_line};
 use crate::copy::Event;
@@ -30,7 +30,7 @@ impl Bars {
 }
 
 impl Teller for Bars {
-    fn hear(&mut self, event: &Event, tally: &Tally) {
+    fn hear(&mut self, event: &Event, tally: &ProgressTotals) {
         match event {
             Event::Warning(_) | Event::LeftOut(_) | Event::Image { .. } => {
                 event_line(event).iter().for_each(|line| self.screen.line(line))
@@ -41,11 +41,11 @@ impl Teller for Bars {
         }
     }
 
-    fn tick(&mut self, tally: &Tally) {
+    fn tick(&mut self, tally: &ProgressTotals) {
         self.screen.draw(frame(tally, self.columns));
     }
 
-    fn end(&mut self, _: &Tally) {}
+    fn end(&mut self, _: &ProgressTotals) {}
 }
 
 impl Drop for Bars {
@@ -55,7 +55,7 @@ impl Drop for Bars {
 }
 
 /// The lines to show, each at most `columns - 1` wide.
-fn frame(tally: &Tally, columns: usize) -> Vec<String> {
+fn frame(tally: &ProgressTotals, columns: usize) -> Vec<String> {
     let large = tally.flights().iter().filter(|flight| flight.node.size >= LARGE && !flight.node.is_manifest());
     let mut lines: Vec<_> = large.take(MOST).map(|flight| blob_line(flight, columns)).collect();
     if let Some(total) = total_line(tally) {
@@ -64,7 +64,7 @@ fn frame(tally: &Tally, columns: usize) -> Vec<String> {
     lines
 }
 
-fn blob_line(flight: &Flight, columns: usize) -> String {
+fn blob_line(flight: &MovingNode, columns: usize) -> String {
     let (position, size) = (flight.position(), flight.node.size);
     let head = format!("{} ", flight.node.digest.short());
     let mut tail = format!("{} of {}", bytes(position), bytes(size));
@@ -83,7 +83,7 @@ fn bar(position: u64, size: u64, width: usize) -> String {
     format!("[{}{}]", "=".repeat(filled), " ".repeat(width - filled))
 }
 
-fn total_line(tally: &Tally) -> Option<String> {
+fn total_line(tally: &ProgressTotals) -> Option<String> {
     let mut parts = Vec::new();
     if tally.is_planned && tally.bytes_to_move > 0 {
         parts.push(format!("{} of {}", bytes(tally.bytes_done()), bytes(tally.bytes_to_move)));

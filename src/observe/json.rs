@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Teller;
-use super::progress::Tally;
+use super::progress::ProgressTotals;
 use super::terminal::Screen;
 use crate::copy::Event;
 use crate::error::printable;
@@ -20,7 +20,7 @@ const PACE: Duration = Duration::from_millis(500);
 /// What a line says. Names and fields are promised; see the header of [`observe`](super).
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Line {
+enum JsonLine {
     Stage {
         time: String,
         stage: &'static str,
@@ -79,7 +79,7 @@ enum Line {
     },
 }
 
-impl Line {
+impl JsonLine {
     fn text(&self) -> String {
         // Strings and numbers: nothing that JSON cannot hold.
         serde_json::to_string(self).unwrap_or_default()
@@ -101,13 +101,13 @@ impl Json {
         Self { screen, clock, last: None }
     }
 
-    fn sample(&mut self, tally: &Tally) {
+    fn sample(&mut self, tally: &ProgressTotals) {
         let state = [tally.bytes_done(), tally.bytes_moved(), tally.blobs_done];
         if !tally.is_planned || self.last.is_some_and(|(_, last)| last == state) {
             return;
         }
         self.last = Some((Instant::now(), state));
-        let line = Line::Progress {
+        let line = JsonLine::Progress {
             time: stamp((self.clock)()),
             bytes_done: tally.bytes_done(),
             bytes_to_move: tally.bytes_to_move,
@@ -121,25 +121,25 @@ impl Json {
 }
 
 impl Teller for Json {
-    fn hear(&mut self, event: &Event, _: &Tally) {
+    fn hear(&mut self, event: &Event, _: &ProgressTotals) {
         self.screen.line(&told(event, stamp((self.clock)())).text());
     }
 
-    fn tick(&mut self, tally: &Tally) {
+    fn tick(&mut self, tally: &ProgressTotals) {
         if self.last.is_none_or(|(at, _)| at.elapsed() >= PACE) {
             self.sample(tally);
         }
     }
 
-    fn end(&mut self, tally: &Tally) {
+    fn end(&mut self, tally: &ProgressTotals) {
         self.sample(tally);
     }
 }
 
-fn told(event: &Event, time: String) -> Line {
+fn told(event: &Event, time: String) -> JsonLine {
     match event {
-        Event::Stage(stage) => Line::Stage { time, stage },
-        Event::Planned(totals) => Line::Planned {
+        Event::Stage(stage) => JsonLine::Stage { time, stage },
+        Event::Planned(totals) => JsonLine::Planned {
             time,
             manifests: totals.manifests,
             blobs: totals.blobs,
@@ -149,7 +149,7 @@ fn told(event: &Event, time: String) -> Line {
             bytes_present: totals.bytes_present,
             bytes_mountable: totals.bytes_mountable,
         },
-        Event::Started { node, .. } => Line::Started {
+        Event::Started { node, .. } => JsonLine::Started {
             time,
             digest: node.digest,
             media_type: printable(node.media_type.as_str()),
@@ -162,22 +162,22 @@ fn told(event: &Event, time: String) -> Line {
                 Put::Sent(bytes) => ("sent", bytes),
             };
             let media_type = printable(node.media_type.as_str());
-            Line::Finished { time, digest: node.digest, media_type, size: node.size, how, bytes_sent }
+            JsonLine::Finished { time, digest: node.digest, media_type, size: node.size, how, bytes_sent }
         }
-        Event::LeftOut(node) => Line::LeftOut {
+        Event::LeftOut(node) => JsonLine::LeftOut {
             time,
             digest: node.digest,
             media_type: printable(node.media_type.as_str()),
             size: node.size,
         },
-        Event::Image { to, outcome } => Line::Image { time, to: printable(to), outcome },
-        Event::Warning(text) => Line::Warning { time, text: printable(text) },
+        Event::Image { to, outcome } => JsonLine::Image { time, to: printable(to), outcome },
+        Event::Warning(text) => JsonLine::Warning { time, text: printable(text) },
     }
 }
 
 /// A line of the log as an object, so that the output stays one object a line.
 fn log_line(text: &str) -> String {
-    Line::Log { time: stamp(Timestamp::now()), text: text.to_owned() }.text()
+    JsonLine::Log { time: stamp(Timestamp::now()), text: text.to_owned() }.text()
 }
 
 /// RFC 3339, UTC, milliseconds.

@@ -42,12 +42,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::copy::{Event, Totals};
+use crate::copy::{Event, PlanTotals};
 use crate::error::printable;
 use bars::Bars;
 use json::Json;
-use plain::Plain;
-use progress::Tally;
+use plain::PlainLines;
+use progress::ProgressTotals;
 
 pub use terminal::Screen;
 
@@ -77,11 +77,11 @@ pub enum Progress {
 /// One way of showing.
 trait Teller: fmt::Debug + Send {
     /// Takes note of `event`, which `tally` holds already.
-    fn hear(&mut self, event: &Event, tally: &Tally);
+    fn hear(&mut self, event: &Event, tally: &ProgressTotals);
     /// Time has passed.
-    fn tick(&mut self, tally: &Tally);
+    fn tick(&mut self, tally: &ProgressTotals);
     /// No more events will come.
-    fn end(&mut self, tally: &Tally);
+    fn end(&mut self, tally: &ProgressTotals);
 }
 
 /// Shows what happens until every sender of `events` is gone.
@@ -93,7 +93,7 @@ pub fn listen(progress: Progress, events: mpsc::Receiver<Event>, screen: &Screen
     let teller: Option<Box<dyn Teller>> = match progress {
         Progress::Auto if screen.columns().is_some() => Some(Box::new(Bars::new(screen))),
         Progress::Bar => Some(Box::new(Bars::new(screen))),
-        Progress::Auto | Progress::Plain => Some(Box::new(Plain::new(screen))),
+        Progress::Auto | Progress::Plain => Some(Box::new(PlainLines::new(screen))),
         Progress::Json => Some(Box::new(Json::new(screen, Timestamp::now))),
         Progress::Warnings => Some(Box::new(Warnings(screen))),
         Progress::None => None,
@@ -126,7 +126,7 @@ async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>
         while events.recv().await.is_some() {}
         return;
     };
-    let mut tally = Tally::default();
+    let mut tally = ProgressTotals::default();
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -152,15 +152,15 @@ async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>
 struct Warnings(Screen);
 
 impl Teller for Warnings {
-    fn hear(&mut self, event: &Event, _: &Tally) {
+    fn hear(&mut self, event: &Event, _: &ProgressTotals) {
         if matches!(event, Event::Warning(_)) {
             event_line(event).iter().for_each(|line| self.0.line(line));
         }
     }
 
-    fn tick(&mut self, _: &Tally) {}
+    fn tick(&mut self, _: &ProgressTotals) {}
 
-    fn end(&mut self, _: &Tally) {}
+    fn end(&mut self, _: &ProgressTotals) {}
 }
 
 /// The line that people get for `event`, if it is worth one.
@@ -177,7 +177,7 @@ fn event_line(event: &Event) -> Option<String> {
     }
 }
 
-fn planned_line(totals: &Totals) -> String {
+fn planned_line(totals: &PlanTotals) -> String {
     if totals.bytes_to_move == 0 {
         return "nothing to move".to_owned();
     }

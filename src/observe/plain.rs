@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::human::{bytes, duration, rate};
-use super::progress::Tally;
+use super::progress::ProgressTotals;
 use super::terminal::Screen;
 use super::{Teller, event_line};
 use crate::copy::Event;
@@ -15,19 +15,19 @@ const PACE: Duration = Duration::from_secs(5);
 
 /// Writes one line for each thing worth one.
 #[derive(Debug)]
-pub(super) struct Plain {
+pub(super) struct PlainLines {
     screen: Screen,
     next: Option<Instant>,
 }
 
-impl Plain {
+impl PlainLines {
     pub(super) fn new(screen: Screen) -> Self {
         Self { screen, next: None }
     }
 }
 
-impl Teller for Plain {
-    fn hear(&mut self, event: &Event, _: &Tally) {
+impl Teller for PlainLines {
+    fn hear(&mut self, event: &Event, _: &ProgressTotals) {
         if let Some(line) = event_line(event) {
             self.screen.line(&line);
         }
@@ -37,7 +37,7 @@ impl Teller for Plain {
         }
     }
 
-    fn tick(&mut self, tally: &Tally) {
+    fn tick(&mut self, tally: &ProgressTotals) {
         let now = Instant::now();
         if tally.flights().is_empty() || self.next.is_none_or(|next| now < next) {
             return;
@@ -54,5 +54,5 @@ impl Teller for Plain {
         self.screen.line(&line);
     }
 
-    fn end(&mut self, _: &Tally) {}
+    fn end(&mut self, _: &ProgressTotals) {}
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::rate::Rate;
-use crate::copy::{Event, Totals};
+use crate::copy::{Event, PlanTotals};
 use crate::oci::Descriptor;
 use crate::store::{Meter, Put};
 
 /// What the events so far amount to. Several plans (the images of a catalog) add up.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct ProgressTotals {
     pub(super) stage: Option<&'static str>,
     pub(super) is_planned: bool,
     pub(super) bytes_to_move: u64,
@@ -21,13 +21,13 @@ pub(super) struct Tally {
     bytes_finished: u64,
     /// Read for nodes that are no longer in flight, with what was read twice.
     bytes_moved_before: u64,
-    flights: Vec<Flight>,
+    flights: Vec<MovingNode>,
     rate: Rate,
 }
 
 /// A node on its way.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct MovingNode {
     pub(super) node: Descriptor,
     meter: Arc<Meter>,
     rate: Rate,
@@ -35,7 +35,7 @@ pub(super) struct Flight {
     is_orphan: bool,
 }
 
-impl Flight {
+impl MovingNode {
     /// Bytes of the pass that is under way.
     pub(super) fn position(&self) -> u64 {
         self.meter.position().min(self.node.size)
@@ -47,13 +47,13 @@ impl Flight {
     }
 }
 
-impl Tally {
+impl ProgressTotals {
     /// Takes in one event.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
             Event::Stage(stage) => self.stage = Some(stage),
             Event::Planned(totals) => self.plan(totals),
-            Event::Started { node, meter } => self.flights.push(Flight {
+            Event::Started { node, meter } => self.flights.push(MovingNode {
                 node: node.clone(),
                 meter: Arc::clone(meter),
                 rate: Rate::default(),
@@ -65,7 +65,7 @@ impl Tally {
         }
     }
 
-    fn plan(&mut self, totals: &Totals) {
+    fn plan(&mut self, totals: &PlanTotals) {
         self.is_planned = true;
         self.bytes_to_move += totals.bytes_to_move + totals.bytes_mountable;
         self.blobs_to_put += totals.blobs_to_put;
@@ -101,13 +101,13 @@ impl Tally {
     }
 
     /// What is under way, in the order in which it began.
-    pub(super) fn flights(&self) -> &[Flight] {
+    pub(super) fn flights(&self) -> &[MovingNode] {
         &self.flights
     }
 
     /// Bytes that need not move any more.
     pub(super) fn bytes_done(&self) -> u64 {
-        let in_flight: u64 = self.flights.iter().map(Flight::position).sum();
+        let in_flight: u64 = self.flights.iter().map(MovingNode::position).sum();
         (self.bytes_finished + in_flight).min(self.bytes_to_move)
     }
 

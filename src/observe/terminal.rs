@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Output that cannot be written is dropped: progress that nobody can read stops nothing.
 #[derive(Clone)]
 pub struct Screen {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<ScreenInner>>,
     columns: Option<u16>,
 }
 
-struct Inner {
+struct ScreenInner {
     out: Box<dyn Write + Send>,
     frame: Vec<String>,
     dress: fn(&str) -> String,
@@ -26,7 +26,7 @@ struct Inner {
 impl Screen {
     /// Shows on `out`; `columns` is its width if it is a terminal.
     pub fn new(out: impl Write + Send + 'static, columns: Option<u16>) -> Self {
-        let inner = Inner { out: Box::new(out), frame: Vec::new(), dress: str::to_owned };
+        let inner = ScreenInner { out: Box::new(out), frame: Vec::new(), dress: str::to_owned };
         Self { inner: Arc::new(Mutex::new(inner)), columns }
     }
 
@@ -70,12 +70,12 @@ impl Screen {
         inner.write(&bytes);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, ScreenInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl ScreenInner {
     fn erased(&self) -> String {
         if self.frame.is_empty() { String::new() } else { format!("{}\x1b[J", up(self.frame.len())) }
     }

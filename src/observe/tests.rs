@@ -56,7 +56,7 @@ fn small(text: &str) -> Descriptor {
 
 /// A copy of a large layer and three small blobs: one is present, one is sent, one is for the caller to end.
 async fn carry(events: &Events) {
-    let totals = Totals {
+    let totals = PlanTotals {
         manifests: 1,
         blobs: 4,
         blobs_to_put: 4,
@@ -212,7 +212,7 @@ async fn json_lines_are_objects_with_full_digests_and_at_most_two_samples_a_seco
 #[tokio::test(start_paused = true)]
 async fn nothing_changes_and_nothing_is_said() {
     let (events, listener, paper, _screen) = show(Progress::Json, None);
-    events.send(Event::Planned(Totals { bytes_to_move: 9, ..Totals::default() }));
+    events.send(Event::Planned(PlanTotals { bytes_to_move: 9, ..PlanTotals::default() }));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(paper.text().lines().count(), 2, "the plan and one sample");
     drop(events);
@@ -235,5 +235,5 @@ async fn silence_is_silent_and_takes_all_events() {
 
 #[test]
 fn a_plan_with_nothing_to_do_says_so() {
-    assert_eq!(planned_line(&Totals::default()), "nothing to move");
+    assert_eq!(planned_line(&PlanTotals::default()), "nothing to move");
 }

@@ -11,7 +11,7 @@ use super::{Digest, ManifestError};
 
 /// What becomes of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum EntryFate {
     /// It stays as it is.
     Keep,
     /// It goes.
@@ -21,13 +21,13 @@ pub enum Fate {
 }
 
 #[derive(Deserialize)]
-struct Index<'a> {
+struct FilteredIndex<'a> {
     #[serde(borrow)]
     manifests: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct Entry<'a> {
+struct KeptEntry<'a> {
     #[serde(borrow)]
     digest: &'a RawValue,
     #[serde(borrow)]
@@ -41,17 +41,17 @@ struct Entry<'a> {
 /// # Errors
 ///
 /// [`ManifestError::Json`] if it is not an index.
-pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> Fate) -> Result<Bytes, ManifestError> {
+pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> EntryFate) -> Result<Bytes, ManifestError> {
     // The same bounds as for every other reader: a deep or an endless text ends there.
     let text = std::str::from_utf8(bytes).map_err(|why| ManifestError::Json(serde::de::Error::custom(why)))?;
-    let Index { manifests } = serde_json::from_str(text)?;
+    let FilteredIndex { manifests } = serde_json::from_str(text)?;
     let mut kept = Vec::with_capacity(manifests.len());
     for entry in &manifests {
-        let parts: Entry<'_> = serde_json::from_str(entry.get())?;
+        let parts: KeptEntry<'_> = serde_json::from_str(entry.get())?;
         match fate(&serde_json::from_str(parts.digest.get())?) {
-            Fate::Keep => kept.push(entry.get().to_owned()),
-            Fate::Drop => {}
-            Fate::Become(content) => kept.push(replaced(entry.get(), &parts, &content)),
+            EntryFate::Keep => kept.push(entry.get().to_owned()),
+            EntryFate::Drop => {}
+            EntryFate::Become(content) => kept.push(replaced(entry.get(), &parts, &content)),
         }
     }
     let (Some(first), Some(last)) = (manifests.first(), manifests.last()) else {
@@ -70,7 +70,7 @@ pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> Fate) -> Result<Bytes, Man
 }
 
 /// `entry` with the values changed that say which content it is.
-fn replaced(entry: &str, parts: &Entry<'_>, content: &[u8]) -> String {
+fn replaced(entry: &str, parts: &KeptEntry<'_>, content: &[u8]) -> String {
     let mut values = vec![
         (parts.digest.get(), format!("\"{}\"", Digest::sha256(content))),
         (parts.size.get(), content.len().to_string()),
@@ -103,9 +103,9 @@ mod tests {
         Digest::sha256(name.as_bytes())
     }
 
-    fn without(names: &[&str]) -> impl Fn(&Digest) -> Fate {
+    fn without(names: &[&str]) -> impl Fn(&Digest) -> EntryFate {
         let gone: Vec<_> = names.iter().map(|name| digest(name)).collect();
-        move |digest| if gone.contains(digest) { Fate::Drop } else { Fate::Keep }
+        move |digest| if gone.contains(digest) { EntryFate::Drop } else { EntryFate::Keep }
     }
 
     /// Pretty-printed, with fields that nobody knows and numbers that not every writer would write so.
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_becomes_another_says_all_else_that_it_said() {
-        let become_node = |_: &Digest| Fate::Become(Bytes::from_static(b"narrowed"));
+        let become_node = |_: &Digest| EntryFate::Become(Bytes::from_static(b"narrowed"));
         let source = format!(r#"{{"manifests":[{{"data":"eA==", "size": 1 ,"k":"v","digest":"{}"}}]}}"#, digest("a"));
         let expected = format!(
             r#"{{"manifests":[{{"data":"bmFycm93ZWQ=", "size": 8 ,"k":"v","digest":"{}"}}]}}"#,
@@ -156,15 +156,15 @@ mod tests {
     #[test]
     fn what_is_no_index_is_refused() {
         for text in ["", "{}", r#"{"manifests":1}"#, r#"{"manifests":[{}]}"#, r#"{"manifests":[],"manifests":[]}"#] {
-            assert!(narrow(text.as_bytes(), |_| Fate::Keep).is_err(), "{text}");
+            assert!(narrow(text.as_bytes(), |_| EntryFate::Keep).is_err(), "{text}");
         }
-        assert!(narrow(b"\xff", |_| Fate::Keep).is_err());
+        assert!(narrow(b"\xff", |_| EntryFate::Keep).is_err());
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(text in "[{}\\[\\],:\"a-z0-9]{0,60}") {
-            let _ = narrow(text.as_bytes(), |_| Fate::Drop);
+            let _ = narrow(text.as_bytes(), |_| EntryFate::Drop);
         }
     }
 }

@@ -119,7 +119,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Listed<T> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
+struct RawManifest {
     #[serde(default)]
     schema_version: Option<u64>,
     #[serde(default)]
@@ -178,7 +178,7 @@ impl Manifest {
         }
     }
 
-    fn of(raw: Raw, outside: &MediaType) -> Result<Self, ManifestError> {
+    fn of(raw: RawManifest, outside: &MediaType) -> Result<Self, ManifestError> {
         let media_type = agreed_type(raw.media_type, outside, raw.manifests.0.is_some())?;
         let shape = if media_type.is_index() { Shape::Index } else { Shape::Image };
         let has_blobs = raw.config.is_some() || raw.layers.0.is_some() || raw.blobs.0.is_some();
@@ -243,14 +243,14 @@ impl Manifest {
     }
 }
 
-fn read(bytes: &[u8], outside: &MediaType) -> Result<Raw, ManifestError> {
+fn read(bytes: &[u8], outside: &MediaType) -> Result<RawManifest, ManifestError> {
     if outside.is_schema1() {
         return Err(ManifestError::Schema1);
     }
     if json_cost::exceeds(bytes, MAX_VALUES) {
         return Err(ManifestError::Limit(MAX_VALUES));
     }
-    let Object(raw): Object<Raw> = serde_json::from_slice(bytes)?;
+    let Object(raw): Object<RawManifest> = serde_json::from_slice(bytes)?;
     match raw.schema_version {
         Some(1) => Err(ManifestError::Schema1),
         None | Some(2) => Ok(raw),

@@ -5,7 +5,7 @@ use crate::oci::Reference;
 
 /// A package of images.
 #[derive(Debug)]
-pub(crate) struct Package<'a> {
+pub(crate) struct PackageFile<'a> {
     /// A [`legal_name`].
     pub(crate) name: &'a str,
     /// Its version.
@@ -14,7 +14,7 @@ pub(crate) struct Package<'a> {
     pub(crate) images: &'a [Reference],
 }
 
-impl Package<'_> {
+impl PackageFile<'_> {
     /// The file.
     pub(crate) fn render(&self) -> String {
         let images = self.images.iter().map(|image| Yaml::text(image.to_string())).collect();
@@ -62,7 +62,7 @@ mod tests {
     fn a_package_holds_the_images_in_their_order() {
         let images: Vec<Reference> =
             ["a.example/robot:v1", "docker.io/nginx:1.27"].map(|text| text.parse().unwrap()).to_vec();
-        let text = Package { name: "fleet", version: "1.2.3", images: &images }.render();
+        let text = PackageFile { name: "fleet", version: "1.2.3", images: &images }.render();
         let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         let expected = serde_json::json!({
             "apiVersion": "zarf.dev/v1alpha1",

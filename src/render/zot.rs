@@ -13,7 +13,7 @@ pub(crate) const IMAGE: &str = "ghcr.io/project-zot/zot:v2.1.21";
 
 /// Whether the extension that answers searches is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Search {
+pub enum SearchExtension {
     /// It costs memory and a data base.
     Off,
     /// Without scans for vulnerabilities, whose data base would be fetched from afar.
@@ -24,11 +24,11 @@ pub enum Search {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Config {
+struct ZotConfig {
     dist_spec_version: &'static str,
     storage: Storage,
     http: Http,
-    log: Log,
+    log: ZotLog,
     #[serde(skip_serializing_if = "Option::is_none")]
     extensions: Option<Extensions>,
 }
@@ -54,7 +54,7 @@ struct Http {
 }
 
 #[derive(Serialize)]
-struct Log {
+struct ZotLog {
     level: &'static str,
 }
 
@@ -69,13 +69,13 @@ struct Enabled {
 }
 
 /// The configuration of a zot that listens on `port`.
-pub(crate) fn config(port: u16, search: Search) -> String {
-    let config = Config {
+pub(crate) fn config(port: u16, search: SearchExtension) -> String {
+    let config = ZotConfig {
         dist_spec_version: "1.1.1",
         storage: Storage { root_directory: DATA_PATH, gc: true, dedupe: true },
         http: Http { address: "0.0.0.0", port: port.to_string(), compat: ["docker2s2"] },
-        log: Log { level: "info" },
-        extensions: (search == Search::On).then_some(Extensions { search: Enabled { enable: true } }),
+        log: ZotLog { level: "info" },
+        extensions: (search == SearchExtension::On).then_some(Extensions { search: Enabled { enable: true } }),
     };
     let mut text = serde_json::to_string_pretty(&config).expect("texts and flags are always JSON");
     text.push('\n');
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_configuration_collects_garbage_and_keeps_layers_once() {
-        let config: serde_json::Value = serde_json::from_str(&config(5001, Search::Off)).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config(5001, SearchExtension::Off)).unwrap();
         let expected = serde_json::json!({
             "distSpecVersion": "1.1.1",
             "storage": {"rootDirectory": "/var/lib/registry", "gc": true, "dedupe": true},
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn search_is_on_only_when_it_is_asked_for() {
-        assert!(!config(5000, Search::Off).contains("extensions"));
-        let config: serde_json::Value = serde_json::from_str(&config(5000, Search::On)).unwrap();
+        assert!(!config(5000, SearchExtension::Off).contains("extensions"));
+        let config: serde_json::Value = serde_json::from_str(&config(5000, SearchExtension::On)).unwrap();
         assert_eq!(config["extensions"], serde_json::json!({"search": {"enable": true}}));
     }
 

@@ -12,15 +12,15 @@ use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use base64::Engine as _;
 use serde_json::json;
 
-use super::error_response::Problem;
-use super::profile::Auth;
+use super::error_response::ErrorResponse;
+use super::profile::ServerAuth;
 use super::query::Query;
 use super::reply::json;
 use super::route::Route;
-use super::upload_quota::Client;
-use crate::http_server::acceptor::Peer;
+use super::upload_quota::SessionOwner;
+use crate::http_server::acceptor::PeerAddress;
 use crate::http_server::connection_slots::network;
-use crate::http_server::password_check::{Login, Logins};
+use crate::http_server::password_check::{Logins, PasswordVerdict};
 
 /// Most characters of a name that are logged.
 const MAX_LOGGED_CHARS: usize = 100;
@@ -30,7 +30,7 @@ const SERVICE: &str = "autonomy-registry";
 /// Lets requests through, or tells them how to log in.
 #[derive(Debug)]
 pub(super) struct Gate {
-    auth: Auth,
+    auth: ServerAuth,
     /// `http://host:port`, where the token endpoint is said to be.
     origin: String,
     tokens: Mutex<HashMap<String, Grant>>,
@@ -52,28 +52,33 @@ struct Scope {
 }
 
 impl Gate {
-    pub(super) fn new(auth: Auth, origin: String, logins: Option<Logins>) -> Self {
+    pub(super) fn new(auth: ServerAuth, origin: String, logins: Option<Logins>) -> Self {
         Self { auth, origin, tokens: Mutex::default(), logins }
     }
 
     /// Whether everybody may come in.
     pub(super) fn is_open(&self) -> bool {
-        self.logins.is_none() && self.auth == Auth::None
+        self.logins.is_none() && self.auth == ServerAuth::None
     }
 
     /// Lets the request through and says as whose it counts, or says 401 with a challenge.
-    pub(super) async fn check(&self, head: &Parts, route: Option<&Route>, query: &Query) -> Result<Client, Problem> {
+    pub(super) async fn check(
+        &self,
+        head: &Parts,
+        route: Option<&Route>,
+        query: &Query,
+    ) -> Result<SessionOwner, ErrorResponse> {
         let (method, headers) = (&head.method, &head.headers);
-        let from = head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let from = head.extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
         if let Some(logins) = &self.logins {
             return log_in(logins, headers, from).await;
         }
-        let client = Client::Network(network(from));
+        let client = SessionOwner::Network(network(from));
         match &self.auth {
-            Auth::None => Ok(client),
-            Auth::Basic { user, password } if is_login(headers, user, password) => Ok(client),
-            Auth::Basic { .. } => Err(challenge(format!("Basic realm=\"{SERVICE}\""))),
-            Auth::Bearer { .. } => {
+            ServerAuth::None => Ok(client),
+            ServerAuth::Basic { user, password } if is_login(headers, user, password) => Ok(client),
+            ServerAuth::Basic { .. } => Err(challenge(format!("Basic realm=\"{SERVICE}\""))),
+            ServerAuth::Bearer { .. } => {
                 let needed = needed(method, route, query);
                 match self.granted(headers, &needed) {
                     true => Ok(client),
@@ -103,9 +108,9 @@ impl Gate {
     }
 
     /// `GET /token?service=&scope=&scope=`: everything asked for is granted to whoever may log in.
-    pub(super) fn token(&self, headers: &HeaderMap, query: &Query) -> Result<Response<Body>, Problem> {
-        let Auth::Bearer { login, expires_in } = &self.auth else {
-            return Err(Problem::unsupported("this registry gives no tokens"));
+    pub(super) fn token(&self, headers: &HeaderMap, query: &Query) -> Result<Response<Body>, ErrorResponse> {
+        let ServerAuth::Bearer { login, expires_in } = &self.auth else {
+            return Err(ErrorResponse::unsupported("this registry gives no tokens"));
         };
         if let Some((user, password)) = login
             && !is_login(headers, user, password)
@@ -119,10 +124,10 @@ impl Gate {
         Ok(json(&json!({ "token": token, "access_token": token, "expires_in": seconds })))
     }
 
-    fn issue(&self, scopes: Vec<Scope>, expires_in: Duration) -> Result<String, Problem> {
+    fn issue(&self, scopes: Vec<Scope>, expires_in: Duration) -> Result<String, ErrorResponse> {
         let mut bytes = [0; 24];
         getrandom::fill(&mut bytes)
-            .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no randomness"))?;
+            .map_err(|_| ErrorResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no randomness"))?;
         let token = hex::encode(bytes);
         let now = Instant::now();
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,18 +175,20 @@ fn needed(method: &Method, route: Option<&Route>, query: &Query) -> Vec<Scope> {
     }
 }
 
-async fn log_in(logins: &Logins, headers: &HeaderMap, from: IpAddr) -> Result<Client, Problem> {
+async fn log_in(logins: &Logins, headers: &HeaderMap, from: IpAddr) -> Result<SessionOwner, ErrorResponse> {
     let refused = || challenge(format!("Basic realm=\"{SERVICE}\", charset=\"UTF-8\""));
     let sent = basic(headers).ok_or_else(refused)?;
     let text = String::from_utf8(sent).map_err(|_| refused())?;
     let (user, password) = text.split_once(':').ok_or_else(refused)?;
     match logins.check(user, password, network(from)).await? {
-        Login::Right => Ok(Client::User(user.into())),
-        Login::Wrong => {
+        PasswordVerdict::Right => Ok(SessionOwner::User(user.into())),
+        PasswordVerdict::Wrong => {
             tracing::warn!(user = quoted(user), %from, "login refused");
             Err(refused())
         }
-        Login::Busy => Err(Problem::too_many("too many logins are being checked; try again in a second", 1)),
+        PasswordVerdict::Busy => {
+            Err(ErrorResponse::too_many("too many logins are being checked; try again in a second", 1))
+        }
     }
 }
 
@@ -190,8 +197,8 @@ fn quoted(name: &str) -> tracing::field::DebugValue<String> {
     tracing::field::debug(name.chars().take(MAX_LOGGED_CHARS).collect())
 }
 
-fn challenge(text: String) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
+fn challenge(text: String) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
         .with(header::WWW_AUTHENTICATE, text)
 }
 
@@ -214,7 +221,7 @@ fn is_login(headers: &HeaderMap, user: &str, password: &str) -> bool {
 
 /// The network that a request comes from.
 pub(super) fn network_of(head: &Parts) -> IpAddr {
-    network(head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0))
+    network(head.extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0))
 }
 
 #[cfg(test)]

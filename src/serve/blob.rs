@@ -8,16 +8,16 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use futures_util::TryStreamExt;
 
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use super::reply::reply;
-use super::state::Service;
+use super::state::ServerState;
 use crate::disk;
 use crate::error::Kind;
 use crate::oci::{Digest, RepositoryPath};
 
 /// Part of a blob: from, length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Window {
+pub(super) enum BlobWindow {
     Whole,
     Part(u64, u64),
     Beyond,
@@ -25,25 +25,25 @@ pub(super) enum Window {
 
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
 pub(super) async fn pull(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     digest: Digest,
     method: &Method,
     headers: &HeaderMap,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Response<Body>, ErrorResponse> {
     let (blob, size) = match service.registry.repository_to_read(repository).file(&digest).await {
         Ok(found) => found,
         // Only now is it worth asking whether there is such a repository at all.
         Err(error) if error.kind() == Kind::NotFound => {
             service.registry.existing(repository).await?;
-            return Err(Problem::blob_unknown(digest));
+            return Err(ErrorResponse::blob_unknown(digest));
         }
         Err(error) => return Err(error.into()),
     };
     if method == Method::HEAD && !service.is_read_only {
         // Who asks whether it is there goes on without sending it.
         let held = service.registry.repository_to_read(repository).vouch(&digest).await?;
-        held.ok_or_else(|| Problem::blob_unknown(digest))?;
+        held.ok_or_else(|| ErrorResponse::blob_unknown(digest))?;
     }
     let etag = format!("\"{digest}\"");
     let common = [
@@ -55,16 +55,16 @@ pub(super) async fn pull(
     let if_range = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
     // RFC 9110 §14.2: a range is for GET alone.
     let range = headers.get(header::RANGE).filter(|_| if_range && method == Method::GET);
-    let window = range.and_then(|value| value.to_str().ok()).map_or(Window::Whole, |text| window(text, size));
+    let window = range.and_then(|value| value.to_str().ok()).map_or(BlobWindow::Whole, |text| window(text, size));
     let (from, length, mut response) = match window {
-        Window::Whole => (0, size, reply(StatusCode::OK, common, Body::empty())),
-        Window::Part(from, length) => {
+        BlobWindow::Whole => (0, size, reply(StatusCode::OK, common, Body::empty())),
+        BlobWindow::Part(from, length) => {
             let mut response = reply(StatusCode::PARTIAL_CONTENT, common, Body::empty());
             let span = format!("bytes {from}-{}/{size}", from + length - 1);
             response.headers_mut().extend(span.try_into().ok().map(|value| (header::CONTENT_RANGE, value)));
             (from, length, response)
         }
-        Window::Beyond => {
+        BlobWindow::Beyond => {
             let headers = [("content-range", format!("bytes */{size}")), ("docker-content-digest", digest.to_string())];
             return Ok(reply(StatusCode::RANGE_NOT_SATISFIABLE, headers, Body::empty()));
         }
@@ -77,7 +77,7 @@ pub(super) async fn pull(
 }
 
 /// `length` bytes of a file from offset `from`.
-pub(super) fn body(service: &Service, file: File, from: u64, length: u64) -> Body {
+pub(super) fn body(service: &ServerState, file: File, from: u64, length: u64) -> Body {
     let (metrics, lane) = (Arc::clone(&service.metrics), service.memory.lane());
     Body::from_stream(disk::stream_in(lane.piece, file, from, length).inspect_ok(move |piece| {
         // The lane is free once the last piece has been read.
@@ -88,40 +88,40 @@ pub(super) fn body(service: &Service, file: File, from: u64, length: u64) -> Bod
 
 /// `DELETE /v2/<name>/blobs/<digest>`.
 pub(super) async fn delete(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     digest: Digest,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Response<Body>, ErrorResponse> {
     let layout = service.registry.existing(repository).await?;
     if layout.is_manifest(digest).await? {
-        return Err(Problem::unsupported("that is a manifest; delete it under manifests/"));
+        return Err(ErrorResponse::unsupported("that is a manifest; delete it under manifests/"));
     }
     if !layout.remove_blob(digest).await? {
-        return Err(Problem::blob_unknown(digest));
+        return Err(ErrorResponse::blob_unknown(digest));
     }
     Ok(reply(StatusCode::ACCEPTED, [], Body::empty()))
 }
 
 /// Reads `Range` (RFC 9110 §14.1.2). What is not one range of bytes is ignored, as §14.2 allows.
-pub(super) fn window(text: &str, size: u64) -> Window {
+pub(super) fn window(text: &str, size: u64) -> BlobWindow {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
-        return Window::Whole;
+        return BlobWindow::Whole;
     };
     let number = |text: &str| (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok());
     match (first.is_empty(), number(first).flatten(), last.is_empty(), number(last).flatten()) {
-        (true, _, false, Some(0)) => Window::Beyond,
+        (true, _, false, Some(0)) => BlobWindow::Beyond,
         (true, _, false, Some(suffix)) if size > 0 => {
             let length = size.min(suffix);
-            Window::Part(size - length, length)
+            BlobWindow::Part(size - length, length)
         }
-        (true, _, false, Some(_)) => Window::Beyond,
-        (false, Some(from), true, _) if from < size => Window::Part(from, size - from),
+        (true, _, false, Some(_)) => BlobWindow::Beyond,
+        (false, Some(from), true, _) if from < size => BlobWindow::Part(from, size - from),
         (false, Some(from), false, Some(to)) if from <= to && from < size => {
-            Window::Part(from, to.min(size - 1) - from + 1)
+            BlobWindow::Part(from, to.min(size - 1) - from + 1)
         }
-        (false, Some(_), true, _) => Window::Beyond,
-        (false, Some(from), false, Some(to)) if from <= to => Window::Beyond,
-        _ => Window::Whole,
+        (false, Some(_), true, _) => BlobWindow::Beyond,
+        (false, Some(from), false, Some(to)) if from <= to => BlobWindow::Beyond,
+        _ => BlobWindow::Whole,
     }
 }
 
@@ -132,23 +132,23 @@ mod tests {
     #[test]
     fn ranges_are_read_as_the_standard_says() {
         for (text, size, expected) in [
-            ("bytes=0-4", 10, Window::Part(0, 5)),
-            ("bytes=5-", 10, Window::Part(5, 5)),
-            ("bytes=9-100", 10, Window::Part(9, 1)),
-            ("bytes=-3", 10, Window::Part(7, 3)),
-            ("bytes=-30", 10, Window::Part(0, 10)),
-            ("bytes=10-", 10, Window::Beyond),
-            ("bytes=10-11", 10, Window::Beyond),
-            ("bytes=-0", 10, Window::Beyond),
-            ("bytes=0-", 0, Window::Beyond),
-            ("bytes=-1", 0, Window::Beyond),
-            ("bytes=4-2", 10, Window::Whole),
-            ("bytes=0-1,3-4", 10, Window::Whole),
-            ("bytes=a-b", 10, Window::Whole),
-            ("bytes=-", 10, Window::Whole),
-            ("bytes=+1-2", 10, Window::Whole),
-            ("lines=0-4", 10, Window::Whole),
-            ("bytes=0-18446744073709551615", 10, Window::Part(0, 10)),
+            ("bytes=0-4", 10, BlobWindow::Part(0, 5)),
+            ("bytes=5-", 10, BlobWindow::Part(5, 5)),
+            ("bytes=9-100", 10, BlobWindow::Part(9, 1)),
+            ("bytes=-3", 10, BlobWindow::Part(7, 3)),
+            ("bytes=-30", 10, BlobWindow::Part(0, 10)),
+            ("bytes=10-", 10, BlobWindow::Beyond),
+            ("bytes=10-11", 10, BlobWindow::Beyond),
+            ("bytes=-0", 10, BlobWindow::Beyond),
+            ("bytes=0-", 0, BlobWindow::Beyond),
+            ("bytes=-1", 0, BlobWindow::Beyond),
+            ("bytes=4-2", 10, BlobWindow::Whole),
+            ("bytes=0-1,3-4", 10, BlobWindow::Whole),
+            ("bytes=a-b", 10, BlobWindow::Whole),
+            ("bytes=-", 10, BlobWindow::Whole),
+            ("bytes=+1-2", 10, BlobWindow::Whole),
+            ("lines=0-4", 10, BlobWindow::Whole),
+            ("bytes=0-18446744073709551615", 10, BlobWindow::Part(0, 10)),
         ] {
             assert_eq!(window(text, size), expected, "{text} of {size}");
         }
@@ -157,7 +157,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_range_reaches_past_the_end(text in "bytes=[0-9]{0,20}-[0-9]{0,20}", size in 0u64..1000) {
-            if let Window::Part(from, length) = window(&text, size) {
+            if let BlobWindow::Part(from, length) = window(&text, size) {
                 proptest::prop_assert!(length > 0 && from + length <= size);
             }
         }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::data_dir::Registry;
+use super::data_dir::DataDir;
 use super::data_dir_survey;
-use crate::disk::{Root, blocking};
+use crate::disk::{DiskRoot, blocking};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::{Descriptor, Digest, RepositoryPath};
 use crate::store::Body;
-pub use crate::store::layout::audit::Fault;
+pub use crate::store::layout::audit::NodeFault;
 use crate::store::layout::audit::odd::{Harm, Odd};
 use crate::store::layout::audit::{Finding, Hashed};
 
@@ -22,7 +22,7 @@ const MAX_ODD: usize = 1000;
 
 /// What a look at a data folder showed.
 #[derive(Debug, Clone, Serialize)]
-pub struct Audit {
+pub struct DataAudit {
     /// How many repositories there are.
     pub repositories: usize,
     /// How many manifests were read.
@@ -60,7 +60,7 @@ pub struct Damage {
     /// The digest; null for what has none, such as an `index.json` or a folder.
     pub digest: Option<Digest>,
     /// What is wrong.
-    pub fault: Fault,
+    pub fault: NodeFault,
     /// Why.
     pub why: String,
     /// Its files, by their paths below the data folder.
@@ -105,7 +105,7 @@ impl Auditor {
     /// # Errors
     ///
     /// [`NotFound`](Kind::NotFound) if there is no such data folder, [`Local`](Kind::Local) for what this user may not read.
-    pub async fn audit(&self) -> Result<Audit> {
+    pub async fn audit(&self) -> Result<DataAudit> {
         let (data, hashed) = (self.data.clone(), Arc::clone(&self.hashed));
         blocking(move || audit(&data, &hashed)).await
     }
@@ -117,8 +117,8 @@ impl Auditor {
     ///
     /// The first of the body or of the disk.
     pub async fn replace(&self, damage: &Damage, body: &Body) -> Result<()> {
-        let (body, root) = (body.clone().replacing(), Root::at(&self.data));
-        let layouts = damage.repositories.iter().map(|path| Registry::layout_in(&root, path));
+        let (body, root) = (body.clone().replacing(), DiskRoot::at(&self.data));
+        let layouts = damage.repositories.iter().map(|path| DataDir::layout_in(&root, path));
         let (mut first, mut failure) = (None, None);
         for layout in layouts {
             let placed = match &first {
@@ -145,8 +145,8 @@ impl Damage {
     }
 }
 
-fn audit(data: &Path, hashed: &Hashed) -> Result<Audit> {
-    let root = &Root::at(data);
+fn audit(data: &Path, hashed: &Hashed) -> Result<DataAudit> {
+    let root = &DiskRoot::at(data);
     if !data_dir_survey::repositories(root).is_folder() {
         let told = Error::new(Kind::NotFound, "find repositories in").on(data.display());
         return Err(told.hint("name the folder that registry serve was given as --data-dir"));
@@ -158,7 +158,7 @@ fn audit(data: &Path, hashed: &Hashed) -> Result<Audit> {
     let repositories = data_dir_survey::find(&data_dir_survey::repositories(root), &mut report).paths();
     let (mut manifests, mut faults) = (0, BTreeMap::new());
     for path in &repositories {
-        let found = Registry::layout_in(root, path).audit(hashed)?;
+        let found = DataDir::layout_in(root, path).audit(hashed)?;
         manifests += found.manifests;
         found.odd.into_iter().for_each(&mut report);
         for finding in found.findings {
@@ -174,7 +174,7 @@ fn audit(data: &Path, hashed: &Hashed) -> Result<Audit> {
     faults.extend(harmful.into_iter().map(|odd| Damage { paths: vec![below(data, &odd.path)], ..Damage::at(odd.why) }));
     let notes = harmless.into_iter().map(|odd| Note { path: below(data, &odd.path), why: odd.why }).collect();
     let (files, bytes) = hashed.totals();
-    Ok(Audit { repositories: repositories.len(), manifests, files, bytes, faults, notes, not_named })
+    Ok(DataAudit { repositories: repositories.len(), manifests, files, bytes, faults, notes, not_named })
 }
 
 fn below(data: &Path, path: &Path) -> String {
@@ -190,7 +190,7 @@ impl Damage {
     fn at(why: String) -> Self {
         Self {
             digest: None,
-            fault: Fault::Damaged,
+            fault: NodeFault::Damaged,
             why,
             paths: Vec::new(),
             used_by: Vec::new(),

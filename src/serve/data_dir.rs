@@ -15,10 +15,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::data_dir_survey::{self, Found, LAYOUT, repositories, uploads};
-use super::error_response::Problem;
+use super::data_dir_survey::{self, LAYOUT, Surveyed, repositories, uploads};
+use super::error_response::ErrorResponse;
 use super::upload_files::is_old;
-use crate::disk::{Place, Root, TEMPORARY, blocking};
+use crate::disk::{DiskRoot, Place, TEMPORARY, blocking};
 use crate::error::Result;
 use crate::oci::RepositoryPath;
 use crate::store::Layout;
@@ -35,8 +35,8 @@ const TRIM_EVERY: u64 = 16;
 
 /// All repositories of one data folder.
 #[derive(Debug)]
-pub(super) struct Registry {
-    data: Root,
+pub(super) struct DataDir {
+    data: DiskRoot,
     /// One value for each repository, so that its writers find the same mutex. Only those that exist or are written to.
     layouts: Mutex<Layouts>,
     /// What the lists of what repositories hold may take.
@@ -45,13 +45,13 @@ pub(super) struct Registry {
 
 #[derive(Debug, Default)]
 struct Layouts {
-    known: HashMap<RepositoryPath, Known>,
+    known: HashMap<RepositoryPath, KnownLayout>,
     /// Counts the times that one was asked for.
     clock: u64,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownLayout {
     layout: Layout,
     used: u64,
 }
@@ -63,7 +63,7 @@ impl Layouts {
         if used.is_multiple_of(TRIM_EVERY) {
             self.trim();
         }
-        let known = self.known.entry(path.clone()).or_insert_with(|| Known { layout: make(), used });
+        let known = self.known.entry(path.clone()).or_insert_with(|| KnownLayout { layout: make(), used });
         known.used = used;
         known.layout.clone()
     }
@@ -87,9 +87,9 @@ impl Layouts {
     }
 }
 
-impl Registry {
+impl DataDir {
     /// The repositories in `data`. Nothing is touched.
-    pub(super) fn new(data: &Root) -> Self {
+    pub(super) fn new(data: &DiskRoot) -> Self {
         Self { data: data.clone(), layouts: Mutex::default(), memory: Arc::default() }
     }
 
@@ -109,10 +109,10 @@ impl Registry {
     }
 
     /// The repository, if there is one.
-    pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Layout, Problem> {
+    pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Layout, ErrorResponse> {
         let layout = self.repository_to_read(path);
         if !layout.exists().await? {
-            return Err(Problem::name_unknown(path));
+            return Err(ErrorResponse::name_unknown(path));
         }
         Ok(self.repository(path))
     }
@@ -142,22 +142,22 @@ impl Registry {
     }
 
     /// The same of any data folder. Blocks.
-    pub(super) fn list_in(data: &Root) -> Vec<RepositoryPath> {
+    pub(super) fn list_in(data: &DiskRoot) -> Vec<RepositoryPath> {
         find(&repositories(data)).paths()
     }
 
     /// Empty layouts that a collection has moved aside and not removed. Blocks.
-    pub(super) fn aside_in(data: &Root) -> Vec<Place> {
+    pub(super) fn aside_in(data: &DiskRoot) -> Vec<Place> {
         find(&repositories(data)).aside
     }
 
     /// Where a repository lies.
-    pub(super) fn layout_in(data: &Root, path: &RepositoryPath) -> Layout {
+    pub(super) fn layout_in(data: &DiskRoot, path: &RepositoryPath) -> Layout {
         Layout::below(layout_place(data, path))
     }
 
     /// Removes the folders that only led to a repository which is gone, as far as nothing else is in them. Blocks.
-    pub(super) fn remove_way_to(data: &Root, path: &RepositoryPath) {
+    pub(super) fn remove_way_to(data: &DiskRoot, path: &RepositoryPath) {
         let mut way = path.as_str();
         while repositories(data).join(way).remove_folder().is_ok_and(|is_removed| is_removed)
             && let Some((before, _)) = way.rsplit_once('/')
@@ -167,12 +167,12 @@ impl Registry {
     }
 }
 
-fn layout_place(data: &Root, path: &RepositoryPath) -> Place {
+fn layout_place(data: &DiskRoot, path: &RepositoryPath) -> Place {
     repositories(data).join(path.as_str()).join(LAYOUT)
 }
 
 /// Makes the folder ready to be written to, and clears away what crashes left.
-pub(super) async fn prepare(data: &Root) -> Result<()> {
+pub(super) async fn prepare(data: &DiskRoot) -> Result<()> {
     let (folder, uploads) = (repositories(data), uploads(data));
     blocking(move || {
         for place in [&folder, &uploads] {
@@ -191,7 +191,7 @@ pub(super) async fn prepare(data: &Root) -> Result<()> {
 }
 
 /// What lies below the folder of repositories; what does not belong there is passed over.
-fn find(root: &Place) -> Found {
+fn find(root: &Place) -> Surveyed {
     data_dir_survey::find(root, &mut drop)
 }
 
@@ -215,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_held_than_may_be_and_what_is_in_use_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let registry = Registry::new(&Root::at(folder.path()));
+        let registry = DataDir::new(&DiskRoot::at(folder.path()));
         let path = |n: usize| format!("r{n}").parse::<RepositoryPath>().unwrap();
         let busy = registry.repository(&path(0));
         for n in 1..2 * MAX_KNOWN {
@@ -230,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn a_repository_without_anything_is_forgotten_unless_somebody_else_is_at_it() {
         let folder = tempfile::tempdir().unwrap();
-        let registry = Registry::new(&Root::at(folder.path()));
+        let registry = DataDir::new(&DiskRoot::at(folder.path()));
         let path = "app".parse().unwrap();
         let busy = registry.repository(&path);
         registry.forget_unless_made(registry.repository(&path), &path).await.unwrap();

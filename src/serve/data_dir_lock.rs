@@ -7,7 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::time::Duration;
 
-use crate::disk::{self, Hold, Place, Root};
+use crate::disk::{self, DiskRoot, Hold, Place};
 use crate::error::{Error, Kind, Result};
 use crate::store::layout::gc::Effect;
 
@@ -25,7 +25,7 @@ pub(super) struct Residence {
 
 impl Residence {
     /// Moves in beside other servers. Waits for a collection that must be alone. Blocks.
-    pub(super) fn shared(data: &Root) -> Result<Self> {
+    pub(super) fn shared(data: &DiskRoot) -> Result<Self> {
         let (place, file) = open(data)?;
         match disk::acquire(&file, Hold::Shared, Duration::ZERO) {
             Err(why) if why.kind() == io::ErrorKind::TimedOut => {
@@ -45,7 +45,7 @@ impl Residence {
     /// # Errors
     ///
     /// [`Unsupported`](Kind::Unsupported) where the file system knows no locks: nobody can say then who is there.
-    pub(super) fn alone(data: &Root, effect: Effect) -> Result<Option<Self>> {
+    pub(super) fn alone(data: &DiskRoot, effect: Effect) -> Result<Option<Self>> {
         if effect == Effect::Counted {
             return counted(&data.join(NAME));
         }
@@ -62,7 +62,7 @@ impl Residence {
     }
 }
 
-fn open(data: &Root) -> Result<(Place, File)> {
+fn open(data: &DiskRoot) -> Result<(Place, File)> {
     let place = data.join(NAME);
     let file = disk::open_lock(&place).map_err(place.failed("open"))?;
     Ok((place, file))

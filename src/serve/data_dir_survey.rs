@@ -2,7 +2,7 @@
 
 use super::data_dir_lock;
 use super::upload_files;
-use crate::disk::{Place, Root, TEMPORARY, kind_of};
+use crate::disk::{DiskRoot, Place, TEMPORARY, kind_of};
 use crate::oci::RepositoryPath;
 use crate::store::layout::audit::odd::{self, Harm, Odd};
 
@@ -11,14 +11,14 @@ pub(super) const LAYOUT: &str = "_layout";
 
 /// What lies below the folder of repositories.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Surveyed {
     /// Paths of the repositories.
     pub(super) layouts: Vec<String>,
     /// Layouts that were moved aside.
     pub(super) aside: Vec<Place>,
 }
 
-impl Found {
+impl Surveyed {
     /// Paths of the repositories in order.
     pub(super) fn paths(&self) -> Vec<RepositoryPath> {
         let mut paths: Vec<RepositoryPath> = self.layouts.iter().filter_map(|path| path.parse().ok()).collect();
@@ -29,8 +29,8 @@ impl Found {
 
 /// Every folder that holds a layout, as the path of its repository. Goes only where a repository may lie, which bounds
 /// how deep that is, and through no link. Reports what is neither that nor on the way to it.
-pub(super) fn find(root: &Place, report: &mut dyn FnMut(Odd)) -> Found {
-    let (mut found, mut open) = (Found::default(), vec![String::new()]);
+pub(super) fn find(root: &Place, report: &mut dyn FnMut(Odd)) -> Surveyed {
+    let (mut found, mut open) = (Surveyed::default(), vec![String::new()]);
     while let Some(path) = open.pop() {
         let folder = root.join(&path);
         let odd = odd::each(&folder, &mut |name| {
@@ -66,7 +66,7 @@ pub(super) fn find(root: &Place, report: &mut dyn FnMut(Odd)) -> Found {
 const NO_NAME: &str = "no name of a repository; nothing reads it";
 
 /// Reports what is odd beside the repositories. Whatever else lies in a data folder is not ours.
-pub(super) fn beside(data: &Root, report: &mut dyn FnMut(Odd)) {
+pub(super) fn beside(data: &DiskRoot, report: &mut dyn FnMut(Odd)) {
     odd::lock(&data.join(data_dir_lock::NAME)).into_iter().for_each(&mut *report);
     let folder = uploads(data);
     let odd = odd::each(&folder, &mut |name| {
@@ -79,11 +79,11 @@ pub(super) fn beside(data: &Root, report: &mut dyn FnMut(Odd)) {
 }
 
 /// Where uploads in progress lie.
-pub(super) fn uploads(data: &Root) -> Place {
+pub(super) fn uploads(data: &DiskRoot) -> Place {
     data.join("uploads")
 }
 
 /// Returns the folder of repositories.
-pub(super) fn repositories(data: &Root) -> Place {
+pub(super) fn repositories(data: &DiskRoot) -> Place {
     data.join("repositories")
 }

@@ -7,17 +7,17 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 
 use super::auth::network_of;
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use super::query::{MAX_PARAMETERS, Query};
 use super::reply::{json, reply};
 use super::route::Route;
-use super::state::Service;
+use super::state::ServerState;
 use super::{blob, listing, manifest, upload};
 
 /// Answers one request.
-pub(super) async fn dispatch(State(service): State<Arc<Service>>, request: Request) -> Response<Body> {
+pub(super) async fn dispatch(State(service): State<Arc<ServerState>>, request: Request) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut answer = answer(&service, request).await.unwrap_or_else(Problem::response);
+    let mut answer = answer(&service, request).await.unwrap_or_else(ErrorResponse::response);
     if ["/v2", "/v2/"].contains(&path.as_str()) || answer.status() == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(super::API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
@@ -26,14 +26,14 @@ pub(super) async fn dispatch(State(service): State<Arc<Service>>, request: Reque
     answer
 }
 
-async fn answer(service: &Service, request: Request) -> Result<Response<Body>, Problem> {
+async fn answer(service: &ServerState, request: Request) -> Result<Response<Body>, ErrorResponse> {
     let (head, body) = request.into_parts();
     service.hosts.check(&head)?;
     let (method, headers) = (&head.method, &head.headers);
     let route = Route::parse(head.uri.path());
     let query = &Query::parse(head.uri.query().unwrap_or_default());
     if query.len() > MAX_PARAMETERS {
-        return Err(Problem::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", "the query has too many parameters"));
+        return Err(ErrorResponse::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", "the query has too many parameters"));
     }
     // Being alive and logging in come before the gate: whoever balances loads has no password. Everything else, known or not,
     // comes behind it, the metrics too: they tell what goes on here, and Prometheus can log in.
@@ -44,7 +44,7 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
     };
     let is_reading = method == Method::GET || method == Method::HEAD;
     if service.is_read_only && !is_reading {
-        return Err(Problem::unsupported("this registry is read-only"));
+        return Err(ErrorResponse::unsupported("this registry is read-only"));
     }
     let Some(route) = route? else { return Err(no_such_page()) };
     match (method.as_str(), &route) {
@@ -69,10 +69,10 @@ async fn answer(service: &Service, request: Request) -> Result<Response<Body>, P
         ("PUT", Route::Upload(name, id)) => upload::close(service, name, id, query, headers, body).await,
         ("GET", Route::Upload(name, id)) => upload::status(service, name, id).await,
         ("DELETE", Route::Upload(name, id)) => upload::cancel(service, name, id).await,
-        _ => Err(Problem::unsupported("the operation is not supported here")),
+        _ => Err(ErrorResponse::unsupported("the operation is not supported here")),
     }
 }
 
-fn no_such_page() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such endpoint; the API lives under /v2/")
+fn no_such_page() -> ErrorResponse {
+    ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", "no such endpoint; the API lives under /v2/")
 }

@@ -18,7 +18,7 @@ const RETRY_SECONDS: u16 = 5;
 
 /// One failed request.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -27,19 +27,19 @@ pub(super) struct Problem {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
-    errors: [Entry<'a>; 1],
+struct ErrorDocument<'a> {
+    errors: [ErrorEntry<'a>; 1],
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct ErrorEntry<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
 }
 
-impl Problem {
+impl ErrorResponse {
     /// Too much is under way at this moment (429).
     pub(super) fn busy() -> Self {
         Self::too_many("too much is under way at this moment; try again", RETRY_SECONDS)
@@ -114,9 +114,9 @@ impl Problem {
 
     pub(super) fn response(self) -> Response<Body> {
         let Self { status, code, message, detail, headers } = self;
-        let entry = Entry { code, message: &message, detail: detail.as_deref() };
+        let entry = ErrorEntry { code, message: &message, detail: detail.as_deref() };
         // A document of three strings cannot fail to be written.
-        let text = serde_json::to_vec(&Document { errors: [entry] }).unwrap_or_default();
+        let text = serde_json::to_vec(&ErrorDocument { errors: [entry] }).unwrap_or_default();
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -149,7 +149,7 @@ fn cause<T: StdError + 'static>(error: &Error) -> Option<&T> {
     error.source()?.downcast_ref()
 }
 
-impl From<Error> for Problem {
+impl From<Error> for ErrorResponse {
     /// For failures that no request should see: the store's own. Its paths stay in the log.
     fn from(error: Error) -> Self {
         if let Some(exceeded) = exceeded(&error) {

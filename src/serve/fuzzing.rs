@@ -1,6 +1,6 @@
 //! What holds of requests to the embedded registry, whatever the bytes.
 
-use super::blob::{Window, window};
+use super::blob::{BlobWindow, window};
 use super::query::Query;
 use super::route::Route;
 use super::upload::span;
@@ -17,7 +17,7 @@ pub(crate) fn request(bytes: &[u8]) {
     }
     chunk(range);
     for size in [0, 1, 10, u64::MAX] {
-        if let Window::Part(from, length) = window(range, size) {
+        if let BlobWindow::Part(from, length) = window(range, size) {
             assert!(length > 0 && from.checked_add(length).is_some_and(|end| end <= size), "{range} of {size}");
         }
     }

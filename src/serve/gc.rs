@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::data_dir::Registry;
+use super::data_dir::DataDir;
 use super::data_dir_lock::Residence;
 use super::data_dir_survey;
 use super::upload_files::is_old;
-use crate::disk::{Place, Root, blocking};
+use crate::disk::{DiskRoot, Place, blocking};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::RepositoryPath;
-pub use crate::store::layout::gc::{Effect, Kept, Swept};
-use crate::store::layout::gc::{Names, Rules, discard};
+pub use crate::store::layout::gc::{Effect, KeptManifests, Swept};
+use crate::store::layout::gc::{GcRules, LinkCounts, discard};
 
 /// Youngest age that is taken beside a running server: a push must have the time to follow up on what it was told.
 pub const LEAST_AGE: Duration = Duration::from_secs(600);
@@ -30,7 +30,7 @@ pub struct Collection {
     /// What is younger stays. Default 24 h: a push that takes longer is refused its manifest and sends the layers again.
     pub older_than: Duration,
     /// Which manifests are kept. Default [`Kept::All`].
-    pub kept: Kept,
+    pub kept: KeptManifests,
     /// Whether anything is removed. Default [`Effect::Removed`].
     pub effect: Effect,
 }
@@ -40,7 +40,7 @@ impl Collection {
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { data_dir: data_dir.into(), older_than: day, kept: Kept::All, effect: Effect::Removed }
+        Self { data_dir: data_dir.into(), older_than: day, kept: KeptManifests::All, effect: Effect::Removed }
     }
 }
 
@@ -50,7 +50,7 @@ pub struct Collected {
     /// Whether it was only counted.
     pub dry_run: bool,
     /// Every repository, in order of their paths.
-    pub repositories: Vec<Repository>,
+    pub repositories: Vec<CollectedRepository>,
     /// Uploads that nobody came back to. None while a server is running, which removes its own.
     pub uploads: Option<Uploads>,
     /// The sums over all repositories and uploads.
@@ -59,7 +59,7 @@ pub struct Collected {
 
 /// One repository.
 #[derive(Debug, Clone, Serialize)]
-pub struct Repository {
+pub struct CollectedRepository {
     /// Its path.
     pub repository: String,
     /// What was garbage in it.
@@ -103,7 +103,7 @@ pub async fn collect(collection: Collection) -> Result<Collected> {
 
 fn run(collection: &Collection) -> Result<Collected> {
     let Collection { data_dir, older_than, kept, effect } = collection;
-    let root = &Root::at(data_dir);
+    let root = &DiskRoot::at(data_dir);
     if !data_dir_survey::repositories(root).is_folder() {
         let told = Error::new(Kind::NotFound, "find repositories in").on(data_dir.display());
         return Err(told.hint("name the folder that registry serve was given as --data-dir"));
@@ -113,18 +113,18 @@ fn run(collection: &Collection) -> Result<Collected> {
         let told = Error::new(Kind::Usage, "a server is running on").on(data_dir.display());
         return Err(told.hint("pushes in progress need --older-than 10m or more; stop the server to take everything"));
     }
-    let rules = Rules { older_than: *older_than, kept: *kept, effect: *effect };
+    let rules = GcRules { older_than: *older_than, kept: *kept, effect: *effect };
     let uploads = alone.as_ref().map(|_| sweep_uploads(&data_dir_survey::uploads(root), &rules)).transpose()?;
     // A young push of a server that starts now is in no danger, unless young things are taken too.
     let _alone = alone.filter(|_| *older_than < LEAST_AGE);
-    let mut names = Names::default();
+    let mut names = LinkCounts::default();
     let sweep = |path: &RepositoryPath| repository(root, path, &rules, &mut names);
-    let repositories: Vec<_> = Registry::list_in(root).iter().map(sweep).collect();
+    let repositories: Vec<_> = DataDir::list_in(root).iter().map(sweep).collect();
     if *effect == Effect::Removed {
         remove_aside(root);
     }
     let mut totals = Swept::default();
-    for Repository { swept, .. } in &repositories {
+    for CollectedRepository { swept, .. } in &repositories {
         totals.manifests += swept.manifests;
         totals.blobs += swept.blobs;
         totals.temporary_files += swept.temporary_files;
@@ -138,24 +138,24 @@ fn run(collection: &Collection) -> Result<Collected> {
     Ok(Collected { dry_run: *effect == Effect::Counted, repositories, uploads, totals })
 }
 
-fn repository(data: &Root, path: &RepositoryPath, rules: &Rules, names: &mut Names) -> Repository {
+fn repository(data: &DiskRoot, path: &RepositoryPath, rules: &GcRules, names: &mut LinkCounts) -> CollectedRepository {
     let mut swept = Swept::default();
-    let layout = Registry::layout_in(data, path);
+    let layout = DataDir::layout_in(data, path);
     let done = layout.sweep(rules, names, &mut swept).and_then(|()| layout.remove_empty(rules));
     let is_removed = matches!(done, Ok(true));
     if is_removed && rules.effect == Effect::Removed {
-        Registry::remove_way_to(data, path);
+        DataDir::remove_way_to(data, path);
     }
     let left_alone = done.err().map(|error| {
         let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
         printable(&format!("{}{hint}", error.chain()))
     });
-    Repository { repository: path.as_str().to_owned(), swept, is_removed, left_alone }
+    CollectedRepository { repository: path.as_str().to_owned(), swept, is_removed, left_alone }
 }
 
 /// Empty layouts that a collection before this one was stopped in the middle of removing.
-fn remove_aside(data: &Root) {
-    for aside in Registry::aside_in(data) {
+fn remove_aside(data: &DiskRoot) {
+    for aside in DataDir::aside_in(data) {
         if let Err(error) = discard(&aside) {
             tracing::warn!(error = %error.chain(), "what an earlier collection moved aside stays");
         }
@@ -163,7 +163,7 @@ fn remove_aside(data: &Root) {
 }
 
 /// Only for whoever is alone: no server has any of them in flight.
-fn sweep_uploads(folder: &Place, rules: &Rules) -> Result<Uploads> {
+fn sweep_uploads(folder: &Place, rules: &GcRules) -> Result<Uploads> {
     let mut found = Uploads::default();
     for name in folder.list().map_err(folder.failed("list"))? {
         let file = folder.join(name);

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use crate::error::printable;
 
 /// Longest name of a host that is repeated in an answer (RFC 1035, section 2.3.4).
@@ -18,14 +18,14 @@ const MAX_NAME_CHARS: usize = 255;
 
 /// The hosts that a server answers to.
 #[derive(Debug)]
-pub(super) enum Hosts {
+pub(super) enum AllowedHosts {
     /// Every name: other machines reach the server, under names that it cannot know.
     All,
     /// Loopback, and these names.
     Loopback(Vec<String>),
 }
 
-impl Hosts {
+impl AllowedHosts {
     /// The hosts of a server that listens at `address`; `names` as users write them, with or without a port.
     pub(super) fn new(address: IpAddr, names: &[String]) -> Self {
         if address.to_canonical().is_loopback() {
@@ -36,7 +36,7 @@ impl Hosts {
     }
 
     /// Refuses a request for another host, and a write on behalf of another host's page.
-    pub(super) fn check(&self, head: &Parts) -> Result<(), Problem> {
+    pub(super) fn check(&self, head: &Parts) -> Result<(), ErrorResponse> {
         let asked = asked(head)?;
         let name = asked.as_ref().map(|asked| asked.name.as_str());
         if !self.answers(name) {
@@ -44,12 +44,12 @@ impl Hosts {
             let name = printable(&name.chars().take(MAX_NAME_CHARS).collect::<String>());
             let told =
                 format!("this registry does not answer to the host {name:?}; start it with --host NAME to add one");
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", told));
+            return Err(ErrorResponse::new(StatusCode::MISDIRECTED_REQUEST, "DENIED", told));
         }
         let is_reading = head.method == Method::GET || head.method == Method::HEAD;
         if !is_reading && is_cross_origin(&head.headers, asked.as_ref()) {
             let told = "a page of another host or port may not write to this registry";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "DENIED", told));
+            return Err(ErrorResponse::new(StatusCode::FORBIDDEN, "DENIED", told));
         }
         Ok(())
     }
@@ -65,12 +65,12 @@ impl Hosts {
 
 /// A host as it is written in `Host` or in an origin: the name in its one spelling, and the port if it is told.
 #[derive(Debug, PartialEq, Eq)]
-struct Authority {
+struct HostAndPort {
     name: String,
     port: Option<String>,
 }
 
-impl Authority {
+impl HostAndPort {
     fn parse(text: &str) -> Option<Self> {
         let (name, port) = split(text)?;
         let port = port.trim_start_matches('0');
@@ -83,8 +83,8 @@ impl Authority {
 }
 
 /// The host that a request is for (RFC 9112, sections 3.2 and 3.2.2).
-fn asked(head: &Parts) -> Result<Option<Authority>, Problem> {
-    let refused = |why| Problem::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", why);
+fn asked(head: &Parts) -> Result<Option<HostAndPort>, ErrorResponse> {
+    let refused = |why| ErrorResponse::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", why);
     let mut sent = head.headers.get_all(header::HOST).iter();
     let (host, more) = (sent.next(), sent.next());
     if more.is_some() || (host.is_none() && head.version == Version::HTTP_11) {
@@ -95,12 +95,12 @@ fn asked(head: &Parts) -> Result<Option<Authority>, Problem> {
         (None, None) => return Ok(None),
         (None, Some(host)) => host.to_str().map_err(|_| refused("Host is not a name"))?,
     };
-    Authority::parse(host).map(Some).ok_or_else(|| refused("Host is not a name"))
+    HostAndPort::parse(host).map(Some).ok_or_else(|| refused("Host is not a name"))
 }
 
 /// Whether a browser says that the request comes from a page of another host or port. Another server of the same host is
 /// somebody else's (`same-site`): on loopback, any user's.
-fn is_cross_origin(headers: &HeaderMap, asked: Option<&Authority>) -> bool {
+fn is_cross_origin(headers: &HeaderMap, asked: Option<&HostAndPort>) -> bool {
     let is_own = |value: &HeaderValue| value == "same-origin" || value == "none";
     let says_so = !headers.get_all("sec-fetch-site").iter().all(is_own);
     let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -110,14 +110,14 @@ fn is_cross_origin(headers: &HeaderMap, asked: Option<&Authority>) -> bool {
 
 /// Whether pages of `origin` are those of the host that was asked. Schemes are not compared, since a reverse proxy may speak
 /// TLS for this server; the port that neither names is then that of the browser's scheme.
-fn is_origin(origin: &str, asked: Option<&Authority>) -> bool {
+fn is_origin(origin: &str, asked: Option<&HostAndPort>) -> bool {
     let (Ok(origin), Some(asked)) = (origin.parse::<Uri>(), asked) else { return false };
     let default = match origin.scheme_str() {
         Some("http") => "80",
         Some("https") => "443",
         _ => return false,
     };
-    let own = origin.authority().and_then(|authority| Authority::parse(authority.as_str()));
+    let own = origin.authority().and_then(|authority| HostAndPort::parse(authority.as_str()));
     own.is_some_and(|own| own.name == asked.name && own.port_or(default) == asked.port_or(default))
 }
 
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use axum::http::Request;
 
-    fn check(hosts: &Hosts, method: &str, headers: &[(&str, &str)]) -> u16 {
+    fn check(hosts: &AllowedHosts, method: &str, headers: &[(&str, &str)]) -> u16 {
         let request = headers.iter().fold(Request::builder().method(method).uri("/v2/"), |request, (name, value)| {
             request.header(*name, *value)
         });
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn on_loopback_only_loopback_and_the_given_names_are_answered() {
-        let hosts = Hosts::new([127, 0, 0, 1].into(), &["Registry.Site:8443".into()]);
+        let hosts = AllowedHosts::new([127, 0, 0, 1].into(), &["Registry.Site:8443".into()]);
         for (host, expected) in [
             ("localhost", 200),
             ("LOCALHOST:5000", 200),
@@ -201,13 +201,13 @@ mod tests {
 
     #[test]
     fn beyond_loopback_every_name_is_answered() {
-        let hosts = Hosts::new([0, 0, 0, 0].into(), &[]);
+        let hosts = AllowedHosts::new([0, 0, 0, 0].into(), &[]);
         assert_eq!(check(&hosts, "PUT", &[("host", "registry.example")]), 200);
     }
 
     #[test]
     fn a_foreign_page_may_read_and_not_write() {
-        for hosts in [Hosts::All, Hosts::new([127, 0, 0, 1].into(), &["site.example".into()])] {
+        for hosts in [AllowedHosts::All, AllowedHosts::new([127, 0, 0, 1].into(), &["site.example".into()])] {
             for (headers, expected) in [
                 (vec![("origin", "http://localhost:5000")], 200),
                 (vec![("origin", "https://LOCALHOST:5000")], 200),
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_port_that_a_browser_leaves_out_is_that_of_the_scheme() {
-        let hosts = Hosts::new([127, 0, 0, 1].into(), &["site.example".into()]);
+        let hosts = AllowedHosts::new([127, 0, 0, 1].into(), &["site.example".into()]);
         for (host, origin, expected) in [
             // Behind a reverse proxy, which speaks TLS for this server.
             ("site.example", "https://site.example", 200),

@@ -9,14 +9,14 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use super::query::Query;
 use super::reply::reply;
-use super::state::Service;
+use super::state::ServerState;
 use crate::oci::{Digest, MediaType, RepositoryPath};
 use crate::store::layout::ReferrersPage;
 
-type Answer = Result<Response<Body>, Problem>;
+type Answer = Result<Response<Body>, ErrorResponse>;
 
 /// A long page, in bytes. Clients bound the number of pages that they read: ours and ORAS's take sixteen and more.
 const PAGE_BYTES: u64 = 1 << 20;
@@ -25,14 +25,14 @@ const PAGE_BYTES: u64 = 1 << 20;
 const SHORT_PAGE_BYTES: usize = 24 << 10;
 
 /// `GET /v2/<name>/tags/list`.
-pub(super) async fn tags(service: &Service, repository: &RepositoryPath, query: &Query, from: IpAddr) -> Answer {
+pub(super) async fn tags(service: &ServerState, repository: &RepositoryPath, query: &Query, from: IpAddr) -> Answer {
     #[derive(Serialize)]
     struct Tags<'a> {
         name: &'a str,
         tags: &'a [String],
     }
     let layout = service.registry.existing(repository).await?;
-    let Asked { last, most } = Asked::read(query)?;
+    let PageRequest { last, most } = PageRequest::read(query)?;
     let page = |bytes: usize| {
         let (layout, last) = (&layout, last.clone());
         async move {
@@ -46,12 +46,12 @@ pub(super) async fn tags(service: &Service, repository: &RepositoryPath, query: 
 }
 
 /// `GET /v2/_catalog`; not in the specification, but every registry has it.
-pub(super) async fn catalog(service: &Service, query: &Query, from: IpAddr) -> Answer {
+pub(super) async fn catalog(service: &ServerState, query: &Query, from: IpAddr) -> Answer {
     #[derive(Serialize)]
     struct Catalog<'a> {
         repositories: &'a [String],
     }
-    let Asked { last, most } = Asked::read(query)?;
+    let PageRequest { last, most } = PageRequest::read(query)?;
     let page = |bytes: usize| {
         let last = last.clone();
         async move {
@@ -68,7 +68,7 @@ pub(super) async fn catalog(service: &Service, query: &Query, from: IpAddr) -> A
 
 /// `GET /v2/<name>/referrers/<digest>`. Never 404 where the API exists, not even for a repository that does not.
 pub(super) async fn referrers(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     subject: Digest,
     query: &Query,
@@ -114,28 +114,28 @@ pub(super) async fn referrers(
 }
 
 /// The page that a query asks for: the names after `last`, at most so many.
-struct Asked {
+struct PageRequest {
     last: Option<String>,
     most: usize,
 }
 
-impl Asked {
-    fn read(query: &Query) -> Result<Self, Problem> {
+impl PageRequest {
+    fn read(query: &Query) -> Result<Self, ErrorResponse> {
         let most = query.get("n").map_or(Ok(usize::MAX), str::parse).map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n is not a number of results")
+            ErrorResponse::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n is not a number of results")
         })?;
         Ok(Self { last: query.get("last").map(str::to_owned), most })
     }
 }
 
 /// One page of names as JSON, and what the next one is asked for with.
-async fn names<F: Future<Output = Result<(Vec<String>, bool), Problem>>>(
-    service: &Service,
+async fn names<F: Future<Output = Result<(Vec<String>, bool), ErrorResponse>>>(
+    service: &ServerState,
     query: &Query,
     from: IpAddr,
     page: impl Fn(usize) -> F,
     write: impl Fn(&[String]) -> Vec<u8>,
-) -> Result<(Bytes, Option<String>), Problem> {
+) -> Result<(Bytes, Option<String>), ErrorResponse> {
     let n = query.get("n");
     let next = |names: &[String], has_more: bool| {
         let last = names.last().filter(|_| has_more)?;

@@ -13,22 +13,22 @@ use tokio::time::Instant;
 
 use super::auth::network_of;
 use super::blob;
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use super::memory_budget::{SMALL_BYTES, SMALL_VALUES, Share};
 use super::query::Query;
 use super::reply::reply;
-use super::state::Service;
+use super::state::ServerState;
 use crate::disk;
 use crate::disk::blocking;
 use crate::error::{Error, Kind};
-use crate::http_server::paced_body::{Paced, Step};
+use crate::http_server::paced_body::{BodyStep, PacedBody};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, json_cost};
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
-type Answer = Result<Response<Body>, Problem>;
+type Answer = Result<Response<Body>, ErrorResponse>;
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
-pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &Name, method: &Method) -> Answer {
+pub(super) async fn pull(service: &ServerState, repository: &RepositoryPath, name: &Name, method: &Method) -> Answer {
     let layout = service.registry.existing(repository).await?;
     let root = layout.resolve(name, Want::Digest).await.map_err(|error| unknown(error, name))?;
     // Read first: a manifest that is damaged is an error, and not one that is not there.
@@ -36,7 +36,7 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
         // Whoever finds it by its digest may go on to list it in an index without sending it.
         if !layout.vouch_manifest(*digest, root.node.size).await? {
-            return Err(Problem::manifest_unknown(name));
+            return Err(ErrorResponse::manifest_unknown(name));
         }
     }
     let headers = [
@@ -50,7 +50,12 @@ pub(super) async fn pull(service: &Service, repository: &RepositoryPath, name: &
 
 /// A manifest's bytes, which are known to be right. Large ones come from their file twice: those who read them slowly hold no
 /// memory.
-async fn content(service: &Service, layout: &Layout, node: &Descriptor, name: &Name) -> Result<Body, Problem> {
+async fn content(
+    service: &ServerState,
+    layout: &Layout,
+    node: &Descriptor,
+    name: &Name,
+) -> Result<Body, ErrorResponse> {
     if node.size > SMALL_BYTES {
         let (file, size) = layout.file(&node.digest).await.map_err(|error| unknown(error, name))?;
         let (file, is_right) = is_right(file, node.clone()).await?;
@@ -65,7 +70,7 @@ async fn content(service: &Service, layout: &Layout, node: &Descriptor, name: &N
     Ok(Body::from(bytes))
 }
 
-async fn is_right(file: File, node: Descriptor) -> Result<(File, bool), Problem> {
+async fn is_right(file: File, node: Descriptor) -> Result<(File, bool), ErrorResponse> {
     let work = move || {
         let mut hasher = Hasher::new(node.digest.algorithm());
         disk::hash(&file, &mut hasher).map_err(|why| Error::new(Kind::Local, "read").on(node.digest).because(why))?;
@@ -76,7 +81,7 @@ async fn is_right(file: File, node: Descriptor) -> Result<(File, bool), Problem>
 
 /// `PUT /v2/<name>/manifests/<reference>`.
 pub(super) async fn push(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     name: &Name,
     query: &Query,
@@ -95,41 +100,41 @@ pub(super) async fn push(
     if let Name::Digest(named) = name
         && digest != *named
     {
-        return Err(Problem::digest_invalid(format!("the bytes sent hash to {digest}, not to {named}")));
+        return Err(ErrorResponse::digest_invalid(format!("the bytes sent hash to {digest}, not to {named}")));
     }
     let served = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let manifest = Manifest::parse_new(&bytes, &MediaType::new(served))
-        .map_err(|why| Problem::manifest_invalid(crate::error::printable(&why.to_string())))?;
+        .map_err(|why| ErrorResponse::manifest_invalid(crate::error::printable(&why.to_string())))?;
     let layout = service.registry.repository(repository);
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
     let needed = needed(service, &manifest);
     // One of the two is wrong. Whoever has the blob sends it again.
     if let Some((digest, held)) = layout.other_length(needed.clone()).await? {
-        return Err(Problem::other_length(digest, held));
+        return Err(ErrorResponse::other_length(digest, held));
     }
     let needed = needed.into_iter().map(|(digest, _)| digest).collect();
     if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed).await? {
         service.registry.forget_unless_made(layout, repository).await?;
-        return Err(Problem::missing_child(service.behaviour.missing_child, missing));
+        return Err(ErrorResponse::missing_child(service.behaviour.missing_child, missing));
     }
     forget(&layout, former).await?;
     Ok(created(service, repository, digest, name, &tags, &manifest))
 }
 
 /// The reference in the path if it is a tag, and those that the query names beside a digest.
-fn tags(name: &Name, query: &Query) -> Result<Vec<Tag>, Problem> {
+fn tags(name: &Name, query: &Query) -> Result<Vec<Tag>, ErrorResponse> {
     match name {
         Name::Tag(tag) => Ok(vec![tag.clone()]),
         Name::Digest(_) => query
             .all("tag")
-            .map(|tag| tag.parse().map_err(|_| Problem::manifest_invalid(format!("{tag:?} is not a tag"))))
+            .map(|tag| tag.parse().map_err(|_| ErrorResponse::manifest_invalid(format!("{tag:?} is not a tag"))))
             .collect(),
     }
 }
 
 fn created(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     digest: Digest,
     name: &Name,
@@ -152,7 +157,7 @@ fn created(
 }
 
 /// An image must find its blobs here; an index may be sparse, unless this server insists.
-fn needed(service: &Service, manifest: &Manifest) -> Vec<(Digest, u64)> {
+fn needed(service: &ServerState, manifest: &Manifest) -> Vec<(Digest, u64)> {
     if manifest.shape == Shape::Index && !service.behaviour.refuses_sparse {
         return Vec::new();
     }
@@ -163,14 +168,14 @@ fn needed(service: &Service, manifest: &Manifest) -> Vec<(Digest, u64)> {
 
 /// A manifest on its way in, and its share of the memory.
 async fn gather(
-    service: &Service,
+    service: &ServerState,
     headers: &HeaderMap,
     from: IpAddr,
     body: Body,
-) -> Result<(Bytes, Option<Share>), Problem> {
+) -> Result<(Bytes, Option<Share>), ErrorResponse> {
     let too_large = || {
         let message = format!("a manifest holds at most {MAX_MANIFEST_BYTES} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
+        ErrorResponse::new(StatusCode::PAYLOAD_TOO_LARGE, "MANIFEST_INVALID", message)
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES) {
@@ -179,15 +184,15 @@ async fn gather(
     let (memory, whole) = (&service.memory, announced.unwrap_or(MAX_MANIFEST_BYTES));
     // What is only announced takes nothing.
     let mut bytes = BytesMut::with_capacity(whole.min(SMALL_BYTES) as usize);
-    let (mut share, mut stream, begun) = (None, Paced::new(body, &service.limits), Instant::now());
+    let (mut share, mut stream, begun) = (None, PacedBody::new(body, &service.limits), Instant::now());
     loop {
         let step = tokio::select! {
             biased;
-            () = memory.is_wanted_back(begun), if share.is_some() => return Err(Problem::busy()),
+            () = memory.is_wanted_back(begun), if share.is_some() => return Err(ErrorResponse::busy()),
             step = stream.next() => step,
         };
         match step {
-            Step::Piece(piece) => {
+            BodyStep::Piece(piece) => {
                 let length = (bytes.len() + piece.len()) as u64;
                 if length > MAX_MANIFEST_BYTES {
                     return Err(too_large());
@@ -199,16 +204,18 @@ async fn gather(
                 }
                 bytes.extend_from_slice(&piece);
             }
-            Step::End if announced.is_none_or(|length| length == bytes.len() as u64) => {
+            BodyStep::End if announced.is_none_or(|length| length == bytes.len() as u64) => {
                 return Ok((bytes.freeze(), share));
             }
-            Step::End | Step::Cut => return Err(Problem::manifest_invalid("the connection broke inside the body")),
+            BodyStep::End | BodyStep::Cut => {
+                return Err(ErrorResponse::manifest_invalid("the connection broke inside the body"));
+            }
         }
     }
 }
 
 /// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest with all its tags.
-pub(super) async fn delete(service: &Service, repository: &RepositoryPath, name: &Name) -> Answer {
+pub(super) async fn delete(service: &ServerState, repository: &RepositoryPath, name: &Name) -> Answer {
     let layout = service.registry.existing(repository).await?;
     let is_removed = match name {
         Name::Tag(tag) => {
@@ -220,13 +227,13 @@ pub(super) async fn delete(service: &Service, repository: &RepositoryPath, name:
         Name::Digest(digest) => layout.remove_manifest(*digest).await?,
     };
     if !is_removed {
-        return Err(Problem::manifest_unknown(name));
+        return Err(ErrorResponse::manifest_unknown(name));
     }
     Ok(reply(StatusCode::ACCEPTED, [], Body::empty()))
 }
 
 /// What the tags name before they move, for a server that drops it afterwards.
-async fn former(service: &Service, layout: &Layout, tags: &[Tag]) -> Vec<Digest> {
+async fn former(service: &ServerState, layout: &Layout, tags: &[Tag]) -> Vec<Digest> {
     let mut found = Vec::new();
     for tag in tags.iter().filter(|_| service.behaviour.forgets_untagged) {
         if let Ok(root) = layout.resolve(&Name::Tag(tag.clone()), Want::Digest).await {
@@ -236,7 +243,7 @@ async fn former(service: &Service, layout: &Layout, tags: &[Tag]) -> Vec<Digest>
     found
 }
 
-async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), Problem> {
+async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), ErrorResponse> {
     let mut open = former;
     // What other tagged indexes list stays.
     let listed = if open.is_empty() { HashSet::new() } else { listed(layout).await? };
@@ -255,7 +262,7 @@ async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), Problem> {
 }
 
 /// Everything that tagged indexes list, at any depth.
-async fn listed(layout: &Layout) -> Result<HashSet<Digest>, Problem> {
+async fn listed(layout: &Layout) -> Result<HashSet<Digest>, ErrorResponse> {
     let (mut open, mut found) = (Vec::new(), HashSet::new());
     for tag in layout.tags().await? {
         open.extend(layout.resolve(&Name::Tag(tag), Want::Digest).await.map(|root| root.node.digest));
@@ -269,9 +276,9 @@ async fn listed(layout: &Layout) -> Result<HashSet<Digest>, Problem> {
     Ok(found)
 }
 
-fn unknown(error: crate::error::Error, name: &Name) -> Problem {
+fn unknown(error: crate::error::Error, name: &Name) -> ErrorResponse {
     match error.kind() {
-        Kind::NotFound => Problem::manifest_unknown(name),
+        Kind::NotFound => ErrorResponse::manifest_unknown(name),
         _ => error.into(),
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use crate::store::MAX_MANIFEST_BYTES;
 
 /// Bytes that each request may hold without asking. Manifests of images have a few kilobytes.
@@ -43,7 +43,7 @@ const UNIT: u64 = 1 << 10;
 
 /// The memory that is left.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryBudget {
     budget: Arc<Semaphore>,
     /// What each network may have of it, while it has or waits for any.
     networks: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
@@ -64,7 +64,7 @@ pub(super) struct Share {
 
 /// How a blob passes.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct BlobLane {
     /// Bytes that are read from a file at once.
     pub(super) piece: u64,
     /// Bytes that are gathered before they are written to a file.
@@ -72,7 +72,7 @@ pub(super) struct Lane {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Memory {
+impl Default for MemoryBudget {
     fn default() -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
@@ -86,24 +86,24 @@ impl Default for Memory {
     }
 }
 
-impl Memory {
+impl MemoryBudget {
     /// Waits for a share of so many bytes for a client in `network`.
     ///
     /// # Errors
     ///
     /// 429 if there is none for a while.
-    pub(super) async fn share(&self, network: IpAddr, bytes: u64) -> Result<Share, Problem> {
+    pub(super) async fn share(&self, network: IpAddr, bytes: u64) -> Result<Share, ErrorResponse> {
         if bytes <= SMALL_BYTES {
             return Ok(Share { _permit: None, _of_network: None });
         }
-        let _waiting = Waiting::new(&self.waiting);
+        let _waiting = WaitingShare::new(&self.waiting);
         // First what the network has to itself: whoever waits for that keeps no other network waiting.
         let taking = async {
             let of_network = self.of(network).acquire_many_owned(units(bytes)).await?;
             Ok::<_, AcquireError>((of_network, Arc::clone(&self.budget).acquire_many_owned(units(bytes)).await?))
         };
         let (of_network, permit) =
-            timeout(WAIT, taking).await.map_err(|_| Problem::busy())?.map_err(|_| Problem::busy())?;
+            timeout(WAIT, taking).await.map_err(|_| ErrorResponse::busy())?.map_err(|_| ErrorResponse::busy())?;
         Ok(Share { _permit: Some(permit), _of_network: Some(of_network) })
     }
 
@@ -140,10 +140,10 @@ impl Memory {
     }
 
     /// The way that a blob takes.
-    pub(super) fn lane(&self) -> Lane {
+    pub(super) fn lane(&self) -> BlobLane {
         match Arc::clone(&self.lanes).try_acquire_owned() {
-            Ok(permit) => Lane { piece: 256 << 10, batch: 512 << 10, _permit: Some(permit) },
-            Err(_) => Lane { piece: 16 << 10, batch: 32 << 10, _permit: None },
+            Ok(permit) => BlobLane { piece: 256 << 10, batch: 512 << 10, _permit: Some(permit) },
+            Err(_) => BlobLane { piece: 16 << 10, batch: 32 << 10, _permit: None },
         }
     }
 
@@ -152,7 +152,7 @@ impl Memory {
     /// # Errors
     ///
     /// 429 if it is taken for a while.
-    pub(super) async fn desk(&self) -> Result<Share, Problem> {
+    pub(super) async fn desk(&self) -> Result<Share, ErrorResponse> {
         alone(&self.desk).await
     }
 
@@ -161,7 +161,7 @@ impl Memory {
     /// # Errors
     ///
     /// 429 if others do so for a while.
-    pub(super) async fn walk(&self) -> Result<Share, Problem> {
+    pub(super) async fn walk(&self) -> Result<Share, ErrorResponse> {
         alone(&self.walks).await
     }
 }
@@ -180,24 +180,27 @@ impl Share {
 }
 
 /// One of those who wait, until it is dropped: a client may go away meanwhile.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingShare<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingShare<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingShare<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn alone(semaphore: &Arc<Semaphore>) -> Result<Share, Problem> {
+async fn alone(semaphore: &Arc<Semaphore>) -> Result<Share, ErrorResponse> {
     let taken = timeout(WAIT, Arc::clone(semaphore).acquire_owned()).await;
-    Ok(Share { _permit: Some(taken.map_err(|_| Problem::busy())?.map_err(|_| Problem::busy())?), _of_network: None })
+    Ok(Share {
+        _permit: Some(taken.map_err(|_| ErrorResponse::busy())?.map_err(|_| ErrorResponse::busy())?),
+        _of_network: None,
+    })
 }
 
 fn bytes(bytes: u64) -> Semaphore {
@@ -218,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_shares_are_bounded_small_ones_are_free_and_waiting_ends() {
-        let memory = Memory::default();
+        let memory = MemoryBudget::default();
         let mut held = Vec::new();
         for n in 1..=3 {
             while let Some(share) = memory.share_now(ip(n), MAX_MANIFEST_BYTES) {
@@ -243,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_network_that_waits_keeps_no_other_waiting() {
-        let memory = Memory::default();
+        let memory = MemoryBudget::default();
         let held: Vec<_> = (0..4).filter_map(|_| memory.share_now(ip(1), MAX_MANIFEST_BYTES)).collect();
         let own = memory.share(ip(1), MAX_MANIFEST_BYTES);
         let other = async {
@@ -258,9 +261,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_share_is_wanted_back_after_silence_while_others_wait() {
-        let memory = Memory::default();
+        let memory = MemoryBudget::default();
         assert!(timeout(PATIENCE * 10, memory.is_wanted_back(Instant::now())).await.is_err(), "nobody waits");
-        let _waiting = Waiting::new(&memory.waiting);
+        let _waiting = WaitingShare::new(&memory.waiting);
         let begun = Instant::now();
         memory.is_wanted_back(begun).await;
         assert!((SILENCE..SILENCE * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
@@ -271,7 +274,7 @@ mod tests {
 
     #[test]
     fn bytes_carry_their_share_until_the_last_of_them_has_gone() {
-        let memory = Memory::default();
+        let memory = MemoryBudget::default();
         let bytes = memory.share_now(ip(1), BUDGET_BYTES / 2).unwrap().hold(vec![7; 10]);
         let part = bytes.slice(3..4);
         drop(bytes);
@@ -282,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_first_blobs_pass_in_large_pieces_and_the_others_in_small_ones() {
-        let memory = Memory::default();
+        let memory = MemoryBudget::default();
         let lanes: Vec<_> = (0..LARGE_LANES + 2).map(|_| memory.lane()).collect();
         assert_eq!(lanes.iter().filter(|lane| lane.piece > SMALL_BYTES).count(), LARGE_LANES);
         drop(lanes);

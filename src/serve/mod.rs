@@ -48,22 +48,24 @@ use axum::Router;
 use axum::http::HeaderName;
 use tokio::net::TcpListener;
 
-pub use self::data_check::{Audit, Auditor, Damage, Fault, Note, User};
+pub use self::data_check::{Auditor, Damage, DataAudit, NodeFault, Note, User};
 use self::data_dir_lock::Residence;
-pub use self::gc::{Collected, Collection, Effect, Kept, LEAST_AGE, Repository, Swept, Uploads, collect};
-use self::host_check::Hosts;
+pub use self::gc::{
+    Collected, CollectedRepository, Collection, Effect, KeptManifests, LEAST_AGE, Swept, Uploads, collect,
+};
+use self::host_check::AllowedHosts;
 pub(crate) use self::host_check::name_of;
-pub use self::profile::{AfterCut, Auth, Behaviour};
-use self::state::Service;
-use crate::disk::reload::Current;
-use crate::disk::{Root, blocking};
+pub use self::profile::{AfterCut, Profile, ServerAuth};
+use self::state::ServerState;
+use crate::disk::reload::Reloaded;
+use crate::disk::{DiskRoot, blocking};
 use crate::error::{Error, Kind, Result};
 use crate::http_server::acceptor::Acceptor;
 use crate::http_server::htpasswd::Htpasswd;
 pub use crate::http_server::limits::Limits;
 use crate::http_server::password_check::Logins;
-pub use crate::http_server::tls::Certificates;
-use crate::http_server::tls::Tls;
+pub use crate::http_server::tls::ServerCertificates;
+use crate::http_server::tls::ServerTls;
 
 /// Docker's own clients ask `/v2/` for it: `docker manifest` works with no registry that does not send it (docker/cli#3161).
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -76,7 +78,7 @@ const SWEEP: Duration = Duration::from_secs(900);
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ServeOptions {
     /// The folder that holds everything. Made if it is not there, unless the server is read-only.
     pub data_dir: PathBuf,
     /// Address and port to listen at; port 0 takes a free one.
@@ -86,16 +88,16 @@ pub struct Options {
     /// Whether everything but reading is refused (405 `UNSUPPORTED`). Default false.
     pub is_read_only: bool,
     /// Choices that the specification leaves open.
-    pub behaviour: Behaviour,
+    pub behaviour: Profile,
     /// What to speak TLS with. Default none: plain HTTP.
-    pub tls: Option<Certificates>,
+    pub tls: Option<ServerCertificates>,
     /// The users (an htpasswd file, bcrypt alone), in the place of `behaviour.auth`. Default none.
     pub htpasswd: Option<PathBuf>,
     /// How much one peer may have.
     pub limits: Limits,
 }
 
-impl Options {
+impl ServeOptions {
     /// Serves `data_dir` at `listen`, for reading and writing, to everybody.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
@@ -104,7 +106,7 @@ impl Options {
             listen,
             hosts: Vec::new(),
             is_read_only: false,
-            behaviour: Behaviour::default(),
+            behaviour: Profile::default(),
             tls: None,
             htpasswd: None,
             limits: Limits::default(),
@@ -117,13 +119,13 @@ impl Options {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    service: Arc<Service>,
+    service: Arc<ServerState>,
     router: Router,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<ServerTls>>,
     _residence: Option<Residence>,
 }
 
-fn unusable(folder: &Root, why: Error) -> Error {
+fn unusable(folder: &DiskRoot, why: Error) -> Error {
     let told = Error::new(Kind::Local, "open the data folder").on(folder.path().display()).because(why);
     told.hint("name a folder that this user may write to, or one that can be made")
 }
@@ -135,11 +137,11 @@ impl Server {
     ///
     /// [`Local`](Kind::Local) if the port is taken or the folder cannot be written, [`Usage`](Kind::Usage) if certificates or
     /// passwords cannot be used.
-    pub async fn bind(options: Options) -> Result<Self> {
-        let Options { data_dir, listen, hosts, is_read_only, behaviour, tls, htpasswd, limits } = options;
+    pub async fn bind(options: ServeOptions) -> Result<Self> {
+        let ServeOptions { data_dir, listen, hosts, is_read_only, behaviour, tls, htpasswd, limits } = options;
         let (tls, logins) = blocking(move || {
-            let tls = tls.as_ref().map(Tls::open).transpose()?;
-            let users = htpasswd.map(|path| Current::open(vec![path], Htpasswd::read)).transpose()?;
+            let tls = tls.as_ref().map(ServerTls::open).transpose()?;
+            let users = htpasswd.map(|path| Reloaded::open(vec![path], Htpasswd::read)).transpose()?;
             Ok((tls.map(Arc::new), users.map(Logins::new).transpose()?))
         })
         .await?;
@@ -150,15 +152,15 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         // Read-only means the folder too: it may be a medium that cannot be written.
-        let data_dir = Root::at(data_dir);
+        let data_dir = DiskRoot::at(data_dir);
         let residence = if is_read_only { None } else { Some(move_in(&data_dir).await?) };
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let service = Arc::new(Service {
-            registry: data_dir::Registry::new(&data_dir),
-            sessions: upload_session::Sessions::new(data_dir_survey::uploads(&data_dir), limits),
+        let service = Arc::new(ServerState {
+            registry: data_dir::DataDir::new(&data_dir),
+            sessions: upload_session::UploadSessions::new(data_dir_survey::uploads(&data_dir), limits),
             metrics: Arc::default(),
-            memory: memory_budget::Memory::default(),
-            hosts: Hosts::new(address.ip(), &hosts),
+            memory: memory_budget::MemoryBudget::default(),
+            hosts: AllowedHosts::new(address.ip(), &hosts),
             gate: auth::Gate::new(behaviour.auth.clone(), format!("{scheme}://{address}"), logins),
             behaviour,
             limits,
@@ -219,7 +221,7 @@ impl Server {
 }
 
 /// Locks the folder, makes it ready and clears away what crashes left.
-async fn move_in(data_dir: &Root) -> Result<Residence> {
+async fn move_in(data_dir: &DiskRoot) -> Result<Residence> {
     let unusable = |why| unusable(data_dir, why);
     data_dir::prepare(data_dir).await.map_err(unusable)?;
     let folder = data_dir.clone();

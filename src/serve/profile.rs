@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Choices of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behaviour {
+pub struct Profile {
     /// Whether `/v2/<name>/referrers/` exists; without it clients keep fallback tags. Default true; distribution up to
     /// 3.1 has none.
     pub has_referrers_api: bool,
@@ -34,7 +34,7 @@ pub struct Behaviour {
     /// Whether a manifest goes when the last tag that named it moves away. Default false; zot drops it with its children.
     pub forgets_untagged: bool,
     /// Who may come in. Default [`Auth::None`].
-    pub auth: Auth,
+    pub auth: ServerAuth,
 }
 
 /// What becomes of an upload whose connection breaks inside a body.
@@ -50,7 +50,7 @@ pub enum AfterCut {
 
 /// Who may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Auth {
+pub enum ServerAuth {
     /// Everybody.
     None,
     /// Whoever sends this user and password with each request.
@@ -69,7 +69,7 @@ pub enum Auth {
     },
 }
 
-impl Default for Behaviour {
+impl Default for Profile {
     fn default() -> Self {
         Self {
             has_referrers_api: true,
@@ -82,12 +82,12 @@ impl Default for Behaviour {
             mounts_from_anywhere: false,
             takes_unsized_put: true,
             forgets_untagged: false,
-            auth: Auth::None,
+            auth: ServerAuth::None,
         }
     }
 }
 
-impl Behaviour {
+impl Profile {
     /// As distribution 2.8 and what is built on it (Harbor).
     #[must_use]
     pub fn distribution_2() -> Self {

@@ -1,6 +1,6 @@
 //! The query of a request: its parameters.
 
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use crate::oci::Digest;
 
 /// Most parameters in one query. The specification wants ten tags beside a digest at least; a parameter of two bytes takes a
@@ -32,8 +32,8 @@ impl Query {
     }
 
     /// The first value of that name, which must be a digest.
-    pub(super) fn digest(&self, name: &str) -> Result<Option<Digest>, Problem> {
+    pub(super) fn digest(&self, name: &str) -> Result<Option<Digest>, ErrorResponse> {
         let digest = self.get(name).map(str::parse);
-        digest.transpose().map_err(|why: crate::oci::DigestError| Problem::digest_invalid(why.to_string()))
+        digest.transpose().map_err(|why: crate::oci::DigestError| ErrorResponse::digest_invalid(why.to_string()))
     }
 }

@@ -1,6 +1,6 @@
 //! Which endpoint a path is, by its last words: repository names contain slashes and may even be called `blobs`.
 
-use super::error_response::Problem;
+use super::error_response::ErrorResponse;
 use crate::oci::{Digest, Name, RepositoryPath};
 
 /// An endpoint of the distribution specification ("Endpoints"), or of ours.
@@ -21,7 +21,7 @@ pub(super) enum Route {
 
 impl Route {
     /// Reads a request's path. None is no endpoint at all.
-    pub(super) fn parse(path: &str) -> Result<Option<Self>, Problem> {
+    pub(super) fn parse(path: &str) -> Result<Option<Self>, ErrorResponse> {
         match path {
             "/v2" | "/v2/" => return Ok(Some(Self::Ping)),
             "/v2/_catalog" => return Ok(Some(Self::Catalog)),
@@ -35,7 +35,7 @@ impl Route {
         // The colon of a digest is the only character of a legal path that clients are seen to escape.
         let last = &last.replace("%3A", ":").replace("%3a", ":");
         let Some((name, word)) = before.rsplit_once('/') else { return Ok(None) };
-        let repository = |name: &str| name.parse().map_err(|_| Problem::name_invalid(name));
+        let repository = |name: &str| name.parse().map_err(|_| ErrorResponse::name_invalid(name));
         Ok(Some(match word {
             "blobs" if last == "uploads" => Self::Uploads(repository(name)?),
             "blobs" => Self::Blob(repository(name)?, digest(last)?),
@@ -52,15 +52,15 @@ impl Route {
     }
 }
 
-fn digest(text: &str) -> Result<Digest, Problem> {
-    text.parse().map_err(|why: crate::oci::DigestError| Problem::digest_invalid(why.to_string()))
+fn digest(text: &str) -> Result<Digest, ErrorResponse> {
+    text.parse().map_err(|why: crate::oci::DigestError| ErrorResponse::digest_invalid(why.to_string()))
 }
 
-fn reference(text: &str) -> Result<Name, Problem> {
+fn reference(text: &str) -> Result<Name, ErrorResponse> {
     if text.contains(':') {
         return digest(text).map(Name::Digest);
     }
-    text.parse().map(Name::Tag).map_err(|_| Problem::manifest_invalid(format!("{text:?} is not a tag")))
+    text.parse().map(Name::Tag).map_err(|_| ErrorResponse::manifest_invalid(format!("{text:?} is not a tag")))
 }
 
 #[cfg(test)]

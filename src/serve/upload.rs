@@ -6,28 +6,28 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use tokio::sync::OwnedMutexGuard;
 
-use super::error_response::{Problem, is_no_room};
+use super::error_response::{ErrorResponse, is_no_room};
 use super::profile::AfterCut;
 use super::query::Query;
 use super::reply::reply;
-use super::state::Service;
-use super::upload_quota::{Client, Exceeded};
-use super::upload_session::{Arrival, Session};
+use super::state::ServerState;
+use super::upload_quota::{Exceeded, SessionOwner};
+use super::upload_session::{BodyEnd, UploadSession};
 use crate::error::{Error, Kind};
-use crate::http_server::paced_body::Paced;
+use crate::http_server::paced_body::PacedBody;
 use crate::oci::{Algorithm, Digest, RepositoryPath};
 
 /// When to ask again for a session: they end when pushes do.
 const UPLOADS_RETRY_SECONDS: u16 = 30;
 
-type Answer = Result<Response<Body>, Problem>;
+type Answer = Result<Response<Body>, ErrorResponse>;
 
 /// `POST /v2/<name>/blobs/uploads/`: begins an upload, mounts, or takes a whole blob.
 pub(super) async fn begin(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     query: &Query,
-    client: Client,
+    client: SessionOwner,
     headers: &HeaderMap,
     body: Body,
 ) -> Answer {
@@ -39,7 +39,7 @@ pub(super) async fn begin(
     let algorithm = match query.get("digest-algorithm") {
         Some("sha512") => Algorithm::Sha512,
         None | Some("sha256") => Algorithm::Sha256,
-        Some(_) => return Err(Problem::digest_invalid("only sha256 and sha512 digests are supported")),
+        Some(_) => return Err(ErrorResponse::digest_invalid("only sha256 and sha512 digests are supported")),
     };
     let digest = query.digest("digest")?;
     let part = service.sessions.part(client).await.map_err(|why| too_many(service, why))?;
@@ -55,7 +55,7 @@ pub(super) async fn begin(
     Ok(accepted(repository, &id, 0, StatusCode::ACCEPTED))
 }
 
-fn too_many(service: &Service, why: Exceeded) -> Problem {
+fn too_many(service: &ServerState, why: Exceeded) -> ErrorResponse {
     let told = match why {
         Exceeded::Own => {
             let most = service.limits.sessions_of_one;
@@ -63,15 +63,15 @@ fn too_many(service: &Service, why: Exceeded) -> Problem {
         }
         Exceeded::All => "as many uploads are open as there may be; try again later".to_owned(),
     };
-    Problem::too_many(told, UPLOADS_RETRY_SECONDS)
+    ErrorResponse::too_many(told, UPLOADS_RETRY_SECONDS)
 }
 
 async fn mount(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     digest: Digest,
     from: Option<&str>,
-) -> Result<bool, Problem> {
+) -> Result<bool, ErrorResponse> {
     // Not remembered before there is something in it.
     let target = service.registry.repository_to_read(repository);
     if service.behaviour.mounts_from_anywhere {
@@ -83,7 +83,7 @@ async fn mount(
         return Ok(false);
     }
     let Some(from) = from else { return Ok(false) };
-    let from: RepositoryPath = from.parse().map_err(|_| Problem::name_invalid(from))?;
+    let from: RepositoryPath = from.parse().map_err(|_| ErrorResponse::name_invalid(from))?;
     if from == *repository {
         return Ok(target.vouch(&digest).await?.is_some());
     }
@@ -96,7 +96,7 @@ async fn mount(
 
 /// `PATCH /v2/<name>/blobs/uploads/<id>`: takes a chunk.
 pub(super) async fn chunk(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     id: &str,
     headers: &HeaderMap,
@@ -109,19 +109,19 @@ pub(super) async fn chunk(
 
 /// `PUT /v2/<name>/blobs/uploads/<id>?digest=`: takes the last chunk, if there is one, and makes it a blob.
 pub(super) async fn close(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     id: &str,
     query: &Query,
     headers: &HeaderMap,
     body: Body,
 ) -> Answer {
-    let digest = query.digest("digest")?.ok_or_else(|| Problem::digest_invalid("the query names no digest"))?;
+    let digest = query.digest("digest")?.ok_or_else(|| ErrorResponse::digest_invalid("the query names no digest"))?;
     close_with(service, repository, id, digest, headers, body).await
 }
 
 async fn close_with(
-    service: &Service,
+    service: &ServerState,
     repository: &RepositoryPath,
     id: &str,
     digest: Digest,
@@ -138,7 +138,7 @@ async fn close_with(
     let found = session.digest(&file, digest.algorithm()).await?;
     if found != digest {
         service.sessions.end(&mut session).await?;
-        return Err(Problem::digest_invalid(format!("the bytes sent hash to {found}, not to {digest}")));
+        return Err(ErrorResponse::digest_invalid(format!("the bytes sent hash to {found}, not to {digest}")));
     }
     let adopted = service.registry.repository(repository).adopt(session.place(), file, digest).await;
     // On a full disk what the session holds is room.
@@ -150,37 +150,41 @@ async fn close_with(
 }
 
 /// `GET /v2/<name>/blobs/uploads/<id>`: says how much has arrived.
-pub(super) async fn status(service: &Service, repository: &RepositoryPath, id: &str) -> Answer {
-    let offset = service.sessions.offset(repository, id).await?.ok_or_else(Problem::upload_unknown)?;
+pub(super) async fn status(service: &ServerState, repository: &RepositoryPath, id: &str) -> Answer {
+    let offset = service.sessions.offset(repository, id).await?.ok_or_else(ErrorResponse::upload_unknown)?;
     Ok(accepted(repository, id, offset, StatusCode::NO_CONTENT))
 }
 
 /// `DELETE /v2/<name>/blobs/uploads/<id>`: gives the upload up.
-pub(super) async fn cancel(service: &Service, repository: &RepositoryPath, id: &str) -> Answer {
+pub(super) async fn cancel(service: &ServerState, repository: &RepositoryPath, id: &str) -> Answer {
     let mut session = take(service, repository, id).await?;
     service.sessions.end(&mut session).await?;
     Ok(reply(StatusCode::NO_CONTENT, [], Body::empty()))
 }
 
-async fn take(service: &Service, repository: &RepositoryPath, id: &str) -> Result<OwnedMutexGuard<Session>, Problem> {
-    service.sessions.take(repository, id).await?.ok_or_else(Problem::upload_unknown)
+async fn take(
+    service: &ServerState,
+    repository: &RepositoryPath,
+    id: &str,
+) -> Result<OwnedMutexGuard<UploadSession>, ErrorResponse> {
+    service.sessions.take(repository, id).await?.ok_or_else(ErrorResponse::upload_unknown)
 }
 
-fn taken(error: Error) -> Problem {
+fn taken(error: Error) -> ErrorResponse {
     match error.kind() {
         // It was swept away for its age at this very moment, or another server has made a blob of it.
-        Kind::NotFound => Problem::upload_unknown(),
-        Kind::Unavailable => Problem::upload_invalid("another request is writing to this upload"),
+        Kind::NotFound => ErrorResponse::upload_unknown(),
+        Kind::Unavailable => ErrorResponse::upload_invalid("another request is writing to this upload"),
         _ => error.into(),
     }
 }
 
 async fn append(
-    service: &Service,
-    mut session: OwnedMutexGuard<Session>,
+    service: &ServerState,
+    mut session: OwnedMutexGuard<UploadSession>,
     headers: &HeaderMap,
     body: Body,
-) -> Result<OwnedMutexGuard<Session>, Problem> {
+) -> Result<OwnedMutexGuard<UploadSession>, ErrorResponse> {
     let length = length(headers);
     let is_empty = length == Some(0);
     let file = if is_empty { None } else { Some(session.open().await.map_err(taken)?) };
@@ -189,41 +193,41 @@ async fn append(
     }
     let Some(file) = file else { return Ok(session) };
     let before = session.offset();
-    let paced = Paced::new(body, &service.limits);
-    let appended = Session::append(session, file, paced, length, service.memory.lane()).await;
+    let paced = PacedBody::new(body, &service.limits);
+    let appended = UploadSession::append(session, file, paced, length, service.memory.lane()).await;
     let (mut session, arrival) = appended.map_err(taken)?;
     service.metrics.bytes_in.fetch_add(session.offset() - before, Ordering::Relaxed);
-    if arrival == Arrival::Whole {
+    if arrival == BodyEnd::Whole {
         return Ok(session);
     }
     if service.behaviour.after_cut != AfterCut::Resumable {
         service.sessions.end(&mut session).await?;
     }
-    Err(Problem::upload_invalid("the connection broke inside the body"))
+    Err(ErrorResponse::upload_invalid("the connection broke inside the body"))
 }
 
 /// Checks `Content-Range` against what has arrived and what is to come.
-fn check_range(session: &Session, headers: &HeaderMap, length: Option<u64>) -> Result<(), Problem> {
+fn check_range(session: &UploadSession, headers: &HeaderMap, length: Option<u64>) -> Result<(), ErrorResponse> {
     let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
     span(value.to_str().unwrap_or_default(), session.offset(), length)
 }
 
 /// Checks `<start>-<end>` (no unit, both ends inclusive) against where a chunk must start, and its length if that is known.
-pub(super) fn span(text: &str, offset: u64, length: Option<u64>) -> Result<(), Problem> {
+pub(super) fn span(text: &str, offset: u64, length: Option<u64>) -> Result<(), ErrorResponse> {
     // `parse` takes a sign, which no header has.
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     let range = text.split_once('-').and_then(|(start, end)| Some((number(start)?, number(end)?)));
     let Some((start, end)) = range.filter(|(start, end)| start <= end) else {
-        return Err(Problem::upload_invalid("Content-Range is <start>-<end>"));
+        return Err(ErrorResponse::upload_invalid("Content-Range is <start>-<end>"));
     };
     if start != offset {
         let message = format!("the next byte is {offset}, the chunk starts at {start}");
-        let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message);
+        let problem = ErrorResponse::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message);
         return Err(problem.with(header::RANGE, arrived(offset)));
     }
     // Subtracted, because a range may reach to the last number there is.
     if length.is_some_and(|length| length.checked_sub(1) != Some(end - start)) {
-        return Err(Problem::new(
+        return Err(ErrorResponse::new(
             StatusCode::BAD_REQUEST,
             "SIZE_INVALID",
             "Content-Range and Content-Length do not agree",

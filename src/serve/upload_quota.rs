@@ -12,7 +12,7 @@ use crate::http_server::limits::Limits;
 
 /// The client that sessions are counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Client {
+pub(super) enum SessionOwner {
     /// A user who has logged in.
     User(Arc<str>),
     /// Everybody behind an address, or in the /64 of an IPv6 address (`places::network`).
@@ -23,15 +23,15 @@ pub(super) enum Client {
 
 /// The sessions of a server, counted.
 #[derive(Debug)]
-pub(super) struct Quota {
+pub(super) struct UploadQuota {
     limits: Limits,
-    state: Mutex<State>,
+    state: Mutex<QuotaState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QuotaState {
     all: Count,
-    clients: HashMap<Client, Count>,
+    clients: HashMap<SessionOwner, Count>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -51,20 +51,20 @@ pub(super) enum Exceeded {
 
 /// One session's part, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Part {
-    quota: Arc<Quota>,
-    client: Client,
+pub(super) struct SessionPart {
+    quota: Arc<UploadQuota>,
+    client: SessionOwner,
     bytes: u64,
 }
 
 /// Bytes that sessions may hold at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct SessionRoom {
     own: u64,
     all: u64,
 }
 
-impl Quota {
+impl UploadQuota {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, state: Mutex::default() })
     }
@@ -74,7 +74,7 @@ impl Quota {
     /// # Errors
     ///
     /// [`Exceeded`] if there are too many.
-    pub(super) fn open(self: &Arc<Self>, client: Client) -> Result<Part, Exceeded> {
+    pub(super) fn open(self: &Arc<Self>, client: SessionOwner) -> Result<SessionPart, Exceeded> {
         let mut state = self.lock();
         let own = state.clients.get(&client).copied().unwrap_or_default();
         if own.sessions >= self.limits.sessions_of_one {
@@ -84,18 +84,18 @@ impl Quota {
             return Err(Exceeded::All);
         }
         state.add(&client, 1, 0);
-        Ok(Part { quota: Arc::clone(self), client, bytes: 0 })
+        Ok(SessionPart { quota: Arc::clone(self), client, bytes: 0 })
     }
 
     /// A part for a session that is there already, however many there are.
-    pub(super) fn found(self: &Arc<Self>, bytes: u64) -> Part {
-        self.lock().add(&Client::Unknown, 1, bytes);
-        Part { quota: Arc::clone(self), client: Client::Unknown, bytes }
+    pub(super) fn found(self: &Arc<Self>, bytes: u64) -> SessionPart {
+        self.lock().add(&SessionOwner::Unknown, 1, bytes);
+        SessionPart { quota: Arc::clone(self), client: SessionOwner::Unknown, bytes }
     }
 
     /// The room for sessions on the disk of `file`: the limits, or where there are none a share of what is free and of
     /// what sessions hold. Blocks.
-    pub(super) fn room(&self, file: &File) -> Room {
+    pub(super) fn room(&self, file: &File) -> SessionRoom {
         let limits = &self.limits;
         let share = |percent: u64| {
             let held = self.lock().all.bytes;
@@ -103,26 +103,26 @@ impl Quota {
             // A disk that cannot be asked says itself when it is full.
             free(file).map_or(u64::MAX, share)
         };
-        Room {
+        SessionRoom {
             own: limits.session_bytes_of_one.unwrap_or_else(|| share(Limits::SESSION_PERCENT_OF_ONE)),
             all: limits.session_bytes.unwrap_or_else(|| share(Limits::SESSION_PERCENT)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QuotaState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn add(&mut self, client: &Client, sessions: usize, bytes: u64) {
+impl QuotaState {
+    fn add(&mut self, client: &SessionOwner, sessions: usize, bytes: u64) {
         for count in [&mut self.all, self.clients.entry(client.clone()).or_default()] {
             count.sessions += sessions;
             count.bytes += bytes;
         }
     }
 
-    fn take(&mut self, client: &Client, sessions: usize, bytes: u64) {
+    fn take(&mut self, client: &SessionOwner, sessions: usize, bytes: u64) {
         self.all.sessions -= sessions;
         self.all.bytes -= bytes;
         let Some(count) = self.clients.get_mut(client) else { return };
@@ -134,13 +134,13 @@ impl State {
     }
 }
 
-impl Part {
-    pub(super) fn quota(&self) -> &Arc<Quota> {
+impl SessionPart {
+    pub(super) fn quota(&self) -> &Arc<UploadQuota> {
         &self.quota
     }
 
     /// The client that it is counted for.
-    pub(super) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &SessionOwner {
         &self.client
     }
 
@@ -154,7 +154,7 @@ impl Part {
     /// # Errors
     ///
     /// [`Exceeded`] if there is no room for them; they are not counted then.
-    pub(super) fn grow(&mut self, bytes: u64, room: Room) -> Result<(), Exceeded> {
+    pub(super) fn grow(&mut self, bytes: u64, room: SessionRoom) -> Result<(), Exceeded> {
         let mut state = self.quota.lock();
         self.look(&state, bytes, room)?;
         state.add(&self.client, 0, bytes);
@@ -175,21 +175,21 @@ impl Part {
     /// # Errors
     ///
     /// [`Exceeded`] if not.
-    pub(super) fn fits(&self, bytes: u64, room: Room) -> Result<(), Exceeded> {
+    pub(super) fn fits(&self, bytes: u64, room: SessionRoom) -> Result<(), Exceeded> {
         self.look(&self.quota.lock(), bytes, room)
     }
 
-    fn look(&self, state: &State, bytes: u64, room: Room) -> Result<(), Exceeded> {
+    fn look(&self, state: &QuotaState, bytes: u64, room: SessionRoom) -> Result<(), Exceeded> {
         let own = state.clients.get(&self.client).map_or(0, |count| count.bytes);
         let exceeds = |held: u64, most: u64| held.checked_add(bytes).is_none_or(|sum| sum > most);
-        if self.client != Client::Unknown && exceeds(own, room.own) {
+        if self.client != SessionOwner::Unknown && exceeds(own, room.own) {
             return Err(Exceeded::Own);
         }
         if exceeds(state.all.bytes, room.all) { Err(Exceeded::All) } else { Ok(()) }
     }
 }
 
-impl Drop for Part {
+impl Drop for SessionPart {
     fn drop(&mut self) {
         self.quota.lock().take(&self.client, 1, self.bytes);
     }
@@ -213,17 +213,17 @@ fn free(file: &File) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn user(name: &str) -> Client {
-        Client::User(name.into())
+    fn user(name: &str) -> SessionOwner {
+        SessionOwner::User(name.into())
     }
 
     #[test]
     fn sessions_are_bounded_for_each_client_and_in_all_and_those_found_on_the_disk_count() {
-        let quota = Quota::new(Limits { sessions_of_one: 2, sessions: 5, ..Limits::default() });
+        let quota = UploadQuota::new(Limits { sessions_of_one: 2, sessions: 5, ..Limits::default() });
         let found = quota.found(10);
         let mut held: Vec<_> = (0..2).map(|_| quota.open(user("ann")).unwrap()).collect();
         assert_eq!(quota.open(user("ann")).unwrap_err(), Exceeded::Own);
-        held.extend((0..2).map(|_| quota.open(Client::Network([10, 0, 0, 1].into())).unwrap()));
+        held.extend((0..2).map(|_| quota.open(SessionOwner::Network([10, 0, 0, 1].into())).unwrap()));
         assert_eq!(quota.open(user("bob")).unwrap_err(), Exceeded::All);
         drop(found);
         held.push(quota.open(user("bob")).unwrap());
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn bytes_are_bounded_for_each_client_and_in_all() {
         let quota =
-            Quota::new(Limits { session_bytes_of_one: Some(100), session_bytes: Some(150), ..Limits::default() });
+            UploadQuota::new(Limits { session_bytes_of_one: Some(100), session_bytes: Some(150), ..Limits::default() });
         let room = quota.room(&tempfile::tempfile().unwrap());
         let [mut first, mut second, mut third] = ["ann", "ann", "bob"].map(|name| quota.open(user(name)).unwrap());
         assert_eq!(first.grow(60, room), Ok(()));
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn without_limits_the_room_is_a_share_of_what_is_free() {
         let file = tempfile::tempfile().unwrap();
-        let Room { own, all } = Quota::new(Limits::default()).room(&file);
+        let SessionRoom { own, all } = UploadQuota::new(Limits::default()).room(&file);
         let free = free(&file).unwrap();
         assert!(own <= all && (all < free * 2 || all == Limits::SESSION_BYTES_AT_LEAST), "{own} of {all}");
     }

@@ -17,15 +17,15 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::error_response::is_no_room;
-use super::memory_budget::Lane;
+use super::memory_budget::BlobLane;
 use super::upload_files::{files, held, identifier, is_abandoned, is_identifier, old_files, remove_abandoned, seize};
-use super::upload_quota::{Client, Exceeded, Part, Quota};
+use super::upload_quota::{Exceeded, SessionOwner, SessionPart, UploadQuota};
 use crate::disk;
 use crate::disk::Writer;
 use crate::disk::{Place, blocking, taken};
 use crate::error::{Error, Kind, Result};
 use crate::http_server::limits::Limits;
-use crate::http_server::paced_body::{Paced, Step};
+use crate::http_server::paced_body::{BodyStep, PacedBody};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryPath};
 
 /// How long nothing must have come for a session that its client gives up for another one: longer than clients wait for a link
@@ -38,19 +38,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// All sessions of a server.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(super) struct UploadSessions {
     folder: Place,
-    open: Mutex<HashMap<String, Handle>>,
-    quota: Arc<Quota>,
+    open: Mutex<HashMap<String, SessionHandle>>,
+    quota: Arc<UploadQuota>,
     /// Parts of those that a process before this one left and nobody has come back to.
-    left: Mutex<HashMap<String, Part>>,
+    left: Mutex<HashMap<String, SessionPart>>,
 }
 
-type Handle = Arc<tokio::sync::Mutex<Session>>;
+type SessionHandle = Arc<tokio::sync::Mutex<UploadSession>>;
 
 /// One upload. Whoever holds it is alone with it.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct UploadSession {
     id: String,
     place: Place,
     repository: RepositoryPath,
@@ -60,23 +60,23 @@ pub(super) struct Session {
     hasher: Option<Hasher>,
     is_over: bool,
     /// None once it is over.
-    part: Option<Part>,
+    part: Option<SessionPart>,
     /// When a request last came for it.
     used: Instant,
 }
 
 /// How a request's body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum BodyEnd {
     /// All of it came.
     Whole,
     /// The connection broke, or went silent.
     Cut,
 }
 
-impl Sessions {
+impl UploadSessions {
     pub(super) fn new(folder: Place, limits: Limits) -> Self {
-        Self { folder, open: Mutex::default(), quota: Quota::new(limits), left: Mutex::default() }
+        Self { folder, open: Mutex::default(), quota: UploadQuota::new(limits), left: Mutex::default() }
     }
 
     /// Counts what a process before this one left.
@@ -95,7 +95,7 @@ impl Sessions {
     /// # Errors
     ///
     /// [`Exceeded`] if there are too many, all of which are in use.
-    pub(super) async fn part(&self, client: Client) -> Result<Part, Exceeded> {
+    pub(super) async fn part(&self, client: SessionOwner) -> Result<SessionPart, Exceeded> {
         match self.quota.open(client.clone()) {
             Err(_) if self.give_up_oldest(&client).await => self.quota.open(client),
             opened => opened,
@@ -103,9 +103,9 @@ impl Sessions {
     }
 
     /// Ends the session of `client` that was not asked for in the longest time, if it is idle. False if there is none.
-    async fn give_up_oldest(&self, client: &Client) -> bool {
+    async fn give_up_oldest(&self, client: &SessionOwner) -> bool {
         // Who has one in flight holds it.
-        let idle = |handle: &Handle| {
+        let idle = |handle: &SessionHandle| {
             let session = handle.try_lock().ok()?;
             (session.part.as_ref()?.client() == client).then_some(session.used)
         };
@@ -124,18 +124,23 @@ impl Sessions {
         is_removed
     }
 
-    fn forget(&self, session: &mut Session) {
+    fn forget(&self, session: &mut UploadSession) {
         (session.is_over, session.part) = (true, None);
         self.lock().remove(&session.id);
     }
 
     /// Opens a session and says its name.
-    pub(super) async fn begin(&self, repository: &RepositoryPath, algorithm: Algorithm, part: Part) -> Result<String> {
+    pub(super) async fn begin(
+        &self,
+        repository: &RepositoryPath,
+        algorithm: Algorithm,
+        part: SessionPart,
+    ) -> Result<String> {
         let id = identifier()?;
         let place = self.folder.join(&id);
         let file = place.clone();
         blocking(move || file.create_new(0o600).map(drop).map_err(file.failed("create"))).await?;
-        let session = Session {
+        let session = UploadSession {
             id: id.clone(),
             place,
             repository: repository.clone(),
@@ -151,7 +156,11 @@ impl Sessions {
     }
 
     /// Waits for the session of that name. None if `repository` has no such session.
-    pub(super) async fn take(&self, repository: &RepositoryPath, id: &str) -> Result<Option<OwnedMutexGuard<Session>>> {
+    pub(super) async fn take(
+        &self,
+        repository: &RepositoryPath,
+        id: &str,
+    ) -> Result<Option<OwnedMutexGuard<UploadSession>>> {
         let Some(handle) = self.find(repository, id).await? else { return Ok(None) };
         let mut session = handle.lock_owned().await;
         session.used = Instant::now();
@@ -175,7 +184,7 @@ impl Sessions {
     }
 
     /// Ends a session and removes what it has gathered, unless that was moved away.
-    pub(super) async fn end(&self, session: &mut Session) -> Result<()> {
+    pub(super) async fn end(&self, session: &mut UploadSession) -> Result<()> {
         self.forget(session);
         let place = session.place.clone();
         blocking(move || {
@@ -213,7 +222,7 @@ impl Sessions {
 
     /// Forgets sessions that another server has ended, and those that found no room.
     async fn forget_gone(&self) {
-        let handles: Vec<Handle> = self.lock().values().map(Arc::clone).collect();
+        let handles: Vec<SessionHandle> = self.lock().values().map(Arc::clone).collect();
         for handle in handles {
             let Ok(mut session) = handle.try_lock_owned() else { continue };
             let place = session.place();
@@ -232,7 +241,7 @@ impl Sessions {
         }
     }
 
-    async fn find(&self, repository: &RepositoryPath, id: &str) -> Result<Option<Handle>> {
+    async fn find(&self, repository: &RepositoryPath, id: &str) -> Result<Option<SessionHandle>> {
         // The name becomes a path.
         if !is_identifier(id) {
             return Ok(None);
@@ -246,7 +255,7 @@ impl Sessions {
         let Some((offset, taken)) = found else { return Ok(None) };
         let part = self.left().remove(id).unwrap_or_else(|| self.quota.found(taken));
         // Left by a process before this one. Its name cannot be guessed: whoever knows it began it.
-        let session = Session {
+        let session = UploadSession {
             id: id.to_owned(),
             place,
             repository: repository.clone(),
@@ -261,16 +270,16 @@ impl Sessions {
         Ok(Some(Arc::clone(open.entry(id.to_owned()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(session))))))
     }
 
-    fn left(&self) -> MutexGuard<'_, HashMap<String, Part>> {
+    fn left(&self) -> MutexGuard<'_, HashMap<String, SessionPart>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, SessionHandle>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Session {
+impl UploadSession {
     /// Bytes that have arrived.
     pub(super) fn offset(&self) -> u64 {
         self.offset
@@ -361,22 +370,22 @@ impl Session {
     pub(super) async fn append(
         self_: OwnedMutexGuard<Self>,
         file: File,
-        body: Paced,
+        body: PacedBody,
         expected: Option<u64>,
-        lane: Lane,
-    ) -> Result<(OwnedMutexGuard<Self>, Arrival)> {
+        lane: BlobLane,
+    ) -> Result<(OwnedMutexGuard<Self>, BodyEnd)> {
         let task = tokio::spawn(take_in(self_, file, body, expected, lane));
         task.await.unwrap_or_else(|why| Err(Error::new(Kind::Local, "take upload").because(why)))
     }
 }
 
 async fn take_in(
-    mut session: OwnedMutexGuard<Session>,
+    mut session: OwnedMutexGuard<UploadSession>,
     file: File,
-    mut body: Paced,
+    mut body: PacedBody,
     expected: Option<u64>,
-    lane: Lane,
-) -> Result<(OwnedMutexGuard<Session>, Arrival)> {
+    lane: BlobLane,
+) -> Result<(OwnedMutexGuard<UploadSession>, BodyEnd)> {
     session.rehash(&file).await?;
     let Some(quota) = session.part.as_ref().map(|part| Arc::clone(part.quota())) else {
         return Err(Error::new(Kind::NotFound, "find upload").on(&session.id));
@@ -392,10 +401,10 @@ async fn take_in(
         return Err(session.give_up(full(why)));
     }
     let mut writer = Writer::in_batches(lane.batch, file, session.hasher.take());
-    let (mut taken, mut arrival) = (0, Arrival::Whole);
+    let (mut taken, mut arrival) = (0, BodyEnd::Whole);
     let written = loop {
         match body.next().await {
-            Step::Piece(bytes) => {
+            BodyStep::Piece(bytes) => {
                 taken += bytes.len() as u64;
                 let counted = session.part.as_mut().map_or(Ok(()), |part| part.grow(bytes.len() as u64, room));
                 let pushed = match counted {
@@ -406,9 +415,9 @@ async fn take_in(
                     break Err(error);
                 }
             }
-            Step::End if expected.is_none_or(|expected| expected == taken) => break writer.finish().await,
-            Step::End | Step::Cut => {
-                arrival = Arrival::Cut;
+            BodyStep::End if expected.is_none_or(|expected| expected == taken) => break writer.finish().await,
+            BodyStep::End | BodyStep::Cut => {
+                arrival = BodyEnd::Cut;
                 break writer.finish().await;
             }
         }

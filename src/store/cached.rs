@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 
-use super::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want};
+use super::{Body, ByteStream, Listing, ListingStore, Put, Root, Store, Want};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name, Tag, json_cost};
 
@@ -27,12 +27,12 @@ const VALUE_BYTES: usize = 50;
 ///
 /// For sources, and for one task only. What a destination holds must be read from the destination.
 pub struct Cached {
-    inner: Arc<dyn Repository>,
-    known: Mutex<Known>,
+    inner: Arc<dyn ListingStore>,
+    known: Mutex<CachedAnswers>,
 }
 
 #[derive(Default)]
-struct Known {
+struct CachedAnswers {
     nodes: HashMap<Digest, Bytes>,
     bytes: u64,
     names: HashMap<Name, Box<Descriptor>>,
@@ -43,7 +43,7 @@ struct Known {
 impl Cached {
     /// Remembers what is read from `inner`.
     #[must_use]
-    pub fn new(inner: Arc<dyn Repository>) -> Self {
+    pub fn new(inner: Arc<dyn ListingStore>) -> Self {
         Self { inner, known: Mutex::default() }
     }
 
@@ -62,7 +62,7 @@ impl Cached {
         self.known().nodes.get(digest).cloned()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, CachedAnswers> {
         // A panic elsewhere leaves it whole: every change is one insertion.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,17 +14,17 @@ use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 /// Holds nodes in a map. Accepts manifests whose children are not there, as an OCI image layout does.
 #[derive(Debug, Default)]
 pub struct Memory {
-    held: Mutex<Held>,
+    held: Mutex<MemoryContent>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct MemoryContent {
     nodes: HashMap<Digest, (MediaType, Bytes)>,
     tags: HashMap<Tag, Digest>,
 }
 
 impl Memory {
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, MemoryContent> {
         // A panic elsewhere leaves the maps whole: every change is one insertion.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -152,9 +152,9 @@ pub trait Listing: fmt::Debug + Send + Sync {
 }
 
 /// A store that can list: what verification reads.
-pub trait Repository: Store + Listing {}
+pub trait ListingStore: Store + Listing {}
 
-impl<T: Store + Listing> Repository for T {}
+impl<T: Store + Listing> ListingStore for T {}
 
 /// Reads a whole manifest, checked against its descriptor, at most [`MAX_MANIFEST_BYTES`] long.
 ///

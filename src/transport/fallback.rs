@@ -9,12 +9,12 @@ use crate::error::Result;
 /// Tries `first`; only if that says *unsupported*, `second`. Every other failure is final: a transport that was refused,
 /// or found content damaged, must not be gone around. A part of an index is for `first` alone.
 #[derive(Debug)]
-pub struct Fallback<A, B> {
+pub struct FallbackTransport<A, B> {
     first: A,
     second: Option<B>,
 }
 
-impl<A, B> Fallback<A, B> {
+impl<A, B> FallbackTransport<A, B> {
     /// Tries `first`, then `second` if there is one on this machine.
     #[must_use]
     pub fn new(first: A, second: Option<B>) -> Self {
@@ -23,7 +23,7 @@ impl<A, B> Fallback<A, B> {
 }
 
 #[async_trait]
-impl<A: Transport, B: Transport> Transport for Fallback<A, B> {
+impl<A: Transport, B: Transport> Transport for FallbackTransport<A, B> {
     fn name(&self) -> &'static str {
         self.first.name()
     }

@@ -10,12 +10,12 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::copy::{self, Events, Report};
+use crate::copy::{self, CopyReport, Events};
 use crate::error::{Error, Kind, Result};
 use crate::oci;
 use crate::verify::Approved;
 
-pub use fallback::Fallback;
+pub use fallback::FallbackTransport;
 pub use native::Native;
 pub use skopeo::Skopeo;
 
@@ -23,25 +23,25 @@ pub use skopeo::Skopeo;
 #[derive(Debug)]
 pub struct Job {
     /// Where content comes from, for movers that find their own way there.
-    pub(crate) from: Place,
+    pub(crate) from: Location,
     /// Where it goes to, likewise.
-    pub(crate) to: Place,
+    pub(crate) to: Location,
     /// Stores and targets; the image is the first target.
     pub(crate) copy: copy::Job,
 }
 
 /// A repository, and how its registry is spoken to.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Location {
     /// The repository.
     pub repository: oci::Repository,
     /// What our own wire found that its registry speaks.
-    pub scheme: Scheme,
+    pub scheme: LocationScheme,
 }
 
 /// How a registry is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub enum LocationScheme {
     /// TLS, with a certificate that verifies.
     Https,
     /// Plain HTTP: permitted by the user, and what our own wire found that the host speaks.
@@ -56,7 +56,7 @@ impl Job {
     /// # Errors
     ///
     /// [`Untrusted`](Kind::Untrusted) if the approval is for other content.
-    pub fn new(approved: &Approved, from: Place, to: Place, copy: copy::Job) -> Result<Self> {
+    pub fn new(approved: &Approved, from: Location, to: Location, copy: copy::Job) -> Result<Self> {
         match copy.targets.first() {
             Some(image) if approved.covers(&image.node.digest) => Ok(Self { from, to, copy }),
             _ => Err(Error::new(Kind::Untrusted, "move an image that was not approved").on(&from.repository)),
@@ -70,7 +70,7 @@ pub struct Carried {
     /// The name of the transport that did it.
     pub engine: &'static str,
     /// What it did.
-    pub report: Report,
+    pub report: CopyReport,
 }
 
 /// Moves approved images.

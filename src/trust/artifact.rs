@@ -47,7 +47,7 @@ pub fn legacy_manifest(carried: &[Descriptor], signatures: &[(Vec<u8>, Vec<u8>)]
     );
     let config = Bytes::from(config);
     let config_node = Descriptor::of(MediaType::OCI_CONFIG, &config);
-    let manifest = Written::new(&config_node, &layers);
+    let manifest = WrittenManifest::new(&config_node, &layers);
     blobs.push((config_node, config));
     manifest.attach(blobs)
 }
@@ -61,13 +61,16 @@ pub fn bundle_manifest(subject: &Descriptor, bundle: &[u8], created: Timestamp) 
         ("dev.sigstore.bundle.predicateType", sigstore_bundle::PREDICATE_TYPE.to_owned()),
         ("org.opencontainers.image.created", seconds(created).to_string()),
     ];
-    let manifest = Written {
+    let manifest = WrittenManifest {
         // The stray artifact type inside the configuration is what cosign really emits.
-        config: Entry { artifact_type: Some(layer.media_type.clone()), ..Entry::new(&empty_json().0) },
+        config: WrittenDescriptor {
+            artifact_type: Some(layer.media_type.clone()),
+            ..WrittenDescriptor::new(&empty_json().0)
+        },
         annotations: annotations.map(|(key, value)| (key.to_owned(), value)).into(),
-        subject: Some(Entry::new(subject)),
+        subject: Some(WrittenDescriptor::new(subject)),
         artifact_type: Some(layer.media_type.clone()),
-        ..Written::new(&empty_json().0, std::slice::from_ref(&layer))
+        ..WrittenManifest::new(&empty_json().0, std::slice::from_ref(&layer))
     };
     manifest.attach(with_empty(layer, bundle))
 }
@@ -104,11 +107,11 @@ fn artifact(
     content: &[u8],
     annotations: BTreeMap<String, String>,
 ) -> Attachment {
-    let manifest = Written {
+    let manifest = WrittenManifest {
         annotations,
-        subject: Some(Entry::new(subject)),
+        subject: Some(WrittenDescriptor::new(subject)),
         artifact_type: Some(layer.media_type.clone()),
-        ..Written::new(&empty_json().0, std::slice::from_ref(&layer))
+        ..WrittenManifest::new(&empty_json().0, std::slice::from_ref(&layer))
     };
     manifest.attach(with_empty(layer, content))
 }
@@ -121,15 +124,15 @@ fn with_empty(layer: Descriptor, content: &[u8]) -> Vec<(Descriptor, Bytes)> {
 /// A manifest with its fields in the order in which cosign writes them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+struct WrittenManifest {
     schema_version: u8,
     media_type: MediaType,
-    config: Entry,
-    layers: Vec<Entry>,
+    config: WrittenDescriptor,
+    layers: Vec<WrittenDescriptor>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<Entry>,
+    subject: Option<WrittenDescriptor>,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifact_type: Option<MediaType>,
 }
@@ -137,7 +140,7 @@ struct Written {
 /// A descriptor, likewise.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct WrittenDescriptor {
     media_type: MediaType,
     size: u64,
     digest: Digest,
@@ -147,20 +150,23 @@ struct Entry {
     artifact_type: Option<MediaType>,
 }
 
-impl Entry {
+impl WrittenDescriptor {
     fn new(node: &Descriptor) -> Self {
         let Descriptor { media_type, digest, size, .. } = node.clone();
         Self { media_type, size, digest, annotations: BTreeMap::new(), artifact_type: None }
     }
 }
 
-impl Written {
+impl WrittenManifest {
     fn new(config: &Descriptor, layers: &[Descriptor]) -> Self {
-        let entry = |node: &Descriptor| Entry { annotations: node.annotations.clone(), ..Entry::new(node) };
+        let entry = |node: &Descriptor| WrittenDescriptor {
+            annotations: node.annotations.clone(),
+            ..WrittenDescriptor::new(node)
+        };
         Self {
             schema_version: 2,
             media_type: MediaType::OCI_MANIFEST,
-            config: Entry::new(config),
+            config: WrittenDescriptor::new(config),
             layers: layers.iter().map(entry).collect(),
             annotations: BTreeMap::new(),
             subject: None,

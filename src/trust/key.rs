@@ -20,20 +20,20 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 
 /// The algorithms tried on a key, in order, by what the key is.
-const SCHEMES: [(Scheme, &[&dyn VerificationAlgorithm]); 5] = [
-    (Scheme::EcdsaP256, &[&ECDSA_P256_SHA256_ASN1]),
+const SCHEMES: [(KeyScheme, &[&dyn VerificationAlgorithm]); 5] = [
+    (KeyScheme::EcdsaP256, &[&ECDSA_P256_SHA256_ASN1]),
     // cosign signs with the curve's own hash and verifies with SHA-256 (cosign #5091): both are in the wild.
-    (Scheme::EcdsaP384, &[&ECDSA_P384_SHA384_ASN1, &ECDSA_P384_SHA256_ASN1]),
-    (Scheme::EcdsaP521, &[&ECDSA_P521_SHA512_ASN1, &ECDSA_P521_SHA256_ASN1]),
-    (Scheme::Ed25519, &[&ED25519]),
-    (Scheme::Rsa, &[&RSA_PKCS1_2048_8192_SHA256]),
+    (KeyScheme::EcdsaP384, &[&ECDSA_P384_SHA384_ASN1, &ECDSA_P384_SHA256_ASN1]),
+    (KeyScheme::EcdsaP521, &[&ECDSA_P521_SHA512_ASN1, &ECDSA_P521_SHA256_ASN1]),
+    (KeyScheme::Ed25519, &[&ED25519]),
+    (KeyScheme::Rsa, &[&RSA_PKCS1_2048_8192_SHA256]),
 ];
 
 const NO_KEY: &str = "it holds no key that is supported: ECDSA P-256, P-384, P-521, Ed25519, RSA 2048, 3072, 4096";
 
 /// What kind of key it is, and so how its signatures are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub enum KeyScheme {
     /// ECDSA on P-256 with SHA-256.
     EcdsaP256,
     /// ECDSA on P-384 with SHA-384 or SHA-256.
@@ -51,7 +51,7 @@ pub enum Scheme {
 /// A public key that an operator trusts.
 #[derive(Clone)]
 pub struct PublicKey {
-    scheme: Scheme,
+    scheme: KeyScheme,
     parsed: Vec<ParsedPublicKey>,
     prehashed: Option<ed25519_dalek::VerifyingKey>,
     spki: Vec<u8>,
@@ -81,9 +81,9 @@ impl PublicKey {
 
     /// A key that is marked for PSS, from what it is without the mark.
     fn parse_pss(spki: Vec<u8>, plain: &[u8]) -> Option<Self> {
-        let key = Self::parse_der("PUBLIC KEY", plain.to_owned()).ok().filter(|key| key.scheme == Scheme::Rsa)?;
+        let key = Self::parse_der("PUBLIC KEY", plain.to_owned()).ok().filter(|key| key.scheme == KeyScheme::Rsa)?;
         let parsed = vec![ParsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, plain).ok()?];
-        Some(Self { scheme: Scheme::RsaPss, parsed, spki, ..key })
+        Some(Self { scheme: KeyScheme::RsaPss, parsed, spki, ..key })
     }
 
     fn parse_der(label: &str, der: Vec<u8>) -> Result<Self, String> {
@@ -102,13 +102,13 @@ impl PublicKey {
             // says, in the one encoding that Go's reader takes too.
             let is_canonical = match label {
                 "PUBLIC KEY" => spki.as_ref() == der,
-                _ => scheme == Scheme::Rsa && spki.as_ref() != der && spki.as_ref().ends_with(&der),
+                _ => scheme == KeyScheme::Rsa && spki.as_ref() != der && spki.as_ref().ends_with(&der),
             };
-            if !is_canonical || (scheme == Scheme::Rsa && !is_allowed_rsa(spki.as_ref())) {
+            if !is_canonical || (scheme == KeyScheme::Rsa && !is_allowed_rsa(spki.as_ref())) {
                 return Err(NO_KEY.to_owned());
             }
             let spki = spki.as_ref().to_vec();
-            let prehashed = if scheme == Scheme::Ed25519 { Some(dalek(&spki).ok_or(NO_KEY)?) } else { None };
+            let prehashed = if scheme == KeyScheme::Ed25519 { Some(dalek(&spki).ok_or(NO_KEY)?) } else { None };
             return Ok(Self { scheme, parsed, prehashed, spki });
         }
         Err(NO_KEY.to_owned())
@@ -123,7 +123,7 @@ impl PublicKey {
 
     /// What kind of key it is.
     #[must_use]
-    pub fn scheme(&self) -> Scheme {
+    pub fn scheme(&self) -> KeyScheme {
         self.scheme
     }
 

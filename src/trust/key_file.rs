@@ -25,11 +25,11 @@ const NONCE_BYTES: usize = 24;
 
 /// How much work the password derivation is: N as a power of two; r = 8 and p = 1 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cost {
+struct ScryptCost {
     log_n: u8,
 }
 
-impl Cost {
+impl ScryptCost {
     const R: u32 = 8;
     const P: u32 = 1;
     /// What cosign writes, and so do we. Takes 64 MiB.
@@ -65,18 +65,18 @@ impl Cost {
 
 /// What a file says, once its form is checked.
 #[derive(Debug)]
-pub(crate) struct Sealed {
-    cost: Cost,
+pub(crate) struct SealedKey {
+    cost: ScryptCost,
     salt: Vec<u8>,
     nonce: [u8; NONCE_BYTES],
     ciphertext: Vec<u8>,
 }
 
 #[cfg(feature = "fuzzing")]
-impl Sealed {
+impl SealedKey {
     /// Says that no file chooses how much work or memory it takes.
     pub(crate) fn assert_bounds(&self) {
-        assert!(Cost::READ.contains(&self.cost) && 128 * self.cost.n() * u64::from(Cost::R) <= 128 << 20);
+        assert!(ScryptCost::READ.contains(&self.cost) && 128 * self.cost.n() * u64::from(ScryptCost::R) <= 128 << 20);
         assert!(self.salt.len() == SALT_BYTES && self.ciphertext.len() <= pem::MAX_BYTES);
     }
 }
@@ -90,7 +90,7 @@ impl SigningKey {
     /// asks for other work than cosign's files do, `KEY_INVALID` if it is something else or holds a key of another kind
     /// than [`SigningKey::from_pkcs8`] takes.
     pub fn from_encrypted_pem(bytes: &[u8], password: &[u8]) -> Result<Self> {
-        let Sealed { cost, salt, nonce, ciphertext } = read(bytes).map_err(refused)?;
+        let SealedKey { cost, salt, nonce, ciphertext } = read(bytes).map_err(refused)?;
         let key = cost.derive(password, &salt)?;
         let opened = XSalsa20Poly1305::new(&key.into()).decrypt(Nonce::from_slice(&nonce), ciphertext.as_slice());
         let wrong = || refused(Failure::new(ErrorClass::KeyPassword, "the password does not open the key"));
@@ -107,12 +107,12 @@ impl SigningKey {
         for bytes in [&mut salt[..], &mut nonce] {
             getrandom::fill(bytes).map_err(|_| Error::new(Kind::Local, "encrypt signing key"))?;
         }
-        let cost = Cost::STANDARD;
+        let cost = ScryptCost::STANDARD;
         let key = cost.derive(password, &salt)?;
         let sealed = XSalsa20Poly1305::new(&key.into()).encrypt(Nonce::from_slice(&nonce), self.to_pkcs8()?.as_slice());
         let sealed = sealed.map_err(|_| Error::new(Kind::Local, "encrypt signing key"))?;
         let (salt, nonce, sealed) = (STANDARD.encode(salt), STANDARD.encode(nonce), STANDARD.encode(sealed));
-        let (n, r, p) = (cost.n(), Cost::R, Cost::P);
+        let (n, r, p) = (cost.n(), ScryptCost::R, ScryptCost::P);
         let text = format!(
             r#"{{"kdf":{{"name":"{KDF}","params":{{"N":{n},"r":{r},"p":{p}}},"salt":"{salt}"}},"cipher":{{"name":"{CIPHER}","nonce":"{nonce}"}},"ciphertext":"{sealed}"}}"#
         );
@@ -131,7 +131,7 @@ fn refused(failure: Failure) -> Error {
 }
 
 /// Takes a file apart. No work is done for what it says.
-pub(crate) fn read(bytes: &[u8]) -> Result<Sealed, Failure> {
+pub(crate) fn read(bytes: &[u8]) -> Result<SealedKey, Failure> {
     let invalid = |why: String| Failure::new(ErrorClass::KeyInvalid, why);
     let (label, content) = pem::decode(bytes).map_err(invalid)?;
     match label {
@@ -152,8 +152,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Sealed, Failure> {
         return Err(Failure::new(ErrorClass::KeyKdfParams, why));
     }
     let (n, r, p) = (at("/kdf/params/N"), at("/kdf/params/r"), at("/kdf/params/p"));
-    let cost = Cost::of(n, r, p).ok_or_else(|| {
-        let read = Cost::READ.map(|cost| cost.n().to_string()).join(", ");
+    let cost = ScryptCost::of(n, r, p).ok_or_else(|| {
+        let read = ScryptCost::READ.map(|cost| cost.n().to_string()).join(", ");
         let why = format!("its password derivation has N={n} r={r} p={p}; N of {read} with r=8 p=1 are read");
         Failure::new(ErrorClass::KeyKdfParams, why)
     })?;
@@ -169,7 +169,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Sealed, Failure> {
     if salt.len() != SALT_BYTES {
         return Err(invalid(format!("its salt is not of {SALT_BYTES} bytes")));
     }
-    Ok(Sealed { cost, salt, nonce, ciphertext })
+    Ok(SealedKey { cost, salt, nonce, ciphertext })
 }
 
 #[cfg(test)]

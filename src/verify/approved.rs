@@ -4,7 +4,7 @@
 //! Whoever makes something smaller of what was approved carries the approval over to that.
 
 use super::evidence::Evidence;
-use super::report::{Report, Step};
+use super::report::{Step, VerifyReport};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 use crate::trust::failure::Failure;
@@ -17,13 +17,13 @@ pub struct Approved {
 
 #[derive(Debug, Clone)]
 enum Basis {
-    Verified { digest: Digest, report: Box<Report> },
+    Verified { digest: Digest, report: Box<VerifyReport> },
     Unchecked { reason: String },
 }
 
 impl Approved {
     /// Only [`Report::approve`] calls this, once every demanded step holds.
-    fn verified(digest: Digest, report: Report) -> Self {
+    fn verified(digest: Digest, report: VerifyReport) -> Self {
         Self { basis: Basis::Verified { digest, report: Box::new(report) } }
     }
 
@@ -63,7 +63,7 @@ impl Approved {
 
     /// The report that it rests on.
     #[must_use]
-    pub fn report(&self) -> Option<&Report> {
+    pub fn report(&self) -> Option<&VerifyReport> {
         match &self.basis {
             Basis::Verified { report, .. } => Some(report),
             Basis::Unchecked { .. } => None,
@@ -73,7 +73,7 @@ impl Approved {
     /// The signature objects that proved it, which have to travel along.
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
-        self.report().map_or(&[], Report::evidence)
+        self.report().map_or(&[], VerifyReport::evidence)
     }
 
     /// Why there was no verification.
@@ -92,7 +92,7 @@ impl Approved {
     }
 }
 
-impl Report {
+impl VerifyReport {
     /// Turns a verification that holds into the right to copy, and one that does not into an error.
     ///
     /// # Errors

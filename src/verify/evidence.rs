@@ -44,7 +44,7 @@ impl Evidence {
 
 /// A signature that met every demand.
 #[derive(Debug, Clone)]
-pub(super) struct Proof {
+pub(super) struct SignatureProof {
     /// What is signed.
     pub(super) signs: Digest,
     pub(super) key: String,

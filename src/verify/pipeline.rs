@@ -4,12 +4,12 @@ use bytes::Bytes;
 use futures_util::future::{try_join, try_join3};
 use jiff::Timestamp;
 
-use super::evidence::Proof;
-use super::report::{Outcome, Report, Step};
+use super::evidence::SignatureProof;
+use super::report::{Step, StepOutcome, VerifyReport};
 use super::requirements::{Demands, Freshness, SidecarDemand, TrustTime};
-use super::seal_time::{self, Chosen, Part};
+use super::seal_time::{self, ChosenProofs, Part};
 use super::search::{Found, Reach, Search};
-use super::subject::{Sidecar, Subject, absent_is_none, layer};
+use super::subject::{Candidate, Sidecar, absent_is_none, layer};
 use crate::document::lock::{self, FingerprintError, Lock};
 use crate::document::policy_bundle::{self, Policy, parse_version};
 use crate::document::sidecar::SidecarKind;
@@ -26,7 +26,7 @@ pub struct Pipeline {
 }
 
 /// A sidecar's bytes, with the digest of the manifest that they were wrapped in.
-struct Content {
+struct SidecarContent {
     manifest: Digest,
     bytes: Bytes,
 }
@@ -73,8 +73,8 @@ impl Pipeline {
     /// # Errors
     ///
     /// Those of the store when it could not be asked: never a report that says "not signed".
-    pub async fn run(&self, store: &dyn store::Repository, subject: &Subject) -> Result<Report> {
-        let mut report = Report::begin(subject.reference.clone(), subject.root.digest, self.demands.weakened());
+    pub async fn run(&self, store: &dyn store::ListingStore, subject: &Candidate) -> Result<VerifyReport> {
+        let mut report = VerifyReport::begin(subject.reference.clone(), subject.root.digest, self.demands.weakened());
         match self.steps(store, subject, &mut report).await {
             Ok(()) => {}
             Err(Stop::Failed(step, failure)) => report.fail(step, failure),
@@ -83,15 +83,20 @@ impl Pipeline {
         Ok(report)
     }
 
-    async fn steps(&self, store: &dyn store::Repository, subject: &Subject, report: &mut Report) -> Result<(), Stop> {
+    async fn steps(
+        &self,
+        store: &dyn store::ListingStore,
+        subject: &Candidate,
+        report: &mut VerifyReport,
+    ) -> Result<(), Stop> {
         let failed = |step| move |failure| Stop::Failed(step, failure);
         let proofs = self.proofs(store, subject).await?.map_err(failed(Step::Signatures))?;
-        report.set(Step::Signatures, Outcome::Ok(self.told(subject, &proofs)));
+        report.set(Step::Signatures, StepOutcome::Ok(self.told(subject, &proofs)));
         report.prove(proofs);
 
         if self.demands.sidecar(SidecarKind::Lock) == SidecarDemand::NotAsked {
             for step in [Step::Digests, Step::Fingerprint, Step::Semver] {
-                report.set(step, Outcome::Skipped("no lock was asked for".to_owned()));
+                report.set(step, StepOutcome::Skipped("no lock was asked for".to_owned()));
             }
             return Ok(());
         }
@@ -104,14 +109,14 @@ impl Pipeline {
         let (lock, policy) = (lock.map_err(digests)?, policy.map_err(digests)?);
         let (lock, detail) = check_digests(subject, lock.as_ref(), policy.as_ref()).map_err(digests)?;
         self.check_name(subject, &lock).map_err(digests)?;
-        report.set(Step::Digests, Outcome::Ok(detail));
+        report.set(Step::Digests, StepOutcome::Ok(detail));
 
         let detail = check_fingerprint(&lock).map_err(failed(Step::Fingerprint))?;
-        report.set(Step::Fingerprint, Outcome::Ok(detail));
+        report.set(Step::Fingerprint, StepOutcome::Ok(detail));
 
         let outcome = match policy {
-            Some(policy) => Outcome::Ok(check_semver(&lock, &policy.bytes).map_err(failed(Step::Semver))?),
-            None => Outcome::Skipped("no policy was asked for".to_owned()),
+            Some(policy) => StepOutcome::Ok(check_semver(&lock, &policy.bytes).map_err(failed(Step::Semver))?),
+            None => StepOutcome::Skipped("no policy was asked for".to_owned()),
         };
         report.set(Step::Semver, outcome);
         Ok(())
@@ -124,7 +129,7 @@ impl Pipeline {
     /// Those of the store when it could not be asked.
     pub async fn signed_at(
         &self,
-        store: &dyn store::Repository,
+        store: &dyn store::ListingStore,
         repository: &Repository,
         digest: Digest,
     ) -> Result<SignedAt> {
@@ -136,7 +141,11 @@ impl Pipeline {
     }
 
     /// The proofs for the image and each demanded sidecar, which must be of one seal.
-    async fn proofs(&self, store: &dyn store::Repository, subject: &Subject) -> Result<Result<Vec<Chosen>, Failure>> {
+    async fn proofs(
+        &self,
+        store: &dyn store::ListingStore,
+        subject: &Candidate,
+    ) -> Result<Result<Vec<ChosenProofs>, Failure>> {
         let is_set = self.demands.sidecar(SidecarKind::Lock) == SidecarDemand::Required;
         if !is_set || self.demands.trust_time == TrustTime::Off {
             return Ok(self.signatures(store, subject, Reach::First).await?.map(seal_time::newest));
@@ -152,7 +161,7 @@ impl Pipeline {
     }
 
     /// With a name demanded, the lock must be that of the image by this name.
-    fn check_name(&self, subject: &Subject, lock: &Lock) -> Result<(), Failure> {
+    fn check_name(&self, subject: &Candidate, lock: &Lock) -> Result<(), Failure> {
         let Some(demanded) = self.demands.name(&subject.reference.repository) else { return Ok(()) };
         let said = &lock.agent_artifact().reference;
         match said.parse::<Reference>() {
@@ -168,8 +177,8 @@ impl Pipeline {
     /// this order, is told.
     async fn signatures(
         &self,
-        store: &dyn store::Repository,
-        subject: &Subject,
+        store: &dyn store::ListingStore,
+        subject: &Candidate,
         reach: Reach,
     ) -> Result<Result<Vec<Part>, Failure>> {
         let image = self.search(store, subject, subject.root.digest, Freshness::Demanded, reach);
@@ -182,12 +191,12 @@ impl Pipeline {
 
     async fn sidecar(
         &self,
-        store: &dyn store::Repository,
-        subject: &Subject,
+        store: &dyn store::ListingStore,
+        subject: &Candidate,
         sidecar: &Sidecar,
         kind: SidecarKind,
         reach: Reach,
-    ) -> Result<Option<Result<Vec<Proof>, Failure>>> {
+    ) -> Result<Option<Result<Vec<SignatureProof>, Failure>>> {
         if self.demands.sidecar(kind) == SidecarDemand::NotAsked {
             return Ok(None);
         }
@@ -202,12 +211,12 @@ impl Pipeline {
 
     async fn search(
         &self,
-        store: &dyn store::Repository,
-        subject: &Subject,
+        store: &dyn store::ListingStore,
+        subject: &Candidate,
         digest: Digest,
         freshness: Freshness,
         reach: Reach,
-    ) -> Result<Result<Vec<Proof>, Failure>> {
+    ) -> Result<Result<Vec<SignatureProof>, Failure>> {
         let repository = &subject.reference.repository;
         let referrers = subject.referrers.as_deref().filter(|_| digest == subject.root.digest);
         let search = Search { store, demands: &self.demands, repository, digest, freshness, reach, referrers };
@@ -215,8 +224,8 @@ impl Pipeline {
     }
 
     /// What the first step says when it holds: who signed what, when, and how.
-    fn told(&self, subject: &Subject, proofs: &[Chosen]) -> String {
-        let tell = |Chosen { name, proof, .. }: &Chosen| {
+    fn told(&self, subject: &Candidate, proofs: &[ChosenProofs]) -> String {
+        let tell = |ChosenProofs { name, proof, .. }: &ChosenProofs| {
             let time = proof.signed_at.map(|time| format!(" at {time}")).unwrap_or_default();
             let (key, form) = (short(&proof.key), proof.form);
             let log = match &proof.recorded {
@@ -240,10 +249,10 @@ impl Pipeline {
     /// The bytes of a demanded sidecar. Only called once its signature is known to be good.
     async fn content(
         &self,
-        store: &dyn store::Repository,
+        store: &dyn store::ListingStore,
         sidecar: &Sidecar,
         kind: SidecarKind,
-    ) -> Result<Result<Option<Content>, Failure>> {
+    ) -> Result<Result<Option<SidecarContent>, Failure>> {
         match sidecar {
             Sidecar::Found(root) if self.demands.sidecar(kind) == SidecarDemand::Required => {
                 Ok(fetch(store, root, kind).await?.map(Some))
@@ -253,7 +262,11 @@ impl Pipeline {
     }
 }
 
-async fn fetch(store: &dyn store::Repository, root: &Root, kind: SidecarKind) -> Result<Result<Content, Failure>> {
+async fn fetch(
+    store: &dyn store::ListingStore,
+    root: &Root,
+    kind: SidecarKind,
+) -> Result<Result<SidecarContent, Failure>> {
     let fetched;
     let bytes = match &root.bytes {
         Some(bytes) => bytes,
@@ -274,7 +287,7 @@ async fn fetch(store: &dyn store::Repository, root: &Root, kind: SidecarKind) ->
         SidecarKind::Policy => (policy_bundle::MAX_BYTES, ErrorClass::PolicyDigest),
     };
     match store::read_small(store, &node, limit).await {
-        Ok(bytes) => Ok(Ok(Content { manifest: root.node.digest, bytes })),
+        Ok(bytes) => Ok(Ok(SidecarContent { manifest: root.node.digest, bytes })),
         Err(error) => match error.kind() {
             Kind::NotFound => Ok(Err(missing(kind, &node))),
             Kind::Corrupt => Ok(Err(Failure::new(ErrorClass::BlobDigest, error.chain()))),
@@ -289,9 +302,9 @@ fn missing(kind: SidecarKind, node: &Descriptor) -> Failure {
 }
 
 fn check_digests(
-    subject: &Subject,
-    lock: Option<&Content>,
-    policy: Option<&Content>,
+    subject: &Candidate,
+    lock: Option<&SidecarContent>,
+    policy: Option<&SidecarContent>,
 ) -> Result<(Lock, String), Failure> {
     let lock = lock.ok_or_else(|| Failure::new(ErrorClass::SidecarMissing, "a lock is demanded"))?;
     let lock = Lock::parse(&lock.bytes).map_err(|why| Failure::new(ErrorClass::LockParse, why.to_string()))?;

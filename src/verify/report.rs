@@ -9,7 +9,7 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::evidence::Evidence;
-use super::seal_time::Chosen;
+use super::seal_time::ChosenProofs;
 use crate::oci::{Digest, Reference};
 use crate::trust::failure::{ErrorClass, Failure};
 
@@ -45,7 +45,7 @@ impl Step {
 
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// It holds; what was found.
     Ok(String),
     /// It does not.
@@ -60,12 +60,12 @@ pub struct StepResult {
     /// Which step.
     pub step: Step,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
 }
 
 /// The outcome of verifying one image. Read-only outside this module: nobody can make one that approves what did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct VerifyReport {
     reference: Reference,
     digest: Option<Digest>,
     steps: [StepResult; 4],
@@ -75,7 +75,7 @@ pub struct Report {
     error: Option<Failure>,
 }
 
-impl Report {
+impl VerifyReport {
     /// The report of a verification that came to no verdict: a key was unusable, or the store could not be asked. `digest`
     /// is what the image had been resolved to by then.
     #[must_use]
@@ -89,7 +89,7 @@ impl Report {
     }
 
     fn blank(reference: Reference) -> Self {
-        let skipped = |step| StepResult { step, outcome: Outcome::Skipped("not reached".to_owned()) };
+        let skipped = |step| StepResult { step, outcome: StepOutcome::Skipped("not reached".to_owned()) };
         let (weakened, evidence, signed) = (Vec::new(), Vec::new(), Vec::new());
         Self { reference, digest: None, steps: Step::ALL.map(skipped), weakened, evidence, signed, error: None }
     }
@@ -137,8 +137,8 @@ impl Report {
         self.signed.iter().find(|(signs, _)| signs == digest).map(|(_, time)| *time)
     }
 
-    pub(super) fn prove(&mut self, proofs: impl IntoIterator<Item = Chosen>) {
-        for Chosen { proof, newest, .. } in proofs {
+    pub(super) fn prove(&mut self, proofs: impl IntoIterator<Item = ChosenProofs>) {
+        for ChosenProofs { proof, newest, .. } in proofs {
             let (signs, time) = (proof.signs, newest.as_ref().unwrap_or(&proof).signed_at);
             self.signed.extend(time.map(|time| (signs, time)));
             self.evidence.push(proof.evidence);
@@ -146,7 +146,7 @@ impl Report {
         }
     }
 
-    pub(super) fn set(&mut self, step: Step, outcome: Outcome) {
+    pub(super) fn set(&mut self, step: Step, outcome: StepOutcome) {
         self.steps[step as usize].outcome = outcome;
     }
 
@@ -154,15 +154,15 @@ impl Report {
     pub(super) fn fail(&mut self, step: Step, failure: Failure) {
         let why = format!("not reached: {} failed", step.as_str());
         for later in &mut self.steps[step as usize + 1..] {
-            later.outcome = Outcome::Skipped(why.clone());
+            later.outcome = StepOutcome::Skipped(why.clone());
         }
-        self.set(step, Outcome::Failed(failure));
+        self.set(step, StepOutcome::Failed(failure));
     }
 
     /// Whether the image may be shown to a site: nothing failed, and its signature was checked.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        self.failure().is_none() && self.digest.is_some() && matches!(self.steps[0].outcome, Outcome::Ok(_))
+        self.failure().is_none() && self.digest.is_some() && matches!(self.steps[0].outcome, StepOutcome::Ok(_))
     }
 
     /// The step that failed and why; without a step if none could run.
@@ -171,15 +171,15 @@ impl Report {
         let early = self.error.as_ref().map(|failure| (None, failure));
         early.or_else(|| {
             self.steps.iter().find_map(|result| match &result.outcome {
-                Outcome::Failed(failure) => Some((Some(result.step), failure)),
-                Outcome::Ok(_) | Outcome::Skipped(_) => None,
+                StepOutcome::Failed(failure) => Some((Some(result.step), failure)),
+                StepOutcome::Ok(_) | StepOutcome::Skipped(_) => None,
             })
         })
     }
 }
 
 /// One aligned line a step, the error before them, and a line for each weakness after them.
-impl fmt::Display for Report {
+impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Vec::new();
         if let Some(failure) = &self.error {
@@ -202,7 +202,7 @@ fn line(what: &str, status: &str, detail: &str) -> String {
     format!("{what:<12} {status:<8} {detail}")
 }
 
-impl Outcome {
+impl StepOutcome {
     fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::Ok(detail) => ("ok", detail),
@@ -235,7 +235,7 @@ impl Serialize for StepResult {
 }
 
 /// The JSON of contract §8.
-impl Serialize for Report {
+impl Serialize for VerifyReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Report", 6)?;
         out.serialize_field("reference", &self.reference)?;
@@ -258,12 +258,12 @@ mod tests {
     #[test]
     fn a_report_in_which_nothing_was_checked_approves_nothing() {
         let reference: Reference = "site.example/app:v1".parse().unwrap();
-        let mut report = Report::begin(reference, Digest::sha256(b"image"), Vec::new());
+        let mut report = VerifyReport::begin(reference, Digest::sha256(b"image"), Vec::new());
         assert!(report.failure().is_none() && !report.is_verified());
         assert!(report.clone().approve().unwrap_err().chain().contains("no signature was checked"));
-        report.set(Step::Signatures, Outcome::Ok("signed".into()));
+        report.set(Step::Signatures, StepOutcome::Ok("signed".into()));
         assert!(report.clone().approve().is_ok(), "steps that were not asked for do not stand in the way");
-        report.set(Step::Semver, Outcome::Failed(Failure::new(ErrorClass::SemverMismatch, "x")));
+        report.set(Step::Semver, StepOutcome::Failed(Failure::new(ErrorClass::SemverMismatch, "x")));
         assert!(report.approve().is_err());
     }
 }

@@ -24,10 +24,10 @@ pub struct Demands {
     /// Whether the time of signing is checked. Default on; `AUTONOMY_TRUST_TIME=false` switches it off.
     pub trust_time: TrustTime,
     /// Whether the signature must name the repository. Default any.
-    pub identity: Identity,
+    pub identity: IdentityRule,
     /// Whether what was signed before what it would replace is refused. Default refused. For those who replace something:
     /// a verification alone replaces nothing.
-    pub rollback: Rollback,
+    pub rollback: RollbackRule,
     /// Whether the lock must be there, signed and right. Default not asked.
     pub lock: SidecarDemand,
     /// Whether the policy must be there, signed and the lock's. Default not asked. The lock is then demanded too: without
@@ -53,7 +53,7 @@ pub enum TrustTime {
 
 /// Whose name the signed data must bear.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub enum IdentityRule {
     /// Anybody's: an image that was mirrored bears the name of where it came from.
     Any,
     /// The name of the repository verified. The bundle format bears no name, so only legacy signatures can meet this.
@@ -64,7 +64,7 @@ pub enum Identity {
 
 /// Whether an image may replace one that was signed after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rollback {
+pub enum RollbackRule {
     /// No: an old release that is offered again under a tag that moves is an attack.
     Refuse,
     /// Yes: somebody wants to go back, and records say so.
@@ -107,8 +107,8 @@ impl Demands {
             max_age: Duration::from_secs(8760 * 3600),
             clock_skew: Duration::from_secs(5 * 60),
             trust_time: TrustTime::On,
-            identity: Identity::Any,
-            rollback: Rollback::Refuse,
+            identity: IdentityRule::Any,
+            rollback: RollbackRule::Refuse,
             lock: SidecarDemand::NotAsked,
             policy: SidecarDemand::NotAsked,
             log_keys: Vec::new(),
@@ -137,9 +137,9 @@ impl Demands {
     /// The name that the signed data of what stands in `repository` must bear; none if any will do.
     pub(super) fn name<'a>(&'a self, repository: &'a Repository) -> Option<&'a Repository> {
         match &self.identity {
-            Identity::Any => None,
-            Identity::MatchRepository => Some(repository),
-            Identity::Named(name) => Some(name),
+            IdentityRule::Any => None,
+            IdentityRule::MatchRepository => Some(repository),
+            IdentityRule::Named(name) => Some(name),
         }
     }
 

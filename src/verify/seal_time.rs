@@ -10,7 +10,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::evidence::Proof;
+use super::evidence::SignatureProof;
 
 use crate::trust::failure::{ErrorClass, Failure};
 
@@ -22,23 +22,23 @@ const ONE_SEAL: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) name: &'static str,
-    proofs: Vec<Proof>,
+    proofs: Vec<SignatureProof>,
 }
 
 /// The signatures that prove a part.
 #[derive(Debug)]
-pub(super) struct Chosen {
+pub(super) struct ChosenProofs {
     pub(super) name: &'static str,
     /// The signature that is of one seal with those of the other parts.
-    pub(super) proof: Proof,
+    pub(super) proof: SignatureProof,
     /// The newest of all, where that is another one. It travels too: its time is what tells a step back from a step on
     /// (contract §1: of several the newest valid one), since the publisher has vouched for the part as late as that.
-    pub(super) newest: Option<Proof>,
+    pub(super) newest: Option<SignatureProof>,
 }
 
 impl Part {
     /// The part `name` with what was found: at least one.
-    pub(super) fn new(name: &'static str, mut proofs: Vec<Proof>) -> Self {
+    pub(super) fn new(name: &'static str, mut proofs: Vec<SignatureProof>) -> Self {
         // Stable: of those of one time, the one that was found first.
         proofs.sort_by_key(|proof| std::cmp::Reverse(proof.signed_at));
         Self { name, proofs }
@@ -62,25 +62,25 @@ impl Part {
         self.proofs.first()?.signed_at
     }
 
-    fn chosen(mut self, at: usize) -> Option<Chosen> {
+    fn chosen(mut self, at: usize) -> Option<ChosenProofs> {
         if at >= self.proofs.len() {
             return None;
         }
         let proof = self.proofs.swap_remove(at);
         let newest = if at == 0 { None } else { self.proofs.into_iter().next() };
-        Some(Chosen { name: self.name, proof, newest })
+        Some(ChosenProofs { name: self.name, proof, newest })
     }
 }
 
 /// Takes the newest signature of each part, whatever the others bear.
-pub(super) fn newest(parts: Vec<Part>) -> Vec<Chosen> {
+pub(super) fn newest(parts: Vec<Part>) -> Vec<ChosenProofs> {
     parts.into_iter().filter_map(|part| part.chosen(0)).collect()
 }
 
 /// Chooses one signature of each part so that all lie within an hour: of all such choices the newest.
 ///
 /// The parts come back if there is none.
-pub(super) fn of_one_seal(parts: Vec<Part>) -> Result<Vec<Chosen>, Vec<Part>> {
+pub(super) fn of_one_seal(parts: Vec<Part>) -> Result<Vec<ChosenProofs>, Vec<Part>> {
     let times = parts.iter().flat_map(|part| &part.proofs).filter_map(|proof| proof.signed_at);
     let mut ends: Vec<_> = times.collect();
     ends.sort_unstable_by_key(|&time| std::cmp::Reverse(time));
@@ -117,7 +117,7 @@ mod tests {
 
     fn part(name: &'static str, minutes: &[Option<i64>]) -> Part {
         let node = Descriptor::of(MediaType::OCI_MANIFEST, b"");
-        let proof = |minute: &Option<i64>| Proof {
+        let proof = |minute: &Option<i64>| SignatureProof {
             signs: Digest::sha256(name.as_bytes()),
             key: String::new(),
             signed_at: minute.map(|minute| Timestamp::from_second(minute * 60).unwrap()),
@@ -132,8 +132,8 @@ mod tests {
     fn chosen(parts: [&[Option<i64>]; 3]) -> Option<Vec<(Option<i64>, Option<i64>)>> {
         let [image, lock, policy] = parts;
         let parts = vec![part("image", image), part("lock", lock), part("policy", policy)];
-        let minute = |proof: &Proof| proof.signed_at.map(|time| time.as_second() / 60);
-        let told = |one: Chosen| (minute(&one.proof), one.newest.as_ref().and_then(minute));
+        let minute = |proof: &SignatureProof| proof.signed_at.map(|time| time.as_second() / 60);
+        let told = |one: ChosenProofs| (minute(&one.proof), one.newest.as_ref().and_then(minute));
         of_one_seal(parts).ok().map(|chosen| chosen.into_iter().map(told).collect())
     }
 

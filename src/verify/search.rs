@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::evidence::{Evidence, Proof};
+use super::evidence::{Evidence, SignatureProof};
 use super::requirements::{Demands, Freshness};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Repository, Shape, Tag};
@@ -53,7 +53,7 @@ pub(super) enum Reach {
 #[derive(Debug)]
 pub(super) struct Found {
     /// The signatures that meet every demand, as they were met; else why none does.
-    pub(super) proofs: Result<Vec<Proof>, Failure>,
+    pub(super) proofs: Result<Vec<SignatureProof>, Failure>,
     /// Why there may be more than were read: a list that is too long.
     pub(super) unread: Option<Failure>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Found {
 /// What a signature that meets every demand says: whose it is, of when, and where it is recorded.
 type Verdict<'a> = (&'a PublicKey, Option<Timestamp>, Option<Recorded>);
 
-impl Proof {
+impl SignatureProof {
     fn new(signs: Digest, verdict: Verdict<'_>, form: &'static str, evidence: Evidence) -> Self {
         let (key, signed_at, recorded) = verdict;
         Self { signs, key: key.fingerprint(), signed_at, recorded, form, evidence }
@@ -71,7 +71,7 @@ impl Proof {
 /// What is searched for, and where.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
-    pub(super) store: &'a dyn store::Repository,
+    pub(super) store: &'a dyn store::ListingStore,
     pub(super) demands: &'a Demands,
     pub(super) repository: &'a Repository,
     pub(super) digest: Digest,
@@ -83,7 +83,7 @@ pub(super) struct Search<'a> {
 
 /// The failures so far: how many, and the one that got furthest; and the bytes that were read for it.
 #[derive(Debug, Default)]
-struct Tally {
+struct SearchTally {
     count: usize,
     furthest: Option<Failure>,
     bytes: u64,
@@ -97,7 +97,7 @@ struct Tally {
     is_another_kind: bool,
 }
 
-impl Tally {
+impl SearchTally {
     fn add(&mut self, failure: Failure) {
         self.count += 1;
         if self.furthest.as_ref().is_none_or(|furthest| furthest.class.distance() < failure.class.distance()) {
@@ -162,12 +162,12 @@ impl Search<'_> {
     ///
     /// That of the store when it could not be asked. Anything that was found wanting is a [`Failure`] instead.
     pub(super) async fn run(&self) -> Result<Found> {
-        let (mut tally, mut proofs) = (Tally::default(), Vec::new());
+        let (mut tally, mut proofs) = (SearchTally::default(), Vec::new());
         self.under_the_tag(&mut tally, &mut proofs).await;
         if proofs.is_empty() || self.reach == Reach::Everywhere {
             self.among_the_referrers(&mut tally, &mut proofs).await;
         }
-        let Tally { count, furthest, refusal, unread, .. } = tally;
+        let SearchTally { count, furthest, refusal, unread, .. } = tally;
         // Where a place was refused there may be a newer one: what was found is the least that is known.
         if !proofs.is_empty() {
             return Ok(Found { proofs: Ok(proofs), unread });
@@ -188,11 +188,11 @@ impl Search<'_> {
     }
 
     /// Whether nothing more is looked for.
-    fn is_over(&self, proofs: &[Proof]) -> bool {
+    fn is_over(&self, proofs: &[SignatureProof]) -> bool {
         self.reach == Reach::First && !proofs.is_empty()
     }
 
-    async fn under_the_tag(&self, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+    async fn under_the_tag(&self, tally: &mut SearchTally, proofs: &mut Vec<SignatureProof>) {
         let Some(tag) = signature_tag(&self.digest) else { return };
         let Some(root) = self.fetch(&Name::Tag(tag.clone()), tally).await else { return };
         let evidence = Evidence::Tagged { tag: tag.clone(), node: root.node.clone(), layer: 0 };
@@ -203,7 +203,7 @@ impl Search<'_> {
     }
 
     /// Goes on from what was found elsewhere.
-    async fn among_the_referrers(&self, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+    async fn among_the_referrers(&self, tally: &mut SearchTally, proofs: &mut Vec<SignatureProof>) {
         let asked;
         let listed = match self.referrers {
             Some(listed) => listed,
@@ -241,7 +241,7 @@ impl Search<'_> {
         }
     }
 
-    async fn referrer(&self, node: &Descriptor, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+    async fn referrer(&self, node: &Descriptor, tally: &mut SearchTally, proofs: &mut Vec<SignatureProof>) {
         let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await else { return };
         // What is no manifest, or one of something else, is not a signature that fails: it is none. What refers to other
         // content would be lost at the next registry, which lists by what the manifest says.
@@ -260,7 +260,7 @@ impl Search<'_> {
     }
 
     /// The entries of the fallback index, where the list of referrers was refused: both may be kept.
-    async fn fallback_entries(&self, tally: &mut Tally) -> Vec<Descriptor> {
+    async fn fallback_entries(&self, tally: &mut SearchTally) -> Vec<Descriptor> {
         let Ok(tag) = self.digest.fallback_tag().parse() else { return Vec::new() };
         let root = self.fetch(&Name::Tag(tag), tally).await;
         let index = root.and_then(|Root { node, bytes }| {
@@ -270,7 +270,13 @@ impl Search<'_> {
         index.map(|index| index.manifests).unwrap_or_default()
     }
 
-    async fn legacy(&self, manifest: &Manifest, evidence: Evidence, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+    async fn legacy(
+        &self,
+        manifest: &Manifest,
+        evidence: Evidence,
+        tally: &mut SearchTally,
+        proofs: &mut Vec<SignatureProof>,
+    ) {
         let count = manifest.layers.len();
         if count > MAX_LISTED_SIGNATURES {
             return tally
@@ -298,7 +304,7 @@ impl Search<'_> {
             match self.judge_legacy(layer, &bytes, &signature) {
                 Ok(verdict) => {
                     let evidence = evidence.clone().of_layer(position);
-                    proofs.push(Proof::new(self.digest, verdict, "legacy", evidence));
+                    proofs.push(SignatureProof::new(self.digest, verdict, "legacy", evidence));
                     if self.is_over(proofs) {
                         break;
                     }
@@ -312,10 +318,16 @@ impl Search<'_> {
         }
     }
 
-    async fn bundle(&self, layer: &Descriptor, evidence: Evidence, tally: &mut Tally, proofs: &mut Vec<Proof>) {
+    async fn bundle(
+        &self,
+        layer: &Descriptor,
+        evidence: Evidence,
+        tally: &mut SearchTally,
+        proofs: &mut Vec<SignatureProof>,
+    ) {
         let Some(bytes) = self.content(layer, sigstore_bundle::MAX_BYTES, "bundle", tally).await else { return };
         match self.judge_bundle(&bytes) {
-            Ok(verdict) => proofs.push(Proof::new(self.digest, verdict, "bundle", evidence)),
+            Ok(verdict) => proofs.push(SignatureProof::new(self.digest, verdict, "bundle", evidence)),
             Err(failure) => tally.add(failure),
         }
     }
@@ -349,7 +361,7 @@ impl Search<'_> {
     }
 
     /// A signature's manifest, or none if it is not there or not to be had; the tally knows why.
-    async fn fetch(&self, name: &Name, tally: &mut Tally) -> Option<Root> {
+    async fn fetch(&self, name: &Name, tally: &mut SearchTally) -> Option<Root> {
         if !tally.may_wait() {
             return None;
         }
@@ -364,7 +376,7 @@ impl Search<'_> {
     }
 
     /// What a signature's manifest refers to. Nothing is fetched that says it is too large.
-    async fn content(&self, node: &Descriptor, limit: u64, what: &str, tally: &mut Tally) -> Option<Bytes> {
+    async fn content(&self, node: &Descriptor, limit: u64, what: &str, tally: &mut SearchTally) -> Option<Bytes> {
         if !tally.may_wait() || !tally.admits(node, what, limit) {
             return None;
         }

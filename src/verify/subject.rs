@@ -7,7 +7,7 @@ use super::requirements::{Demands, SidecarDemand};
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Reference, Tag};
-use crate::store::{Repository, Root, Want};
+use crate::store::{ListingStore, Root, Want};
 use crate::trust::failure::{ErrorClass, Failure};
 
 /// What stands for a sidecar.
@@ -24,7 +24,7 @@ pub enum Sidecar {
 
 /// What is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
+pub struct Candidate {
     /// How it was named: for messages, and for the identity that may be demanded.
     pub reference: Reference,
     /// The image's manifest or index. Its digest is what is verified.
@@ -37,7 +37,7 @@ pub struct Subject {
     pub referrers: Option<Vec<Descriptor>>,
 }
 
-impl Subject {
+impl Candidate {
     /// An image alone.
     #[must_use]
     pub fn new(reference: Reference, root: Descriptor) -> Self {
@@ -51,7 +51,7 @@ impl Subject {
     /// # Errors
     ///
     /// Those of the store. A sidecar that is missing or ambiguous is for the verification to judge.
-    pub async fn resolve(store: &dyn Repository, reference: &Reference, demands: &Demands) -> Result<Self> {
+    pub async fn resolve(store: &dyn ListingStore, reference: &Reference, demands: &Demands) -> Result<Self> {
         let mut subject = Self::resolve_image(store, reference).await?;
         subject.resolve_sidecars(store, demands).await?;
         Ok(subject)
@@ -62,7 +62,7 @@ impl Subject {
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn resolve_image(store: &dyn Repository, reference: &Reference) -> Result<Self> {
+    pub async fn resolve_image(store: &dyn ListingStore, reference: &Reference) -> Result<Self> {
         let root = store.resolve(&reference.name(), Want::Bytes).await?;
         Ok(Self::new(reference.clone(), root.node))
     }
@@ -72,7 +72,7 @@ impl Subject {
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn resolve_sidecars(&mut self, store: &dyn Repository, demands: &Demands) -> Result<()> {
+    pub async fn resolve_sidecars(&mut self, store: &dyn ListingStore, demands: &Demands) -> Result<()> {
         let asked = |kind| demands.sidecar(kind) == SidecarDemand::Required;
         if !asked(SidecarKind::Lock) && !asked(SidecarKind::Policy) {
             return Ok(());
@@ -101,7 +101,7 @@ impl Sidecar {
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn tagged(store: &dyn Repository, kind: SidecarKind, tag: &Tag) -> Result<Option<Root>> {
+    pub async fn tagged(store: &dyn ListingStore, kind: SidecarKind, tag: &Tag) -> Result<Option<Root>> {
         let Some(tag) = kind.tag(tag) else { return Ok(None) };
         absent_is_none(store.resolve(&Name::Tag(tag), Want::Bytes).await)
     }
@@ -115,7 +115,7 @@ impl Sidecar {
     ///
     /// Those of the store, for a referrer that has to be fetched.
     pub async fn choose(
-        store: &dyn Repository,
+        store: &dyn ListingStore,
         kind: SidecarKind,
         tagged: Option<Root>,
         referrers: &[Descriptor],

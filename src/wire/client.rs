@@ -9,16 +9,16 @@ use super::auth::keychain::{Account, Environment, Keychain};
 use super::cleanup::Cleanup;
 use super::connect::plain_http::PlainHost;
 use super::connect::proxy::Proxies;
-use super::connect::{Connections, Rules};
-use super::flow::stats::Tally;
-use super::host::{Host, Peer};
+use super::connect::{ConnectionRules, Connections};
+use super::flow::stats::Stats;
+use super::host::{Host, PeerState};
 use crate::error::Result;
 use crate::retry::Retry;
 use crate::sync::lock;
 
 /// How to speak to registries.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ClientOptions {
     /// Whether plain HTTP is permitted at every host that speaks it, without credentials but for this machine itself.
     /// Never excuses a certificate that does not verify. Default no.
     pub allow_plain_http: bool,
@@ -44,7 +44,7 @@ pub struct Options {
     pub user_agent: String,
 }
 
-impl Default for Options {
+impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             allow_plain_http: false,
@@ -64,15 +64,15 @@ impl Default for Options {
 /// The client of a run. Clones are one client.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClientInner {
     connections: Arc<Connections>,
     keychain: Arc<Keychain>,
     retry: Retry,
-    peers: Mutex<BTreeMap<String, Arc<Peer>>>,
+    peers: Mutex<BTreeMap<String, Arc<PeerState>>>,
     cleanup: Arc<Cleanup>,
 }
 
@@ -82,21 +82,22 @@ impl Client {
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if `ca_file`, a proxy or the name of the program cannot be used.
-    pub fn new(options: Options) -> Result<Self> {
+    pub fn new(options: ClientOptions) -> Result<Self> {
         let keychain = Keychain::new(options.authfile.clone(), &options.environment, options.helper_limit);
         Self::with(options, keychain)
     }
 
     /// A client that logs in with one account and looks for no other.
-    pub(super) fn with_account(options: Options, account: Account) -> Result<Self> {
+    pub(super) fn with_account(options: ClientOptions, account: Account) -> Result<Self> {
         Self::with(options, Keychain::of(account))
     }
 
-    fn with(options: Options, keychain: Keychain) -> Result<Self> {
-        let Options { allow_plain_http, plain_http_hosts, proxies, ca_file, cert_dir, retry, user_agent, .. } = options;
-        let rules = Rules { allow_plain_http, plain_http_hosts, proxies };
+    fn with(options: ClientOptions, keychain: Keychain) -> Result<Self> {
+        let ClientOptions { allow_plain_http, plain_http_hosts, proxies, ca_file, cert_dir, retry, user_agent, .. } =
+            options;
+        let rules = ConnectionRules { allow_plain_http, plain_http_hosts, proxies };
         let connections = Connections::new(rules, ca_file.as_deref(), cert_dir.as_deref(), &user_agent)?;
-        let inner = Inner {
+        let inner = ClientInner {
             connections: Arc::new(connections),
             keychain: Arc::new(keychain),
             retry,
@@ -141,15 +142,15 @@ impl Client {
     /// Each call gives a handle that counts its own requests; what is known of the host is shared.
     #[must_use]
     pub fn host(&self, name: &str, path: &str) -> Host {
-        let Inner { connections, keychain, retry, peers, cleanup } = &*self.inner;
+        let ClientInner { connections, keychain, retry, peers, cleanup } = &*self.inner;
         let mut peers = lock(peers);
-        let peer = peers.entry(name.to_owned()).or_insert_with(|| Peer::new(name, keychain));
+        let peer = peers.entry(name.to_owned()).or_insert_with(|| PeerState::new(name, keychain));
         Host::new(peer, path, connections, *retry, cleanup)
     }
 
     /// What was sent and received, by host.
     #[must_use]
-    pub fn tally(&self) -> BTreeMap<String, Tally> {
+    pub fn tally(&self) -> BTreeMap<String, Stats> {
         lock(&self.inner.peers).iter().map(|(name, peer)| (name.clone(), peer.tally())).collect()
     }
 

@@ -11,15 +11,15 @@ use url::{Position, Url};
 
 use super::address::is_same_origin;
 use super::connect::Connections;
-use super::connect::failure::{Class, Fault};
-use super::flow::request_body::Outgoing;
+use super::connect::failure::{Class, ExchangeFault};
+use super::flow::request_body::RequestBody;
 use super::flow::slow_stream::Speed;
 use super::flow::stats::Counters;
-use super::flow::upload_watch::Pulse;
+use super::flow::upload_watch::UploadWatch;
 use super::header;
 use super::registry_resource::Resource;
 use super::request::{Payload, Request};
-use super::response::Answer;
+use super::response::Response;
 use crate::error::Kind;
 use crate::retry::Retry;
 
@@ -33,7 +33,7 @@ const MAX_REDIRECTS: u32 = 5;
 const MAX_RESENDS: u32 = 3;
 
 /// A login, and the only place that it may be shown to.
-pub(super) struct Login {
+pub(super) struct BoundLogin {
     pub(super) header: HeaderValue,
     pub(super) home: Url,
 }
@@ -65,8 +65,8 @@ impl Endpoint {
         &self,
         request: &Request,
         mut url: Url,
-        mut login: Option<&Login>,
-    ) -> Result<Answer, Fault> {
+        mut login: Option<&BoundLogin>,
+    ) -> Result<Response, ExchangeFault> {
         let bound = if has_no_body(&request.method) { MAX_REDIRECTS } else { MAX_RESENDS };
         let home = self.origin().unwrap_or(&url).clone();
         let mut has_left = false;
@@ -88,7 +88,7 @@ impl Endpoint {
         Err(request.context.error(Kind::Limit).because(format!("more than {bound} redirects")).into())
     }
 
-    fn check_redirect(&self, request: &Request, from: &Url, to: &Url) -> Result<(), Fault> {
+    fn check_redirect(&self, request: &Request, from: &Url, to: &Url) -> Result<(), ExchangeFault> {
         let refused = |why: &str| Err(request.context.error(Kind::Invalid).because(why.to_owned()).into());
         if request.is_secret {
             // To the same host, where it has its places as it likes.
@@ -101,7 +101,12 @@ impl Endpoint {
         Ok(())
     }
 
-    async fn exchange(&self, request: &Request, url: &Url, login: Option<&HeaderValue>) -> Result<Answer, Fault> {
+    async fn exchange(
+        &self,
+        request: &Request,
+        url: &Url,
+        login: Option<&HeaderValue>,
+    ) -> Result<Response, ExchangeFault> {
         let pool = self.connections.pool(url).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
         let path = url[Position::BeforePath..Position::AfterQuery].parse::<PathAndQuery>();
         let path = path.map_err(|why| request.context.error(Kind::Invalid).because(why))?;
@@ -134,23 +139,23 @@ impl Endpoint {
                 if pulse.is_none() {
                     self.counters.answered(response.took);
                 }
-                Ok(Answer::new(response, url.clone(), &request.context, &self.counters, &self.speed))
+                Ok(Response::new(response, url.clone(), &request.context, &self.counters, &self.speed))
             }
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
                 // The source's failure, as it is: it is not this host's.
-                Some(error) => Fault { class: Class::Other, error },
-                None => Fault::of(&why, &request.context, self.origin().is_some(), self.connections.proxy(url)),
+                Some(error) => ExchangeFault { class: Class::Other, error },
+                None => ExchangeFault::of(&why, &request.context, self.origin().is_some(), self.connections.proxy(url)),
             }),
         }
     }
 
     /// What `request` carries, and how to see whether it is taken.
-    async fn body(&self, request: &Request) -> Result<(Outgoing, Option<Arc<Pulse>>), Fault> {
+    async fn body(&self, request: &Request) -> Result<(RequestBody, Option<Arc<UploadWatch>>), ExchangeFault> {
         match &request.payload {
-            Payload::Empty => Ok((Outgoing::nothing(), None)),
+            Payload::Empty => Ok((RequestBody::nothing(), None)),
             Payload::Bytes(bytes) => {
                 self.counters.sent(bytes.len());
-                Ok((Outgoing::bytes(bytes.clone()), None))
+                Ok((RequestBody::bytes(bytes.clone()), None))
             }
             Payload::Stream { length: 0, open } => {
                 // An empty body is never asked for, and so would never be found to be the wrong one.
@@ -158,7 +163,7 @@ impl Endpoint {
                 while let Some(piece) = nothing.next().await {
                     piece?;
                 }
-                Ok((Outgoing::nothing(), None))
+                Ok((RequestBody::nothing(), None))
             }
             Payload::Stream { length, open } => {
                 // Head and first bytes leave together, which saves both sides a packet and a wake-up; and a source that
@@ -166,8 +171,8 @@ impl Endpoint {
                 let mut pieces = open();
                 let first = pieces.next().await.transpose()?;
                 let pieces = Box::pin(stream::iter(first.map(Ok)).chain(pieces));
-                let (body, watch) = Pulse::watch(pieces, &self.counters);
-                Ok((Outgoing::stream(*length, body), Some(watch)))
+                let (body, watch) = UploadWatch::watch(pieces, &self.counters);
+                Ok((RequestBody::stream(*length, body), Some(watch)))
             }
         }
     }

@@ -11,18 +11,18 @@ use http::StatusCode;
 use url::Url;
 
 use super::address::{host_port, is_same_origin};
-use super::auth::authenticator::{Authority, challenges};
+use super::auth::authenticator::{Authenticator, challenges};
 use super::auth::keychain::Keychain;
 use super::cleanup::Cleanup;
 use super::connect::Connections;
 use super::connect::connector::CONNECT;
-use super::connect::failure::{Class, Fault};
-use super::exchange::{Endpoint, Login};
+use super::connect::failure::{Class, ExchangeFault};
+use super::exchange::{BoundLogin, Endpoint};
 use super::flow::slow_stream::Speed;
-use super::flow::stats::{Counters, Tally};
-use super::flow::throttle::{Lane, Pace};
-use super::request::{Payload, Request, Target};
-use super::response::Answer;
+use super::flow::stats::{Counters, Stats};
+use super::flow::throttle::{RequestClass, Throttle};
+use super::request::{Payload, Request, RequestTarget};
+use super::response::Response;
 use crate::error::{Error, Kind, Result};
 use crate::retry::{Retry, Tries};
 use crate::sync::lock;
@@ -32,7 +32,7 @@ const HELLO: Duration = Duration::from_secs(3);
 
 /// What is known of a host, for the length of a run.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct PeerState {
     name: Arc<str>,
     /// Scheme, host and port that have answered.
     base: Arc<OnceLock<Url>>,
@@ -42,14 +42,14 @@ pub(super) struct Peer {
     /// Held for reading while a TLS hello is under way. Plain HTTP is decided on by whoever holds it for writing, and so
     /// knows what all other hellos have come to.
     hellos: tokio::sync::RwLock<()>,
-    authority: Authority,
-    pace: Pace,
+    authority: Authenticator,
+    pace: Throttle,
     speed: Arc<Speed>,
     counters: Arc<Counters>,
     notes: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
-impl Peer {
+impl PeerState {
     pub(super) fn new(name: &str, keychain: &Arc<Keychain>) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
@@ -57,15 +57,15 @@ impl Peer {
             first: tokio::sync::Mutex::default(),
             is_past_first: AtomicBool::new(false),
             hellos: tokio::sync::RwLock::default(),
-            authority: Authority::new(keychain),
-            pace: Pace::default(),
+            authority: Authenticator::new(keychain),
+            pace: Throttle::default(),
             speed: Arc::default(),
             counters: Arc::default(),
             notes: Mutex::default(),
         })
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> Stats {
         self.counters.tally()
     }
 }
@@ -73,20 +73,20 @@ impl Peer {
 /// A host, spoken to on behalf of one repository. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Host {
-    peer: Arc<Peer>,
+    peer: Arc<PeerState>,
     endpoint: Endpoint,
     cleanup: Arc<Cleanup>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
+enum UrlScheme {
     Http,
     Https,
 }
 
 impl Host {
     pub(super) fn new(
-        peer: &Arc<Peer>,
+        peer: &Arc<PeerState>,
         path: &str,
         connections: &Arc<Connections>,
         retry: Retry,
@@ -124,7 +124,7 @@ impl Host {
 
     /// What was sent and received through this handle and its clones.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Stats {
         self.endpoint.counters.tally()
     }
 
@@ -174,8 +174,12 @@ impl Host {
     /// [`Unavailable`](Kind::Unavailable) without an answer; [`Usage`](Kind::Usage) for a plain-HTTP registry that is
     /// not permitted; [`Denied`](Kind::Denied) if no token is to be had; [`Invalid`](Kind::Invalid) for a certificate
     /// that does not verify; those of the request's body as they are.
-    pub async fn send(&self, request: &Request) -> Result<Answer> {
-        let lane = if matches!(request.payload, Payload::Stream { .. }) { Lane::Upload } else { Lane::Question };
+    pub async fn send(&self, request: &Request) -> Result<Response> {
+        let lane = if matches!(request.payload, Payload::Stream { .. }) {
+            RequestClass::Upload
+        } else {
+            RequestClass::Question
+        };
         let slot = self.peer.pace.enter(lane).await;
         let answer = self.greet(request).await?;
         if matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
@@ -189,7 +193,7 @@ impl Host {
     }
 
     /// Sends a request; the very first one to a host by itself.
-    async fn greet(&self, request: &Request) -> Result<Answer> {
+    async fn greet(&self, request: &Request) -> Result<Response> {
         if !self.peer.is_past_first.load(Ordering::Acquire) {
             let _first = self.peer.first.lock().await;
             if !self.peer.is_past_first.load(Ordering::Acquire) {
@@ -201,7 +205,7 @@ impl Host {
         self.authorized(request).await
     }
 
-    async fn authorized(&self, request: &Request) -> Result<Answer> {
+    async fn authorized(&self, request: &Request) -> Result<Response> {
         let authority = &self.peer.authority;
         let mut shown = authority.login(&self.endpoint, &request.scopes).await?;
         let mut answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
@@ -223,14 +227,14 @@ impl Host {
     }
 
     /// Whether the answer asks for a login: this host's own 401, not that of a place it redirected to.
-    fn is_challenge(&self, answer: &Answer) -> bool {
+    fn is_challenge(&self, answer: &Response) -> bool {
         answer.status() == StatusCode::UNAUTHORIZED
             && self.peer.base.get().is_some_and(|base| is_same_origin(base, answer.url()))
     }
 
     /// Sends to the scheme that the host is known to speak, or finds out: by a TLS hello, always, and by plain HTTP only
     /// where that may be.
-    async fn routed(&self, request: &Request, login: Option<&Login>) -> Result<Answer> {
+    async fn routed(&self, request: &Request, login: Option<&BoundLogin>) -> Result<Response> {
         if let Some(base) = self.peer.base.get() {
             // A token may have come from its own service, over TLS.
             if login.is_some() && base.scheme() == "http" {
@@ -242,11 +246,11 @@ impl Host {
                 .await
                 .map_err(|fault| fault.error);
         }
-        if let Target::Url(url) = &request.target {
+        if let RequestTarget::Url(url) = &request.target {
             // Given out by a host that has answered before, so this cannot be the first request.
             return self.endpoint.follow(request, url.clone(), login).await.map_err(|fault| fault.error);
         }
-        let base = self.base(Scheme::Https)?;
+        let base = self.base(UrlScheme::Https)?;
         let hello = {
             let _under_way = self.peer.hellos.read().await;
             self.hello(request, &base).await
@@ -256,7 +260,7 @@ impl Host {
         };
         // A try that has come to nothing, as a request that found nobody there.
         let no_tls = self.fall_back(&base, no_tls).await.inspect_err(|_| self.endpoint.counters.request())?;
-        match self.first(request, self.base(Scheme::Http)?, login).await {
+        match self.first(request, self.base(UrlScheme::Http)?, login).await {
             // What says nothing to TLS, and nothing of sense to plain HTTP, is a host that does not answer now.
             Err(fault) if fault.class == Class::NotHttp && no_tls.class == Class::Unanswered => Err(no_tls.error),
             answered => answered.map_err(|fault| fault.error),
@@ -264,16 +268,16 @@ impl Host {
     }
 
     /// Makes a TLS connection, for the first request to find.
-    async fn hello(&self, request: &Request, base: &Url) -> Result<(), Fault> {
+    async fn hello(&self, request: &Request, base: &Url) -> Result<(), ExchangeFault> {
         let silence = if self.connections().expects_plain_http(base) { HELLO } else { CONNECT };
         let pool = self.connections().pool(base).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
         let greeted = pool.greet(silence).await;
-        greeted.map_err(|why| Fault::of(&why, &request.context, false, self.connections().proxy(base)))
+        greeted.map_err(|why| ExchangeFault::of(&why, &request.context, false, self.connections().proxy(base)))
     }
 
     /// Sends the first request. If it is answered, `base` is what the host speaks from then on; in plain HTTP only if nobody
     /// has heard it speak TLS meanwhile, so that no login is ever sent to an answer of whoever is in the way.
-    async fn first(&self, request: &Request, base: Url, login: Option<&Login>) -> Result<Answer, Fault> {
+    async fn first(&self, request: &Request, base: Url, login: Option<&BoundLogin>) -> Result<Response, ExchangeFault> {
         let answer = self.endpoint.follow(request, self.url(&base, &request.target)?, login).await?;
         let answer = wants_tls(request, answer, &base).await?;
         let mut decided = None;
@@ -292,7 +296,7 @@ impl Host {
     /// # Errors
     ///
     /// What to say of the host otherwise.
-    async fn fall_back(&self, base: &Url, no_tls: Fault) -> Result<Fault> {
+    async fn fall_back(&self, base: &Url, no_tls: ExchangeFault) -> Result<ExchangeFault> {
         let name = self.name();
         let is_plain = no_tls.class == Class::SpeaksPlain;
         let is_permitted = self.connections().permits_plain_http(base);
@@ -320,7 +324,7 @@ impl Host {
 
     /// Fails if the host was heard to speak TLS in this run.
     fn never_spoke_tls(&self, kind: Kind) -> Result<()> {
-        if self.connections().has_spoken_tls(&self.base(Scheme::Https)?) {
+        if self.connections().has_spoken_tls(&self.base(UrlScheme::Https)?) {
             return Err(self.needs_tls(kind, "which it has spoken before"));
         }
         Ok(())
@@ -340,16 +344,16 @@ impl Host {
             .hint(format!("--allow-insecure-registry={name} permits it there alone"))
     }
 
-    fn base(&self, scheme: Scheme) -> Result<Url> {
-        let scheme = if scheme == Scheme::Http { "http" } else { "https" };
+    fn base(&self, scheme: UrlScheme) -> Result<Url> {
+        let scheme = if scheme == UrlScheme::Http { "http" } else { "https" };
         Url::parse(&format!("{scheme}://{}/", self.name()))
             .map_err(|why| Error::new(Kind::Usage, "contact").on(self.name()).because(format!("not a host: {why}")))
     }
 
-    fn url(&self, base: &Url, target: &Target) -> Result<Url> {
+    fn url(&self, base: &Url, target: &RequestTarget) -> Result<Url> {
         match target {
-            Target::Url(url) => Ok(url.clone()),
-            Target::Path(path) => base.join(path).map_err(|why| {
+            RequestTarget::Url(url) => Ok(url.clone()),
+            RequestTarget::Path(path) => base.join(path).map_err(|why| {
                 Error::new(Kind::Invalid, "contact").on(self.name()).because(format!("not a path: {why}"))
             }),
         }
@@ -373,13 +377,13 @@ impl Host {
     }
 
     /// The logins of the host.
-    pub(super) fn authority(&self) -> &Authority {
+    pub(super) fn authority(&self) -> &Authenticator {
         &self.peer.authority
     }
 }
 
 /// Servers tell in their own ways that they were spoken to in plain HTTP on a TLS port: Go and nginx with a 400.
-async fn wants_tls(request: &Request, answer: Answer, base: &Url) -> Result<Answer, Fault> {
+async fn wants_tls(request: &Request, answer: Response, base: &Url) -> Result<Response, ExchangeFault> {
     // To HEAD nobody can say why, and TLS was tried before.
     let is_told = base.scheme() == "http" && request.method != http::Method::HEAD;
     if !is_told || answer.status() != StatusCode::BAD_REQUEST {
@@ -391,7 +395,7 @@ async fn wants_tls(request: &Request, answer: Answer, base: &Url) -> Result<Answ
         return Ok(answer);
     }
     let error = answer.error(Kind::Invalid, "the registry speaks TLS where plain HTTP was expected");
-    Err(Fault { class: Class::NotHttp, error })
+    Err(ExchangeFault { class: Class::NotHttp, error })
 }
 
 /// Whether plain HTTP may be spoken where TLS failed in this way. Never because of a certificate, and never because of a
@@ -431,7 +435,7 @@ mod tests {
     fn a_certificate_is_never_a_reason_for_another_scheme() {
         let context = Context { op: "get", subject: "it".into() };
         for why in [rustls::CertificateError::UnknownIssuer, rustls::CertificateError::Expired] {
-            let fault = Fault::of_tls(&rustls::Error::InvalidCertificate(why), &context);
+            let fault = ExchangeFault::of_tls(&rustls::Error::InvalidCertificate(why), &context);
             assert_eq!((fault.class, fault.error.kind()), (Class::Other, Kind::Invalid));
         }
     }

@@ -3,21 +3,21 @@
 use http::Method;
 
 use super::auth::keychain::Account;
-use super::client::{Client, Options};
+use super::client::{Client, ClientOptions};
 use super::request::Request;
 use crate::error::{Kind, Result};
 use crate::retry::Retry;
 
 /// What a registry thinks of an account.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Proof {
+pub struct LoginProof {
     /// Whether it asked for a login at all. If not, nobody has looked at the password.
     pub was_asked: bool,
     /// A token that its token service would rather see than the password.
     pub identity: Option<String>,
 }
 
-impl std::fmt::Debug for Proof {
+impl std::fmt::Debug for LoginProof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Proof").field("was_asked", &self.was_asked).finish_non_exhaustive()
     }
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Proof {
 ///
 /// [`Denied`](Kind::Denied) if the account is refused, [`NotFound`](Kind::NotFound) if no registry is there, and those
 /// of [`Host::send`](crate::wire::Host::send).
-pub async fn prove(options: &Options, host: &str, account: &Account) -> Result<Proof> {
+pub async fn prove(options: &ClientOptions, host: &str, account: &Account) -> Result<LoginProof> {
     let client = Client::with_account(options.clone(), account.clone())?;
     let host = client.host(host, "");
     let request = Request::new(Method::GET, "v2/", "log in to", host.name());
@@ -42,5 +42,5 @@ pub async fn prove(options: &Options, host: &str, account: &Account) -> Result<P
     })?;
     answer.discard().await;
     let authority = host.authority();
-    Ok(Proof { was_asked: authority.is_asking(), identity: authority.identity() })
+    Ok(LoginProof { was_asked: authority.is_asking(), identity: authority.identity() })
 }

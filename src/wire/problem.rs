@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::flow::rate_limit::Quota;
+use super::flow::rate_limit::RateLimit;
 use super::request::Context;
 use crate::error::{Error, Kind, printable};
 use crate::retry::Unreachable;
@@ -35,12 +35,12 @@ pub struct Problem {
 }
 
 #[derive(Deserialize)]
-struct Body {
-    errors: Vec<Entry>,
+struct ProblemBody {
+    errors: Vec<ProblemEntry>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ProblemEntry {
     #[serde(default)]
     code: String,
     #[serde(default)]
@@ -49,7 +49,7 @@ struct Entry {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, body: &[u8], context: Context) -> Self {
-        let entries = serde_json::from_slice::<Body>(body).map(|body| body.errors).unwrap_or_default();
+        let entries = serde_json::from_slice::<ProblemBody>(body).map(|body| body.errors).unwrap_or_default();
         let codes: Vec<_> = entries.iter().map(|entry| entry.code.clone()).collect();
         let mut text = status.as_u16().to_string();
         if let Some(reason) = status.canonical_reason() {
@@ -73,7 +73,7 @@ impl Problem {
     }
 
     /// Says when a host that was asked too often may be asked again.
-    pub(super) fn over(mut self, quota: Quota) -> Self {
+    pub(super) fn over(mut self, quota: RateLimit) -> Self {
         let told = quota.told();
         if !told.is_empty() {
             let _ = write!(self.text, ": {told}");
@@ -137,7 +137,7 @@ fn general_hint(status: StatusCode) -> Option<&'static str> {
     }
 }
 
-fn told(entries: &[Entry]) -> String {
+fn told(entries: &[ProblemEntry]) -> String {
     let lines = entries.iter().take(5).map(|entry| match entry.message.as_deref() {
         Some(message) if !message.is_empty() && entry.code.is_empty() => message.to_owned(),
         Some(message) if !message.is_empty() => format!("{message} ({})", entry.code),

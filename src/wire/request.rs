@@ -40,7 +40,7 @@ impl fmt::Debug for Payload {
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Target {
+pub(super) enum RequestTarget {
     /// A path with its query, below the host's root.
     Path(String),
     /// A URL that the host gave out.
@@ -51,7 +51,7 @@ pub(super) enum Target {
 #[derive(Debug, Clone)]
 pub struct Request {
     pub(super) method: Method,
-    pub(super) target: Target,
+    pub(super) target: RequestTarget,
     pub(super) headers: HeaderMap,
     pub(super) payload: Payload,
     pub(super) scopes: Scopes,
@@ -77,16 +77,16 @@ impl Request {
     /// A request for `path` (with its query), said in errors to do `op` on `subject`.
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, op: &'static str, subject: impl fmt::Display) -> Self {
-        Self::to(method, Target::Path(path.into()), op, subject)
+        Self::to(method, RequestTarget::Path(path.into()), op, subject)
     }
 
     /// A request for a URL that the host gave out: an upload session, the next page.
     #[must_use]
     pub fn at(method: Method, url: Url, op: &'static str, subject: impl fmt::Display) -> Self {
-        Self::to(method, Target::Url(url), op, subject)
+        Self::to(method, RequestTarget::Url(url), op, subject)
     }
 
-    fn to(method: Method, target: Target, op: &'static str, subject: impl fmt::Display) -> Self {
+    fn to(method: Method, target: RequestTarget, op: &'static str, subject: impl fmt::Display) -> Self {
         let context = Context { op, subject: subject.to_string() };
         Self {
             method,

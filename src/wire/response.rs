@@ -13,8 +13,8 @@ use url::Url;
 
 use super::address::is_same_origin;
 use super::connect::failure::deepest;
-use super::connect::pool::{Arriving, Broken};
-use super::flow::rate_limit::Quota;
+use super::connect::pool::{Arriving, BrokenExchange};
+use super::flow::rate_limit::RateLimit;
 use super::flow::slow_stream::{Flow, Slow, Speed};
 use super::flow::stats::Counters;
 use super::header;
@@ -33,7 +33,7 @@ const MAX_LAID_OUT: u64 = 64 << 10;
 
 /// What a host answered.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     response: Arriving,
     /// The beginning of the body, where somebody had to look at it already.
     read: Option<Bytes>,
@@ -46,7 +46,7 @@ pub struct Answer {
     hint: Option<String>,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn new(
         response: Arriving,
         url: Url,
@@ -209,7 +209,7 @@ impl Answer {
         let (status, retry_after) = (self.status(), self.requested_pause());
         let (context, hint) = (self.context.clone(), self.hint.clone());
         let quota =
-            (status == StatusCode::TOO_MANY_REQUESTS).then(|| Quota::of(self.headers(), &self.url, retry_after));
+            (status == StatusCode::TOO_MANY_REQUESTS).then(|| RateLimit::of(self.headers(), &self.url, retry_after));
         let mut body = BytesMut::new();
         // No more than the beginning, and whatever has come before it broke: the status says most.
         let mut stream = self.stream();
@@ -273,7 +273,7 @@ impl Answer {
 }
 
 /// The pieces of a body, and how long each was waited for; none for one that did not come in time, which is the last.
-fn pieces(response: Arriving) -> impl futures_util::Stream<Item = (Option<Result<Bytes, Broken>>, Duration)> {
+fn pieces(response: Arriving) -> impl futures_util::Stream<Item = (Option<Result<Bytes, BrokenExchange>>, Duration)> {
     stream::unfold(Some(response), |response| async {
         let mut response = response?;
         let begun = Instant::now();
@@ -292,21 +292,21 @@ mod tests {
     use crate::wire::flow::slow_stream::GRACE;
 
     /// An answer whose body is `pieces`, each after a pause.
-    fn answer(pause: Duration, pieces: usize) -> Answer {
+    fn answer(pause: Duration, pieces: usize) -> Response {
         answer_of(&Arc::default(), pause, pieces)
     }
 
-    fn answer_of(speed: &Arc<Speed>, pause: Duration, pieces: usize) -> Answer {
+    fn answer_of(speed: &Arc<Speed>, pause: Duration, pieces: usize) -> Response {
         let body = stream::iter(0..pieces).then(move |_| async move {
             tokio::time::sleep(pause).await;
             Ok(Bytes::from_static(b"x"))
         });
         let response = Arriving::made(StatusCode::OK, Box::pin(body));
         let context = Context { op: "get", subject: "it".into() };
-        Answer::new(response, Url::parse("http://r.example/").unwrap(), &context, &Arc::default(), speed)
+        Response::new(response, Url::parse("http://r.example/").unwrap(), &context, &Arc::default(), speed)
     }
 
-    async fn read_raw(answer: Answer) -> Result<usize> {
+    async fn read_raw(answer: Response) -> Result<usize> {
         let mut stream = answer.stream();
         let mut count = 0;
         while let Some(piece) = stream.next().await {

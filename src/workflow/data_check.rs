@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result, Side, printable};
 use crate::oci::{Digest, Repository};
-use crate::serve::{Audit, Auditor, Damage};
+use crate::serve::{Auditor, Damage, DataAudit};
 use crate::store::{Body, Registry, Role, Store};
 use crate::wire::Client;
 
@@ -30,7 +30,7 @@ pub struct DataCheck {
 pub struct Checked {
     /// What the folder holds now, with everything that is still wrong.
     #[serde(flatten)]
-    pub audit: Audit,
+    pub audit: DataAudit,
     /// What was wrong and is repaired.
     pub repaired: Vec<Damage>,
 }
@@ -88,7 +88,7 @@ async fn repair(auditor: &Auditor, source: &Arc<dyn Store>, damage: Damage) -> R
     }
 }
 
-fn tell(audit: &mut Audit, failures: &HashMap<Option<Digest>, Error>) {
+fn tell(audit: &mut DataAudit, failures: &HashMap<Option<Digest>, Error>) {
     for fault in &mut audit.faults {
         fault.not_repaired = failures.get(&fault.digest).map(|why| printable(&why.chain()));
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::bundle::make::{self, Sidecars};
-use super::seed::signing::{Format, Signer, put_attachment};
+use super::bundle::make::{self, SidecarContents};
+use super::seed::signing::{SignatureFormat, Signer, put_attachment};
 use super::{Outcome, Seed, Trust, seed};
 use crate::copy::{self, Events};
 use crate::document::Accessories;
@@ -18,7 +18,7 @@ use crate::document::lock::Inputs;
 use crate::document::policy_bundle;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference};
-use crate::serve::{Options, Server};
+use crate::serve::{ServeOptions, Server};
 use crate::store::{Registry, Role, Store, Want};
 use crate::transport::Native;
 use crate::trust::artifact;
@@ -33,15 +33,15 @@ const PROMPT: &[u8] = b"carry the tray, slowly";
 #[derive(Debug)]
 pub struct Demo {
     folder: PathBuf,
-    upstream: Running,
-    site: Running,
+    upstream: DemoRegistry,
+    site: DemoRegistry,
     client: Client,
     key: SigningKey,
 }
 
 /// A registry of the tour.
 #[derive(Debug)]
-struct Running {
+struct DemoRegistry {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -60,7 +60,7 @@ pub struct Published {
 
 /// A forged bundle, and what became of it.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ForgeryRefusal {
     /// What is wrong with it.
     pub forgery: Forgery,
     /// Why it was refused.
@@ -113,9 +113,9 @@ impl Demo {
     /// [`Local`](Kind::Local) if no port or no folder can be had.
     pub async fn start(folder: &Path) -> Result<Self> {
         Ok(Self {
-            upstream: Running::start(&folder.join("upstream")).await?,
-            site: Running::start(&folder.join("site")).await?,
-            client: Client::new(wire::Options { allow_plain_http: true, ..wire::Options::default() })?,
+            upstream: DemoRegistry::start(&folder.join("upstream")).await?,
+            site: DemoRegistry::start(&folder.join("site")).await?,
+            client: Client::new(wire::ClientOptions { allow_plain_http: true, ..wire::ClientOptions::default() })?,
             key: SigningKey::generate()?,
             folder: folder.to_owned(),
         })
@@ -159,7 +159,7 @@ impl Demo {
     /// # Errors
     ///
     /// [`Untrusted`](Kind::Untrusted) if it was *not* refused, or the site shows it all the same.
-    pub async fn forge(&self, forgery: Forgery) -> Result<Refusal> {
+    pub async fn forge(&self, forgery: Forgery) -> Result<ForgeryRefusal> {
         let at = self.at(&self.upstream, forgery.tag())?;
         let store = self.store(&at, Role::Sink);
         let image = self.image(&store, &at, forgery.as_str()).await?;
@@ -182,7 +182,7 @@ impl Demo {
         };
         let site = self.at(&self.site, forgery.tag())?;
         match self.store(&site, Role::Source).resolve(&site.name(), Want::Digest).await {
-            Err(absent) if absent.kind() == Kind::NotFound => Ok(Refusal { forgery, error }),
+            Err(absent) if absent.kind() == Kind::NotFound => Ok(ForgeryRefusal { forgery, error }),
             _ => Err(Error::new(Kind::Untrusted, "keep from the site").on(forgery.as_str()).because(error)),
         }
     }
@@ -203,8 +203,8 @@ impl Demo {
             from: self.at(&self.upstream, tag)?,
             to: self.at(&self.site, tag)?,
             platforms: Vec::new(),
-            index: super::Index::Keep,
-            sidecars: super::Sidecars::Copy,
+            index: super::IndexHandling::Keep,
+            sidecars: super::SidecarHandling::Copy,
             accessories: Accessories::All,
             trust,
             tagging: super::Tagging::Plain,
@@ -232,12 +232,18 @@ impl Demo {
         make::image(store, &["amd64", "arm64", "riscv64"], text, tag).await
     }
 
-    async fn seal(&self, store: &Registry, at: &Reference, image: &Descriptor, sidecars: &Sidecars) -> Result<()> {
-        let signer = Signer::new(&self.key, Format::Legacy, &Events::none());
+    async fn seal(
+        &self,
+        store: &Registry,
+        at: &Reference,
+        image: &Descriptor,
+        sidecars: &SidecarContents,
+    ) -> Result<()> {
+        let signer = Signer::new(&self.key, SignatureFormat::Legacy, &Events::none());
         make::seal(store, at, image, Some(sidecars), &signer).await.map(drop)
     }
 
-    fn at(&self, registry: &Running, tag: &str) -> Result<Reference> {
+    fn at(&self, registry: &DemoRegistry, tag: &str) -> Result<Reference> {
         let text = format!("{}/{REPOSITORY}:{tag}", registry.address);
         text.parse().map_err(|why| Error::new(Kind::Local, "name").on(text).because(why))
     }
@@ -251,12 +257,12 @@ impl Demo {
     }
 }
 
-fn sidecars(at: &Reference, image: Digest) -> Result<Sidecars> {
+fn sidecars(at: &Reference, image: Digest) -> Result<SidecarContents> {
     let manifest = format!(r#"{{"name":"{REPOSITORY}","policy_bundle_version":"{POLICY_VERSION}"}}"#);
     let rego = "package behavior\n\ndefault allow := false\n\nallow if input.speed < 2\n";
     let files = vec![("manifest.json".to_owned(), manifest.into_bytes()), ("motion.rego".to_owned(), rego.into())];
     let policy = policy_bundle::pack(files).map_err(|why| Error::new(Kind::Local, "pack the policy").because(why))?;
-    Ok(Sidecars { lock: lock(at, image, POLICY_VERSION, &policy), policy })
+    Ok(SidecarContents { lock: lock(at, image, POLICY_VERSION, &policy), policy })
 }
 
 fn lock(at: &Reference, image: Digest, version: &str, policy: &[u8]) -> Vec<u8> {
@@ -278,9 +284,9 @@ fn sbom(image: &Descriptor) -> artifact::Attachment {
     artifact::artifact_manifest(&MediaType::new("application/spdx+json"), image, content)
 }
 
-impl Running {
+impl DemoRegistry {
     async fn start(folder: &Path) -> Result<Self> {
-        let server = Server::bind(Options::new(folder, SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
+        let server = Server::bind(ServeOptions::new(folder, SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
         let address = server.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::wire::{Account, Client, Kept, Options, Vault, prove};
+use crate::wire::{Account, Client, ClientOptions, StoredLogin, Vault, prove};
 
 /// A login that was kept.
 #[derive(Debug, Clone, Serialize)]
@@ -57,7 +57,7 @@ pub struct LoggedOut {
 ///
 /// Those of [`prove`], with nothing kept, and of [`Vault::keep`].
 pub async fn login(
-    options: &Options,
+    options: &ClientOptions,
     vault: &Vault,
     host: &str,
     api_host: &str,
@@ -68,7 +68,7 @@ pub async fn login(
     if !proof.was_asked {
         warnings.push(format!("{host} asks for no login, so that the password could not be checked"));
     }
-    let Kept { host, helper, .. } = vault.keep(host, account, proof.identity.as_deref()).await?;
+    let StoredLogin { host, helper, .. } = vault.keep(host, account, proof.identity.as_deref()).await?;
     let kept = if proof.identity.is_some() { Secret::IdentityToken } else { Secret::Password };
     // Several files may know the host: what is kept in one that is looked into later is of no use.
     let identity = proof.identity.as_deref();
@@ -86,8 +86,8 @@ pub async fn login(
 /// # Errors
 ///
 /// Those of [`Vault::forget`].
-pub async fn logout(options: &Options, vault: &Vault, host: &str) -> Result<LoggedOut> {
-    let Kept { host, helper, was_there } = vault.forget(host).await?;
+pub async fn logout(options: &ClientOptions, vault: &Vault, host: &str) -> Result<LoggedOut> {
+    let StoredLogin { host, helper, was_there } = vault.forget(host).await?;
     let mut warnings = Vec::new();
     // A file that was named and is not there has been no hindrance so far.
     let mut options = options.clone();

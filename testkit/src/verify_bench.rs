@@ -7,7 +7,7 @@ use autonomy_registry::oci::{Descriptor, Digest, MediaType, Reference};
 use autonomy_registry::trust::artifact::{self, Attachment};
 use autonomy_registry::trust::{sigstore_bundle, simple_signing};
 use autonomy_registry::verify::{
-    Clock, Demands, ErrorClass, Pipeline, PublicKey, Report, SidecarDemand, SidecarKind, SigningKey, Subject,
+    Candidate, Clock, Demands, ErrorClass, Pipeline, PublicKey, SidecarDemand, SidecarKind, SigningKey, VerifyReport,
     signature_tag,
 };
 use jiff::Timestamp;
@@ -96,12 +96,12 @@ impl Bench {
         self.put(&artifact::bundle_manifest(node, &bundle, time(NOW)), &[]).await
     }
 
-    pub async fn try_run(&self) -> autonomy_registry::Result<Report> {
-        let subject = Subject::resolve(&self.site, &reference(), &self.demands).await?;
+    pub async fn try_run(&self) -> autonomy_registry::Result<VerifyReport> {
+        let subject = Candidate::resolve(&self.site, &reference(), &self.demands).await?;
         Pipeline::new(self.demands.clone()).run(&self.site, &subject).await
     }
 
-    pub async fn run(&self) -> Report {
+    pub async fn run(&self) -> VerifyReport {
         self.try_run().await.unwrap()
     }
 
@@ -110,7 +110,7 @@ impl Bench {
     }
 }
 
-pub fn class(report: &Report) -> Option<ErrorClass> {
+pub fn class(report: &VerifyReport) -> Option<ErrorClass> {
     report.failure().map(|(_, failure)| failure.class)
 }
 

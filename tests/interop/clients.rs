@@ -1,6 +1,6 @@
 //! Clients that are not ours against the embedded registry: push, pull, list, attach.
 
-use autonomy_registry::document::roll_up::{RollUp, Totals};
+use autonomy_registry::document::roll_up::{RollUp, RollUpTotals};
 
 use crate::Case;
 use crate::peers::{AUTONOMY, Kind, Peers, Server};
@@ -121,7 +121,7 @@ fn published(peers: &Peers) {
         let server = Server::start(peers, kind);
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("rollup.json");
-        let rollup = RollUp::new("catalog.yaml".into(), jiff::Timestamp::UNIX_EPOCH, vec![], Totals::default());
+        let rollup = RollUp::new("catalog.yaml".into(), jiff::Timestamp::UNIX_EPOCH, vec![], RollUpTotals::default());
         let bytes = rollup.to_json().unwrap();
         std::fs::write(&file, &bytes).unwrap();
         let parent = format!("{}/fleet/catalog:stable", server.host);

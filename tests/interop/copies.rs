@@ -6,7 +6,7 @@ use std::process::Command;
 
 use autonomy_registry::oci::{Descriptor, Digest, Reference};
 use autonomy_registry::store::{Registry, Role, Store};
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 use testkit::images;
 use testkit::images::shape;
 
@@ -44,7 +44,7 @@ fn every_shape() -> Vec<(&'static str, shape::Image)> {
 
 /// A store for publishing test images, through this program's own client.
 pub(crate) fn repository(host: &str, path: &str) -> Registry {
-    let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+    let client = Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap();
     let reference: Reference = format!("{host}/{path}:v1").parse().unwrap();
     Registry::new(&client, &reference.repository, Role::Sink)
 }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
 use serde_json::json;
 
@@ -18,23 +18,23 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "the mode of distribution 2.8 acts as distribution 2.8",
         needs: &["docker-registry"],
-        run: |peers| beside(peers, Kind::Distribution2, Behaviour::distribution_2()),
+        run: |peers| beside(peers, Kind::Distribution2, Profile::distribution_2()),
     },
     Case {
         name: "the mode of distribution 3 acts as distribution 3",
         needs: &["registry3"],
-        run: |peers| beside(peers, Kind::Distribution3, Behaviour::distribution_3()),
+        run: |peers| beside(peers, Kind::Distribution3, Profile::distribution_3()),
     },
     Case {
         name: "the mode of zot acts as zot",
         needs: &["zot"],
-        run: |peers| beside(peers, Kind::Zot, Behaviour::zot()),
+        run: |peers| beside(peers, Kind::Zot, Profile::zot()),
     },
 ];
 
 const CONTENT: &[u8] = b"0123456789";
 
-fn beside(peers: &Peers, kind: Kind, behaviour: Behaviour) {
+fn beside(peers: &Peers, kind: Kind, behaviour: Profile) {
     let real = Server::start(peers, kind);
     let theirs = rows(&real.host);
     let ours = block_on(async {

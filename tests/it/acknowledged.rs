@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::serve::{Behaviour, Collection, Effect, collect};
+use autonomy_registry::serve::{Collection, Effect, Profile, collect};
 use reqwest::Method;
 use serde_json::json;
 
 use crate::serve::{Asking, header};
 
 async fn pair(folder: &Path) -> [Testbed; 2] {
-    [Testbed::over(folder, Behaviour::default()).await, Testbed::over(folder, Behaviour::default()).await]
+    [Testbed::over(folder, Profile::default()).await, Testbed::over(folder, Profile::default()).await]
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn deleting_a_manifest_keeps_bytes_that_another_manifest_needs() {
     collect(everything).await.unwrap();
     assert_eq!(asking.get(&format!("blobs/{}", inner.digest)).await.status(), 200, "a layer of the other one");
     // Read anew, as after a restart: it is still deleted.
-    let again = Testbed::over(server.data_dir(), Behaviour::default()).await;
+    let again = Testbed::over(server.data_dir(), Profile::default()).await;
     assert_eq!(Asking::of(&again, "app").get(&path).await.status(), 404);
 }
 
@@ -166,7 +166,7 @@ async fn collection_beside_pushes_and_deletes_calls_nothing_damaged_and_loses_no
         while !*stopped.borrow() {
             // Ages below ten minutes are refused beside a server: everything is made old instead.
             make_everything_old(&data);
-            let kept = autonomy_registry::serve::Kept::Named;
+            let kept = autonomy_registry::serve::KeptManifests::Named;
             let rules = Collection { kept, older_than: Duration::from_secs(3600), ..Collection::new(&data) };
             let collected = collect(rules).await.unwrap();
             assert_eq!(collected.left_alone(), 0, "{collected:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 
 use crate::seed::{assert_code, text};
@@ -29,7 +29,7 @@ async fn all_tags_move_and_former_roots_stay_whole_at_every_kind_of_registry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_tag_moves_before_every_image_is_in_place() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     bed.two_generations().await;
     assert_code(&bed.seed_catalog(&ALL, &["--atomic"]).await, 0);
     let log = bed.sink.log();
@@ -67,7 +67,7 @@ async fn a_tag_that_cannot_be_put_leaves_all_where_they_were_at_every_kind_of_re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_stays_unavailable_is_no_other_case() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(503)).at_the_end("site/b/manifests/v1"));
     let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
@@ -78,7 +78,7 @@ async fn a_registry_that_stays_unavailable_is_no_other_case() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     // Five attempts, each of which does what it is asked; the sixth PUT is the one that puts back. Nor does anybody hear,
     // between them, what the tag names.
@@ -96,7 +96,7 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_moved_although_its_answer_was_lost_is_not_put_again() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (_, second) = bed.two_generations().await;
     bed.sink.fault(Fault {
         times: 5,
@@ -110,7 +110,7 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_not_put_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_put_back_is_named() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, second) = bed.two_generations().await;
     bed.sink.fault(Fault {
         nth: 2,
@@ -129,7 +129,7 @@ async fn what_cannot_be_put_back_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_somebody_else_moves_meanwhile_is_not_put_back() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     let other = bed.publish("a", 99).await;
     bed.publish("a", 11).await;
@@ -157,7 +157,7 @@ async fn a_tag_that_somebody_else_moves_meanwhile_is_not_put_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_staged_moves_no_tag_and_keeps_none() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     bed.sink.fault(Fault::always(Kind::UploadPost, What::Status(403)).at("site/c"));
     let done = bed.seed_catalog(&ALL, &["--atomic"]).await;
@@ -169,14 +169,14 @@ async fn an_image_that_cannot_be_staged_moves_no_tag_and_keeps_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_or_none_and_keep_going_contradict_each_other() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     assert_code(&bed.seed_catalog(&["a"], &["--atomic", "--keep-going"]).await, 2);
     assert_eq!((bed.source.requests(), bed.sink.requests()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unchanged_is_not_touched() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (_, second) = bed.two_generations().await;
     assert_code(&bed.seed_catalog(&ALL, &["--atomic"]).await, 0);
     bed.sink.clear_log();
@@ -192,7 +192,7 @@ async fn what_is_unchanged_is_not_touched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_stopped_before_the_first_tag_has_moved_none() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     let slow = || What::Delay(Duration::from_secs(20));
     bed.sink.fault(Fault::always(Kind::UploadPut, slow()).at("site/c"));
@@ -208,7 +208,7 @@ async fn a_run_that_is_stopped_before_the_first_tag_has_moved_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_stopped_while_its_tags_move_is_finished() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (_, second) = bed.two_generations().await;
     bed.sink
         .fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_millis(400))).at_the_end("/manifests/v1"));
@@ -223,7 +223,7 @@ async fn a_run_that_is_stopped_while_its_tags_move_is_finished() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_cannot_be_finished_in_time_says_which_tags_moved() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, second) = bed.two_generations().await;
     bed.sink.fault(
         Fault::always(Kind::ManifestPut, What::Delay(Duration::from_secs(20))).at_the_end("site/b/manifests/v1"),

@@ -6,9 +6,9 @@ use std::process::Output;
 use autonomy_registry::document::lock::Lock;
 use autonomy_registry::oci::{Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
-use autonomy_registry::serve::{Behaviour, testkit};
+use autonomy_registry::serve::{Profile, testkit};
 use autonomy_registry::store::{Listing as _, Store as _, Want, read_small};
-use autonomy_registry::verify::{Scheme, SigningKey, signature_tag};
+use autonomy_registry::verify::{KeyScheme, SigningKey, signature_tag};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{
@@ -102,7 +102,7 @@ async fn what_is_sealed_passes_in_every_format() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_registry_takes_a_bundle_in_every_format() {
-    for behaviour in [Behaviour::distribution_2(), Behaviour::distribution_3(), Behaviour::zot()] {
+    for behaviour in [Profile::distribution_2(), Profile::distribution_3(), Profile::zot()] {
         for format in ["legacy", "bundle"] {
             let bed = testkit::Testbed::with(behaviour.clone()).await;
             let maker = Maker::over(BundleBed::on(bed).await);
@@ -113,16 +113,16 @@ async fn every_kind_of_registry_takes_a_bundle_in_every_format() {
 }
 
 /// One PKCS #8 key of each kind that `cosign import-key-pair` takes and `bundle keygen` does not make.
-fn imported_keys() -> Vec<(Scheme, Vec<u8>)> {
+fn imported_keys() -> Vec<(KeyScheme, Vec<u8>)> {
     let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap().to_pkcs8v1().unwrap();
     let p521 = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING).unwrap().to_pkcs8v1().unwrap();
     let ed25519 = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
     let rsa: Pkcs8V1Der<'_> = KeyPair::generate(KeySize::Rsa2048).unwrap().as_der().unwrap();
     vec![
-        (Scheme::EcdsaP384, p384.as_ref().to_vec()),
-        (Scheme::EcdsaP521, p521.as_ref().to_vec()),
-        (Scheme::Ed25519, ed25519.as_ref().to_vec()),
-        (Scheme::Rsa, rsa.as_ref().to_vec()),
+        (KeyScheme::EcdsaP384, p384.as_ref().to_vec()),
+        (KeyScheme::EcdsaP521, p521.as_ref().to_vec()),
+        (KeyScheme::Ed25519, ed25519.as_ref().to_vec()),
+        (KeyScheme::Rsa, rsa.as_ref().to_vec()),
     ]
 }
 

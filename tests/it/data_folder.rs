@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::serve::{Behaviour, Collection, Kept, Options, Server, collect};
+use autonomy_registry::serve::{Collection, KeptManifests, Profile, ServeOptions, Server, collect};
 use reqwest::Method;
 
 use crate::serve::Asking;
@@ -26,7 +26,7 @@ impl Lure {
     async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let data = home.path().join("data");
-        let server = Testbed::over(&data, Behaviour::default()).await;
+        let server = Testbed::over(&data, Profile::default()).await;
         let asking = Asking::of(&server, "app");
         asking.push_image("v1", "x", None).await;
         let blob = asking.push_blob(b"layer").await;
@@ -92,7 +92,7 @@ async fn a_link_in_the_place_of_a_blob_hands_out_nothing_and_a_push_takes_its_pl
     for damage in behaviours {
         fs::remove_file(lure.blob()).unwrap();
         damage(&lure);
-        let server = Testbed::over(&lure.data(), Behaviour::default()).await;
+        let server = Testbed::over(&lure.data(), Profile::default()).await;
         let asking = Asking::of(&server, "app");
         let path = format!("blobs/{}", lure.blob);
         for method in [Method::GET, Method::HEAD] {
@@ -114,7 +114,7 @@ async fn a_linked_folder_of_blobs_gives_nothing_and_takes_nothing() {
         let lure = Lure::new().await;
         fs::write(lure.outside().join(Digest::sha256(b"precious").hex()), "precious").unwrap();
         relink(&lure.layout().join(name), &lure.outside());
-        let server = Testbed::over(&lure.data(), Behaviour::default()).await;
+        let server = Testbed::over(&lure.data(), Profile::default()).await;
         let asking = Asking::of(&server, "app");
         let digest = Digest::sha256(b"precious");
         let read = asking.get(&format!("blobs/{digest}")).await;
@@ -142,7 +142,7 @@ async fn a_linked_folder_of_uploads_or_repositories_is_no_data_folder() {
             fs::rename(&place, lure.data().join("away")).unwrap()
         }
         symlink(if name == "serving" { lure.secret() } else { lure.outside() }, &place).unwrap();
-        let options = Options::new(lure.data(), ([127, 0, 0, 1], 0).into());
+        let options = ServeOptions::new(lure.data(), ([127, 0, 0, 1], 0).into());
         let error = within(Server::bind(options)).await.unwrap_err();
         assert!(error.chain().contains(name) && error.chain().contains("link"), "{}", error.chain());
         let collected =
@@ -164,7 +164,7 @@ async fn an_upload_session_that_is_a_link_a_second_name_or_a_pipe_is_none() {
     ];
     for damage in damages {
         damage(&lure, &place);
-        let server = Testbed::over(&lure.data(), Behaviour::default()).await;
+        let server = Testbed::over(&lure.data(), Profile::default()).await;
         let asking = Asking::of(&server, "app");
         let session = format!("blobs/uploads/{id}");
         for (method, query) in [(Method::GET, ""), (Method::PATCH, ""), (Method::DELETE, "")] {
@@ -188,12 +188,12 @@ async fn a_pipe_anywhere_stops_neither_the_start_nor_a_request_nor_a_collection(
         let place = lure.data().join(name);
         fs::remove_file(&place).unwrap();
         pipe(&place);
-        let options = Options::new(lure.data(), ([127, 0, 0, 1], 0).into());
+        let options = ServeOptions::new(lure.data(), ([127, 0, 0, 1], 0).into());
         let bound = within(Server::bind(options)).await;
         assert_eq!(bound.is_err(), name == "serving", "{name}");
         drop(bound);
         if name != "serving" {
-            let server = Testbed::over(&lure.data(), Behaviour::default()).await;
+            let server = Testbed::over(&lure.data(), Profile::default()).await;
             let asking = Asking::of(&server, "app");
             for path in ["manifests/v1", "tags/list"] {
                 assert!(!within(asking.get(path)).await.status().is_success(), "{name}");
@@ -216,7 +216,7 @@ async fn a_repository_that_is_a_link_is_none_and_collection_does_not_go_through_
     fs::create_dir_all(lure.data().join("repositories/deep")).unwrap();
     symlink(other.layout(), lure.data().join("repositories/deep/_layout")).unwrap();
     age(&other.blob());
-    let server = Testbed::over(&lure.data(), Behaviour::default()).await;
+    let server = Testbed::over(&lure.data(), Profile::default()).await;
     for name in ["linked", "deep"] {
         let asking = Asking::of(&server, name);
         assert!(!asking.get("manifests/v1").await.status().is_success(), "{name}");
@@ -227,7 +227,7 @@ async fn a_repository_that_is_a_link_is_none_and_collection_does_not_go_through_
         assert!(!answer.status().is_success(), "{name}");
     }
     drop(server);
-    for kept in [Kept::All, Kept::Named] {
+    for kept in [KeptManifests::All, KeptManifests::Named] {
         let _ = collect(Collection { kept, older_than: Duration::ZERO, ..Collection::new(lure.data()) }).await;
     }
     assert!(other.blob().exists() && other.layout().join("index.json").exists());
@@ -238,7 +238,7 @@ async fn a_repository_that_is_a_link_is_none_and_collection_does_not_go_through_
 async fn the_data_folder_itself_may_be_a_link_that_the_operator_named() {
     let lure = Lure::new().await;
     symlink(lure.data(), lure.home.path().join("named")).unwrap();
-    let server = Testbed::over(&lure.home.path().join("named"), Behaviour::default()).await;
+    let server = Testbed::over(&lure.home.path().join("named"), Profile::default()).await;
     assert_eq!(Asking::of(&server, "app").get("manifests/v1").await.status(), 200);
 }
 
@@ -248,7 +248,7 @@ async fn locks_and_unfinished_uploads_are_for_their_owner_alone_and_content_is_a
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     // As an earlier version left it.
     fs::set_permissions(lure.data().join("serving"), fs::Permissions::from_mode(0o644)).unwrap();
-    let server = Testbed::over(&lure.data(), Behaviour::default()).await;
+    let server = Testbed::over(&lure.data(), Profile::default()).await;
     let location = Asking::of(&server, "app").begin().await;
     let upload = lure.data().join("uploads").join(location.rsplit('/').next().unwrap());
     for path in [lure.data().join("serving"), lure.layout().join(".lock"), upload] {

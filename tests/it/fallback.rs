@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use autonomy_registry::Kind as Failure;
 use autonomy_registry::oci::{Descriptor, MediaType, Tag};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Body, Listing, Registry, Role, Store};
 use serde_json::{Value, json};
@@ -23,10 +23,10 @@ struct Bed {
 
 impl Bed {
     async fn new() -> Self {
-        Self::on(Behaviour { has_referrers_api: false, ..Behaviour::default() }).await
+        Self::on(Profile { has_referrers_api: false, ..Profile::default() }).await
     }
 
-    async fn on(behaviour: Behaviour) -> Self {
+    async fn on(behaviour: Profile) -> Self {
         let bed = Testbed::with(behaviour).await;
         let store = Arc::new(Registry::new(&client(), &bed.repository("app"), Role::Sink));
         let subject = Descriptor::of(MediaType::OCI_MANIFEST, b"{}");
@@ -121,7 +121,7 @@ async fn what_another_client_overwrites_is_written_again_for_all_that_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_lists_what_is_not_there_any_more_can_still_be_added_to() {
-    let bed = Bed::on(Behaviour::distribution_3()).await;
+    let bed = Bed::on(Profile::distribution_3()).await;
     for outcome in bed.put(0..2).await {
         outcome.unwrap();
     }

@@ -9,7 +9,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::serve::{Profile, ServerAuth};
 use futures_util::{StreamExt as _, stream};
 use testkit::images;
 
@@ -63,11 +63,11 @@ pub(crate) async fn seed(from: &str, to: &str, more: &[&str]) -> Run {
 
 /// A source with an image of two platforms.
 pub(crate) async fn source() -> Testbed {
-    source_to(Auth::None).await
+    source_to(ServerAuth::None).await
 }
 
-async fn source_to(auth: Auth) -> Testbed {
-    let bed = Testbed::with(Behaviour { auth, ..Behaviour::default() }).await;
+async fn source_to(auth: ServerAuth) -> Testbed {
+    let bed = Testbed::with(Profile { auth, ..Profile::default() }).await;
     let root = images::two_platforms(&publisher(&bed, "app"), 1, &[100, 200]).await;
     images::tag(&publisher(&bed, "app"), &root, "v1").await;
     bed.clear_log();
@@ -149,7 +149,7 @@ async fn heads_of_64_mebibytes_are_left() {
 async fn bodies_and_lists_without_an_end_are_left_on_either_side() {
     let pour = || What::Pour { head: "".into(), unit: " ".into(), total: u64::MAX, is_length_told: false };
     let pages = || What::EndlessPages(r#"{"name":"app","tags":["v1"]}"#.into());
-    let token = Auth::Bearer { login: None, expires_in: Duration::from_secs(60) };
+    let token = ServerAuth::Bearer { login: None, expires_in: Duration::from_secs(60) };
     for (is_at_the_source, on, what, code) in [
         (true, Kind::ManifestGet, pour(), 4),
         (true, Kind::BlobGet, pour(), 4),

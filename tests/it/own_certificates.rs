@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::serve::Certificates;
-use autonomy_registry::wire::{Client, Options, Proxies, Request};
+use autonomy_registry::serve::ServerCertificates;
+use autonomy_registry::wire::{Client, ClientOptions, Proxies, Request};
 use http::Method;
 
 use crate::serve_bed::Running;
@@ -54,18 +54,18 @@ impl Own {
 async fn serve(folder: &Path, own: &Own, client_ca: Option<PathBuf>) -> Running {
     let chain = own.write(folder, "server");
     Running::start(&folder.join("data"), |options| {
-        options.tls = Some(Certificates { key: chain.with_extension("key"), chain, client_ca });
+        options.tls = Some(ServerCertificates { key: chain.with_extension("key"), chain, client_ca });
     })
     .await
 }
 
-async fn ask(options: Options, host: &str) -> autonomy_registry::Result<u16> {
+async fn ask(options: ClientOptions, host: &str) -> autonomy_registry::Result<u16> {
     let request = Request::new(Method::GET, "/v2/", "get", "it");
     Ok(Client::new(options)?.host(host, "").send(&request).await?.status().as_u16())
 }
 
-fn naming(path: &Path) -> Options {
-    Options { ca_file: Some(path.to_owned()), ..Options::default() }
+fn naming(path: &Path) -> ClientOptions {
+    ClientOptions { ca_file: Some(path.to_owned()), ..ClientOptions::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,12 +78,12 @@ async fn a_certificate_that_was_named_is_taken_though_it_is_marked_as_an_authori
     let certs = folder.path().join("certs.d");
     fs::create_dir_all(certs.join(&server.host)).unwrap();
     fs::copy(&named, certs.join(&server.host).join("ca.crt")).unwrap();
-    let options = Options { cert_dir: Some(certs), ..Options::default() };
+    let options = ClientOptions { cert_dir: Some(certs), ..ClientOptions::default() };
     assert_eq!(ask(options, &server.host).await.unwrap(), 200);
 
     // Named by nobody, or another of the same name.
     let other = Own::new("127.0.0.1").write(folder.path(), "other");
-    for options in [Options::default(), naming(&other)] {
+    for options in [ClientOptions::default(), naming(&other)] {
         let error = ask(options, &server.host).await.unwrap_err();
         assert!(error.kind() == Kind::Invalid && error.chain().contains("does not verify"), "{}", error.chain());
     }
@@ -127,7 +127,7 @@ async fn a_client_whose_own_certificate_was_named_comes_in_and_no_other() {
     let shown = async |shown: &Own| {
         fs::write(place.join("client.cert"), &shown.certificate).unwrap();
         fs::write(place.join("client.key"), shown.key.serialize_pem()).unwrap();
-        ask(Options { cert_dir: Some(certs.clone()), ..Options::default() }, &server.host).await
+        ask(ClientOptions { cert_dir: Some(certs.clone()), ..ClientOptions::default() }, &server.host).await
     };
     assert_eq!(shown(&client).await.unwrap(), 200);
     assert!(shown(&Own::new("edge-site")).await.is_err(), "another of the same name");
@@ -157,8 +157,9 @@ async fn a_proxy_whose_own_certificate_was_named_is_gone_through() {
         }
     });
     let proxies = Proxies::of(move |name| (name == "HTTPS_PROXY").then(|| format!("https://{address}")));
-    let error = ask(Options { proxies: proxies.clone(), ..Options::default() }, "r.test").await.unwrap_err();
+    let error =
+        ask(ClientOptions { proxies: proxies.clone(), ..ClientOptions::default() }, "r.test").await.unwrap_err();
     assert!(error.chain().contains("does not verify"), "{}", error.chain());
-    let error = ask(Options { proxies, ..naming(&named) }, "r.test").await.unwrap_err();
+    let error = ask(ClientOptions { proxies, ..naming(&named) }, "r.test").await.unwrap_err();
     assert!(error.chain().contains("by way of proxy") && !error.chain().contains("verify"), "{}", error.chain());
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, Options, Proxies, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Proxies, Request, Scopes};
 use http::Method;
 
 use crate::wire_server::{Asked, Authority, Plain, Server, answer, options, status, tls_server};
@@ -75,20 +75,20 @@ fn pass(mut stream: TcpStream, target: &str) {
 }
 
 /// Logins for hosts of that name, at any port.
-fn logins(dir: &Path, hosts: &[&str], entry: &str) -> Options {
+fn logins(dir: &Path, hosts: &[&str], entry: &str) -> ClientOptions {
     let path = dir.join("auth.json");
     let entries: Vec<_> = hosts.iter().map(|host| format!("\"{host}\":{entry}")).collect();
     std::fs::write(&path, format!("{{\"auths\":{{{}}}}}", entries.join(","))).unwrap();
-    Options { authfile: Some(path), ..options() }
+    ClientOptions { authfile: Some(path), ..options() }
 }
 
-fn password(dir: &Path, hosts: &[&str]) -> Options {
+fn password(dir: &Path, hosts: &[&str]) -> ClientOptions {
     logins(dir, hosts, &format!("{{\"auth\":\"{PACKED}\"}}"))
 }
 
-fn named(options: Options, hosts: &[&str]) -> Options {
+fn named(options: ClientOptions, hosts: &[&str]) -> ClientOptions {
     let plain_http_hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-    Options { allow_plain_http: false, plain_http_hosts, ..options }
+    ClientOptions { allow_plain_http: false, plain_http_hosts, ..options }
 }
 
 /// Whether any request carried a login.
@@ -103,7 +103,7 @@ async fn a_password_goes_over_plain_http_only_to_this_machine_and_to_hosts_that_
     let local = password(dir.path(), &[&server.host]);
     assert_eq!(ask(&Client::new(local).unwrap(), &server.host).await.unwrap(), "ok");
     server.asked();
-    let away = || Options { proxies: leading_to(&server.host), ..password(dir.path(), &[host]) };
+    let away = || ClientOptions { proxies: leading_to(&server.host), ..password(dir.path(), &[host]) };
 
     let error = ask(&Client::new(away()).unwrap(), host).await.unwrap_err();
     let told = format!("{} {}", error.chain(), error.hint_text().unwrap_or_default());
@@ -134,7 +134,8 @@ async fn a_plain_host_that_was_not_named_gets_a_token_for_everybody_and_none_for
         })
         .await;
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { proxies: leading_to(&server.host), ..logins(dir.path(), &["r.test:5000"], entry) };
+        let options =
+            ClientOptions { proxies: leading_to(&server.host), ..logins(dir.path(), &["r.test:5000"], entry) };
         assert_eq!(ask(&Client::new(options.clone()).unwrap(), "r.test:5000").await.unwrap(), "ok");
         let asked = server.asked();
         assert_eq!(asked.len(), 3, "{asked:?}");
@@ -154,7 +155,7 @@ async fn a_token_service_in_plain_http_must_have_been_named_as_well() {
     })
     .await;
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { proxies: leading_to(&realm.host), ..password(dir.path(), &[&server.host]) };
+    let options = ClientOptions { proxies: leading_to(&realm.host), ..password(dir.path(), &[&server.host]) };
     let error = ask(&Client::new(options).unwrap(), &server.host).await.unwrap_err();
     assert!(error.hint_text().unwrap_or_default().contains("--allow-insecure-registry=tokens.test"), "{error:?}");
     assert!(!was_shown_a_login(&realm));
@@ -165,7 +166,7 @@ async fn a_host_with_files_for_tls_is_never_spoken_to_in_plain_http() {
     let (server, dir) = (basic().await, tempfile::tempdir().unwrap());
     let certs = dir.path().join("certs.d");
     std::fs::create_dir_all(certs.join(&server.host)).unwrap();
-    let options = Options { cert_dir: Some(certs.clone()), ..password(dir.path(), &[&server.host]) };
+    let options = ClientOptions { cert_dir: Some(certs.clone()), ..password(dir.path(), &[&server.host]) };
     assert_eq!(ask(&Client::new(options.clone()).unwrap(), &server.host).await.unwrap(), "ok", "an empty folder");
     server.asked();
     std::fs::write(certs.join(&server.host).join("ca.crt"), Authority::new().pem()).unwrap();
@@ -248,7 +249,7 @@ async fn a_hello_that_is_not_answered_counts_as_plain_http_where_that_is_expecte
     assert_eq!((both.0.unwrap(), both.1.unwrap()), ("ok".to_owned(), "ok".to_owned()));
     assert_eq!(client.tally()[&closing].requests, 1, "a hello is no request");
 
-    let away = Options { proxies: leading_to(&closing), ..options() };
+    let away = ClientOptions { proxies: leading_to(&closing), ..options() };
     assert_eq!(ask(&Client::new(named(away.clone(), &["r.test"])).unwrap(), "r.test:80").await.unwrap(), "ok");
     // Elsewhere whoever is in the way could hang up.
     let error = ask(&Client::new(away).unwrap(), "r.test:80").await.unwrap_err();
@@ -257,7 +258,7 @@ async fn a_hello_that_is_not_answered_counts_as_plain_http_where_that_is_expecte
 
 #[tokio::test(flavor = "multi_thread")]
 async fn that_plain_http_is_refused_is_said_only_of_a_host_that_has_spoken_it() {
-    let strict = || Client::new(Options { allow_plain_http: false, ..options() }).unwrap();
+    let strict = || Client::new(ClientOptions { allow_plain_http: false, ..options() }).unwrap();
     let plain = Server::start(|_: &Asked| answer(200, &[], "ok")).await;
     let error = ask(&strict(), &plain.host).await.unwrap_err();
     assert!(error.kind() == Kind::Usage && error.chain().contains("plain-HTTP registry refused"), "{}", error.chain());

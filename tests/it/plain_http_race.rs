@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, Options, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
 use http::Method;
 
 use crate::wire_server::{Asked, Authority, Plain, Server, answer, options, tls_server, tls_server_named};
@@ -116,8 +116,8 @@ fn client(folder: &std::path::Path, host: &str, authority: &Authority) -> Client
     std::fs::write(&logins, format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"dTpw\"}}}}}}")).unwrap();
     std::fs::write(&ca, authority.pem()).unwrap();
     let plain_http_hosts = vec!["127.0.0.1".parse().unwrap()];
-    let named = Options { allow_plain_http: false, plain_http_hosts, ..options() };
-    Client::new(Options { authfile: Some(logins), ca_file: Some(ca), ..named }).unwrap()
+    let named = ClientOptions { allow_plain_http: false, plain_http_hosts, ..options() };
+    Client::new(ClientOptions { authfile: Some(logins), ca_file: Some(ca), ..named }).unwrap()
 }
 
 #[track_caller]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use autonomy_registry::document::roll_up::{Attempt, RollUp, Status, Totals};
+use autonomy_registry::document::roll_up::{Attempt, EntryStatus, RollUp, RollUpTotals};
 use autonomy_registry::oci::{Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::serve::{Profile, ServerAuth};
 use autonomy_registry::store::{Listing as _, Store as _, Want, read_small};
 use testkit::images;
 
@@ -22,7 +22,7 @@ struct Field {
 }
 
 impl Field {
-    async fn with(behaviour: Behaviour) -> Self {
+    async fn with(behaviour: Profile) -> Self {
         let field = Self { bed: Testbed::with(behaviour).await, home: tempfile::tempdir().unwrap() };
         field.write(&rollup("a.example/app:v1", "2026-05-25T00:00:00Z"));
         field
@@ -82,22 +82,22 @@ fn rollup(to: &str, seeded_at: &str) -> Vec<u8> {
         from: "up.example.com/app:v1".parse().unwrap(),
         to: to.parse().unwrap(),
         dir: "app".into(),
-        status: Status::Failed,
+        status: EntryStatus::Failed,
         error: Some("source: get manifest v1: not found".into()),
         previous_digest: None,
         sidecars: Vec::new(),
         seed: None,
     }];
-    let totals = Totals::of(&entries);
+    let totals = RollUpTotals::of(&entries);
     RollUp::new("catalog.yaml".into(), seeded_at.parse().unwrap(), entries, totals).to_json().unwrap()
 }
 
-fn modes() -> [(&'static str, Behaviour); 4] {
+fn modes() -> [(&'static str, Profile); 4] {
     [
-        ("embedded", Behaviour::default()),
-        ("distribution 2", Behaviour::distribution_2()),
-        ("distribution 3", Behaviour::distribution_3()),
-        ("zot", Behaviour::zot()),
+        ("embedded", Profile::default()),
+        ("distribution 2", Profile::distribution_2()),
+        ("distribution 3", Profile::distribution_3()),
+        ("zot", Profile::zot()),
     ]
 }
 
@@ -193,7 +193,7 @@ async fn an_image_that_is_there_is_the_parent_and_stays_what_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_of_a_publication_is_put_again() {
-    let field = Field::with(Behaviour::distribution_3()).await;
+    let field = Field::with(Profile::distribution_3()).await;
     let published = field.published().await;
     // Somebody has cleared the fallback index; the artifact and its tag are there.
     let fallback = published["parent_digest"].as_str().unwrap().parse::<Digest>().unwrap().fallback_tag();
@@ -209,7 +209,7 @@ async fn what_is_missing_of_a_publication_is_put_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_roll_up_is_refused_and_nobody_is_contacted() {
-    let field = Field::with(Behaviour::default()).await;
+    let field = Field::with(Profile::default()).await;
     let good = String::from_utf8(rollup("a.example/app:v1", "2026-05-25T00:00:00Z")).unwrap();
     for (bytes, why) in [
         (good.replace("catalog-seed.v1", "catalog-seed.v2"), "this program reads \"catalog-seed.v1\""),
@@ -231,7 +231,7 @@ async fn what_is_no_roll_up_is_refused_and_nobody_is_contacted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parent_without_a_tag_is_refused_and_nobody_is_contacted() {
-    let field = Field::with(Behaviour::default()).await;
+    let field = Field::with(Profile::default()).await;
     let (repository, digest) = (format!("{}/fleet/catalog", field.bed.host()), Digest::sha256(b""));
     for to in [repository.clone(), format!("{repository}@{digest}"), format!("{repository}:v1@{digest}")] {
         let file = field.file();
@@ -257,7 +257,7 @@ async fn a_parent_without_a_tag_is_refused_and_nobody_is_contacted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http_needs_the_flag() {
-    let field = Field::with(Behaviour::default()).await;
+    let field = Field::with(Profile::default()).await;
     let done = field.publish(&[]).await;
     assert_code(&done, 2);
     assert!(text(&done).contains("plain-HTTP registry refused"), "{}", text(&done));
@@ -266,13 +266,13 @@ async fn plain_http_needs_the_flag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_cannot_say_is_not_taken_for_one_without_the_api() {
-    let field = Field::with(Behaviour::default()).await;
+    let field = Field::with(Profile::default()).await;
     field.bed.fault(Fault::always(Kind::Referrers, What::Status(403)));
     assert_code(&field.publish(&["--allow-insecure-registry"]).await, 4);
     assert!(field.bed.log().iter().all(|seen| !seen.path.contains("stable-catalog")));
     assert_eq!(field.bed.count(Kind::ManifestPut), 1, "the parent, and nothing after it");
 
-    let refusing = Field::with(Behaviour::default()).await;
+    let refusing = Field::with(Profile::default()).await;
     refusing.bed.fault(Fault::always(Kind::ManifestGet, What::Status(500)));
     assert_code(&refusing.publish(&["--allow-insecure-registry"]).await, 4);
     assert_eq!(refusing.bed.count(Kind::ManifestPut), 0, "a parent that cannot be read is not replaced");
@@ -280,8 +280,8 @@ async fn a_registry_that_cannot_say_is_not_taken_for_one_without_the_api() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_used_and_people_are_told_what_to_do_next() {
-    let auth = Auth::Basic { user: "u".into(), password: "p".into() };
-    let field = Field::with(Behaviour { auth, ..Behaviour::distribution_3() }).await;
+    let auth = ServerAuth::Basic { user: "u".into(), password: "p".into() };
+    let field = Field::with(Profile { auth, ..Profile::distribution_3() }).await;
     assert_code(&field.publish(&["--allow-insecure-registry"]).await, 4);
     let authfile = field.home.path().join("auth.json");
     std::fs::write(&authfile, format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, field.bed.host())).unwrap();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::store::{Body, Put, Registry, Role, Store};
-use autonomy_registry::wire::{Client, Options, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
 use http::Method;
 
 use crate::wire_server::{Asked, Server, answer, client, options, status};
@@ -14,7 +14,7 @@ use crate::wire_server::{Asked, Server, answer, client, options, status};
 fn knowing(host: &str, dir: &tempfile::TempDir) -> Client {
     let path = dir.path().join("auth.json");
     std::fs::write(&path, format!(r#"{{"auths":{{"{host}":{{"auth":"dTpw"}}}}}}"#)).unwrap();
-    Client::new(Options { authfile: Some(path), ..options() }).unwrap()
+    Client::new(ClientOptions { authfile: Some(path), ..options() }).unwrap()
 }
 
 async fn put(client: &Client, server: &Server, bytes: &'static [u8]) -> autonomy_registry::Result<Put> {

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Manifest, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Kind;
 use autonomy_registry::store::{Root, Store, Want, read_manifest};
 use autonomy_registry::trust::{artifact, simple_signing};
@@ -25,7 +25,7 @@ struct Site {
 }
 
 impl Site {
-    async fn new(image: Image, behaviour: Behaviour) -> Self {
+    async fn new(image: Image, behaviour: Profile) -> Self {
         let field = Field::new(image, behaviour).await;
         let (publisher, key) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         for (name, key) in [("publisher", &publisher), ("site", &key)] {
@@ -87,8 +87,7 @@ impl Site {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rewritten_index_is_signed_by_the_site_and_verified_with_its_key() {
     let mut digests = Vec::new();
-    for behaviour in [Behaviour::default(), Behaviour::distribution_2(), Behaviour::distribution_3(), Behaviour::zot()]
-    {
+    for behaviour in [Profile::default(), Profile::distribution_2(), Profile::distribution_3(), Profile::zot()] {
         let site = Site::new(shape::with_attestations(1, LAYERS), behaviour).await;
         let done = site.seed(PLATFORM).await;
         assert_code(&done, 0);
@@ -126,7 +125,7 @@ async fn a_rewritten_index_is_signed_by_the_site_and_verified_with_its_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rewritten_index_that_is_there_is_not_put_or_signed_again() {
-    let site = Site::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&site.seed(&[PLATFORM, &["--accessories", "none"]].concat()).await, 0);
     site.field.source.clear_log();
     site.field.sink.clear_log();
@@ -138,7 +137,7 @@ async fn a_rewritten_index_that_is_there_is_not_put_or_signed_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_has_grown_old_gets_a_fresh_one_beside_it() {
-    let site = Site::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&site.seed(PLATFORM).await, 0);
     let root = site.field.tagged().await.unwrap().node;
     site.sign(&site.key, "sink", &root, Timestamp::now() - SignedDuration::from_hours(9000)).await;
@@ -152,7 +151,7 @@ async fn a_signature_that_has_grown_old_gets_a_fresh_one_beside_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_publisher_did_not_sign_is_not_signed_by_the_site() {
-    let site = Site::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     let done = site.seed_as("site.pub", PLATFORM).await;
     assert_code(&done, 3);
     assert!(text(&done).contains("source verification failed (fail-closed)"), "{}", text(&done));
@@ -162,7 +161,7 @@ async fn what_the_publisher_did_not_sign_is_not_signed_by_the_site() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nested_indexes_are_rewritten_from_the_inside_out() {
-    let site = Site::new(shape::nested_index(1, LAYERS), Behaviour::distribution_2()).await;
+    let site = Site::new(shape::nested_index(1, LAYERS), Profile::distribution_2()).await;
     for says in ["seeded", "unchanged"] {
         let done = site.seed(PLATFORM).await;
         assert_code(&done, 0);
@@ -180,7 +179,7 @@ async fn nested_indexes_are_rewritten_from_the_inside_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_attached_to_the_images_travels_and_what_is_attached_to_the_original_does_not() {
     for accessories in ["all", "root"] {
-        let site = Site::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+        let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
         let store = publisher(&site.field.source, "app");
         let children = entries(&site.field.source, &site.field.root).await;
         let mut held = Vec::new();
@@ -198,7 +197,7 @@ async fn what_is_attached_to_the_images_travels_and_what_is_attached_to_the_orig
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_verification_the_smaller_index_is_put_under_its_tag_unsigned() {
-    let site = Site::new(shape::three_platforms(1, LAYERS), Behaviour::zot()).await;
+    let site = Site::new(shape::three_platforms(1, LAYERS), Profile::zot()).await;
     let done = site.field.seed(&[PLATFORM, &["--skip-verify", "--rewrite-index"]].concat()).await;
     assert_code(&done, 0);
     assert!(text(&done).contains("NOT signed"), "{}", text(&done));
@@ -211,7 +210,7 @@ async fn without_verification_the_smaller_index_is_put_under_its_tag_unsigned() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flags_that_do_not_go_together_are_told_by_name_before_anybody_is_asked() {
-    let site = Site::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     let (key, public) = (site.file("site.key"), site.file("publisher.pub"));
     let (sign, public) = (["--sign-key", &key], ["--pub-key", &public]);
     let (rewrite, skip) = (["--rewrite-index"], ["--skip-verify"]);

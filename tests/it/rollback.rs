@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use autonomy_registry::oci::{Digest, MediaType, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Store, Want};
 use testkit::images::{self, shape};
@@ -22,7 +22,7 @@ async fn one(bed: &Bed, more: &[&str]) -> std::process::Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeping_the_former_root_costs_three_requests_and_one_for_the_stage() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let store = publisher(&bed.source, "app");
     let first = images::two_platforms(&store, 1, &[1000, 2000, 3000]).await;
     images::tag(&store, &first, "v1").await;
@@ -79,7 +79,7 @@ async fn a_former_root_is_kept_with_its_media_type_before_the_tag_moves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_it_a_registry_may_drop_the_former_root() {
-    let bed = Bed::new(Behaviour::zot()).await;
+    let bed = Bed::new(Profile::zot()).await;
     let first = bed.publish("app", 1).await;
     assert_code(&one(&bed, &[]).await, 0);
     bed.publish("app", 2).await;
@@ -91,7 +91,7 @@ async fn without_it_a_registry_may_drop_the_former_root() {
 async fn a_former_root_that_cannot_be_kept_stops_the_seed_with_the_tag_where_it_was() {
     for (on, at) in [(Kind::ManifestPut, "-was-"), (Kind::ManifestHead, "-was-"), (Kind::ManifestGet, "/manifests/v1")]
     {
-        let bed = Bed::new(Behaviour::default()).await;
+        let bed = Bed::new(Profile::default()).await;
         let first = bed.publish("app", 1).await;
         assert_code(&one(&bed, &[]).await, 0);
         std::fs::remove_dir_all(bed.out()).unwrap();
@@ -106,7 +106,7 @@ async fn a_former_root_that_cannot_be_kept_stops_the_seed_with_the_tag_where_it_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_too_long_to_be_kept_is_refused_before_anything_is_asked() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     bed.publish("app", 1).await;
     bed.source.clear_log();
     let from = format!("{}/app:v1", bed.source.host());
@@ -159,7 +159,7 @@ async fn tags_go_back_at_every_kind_of_registry_and_a_second_time_nothing_is_don
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_costs_five_requests_to_put_back_and_three_to_delete() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     bed.two_generations().await;
     for (names, requests) in [(["a"], 5), (["d"], 3)] {
         assert_code(&bed.seed_catalog(&names, &[]).await, 0);
@@ -171,7 +171,7 @@ async fn a_tag_costs_five_requests_to_put_back_and_three_to_delete() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_root_that_was_dropped_is_named_and_the_others_go_back() {
-    let bed = Bed::new(Behaviour::zot()).await;
+    let bed = Bed::new(Profile::zot()).await;
     let (first, second) = bed.two_generations().await;
     // Still named by another tag.
     let store = publisher(&bed.sink, "site/b");
@@ -193,7 +193,7 @@ async fn a_former_root_that_was_dropped_is_named_and_the_others_go_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_somebody_moved_or_deleted_since_is_left_alone() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a", "b", "c"], &["--keep-previous"]).await, 0);
     let store = publisher(&bed.sink, "site/a");
@@ -210,7 +210,7 @@ async fn a_tag_that_somebody_moved_or_deleted_since_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_tag_that_cannot_be_deleted_is_named_as_left() {
     for status in [405, 403, 404] {
-        let bed = Bed::new(Behaviour::default()).await;
+        let bed = Bed::new(Profile::default()).await;
         let digest = bed.publish("a", 1).await;
         assert_code(&bed.seed_catalog(&["a"], &[]).await, 0);
         bed.sink.fault(Fault::always(Kind::ManifestDelete, What::Status(status)));
@@ -224,7 +224,7 @@ async fn a_new_tag_that_cannot_be_deleted_is_named_as_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delete_whose_answer_is_lost_is_done() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     bed.publish("a", 1).await;
     assert_code(&bed.seed_catalog(&["a"], &[]).await, 0);
     bed.sink.fault(Fault::next(Kind::ManifestDelete, What::ResetAfter));
@@ -235,7 +235,7 @@ async fn a_delete_whose_answer_is_lost_is_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_cannot_be_put_or_asked_for_is_named_and_the_others_go_back() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, second) = bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a", "b", "c"], &["--keep-previous"]).await, 0);
     bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at("site/a/manifests/v1"));
@@ -248,7 +248,7 @@ async fn a_tag_that_cannot_be_put_or_asked_for_is_named_and_the_others_go_back()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_terminal_and_without_a_yes_nothing_is_asked_of_anybody() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a"], &[]).await, 0);
     bed.sink.clear_log();
@@ -262,7 +262,7 @@ async fn without_a_terminal_and_without_a_yes_nothing_is_asked_of_anybody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_roll_up_that_was_tampered_with_moves_nothing() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, second) = bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a", "b"], &["--keep-previous"]).await, 0);
     let good = std::fs::read_to_string(bed.roll_up()).unwrap();
@@ -310,7 +310,7 @@ async fn a_roll_up_that_was_tampered_with_moves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http_needs_its_flag_here_too() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a"], &[]).await, 0);
     let file = bed.roll_up();
@@ -320,7 +320,7 @@ async fn plain_http_needs_its_flag_here_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_that_is_stopped_finishes_its_tag_and_says_what_is_left() {
-    let bed = Bed::new(Behaviour::default()).await;
+    let bed = Bed::new(Profile::default()).await;
     let (first, second) = bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a", "b", "c"], &["--keep-previous"]).await, 0);
     bed.sink.clear_log();

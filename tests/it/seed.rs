@@ -5,9 +5,9 @@ use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, Reference};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::serve::{Profile, ServerAuth};
 use autonomy_registry::store::{Registry, Role, Store, Want, read_manifest};
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 use reqwest::Method;
 use testkit::images;
 
@@ -16,7 +16,7 @@ use crate::site_bed::behaviours;
 
 /// A store over this program's own client, to publish what is to be seeded.
 pub(crate) fn publisher(bed: &Testbed, path: &str) -> Registry {
-    let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+    let client = Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap();
     Registry::new(&client, &bed.repository(path), Role::Sink)
 }
 
@@ -55,11 +55,11 @@ struct Field {
 
 impl Field {
     async fn new() -> Self {
-        Self::with(Behaviour::default()).await
+        Self::with(Profile::default()).await
     }
 
     /// With a destination that behaves so.
-    async fn with(behaviour: Behaviour) -> Self {
+    async fn with(behaviour: Profile) -> Self {
         let (source, sink) = (Testbed::start().await, Testbed::with(behaviour).await);
         let root = images::two_platforms(&publisher(&source, "app"), 1, &[1000, 2000, 3000]).await;
         images::tag(&publisher(&source, "app"), &root, "v1").await;
@@ -343,8 +343,8 @@ async fn an_interrupted_seed_leaves_the_tag_and_no_upload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_wants_a_login_gets_one_token_and_no_ping() {
     let login = Some(("robot".to_owned(), "secret".to_owned()));
-    let auth = Auth::Bearer { login, expires_in: std::time::Duration::from_secs(300) };
-    let source = Testbed::with(Behaviour { auth, ..Behaviour::default() }).await;
+    let auth = ServerAuth::Bearer { login, expires_in: std::time::Duration::from_secs(300) };
+    let source = Testbed::with(Profile { auth, ..Profile::default() }).await;
     let sink = Testbed::start().await;
     let home = tempfile::tempdir().unwrap();
     let authfile = home.path().join("auth.json");
@@ -352,8 +352,11 @@ async fn a_registry_that_wants_a_login_gets_one_token_and_no_ping() {
     std::fs::write(&authfile, login).unwrap();
     let out = tempfile::tempdir().unwrap();
     let (from, to) = (format!("{}/app:v1", source.host()), format!("{}/app:v1", sink.host()));
-    let client =
-        Client::new(Options { allow_plain_http: true, authfile: Some(authfile.clone()), ..Options::default() });
+    let client = Client::new(ClientOptions {
+        allow_plain_http: true,
+        authfile: Some(authfile.clone()),
+        ..ClientOptions::default()
+    });
     let reference: Reference = from.parse().unwrap();
     let store = Registry::new(&client.unwrap(), &reference.repository, Role::Sink);
     let root = images::two_platforms(&store, 1, &[1000, 2000, 3000]).await;

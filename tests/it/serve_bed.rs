@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use autonomy_registry::Result;
-use autonomy_registry::serve::{Options, Server};
+use autonomy_registry::serve::{ServeOptions, Server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -24,8 +24,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) async fn start(data_dir: &Path, change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options::new(data_dir, ([127, 0, 0, 1], 0).into());
+    pub(crate) async fn start(data_dir: &Path, change: impl FnOnce(&mut ServeOptions)) -> Self {
+        let mut options = ServeOptions::new(data_dir, ([127, 0, 0, 1], 0).into());
         change(&mut options);
         let server = Server::bind(options).await.unwrap();
         let (host, url) = (server.address().to_string(), server.url());

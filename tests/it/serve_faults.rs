@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::serve::{Profile, ServerAuth};
 use bytes::Bytes;
 use reqwest::Method;
 
@@ -191,10 +191,10 @@ async fn everything_asked_is_written_down() {
 #[tokio::test]
 async fn a_cut_upload_ends_as_it_does_at_each_registry() {
     for (behaviour, status, range) in [
-        (Behaviour::default(), 204, "0-3"),
-        (Behaviour::distribution_3(), 204, "0-3"),
-        (Behaviour::distribution_2(), 404, ""),
-        (Behaviour::zot(), 404, ""),
+        (Profile::default(), 204, "0-3"),
+        (Profile::distribution_3(), 204, "0-3"),
+        (Profile::distribution_2(), 404, ""),
+        (Profile::zot(), 404, ""),
     ] {
         let server = Testbed::with(behaviour.clone()).await;
         let asking = Asking::of(&server, "app");
@@ -215,10 +215,10 @@ async fn registries_differ_as_they_do_in_the_field() {
     let child = Descriptor::of(MediaType::OCI_MANIFEST, b"not here");
     let sparse = serde_json::json!({"schemaVersion": 2, "manifests": [child]}).to_string();
     for (behaviour, put, referrers, range, single) in [
-        (Behaviour::default(), 201, 200, 416, 201),
-        (Behaviour::distribution_3(), 400, 404, 416, 202),
-        (Behaviour::distribution_2(), 400, 404, 202, 202),
-        (Behaviour::zot(), 400, 200, 416, 201),
+        (Profile::default(), 201, 200, 416, 201),
+        (Profile::distribution_3(), 400, 404, 416, 202),
+        (Profile::distribution_2(), 400, 404, 202, 202),
+        (Profile::zot(), 400, 200, 416, 201),
     ] {
         let server = Testbed::with(behaviour.clone()).await;
         let asking = Asking::of(&server, "app");
@@ -242,7 +242,7 @@ async fn registries_differ_as_they_do_in_the_field() {
 
 #[tokio::test]
 async fn a_closing_body_of_no_told_length_counts_except_where_it_does_not() {
-    for (behaviour, status) in [(Behaviour::default(), 201), (Behaviour::zot(), 400)] {
+    for (behaviour, status) in [(Profile::default(), 201), (Profile::zot(), 400)] {
         let server = Testbed::with(behaviour).await;
         let asking = Asking::of(&server, "app");
         let url = format!("http://{}{}?digest={}", server.host(), asking.begin().await, Digest::sha256(CONTENT));
@@ -254,7 +254,7 @@ async fn a_closing_body_of_no_told_length_counts_except_where_it_does_not() {
 
 #[tokio::test]
 async fn a_registry_that_forgets_untagged_manifests_drops_them_with_their_children() {
-    let server = Testbed::with(Behaviour::zot()).await;
+    let server = Testbed::with(Profile::zot()).await;
     let asking = Asking::of(&server, "app");
     let child = asking.push_image("", "child", None).await;
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [child]}).to_string();
@@ -267,8 +267,8 @@ async fn a_registry_that_forgets_untagged_manifests_drops_them_with_their_childr
 
 #[tokio::test]
 async fn basic_logins_are_asked_for_and_checked() {
-    let auth = Auth::Basic { user: "me".into(), password: "secret".into() };
-    let server = Testbed::with(Behaviour { auth, ..Behaviour::default() }).await;
+    let auth = ServerAuth::Basic { user: "me".into(), password: "secret".into() };
+    let server = Testbed::with(Profile { auth, ..Profile::default() }).await;
     let asking = Asking::of(&server, "app");
     let refused = asking.get("/v2/").await;
     assert_eq!(refused.status(), 401);
@@ -284,8 +284,8 @@ async fn basic_logins_are_asked_for_and_checked() {
 #[tokio::test]
 async fn a_token_opens_what_it_was_given_for_until_it_expires() {
     let login = Some(("me".to_owned(), "secret".to_owned()));
-    let auth = Auth::Bearer { login, expires_in: Duration::from_secs(1) };
-    let server = Testbed::with(Behaviour { auth, ..Behaviour::default() }).await;
+    let auth = ServerAuth::Bearer { login, expires_in: Duration::from_secs(1) };
+    let server = Testbed::with(Profile { auth, ..Profile::default() }).await;
     let asking = Asking::of(&server, "app");
     let refused = asking.send(Method::POST, "blobs/uploads/?mount=x&from=base", &[], b"").await;
     assert_eq!(refused.status(), 401);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use autonomy_registry::Kind;
 use autonomy_registry::oci::Digest;
-use autonomy_registry::serve::{Certificates, Options, Server};
+use autonomy_registry::serve::{ServeOptions, Server, ServerCertificates};
 use reqwest::{Certificate, Client, Identity, StatusCode};
 
 use crate::serve_bed::Running;
@@ -35,9 +35,9 @@ impl Site {
         fs::write(self.path("tls.key"), key.serialize_pem()).unwrap();
     }
 
-    fn certificates(&self, client_ca: Option<&str>) -> Certificates {
+    fn certificates(&self, client_ca: Option<&str>) -> ServerCertificates {
         let client_ca = client_ca.map(|name| self.path(name));
-        Certificates { chain: self.path("tls.crt"), key: self.path("tls.key"), client_ca }
+        ServerCertificates { chain: self.path("tls.crt"), key: self.path("tls.key"), client_ca }
     }
 
     async fn serve(&self, client_ca: Option<&str>, htpasswd: Option<&str>) -> Running {
@@ -120,8 +120,8 @@ async fn only_clients_of_the_named_authority_come_in() {
 #[tokio::test]
 async fn certificates_and_passwords_that_are_of_no_use_are_told_before_anything_is_served() {
     let site = Site::new();
-    let told = async |change: &dyn Fn(&mut Options)| {
-        let mut options = Options::new(site.path("data"), ([127, 0, 0, 1], 0).into());
+    let told = async |change: &dyn Fn(&mut ServeOptions)| {
+        let mut options = ServeOptions::new(site.path("data"), ([127, 0, 0, 1], 0).into());
         change(&mut options);
         let error = Server::bind(options).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Usage, "{}", error.chain());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use autonomy_registry::oci::{Descriptor, Digest, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Kind, Testbed};
 use autonomy_registry::store::{Store, Want};
 use testkit::images;
@@ -12,8 +12,8 @@ use testkit::images;
 use crate::seed::{assert_code, autonomy, publisher};
 
 /// Every registry that this program knows the ways of.
-pub(crate) fn behaviours() -> [Behaviour; 4] {
-    [Behaviour::default(), Behaviour::distribution_2(), Behaviour::distribution_3(), Behaviour::zot()]
+pub(crate) fn behaviours() -> [Profile; 4] {
+    [Profile::default(), Profile::distribution_2(), Profile::distribution_3(), Profile::zot()]
 }
 
 /// Two registries and a folder for catalogs and records.
@@ -24,7 +24,7 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    pub(crate) async fn new(behaviour: Behaviour) -> Self {
+    pub(crate) async fn new(behaviour: Profile) -> Self {
         let (source, sink) = (Testbed::start().await, Testbed::with(behaviour).await);
         Self { source, sink, home: tempfile::tempdir().unwrap() }
     }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use autonomy_registry::oci::{Descriptor, Digest, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use serde_json::Value;
@@ -31,7 +31,7 @@ impl Bed {
     /// Two platforms with layers of these sizes, in MiB, over a line of so many MiB a second.
     async fn new(mib: &[u64], mib_per_second: u64) -> Self {
         // A sink whose broken uploads begin anew: those that go on ask the spool for less.
-        let (source, sink) = (Testbed::start().await, Testbed::with(Behaviour::distribution_2()).await);
+        let (source, sink) = (Testbed::start().await, Testbed::with(Profile::distribution_2()).await);
         let sizes: Vec<_> = mib.iter().map(|mib| mib * MIB).collect();
         let image = shape::two_platforms(1, &sizes);
         image.put(&publisher(&source, "app"), &["v1".parse().unwrap()]).await;

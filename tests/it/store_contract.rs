@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name, Tag};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{self, Body, Cached, Layout, Listing, Memory, Put, Repository, Store, Want};
+use autonomy_registry::store::{self, Body, Cached, Layout, Listing, ListingStore, Memory, Put, Store, Want};
 use autonomy_registry::{Kind, Result};
 use futures_util::{StreamExt, TryStreamExt, future};
 
@@ -23,13 +23,13 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-async fn read(store: &dyn Repository, node: &Descriptor, from: u64) -> Result<Vec<u8>> {
+async fn read(store: &dyn ListingStore, node: &Descriptor, from: u64) -> Result<Vec<u8>> {
     let pieces = store.open(node, from).await?;
     pieces.try_fold(Vec::new(), |all, piece| future::ready(Ok([all, piece.to_vec()].concat()))).await
 }
 
 /// An image of one layer, put bottom-up; `salt` makes it another image.
-async fn image(store: &dyn Repository, salt: &str, subject: Option<&Descriptor>, tags: &[Tag]) -> Descriptor {
+async fn image(store: &dyn ListingStore, salt: &str, subject: Option<&Descriptor>, tags: &[Tag]) -> Descriptor {
     let (config, config_body) = blob(format!("{{\"salt\":\"{salt}\"}}").as_bytes());
     let (layer, layer_body) = blob(format!("layer of {salt}").as_bytes());
     store.put(&config, &config_body, &[]).await.unwrap();
@@ -48,7 +48,7 @@ async fn image(store: &dyn Repository, salt: &str, subject: Option<&Descriptor>,
 }
 
 /// Runs the whole contract on an empty store.
-async fn holds(store: &dyn Repository) {
+async fn holds(store: &dyn ListingStore) {
     assert!(!store.label().is_empty());
     what_is_absent_is_not_found(store).await;
     what_was_put_is_read_back_from_any_offset(store).await;
@@ -61,7 +61,7 @@ async fn holds(store: &dyn Repository) {
     referrers_appear_with_type_and_annotations(store).await;
 }
 
-async fn what_is_absent_is_not_found(store: &dyn Repository) {
+async fn what_is_absent_is_not_found(store: &dyn ListingStore) {
     let (node, _) = blob(b"never put");
     assert!(!store.contains(&node).await.unwrap());
     assert_eq!(store.open(&node, 0).await.err().map(|e| e.kind()), Some(Kind::NotFound));
@@ -74,7 +74,7 @@ async fn what_is_absent_is_not_found(store: &dyn Repository) {
     assert!(store.referrers(&node.digest).await.unwrap().is_empty(), "nothing attached is no failure");
 }
 
-async fn what_was_put_is_read_back_from_any_offset(store: &dyn Repository) {
+async fn what_was_put_is_read_back_from_any_offset(store: &dyn ListingStore) {
     // Larger than the pieces that stores read and write in, and of no round length.
     let large: Vec<u8> = (0..1_300_001_u32).flat_map(|n| (n % 251).to_le_bytes()[..1].to_vec()).collect();
     for bytes in [&large[..], b"small", b""] {
@@ -89,7 +89,7 @@ async fn what_was_put_is_read_back_from_any_offset(store: &dyn Repository) {
     }
 }
 
-async fn wrong_sizes_are_corrupt(store: &dyn Repository) {
+async fn wrong_sizes_are_corrupt(store: &dyn ListingStore) {
     let (node, body) = blob(b"exactly so long");
     store.put(&node, &body, &[]).await.unwrap();
     for size in [node.size - 1, node.size + 1] {
@@ -99,7 +99,7 @@ async fn wrong_sizes_are_corrupt(store: &dyn Repository) {
     }
 }
 
-async fn wrong_bytes_never_become_visible(store: &dyn Repository) {
+async fn wrong_bytes_never_become_visible(store: &dyn ListingStore) {
     let good = b"bytes as promised".to_vec();
     let node = Descriptor::of(MediaType::OCI_LAYER, &good);
     let image = Descriptor { media_type: MediaType::OCI_MANIFEST, ..node.clone() };
@@ -117,7 +117,7 @@ async fn wrong_bytes_never_become_visible(store: &dyn Repository) {
     assert_eq!(read(store, &node, 0).await.unwrap(), good, "a failed put must not be in the way of a good one");
 }
 
-async fn a_second_put_reads_nothing(store: &dyn Repository) {
+async fn a_second_put_reads_nothing(store: &dyn ListingStore) {
     let (node, body) = blob(b"put twice");
     assert_eq!(store.put(&node, &body, &[]).await.unwrap(), Put::Sent(node.size));
     assert_eq!(body.meter().fetched(), node.size);
@@ -134,7 +134,7 @@ async fn a_second_put_reads_nothing(store: &dyn Repository) {
     assert_eq!(body.meter().fetched(), node.size);
 }
 
-async fn many_puts_of_one_node_agree(store: &dyn Repository) {
+async fn many_puts_of_one_node_agree(store: &dyn ListingStore) {
     let bytes = vec![7; 700_000];
     let (node, _) = blob(&bytes);
     let puts = (0..8).map(|_| async {
@@ -151,7 +151,7 @@ async fn many_puts_of_one_node_agree(store: &dyn Repository) {
     }
 }
 
-async fn tags_name_manifests_and_move(store: &dyn Repository) {
+async fn tags_name_manifests_and_move(store: &dyn ListingStore) {
     let (node, body) = blob(b"not a manifest");
     let refused = store.put(&node, &body, &[tag("blob")]).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Usage);
@@ -170,7 +170,7 @@ async fn tags_name_manifests_and_move(store: &dyn Repository) {
     assert_eq!(tags, [tag("moving"), tag("staying")]);
 }
 
-async fn manifests_come_back_as_they_were(store: &dyn Repository) {
+async fn manifests_come_back_as_they_were(store: &dyn ListingStore) {
     // Odd spacing must survive, and a type that the bytes do not tell must come back as it was put.
     let text = "{ \"schemaVersion\": 2,\n\t\"manifests\": [] }";
     let (node, body) = manifest(MediaType::DOCKER_LIST, text);
@@ -187,7 +187,7 @@ async fn manifests_come_back_as_they_were(store: &dyn Repository) {
     assert_eq!(&store::read_manifest(store, &node).await.unwrap()[..], text.as_bytes());
 }
 
-async fn referrers_appear_with_type_and_annotations(store: &dyn Repository) {
+async fn referrers_appear_with_type_and_annotations(store: &dyn ListingStore) {
     let absent = Descriptor::of(MediaType::OCI_MANIFEST, b"put later, or never");
     let subject = image(store, "subject", None, &[]).await;
     let first = image(store, "signature", Some(&subject), &[]).await;
@@ -218,7 +218,7 @@ async fn an_image_layout_holds_the_contract() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_holds_the_contract_with_and_without_the_referrers_api() {
-    for behaviour in [Behaviour::default(), Behaviour::distribution_2(), Behaviour::distribution_3()] {
+    for behaviour in [Profile::default(), Profile::distribution_2(), Profile::distribution_3()] {
         let bed = Testbed::with(behaviour).await;
         holds(&crate::seed::publisher(&bed, "contract")).await;
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::serve::{Behaviour, Collection, Kept, collect};
+use autonomy_registry::serve::{Collection, KeptManifests, Profile, collect};
 use autonomy_registry::store::read_manifest;
 use reqwest::Method;
 use serde_json::Value;
@@ -240,7 +240,7 @@ struct Taken {
 impl Taken {
     async fn by(make: Make) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let server = Testbed::over(data.path(), Behaviour::default()).await;
+        let server = Testbed::over(data.path(), Profile::default()).await;
         Asking::of(&server, "app").push_image("v1", "x", None).await;
         let digest = Asking::of(&server, "app").push_blob(b"layer").await;
         let blobs = data.path().join("repositories/app/_layout/blobs/sha256");
@@ -269,7 +269,7 @@ impl Taken {
 async fn a_push_takes_the_place_of_whatever_lies_there_and_the_content_of_a_folder_stays_beside_it() {
     for (what, make) in ALL {
         let taken = Taken::by(make).await;
-        let server = Testbed::over(taken.data.path(), Behaviour::default()).await;
+        let server = Testbed::over(taken.data.path(), Profile::default()).await;
         let asking = Asking::of(&server, "app");
         let path = format!("blobs/{}", Digest::sha256(b"layer"));
         assert_eq!(asking.send(Method::HEAD, &path, &[], b"").await.status(), 404, "{what}");
@@ -283,7 +283,7 @@ async fn a_push_takes_the_place_of_whatever_lies_there_and_the_content_of_a_fold
 async fn a_mount_takes_the_place_of_whatever_lies_there() {
     for (what, make) in ALL {
         let taken = Taken::by(make).await;
-        let server = Testbed::over(taken.data.path(), Behaviour::default()).await;
+        let server = Testbed::over(taken.data.path(), Profile::default()).await;
         let digest = Asking::of(&server, "b").push_blob(b"layer").await;
         let asking = Asking::of(&server, "app");
         let mounted = format!("blobs/uploads/?mount={digest}&from=b");
@@ -297,7 +297,7 @@ async fn a_mount_takes_the_place_of_whatever_lies_there() {
 async fn a_manifest_takes_the_place_of_whatever_lies_there() {
     for (what, make) in ALL {
         let taken = Taken::by(make).await;
-        let server = Testbed::over(taken.data.path(), Behaviour::default()).await;
+        let server = Testbed::over(taken.data.path(), Profile::default()).await;
         let text = r#"{"schemaVersion":2,"manifests":[],"annotations":{"a":"b"}}"#;
         let node = Descriptor::of(MediaType::OCI_INDEX, text.as_bytes());
         let place = taken.path.with_file_name(node.digest.hex());
@@ -313,7 +313,7 @@ async fn a_manifest_takes_the_place_of_whatever_lies_there() {
 async fn something_in_the_place_of_a_blob_is_no_blob_for_a_manifest_and_for_a_deletion() {
     for (what, make) in ALL {
         let taken = Taken::by(make).await;
-        let server = Testbed::over(taken.data.path(), Behaviour::default()).await;
+        let server = Testbed::over(taken.data.path(), Profile::default()).await;
         let asking = Asking::of(&server, "app");
         let gone = asking.send(Method::DELETE, &format!("blobs/{}", Digest::sha256(b"layer")), &[], b"").await;
         assert_eq!(gone.status(), 404, "{what}");
@@ -386,7 +386,10 @@ async fn repair_puts_the_bytes_of_a_deleted_manifest_back_and_leaves_it_deleted(
     // Nobody can pull what it needs, so that may be gone.
     fs::remove_file(scene.file("app", &scene.layer.digest)).unwrap();
     assert_eq!(scene.check(&[]).await.0, 0);
-    assert!(collect(Collection { kept: Kept::All, ..Collection::new(scene.data()) }).await.unwrap().left_alone() == 0);
+    assert!(
+        collect(Collection { kept: KeptManifests::All, ..Collection::new(scene.data()) }).await.unwrap().left_alone()
+            == 0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -453,7 +456,7 @@ async fn a_file_outside_that_has_a_second_name_as_a_blob_is_never_written_to() {
     for (held, pushed) in [("precious", "precious"), ("precio", "precious"), ("", "precious")] {
         fs::write(outside.path(), held).unwrap();
         let before = about(outside.path());
-        let server = Testbed::over(data.path(), Behaviour::default()).await;
+        let server = Testbed::over(data.path(), Profile::default()).await;
         let asking = Asking::of(&server, "app");
         let digest = asking.push_blob(pushed.as_bytes()).await;
         let blob = data.path().join("repositories/app/_layout/blobs/sha256").join(digest.hex());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Manifest, MediaType, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Kind, Testbed};
 use autonomy_registry::store::{Root, Store, Want, read_manifest};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    pub(crate) async fn new(image: Image, behaviour: Behaviour) -> Self {
+    pub(crate) async fn new(image: Image, behaviour: Profile) -> Self {
         let (source, sink) = (Testbed::start().await, Testbed::with(behaviour).await);
         let root = image.put(&publisher(&source, "app"), &["v1".parse().unwrap()]).await;
         source.clear_log();
@@ -82,7 +82,7 @@ const LAYERS: &[u64] = &[1000, 2000];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_platform_costs_its_own_requests_and_leaves_the_index_as_it_is() {
-    let field = Field::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&field.bare(&["linux/arm64"]).await, 0);
     // Index, manifest, configuration and two layers; the tag, three blobs in two requests each, manifest and index.
     assert_eq!(field.requests(), (5, 9), "{:#?}", field.sink.log());
@@ -101,7 +101,7 @@ async fn one_platform_costs_its_own_requests_and_leaves_the_index_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sparse_index_does_not_vouch_for_what_was_left_out() {
-    let field = Field::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&field.bare(&["linux/arm64"]).await, 0);
     field.clear();
     assert_code(&field.bare(&["linux/arm64", "linux/amd64"]).await, 0);
@@ -122,7 +122,7 @@ async fn a_sparse_index_does_not_vouch_for_what_was_left_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_the_former_image_only_what_resembles_the_chosen_is_looked_at() {
-    let field = Field::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&field.bare(&["linux/amd64"]).await, 0);
     let store = publisher(&field.source, "app");
     let mut index: Value = serde_json::from_slice(&read_manifest(&store, &field.root).await.unwrap()).unwrap();
@@ -146,11 +146,11 @@ async fn of_the_former_image_only_what_resembles_the_chosen_is_looked_at() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attestations_follow_their_image_and_nested_indexes_are_narrowed() {
-    let field = Field::new(shape::with_attestations(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::with_attestations(1, LAYERS), Profile::default()).await;
     assert_code(&field.bare(&["linux/riscv64"]).await, 0);
     assert_eq!(field.held(&field.root).await, [false, false, true, false, false, true]);
 
-    let field = Field::new(shape::nested_index(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::nested_index(1, LAYERS), Profile::default()).await;
     assert_code(&field.bare(&["linux/riscv64", "linux/arm64/v8"]).await, 0);
     assert_eq!(field.held(&field.root).await, [true, false]);
     let inner = entries(&field.source, &field.root).await.remove(0);
@@ -166,7 +166,7 @@ async fn attestations_follow_their_image_and_nested_indexes_are_narrowed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_is_attached_to_what_is_copied_travels() {
-    let field = Field::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     let store = publisher(&field.source, "app");
     let children = entries(&field.source, &field.root).await;
     let mut attached = Vec::new();
@@ -184,7 +184,7 @@ async fn only_what_is_attached_to_what_is_copied_travels() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_that_is_not_there_is_told_before_anything_moves() {
-    let field = Field::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     let done = field.bare(&["linux/amd64", "linux/s390x"]).await;
     assert_code(&done, 4);
     let says = "it has no linux/s390x; it has linux/amd64, linux/arm64/v8, linux/riscv64";
@@ -192,14 +192,14 @@ async fn a_platform_that_is_not_there_is_told_before_anything_moves() {
     assert_eq!(field.requests(), (1, 1));
     assert!(!field.out().exists());
 
-    let field = Field::new(shape::single_manifest(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::single_manifest(1, LAYERS), Profile::default()).await;
     let done = field.bare(&["linux/arm64"]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains("it has no linux/arm64; it has linux/amd64"), "{}", text(&done));
     assert_code(&field.bare(&["linux/amd64"]).await, 0);
     assert_eq!(field.record()["platforms"], serde_json::json!(["linux/amd64"]));
 
-    let field = Field::new(shape::artifact_with_empty_config(1, 10), Behaviour::default()).await;
+    let field = Field::new(shape::artifact_with_empty_config(1, 10), Profile::default()).await;
     let done = field.bare(&["linux/arm64"]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains("it has no linux/arm64; it has no platform by name"), "{}", text(&done));
@@ -210,7 +210,7 @@ async fn a_platform_that_is_not_there_is_told_before_anything_moves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_wants_whole_indexes_is_told_apart_with_the_ways_out() {
-    for behaviour in [Behaviour::distribution_2(), Behaviour::distribution_3(), Behaviour::zot()] {
+    for behaviour in [Profile::distribution_2(), Profile::distribution_3(), Profile::zot()] {
         let field = Field::new(shape::three_platforms(1, LAYERS), behaviour).await;
         let done = field.bare(&["linux/amd64"]).await;
         assert_code(&done, 4);
@@ -230,7 +230,7 @@ async fn a_registry_that_wants_whole_indexes_is_told_apart_with_the_ways_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_catalog_chooses_platforms_per_entry() {
-    let field = Field::new(shape::three_platforms(1, LAYERS), Behaviour::default()).await;
+    let field = Field::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     let (source, sink) = (field.source.host(), field.sink.host());
     let catalog = format!(
         "version: 1\nentries:\n  - from: {source}/app:v1\n    to: {sink}/app:v1\n    platforms: [linux/amd64, linux/riscv64]\n  - from: {source}/app:v1\n    to: {sink}/other:v1\n"

@@ -4,7 +4,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use serde_json::Value;
 use testkit::images;
@@ -116,7 +116,7 @@ async fn a_push_of_the_same_image_is_no_conflict_for_a_run_that_keeps_former_roo
 #[tokio::test(flavor = "multi_thread")]
 async fn no_tag_of_an_atomic_run_moves_when_somebody_else_has_moved_one() {
     for (name, was_there) in [("b", true), ("d", false)] {
-        let bed = Bed::new(Behaviour::default()).await;
+        let bed = Bed::new(Profile::default()).await;
         let (first, _) = bed.two_generations().await;
         let repository = format!("site/{name}");
         let rival = rival_at(&bed.sink, &repository).await;

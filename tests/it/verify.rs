@@ -11,8 +11,8 @@ use autonomy_registry::store::{MAX_MANIFEST_BYTES, Store, Want};
 use autonomy_registry::trust::artifact::{self, Attachment};
 use autonomy_registry::trust::{sigstore_bundle, simple_signing};
 use autonomy_registry::verify::{
-    Approved, Clock, ErrorClass, Evidence, Failure, Identity, MAX_REFERRERS, Pipeline, PublicKey, Report, SigningKey,
-    Step, Subject, TrustTime, signature_tag,
+    Approved, Candidate, Clock, ErrorClass, Evidence, Failure, IdentityRule, MAX_REFERRERS, Pipeline, PublicKey,
+    SigningKey, Step, TrustTime, VerifyReport, signature_tag,
 };
 use jiff::Timestamp;
 use testkit::verify_bench::{Bench, NOW, RECENT, STALE, public, reference, time};
@@ -21,7 +21,7 @@ use testkit::verify_site::Referrers;
 #[tokio::test]
 async fn a_legacy_signature_costs_two_requests_and_a_bundle_four() {
     let bench = Bench::new().await;
-    let subject = Subject::new(reference(), bench.image.clone());
+    let subject = Candidate::new(reference(), bench.image.clone());
     let pipeline = Pipeline::new(bench.demands.clone());
     let referrer = bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
     let report = pipeline.run(&bench.site, &subject).await.unwrap();
@@ -33,7 +33,7 @@ async fn a_legacy_signature_costs_two_requests_and_a_bundle_four() {
     let node = bench.sign(&bench.image, Some(RECENT)).await;
     bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
     let pipeline = Pipeline::new(bench.demands.clone());
-    let subject = Subject::new(reference(), bench.image.clone());
+    let subject = Candidate::new(reference(), bench.image.clone());
     let report = pipeline.run(&bench.site, &subject).await.unwrap();
     let tag = signature_tag(&bench.image.digest).unwrap();
     assert_eq!(bench.site.log().len(), 2, "{:?}", bench.site.log());
@@ -78,7 +78,7 @@ async fn damaged_and_endless_signature_objects_are_failures_with_a_class() {
 async fn a_tag_that_moves_after_it_was_resolved_changes_nothing() {
     let bench = Bench::new().await;
     bench.sign(&bench.image, Some(RECENT)).await;
-    let subject = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    let subject = Candidate::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
     bench.site.manifest(r#"{"schemaVersion":2,"layers":[],"annotations":{"evil":"1"}}"#, &["v1"]).await;
     let report = Pipeline::new(bench.demands.clone()).run(&bench.site, &subject).await.unwrap();
     assert_eq!(report.clone().approve().unwrap().digest(), Some(bench.image.digest));
@@ -133,7 +133,7 @@ async fn the_age_is_checked_with_this_machines_clock() {
 #[tokio::test]
 async fn a_bundle_cannot_meet_a_demand_for_a_name() {
     let mut bench = Bench::new().await;
-    bench.demands.identity = Identity::MatchRepository;
+    bench.demands.identity = IdentityRule::MatchRepository;
     bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
     assert_eq!(bench.class().await, Some(ErrorClass::SigIdentityMismatch));
     bench.sign(&bench.image, Some(RECENT)).await;
@@ -319,7 +319,7 @@ async fn the_json_is_that_of_the_contract() {
     assert_eq!(report, expected);
     let key = PublicKey::from_pem(b"").unwrap_err();
     let failure = Failure::of(&key).unwrap();
-    let early = serde_json::to_value(Report::unreached(reference(), None, failure)).unwrap();
+    let early = serde_json::to_value(VerifyReport::unreached(reference(), None, failure)).unwrap();
     assert_eq!(
         early["error"],
         serde_json::json!({"class": "KEY_INVALID", "detail": "read public key: it is not PEM text"})
@@ -345,7 +345,7 @@ async fn an_error_names_step_class_and_what_was_checked_against_what() {
 #[tokio::test]
 async fn a_signatures_text_cannot_drive_a_terminal() {
     let mut bench = Bench::new().await;
-    bench.demands.identity = Identity::MatchRepository;
+    bench.demands.identity = IdentityRule::MatchRepository;
     let (payload, _) = bench.signed(&bench.image, Some(RECENT));
     let evil = String::from_utf8(payload).unwrap().replace("site.example", "\\u001b[2Jsite.example\u{202e}");
     let signature = bench.key.sign(evil.as_bytes()).unwrap();

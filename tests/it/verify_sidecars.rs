@@ -5,7 +5,7 @@ use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
 use autonomy_registry::store::{Store, Want};
 use autonomy_registry::trust::artifact;
 use autonomy_registry::verify::{
-    ErrorClass, Evidence, Outcome, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Step, Subject,
+    Candidate, ErrorClass, Evidence, Pipeline, Sidecar, SidecarDemand, SidecarKind, Step, StepOutcome, VerifyReport,
 };
 use testkit::verify_bench::{Bench, RECENT, STALE, class, lock_for, policy_bundle, public, reference};
 
@@ -14,7 +14,7 @@ async fn what_our_builders_make_passes_all_four_steps() {
     let bench = Bench::sealed().await;
     let report = bench.run().await;
     assert!(report.is_verified(), "{report}");
-    assert!(report.steps().iter().all(|result| matches!(result.outcome, Outcome::Ok(_))), "{report}");
+    assert!(report.steps().iter().all(|result| matches!(result.outcome, StepOutcome::Ok(_))), "{report}");
     assert_eq!(report.evidence().len(), 3, "image, lock and policy");
     let approved = report.approve().unwrap();
     assert!(approved.is_verified() && approved.covers(&bench.image.digest));
@@ -47,7 +47,7 @@ async fn steps_that_were_not_asked_for_are_skipped_and_never_ok() {
     let report = bench.run().await;
     assert!(report.is_verified(), "{report}");
     assert!(
-        matches!(&report.steps()[3].outcome, Outcome::Skipped(why) if why == "no policy was asked for"),
+        matches!(&report.steps()[3].outcome, StepOutcome::Skipped(why) if why == "no policy was asked for"),
         "{report}"
     );
     bench.demands.lock = SidecarDemand::NotAsked;
@@ -69,15 +69,15 @@ async fn sidecars_are_judged_by_what_they_are() {
     let (absent, ambiguous) = (Some(ErrorClass::SidecarMissing), Some(ErrorClass::SidecarAmbiguous));
     // A lock that only refers to the image counts; two of them, or one that the tag does not name, do not.
     let bench = Bench::sealed().await;
-    let subject = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    let subject = Candidate::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
     let by_digest = reference().repository.pinned(bench.image.digest);
-    let again = Subject::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
+    let again = Candidate::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
     assert_eq!((&again.lock, &again.policy), (&subject.lock, &subject.policy), "found among the referrers");
 
     let attachment = artifact::sidecar_manifest(SidecarKind::Lock, &bench.image, b"{}");
     let newer = bench.put(&attachment, &[]).await;
     assert_eq!(bench.class().await, None, "the tag still names one of them");
-    let two = Subject::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
+    let two = Candidate::resolve(&bench.site, &by_digest, &bench.demands).await.unwrap();
     assert!(matches!(&two.lock, Sidecar::Ambiguous(names) if names.len() == 2));
     let listed = bench.site.memory.resolve(&Name::Digest(newer.digest), Want::Digest).await.unwrap().node;
     let artifact_type = Some(MediaType::new(SidecarKind::Lock.media_type()));
@@ -87,10 +87,10 @@ async fn sidecars_are_judged_by_what_they_are() {
 
     // The image itself, and the other sidecar, in the place of a lock: signed, and yet no lock.
     let bench = Bench::sealed().await;
-    let good = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    let good = Candidate::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
     let image = bench.site.memory.resolve(&Name::Digest(bench.image.digest), Want::Bytes).await.unwrap();
     for lock in [Sidecar::Found(Box::new(image)), good.policy.clone()] {
-        let subject = Subject { lock, ..good.clone() };
+        let subject = Candidate { lock, ..good.clone() };
         let report = Pipeline::new(bench.demands.clone()).run(&bench.site, &subject).await.unwrap();
         assert_eq!(class(&report), absent, "{report}");
         assert_eq!(report.failure().unwrap().0, Some(Step::Digests));
@@ -99,7 +99,7 @@ async fn sidecars_are_judged_by_what_they_are() {
     // A sidecar whose manifest was not kept is fetched again by its digest, never by its tag.
     let Sidecar::Found(mut root) = good.lock.clone() else { panic!("{:?}", good.lock) };
     root.bytes = None;
-    let (subject, tags) = (Subject { lock: Sidecar::Found(root), ..good }, bench.site.count("tag v1"));
+    let (subject, tags) = (Candidate { lock: Sidecar::Found(root), ..good }, bench.site.count("tag v1"));
     assert!(Pipeline::new(bench.demands.clone()).run(&bench.site, &subject).await.unwrap().is_verified());
     assert_eq!(bench.site.count("tag v1"), tags);
 }
@@ -107,7 +107,7 @@ async fn sidecars_are_judged_by_what_they_are() {
 #[tokio::test]
 async fn a_lock_may_go_without_a_time_but_not_with_an_old_one() {
     let bench = Bench::sealed().await;
-    let subject = Subject::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
+    let subject = Candidate::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
     let Sidecar::Found(lock) = &subject.lock else { panic!("{:?}", subject.lock) };
     bench.sign(&lock.node, None).await;
     assert_eq!(bench.class().await, None);
@@ -116,7 +116,7 @@ async fn a_lock_may_go_without_a_time_but_not_with_an_old_one() {
 }
 
 /// Seals `lock` and `policy` beside a signed image, and verifies.
-async fn judge(lock: impl FnOnce(&Descriptor, &[u8], Digest) -> Vec<u8>, policy: Vec<u8>) -> Report {
+async fn judge(lock: impl FnOnce(&Descriptor, &[u8], Digest) -> Vec<u8>, policy: Vec<u8>) -> VerifyReport {
     let bench = Bench::sealed().await;
     let manifest = bench.sidecar(SidecarKind::Policy, &policy).await;
     bench.sign(&manifest, Some(RECENT)).await;
@@ -137,7 +137,7 @@ async fn each_step_fails_by_itself_and_the_later_ones_are_not_reached() {
 
     let report = judge(good, policy_bundle("1.3.0")).await;
     assert_eq!(class(&report), Some(ErrorClass::SemverMismatch));
-    assert!(matches!(report.steps()[2].outcome, Outcome::Ok(_)), "{report}");
+    assert!(matches!(report.steps()[2].outcome, StepOutcome::Ok(_)), "{report}");
 
     let report = judge(good, b"not an archive".to_vec()).await;
     assert_eq!(class(&report), Some(ErrorClass::SemverParse));
@@ -151,7 +151,7 @@ async fn each_step_fails_by_itself_and_the_later_ones_are_not_reached() {
     let report = judge(changed, policy_bundle("1.2.0")).await;
     assert_eq!(class(&report), Some(ErrorClass::FingerprintMismatch));
     assert!(
-        matches!(&report.steps()[3].outcome, Outcome::Skipped(why) if why.contains("fingerprint failed")),
+        matches!(&report.steps()[3].outcome, StepOutcome::Skipped(why) if why.contains("fingerprint failed")),
         "{report}"
     );
 }

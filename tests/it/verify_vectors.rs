@@ -9,7 +9,8 @@ use std::time::Duration;
 use autonomy_registry::error::Result;
 use autonomy_registry::oci::{Digest, Reference};
 use autonomy_registry::verify::{
-    Clock, Demands, ErrorClass, Failure, Identity, Pipeline, PublicKey, Report, SidecarDemand, Subject, Tlog, TrustTime,
+    Candidate, Clock, Demands, ErrorClass, Failure, IdentityRule, Pipeline, PublicKey, SidecarDemand, Tlog, TrustTime,
+    VerifyReport,
 };
 use serde::Deserialize;
 use testkit::verify_site::{Referrers, Site, vectors};
@@ -110,8 +111,8 @@ impl Case {
             clock_skew: duration(&self.clock_skew),
             trust_time: if self.trust_time { TrustTime::On } else { TrustTime::Off },
             identity: match self.identity_policy.as_ref().map(|policy| policy.kind.as_str()) {
-                None => Identity::Any,
-                Some("matchRepository") => Identity::MatchRepository,
+                None => IdentityRule::Any,
+                Some("matchRepository") => IdentityRule::MatchRepository,
                 Some(other) => panic!("identity policy {other}"),
             },
             lock: sidecar(self.require_lock),
@@ -123,13 +124,13 @@ impl Case {
     }
 
     /// What the program does: an unusable key becomes a report as well.
-    async fn run(&self, site: &Site) -> Report {
+    async fn run(&self, site: &Site) -> VerifyReport {
         let reference = self.reference();
         let demands = match self.demands() {
             Ok(demands) => demands,
-            Err(error) => return Report::unreached(reference, None, Failure::of(&error).unwrap()),
+            Err(error) => return VerifyReport::unreached(reference, None, Failure::of(&error).unwrap()),
         };
-        let subject = Subject::resolve(site, &reference, &demands).await.unwrap();
+        let subject = Candidate::resolve(site, &reference, &demands).await.unwrap();
         Pipeline::new(demands).run(site, &subject).await.unwrap()
     }
 }

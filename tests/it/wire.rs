@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, Options, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
 use bytes::Bytes;
 use futures_util::stream;
 use http::Method;
@@ -26,16 +26,16 @@ async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
 }
 
 /// Options that trust `authority`.
-fn trusting(authority: &Authority, dir: &tempfile::TempDir, allow_plain_http: bool) -> Options {
+fn trusting(authority: &Authority, dir: &tempfile::TempDir, allow_plain_http: bool) -> ClientOptions {
     let path = dir.path().join("ca.pem");
     fs::write(&path, authority.pem()).unwrap();
-    Options { ca_file: Some(path), allow_plain_http, ..options() }
+    ClientOptions { ca_file: Some(path), allow_plain_http, ..options() }
 }
 
 fn logged_in(server: &str, entry: &str, dir: &tempfile::TempDir) -> Client {
     let path = dir.path().join("auth.json");
     fs::write(&path, format!(r#"{{"auths":{{"{server}":{entry}}}}}"#)).unwrap();
-    Client::new(Options { authfile: Some(path), ..options() }).unwrap()
+    Client::new(ClientOptions { authfile: Some(path), ..options() }).unwrap()
 }
 
 fn bearer(realm: &str) -> String {
@@ -44,7 +44,7 @@ fn bearer(realm: &str) -> String {
 
 #[tokio::test]
 async fn plain_http_needs_the_flag_and_no_request_is_sent_without_it() {
-    let strict = Client::new(Options { allow_plain_http: false, ..options() }).unwrap();
+    let strict = Client::new(ClientOptions { allow_plain_http: false, ..options() }).unwrap();
     let server = Server::start(|_: &Asked| answer(200, &[], "ok")).await;
     let error = ask(&strict, &server.host).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
@@ -102,7 +102,7 @@ async fn a_client_certificate_comes_from_the_hosts_folder() {
     let folder = dir.path().join("certs.d").join(&host);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("ca.crt"), authority.pem()).unwrap();
-    let options = Options { cert_dir: Some(dir.path().join("certs.d")), allow_plain_http: false, ..options() };
+    let options = ClientOptions { cert_dir: Some(dir.path().join("certs.d")), allow_plain_http: false, ..options() };
 
     let error = ask(&Client::new(options.clone()).unwrap(), &host).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Denied | Kind::Unavailable), "{}", error.chain());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use autonomy_registry::oci::{Reference, Repository};
 use autonomy_registry::retry::Retry;
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -96,9 +96,9 @@ pub(crate) fn status(status: u16) -> Response {
 }
 
 /// Options that permit plain HTTP and do not wait long.
-pub(crate) fn options() -> Options {
+pub(crate) fn options() -> ClientOptions {
     let retry = Retry { first_pause: std::time::Duration::from_millis(1), ..Retry::default() };
-    Options { allow_plain_http: true, retry, ..Options::default() }
+    ClientOptions { allow_plain_http: true, retry, ..ClientOptions::default() }
 }
 
 pub(crate) fn client() -> Client {

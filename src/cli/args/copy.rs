@@ -12,7 +12,7 @@ use crate::copy::{self, Events, Presence};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::observe::Listener;
-use crate::transport::{Fallback, Native, Skopeo, Transport, skopeo};
+use crate::transport::{FallbackTransport, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
 use crate::workflow::Tagging;
 
@@ -23,8 +23,8 @@ const TIDY: Duration = Duration::from_secs(3);
 #[derive(Debug, Args)]
 pub(crate) struct Movement {
     /// What moves the images; auto takes skopeo only for what native cannot do
-    #[arg(long, value_enum, default_value_t = Choice::Native)]
-    transport: Choice,
+    #[arg(long, value_enum, default_value_t = PlatformChoice::Native)]
+    transport: PlatformChoice,
     /// Which signatures, attestations and other attachments travel along
     #[arg(long, value_enum, default_value_t = Attachments::All)]
     accessories: Attachments,
@@ -56,7 +56,7 @@ pub(crate) struct Movement {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Choice {
+enum PlatformChoice {
     Native,
     Skopeo,
     Auto,
@@ -100,7 +100,7 @@ impl Movement {
 
     /// Whether skopeo has to move everything.
     pub(crate) fn is_skopeo(&self) -> bool {
-        self.transport == Choice::Skopeo
+        self.transport == PlatformChoice::Skopeo
     }
 
     async fn engine(&self) -> Result<copy::Options> {
@@ -158,10 +158,10 @@ impl Movement {
             Skopeo::find(std::env::var_os("PATH").as_deref(), options)
         };
         Ok(match self.transport {
-            Choice::Native => Box::new(Native),
-            Choice::Skopeo => Box::new(skopeo()?),
+            PlatformChoice::Native => Box::new(Native),
+            PlatformChoice::Skopeo => Box::new(skopeo()?),
             // Without skopeo on this machine native is all there is.
-            Choice::Auto => Box::new(Fallback::new(Native, skopeo().ok())),
+            PlatformChoice::Auto => Box::new(FallbackTransport::new(Native, skopeo().ok())),
         })
     }
 }

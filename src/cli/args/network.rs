@@ -16,7 +16,7 @@ use crate::wire;
 /// How registries are spoken to.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
-pub(crate) struct Access {
+pub(crate) struct AccessArgs {
     /// Permit plain-HTTP registries, or with hosts named (HOST or HOST:PORT) only those. TLS is tried first; credentials
     /// go over plain HTTP only to this machine itself and to hosts that are named; never excuses a certificate
     #[arg(long, value_name = "HOST,…", num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -54,9 +54,9 @@ impl PlainHttp {
     }
 }
 
-impl Access {
-    pub(crate) fn client(&self) -> wire::Options {
-        wire::Options {
+impl AccessArgs {
+    pub(crate) fn client(&self) -> wire::ClientOptions {
+        wire::ClientOptions {
             allow_plain_http: self.allow_insecure_registry == PlainHttp::Anywhere,
             plain_http_hosts: match &self.allow_insecure_registry {
                 PlainHttp::At(hosts) => hosts.clone(),
@@ -68,12 +68,12 @@ impl Access {
             environment: wire::Environment::of_process(),
             helper_limit: self.helper_timeout,
             proxies: wire::Proxies::of_process(),
-            ..wire::Options::default()
+            ..wire::ClientOptions::default()
         }
     }
 
     /// For the `bundle` commands: on this machine itself plain HTTP needs no flag (contract §8).
-    pub(crate) fn client_for(&self, repository: &Repository) -> wire::Options {
+    pub(crate) fn client_for(&self, repository: &Repository) -> wire::ClientOptions {
         let mut client = self.client();
         if repository.is_loopback() {
             client.plain_http_hosts.extend(repository.host.parse::<wire::PlainHost>());
@@ -87,7 +87,7 @@ impl Access {
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
     #[command(flatten)]
-    pub(crate) access: Access,
+    pub(crate) access: AccessArgs,
     /// Large blobs, and of a catalog images, in flight at once
     #[arg(long, value_name = "N", default_value = "4")]
     pub(crate) jobs: NonZeroUsize,

@@ -31,12 +31,12 @@ pub(crate) struct Reporting {
     #[command(flatten)]
     pub(crate) voice: Voice,
     /// Form of the progress on stderr
-    #[arg(long, value_enum, default_value_t = Progress::Auto, conflicts_with = "quiet")]
-    progress: Progress,
+    #[arg(long, value_enum, default_value_t = ProgressForm::Auto, conflicts_with = "quiet")]
+    progress: ProgressForm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Progress {
+pub(crate) enum ProgressForm {
     /// Bars on a terminal, plain lines otherwise
     Auto,
     Bar,
@@ -76,11 +76,11 @@ impl Reporting {
         let screen = self.voice.start();
         let progress = match self.progress {
             _ if self.voice.quiet => observe::Progress::None,
-            Progress::Auto => observe::Progress::Auto,
-            Progress::Bar => observe::Progress::Bar,
-            Progress::Plain => observe::Progress::Plain,
-            Progress::Json => observe::Progress::Json,
-            Progress::None => observe::Progress::Warnings,
+            ProgressForm::Auto => observe::Progress::Auto,
+            ProgressForm::Bar => observe::Progress::Bar,
+            ProgressForm::Plain => observe::Progress::Plain,
+            ProgressForm::Json => observe::Progress::Json,
+            ProgressForm::None => observe::Progress::Warnings,
         };
         let (events, receiver) = Events::channel(WAITING_EVENTS);
         (events, observe::listen(progress, receiver, &screen))

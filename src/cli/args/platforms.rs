@@ -8,7 +8,7 @@ use clap::Args;
 use super::trust;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Platform;
-use crate::workflow::{Index, SiteKey};
+use crate::workflow::{IndexHandling, SiteKey};
 
 /// Which platforms, and how.
 #[derive(Debug, Args)]
@@ -78,12 +78,12 @@ impl Subset {
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) for a key that cannot be used.
-    pub(crate) async fn index(&self) -> Result<Index> {
+    pub(crate) async fn index(&self) -> Result<IndexHandling> {
         if !self.rewrite_index {
-            return Ok(Index::Keep);
+            return Ok(IndexHandling::Keep);
         }
-        let Some(path) = &self.sign_key else { return Ok(Index::Rewrite(None)) };
+        let Some(path) = &self.sign_key else { return Ok(IndexHandling::Rewrite(None)) };
         let key = trust::signing_key("--sign-key", path).await?;
-        Ok(Index::Rewrite(Some(Arc::new(SiteKey { key, name: path.display().to_string() }))))
+        Ok(IndexHandling::Rewrite(Some(Arc::new(SiteKey { key, name: path.display().to_string() }))))
     }
 }

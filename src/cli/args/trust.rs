@@ -11,7 +11,7 @@ use crate::cli::terminal::password;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Reference, Repository};
-use crate::verify::{Demands, ErrorClass, Failure, Identity, PublicKey, Rollback, SigningKey, Tlog, TrustTime};
+use crate::verify::{Demands, ErrorClass, Failure, IdentityRule, PublicKey, RollbackRule, SigningKey, Tlog, TrustTime};
 
 /// Reads the public key that `flag` names.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn public_key(flag: &str, path: &Path) -> Result<PublicKey> {
 
 /// Which transparency logs are believed, and whether one must vouch.
 #[derive(Debug, Args)]
-pub(crate) struct Log {
+pub(crate) struct LogArgs {
     /// Public key of a transparency log (SPKI PEM): a signature's log entry, if it has one, is checked with it, offline;
     /// may be repeated
     #[arg(long, value_name = "FILE")]
@@ -43,7 +43,7 @@ pub(crate) struct Log {
     require_tlog: bool,
 }
 
-impl Log {
+impl LogArgs {
     /// Whether anything was said about logs.
     pub(crate) fn is_asked(&self) -> bool {
         self.require_tlog || !self.rekor_key.is_empty()
@@ -102,11 +102,11 @@ impl Claims {
     pub(crate) fn demand(&self, demands: &mut Demands) {
         demands.max_age = self.max_age.unwrap_or(demands.max_age);
         demands.identity = match &self.identity {
-            Some(name) => Identity::Named(name.clone()),
-            None if self.match_identity => Identity::MatchRepository,
-            None => Identity::Any,
+            Some(name) => IdentityRule::Named(name.clone()),
+            None if self.match_identity => IdentityRule::MatchRepository,
+            None => IdentityRule::Any,
         };
-        demands.rollback = if self.allow_rollback { Rollback::Allow } else { Rollback::Refuse };
+        demands.rollback = if self.allow_rollback { RollbackRule::Allow } else { RollbackRule::Refuse };
     }
 }
 

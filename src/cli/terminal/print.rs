@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::document::{Transfer, roll_up};
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
-use crate::workflow::{Cost, Forecast, Forecasts, Outcome, Rewritten, Seeded, Status, Verification};
+use crate::workflow::{DryRunCost, Forecast, Forecasts, Outcome, Rewritten, SeedStatus, Seeded, Verification};
 
 /// The form of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,7 +118,7 @@ pub(crate) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
     if unread > 0 {
         line(&format!("  not read   {}", not_read(unread)));
     }
-    let roll_up::Totals { source_requests, dest_requests, retries, seconds, .. } = *totals;
+    let roll_up::RollUpTotals { source_requests, dest_requests, retries, seconds, .. } = *totals;
     let requests = format!("{source_requests} source, {dest_requests} destination, {retries} repeated");
     line(&format!("  requests   {requests}; {seconds:.2} s"));
     line(&format!("  record     {}", file.display()));
@@ -146,21 +146,21 @@ pub(crate) fn forecasts(forecasts: &Forecasts, form: Output) -> Result<()> {
     Ok(())
 }
 
-fn costs(cost: &Cost) -> String {
+fn costs(cost: &DryRunCost) -> String {
     let [to_move, present, mountable] =
         [cost.bytes_to_move, cost.bytes_present, cost.bytes_mountable].map(human::bytes);
     format!("{to_move:>12} {present:>12} {mountable:>12} {:>9}", cost.requests)
 }
 
-fn verb(status: Status) -> &'static str {
+fn verb(status: SeedStatus) -> &'static str {
     match status {
-        Status::Seeded => "seeded",
-        Status::Unchanged => "unchanged",
+        SeedStatus::Seeded => "seeded",
+        SeedStatus::Unchanged => "unchanged",
     }
 }
 
 #[derive(Serialize)]
-struct Failure {
+struct FailureJson {
     error: Told,
 }
 
@@ -190,6 +190,6 @@ pub(crate) fn failure(error: &Error, form: Output) {
             exit_code: error.kind().exit_code(),
         };
         // There is nobody left to tell if this fails.
-        let _ = json(&Failure { error: told });
+        let _ = json(&FailureJson { error: told });
     }
 }

@@ -9,11 +9,11 @@ use crate::oci::Reference;
 /// Destination tags and who has claimed them. The tags of sidecars count: `<tag>-lock` of one image must not be another.
 #[derive(Debug, Default)]
 pub struct Destinations {
-    claims: HashMap<String, Claim>,
+    claims: HashMap<String, ClaimedTag>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Claim {
+struct ClaimedTag {
     line: u64,
     is_sidecar: bool,
 }
@@ -29,7 +29,7 @@ impl Destinations {
         let repository = to.repository.canonical();
         let sidecars = if entry.copy_policy { &["-lock", "-policy"][..] } else { &[] };
         for ending in [""].iter().chain(sidecars) {
-            let claim = Claim { line: entry.line, is_sidecar: !ending.is_empty() };
+            let claim = ClaimedTag { line: entry.line, is_sidecar: !ending.is_empty() };
             let former = self.claims.insert(format!("{repository}:{tag}{ending}"), claim);
             if let Some(former) = former {
                 let name = format!("{}:{tag}{ending}", to.repository);
@@ -40,7 +40,7 @@ impl Destinations {
     }
 }
 
-fn clash(name: &str, former: Claim, claim: Claim) -> Error {
+fn clash(name: &str, former: ClaimedTag, claim: ClaimedTag) -> Error {
     let what = match (former.is_sidecar, claim.is_sidecar) {
         (false, false) => "is the destination of two images",
         (true, true) => "is the sidecar of two images",

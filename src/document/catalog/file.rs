@@ -22,9 +22,9 @@ const MAX_ALIASES: usize = 2 * MAX_ENTRIES;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct CatalogDocument {
     version: At<u64>,
-    entries: At<Vec<At<Written>>>,
+    entries: At<Vec<At<CatalogFile>>>,
 }
 
 /// The version alone: a file of another version may have other keys, and that it is one is what has to be said.
@@ -35,11 +35,11 @@ struct Versioned {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct CatalogFile {
     from: At<String>,
     to: At<String>,
     #[serde(default, deserialize_with = "given")]
-    tags: Option<At<Tags>>,
+    tags: Option<At<TagsField>>,
     #[serde(default, deserialize_with = "given")]
     latest: Option<At<u64>>,
     #[serde(default, deserialize_with = "given")]
@@ -59,13 +59,13 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     T::deserialize(deserializer).map(Some)
 }
 
-enum Tags {
+enum TagsField {
     List(Vec<At<String>>),
     /// A pattern or a range.
     Text(String),
 }
 
-impl<'de> Deserialize<'de> for Tags {
+impl<'de> Deserialize<'de> for TagsField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TagsVisitor)
     }
@@ -74,29 +74,29 @@ impl<'de> Deserialize<'de> for Tags {
 struct TagsVisitor;
 
 impl<'de> Visitor<'de> for TagsVisitor {
-    type Value = Tags;
+    type Value = TagsField;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of tags, a pattern such as \"v1.*\" or a range such as \">=1.2, <2\", in quotes")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Tags, E> {
-        Ok(Tags::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<TagsField, E> {
+        Ok(TagsField::Text(text.to_owned()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Tags, A::Error> {
-        Vec::deserialize(de::value::SeqAccessDeserializer::new(items)).map(Tags::List)
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<TagsField, A::Error> {
+        Vec::deserialize(de::value::SeqAccessDeserializer::new(items)).map(TagsField::List)
     }
 }
 
 /// A value and where it stands. Smaller than what the parser has for it: a catalog holds many.
 struct At<T> {
     value: T,
-    place: Place,
+    place: FilePlace,
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct FilePlace {
     line: u32,
     column: u32,
 }
@@ -104,11 +104,11 @@ struct Place {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Spanned { value, referenced, .. } = Spanned::deserialize(deserializer)?;
-        Ok(Self { value, place: Place::of(referenced) })
+        Ok(Self { value, place: FilePlace::of(referenced) })
     }
 }
 
-impl Place {
+impl FilePlace {
     fn of(location: serde_saphyr::Location) -> Self {
         let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self { line: narrow(location.line()), column: narrow(location.column()) }
@@ -131,7 +131,7 @@ pub(super) fn parse(text: &str) -> Result<Catalog> {
         let why = format!("{} bytes, at most {MAX_CATALOG_BYTES} are read of a catalog", text.len());
         return Err(Error::new(Kind::Usage, why).hint("split the catalog"));
     }
-    let file: File = serde_saphyr::from_str_with_options(text, options()).map_err(|why| {
+    let file: CatalogDocument = serde_saphyr::from_str_with_options(text, options()).map_err(|why| {
         // Whatever else is wrong with it, that a file is of another version explains it.
         match serde_saphyr::from_str_with_options::<Versioned>(text, options()) {
             Ok(other) if other.version.value != VERSION => wrong_version(&other.version),
@@ -144,7 +144,7 @@ pub(super) fn parse(text: &str) -> Result<Catalog> {
     if file.entries.value.is_empty() {
         return Err(file.entries.place.error("entries is empty: there is nothing to seed"));
     }
-    let entries = file.entries.value.into_iter().map(At::<Written>::entry).collect::<Result<_>>()?;
+    let entries = file.entries.value.into_iter().map(At::<CatalogFile>::entry).collect::<Result<_>>()?;
     Catalog::new(entries)
 }
 
@@ -173,7 +173,7 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-impl At<Written> {
+impl At<CatalogFile> {
     fn entry(self) -> Result<Entry> {
         let Self { value: written, place } = self;
         let reference = |key, at: &At<String>| at.read(key, |text| text.parse::<Reference>());
@@ -193,7 +193,7 @@ impl At<Written> {
     }
 }
 
-fn select(tags: Option<&At<Tags>>, latest: Option<&At<u64>>) -> Result<Option<Select>> {
+fn select(tags: Option<&At<TagsField>>, latest: Option<&At<u64>>) -> Result<Option<Select>> {
     if tags.is_none() && latest.is_none() {
         return Ok(None);
     }
@@ -206,23 +206,23 @@ fn select(tags: Option<&At<Tags>>, latest: Option<&At<u64>>) -> Result<Option<Se
     Ok(Some(Select { which, latest }))
 }
 
-fn which(tags: &At<Tags>) -> Result<Which> {
+fn which(tags: &At<TagsField>) -> Result<Which> {
     match &tags.value {
-        Tags::List(list) if list.is_empty() => Err(tags.place.error("tags: the list is empty")),
-        Tags::List(list) => {
+        TagsField::List(list) if list.is_empty() => Err(tags.place.error("tags: the list is empty")),
+        TagsField::List(list) => {
             let tag = |at: &At<String>| {
                 at.read("tags", |text| text.parse::<Tag>())
                     .map_err(|error| error.hint("a pattern stands alone and not in a list: tags: \"v1.*\""))
             };
             list.iter().map(tag).collect::<Result<_>>().map(Which::List)
         }
-        Tags::Text(text) if Range::is_meant(text) => {
+        TagsField::Text(text) if Range::is_meant(text) => {
             let range = text.parse().map_err(|why: RangeError| tags.place.error(format_args!("tags: {why}")));
             range.map(Which::Range).map_err(|error| {
                 error.hint(format!("{text:?} is read as a range of versions, which are written without a v"))
             })
         }
-        Tags::Text(text) => {
+        TagsField::Text(text) => {
             let pattern = text.parse::<Pattern>().map_err(|why| tags.place.error(format_args!("tags: {why}")));
             pattern.map(Which::Pattern).map_err(|error| {
                 error.hint("a range of versions begins with one of < > = ^ ~, as in \">=1.2, <2\", or is 1.2.x")
@@ -272,8 +272,8 @@ fn told(error: &serde_saphyr::Error, text: &str) -> Error {
     use serde_saphyr::Error as Yaml;
     let error = error.without_snippet();
     // Of a text that ends too early it may not know where: at the end.
-    let end = || Place { line: u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX), column: 1 };
-    let place = error.location().filter(|location| location.line() > 0).map_or_else(end, Place::of);
+    let end = || FilePlace { line: u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX), column: 1 };
+    let place = error.location().filter(|location| location.line() > 0).map_or_else(end, FilePlace::of);
     match error {
         Yaml::SerdeUnknownField { field, expected, .. } => {
             let told = place.error(format_args!("unknown key `{field}`"));

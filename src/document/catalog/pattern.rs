@@ -10,11 +10,11 @@ const MAX_BYTES: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
-    parts: Vec<Part>,
+    parts: Vec<PatternPart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum PatternPart {
     Byte(u8),
     One,
     Any,
@@ -50,15 +50,15 @@ impl FromStr for Pattern {
         while let Some(c) = rest.chars().next() {
             rest = &rest[c.len_utf8()..];
             parts.push(match c {
-                '*' if parts.last() == Some(&Part::Any) => continue,
-                '*' => Part::Any,
-                '?' => Part::One,
+                '*' if parts.last() == Some(&PatternPart::Any) => continue,
+                '*' => PatternPart::Any,
+                '?' => PatternPart::One,
                 '[' => {
                     let (inside, after) = rest.split_once(']').ok_or(PatternError::Set)?;
                     rest = after;
                     set(inside)?
                 }
-                c => Part::Byte(tag_byte(c)?),
+                c => PatternPart::Byte(tag_byte(c)?),
             });
         }
         Ok(Self { text: text.to_owned(), parts })
@@ -66,7 +66,7 @@ impl FromStr for Pattern {
 }
 
 /// What stands between `[` and `]`. A `-` at either end is itself.
-fn set(inside: &str) -> Result<Part, PatternError> {
+fn set(inside: &str) -> Result<PatternPart, PatternError> {
     let (is_negated, inside) = match inside.strip_prefix(['!', '^']) {
         Some(rest) => (true, rest),
         None => (false, inside),
@@ -91,7 +91,7 @@ fn set(inside: &str) -> Result<Part, PatternError> {
             }
         };
     }
-    Ok(Part::Set { is_negated, ranges })
+    Ok(PatternPart::Set { is_negated, ranges })
 }
 
 fn tag_byte(c: char) -> Result<u8, PatternError> {
@@ -111,7 +111,7 @@ impl Pattern {
         let mut retry = None;
         while at < text.len() {
             match parts.get(part) {
-                Some(Part::Any) => {
+                Some(PatternPart::Any) => {
                     retry = Some((part, at));
                     part += 1;
                 }
@@ -123,16 +123,16 @@ impl Pattern {
                 }
             }
         }
-        parts[part..].iter().all(|part| *part == Part::Any)
+        parts[part..].iter().all(|part| *part == PatternPart::Any)
     }
 
     /// Whether the pattern spells a hyphen, and so asks for the tags of pre-releases and variants.
     pub(super) fn spells_hyphen(&self) -> bool {
-        self.parts.contains(&Part::Byte(b'-'))
+        self.parts.contains(&PatternPart::Byte(b'-'))
     }
 }
 
-impl Part {
+impl PatternPart {
     fn takes(&self, byte: u8) -> bool {
         match self {
             Self::Byte(own) => *own == byte,
@@ -219,10 +219,10 @@ mod tests {
     }
 
     /// The same question answered by plain recursion.
-    fn slow(parts: &[Part], text: &[u8]) -> bool {
+    fn slow(parts: &[PatternPart], text: &[u8]) -> bool {
         match (parts, text) {
             ([], []) => true,
-            ([Part::Any, parts @ ..], text) => (0..=text.len()).any(|at| slow(parts, &text[at..])),
+            ([PatternPart::Any, parts @ ..], text) => (0..=text.len()).any(|at| slow(parts, &text[at..])),
             ([part, parts @ ..], [byte, text @ ..]) => part.takes(*byte) && slow(parts, text),
             _ => false,
         }

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use super::fault::What;
 use super::made_up;
 use super::streams::{counted, cut, dropped, ending, flipped, taken, trickled};
-use crate::serve::error_response::Problem;
+use crate::serve::error_response::ErrorResponse;
 
 /// Answers `request` as `what` has it.
 pub(super) async fn strike(what: What, request: Request, next: Next) -> Response<Body> {
@@ -96,7 +96,7 @@ async fn refuse(request: Request, status: u16, retry_after: Option<String>) -> R
     retry_after.into_iter().fold(problem, |problem, pause| problem.with(header::RETRY_AFTER, pause)).response()
 }
 
-fn refusal(status: u16) -> Problem {
+fn refusal(status: u16) -> ErrorResponse {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let code = match status {
         StatusCode::TOO_MANY_REQUESTS => "TOOMANYREQUESTS",
@@ -104,7 +104,7 @@ fn refusal(status: u16) -> Problem {
         StatusCode::FORBIDDEN => "DENIED",
         _ => "UNKNOWN",
     };
-    Problem::new(status, code, "ordered by the test")
+    ErrorResponse::new(status, code, "ordered by the test")
 }
 
 async fn redirect(request: Request, status: u16, to: &str) -> Response<Body> {
@@ -134,17 +134,17 @@ async fn drain(request: Request) {
 /// An answer in whose place the connection is dropped: the first look at its body fails, before its head has left.
 fn broken() -> Response<Body> {
     let mut answer = Response::new(Body::from_stream(stream::once(async { dropped() })));
-    answer.extensions_mut().insert(Broken);
+    answer.extensions_mut().insert(BrokenStream);
     answer.headers_mut().insert(header::CONTENT_LENGTH, 1.into());
     answer
 }
 
 #[derive(Clone)]
-struct Broken;
+struct BrokenStream;
 
 /// Whether nothing is answered at all.
 pub(super) fn is_broken(answer: &Response<Body>) -> bool {
-    answer.extensions().get::<Broken>().is_some()
+    answer.extensions().get::<BrokenStream>().is_some()
 }
 
 /// The answer to a range past the end with the whole blob's length in its header, and nothing after it.

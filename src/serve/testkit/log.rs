@@ -81,14 +81,14 @@ pub struct Seen {
 
 /// One request while it goes on.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct OpenEntry {
     first: Seen,
     status: AtomicU16,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
 }
 
-impl Entry {
+impl OpenEntry {
     pub(super) fn of(request: &Request) -> Self {
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         let first = Seen {

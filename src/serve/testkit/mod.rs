@@ -22,8 +22,8 @@ pub use self::fault::{Fault, What};
 pub use self::log::{Kind, Seen};
 use self::random_faults::Weather;
 use self::script::Script;
-use super::data_dir::Registry;
-use super::{Behaviour, Options, Server};
+use super::data_dir::DataDir;
+use super::{Profile, ServeOptions, Server};
 use crate::oci::Repository;
 use crate::store::Layout;
 
@@ -45,7 +45,7 @@ impl Testbed {
     ///
     /// If no port or no temporary folder can be had, as all functions that start one.
     pub async fn start() -> Self {
-        Self::with(Behaviour::default()).await
+        Self::with(Profile::default()).await
     }
 
     /// Starts a server that behaves otherwise.
@@ -54,7 +54,7 @@ impl Testbed {
     ///
     /// As [`Testbed::start`].
     #[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
-    pub async fn with(behaviour: Behaviour) -> Self {
+    pub async fn with(behaviour: Profile) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut testbed = Self::over(folder.path(), behaviour).await;
         testbed._folder = Some(folder);
@@ -67,8 +67,8 @@ impl Testbed {
     ///
     /// As [`Testbed::start`].
     #[expect(clippy::expect_used, reason = "a test that cannot begin has failed")]
-    pub async fn over(data_dir: &Path, behaviour: Behaviour) -> Self {
-        let mut options = Options::new(data_dir, ([127, 0, 0, 1], 0).into());
+    pub async fn over(data_dir: &Path, behaviour: Profile) -> Self {
+        let mut options = ServeOptions::new(data_dir, ([127, 0, 0, 1], 0).into());
         let script = Script::new(&behaviour);
         options.behaviour = behaviour;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -106,7 +106,7 @@ impl Testbed {
     /// The folder of a repository, for putting content there and looking at it without asking the server.
     #[must_use]
     pub fn layout(&self, path: &str) -> Layout {
-        Registry::layout_in(&crate::disk::Root::at(&self.data_dir), &self.repository(path).path)
+        DataDir::layout_in(&crate::disk::DiskRoot::at(&self.data_dir), &self.repository(path).path)
     }
 
     /// The data folder.

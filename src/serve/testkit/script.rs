@@ -9,15 +9,15 @@ use axum::middleware::Next;
 
 use super::fault::{Fault, What};
 use super::inject::{is_broken, overstated, strike};
-use super::log::{Entry, Seen};
+use super::log::{OpenEntry, Seen};
 use super::random_faults::Weather;
 use super::streams::{add, counted, incoming};
-use crate::serve::Behaviour;
+use crate::serve::Profile;
 
 /// Log and faults of one server.
 #[derive(Debug, Default)]
 pub(super) struct Script {
-    log: Mutex<Vec<Arc<Entry>>>,
+    log: Mutex<Vec<Arc<OpenEntry>>>,
     faults: Mutex<Vec<Pending>>,
     weather: Mutex<Option<Weather>>,
     overstates_unsatisfiable: bool,
@@ -31,7 +31,7 @@ struct Pending {
 }
 
 impl Script {
-    pub(super) fn new(behaviour: &Behaviour) -> Self {
+    pub(super) fn new(behaviour: &Profile) -> Self {
         Self { overstates_unsatisfiable: behaviour.overstates_unsatisfiable, ..Self::default() }
     }
 
@@ -56,15 +56,15 @@ impl Script {
         *lock(&self.weather) = Some(weather);
     }
 
-    fn record(&self, request: &Request) -> Arc<Entry> {
-        let entry = Arc::new(Entry::of(request));
+    fn record(&self, request: &Request) -> Arc<OpenEntry> {
+        let entry = Arc::new(OpenEntry::of(request));
         lock(&self.log).push(Arc::clone(&entry));
         entry
     }
 
     /// What befalls this request: the first fault that does, or else whatever the weather has. All faults that might have
     /// count it.
-    fn draw(&self, entry: &Entry) -> Option<What> {
+    fn draw(&self, entry: &OpenEntry) -> Option<What> {
         let mut drawn = None;
         for Pending { fault, met } in lock(&self.faults).iter_mut() {
             let is_meant = fault.on == entry.kind()

@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 
-use super::log::Entry;
+use super::log::OpenEntry;
 
 pub(super) type Piece = io::Result<Bytes>;
 
@@ -48,7 +48,7 @@ pub(super) fn counted(body: Body, mut count: impl FnMut(usize) + Send + 'static)
 }
 
 /// The request's body up to `after` bytes, and then a lost connection.
-pub(super) fn incoming(body: Body, entry: Arc<Entry>, after: u64) -> impl Stream<Item = Piece> + Send {
+pub(super) fn incoming(body: Body, entry: Arc<OpenEntry>, after: u64) -> impl Stream<Item = Piece> + Send {
     let within = taken(body, after);
     let mut left = after;
     let mut is_lost = false;

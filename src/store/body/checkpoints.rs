@@ -19,12 +19,12 @@ const MAX_MARKS: usize = 64;
 
 /// What the passes over one body have left behind.
 #[derive(Debug, Default)]
-pub(crate) struct Trail {
-    state: Mutex<State>,
+pub(crate) struct Checkpoints {
+    state: Mutex<CheckpointState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CheckpointState {
     /// Offsets, ascending, and the hash of everything before them.
     marks: VecDeque<(u64, Hasher)>,
     /// How far the newest pass has come.
@@ -35,13 +35,13 @@ struct State {
     reach: u64,
 }
 
-impl Trail {
+impl Checkpoints {
     /// How far any pass has come: no sink can hold more.
     pub(crate) fn reach(&self) -> u64 {
         self.lock().reach
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CheckpointState> {
         // A panic elsewhere leaves the state good enough: a mark too few is only more to read.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -52,7 +52,7 @@ impl Trail {
 pub(crate) struct Trace {
     hasher: Hasher,
     at: u64,
-    trail: Option<Arc<Trail>>,
+    trail: Option<Arc<Checkpoints>>,
     /// Where earlier passes broke off further on, the nearest last.
     ends: Vec<(u64, Digest)>,
 }
@@ -64,7 +64,7 @@ impl Trace {
     }
 
     /// Begins at the last state at or before `from`. Earlier passes have broken off.
-    pub(crate) fn along(trail: &Arc<Trail>, from: u64, algorithm: Algorithm) -> Self {
+    pub(crate) fn along(trail: &Arc<Checkpoints>, from: u64, algorithm: Algorithm) -> Self {
         let mut state = trail.lock();
         if let Some((at, hasher)) = state.last.take() {
             state.ends.insert(at, hasher.finish());
@@ -129,7 +129,7 @@ mod tests {
     }
 
     /// A pass from `from` to `to` in pieces of an odd length; whether it agreed with those before it.
-    fn pass(trail: &Arc<Trail>, bytes: &[u8], from: usize, to: usize) -> Option<Trace> {
+    fn pass(trail: &Arc<Checkpoints>, bytes: &[u8], from: usize, to: usize) -> Option<Trace> {
         let mut trace = Trace::along(trail, from as u64, Algorithm::Sha256);
         let start = usize::try_from(trace.at()).unwrap();
         assert!(start <= from);
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_later_pass_goes_on_from_the_nearest_state_and_comes_to_the_same_digest() {
-        let (trail, bytes) = (Arc::new(Trail::default()), content());
+        let (trail, bytes) = (Arc::new(Checkpoints::default()), content());
         assert!(pass(&trail, &bytes, 0, 3_300_000).is_some());
         assert!(pass(&trail, &bytes, 3_200_000, 3_250_000).is_some(), "broken off before the first was");
         let last = pass(&trail, &bytes, 3_240_000, SIZE).unwrap();
@@ -155,12 +155,12 @@ mod tests {
         other[at] ^= 1;
         // The sink holds what the first pass gave, up to behind the changed byte.
         for (first, second) in [(&bytes, &other), (&other, &bytes)] {
-            let trail = Arc::new(Trail::default());
+            let trail = Arc::new(Checkpoints::default());
             assert!(pass(&trail, first, 0, 3_300_000).is_some());
             assert!(pass(&trail, second, 3_290_000, SIZE).is_none());
         }
         // Also if the pass that would have found out broke off before it could.
-        let trail = Arc::new(Trail::default());
+        let trail = Arc::new(Checkpoints::default());
         assert!(pass(&trail, &other, 0, 3_300_000).is_some());
         assert!(pass(&trail, &bytes, 3_290_000, 3_295_000).is_some());
         assert!(pass(&trail, &bytes, 3_295_000, SIZE).is_none());
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_does_not_grow_with_the_body() {
-        let trail = Arc::new(Trail::default());
+        let trail = Arc::new(Checkpoints::default());
         let mut trace = Trace::along(&trail, 0, Algorithm::Sha256);
         for _ in 0..3 * MAX_MARKS {
             assert!(trace.update(&[0; SPACING as usize]));

@@ -11,9 +11,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::sync::OnceCell;
 
-use super::body::checkpoints::{Trace, Trail};
+use super::body::checkpoints::{Checkpoints, Trace};
 use super::body::pass::Pass;
-use super::spool::{Entry, Spool};
+use super::spool::{Spool, SpoolEntry};
 use super::{ByteStream, Store};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, RepositoryPath};
@@ -87,7 +87,7 @@ pub struct Body {
 #[derive(Clone)]
 struct Spooled {
     spool: Spool,
-    entry: Arc<OnceCell<Option<Arc<Entry>>>>,
+    entry: Arc<OnceCell<Option<Arc<SpoolEntry>>>>,
 }
 
 #[derive(Clone)]
@@ -217,7 +217,7 @@ impl Body {
 
     /// Starts a pass that hands out what lies behind `from`, for a sink that holds the rest of earlier passes along the
     /// same trail: it fails, too, if the source does not give what it gave them. A little before `from` is read again.
-    pub(crate) fn open_at(&self, from: u64, trail: &Arc<Trail>) -> ByteStream {
+    pub(crate) fn open_at(&self, from: u64, trail: &Arc<Checkpoints>) -> ByteStream {
         self.pass(Trace::along(trail, from, self.node.digest.algorithm()), from)
     }
 
@@ -246,7 +246,7 @@ impl Body {
     }
 
     /// This content's file in the spool, if it has one.
-    pub(super) async fn entry(&self) -> Result<Option<Arc<Entry>>> {
+    pub(super) async fn entry(&self) -> Result<Option<Arc<SpoolEntry>>> {
         let Some(Spooled { spool, entry }) = &self.spool else { return Ok(None) };
         entry.get_or_try_init(|| async { Ok(spool.claim(&self.node).await?.map(Arc::new)) }).await.cloned()
     }

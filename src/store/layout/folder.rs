@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use super::index::{self, Index, Outgrown, Stamp};
-use super::index_memory::{Back, Holder, IndexMemory, MAX_BYTES, SMALL_BYTES};
+use super::index::{self, IndexStamp, LayoutIndex, Outgrown};
+use super::index_memory::{Back, IndexHolder, IndexMemory, MAX_BYTES, SMALL_BYTES};
 use crate::disk::{self, Place};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
@@ -49,13 +49,13 @@ pub(super) use crate::disk::Hold;
 
 /// One folder, as all clones of a layout share it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct LayoutFolder {
     pub(super) place: Place,
     /// For messages, and for who asks where it lies: nothing is opened by it.
     pub(super) path: PathBuf,
     pub(super) label: String,
     /// None until it is first asked for. Locked for a moment only.
-    index: RwLock<Option<Arc<Index>>>,
+    index: RwLock<Option<Arc<LayoutIndex>>>,
     /// Held by who reads the index from its file, or changes it where it is.
     loading: Mutex<()>,
     /// What the indexes of several layouts share; none for one that is alone.
@@ -67,12 +67,12 @@ pub(super) struct Folder {
     pub(super) writing: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Holder for Folder {
+impl IndexHolder for LayoutFolder {
     fn key(&self) -> usize {
         self.itself.as_ptr().addr()
     }
 
-    fn itself(&self) -> Weak<dyn Holder> {
+    fn itself(&self) -> Weak<dyn IndexHolder> {
         Weak::<Self>::clone(&self.itself)
     }
 
@@ -85,7 +85,7 @@ impl Holder for Folder {
     }
 }
 
-impl Folder {
+impl LayoutFolder {
     pub(super) fn new(place: Place, memory: Option<Arc<IndexMemory>>) -> Arc<Self> {
         let path = place.path();
         let label = format!("oci:{}", path.display());
@@ -103,12 +103,16 @@ impl Folder {
     }
 
     /// Looks into the index, read anew if another process wrote it, however much memory that takes.
-    pub(super) fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> Result<T> {
+    pub(super) fn read<T>(&self, look: impl FnOnce(&LayoutIndex) -> T) -> Result<T> {
         Ok(look(&*self.load(usize::MAX)?.ok_or_else(|| self.too_large())?))
     }
 
     /// The same with at most so many bytes for an index that is not held yet; where it needs more, nothing is done.
-    pub(super) fn read_within<T, F: FnOnce(&Index) -> T>(&self, most: usize, look: F) -> Result<Result<T, Back<F>>> {
+    pub(super) fn read_within<T, F: FnOnce(&LayoutIndex) -> T>(
+        &self,
+        most: usize,
+        look: F,
+    ) -> Result<Result<T, Back<F>>> {
         let needs = match self.held() {
             Some(index) => return Ok(Ok(look(&index))),
             None => self.needs(),
@@ -124,7 +128,7 @@ impl Folder {
     }
 
     /// The index, if it is in memory and of the file that is there.
-    fn held(&self) -> Option<Arc<Index>> {
+    fn held(&self) -> Option<Arc<LayoutIndex>> {
         let held = self.index.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(memory) = &self.memory {
             self.used.store(memory.tick(), Ordering::Relaxed);
@@ -135,7 +139,7 @@ impl Folder {
     /// About how many bytes the index takes, by the length of its file. In memory an entry takes three times its bytes, and more
     /// if manifests list others.
     fn estimate(&self) -> usize {
-        let length = Stamp::of(&self.place).map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
+        let length = IndexStamp::of(&self.place).map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
         length.saturating_mul(4).saturating_add(1 << 10)
     }
 
@@ -148,7 +152,7 @@ impl Folder {
     }
 
     /// The index, read from its file if need be. None if it takes more than `most` bytes.
-    fn load(&self, most: usize) -> Result<Option<Arc<Index>>> {
+    fn load(&self, most: usize) -> Result<Option<Arc<LayoutIndex>>> {
         if let Some(index) = self.held() {
             return Ok(Some(index));
         }
@@ -162,12 +166,12 @@ impl Folder {
             memory.set(self, 0);
             memory.make_room(self, if most < MAX_BYTES { self.estimate().min(most) } else { MAX_BYTES });
         }
-        let Some(index) = Index::load(&self.place, most)?.map(Arc::new) else { return Ok(None) };
+        let Some(index) = LayoutIndex::load(&self.place, most)?.map(Arc::new) else { return Ok(None) };
         self.keep(Arc::clone(&index));
         Ok(Some(index))
     }
 
-    fn keep(&self, index: Arc<Index>) {
+    fn keep(&self, index: Arc<LayoutIndex>) {
         let weight = index.weight();
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(index);
         if let Some(memory) = &self.memory {
@@ -177,7 +181,7 @@ impl Folder {
     }
 
     /// The index, taken away from all who look into it.
-    fn take(&self) -> Option<Arc<Index>> {
+    fn take(&self) -> Option<Arc<LayoutIndex>> {
         let taken = self.index.write().unwrap_or_else(PoisonError::into_inner).take()?;
         let begun = Instant::now();
         while Arc::strong_count(&taken) > 1 && begun.elapsed() < LONGEST_LOOK {
@@ -241,23 +245,26 @@ impl Folder {
     }
 
     /// Changes the index and writes it, alone among processes. Alone in this one is whoever holds `writing`.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>) -> Result<T> {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>) -> Result<T> {
         let _lock = self.lock_made(Hold::Alone)?;
         self.change_locked(change)
     }
 
     /// The same for whoever holds the lock already.
-    pub(super) fn change_locked<T>(&self, change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>) -> Result<T> {
+    pub(super) fn change_locked<T>(
+        &self,
+        change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>,
+    ) -> Result<T> {
         self.change_within(usize::MAX, change)?.map_err(|_| self.too_large())
     }
 
     /// The same with at most so many bytes; where it needs more, nothing is done.
-    pub(super) fn change_within<T, F: FnOnce(&mut Index, &Place) -> Result<Changed<T>>>(
+    pub(super) fn change_within<T, F: FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>>(
         &self,
         most: usize,
         change: F,
     ) -> Result<Result<T, Back<F>>> {
-        let copy = |index: &Index| {
+        let copy = |index: &LayoutIndex| {
             let weight = index.weight();
             (weight, (weight <= SMALL_BYTES).then(|| index.clone()))
         };
@@ -278,14 +285,14 @@ impl Folder {
     }
 
     /// A change of a large index. Readers wait: a second one would take as much memory again.
-    fn change_in_place<T>(&self, change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>) -> Result<T> {
+    fn change_in_place<T>(&self, change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>) -> Result<T> {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = match self.take().filter(|index| !index.is_stale(&self.place)).map(Arc::try_unwrap) {
             Some(Ok(index)) => index,
             // Somebody has been looking into it for very long.
-            Some(Err(shared)) => Index::clone(&shared),
+            Some(Err(shared)) => LayoutIndex::clone(&shared),
             // It was dropped meanwhile.
-            None => Index::load(&self.place, MAX_BYTES)?.ok_or_else(|| self.too_large())?,
+            None => LayoutIndex::load(&self.place, MAX_BYTES)?.ok_or_else(|| self.too_large())?,
         };
         let changed = self.changed(&mut index, change);
         match changed {
@@ -306,8 +313,8 @@ impl Folder {
     /// Changes an index and writes it.
     fn changed<T>(
         &self,
-        index: &mut Index,
-        change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>>,
+        index: &mut LayoutIndex,
+        change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>,
     ) -> Result<Changed<T>> {
         let changed = change(index, &self.place)?;
         if matches!(changed, Changed::Yes(_)) {
@@ -354,12 +361,12 @@ impl Folder {
         let blobs = self.place.join("blobs");
         blobs.make_folders().map_err(blobs.failed("create"))?;
         // Last what makes it a layout. A second writer may be doing the same: what is there already stays.
-        disk::publish_new(&index::place(&self.place), &Index::empty().text()?)?;
+        disk::publish_new(&index::place(&self.place), &LayoutIndex::empty().text()?)?;
         disk::publish_new(version, VERSION)
     }
 }
 
-impl Drop for Folder {
+impl Drop for LayoutFolder {
     fn drop(&mut self) {
         if let Some(memory) = &self.memory {
             memory.set(self, 0);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::index_json::{self, Head, Written};
+use super::index_json::{self, Head, WrittenIndex};
 use super::manifest;
 use crate::disk::{self, Place};
 use crate::error::{Error, Kind, Result};
@@ -47,7 +47,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// One entry of `index.json`. Every change writes all of them, so each is put into words once. Beside the words it holds what is
 /// asked for often, and no more: there may be a hundred thousand.
 #[derive(Debug, Clone)]
-struct Entry {
+struct IndexEntry {
     digest: Digest,
     media_type: MediaType,
     size: u64,
@@ -55,7 +55,7 @@ struct Entry {
     text: Arc<RawValue>,
 }
 
-impl Entry {
+impl IndexEntry {
     fn new(node: &Descriptor) -> Self {
         let is_named = node.annotations.contains_key(REF_NAME);
         // A descriptor is text, numbers and maps by text: that can always be written.
@@ -79,7 +79,7 @@ impl Entry {
 
 /// Type and size of a manifest.
 #[derive(Debug, Clone)]
-struct Known {
+struct KnownManifest {
     media_type: MediaType,
     size: u64,
 }
@@ -103,14 +103,14 @@ impl Referrer {
 
 /// What tells one version of `index.json` from the next without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct IndexStamp {
     modified: Option<std::time::SystemTime>,
     pub(super) length: u64,
     /// Every version is a new file: two within one tick of the clock still differ.
     number: u64,
 }
 
-impl Stamp {
+impl IndexStamp {
     /// None if there is no `index.json`.
     pub(super) fn of(folder: &Place) -> Option<Self> {
         let data = place(folder).look().ok()??;
@@ -121,15 +121,15 @@ impl Stamp {
 
 /// A layout's manifests, tags and referrers. A clone shares what does not change.
 #[derive(Debug, Clone)]
-pub(super) struct Index {
+pub(super) struct LayoutIndex {
     head: Head,
-    entries: Vec<Entry>,
-    stamp: Option<Stamp>,
+    entries: Vec<IndexEntry>,
+    stamp: Option<IndexStamp>,
     /// Deleted, though another manifest lists them.
     unlisted: BTreeSet<Digest>,
     /// What each index lists.
     children: HashMap<Digest, Arc<[Digest]>>,
-    manifests: HashMap<Digest, Known>,
+    manifests: HashMap<Digest, KnownManifest>,
     tags: BTreeMap<Tag, Digest>,
     /// By subject and digest.
     referrers: BTreeMap<(Digest, Digest), Referrer>,
@@ -169,7 +169,7 @@ pub(super) fn blob(folder: &Place, digest: &Digest) -> Place {
 /// # Errors
 ///
 /// [`Invalid`](Kind::Invalid) if there is none or it cannot be read.
-pub(super) fn entries(folder: &Place) -> Result<(Stamp, Vec<Descriptor>)> {
+pub(super) fn entries(folder: &Place) -> Result<(IndexStamp, Vec<Descriptor>)> {
     let (stamp, entries, _) = stamped(folder)?;
     Ok((stamp, entries))
 }
@@ -194,19 +194,19 @@ fn unlisted(head: &mut Head) -> BTreeSet<Digest> {
     list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }
 
-fn stamped(folder: &Place) -> Result<(Stamp, Vec<Descriptor>, Head)> {
+fn stamped(folder: &Place) -> Result<(IndexStamp, Vec<Descriptor>, Head)> {
     let missing = || {
         let told = Error::new(Kind::Invalid, "find").on(place(folder).path().display());
         told.because("the list of what the layout holds is missing").hint("restore it, or copy the images again")
     };
     // Taken first: a list that is replaced meanwhile counts as stale.
-    let stamp = Stamp::of(folder).ok_or_else(missing)?;
+    let stamp = IndexStamp::of(folder).ok_or_else(missing)?;
     let mut entries = Vec::new();
     let head = index_json::read(&place(folder), |node| entries.push(node))?;
     Ok((stamp, entries, head))
 }
 
-impl Index {
+impl LayoutIndex {
     /// A layout with nothing in it.
     pub(super) fn empty() -> Self {
         Self {
@@ -228,11 +228,11 @@ impl Index {
     /// Manifests that are missing or cannot be read are passed over: a layout may be sparse.
     pub(super) fn load(folder: &Place, most: usize) -> Result<Option<Self>> {
         let mut index = Self::empty();
-        let Some(stamp) = Stamp::of(folder) else { return Ok(Some(index)) };
+        let Some(stamp) = IndexStamp::of(folder) else { return Ok(Some(index)) };
         let (tags, entries) = (&mut index.tags, &mut index.entries);
         index.head = index_json::read(&place(folder), |node| {
             tags.extend(tag_of(&node).map(|tag| (tag, node.digest)));
-            entries.push(Entry::new(&node));
+            entries.push(IndexEntry::new(&node));
         })?;
         index.entries.shrink_to_fit();
         index.stamp = Some(stamp);
@@ -247,7 +247,7 @@ impl Index {
     fn follow(&mut self, folder: &Place, most: usize) -> bool {
         let (mut open, mut weight) = (Vec::new(), self.weight());
         for at in (0..self.entries.len()).rev() {
-            let Entry { media_type, digest, .. } = &self.entries[at];
+            let IndexEntry { media_type, digest, .. } = &self.entries[at];
             open.push((media_type.clone(), *digest));
             // Each digest is read once, so this ends even on indexes that list one another.
             while let Some((media_type, digest)) = open.pop() {
@@ -277,7 +277,7 @@ impl Index {
 
     /// Takes a manifest in, which takes about so many bytes of memory.
     fn learn(&mut self, node: &Descriptor, manifest: &Manifest) -> usize {
-        self.manifests.insert(node.digest, Known { media_type: node.media_type.clone(), size: node.size });
+        self.manifests.insert(node.digest, KnownManifest { media_type: node.media_type.clone(), size: node.size });
         let mut weight = MANIFEST_BYTES;
         if !manifest.manifests.is_empty() {
             let children: Arc<[Digest]> = manifest.manifests.iter().map(|child| child.digest).collect();
@@ -370,12 +370,12 @@ impl Index {
 
     /// Whether `index.json` is another than the one that was read or written last.
     pub(super) fn is_stale(&self, folder: &Place) -> bool {
-        Stamp::of(folder) != self.stamp
+        IndexStamp::of(folder) != self.stamp
     }
 
     /// The manifest of that digest: type, digest and size.
     pub(super) fn manifest(&self, digest: &Digest) -> Option<Descriptor> {
-        let Known { media_type, size } = self.manifests.get(digest)?;
+        let KnownManifest { media_type, size } = self.manifests.get(digest)?;
         Some(Descriptor::new(media_type.clone(), *digest, *size))
     }
 
@@ -408,16 +408,16 @@ impl Index {
         }
         self.unlisted.remove(&node.digest);
         self.learn(&node, manifest);
-        let is_other = |entry: &Entry| entry.media_type != node.media_type || entry.size != node.size;
+        let is_other = |entry: &IndexEntry| entry.media_type != node.media_type || entry.size != node.size;
         for entry in self.entries.iter_mut().filter(|entry| entry.digest == node.digest && is_other(entry)) {
             let (media_type, size) = (node.media_type.clone(), node.size);
-            *entry = Entry::new(&Descriptor { media_type, size, ..entry.node() });
+            *entry = IndexEntry::new(&Descriptor { media_type, size, ..entry.node() });
         }
         for tag in tags {
             self.tags.insert(tag.clone(), node.digest);
             let mut entry = node.clone();
             entry.annotations.insert(REF_NAME.to_owned(), tag.as_str().to_owned());
-            self.entries.push(Entry::new(&entry));
+            self.entries.push(IndexEntry::new(&entry));
         }
         self.settle(&node);
     }
@@ -460,7 +460,8 @@ impl Index {
             self.unlisted.insert(*digest);
         }
         // One that cannot be read at present may list some of them.
-        let is_known = |entry: &Entry| !entry.media_type.is_manifest() || self.manifests.contains_key(&entry.digest);
+        let is_known =
+            |entry: &IndexEntry| !entry.media_type.is_manifest() || self.manifests.contains_key(&entry.digest);
         if self.entries.iter().all(is_known) {
             self.unlisted.retain(|digest| listed.contains(digest));
         }
@@ -493,7 +494,7 @@ impl Index {
     fn settle(&mut self, node: &Descriptor) {
         let mut own = self.entries.iter().filter(|entry| entry.digest == node.digest).peekable();
         match (own.peek().is_some(), own.any(|entry| entry.is_named)) {
-            (false, _) => self.entries.push(Entry::new(node)),
+            (false, _) => self.entries.push(IndexEntry::new(node)),
             (true, true) => self.entries.retain(|entry| entry.digest != node.digest || entry.is_named),
             (true, false) => {}
         }
@@ -505,7 +506,7 @@ impl Index {
         let unlisted = (!self.unlisted.is_empty()).then(|| to_raw_value(&self.unlisted).unwrap_or_default());
         let more = unlisted.as_deref().map(|list| (UNLISTED, list));
         let entries = self.entries.iter().map(|entry| &*entry.text).collect();
-        let written = Written { head: &self.head, entries, more };
+        let written = WrittenIndex { head: &self.head, entries, more };
         serde_json::to_vec(&written).map_err(|why| Error::new(Kind::Local, "write index.json").because(why))
     }
 
@@ -519,7 +520,7 @@ impl Index {
         let mut temporary = disk::Temporary::in_folder(folder)?;
         temporary.write_all(&text).map_err(place.failed("write"))?;
         disk::publish(temporary, &place)?;
-        self.stamp = Stamp::of(folder);
+        self.stamp = IndexStamp::of(folder);
         Ok(())
     }
 }
@@ -537,7 +538,7 @@ fn tag_of(entry: &Descriptor) -> Option<Tag> {
 mod tests {
     use super::*;
 
-    fn referrer(index: &mut Index, n: usize, subject: &Descriptor, annotation: &str) -> Digest {
+    fn referrer(index: &mut LayoutIndex, n: usize, subject: &Descriptor, annotation: &str) -> Digest {
         let text = serde_json::json!({
             "schemaVersion": 2, "layers": [], "subject": subject, "annotations": {"n": n.to_string(), "text": annotation},
             "artifactType": if n.is_multiple_of(2) { "x/even" } else { "x/odd" },
@@ -548,7 +549,7 @@ mod tests {
         node.digest
     }
 
-    fn pages(index: &Index, subject: &Digest, artifact_type: Option<&str>, most: usize) -> Vec<Vec<Descriptor>> {
+    fn pages(index: &LayoutIndex, subject: &Digest, artifact_type: Option<&str>, most: usize) -> Vec<Vec<Descriptor>> {
         let (mut pages, mut last) = (Vec::new(), None);
         loop {
             let page = index.referrers_after(subject, last, artifact_type.map(MediaType::new).as_ref(), most);
@@ -563,7 +564,7 @@ mod tests {
 
     #[test]
     fn referrers_come_in_pages_of_bounded_size_and_each_comes_once() {
-        let (mut index, subject) = (Index::empty(), Descriptor::of(MediaType::OCI_MANIFEST, b"subject"));
+        let (mut index, subject) = (LayoutIndex::empty(), Descriptor::of(MediaType::OCI_MANIFEST, b"subject"));
         let mut all: Vec<_> = (0..40).map(|n| referrer(&mut index, n, &subject, "")).collect();
         all.sort();
         for most in [0, 1000, 5000, 1 << 20] {
@@ -579,7 +580,7 @@ mod tests {
 
     #[test]
     fn annotations_of_unusual_size_are_left_out_and_all_of_them_are_bounded() {
-        let (mut index, subject) = (Index::empty(), Descriptor::of(MediaType::OCI_MANIFEST, b"subject"));
+        let (mut index, subject) = (LayoutIndex::empty(), Descriptor::of(MediaType::OCI_MANIFEST, b"subject"));
         let large = referrer(&mut index, 0, &subject, &"x".repeat(MAX_ANNOTATION_BYTES));
         assert_eq!(index.annotation_bytes, 0);
         let text = "x".repeat(MAX_ANNOTATION_BYTES / 2);
@@ -605,7 +606,7 @@ mod tests {
 
     #[test]
     fn tags_come_in_pages() {
-        let mut index = Index::empty();
+        let mut index = LayoutIndex::empty();
         let node = Descriptor::of(MediaType::OCI_INDEX, br#"{"manifests":[]}"#);
         let manifest = Manifest::parse(br#"{"manifests":[]}"#, &node.media_type).unwrap();
         let tags: Vec<Tag> = ["c", "a", "d", "b"].map(|tag| tag.parse().unwrap()).to_vec();

@@ -49,14 +49,14 @@ impl Head {
 
 /// All of it, to be written.
 #[derive(Debug)]
-pub(super) struct Written<'a> {
+pub(super) struct WrittenIndex<'a> {
     pub(super) head: &'a Head,
     pub(super) entries: Vec<&'a RawValue>,
     /// One member more.
     pub(super) more: Option<(&'a str, &'a RawValue)>,
 }
 
-impl Serialize for Written<'_> {
+impl Serialize for WrittenIndex<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("schemaVersion", &self.head.schema_version)?;

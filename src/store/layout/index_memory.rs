@@ -44,11 +44,11 @@ pub(super) struct Back<F> {
 }
 
 /// A folder that holds its index in memory.
-pub(super) trait Holder: std::fmt::Debug + Send + Sync {
+pub(super) trait IndexHolder: std::fmt::Debug + Send + Sync {
     /// What tells this folder from others in memory.
     fn key(&self) -> usize;
 
-    fn itself(&self) -> Weak<dyn Holder>;
+    fn itself(&self) -> Weak<dyn IndexHolder>;
 
     /// When the index was last asked for.
     fn used(&self) -> u64;
@@ -57,7 +57,7 @@ pub(super) trait Holder: std::fmt::Debug + Send + Sync {
     fn forget(&self) -> bool;
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type IndexJob = Box<dyn FnOnce() + Send>;
 
 /// The memory of the indexes of one server.
 #[derive(Debug)]
@@ -66,21 +66,21 @@ pub(crate) struct IndexMemory {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     /// Where large ones are read and changed. None if there can be no such thread.
-    thread: OnceLock<Option<mpsc::Sender<Job>>>,
-    held: Mutex<HashMap<usize, Held>>,
+    thread: OnceLock<Option<mpsc::Sender<IndexJob>>>,
+    held: Mutex<HashMap<usize, HeldIndex>>,
     /// Counts the times that one was asked for.
     clock: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Held {
-    folder: Weak<dyn Holder>,
+struct HeldIndex {
+    folder: Weak<dyn IndexHolder>,
     bytes: usize,
 }
 
 /// The right to read or change an index that takes so many bytes.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct IndexTurn {
     pub(super) most: usize,
     memory: Arc<IndexMemory>,
     permit: Option<OwnedSemaphorePermit>,
@@ -109,16 +109,16 @@ impl IndexMemory {
     /// # Errors
     ///
     /// [`Unavailable`](Kind::Unavailable) because of [`Busy`] if others are at it for long.
-    pub(super) async fn turn(self: &Arc<Self>, needs: usize) -> Result<Turn> {
+    pub(super) async fn turn(self: &Arc<Self>, needs: usize) -> Result<IndexTurn> {
         let turns = match needs {
-            0 => return Ok(Turn { most: 0, memory: Arc::clone(self), permit: None }),
+            0 => return Ok(IndexTurn { most: 0, memory: Arc::clone(self), permit: None }),
             1..=SMALL_BYTES => &self.small,
             _ => &self.large,
         };
         let busy = || Error::new(Kind::Unavailable, "read index.json").because(Busy);
         let taken = timeout(WAIT, Arc::clone(turns).acquire_owned()).await.map_err(|_| busy())?;
         let permit = Some(taken.map_err(|_| busy())?);
-        Ok(Turn { most: needs.clamp(SMALL_BYTES, MAX_BYTES), memory: Arc::clone(self), permit })
+        Ok(IndexTurn { most: needs.clamp(SMALL_BYTES, MAX_BYTES), memory: Arc::clone(self), permit })
     }
 
     /// The moment at which an index is asked for.
@@ -127,8 +127,8 @@ impl IndexMemory {
     }
 
     /// Makes room for `bytes` of `folder`: drops the indexes of others that were not asked for in the longest time.
-    pub(super) fn make_room(&self, folder: &dyn Holder, bytes: usize) {
-        let mut others: Vec<(Arc<dyn Holder>, usize)> = {
+    pub(super) fn make_room(&self, folder: &dyn IndexHolder, bytes: usize) {
+        let mut others: Vec<(Arc<dyn IndexHolder>, usize)> = {
             let held = self.held();
             let others = held.iter().filter(|(key, _)| **key != folder.key());
             others.filter_map(|(_, held)| Some((held.folder.upgrade()?, held.bytes))).collect()
@@ -148,11 +148,11 @@ impl IndexMemory {
     }
 
     /// Takes note that the index of `folder` takes so many bytes now.
-    pub(super) fn set(&self, folder: &dyn Holder, bytes: usize) {
+    pub(super) fn set(&self, folder: &dyn IndexHolder, bytes: usize) {
         let mut held = self.held();
         match bytes {
             0 => drop(held.remove(&folder.key())),
-            _ => drop(held.insert(folder.key(), Held { folder: folder.itself(), bytes })),
+            _ => drop(held.insert(folder.key(), HeldIndex { folder: folder.itself(), bytes })),
         }
     }
 
@@ -162,13 +162,13 @@ impl IndexMemory {
         self.held().values().map(|held| held.bytes).sum()
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<usize, Held>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<usize, HeldIndex>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn thread(&self) -> Option<&mpsc::Sender<Job>> {
+    fn thread(&self) -> Option<&mpsc::Sender<IndexJob>> {
         let make = || {
-            let (jobs, queue) = mpsc::channel::<Job>();
+            let (jobs, queue) = mpsc::channel::<IndexJob>();
             let run = move || {
                 // Ends with the server.
                 for job in queue {
@@ -182,7 +182,7 @@ impl IndexMemory {
     }
 }
 
-impl Turn {
+impl IndexTurn {
     /// Does `work` where work of that size is done. It goes on when its caller no longer waits, and the turn ends with it.
     pub(super) async fn run<T: Send + 'static>(
         self,
@@ -211,7 +211,7 @@ impl Turn {
 mod tests {
     use super::super::Layout;
     use super::*;
-    use crate::disk::Root;
+    use crate::disk::DiskRoot;
     use crate::oci::{Descriptor, MediaType, Name, Tag};
     use crate::store::{Body, Listing as _, Store as _, Want};
 
@@ -225,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_held_than_may_be_and_what_was_dropped_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
-        let root = Root::at(folder.path());
+        let root = DiskRoot::at(folder.path());
         // A list takes some two kilobytes.
         let memory = Arc::new(IndexMemory::new(5_000));
         let layout = |n: usize| Layout::sharing(root.join(format!("r{n}")), Arc::clone(&memory));
@@ -249,7 +249,7 @@ mod tests {
     async fn a_large_list_is_read_and_changed_in_its_turn() {
         let folder = tempfile::tempdir().unwrap();
         let memory = Arc::new(IndexMemory::default());
-        let layout = Layout::sharing(Root::at(folder.path()).place(), Arc::clone(&memory));
+        let layout = Layout::sharing(DiskRoot::at(folder.path()).place(), Arc::clone(&memory));
         tag(&layout, "first").await.unwrap();
         let place = folder.path().join("index.json");
         let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();

@@ -28,19 +28,19 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use self::folder::{Changed, Folder, Hold};
-use self::index::Index;
+use self::folder::{Changed, Hold, LayoutFolder};
+use self::index::LayoutIndex;
 pub(crate) use self::index::{Outgrown, ReferrersPage};
 use self::index_memory::IndexMemory;
 use super::{Body, ByteStream, Listing, MAX_MANIFEST_BYTES, Put, Root, Store, Want};
-use crate::disk::{self, Place, Root as Below, blocking};
+use crate::disk::{self, DiskRoot as Below, Place, blocking};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag};
 
 /// One OCI image layout folder. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    inner: Arc<Folder>,
+    inner: Arc<LayoutFolder>,
 }
 
 impl Layout {
@@ -52,12 +52,12 @@ impl Layout {
 
     /// The layout at a place below a folder, to which no link leads.
     pub(crate) fn below(place: Place) -> Self {
-        Self { inner: Folder::new(place, None) }
+        Self { inner: LayoutFolder::new(place, None) }
     }
 
     /// The same, one of several whose indexes share `memory`.
     pub(crate) fn sharing(place: Place, memory: Arc<IndexMemory>) -> Self {
-        Self { inner: Folder::new(place, Some(memory)) }
+        Self { inner: LayoutFolder::new(place, Some(memory)) }
     }
 
     /// The layout that is in `folder` already, made here or by another program.
@@ -225,7 +225,7 @@ impl Layout {
     }
 
     /// Looks into the index, which is read first if need be.
-    async fn read<T: Send + 'static>(&self, mut look: impl FnOnce(&Index) -> T + Send + 'static) -> Result<T> {
+    async fn read<T: Send + 'static>(&self, mut look: impl FnOnce(&LayoutIndex) -> T + Send + 'static) -> Result<T> {
         let Some(memory) = &self.inner.memory else {
             let inner = Arc::clone(&self.inner);
             return blocking(move || inner.read(look)).await;
@@ -245,7 +245,7 @@ impl Layout {
     /// there was anything to do.
     async fn change<T: Send + 'static>(
         &self,
-        mut change: impl FnOnce(&mut Index, &Place) -> Result<Changed<T>> + Send + 'static,
+        mut change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
         // The guard goes into the work: work on a blocking thread goes on when its caller no longer waits.
@@ -431,7 +431,7 @@ impl Store for Layout {
 
     async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
         let asked = name.clone();
-        let look = move |index: &Index| {
+        let look = move |index: &LayoutIndex| {
             let digest = match &asked {
                 Name::Digest(digest) => Some(*digest),
                 Name::Tag(tag) => index.tag(tag),

@@ -51,9 +51,9 @@ async fn putting_what_is_there_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::at(folder.path());
     put(&layout, &empty_index(1), &[tag("a")]).await;
-    let before = index::Stamp::of(&Below::at(folder.path()).place());
+    let before = index::IndexStamp::of(&Below::at(folder.path()).place());
     put(&layout, &empty_index(1), &[tag("a")]).await;
-    assert_eq!(index::Stamp::of(&Below::at(folder.path()).place()), before);
+    assert_eq!(index::IndexStamp::of(&Below::at(folder.path()).place()), before);
 }
 
 #[tokio::test]

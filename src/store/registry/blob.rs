@@ -9,7 +9,7 @@ use super::{Registry, suffix};
 use crate::error::{Kind, Result};
 use crate::oci::{Descriptor, Name};
 use crate::store::ByteStream;
-use crate::wire::{Answer, content_range};
+use crate::wire::{Response, content_range};
 
 impl Registry {
     pub(super) async fn contains_once(&self, node: &Descriptor) -> Result<bool> {
@@ -73,7 +73,7 @@ fn accepted(node: &Descriptor) -> &str {
     if node.is_manifest() { node.media_type.as_str() } else { "*/*" }
 }
 
-fn check_length(answer: &Answer, expected: u64, whole: u64) -> Result<()> {
+fn check_length(answer: &Response, expected: u64, whole: u64) -> Result<()> {
     match answer.length() {
         Some(length) if length != expected => {
             Err(other_length(answer, (whole - expected).saturating_add(length), whole))
@@ -82,12 +82,12 @@ fn check_length(answer: &Answer, expected: u64, whole: u64) -> Result<()> {
     }
 }
 
-fn other_length(answer: &Answer, length: u64, expected: u64) -> crate::error::Error {
+fn other_length(answer: &Response, length: u64, expected: u64) -> crate::error::Error {
     answer.error(Kind::Corrupt, format!("the registry says {length} bytes, its manifest {expected}"))
 }
 
 /// A range that begins elsewhere would be spliced into the wrong place; that the digest would tell is no comfort.
-fn check_range(answer: &Answer, from: u64, size: u64) -> Result<()> {
+fn check_range(answer: &Response, from: u64, size: u64) -> Result<()> {
     let said = answer.header(CONTENT_RANGE.as_str()).unwrap_or_default();
     match content_range(said) {
         Some(range) if range.total.is_some_and(|total| total != size) => {

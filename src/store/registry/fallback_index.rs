@@ -35,26 +35,26 @@ const QUESTIONS: usize = 8;
 
 /// The fallback indexes that this run writes to, by repository and tag.
 #[derive(Debug, Default)]
-pub(super) struct Ledgers(Mutex<HashMap<String, Arc<Ledger>>>);
+pub(super) struct FallbackIndexes(Mutex<HashMap<String, Arc<FallbackIndex>>>);
 
 /// One fallback index. Whoever holds the pen writes the entries of all that wait: one read and one write for all of them.
 #[derive(Debug, Default)]
-struct Ledger {
+struct FallbackIndex {
     pen: tokio::sync::Mutex<()>,
     /// In the order of their arrival. Only the holder of the pen takes any away, and only from the front.
-    waiting: Mutex<Vec<Arc<Pending>>>,
+    waiting: Mutex<Vec<Arc<PendingEntry>>>,
 }
 
 /// An entry that is to be written, and what became of it.
 #[derive(Debug)]
-struct Pending {
+struct PendingEntry {
     entry: Value,
     /// Whether it had to be written.
     outcome: OnceLock<Result<bool>>,
 }
 
 /// What stands under a fallback tag.
-pub(super) enum Fallback {
+pub(super) enum FallbackContent {
     /// Nothing, or the subject itself.
     None,
     /// An index of referrers.
@@ -63,15 +63,15 @@ pub(super) enum Fallback {
     Other(MediaType),
 }
 
-impl Ledgers {
-    fn ledger(&self, key: String) -> Arc<Ledger> {
+impl FallbackIndexes {
+    fn ledger(&self, key: String) -> Arc<FallbackIndex> {
         // A panic elsewhere leaves the map whole: every change is one insertion.
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 }
 
-impl Ledger {
-    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<Pending>>> {
+impl FallbackIndex {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Arc<PendingEntry>>> {
         // A panic elsewhere leaves the list whole: every change is one call.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +81,7 @@ impl Ledger {
     where
         F: Future<Output = Result<bool>> + Send,
     {
-        let own = Arc::new(Pending { entry, outcome: OnceLock::new() });
+        let own = Arc::new(PendingEntry { entry, outcome: OnceLock::new() });
         self.waiting().push(Arc::clone(&own));
         let _pen = self.pen.lock().await;
         if let Some(outcome) = own.outcome.get() {
@@ -140,20 +140,22 @@ impl Registry {
         let (mut found, mut has_rivals) = (None, false);
         for writes in 0..MAX_WRITES {
             let held = self.fallback_index(subject).await?;
-            let digest = if let Fallback::Index(bytes) = &held { Some(Digest::sha256(bytes)) } else { None };
+            let digest = if let FallbackContent::Index(bytes) = &held { Some(Digest::sha256(bytes)) } else { None };
             // What is as it was before our writing has been written by nobody.
             has_rivals |= writes > 0 && digest != found;
             found = digest;
             let mut index: Value = match held {
-                Fallback::Index(bytes) => {
+                FallbackContent::Index(bytes) => {
                     serde_json::from_slice(&bytes).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?
                 }
                 // It is not overwritten (distribution-spec, "Pushing Manifests with Subject").
-                Fallback::Other(media_type) => {
+                FallbackContent::Other(media_type) => {
                     let why = format!("the tag is kept for an index of referrers, and holds a {media_type}");
                     return Err(self.unattached(&tag, Kind::Invalid).because(why));
                 }
-                Fallback::None => json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []}),
+                FallbackContent::None => {
+                    json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": []})
+                }
             };
             if writes > 0 && self.refuses(&tag) {
                 // It is there now: a refusal does not mean its absence any more.
@@ -225,15 +227,15 @@ impl Registry {
 
     /// What stands under the fallback tag of `subject`. GitLab takes that tag for the digest and answers with the subject
     /// itself, which is no list about it (oras-go #1396).
-    pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<Fallback> {
+    pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<FallbackContent> {
         let name = Name::Tag(fallback_tag(subject)?);
         let found = self.host.retrying(Retry::refetchable, || self.get(&name)).await;
         let (node, bytes) = match self.shown(&name, found) {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(Fallback::None),
+            Err(error) if error.kind() == Kind::NotFound => return Ok(FallbackContent::None),
             found => found?,
         };
         if subject.matches(&bytes) {
-            return Ok(Fallback::None);
+            return Ok(FallbackContent::None);
         }
         if node.media_type.is_index() {
             if is_too_large(&bytes) {
@@ -243,9 +245,9 @@ impl Registry {
                 return Err(self.error(Kind::Limit, "list referrers of", what).because(why));
             }
             self.note_listed(subject);
-            return Ok(Fallback::Index(bytes));
+            return Ok(FallbackContent::Index(bytes));
         }
-        Ok(Fallback::Other(node.media_type))
+        Ok(FallbackContent::Other(node.media_type))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What holds of the lists that a registry gives, whatever the bytes.
 
 use super::fallback_index::MAX_VALUES;
-use super::listing::{self, Index, Tags};
+use super::listing::{self, ReferrersIndex, TagsPage};
 use crate::error::{Error, Kind};
 use crate::oci::json_cost;
 
@@ -10,8 +10,8 @@ pub(crate) fn listing(bytes: &[u8]) {
     let wrong = |kind| Error::new(kind, "read the list of");
     let is_object = bytes.trim_ascii_start().starts_with(b"{");
     for most in [MAX_VALUES, 3, 0] {
-        let tags = listing::read::<Tags>(bytes, most, wrong);
-        let index = listing::read::<Index>(bytes, most, wrong);
+        let tags = listing::read::<TagsPage>(bytes, most, wrong);
+        let index = listing::read::<ReferrersIndex>(bytes, most, wrong);
         let counts =
             [tags.as_ref().ok().map(|page| page.tags.len()), index.as_ref().ok().map(|page| page.manifests.len())];
         for count in counts.into_iter().flatten() {

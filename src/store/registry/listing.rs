@@ -10,12 +10,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use super::fallback_index::{Fallback, MAX_REFERRER_BYTES, MAX_VALUES};
+use super::fallback_index::{FallbackContent, MAX_REFERRER_BYTES, MAX_VALUES};
 use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, json_cost};
 use crate::retry::Retry;
-use crate::wire::{Answer, Request};
+use crate::wire::{Request, Response};
 
 /// How much of a list of tags is read.
 pub(super) struct TagBounds {
@@ -42,13 +42,13 @@ const MAX_REFERRERS: usize = 10_000;
 // else, an error for example, and must not pass for an empty list.
 
 #[derive(Deserialize)]
-pub(super) struct Tags {
+pub(super) struct TagsPage {
     #[serde(deserialize_with = "null_is_empty")]
     pub(super) tags: Vec<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Index {
+pub(super) struct ReferrersIndex {
     #[serde(deserialize_with = "null_is_empty")]
     pub(super) manifests: Vec<Descriptor>,
 }
@@ -72,7 +72,7 @@ struct Page {
 
 /// Why there is no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(super) enum NoPage {
     /// The repository, or the manifest, is said to be unknown.
     Subject,
     /// The list is not found.
@@ -82,7 +82,7 @@ pub(super) enum Missing {
 }
 
 /// A page, or why there is none.
-type Found<T> = std::result::Result<T, Missing>;
+type Listed<T> = std::result::Result<T, NoPage>;
 
 /// A page as it is asked for.
 type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
@@ -97,7 +97,7 @@ impl Registry {
         let mut found = Vec::new();
         let mut pages = Pages::new(most.pages, MAX_TAGS, most.bytes);
         while let Some(url) = pages.next() {
-            let Ok((page, next)) = self.page::<Tags>(&ask, url, &mut pages).await? else { break };
+            let Ok((page, next)) = self.page::<TagsPage>(&ask, url, &mut pages).await? else { break };
             // What is no tag cannot be asked for either.
             found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
             let is_bounded =
@@ -115,12 +115,14 @@ impl Registry {
             return Ok(found);
         }
         match self.fallback_index(subject).await? {
-            Fallback::Index(bytes) => {
+            FallbackContent::Index(bytes) => {
                 let wrong = |kind| self.error(kind, "list referrers of", at(subject));
-                Ok(read::<Index>(&bytes, MAX_VALUES, wrong)?.manifests)
+                Ok(read::<ReferrersIndex>(&bytes, MAX_VALUES, wrong)?.manifests)
             }
-            Fallback::None | Fallback::Other(_) if self.is_left_out(subject) => Err(self.leaves_out(subject)),
-            Fallback::None | Fallback::Other(_) => Ok(Vec::new()),
+            FallbackContent::None | FallbackContent::Other(_) if self.is_left_out(subject) => {
+                Err(self.leaves_out(subject))
+            }
+            FallbackContent::None | FallbackContent::Other(_) => Ok(Vec::new()),
         }
     }
 
@@ -141,7 +143,7 @@ impl Registry {
         Ok(match answer? {
             Ok(found) => Some(found),
             Err(missing) => {
-                if self.notes(|notes| &notes.has_referrers) && missing != Missing::Subject {
+                if self.notes(|notes| &notes.has_referrers) && missing != NoPage::Subject {
                     self.note_unlisted(subject, missing);
                 }
                 None
@@ -150,7 +152,7 @@ impl Registry {
     }
 
     /// The Referrers API's answer, or why there is none (distribution-spec, "Listing Referrers").
-    async fn ask_referrers(&self, subject: &Digest) -> Result<Found<Vec<Descriptor>>> {
+    async fn ask_referrers(&self, subject: &Digest) -> Result<Listed<Vec<Descriptor>>> {
         let ask = |next| {
             let request = match next {
                 None => self.request(Method::GET, &format!("referrers/{subject}"), "list referrers of", at(subject)),
@@ -164,7 +166,7 @@ impl Registry {
         let mut found = Vec::new();
         let mut pages = Pages::new(MAX_REFERRER_PAGES, MAX_VALUES, MAX_REFERRER_BYTES);
         while let Some(url) = pages.next() {
-            let (page, next) = match self.page::<Index>(&ask, url, &mut pages).await? {
+            let (page, next) = match self.page::<ReferrersIndex>(&ask, url, &mut pages).await? {
                 Ok(page) => page,
                 Err(missing) => return Ok(Err(missing)),
             };
@@ -186,7 +188,7 @@ impl Registry {
         ask: Ask<'_>,
         url: Option<Url>,
         pages: &mut Pages,
-    ) -> Result<Found<(T, Option<Url>)>> {
+    ) -> Result<Listed<(T, Option<Url>)>> {
         let mut is_second = false;
         loop {
             let Page { bytes, next, is_list } = match self.page_bytes(ask, url.clone(), pages.bytes_left).await? {
@@ -202,7 +204,7 @@ impl Registry {
                 Err(error) if error.kind() == Kind::Invalid && !is_second => is_second = true,
                 Err(error) if error.kind() == Kind::Invalid && url.is_none() && !is_list => {
                     self.learn_of_no_referrers();
-                    return Ok(Err(Missing::Api));
+                    return Ok(Err(NoPage::Api));
                 }
                 Err(error) => return Err(error),
             }
@@ -211,7 +213,7 @@ impl Registry {
 
     /// The bytes of a page. 404 means that there is none, and the Referrers API has more ways of not being there; but
     /// only for the first page: a list that breaks off is not one that ends.
-    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Found<Page>> {
+    async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Listed<Page>> {
         self.host
             .retrying(Retry::transient, || async {
                 let answer = self.host.send(&ask(url.clone())).await?;
@@ -223,7 +225,7 @@ impl Registry {
                     _ if is_referrers && url.is_none() && NO_REFERRERS_API.contains(&status) => {
                         answer.discard().await;
                         self.learn_of_no_referrers();
-                        Ok(Err(Missing::Api))
+                        Ok(Err(NoPage::Api))
                     }
                     _ => {
                         let answer = answer.expect(&[200]).await?;
@@ -241,15 +243,15 @@ impl Registry {
     }
 
     /// A 404 that does not speak of the repository is that of a path which the registry does not know.
-    async fn learn_from(&self, answer: Answer) -> Missing {
+    async fn learn_from(&self, answer: Response) -> NoPage {
         let is_referrers = answer.collection() == Some("referrers");
         let problem = answer.problem().await;
         if is_referrers && !problem.has_code("NAME_UNKNOWN") {
             self.learn_of_no_referrers();
         }
         match ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"].iter().any(|code| problem.has_code(code)) {
-            true => Missing::Subject,
-            false => Missing::List,
+            true => NoPage::Subject,
+            false => NoPage::List,
         }
     }
 
@@ -274,7 +276,7 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl F
 }
 
 /// Whether the answer is called an index, or nothing.
-fn is_index(answer: &Answer) -> bool {
+fn is_index(answer: &Response) -> bool {
     answer.header(CONTENT_TYPE.as_str()).is_none_or(|text| MediaType::new(text).is_index())
 }
 

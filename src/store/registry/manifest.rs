@@ -11,7 +11,7 @@ use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Body, MAX_MANIFEST_BYTES, Put, Root, Want};
-use crate::wire::{Answer, Payload, Problem};
+use crate::wire::{Payload, Problem, Response};
 
 /// All types that can be copied, and schema 1 last, so that it is named as what it is and not converted by the registry.
 pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -164,12 +164,12 @@ impl Registry {
     /// Sends a manifest. Success is what the registry then holds, and not the status: 200, 202 and 204 are answered too by
     /// registries that have stored it (Quay, distribution before 2.2), and by whoever stores nothing. Where one of those comes
     /// without a digest the registry is asked for it.
-    pub(super) async fn put_bytes(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Answer> {
+    pub(super) async fn put_bytes(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Response> {
         Ok(self.sent(name, media_type, bytes).await??)
     }
 
     /// The same, and what is said instead.
-    async fn sent(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Result<Answer, Problem>> {
+    async fn sent(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Result<Response, Problem>> {
         let request = self
             .request(Method::PUT, &format!("manifests/{name}"), "put manifest", suffix(name))
             .header(CONTENT_TYPE, media_type.as_str())
@@ -192,7 +192,7 @@ impl Registry {
     }
 
     /// `answer`, a success that names nothing, if `name` names `bytes` now.
-    async fn held_after(&self, answer: Answer, name: &Name, bytes: &Bytes) -> Result<Answer> {
+    async fn held_after(&self, answer: Response, name: &Name, bytes: &Bytes) -> Result<Response> {
         let why = format!("{}, and no such manifest is there", answer.status());
         let lost = answer.error(Kind::Unavailable, why);
         match self.resolve_once(name, Want::Digest).await {
@@ -226,7 +226,7 @@ impl Registry {
 }
 
 /// What the answer says the digest is; unknown algorithms say nothing that could be checked.
-pub(super) fn claimed_digest(answer: &Answer) -> Option<Digest> {
+pub(super) fn claimed_digest(answer: &Response) -> Option<Digest> {
     answer.header(DIGEST_HEADER)?.trim().parse().ok()
 }
 
@@ -235,7 +235,7 @@ fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), Kind::Invalid | Kind::Denied | Kind::Unsupported)
 }
 
-fn schema1(answer: &Answer) -> Error {
+fn schema1(answer: &Response) -> Error {
     answer
         .error(Kind::Unsupported, "docker schema 1 manifests are not content-addressed and cannot be copied")
         .hint("push the image again with a current client")

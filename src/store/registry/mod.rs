@@ -26,7 +26,7 @@ use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::retry::Retry;
-use crate::wire::{Client, Host, Request, Scopes, Tally};
+use crate::wire::{Client, Host, Request, Scopes, Stats};
 
 pub use delete_tag::Untagged;
 
@@ -50,7 +50,7 @@ pub struct Registry {
     path: Arc<str>,
     role: Role,
     refusal: refused_tags::Refusal,
-    unshown: Arc<refused_tags::Unshown>,
+    unshown: Arc<refused_tags::RefusedTags>,
     notes: Arc<Notes>,
     /// When an entry of a fallback index, or of a list that is kept in the same way, was last written for this repository.
     last_entry: Arc<Mutex<Option<Instant>>>,
@@ -72,7 +72,7 @@ struct Notes {
     /// That has been found out.
     is_past_first_referrers: AtomicBool,
     /// The fallback indexes that are written.
-    ledgers: fallback_index::Ledgers,
+    ledgers: fallback_index::FallbackIndexes,
 }
 
 impl Registry {
@@ -96,7 +96,7 @@ impl Registry {
 
     /// What was sent and received for this repository, token requests included.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Stats {
         self.host.tally()
     }
 

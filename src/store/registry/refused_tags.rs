@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::listing::Missing;
+use super::listing::NoPage;
 use super::{Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Name, Tag};
@@ -20,17 +20,17 @@ pub(super) enum Refusal {
 
 /// What was met so far by one handle and its clones.
 #[derive(Debug, Default)]
-pub(super) struct Unshown(Mutex<Met>);
+pub(super) struct RefusedTags(Mutex<Met>);
 
 #[derive(Debug, Default)]
 struct Met {
     /// Tags whose refusal was taken for absence, and whether the last answer was one.
     refused: HashMap<Tag, bool>,
     /// Subjects that a registry with a Referrers API speaks of as one without does.
-    unlisted: HashMap<Digest, Missing>,
+    unlisted: HashMap<Digest, NoPage>,
 }
 
-impl Unshown {
+impl RefusedTags {
     fn lock(&self) -> MutexGuard<'_, Met> {
         // A panic elsewhere leaves it whole: every change is one call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -97,7 +97,7 @@ impl Registry {
     }
 
     /// Takes note that the Referrers API, which is there, was not there for `subject`.
-    pub(super) fn note_unlisted(&self, subject: &Digest, missing: Missing) {
+    pub(super) fn note_unlisted(&self, subject: &Digest, missing: NoPage) {
         self.unshown.lock().unlisted.insert(*subject, missing);
     }
 
@@ -113,7 +113,7 @@ impl Registry {
     /// Whether an answer about `subject` contradicts the Referrers API. 404 does not: some registries give it where nothing
     /// refers to a manifest.
     pub(super) fn is_left_out(&self, subject: &Digest) -> bool {
-        self.unshown.lock().unlisted.get(subject).is_some_and(|missing| *missing == Missing::Api)
+        self.unshown.lock().unlisted.get(subject).is_some_and(|missing| *missing == NoPage::Api)
     }
 
     /// The error where a list of referrers depends on that.

@@ -16,7 +16,7 @@ const CANCEL: Duration = Duration::from_secs(3);
 /// An open session. Dropped before it is [`done`](Self::done), for whatever reason, it is cancelled in the background:
 /// registry 2.8 keeps what it has received until somebody tidies up (distribution-spec, end-14).
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct PushSession {
     host: Host,
     label: String,
     scopes: Scopes,
@@ -27,7 +27,7 @@ pub(super) struct Session {
 
 /// How a session stands whose connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum SessionStanding {
     /// So many bytes have arrived, and the rest may follow.
     At(u64),
     /// There is no such session any more.
@@ -36,7 +36,7 @@ pub(super) enum Standing {
     Unknown,
 }
 
-impl Session {
+impl PushSession {
     pub(super) fn new(host: &Host, label: &str, scopes: Scopes, location: Url) -> Self {
         Self { host: host.clone(), label: label.to_owned(), scopes, location: Some(location), arrived: 0 }
     }
@@ -46,25 +46,27 @@ impl Session {
     /// # Errors
     ///
     /// [`Unavailable`](crate::Kind::Unavailable) if it cannot be asked now.
-    pub(super) async fn standing(&mut self) -> Result<Standing> {
-        let Some(location) = self.location.clone() else { return Ok(Standing::Gone) };
+    pub(super) async fn standing(&mut self) -> Result<SessionStanding> {
+        let Some(location) = self.location.clone() else { return Ok(SessionStanding::Gone) };
         let request = Request::at(Method::GET, location, "ask how far the upload came", &self.label);
         let answer = self.host.send(&request.needing(self.scopes.clone())).await?;
         match answer.status().as_u16() {
             200..=299 => {
-                let Some(count) = answer.header(RANGE.as_str()).and_then(arrived) else { return Ok(Standing::Unknown) };
+                let Some(count) = answer.header(RANGE.as_str()).and_then(arrived) else {
+                    return Ok(SessionStanding::Unknown);
+                };
                 if answer.header(LOCATION.as_str()).is_some() {
                     self.location = Some(answer.location()?);
                 }
                 answer.discard().await;
-                Ok(Standing::At(count))
+                Ok(SessionStanding::At(count))
             }
             404 | 410 => {
                 answer.discard().await;
-                Ok(Standing::Gone)
+                Ok(SessionStanding::Gone)
             }
             408 | 425 | 429 | 500.. => Err(answer.problem().await.into()),
-            _ => Ok(Standing::Unknown),
+            _ => Ok(SessionStanding::Unknown),
         }
     }
 
@@ -85,7 +87,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for PushSession {
     fn drop(&mut self) {
         let Some(location) = self.location.take() else { return };
         let host = self.host.clone();

@@ -14,13 +14,13 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE, LOCATION};
 use tokio::sync::oneshot;
 
 use super::manifest::claimed_digest;
-use super::session::{Session, Standing};
+use super::session::{PushSession, SessionStanding};
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Descriptor, Name};
-use crate::store::body::checkpoints::Trail;
+use crate::store::body::checkpoints::Checkpoints;
 use crate::store::{Body, ByteStream, Put};
-use crate::wire::{Answer, Payload, Request, Scopes};
+use crate::wire::{Payload, Request, Response, Scopes};
 
 /// The slowest link on which an upload that broke is tried again, in bytes per second.
 const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
@@ -29,16 +29,16 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 const WORTH_ASKING: u64 = 64 << 10;
 
 /// What a registry said to a POST.
-enum Opened {
+enum PostAnswer {
     /// It holds the blob now.
     Held,
     /// It wants the bytes.
-    Session(Session),
+    Session(PushSession),
 }
 
 /// What a POST asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum PostPurpose {
     /// A mount, or else a session.
     Mount,
     /// A session.
@@ -46,22 +46,22 @@ enum Asked {
 }
 
 /// An attempt that ended early.
-struct Broken {
+struct BrokenAttempt {
     error: Error,
     /// What may still hold the bytes that have arrived.
-    session: Option<Session>,
+    session: Option<PushSession>,
     /// Whether another attempt may succeed.
     may_pass: bool,
 }
 
-impl Broken {
+impl BrokenAttempt {
     /// Ended by a session that the registry does not know. It may know the next one.
     fn lost(error: Error) -> Self {
         Self { error, session: None, may_pass: true }
     }
 }
 
-impl From<Error> for Broken {
+impl From<Error> for BrokenAttempt {
     fn from(error: Error) -> Self {
         Self { may_pass: own_failure_may_pass(&error), error, session: None }
     }
@@ -72,7 +72,7 @@ struct Upload<'a> {
     node: &'a Descriptor,
     body: &'a Body,
     /// What has been read for it, in all attempts.
-    trail: Arc<Trail>,
+    trail: Arc<Checkpoints>,
 }
 
 impl Upload<'_> {
@@ -105,7 +105,7 @@ impl Registry {
         let upload = Upload { node, body, trail: Arc::default() };
         let mut left = None;
         loop {
-            let before = left.as_ref().map_or(0, |session: &Session| session.arrived);
+            let before = left.as_ref().map_or(0, |session: &PushSession| session.arrived);
             let attempt = match left.take() {
                 Some(session) => self.continue_upload(&upload, session).await,
                 None => self.begin_upload(&upload).await,
@@ -121,14 +121,14 @@ impl Registry {
         }
     }
 
-    async fn begin_upload(&self, upload: &Upload<'_>) -> Result<Put, Broken> {
+    async fn begin_upload(&self, upload: &Upload<'_>) -> Result<Put, BrokenAttempt> {
         let (node, body) = (upload.node, upload.body);
         // What is damaged here may be damaged there: nothing but its bytes will do.
         let foreign = body.mount_from().filter(|_| !body.is_replacing()).map(|path| path.as_str());
         let foreign = foreign.filter(|path| **path != *self.path);
         let foreign = foreign.map(str::to_owned);
         let is_foreign = foreign.is_some();
-        let asked = if body.is_replacing() { Asked::Session } else { Asked::Mount };
+        let asked = if body.is_replacing() { PostPurpose::Session } else { PostPurpose::Mount };
         let asked = self.ask_to_the_end(node.clone(), foreign, asked);
         let (opened, early) = if body.is_early() && !is_foreign {
             let (opened, stream) = begun_beside(upload.opener(0)(), asked).await;
@@ -137,28 +137,28 @@ impl Registry {
             (asked.await, None)
         };
         match opened? {
-            Opened::Held if is_foreign => Ok(Put::Mounted),
-            Opened::Held => Ok(Put::Present),
-            Opened::Session(session) => self.finish_upload(upload, session, early).await,
+            PostAnswer::Held if is_foreign => Ok(Put::Mounted),
+            PostAnswer::Held => Ok(Put::Present),
+            PostAnswer::Session(session) => self.finish_upload(upload, session, early).await,
         }
     }
 
     /// Goes on with a session that broke, if it is still there; otherwise begins anew.
-    async fn continue_upload(&self, upload: &Upload<'_>, mut session: Session) -> Result<Put, Broken> {
+    async fn continue_upload(&self, upload: &Upload<'_>, mut session: PushSession) -> Result<Put, BrokenAttempt> {
         match session.standing().await {
-            Ok(Standing::At(count)) if count < WORTH_ASKING => {}
-            Ok(Standing::At(count)) if count <= upload.trail.reach() => {
+            Ok(SessionStanding::At(count)) if count < WORTH_ASKING => {}
+            Ok(SessionStanding::At(count)) if count <= upload.trail.reach() => {
                 tracing::debug!(registry = %self.label, count, "an upload is continued");
                 session.arrived = count;
                 return self.finish_upload(upload, session, None).await;
             }
             Ok(standing) => {
                 self.note(|notes| &notes.forgets_uploads);
-                if standing == Standing::Gone {
+                if standing == SessionStanding::Gone {
                     session.done();
                 }
             }
-            Err(error) => return Err(Broken { session: Some(session), ..error.into() }),
+            Err(error) => return Err(BrokenAttempt { session: Some(session), ..error.into() }),
         }
         self.begin_upload(upload).await
     }
@@ -167,9 +167,9 @@ impl Registry {
     async fn finish_upload(
         &self,
         upload: &Upload<'_>,
-        session: Session,
+        session: PushSession,
         begun: Option<ByteStream>,
-    ) -> Result<Put, Broken> {
+    ) -> Result<Put, BrokenAttempt> {
         let is_continued = session.arrived > 0;
         match self.send(upload, &session, begun).await {
             Ok(()) => {
@@ -179,7 +179,7 @@ impl Registry {
             Err(error) if own_failure_may_pass(&error) && error.kind() == Kind::Unavailable => {
                 let is_worth_it = upload.trail.reach() >= WORTH_ASKING;
                 let may_go_on = is_worth_it && !self.notes(|notes| &notes.forgets_uploads);
-                Err(Broken { session: may_go_on.then_some(session), ..error.into() })
+                Err(BrokenAttempt { session: may_go_on.then_some(session), ..error.into() })
             }
             // What it said of the session did not hold: it is not believed again, and the blob is sent whole.
             Err(error) if is_continued && matches!(error.kind(), Kind::NotFound | Kind::Invalid | Kind::Corrupt) => {
@@ -191,42 +191,47 @@ impl Registry {
                 Err(error.into())
             }
             // Of the session, wherever its Location or a redirect led: the source's own has its side.
-            Err(error) if error.side().is_none() && error.kind() == Kind::NotFound => Err(Broken::lost(error)),
+            Err(error) if error.side().is_none() && error.kind() == Kind::NotFound => Err(BrokenAttempt::lost(error)),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Asks in a task of its own, which goes on if whoever waits goes away: a session that was opened meanwhile would
     /// stay open for good, as nobody would know its place.
-    async fn ask_to_the_end(&self, node: Descriptor, foreign: Option<String>, asked: Asked) -> Result<Opened> {
+    async fn ask_to_the_end(
+        &self,
+        node: Descriptor,
+        foreign: Option<String>,
+        asked: PostPurpose,
+    ) -> Result<PostAnswer> {
         let (answer, opened) = oneshot::channel();
         let this = self.clone();
         self.host.tidy(async move {
             // Given back when nobody waits, and cancelled as it drops.
             let opened = match asked {
-                Asked::Mount => this.ask(&node, foreign.as_deref()).await,
-                Asked::Session => this.open_session(&node).await,
+                PostPurpose::Mount => this.ask(&node, foreign.as_deref()).await,
+                PostPurpose::Session => this.open_session(&node).await,
             };
             drop(answer.send(opened));
         });
         opened.await.unwrap_or_else(|_| Err(self.error(Kind::Interrupted, "start upload", "")))
     }
 
-    async fn ask(&self, node: &Descriptor, foreign: Option<&str>) -> Result<Opened> {
+    async fn ask(&self, node: &Descriptor, foreign: Option<&str>) -> Result<PostAnswer> {
         if self.notes(|notes| &notes.refuses_mounts) {
             return self.ask_plainly(node).await;
         }
         let answer = self.mount(node, foreign.unwrap_or(&self.path)).await;
         // The other repository may be out of our reach while this one is not.
-        let is_denied = |answer: &Result<Answer>| match answer {
+        let is_denied = |answer: &Result<Response>| match answer {
             Ok(answer) => [401, 403].contains(&answer.status().as_u16()),
             Err(error) => error.kind() == Kind::Denied,
         };
         let answer =
             if foreign.is_some() && is_denied(&answer) { self.mount(node, &self.path).await? } else { answer? };
         match answer.status().as_u16() {
-            201 => self.opened(answer, Asked::Mount).await,
-            200..=299 if answer.header(LOCATION.as_str()).is_some() => self.opened(answer, Asked::Mount).await,
+            201 => self.opened(answer, PostPurpose::Mount).await,
+            200..=299 if answer.header(LOCATION.as_str()).is_some() => self.opened(answer, PostPurpose::Mount).await,
             // Not a refusal of the question, but of whoever asks, or of asking now.
             401 | 403 | 408 | 413 | 425 | 429 | 500.. => Err(answer.problem().await.into()),
             _ => {
@@ -241,7 +246,7 @@ impl Registry {
 
     /// `POST ?mount=&from=`. With its own repository as `from` this is the question whether the blob is there, which
     /// opens the session in the same request: a HEAD less.
-    async fn mount(&self, node: &Descriptor, from: &str) -> Result<Answer> {
+    async fn mount(&self, node: &Descriptor, from: &str) -> Result<Response> {
         let below = format!("blobs/uploads/?mount={}&from={}{}", node.digest, query_safe(from), algorithm(node, '&'));
         let request = self
             .request(Method::POST, &below, "start upload", suffix(&Name::Digest(node.digest)))
@@ -250,35 +255,35 @@ impl Registry {
     }
 
     /// For registries that do not understand a mount: HEAD, and a POST if that says no.
-    async fn ask_plainly(&self, node: &Descriptor) -> Result<Opened> {
+    async fn ask_plainly(&self, node: &Descriptor) -> Result<PostAnswer> {
         if self.contains_once(node).await? {
-            return Ok(Opened::Held);
+            return Ok(PostAnswer::Held);
         }
         self.open_session(node).await
     }
 
-    async fn open_session(&self, node: &Descriptor) -> Result<Opened> {
+    async fn open_session(&self, node: &Descriptor) -> Result<PostAnswer> {
         let below = format!("blobs/uploads/{}", algorithm(node, '?'));
         let request = self.request(Method::POST, &below, "start upload", suffix(&Name::Digest(node.digest)));
         let answer = self.host.send(&request).await?;
         if !answer.status().is_success() || answer.is_page() {
             return Err(answer.problem().await.into());
         }
-        self.opened(answer, Asked::Session).await
+        self.opened(answer, PostPurpose::Session).await
     }
 
     /// What a success came to. A session is wherever a Location says so, under 200 and 204 too.
-    async fn opened(&self, answer: Answer, asked: Asked) -> Result<Opened> {
+    async fn opened(&self, answer: Response, asked: PostPurpose) -> Result<PostAnswer> {
         let opened = match (asked, answer.status().as_u16()) {
-            (Asked::Mount, 201) => Opened::Held,
-            _ => Opened::Session(Session::new(&self.host, &self.label, self.scopes(), answer.location()?)),
+            (PostPurpose::Mount, 201) => PostAnswer::Held,
+            _ => PostAnswer::Session(PushSession::new(&self.host, &self.label, self.scopes(), answer.location()?)),
         };
         answer.discard().await;
         Ok(opened)
     }
 
     /// One PUT with everything that has not arrived. Content-Length always: zot does not read a body without it.
-    async fn send(&self, upload: &Upload<'_>, session: &Session, begun: Option<ByteStream>) -> Result<()> {
+    async fn send(&self, upload: &Upload<'_>, session: &PushSession, begun: Option<ByteStream>) -> Result<()> {
         let (node, from) = (upload.node, session.arrived);
         let what = suffix(&Name::Digest(node.digest));
         let Some(url) = session.closing(&node.digest) else {

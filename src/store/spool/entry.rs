@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Mutex, watch};
 
-use super::folder::{Folder, Lock, lock};
-use super::writer::{Access, Filling, Growth, STEP, put, read};
+use super::folder::{LockAttempt, SpoolFolder, lock};
+use super::writer::{FileAccess, Filling, STEP, SpoolWriter, put, read};
 use crate::disk::{Missing, Place, blocking};
 use crate::error::Result;
 use crate::oci::Digest;
@@ -25,15 +25,15 @@ const LOOKS: usize = 8;
 /// What comes from the source is taken by a task of its own and never waits for whoever reads: a sink that is slower than
 /// the source would otherwise leave megabytes of each stream with the kernel, where a kill takes them.
 #[derive(Debug)]
-pub(in crate::store) struct Entry(Arc<Shared>);
+pub(in crate::store) struct SpoolEntry(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    folder: Arc<Folder>,
+    folder: Arc<SpoolFolder>,
     place: Place,
     file: Arc<File>,
     size: u64,
-    growth: Mutex<Growth>,
+    growth: Mutex<SpoolWriter>,
     /// Counts what readers wait for: pieces that have come, and the end of filling.
     news: watch::Sender<u64>,
     /// Whether anybody is left who might read.
@@ -50,21 +50,21 @@ pub(in crate::store) enum Next {
     Nothing,
 }
 
-impl Entry {
+impl SpoolEntry {
     /// Takes the file of `digest`, making it if need be; what cannot be of this blob, or may not have reached the disk
     /// before the machine went down, is cut off.
-    pub(super) fn claim(folder: &Arc<Folder>, digest: &Digest, size: u64) -> io::Result<Option<Self>> {
+    pub(super) fn claim(folder: &Arc<SpoolFolder>, digest: &Digest, size: u64) -> io::Result<Option<Self>> {
         let place = folder.file(digest);
         for _ in 0..LOOKS {
             let (file, _) = place.open_own(Missing::IsMade)?;
             let about = file.metadata()?;
             let (access, written) = match lock(&file, &place)? {
-                Lock::Gone => continue,
-                Lock::Ours => (Access::Grow, trusted(&file, size)?),
-                Lock::Theirs if (1..=size).contains(&about.len()) => (Access::Borrow, about.len()),
-                Lock::Theirs => return Ok(None),
+                LockAttempt::Gone => continue,
+                LockAttempt::Ours => (FileAccess::Grow, trusted(&file, size)?),
+                LockAttempt::Theirs if (1..=size).contains(&about.len()) => (FileAccess::Borrow, about.len()),
+                LockAttempt::Theirs => return Ok(None),
             };
-            let growth = Mutex::new(Growth::new(access, written));
+            let growth = Mutex::new(SpoolWriter::new(access, written));
             let (folder, file, news) = (Arc::clone(folder), Arc::new(file), watch::Sender::new(0));
             let shared = Arc::new(Shared { folder, place, file, size, growth, news, is_wanted: AtomicBool::new(true) });
             return Ok(Some(Self(shared)));
@@ -84,7 +84,7 @@ impl Entry {
     {
         let mut growth = self.0.growth.lock().await;
         let at = growth.length();
-        if growth.access == Access::Grow && at < self.0.size && matches!(growth.filling, Filling::Idle) {
+        if growth.access == FileAccess::Grow && at < self.0.size && matches!(growth.filling, Filling::Idle) {
             let (shared, stream) = (Arc::clone(&self.0), open(at));
             growth.filling = Filling::UnderWay(tokio::spawn(async move {
                 let done = shared.fill(at, stream).await;
@@ -110,7 +110,7 @@ impl Entry {
             }
             let growth = self.0.growth.lock().await;
             match &growth.filling {
-                Filling::Idle if growth.access == Access::Grow => return Ok(Next::Unfilled),
+                Filling::Idle if growth.access == FileAccess::Grow => return Ok(Next::Unfilled),
                 Filling::Idle => return Ok(Next::Nothing),
                 Filling::UnderWay(_) | Filling::Broken(_) => drop(growth),
             }
@@ -133,11 +133,11 @@ impl Entry {
             // Nothing is lost if it stays: the bounds remove it later.
             let _ = blocking(move || Ok(shared.remove())).await;
         }
-        growth.access = Access::Nothing;
+        growth.access = FileAccess::Nothing;
     }
 }
 
-impl Drop for Entry {
+impl Drop for SpoolEntry {
     fn drop(&mut self) {
         // Without a wait: if the lock is taken, by the task itself, that finds out at its next piece.
         self.0.is_wanted.store(false, Ordering::Relaxed);
@@ -165,7 +165,7 @@ impl Shared {
                 // However long its sink takes over it, nothing of it has to come again.
                 growth.write(&self.folder, &self.file, &self.place).await?;
             }
-            if growth.access != Access::Grow {
+            if growth.access != FileAccess::Grow {
                 return Ok(());
             }
             drop(growth);
@@ -177,7 +177,7 @@ impl Shared {
     /// Some bytes from `from` on, if they are there: those on their way to the disk from memory.
     async fn piece(&self, from: u64) -> Option<Bytes> {
         let growth = self.growth.lock().await;
-        if growth.access == Access::Nothing {
+        if growth.access == FileAccess::Nothing {
             return None;
         }
         if from >= growth.written {
@@ -209,7 +209,7 @@ impl Shared {
         if is_cut {
             growth.written = at.min(growth.written);
         } else {
-            growth.access = Access::Nothing;
+            growth.access = FileAccess::Nothing;
         }
     }
 
@@ -225,7 +225,7 @@ impl Drop for Shared {
         let growth = self.growth.get_mut();
         // What is still being written must not be overtaken: a file with a hole would be worth nothing.
         let is_settled = growth.settle().now_or_never().is_some_and(|done| done.is_ok());
-        if is_settled && growth.access == Access::Grow {
+        if is_settled && growth.access == FileAccess::Grow {
             // At most 128 KiB into the kernel's memory, on the way out: another thread might not get to it any more.
             let _ = put(&self.folder, &self.file, growth.written, &growth.pending);
         }

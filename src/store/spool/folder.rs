@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::disk::{self, Missing, Place, Root, is_sole};
+use crate::disk::{self, DiskRoot, Missing, Place, is_sole};
 use crate::error::{Error, Kind};
 use crate::oci::Digest;
 
@@ -22,22 +22,22 @@ const ENDING: &str = ".partial";
 
 /// A spool's place on disk, and how much it may hold.
 #[derive(Debug)]
-pub(super) struct Folder {
-    root: Root,
+pub(super) struct SpoolFolder {
+    root: DiskRoot,
     max_bytes: u64,
-    room: Mutex<Room>,
+    room: Mutex<SpoolRoom>,
 }
 
 /// What the folder holds, as far as this process knows.
 #[derive(Debug, Default)]
-struct Room {
+struct SpoolRoom {
     bytes: u64,
     /// Bytes of our own since it was looked through.
     since: u64,
 }
 
 /// A file of ours in the folder, in use or not.
-struct Held {
+struct SpoolFile {
     file: Place,
     digest: Digest,
     bytes: u64,
@@ -46,7 +46,7 @@ struct Held {
 
 /// How an attempt to lock a file went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lock {
+pub(super) enum LockAttempt {
     /// It is ours until it is closed.
     Ours,
     /// Somebody else has it.
@@ -55,9 +55,9 @@ pub(super) enum Lock {
     Gone,
 }
 
-impl Folder {
+impl SpoolFolder {
     pub(super) fn new(place: &Path, max_bytes: u64) -> Self {
-        Self { root: Root::at(place), max_bytes, room: Mutex::default() }
+        Self { root: DiskRoot::at(place), max_bytes, room: Mutex::default() }
     }
 
     pub(super) fn place(&self) -> &Path {
@@ -98,11 +98,11 @@ impl Folder {
     }
 
     /// Removes what is too old, and the longest unused until there is room for `wanted` bytes. Nothing that is in use.
-    fn tidy(&self, room: &mut Room, wanted: u64) -> io::Result<()> {
+    fn tidy(&self, room: &mut SpoolRoom, wanted: u64) -> io::Result<()> {
         let mut held = self.held()?;
         held.sort_by_key(|held| held.used);
-        *room = Room { bytes: held.iter().map(|held| held.bytes).sum(), since: 0 };
-        for Held { file, bytes, used, .. } in held {
+        *room = SpoolRoom { bytes: held.iter().map(|held| held.bytes).sum(), since: 0 };
+        for SpoolFile { file, bytes, used, .. } in held {
             let is_old = used.elapsed().is_ok_and(|age| age > MAX_AGE);
             let is_too_much = room.bytes.saturating_add(wanted) > self.max_bytes;
             if (is_old || is_too_much) && self.evict(&file).unwrap_or_default() {
@@ -113,7 +113,7 @@ impl Folder {
     }
 
     /// What there is of ours. Links, folders, and names that are no digest's are not.
-    fn held(&self) -> io::Result<Vec<Held>> {
+    fn held(&self) -> io::Result<Vec<SpoolFile>> {
         let mut all = Vec::new();
         for name in self.root.place().list()? {
             let Some(digest) = name.to_str().and_then(digest_of) else { continue };
@@ -122,7 +122,7 @@ impl Folder {
             let Ok(Some(about)) = file.look() else { continue };
             if is_sole(&about) {
                 let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                all.push(Held { file, digest, bytes: about.len(), used });
+                all.push(SpoolFile { file, digest, bytes: about.len(), used });
             }
         }
         Ok(all)
@@ -131,7 +131,7 @@ impl Folder {
     /// Removes a file of ours, unless it is in use; says whether it did.
     pub(super) fn evict(&self, place: &Place) -> io::Result<bool> {
         let (file, _) = place.open_own(Missing::Fails)?;
-        if lock(&file, place)? != Lock::Ours {
+        if lock(&file, place)? != LockAttempt::Ours {
             return Ok(false);
         }
         // Under the lock, so that nobody is about to use what goes.
@@ -154,12 +154,12 @@ impl Folder {
 }
 
 /// Tries to lock a file that was opened by its name.
-pub(super) fn lock(file: &File, place: &Place) -> io::Result<Lock> {
+pub(super) fn lock(file: &File, place: &Place) -> io::Result<LockAttempt> {
     match file.try_lock() {
         // Whoever had it may have removed it between our opening and our locking.
-        Ok(()) if place.names(file)? => Ok(Lock::Ours),
-        Ok(()) => Ok(Lock::Gone),
-        Err(TryLockError::WouldBlock) => Ok(Lock::Theirs),
+        Ok(()) if place.names(file)? => Ok(LockAttempt::Ours),
+        Ok(()) => Ok(LockAttempt::Gone),
+        Err(TryLockError::WouldBlock) => Ok(LockAttempt::Theirs),
         Err(TryLockError::Error(why)) => Err(why),
     }
 }

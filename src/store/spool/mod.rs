@@ -21,8 +21,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) use self::entry::{Entry, Next};
-use self::folder::Folder;
+pub(super) use self::entry::{Next, SpoolEntry};
+use self::folder::SpoolFolder;
 use crate::disk::blocking;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest};
@@ -30,7 +30,7 @@ use crate::oci::{Descriptor, Digest};
 /// A folder of unfinished downloads. Clones are the same one.
 #[derive(Clone)]
 pub struct Spool {
-    folder: Arc<Folder>,
+    folder: Arc<SpoolFolder>,
     /// What was there when it was opened: nothing else can be left of an earlier run.
     left: Arc<HashSet<Digest>>,
 }
@@ -47,7 +47,7 @@ impl Spool {
     ///
     /// [`Usage`](Kind::Usage) if `folder` cannot be made or used; [`Local`](Kind::Local) if there is no room.
     pub async fn open(folder: &Path, max_bytes: u64) -> Result<Self> {
-        let folder = Arc::new(Folder::new(folder, max_bytes));
+        let folder = Arc::new(SpoolFolder::new(folder, max_bytes));
         blocking(move || {
             let left = folder.prepare().map_err(|why| unusable(&folder, why))?;
             Ok(Self { folder, left: Arc::new(left) })
@@ -61,9 +61,9 @@ impl Spool {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if there is no room on the disk.
-    pub(super) async fn claim(&self, node: &Descriptor) -> Result<Option<Entry>> {
+    pub(super) async fn claim(&self, node: &Descriptor) -> Result<Option<SpoolEntry>> {
         let (folder, digest, size) = (Arc::clone(&self.folder), node.digest, node.size);
-        blocking(move || match Entry::claim(&folder, &digest, size) {
+        blocking(move || match SpoolEntry::claim(&folder, &digest, size) {
             Ok(entry) => Ok(entry),
             Err(why) if folder::is_full(&why) => Err(folder.refused(why)),
             Err(why) => {
@@ -92,7 +92,7 @@ impl fmt::Debug for Spool {
     }
 }
 
-fn unusable(folder: &Folder, why: io::Error) -> Error {
+fn unusable(folder: &SpoolFolder, why: io::Error) -> Error {
     if folder::is_full(&why) {
         return folder.refused(why);
     }

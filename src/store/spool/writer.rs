@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::folder::Folder;
+use super::folder::SpoolFolder;
 use crate::disk::write_all;
 use crate::disk::{Place, joined};
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ const PIECE: u64 = 256 << 10;
 
 /// What may be done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum FileAccess {
     /// It is ours, and takes more.
     Grow,
     /// It is ours; what is there may be read, and no more be written.
@@ -38,7 +38,7 @@ pub(super) enum Access {
     Nothing,
 }
 
-impl Access {
+impl FileAccess {
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Self::Grow | Self::Keep)
     }
@@ -46,8 +46,8 @@ impl Access {
 
 /// A file's end, and what is to come after it.
 #[derive(Debug)]
-pub(super) struct Growth {
-    pub(super) access: Access,
+pub(super) struct SpoolWriter {
+    pub(super) access: FileAccess,
     /// Bytes that are in the file.
     pub(super) written: u64,
     writing: Option<Writing>,
@@ -84,8 +84,8 @@ pub(super) enum Wrote {
     NoRoom,
 }
 
-impl Growth {
-    pub(super) fn new(access: Access, written: u64) -> Self {
+impl SpoolWriter {
+    pub(super) fn new(access: FileAccess, written: u64) -> Self {
         let is_flush_due = written >= STEP;
         Self {
             access,
@@ -122,7 +122,7 @@ impl Growth {
     /// Takes the next piece. An error is about pieces taken earlier.
     pub(super) async fn push(
         &mut self,
-        folder: &Arc<Folder>,
+        folder: &Arc<SpoolFolder>,
         file: &Arc<File>,
         place: &Place,
         piece: Bytes,
@@ -130,16 +130,16 @@ impl Growth {
         if length_of(&self.pending) + piece.len() as u64 > BATCH {
             self.write(folder, file, place).await?;
         }
-        if self.access == Access::Grow {
+        if self.access == FileAccess::Grow {
             self.pending.push(piece);
         }
         Ok(())
     }
 
     /// Begins to write what is pending, once what was before it is in the file.
-    pub(super) async fn write(&mut self, folder: &Arc<Folder>, file: &Arc<File>, place: &Place) -> Result<()> {
+    pub(super) async fn write(&mut self, folder: &Arc<SpoolFolder>, file: &Arc<File>, place: &Place) -> Result<()> {
         self.settle().await?;
-        if self.access != Access::Grow || self.pending.is_empty() {
+        if self.access != FileAccess::Grow || self.pending.is_empty() {
             return Ok(());
         }
         if std::mem::take(&mut self.is_flush_due) {
@@ -170,7 +170,7 @@ impl Growth {
             self.written += bytes;
         } else {
             // What is there stays right. The rest goes from socket to socket, or nowhere.
-            self.access = Access::Keep;
+            self.access = FileAccess::Keep;
             self.pending.clear();
         }
         done.map(drop)
@@ -207,7 +207,7 @@ fn length_of(pieces: &[Bytes]) -> u64 {
     pieces.iter().map(|piece| piece.len() as u64).sum()
 }
 
-fn flush(folder: &Arc<Folder>, file: &Arc<File>, place: &Place) -> JoinHandle<Result<()>> {
+fn flush(folder: &Arc<SpoolFolder>, file: &Arc<File>, place: &Place) -> JoinHandle<Result<()>> {
     let (folder, file, place) = (Arc::clone(folder), Arc::clone(file), place.clone());
     spawn_blocking(move || {
         file.sync_data().map_err(|why| folder.refused(why))?;
@@ -218,7 +218,7 @@ fn flush(folder: &Arc<Folder>, file: &Arc<File>, place: &Place) -> JoinHandle<Re
 }
 
 /// Writes a batch at `at`, if there is room for it.
-pub(super) fn put(folder: &Folder, file: &File, at: u64, batch: &[Bytes]) -> Result<Wrote> {
+pub(super) fn put(folder: &SpoolFolder, file: &File, at: u64, batch: &[Bytes]) -> Result<Wrote> {
     if !folder.take(length_of(batch)) {
         tracing::debug!(spool = %folder.place().display(), "the spool is full: the rest of a blob goes without it");
         return Ok(Wrote::NoRoom);

@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{End, Scheme};
+use super::{End, LocationScheme};
 use crate::oci::{Name, Reference};
 
 /// An end, and the folder of certificates for its host.
-type Side<'a> = (&'a End, Option<&'a Path>);
+type SideArguments<'a> = (&'a End, Option<&'a Path>);
 
 /// Everything after the program's name.
-pub(super) fn copy(authfile: Option<&Path>, from: Side<'_>, to: Side<'_>) -> Vec<OsString> {
+pub(super) fn copy(authfile: Option<&Path>, from: SideArguments<'_>, to: SideArguments<'_>) -> Vec<OsString> {
     // `--preserve-digests` makes skopeo fail where it would otherwise convert a manifest silently.
     let mut arguments: Vec<OsString> =
         ["copy", "--quiet", "--all", "--preserve-digests"].iter().map(OsString::from).collect();
@@ -22,9 +22,9 @@ pub(super) fn copy(authfile: Option<&Path>, from: Side<'_>, to: Side<'_>) -> Vec
             arguments.extend([format!("--{name}-cert-dir").into(), folder.into()]);
         }
         // Said either way: `registries.conf` may call a host insecure, and then a missing flag would mean "any certificate".
-        let verify = end.scheme == Scheme::Https;
+        let verify = end.scheme == LocationScheme::Https;
         arguments.push(format!("--{name}-tls-verify={verify}").into());
-        if end.scheme == Scheme::HttpWithoutLogin {
+        if end.scheme == LocationScheme::HttpWithoutLogin {
             arguments.push(format!("--{name}-no-creds").into());
         }
     }
@@ -57,18 +57,18 @@ mod tests {
 
     const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn end(reference: &str, scheme: Scheme) -> End {
+    fn end(reference: &str, scheme: LocationScheme) -> End {
         End { reference: reference.parse().unwrap(), scheme }
     }
 
-    fn line(authfile: Option<&str>, from: Side<'_>, to: Side<'_>) -> String {
+    fn line(authfile: Option<&str>, from: SideArguments<'_>, to: SideArguments<'_>) -> String {
         let arguments = copy(authfile.map(Path::new), from, to);
         arguments.iter().map(|argument| argument.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn certificates_are_verified_unless_a_side_speaks_plain_http() {
-        let (from, to) = (end("a.example/x:1", Scheme::Https), end("localhost:5000/y:2", Scheme::Http));
+        let (from, to) = (end("a.example/x:1", LocationScheme::Https), end("localhost:5000/y:2", LocationScheme::Http));
         assert_eq!(
             line(None, (&from, None), (&to, None)),
             "copy --quiet --all --preserve-digests --src-tls-verify=true --dest-tls-verify=false \
@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn no_credentials_go_to_a_plain_host_that_was_not_named() {
-        let (from, to) = (end("a.example/x:1", Scheme::HttpWithoutLogin), end("localhost:5000/y:2", Scheme::Http));
+        let (from, to) =
+            (end("a.example/x:1", LocationScheme::HttpWithoutLogin), end("localhost:5000/y:2", LocationScheme::Http));
         assert_eq!(
             line(None, (&from, None), (&to, None)),
             "copy --quiet --all --preserve-digests --src-tls-verify=false --src-no-creds --dest-tls-verify=false \

@@ -6,7 +6,7 @@ use super::{End, Skopeo};
 use crate::copy::{self, Events, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
-use crate::transport::{Carried, Job, Place, Transport};
+use crate::transport::{Carried, Job, Location, Transport};
 
 #[async_trait]
 impl Transport for Skopeo {
@@ -46,6 +46,6 @@ impl Transport for Skopeo {
     }
 }
 
-fn end(place: &Place, reference: Reference) -> End {
+fn end(place: &Location, reference: Reference) -> End {
     End { reference, scheme: place.scheme }
 }

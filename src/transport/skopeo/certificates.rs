@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{End, Options, Scheme};
+use super::{End, LocationScheme, Options};
 use crate::error::{Error, Kind, Result};
 use crate::wire::holds_certificates;
 
@@ -16,7 +16,7 @@ const SYSTEM: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// The folder for one side of a copy.
 #[derive(Debug)]
-pub(super) enum Certificates {
+pub(super) enum CertificateFolder {
     /// None is needed: skopeo looks in the system's places.
     System,
     /// One that is there.
@@ -25,10 +25,10 @@ pub(super) enum Certificates {
     Made(TempDir),
 }
 
-impl Certificates {
+impl CertificateFolder {
     /// Puts together what `options` have for the host of `end`.
     pub(super) fn of(end: &End, options: &Options) -> Result<Self> {
-        if end.scheme != Scheme::Https {
+        if end.scheme != LocationScheme::Https {
             return Ok(Self::System);
         }
         let host = &end.reference.repository.host;
@@ -73,11 +73,11 @@ fn together(ca_file: &Path, folder: Option<&Path>) -> io::Result<TempDir> {
 mod tests {
     use super::*;
 
-    fn end(scheme: Scheme) -> End {
+    fn end(scheme: LocationScheme) -> End {
         End { reference: "a.example:5000/x:1".parse().unwrap(), scheme }
     }
 
-    fn files(certificates: &Certificates) -> Vec<(String, String)> {
+    fn files(certificates: &CertificateFolder) -> Vec<(String, String)> {
         let entries = fs::read_dir(certificates.folder().unwrap()).unwrap().map(Result::unwrap);
         let text = |path: PathBuf| fs::read_to_string(path).unwrap();
         let mut files: Vec<_> =
@@ -97,7 +97,7 @@ mod tests {
         }
         let options = Options { ca_file: Some(ca_file), cert_dir: Some(cert_dir.clone()), ..Options::default() };
 
-        let made = Certificates::of(&end(Scheme::Https), &options).unwrap();
+        let made = CertificateFolder::of(&end(LocationScheme::Https), &options).unwrap();
         let expected =
             ["autonomy-ca-file.crt=extra", "ca.crt=ca.crt", "client.cert=client.cert", "client.key=client.key"];
         assert_eq!(files(&made).iter().map(|(name, text)| format!("{name}={text}")).collect::<Vec<_>>(), expected);
@@ -106,7 +106,7 @@ mod tests {
         assert!(!path.exists() && cert_dir.join("a.example:5000/client.key").exists());
 
         let options = Options { ca_file: None, ..options };
-        let own = Certificates::of(&end(Scheme::Https), &options).unwrap();
+        let own = CertificateFolder::of(&end(LocationScheme::Https), &options).unwrap();
         assert_eq!(own.folder(), Some(cert_dir.join("a.example:5000").as_path()), "nothing is made without need");
     }
 
@@ -114,9 +114,9 @@ mod tests {
     fn nothing_is_named_where_nothing_is_needed() {
         let place = tempfile::tempdir().unwrap();
         let options = Options { cert_dir: Some(place.path().to_owned()), ..Options::default() };
-        assert!(Certificates::of(&end(Scheme::Https), &options).unwrap().folder().is_none());
+        assert!(CertificateFolder::of(&end(LocationScheme::Https), &options).unwrap().folder().is_none());
         let missing = Options { ca_file: Some(place.path().join("none.pem")), ..Options::default() };
-        assert!(Certificates::of(&end(Scheme::Http), &missing).unwrap().folder().is_none());
-        assert_eq!(Certificates::of(&end(Scheme::Https), &missing).unwrap_err().kind(), Kind::Local);
+        assert!(CertificateFolder::of(&end(LocationScheme::Http), &missing).unwrap().folder().is_none());
+        assert_eq!(CertificateFolder::of(&end(LocationScheme::Https), &missing).unwrap_err().kind(), Kind::Local);
     }
 }

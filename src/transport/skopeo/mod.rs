@@ -36,8 +36,8 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Reference;
 use crate::retry::Retry;
 
-use super::Scheme;
-use certificates::Certificates;
+use super::LocationScheme;
+use certificates::CertificateFolder;
 
 /// Variables that skopeo and the credential helpers it starts need. Nothing else of the environment is theirs to know.
 pub const PASSED_ON: [&str; 16] = [
@@ -86,7 +86,7 @@ pub struct End {
     /// Where. The source is read by digest if there is one; the destination is put under its tag if there is one.
     pub reference: Reference,
     /// How its registry is spoken to.
-    pub scheme: Scheme,
+    pub scheme: LocationScheme,
 }
 
 /// The program, and what it is run with.
@@ -135,8 +135,8 @@ impl Skopeo {
     async fn attempt(&self, from: &End, to: &End) -> Result<()> {
         // These live until the program has ended.
         let certificates = (
-            Certificates::of(from, &self.options).map_err(|error| error.at(Side::Source))?,
-            Certificates::of(to, &self.options).map_err(|error| error.at(Side::Destination))?,
+            CertificateFolder::of(from, &self.options).map_err(|error| error.at(Side::Source))?,
+            CertificateFolder::of(to, &self.options).map_err(|error| error.at(Side::Destination))?,
         );
         let arguments = arguments::copy(
             self.options.authfile.as_deref(),

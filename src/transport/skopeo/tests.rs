@@ -12,7 +12,7 @@ use super::*;
 use crate::copy::{self, Target, Watch};
 use crate::oci::{Descriptor, MediaType};
 use crate::store::{Body, Memory, Store as _};
-use crate::transport::{Job, Place, Transport as _};
+use crate::transport::{Job, Location, Transport as _};
 use crate::verify::Approved;
 
 /// A folder with a `skopeo` in it that does what `script` says. `$HOME` is the folder.
@@ -45,7 +45,7 @@ fn fake(script: &str) -> (TempDir, Skopeo) {
 
 fn ends() -> (End, End) {
     let end = |text: &str, scheme| End { reference: text.parse().unwrap(), scheme };
-    (end("src.example/acme/app:v1", Scheme::Https), end("localhost:5000/acme/app:v1", Scheme::Http))
+    (end("src.example/acme/app:v1", LocationScheme::Https), end("localhost:5000/acme/app:v1", LocationScheme::Http))
 }
 
 async fn copy(program: &Skopeo) -> Result<()> {
@@ -189,7 +189,7 @@ async fn moving_job() -> (Job, Descriptor, Descriptor) {
     };
     let targets = vec![target(&image, "v1", Some(former)), target(&lock, "v1-lock", Some(rival.clone()))];
     let (from, to) = ends();
-    let place = |end: End| Place { repository: end.reference.repository, scheme: end.scheme };
+    let place = |end: End| Location { repository: end.reference.repository, scheme: end.scheme };
     let approved = Approved::unchecked("a test");
     let job = Job::new(&approved, place(from), place(to), copy::Job::new(source, sink, targets)).unwrap();
     (job, image, rival)

@@ -24,11 +24,11 @@ fn refusal(pem: &[u8]) -> String {
 #[test]
 fn every_key_is_what_it_is() {
     for (pem, scheme) in [
-        (KEY_A, Scheme::EcdsaP256),
-        (vector!("keyp384.pub"), Scheme::EcdsaP384),
-        (vector!("keyp521.pub"), Scheme::EcdsaP521),
-        (vector!("keyed25519.pub"), Scheme::Ed25519),
-        (vector!("rsa2048.pub"), Scheme::Rsa),
+        (KEY_A, KeyScheme::EcdsaP256),
+        (vector!("keyp384.pub"), KeyScheme::EcdsaP384),
+        (vector!("keyp521.pub"), KeyScheme::EcdsaP521),
+        (vector!("keyed25519.pub"), KeyScheme::Ed25519),
+        (vector!("rsa2048.pub"), KeyScheme::Rsa),
     ] {
         let key = PublicKey::from_pem(pem).unwrap();
         assert_eq!(key.scheme(), scheme);
@@ -155,13 +155,13 @@ const PSS_SHA256: &str = "304106092a864886f70d01010a3034a00f300d0609608648016503
 #[test]
 fn only_a_key_that_is_marked_for_pss_verifies_pss_and_it_verifies_nothing_else() {
     use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RSA_PSS_SHA384};
-    for (mark, scheme) in [(PLAIN, Scheme::Rsa), (PSS, Scheme::RsaPss), (PSS_SHA256, Scheme::RsaPss)] {
+    for (mark, scheme) in [(PLAIN, KeyScheme::Rsa), (PSS, KeyScheme::RsaPss), (PSS_SHA256, KeyScheme::RsaPss)] {
         let (pair, spki) = marked(&hex::decode(mark).unwrap());
         let key = PublicKey::from_pem(pem::encode("PUBLIC KEY", &spki).as_bytes()).unwrap();
         assert_eq!((key.scheme(), key.spki()), (scheme, &spki[..]), "a key is named by the file that holds it");
         let (pkcs1, pss) = (signed_with(&pair, &RSA_PKCS1_SHA256), signed_with(&pair, &RSA_PSS_SHA256));
-        assert_eq!(key.verifies(b"hello", &pkcs1), scheme == Scheme::Rsa);
-        assert_eq!(key.verifies(b"hello", &pss), scheme == Scheme::RsaPss);
+        assert_eq!(key.verifies(b"hello", &pkcs1), scheme == KeyScheme::Rsa);
+        assert_eq!(key.verifies(b"hello", &pss), scheme == KeyScheme::RsaPss);
         assert!(!key.verifies(b"hullo", &pss) && !key.verifies(b"hello", &signed_with(&pair, &RSA_PSS_SHA384)));
     }
 }

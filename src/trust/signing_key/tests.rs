@@ -5,7 +5,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::*;
-use crate::trust::key::Scheme;
+use crate::trust::key::KeyScheme;
 
 fn ecdsa(algorithm: &'static EcdsaSigningAlgorithm) -> Vec<u8> {
     EcdsaKeyPair::generate(algorithm).unwrap().to_pkcs8v1().unwrap().as_ref().to_vec()
@@ -34,12 +34,12 @@ fn what_our_key_signs_its_public_half_verifies_and_no_other() {
 }
 
 /// One key of each kind, with what `cosign verify --key` checks its signatures with.
-fn every_kind() -> Vec<(Scheme, Vec<u8>, &'static dyn VerificationAlgorithm)> {
+fn every_kind() -> Vec<(KeyScheme, Vec<u8>, &'static dyn VerificationAlgorithm)> {
     vec![
-        (Scheme::EcdsaP384, ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING), &ECDSA_P384_SHA256_ASN1),
-        (Scheme::EcdsaP521, ecdsa(&ECDSA_P521_SHA256_ASN1_SIGNING), &ECDSA_P521_SHA256_ASN1),
-        (Scheme::Ed25519, ed25519(), &ED25519),
-        (Scheme::Rsa, rsa(KeySize::Rsa2048), &RSA_PKCS1_2048_8192_SHA256),
+        (KeyScheme::EcdsaP384, ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING), &ECDSA_P384_SHA256_ASN1),
+        (KeyScheme::EcdsaP521, ecdsa(&ECDSA_P521_SHA256_ASN1_SIGNING), &ECDSA_P521_SHA256_ASN1),
+        (KeyScheme::Ed25519, ed25519(), &ED25519),
+        (KeyScheme::Rsa, rsa(KeySize::Rsa2048), &RSA_PKCS1_2048_8192_SHA256),
     ]
 }
 

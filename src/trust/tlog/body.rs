@@ -41,7 +41,7 @@ pub(super) enum Generation {
 
 /// What an entry is about.
 #[derive(Debug)]
-struct Subject {
+struct EntrySubject {
     signature: Vec<u8>,
     key: Vec<u8>,
     is_content: bool,
@@ -61,7 +61,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, Failure> {
 
 /// Checks that `body` is about `signed`.
 pub(super) fn check(body: &Value, signed: &Signed<'_>) -> Result<Generation, Failure> {
-    let Subject { signature, key, is_content, generation } = subject(body, signed)?;
+    let EntrySubject { signature, key, is_content, generation } = subject(body, signed)?;
     if signature != signed.signature {
         return Err(untrusted("is about another signature"));
     }
@@ -75,10 +75,10 @@ pub(super) fn check(body: &Value, signed: &Signed<'_>) -> Result<Generation, Fai
 }
 
 /// Takes a body apart, by its kind. Legacy signatures and envelopes are recorded as different kinds.
-fn subject(body: &Value, signed: &Signed<'_>) -> Result<Subject, Failure> {
+fn subject(body: &Value, signed: &Signed<'_>) -> Result<EntrySubject, Failure> {
     let spec = Spec(body.get("spec").unwrap_or(&Value::Null));
     match (kind(body), signed.enveloped) {
-        (("hashedrekord" | "rekord", "0.0.1"), None) => Ok(Subject {
+        (("hashedrekord" | "rekord", "0.0.1"), None) => Ok(EntrySubject {
             signature: spec.bytes("/signature/content")?,
             key: spec.pem("/signature/publicKey/content")?,
             is_content: spec.is_sha256("/data/hash", signed.message)?,
@@ -86,7 +86,7 @@ fn subject(body: &Value, signed: &Signed<'_>) -> Result<Subject, Failure> {
         }),
         (("dsse", "0.0.1"), Some(payload)) => {
             spec.check_single("/signatures")?;
-            Ok(Subject {
+            Ok(EntrySubject {
                 signature: spec.bytes("/signatures/0/signature")?,
                 key: spec.pem("/signatures/0/verifier")?,
                 is_content: spec.is_sha256("/payloadHash", payload)?,
@@ -97,14 +97,14 @@ fn subject(body: &Value, signed: &Signed<'_>) -> Result<Subject, Failure> {
             spec.check_single("/content/envelope/signatures")?;
             // Encoded twice: Rekor takes the envelope's base64 for the bytes.
             let signature = spec.bytes("/content/envelope/signatures/0/sig")?;
-            Ok(Subject {
+            Ok(EntrySubject {
                 signature: STANDARD.decode(signature).map_err(|_| format("has a signature that is not base64"))?,
                 key: spec.pem("/content/envelope/signatures/0/publicKey")?,
                 is_content: spec.is_sha256("/content/payloadHash", payload)?,
                 generation: Generation::One,
             })
         }
-        (("hashedrekord", "0.0.2"), Some(_)) => Ok(Subject {
+        (("hashedrekord", "0.0.2"), Some(_)) => Ok(EntrySubject {
             signature: spec.bytes("/hashedRekordV002/signature/content")?,
             // Where a certificate stands instead, no key that we trust does.
             key: spec.bytes("/hashedRekordV002/signature/verifier/publicKey/rawBytes").unwrap_or_default(),

@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::key::{PublicKey, Scheme};
+use super::super::key::{KeyScheme, PublicKey};
 use super::merkle::Hash;
 use crate::oci::Digest;
 
@@ -23,12 +23,12 @@ pub(super) struct Checkpoint {
     origin: String,
     pub(super) size: u64,
     pub(super) root: Hash,
-    signatures: Vec<Line>,
+    signatures: Vec<SignatureLine>,
 }
 
 /// A signature line: who signed, by which key, what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
+struct SignatureLine {
     name: String,
     /// The first bytes of the key's identity.
     hint: [u8; 4],
@@ -51,7 +51,7 @@ impl Checkpoint {
         if signatures.len() > MAX_SIGNATURES {
             return Err(format!("has more than {MAX_SIGNATURES} signatures"));
         }
-        let signatures = signatures.into_iter().map(Line::parse).collect::<Option<_>>();
+        let signatures = signatures.into_iter().map(SignatureLine::parse).collect::<Option<_>>();
         let signatures = signatures.ok_or("has a signature that is none")?;
         // Whatever lines follow are extensions, signed and without a meaning here.
         let mut lines = text.split('\n');
@@ -89,7 +89,7 @@ impl Checkpoint {
     }
 }
 
-impl Line {
+impl SignatureLine {
     fn parse(line: &str) -> Option<Self> {
         let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
         let signature = STANDARD.decode(signature).ok()?;
@@ -109,10 +109,12 @@ fn identity(key: &PublicKey, name: &str) -> Digest {
     let named = |kind: &[u8], key: &[u8]| Digest::sha256(&[name.as_bytes(), b"\n", kind, key].concat());
     match key.scheme() {
         // No type of signature is defined for PSS: such a key is known by itself alone.
-        Scheme::EcdsaP256 | Scheme::EcdsaP384 | Scheme::EcdsaP521 | Scheme::RsaPss => Digest::sha256(key.spki()),
+        KeyScheme::EcdsaP256 | KeyScheme::EcdsaP384 | KeyScheme::EcdsaP521 | KeyScheme::RsaPss => {
+            Digest::sha256(key.spki())
+        }
         // The last 32 bytes of the SPKI are the key itself (RFC 8410).
-        Scheme::Ed25519 => named(&[1], &key.spki()[key.spki().len().saturating_sub(32)..]),
-        Scheme::Rsa => named(b"\xffPKIX-RSA-PKCS#1v1.5", key.spki()),
+        KeyScheme::Ed25519 => named(&[1], &key.spki()[key.spki().len().saturating_sub(32)..]),
+        KeyScheme::Rsa => named(b"\xffPKIX-RSA-PKCS#1v1.5", key.spki()),
     }
 }
 

@@ -9,17 +9,17 @@ use url::Url;
 use super::challenge::{self, Challenge};
 use super::keychain::{Credentials, Keychain};
 use super::lookup::Lookup;
-use super::token::{Pass, Service, Tokens, Wish};
+use super::token::{TokenPass, TokenRequest, TokenService, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::sync::lock;
 use crate::wire::authorization;
-use crate::wire::exchange::{Endpoint, Login};
-use crate::wire::response::Answer;
+use crate::wire::exchange::{BoundLogin, Endpoint};
+use crate::wire::response::Response;
 use crate::wire::scope::Scopes;
 
 /// The logins of one host.
 #[derive(Debug)]
-pub(crate) struct Authority {
+pub(crate) struct Authenticator {
     /// What the host asked for last. Nothing is sent before it has asked.
     demand: Mutex<Option<Demand>>,
     tokens: Tokens,
@@ -29,19 +29,19 @@ pub(crate) struct Authority {
 #[derive(Debug, Clone)]
 enum Demand {
     Basic,
-    Bearer(Service),
+    Bearer(TokenService),
 }
 
 /// A login that a request carried.
-pub(crate) struct Shown {
-    pub(crate) login: Login,
+pub(crate) struct ShownLogin {
+    pub(crate) login: BoundLogin,
     /// The token, if it was one: it may be too old.
-    token: Option<Pass>,
+    token: Option<TokenPass>,
     /// The credentials, if they were shown themselves: a helper may have newer ones by now.
     credentials: Option<Credentials>,
 }
 
-impl Shown {
+impl ShownLogin {
     /// Whether a refusal may be of the token's age alone: somebody else had used it for a while, or the request took
     /// longer than it lasts.
     pub(crate) fn may_be_over(&self) -> bool {
@@ -50,24 +50,24 @@ impl Shown {
 }
 
 /// All challenges of an answer.
-pub(crate) fn challenges(answer: &Answer) -> Vec<Challenge> {
+pub(crate) fn challenges(answer: &Response) -> Vec<Challenge> {
     let values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(challenge::parse).collect()
 }
 
-impl Authority {
+impl Authenticator {
     pub(crate) fn new(keychain: &Arc<Keychain>) -> Self {
         Self { demand: Mutex::default(), tokens: Tokens::default(), lookup: Lookup::new(keychain) }
     }
 
     /// The login for a request, if the host is known to want one.
-    pub(crate) async fn login(&self, host: &Endpoint, scopes: &Scopes) -> Result<Option<Shown>> {
+    pub(crate) async fn login(&self, host: &Endpoint, scopes: &Scopes) -> Result<Option<ShownLogin>> {
         let demand = lock(&self.demand).clone();
         match demand {
             None => Ok(None),
             Some(Demand::Basic) => self.basic(host, None).await,
             Some(Demand::Bearer(service)) => {
-                let wish = Wish { service: &service, scopes, stale: None };
+                let wish = TokenRequest { service: &service, scopes, stale: None };
                 self.bearer(host, &wish).await.map(Some)
             }
         }
@@ -79,14 +79,14 @@ impl Authority {
         host: &Endpoint,
         challenges: &[Challenge],
         scopes: &Scopes,
-        refused: Option<Shown>,
-    ) -> Result<Option<Shown>> {
+        refused: Option<ShownLogin>,
+    ) -> Result<Option<ShownLogin>> {
         let of = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         if let Some(challenge) = of("bearer") {
-            let service = Service::of(challenge, host)?;
+            let service = TokenService::of(challenge, host)?;
             *lock(&self.demand) = Some(Demand::Bearer(service.clone()));
             let stale = refused.as_ref().and_then(|shown| Some(shown.token.as_ref()?.token.as_str()));
-            let wish = Wish { service: &service, scopes, stale };
+            let wish = TokenRequest { service: &service, scopes, stale };
             return self.bearer(host, &wish).await.map(Some);
         }
         if of("basic").is_some() {
@@ -105,26 +105,26 @@ impl Authority {
         Ok(None)
     }
 
-    async fn basic(&self, host: &Endpoint, refused: Option<&Credentials>) -> Result<Option<Shown>> {
+    async fn basic(&self, host: &Endpoint, refused: Option<&Credentials>) -> Result<Option<ShownLogin>> {
         match self.lookup.credentials(host, refused).await?.credentials {
             Some(Credentials::Password { .. }) if !self.lookup.may_log_in(host, &home(host)?) => {
                 let error = Error::new(Kind::Denied, "log in to").on(&*host.name);
                 Err(error.because("no credentials are sent over plain HTTP").hint(self.hint().unwrap_or_default()))
             }
             Some(Credentials::Password { user, password }) => {
-                let login = Login { header: authorization::basic(&user, &password)?, home: home(host)? };
+                let login = BoundLogin { header: authorization::basic(&user, &password)?, home: home(host)? };
                 let credentials = Some(Credentials::Password { user, password });
-                Ok(Some(Shown { login, token: None, credentials }))
+                Ok(Some(ShownLogin { login, token: None, credentials }))
             }
             // An identity token is for token services, a registry token for registries that have one.
             Some(Credentials::Identity(_) | Credentials::Token(_)) | None => Ok(None),
         }
     }
 
-    async fn bearer(&self, host: &Endpoint, wish: &Wish<'_>) -> Result<Shown> {
+    async fn bearer(&self, host: &Endpoint, wish: &TokenRequest<'_>) -> Result<ShownLogin> {
         let pass = self.tokens.get(host, wish, &self.lookup).await?;
-        let login = Login { header: authorization::bearer(&pass.token)?, home: home(host)? };
-        Ok(Shown { login, token: Some(pass), credentials: None })
+        let login = BoundLogin { header: authorization::bearer(&pass.token)?, home: home(host)? };
+        Ok(ShownLogin { login, token: Some(pass), credentials: None })
     }
 
     /// Whether the host has asked for a login.

@@ -22,9 +22,9 @@ use crate::error::{Error, Kind, Result};
 use crate::retry::Retry;
 use crate::sync::lock;
 use crate::wire::authorization::basic;
-use crate::wire::exchange::{Endpoint, Login};
+use crate::wire::exchange::{BoundLogin, Endpoint};
 use crate::wire::request::{Payload, Request};
-use crate::wire::response::Answer;
+use crate::wire::response::Response;
 use crate::wire::scope::Scopes;
 
 /// Largest answer of a token service that is read.
@@ -41,12 +41,12 @@ const MARGIN: Duration = Duration::from_secs(30);
 
 /// Who gives out tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Service {
+pub(crate) struct TokenService {
     realm: Url,
     name: Option<String>,
 }
 
-impl Service {
+impl TokenService {
     /// Reads a challenge. A service on plain HTTP is refused to a registry that speaks TLS: it would be shown passwords.
     pub(crate) fn of(challenge: &Challenge, host: &Endpoint) -> Result<Self> {
         let wrong = |why: &str| Error::new(Kind::Invalid, "log in").on(&*host.name).because(why.to_owned());
@@ -71,20 +71,20 @@ impl Service {
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     /// By path: credentials may differ from repository to repository, so a token is used for the one it was fetched for.
-    repositories: Mutex<HashMap<String, Repository>>,
+    repositories: Mutex<HashMap<String, RepositoryTokens>>,
     /// Identity tokens that the service has given, by the one that was shown for them; by nothing, for a password.
     identities: Mutex<HashMap<String, String>>,
 }
 
 #[derive(Debug, Default)]
-struct Repository {
-    slots: Vec<Arc<Slot>>,
+struct RepositoryTokens {
+    slots: Vec<Arc<TokenSlot>>,
 }
 
 /// A token for one service and one set of scopes, or the place for it.
 #[derive(Debug)]
-struct Slot {
-    service: Service,
+struct TokenSlot {
+    service: TokenService,
     scopes: Scopes,
     /// Locked while the token is being fetched; what came of the last flight if it was no token.
     flight: tokio::sync::Mutex<Option<Error>>,
@@ -106,7 +106,7 @@ impl fmt::Debug for Token {
 }
 
 /// A token to show.
-pub(crate) struct Pass {
+pub(crate) struct TokenPass {
     pub(crate) token: String,
     /// Whether it was fetched just now; if not, it may be about to end.
     pub(crate) is_fresh: bool,
@@ -115,15 +115,15 @@ pub(crate) struct Pass {
 }
 
 /// What a token is wanted for.
-pub(crate) struct Wish<'a> {
-    pub(crate) service: &'a Service,
+pub(crate) struct TokenRequest<'a> {
+    pub(crate) service: &'a TokenService,
     /// What the request needs.
     pub(crate) scopes: &'a Scopes,
     /// The token that was refused.
     pub(crate) stale: Option<&'a str>,
 }
 
-impl Slot {
+impl TokenSlot {
     fn usable(&self) -> Option<Token> {
         lock(&self.token).as_ref().filter(|token| Instant::now() < token.until).cloned()
     }
@@ -133,15 +133,15 @@ impl Tokens {
     /// A token that covers the wish: one that is held, one that somebody is fetching, or a new one.
     ///
     /// `lookup` finds what to show for it.
-    pub(super) async fn get(&self, host: &Endpoint, wish: &Wish<'_>, lookup: &Lookup) -> Result<Pass> {
+    pub(super) async fn get(&self, host: &Endpoint, wish: &TokenRequest<'_>, lookup: &Lookup) -> Result<TokenPass> {
         let slot = match self.place(wish, &host.path) {
-            Place::Held(Token { text, until }) => return Ok(Pass { token: text, is_fresh: false, until }),
-            Place::Slot(slot) => slot,
+            TokenPlace::Held(Token { text, until }) => return Ok(TokenPass { token: text, is_fresh: false, until }),
+            TokenPlace::Slot(slot) => slot,
         };
         let before = slot.flights.load(Ordering::Acquire);
         let mut flight = slot.flight.lock().await;
         if let Some(Token { text, until }) = slot.usable() {
-            return Ok(Pass { token: text, is_fresh: true, until });
+            return Ok(TokenPass { token: text, is_fresh: true, until });
         }
         if slot.flights.load(Ordering::Acquire) != before
             && let Some(failure) = &*flight
@@ -155,11 +155,11 @@ impl Tokens {
         *flight = fetched.as_ref().err().cloned();
         let token = fetched?;
         *lock(&slot.token) = Some(token.clone());
-        Ok(Pass { token: token.text, is_fresh: true, until: token.until })
+        Ok(TokenPass { token: token.text, is_fresh: true, until: token.until })
     }
 
     /// Fetches with what is known, and once more with newer credentials if those are refused.
-    async fn fetch_with(&self, host: &Endpoint, slot: &Slot, lookup: &Lookup) -> Result<Token> {
+    async fn fetch_with(&self, host: &Endpoint, slot: &TokenSlot, lookup: &Lookup) -> Result<Token> {
         let mut found = lookup.credentials(host, None).await?;
         if found.credentials.is_some() && !lookup.may_log_in(host, &slot.service.realm) {
             found.credentials = None;
@@ -179,24 +179,24 @@ impl Tokens {
         self.fetch(host, slot, &newer, lookup).await
     }
 
-    fn place(&self, wish: &Wish<'_>, path: &str) -> Place {
+    fn place(&self, wish: &TokenRequest<'_>, path: &str) -> TokenPlace {
         let mut repositories = lock(&self.repositories);
-        let Repository { slots } = repositories.entry(path.to_owned()).or_default();
+        let RepositoryTokens { slots } = repositories.entry(path.to_owned()).or_default();
         if let Some(stale) = wish.stale {
             for slot in slots.iter() {
                 lock(&slot.token).take_if(|token| token.text == stale);
             }
         }
         let scopes = wish.scopes;
-        let fits = |slot: &&Arc<Slot>| slot.service == *wish.service;
+        let fits = |slot: &&Arc<TokenSlot>| slot.service == *wish.service;
         let mut covering = slots.iter().filter(fits).filter(|slot| slot.scopes.covers(scopes));
         if let Some(token) = covering.find_map(|slot| slot.usable()) {
-            return Place::Held(token);
+            return TokenPlace::Held(token);
         }
         if let Some(slot) = slots.iter().filter(fits).find(|slot| slot.scopes == *scopes) {
-            return Place::Slot(Arc::clone(slot));
+            return TokenPlace::Slot(Arc::clone(slot));
         }
-        let slot = Arc::new(Slot {
+        let slot = Arc::new(TokenSlot {
             service: wish.service.clone(),
             scopes: scopes.clone(),
             flight: tokio::sync::Mutex::default(),
@@ -204,7 +204,7 @@ impl Tokens {
             token: Mutex::default(),
         });
         slots.push(Arc::clone(&slot));
-        Place::Slot(slot)
+        TokenPlace::Slot(slot)
     }
 
     /// The identity token that was offered for a password.
@@ -214,7 +214,7 @@ impl Tokens {
 
     /// Fetches with `found`, and once more if what comes is no token: no digest tells, but a bit may have flipped on the
     /// way.
-    async fn fetch(&self, host: &Endpoint, slot: &Slot, found: &Found, lookup: &Lookup) -> Result<Token> {
+    async fn fetch(&self, host: &Endpoint, slot: &TokenSlot, found: &Found, lookup: &Lookup) -> Result<Token> {
         let retry = host.retry;
         let tries = Retry { attempts: retry.attempts.min(2), ..retry }.start();
         let counters = Arc::clone(&host.counters);
@@ -228,8 +228,14 @@ impl Tokens {
     }
 
     /// A token, or that what came is none.
-    async fn fetch_once(&self, host: &Endpoint, slot: &Slot, found: &Found, lookup: &Lookup) -> Result<Result<Token>> {
-        let Slot { service, scopes, .. } = slot;
+    async fn fetch_once(
+        &self,
+        host: &Endpoint,
+        slot: &TokenSlot,
+        found: &Found,
+        lookup: &Lookup,
+    ) -> Result<Result<Token>> {
+        let TokenSlot { service, scopes, .. } = slot;
         let subject = format!("for {}/{}", host.name, host.path);
         let subject = subject.trim_end_matches('/');
         let get = |url: &Url| Request::at(Method::GET, url.clone(), "get token", subject);
@@ -242,7 +248,7 @@ impl Tokens {
                 (refresh(service, scopes, &newest, subject), service.realm.clone(), None)
             }
             Some(Credentials::Password { user, password }) => {
-                let login = Login { header: basic(user, password)?, home: service.realm.clone() };
+                let login = BoundLogin { header: basic(user, password)?, home: service.realm.clone() };
                 let url = question(service, scopes, Some(user), found.wants_identity);
                 (get(&url), url, Some(login))
             }
@@ -273,13 +279,13 @@ impl Tokens {
     }
 }
 
-enum Place {
+enum TokenPlace {
     Held(Token),
-    Slot(Arc<Slot>),
+    Slot(Arc<TokenSlot>),
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct TokenBody {
     #[serde(default)]
     token: Option<String>,
     #[serde(default)]
@@ -294,7 +300,7 @@ struct Body {
 }
 
 /// `GET realm?service=…&scope=…`.
-fn question(service: &Service, scopes: &Scopes, account: Option<&str>, wants_identity: bool) -> Url {
+fn question(service: &TokenService, scopes: &Scopes, account: Option<&str>, wants_identity: bool) -> Url {
     let mut url = service.realm.clone();
     {
         let mut query = url.query_pairs_mut();
@@ -315,7 +321,7 @@ fn question(service: &Service, scopes: &Scopes, account: Option<&str>, wants_ide
 }
 
 /// `POST realm` with an identity token (distribution, "OAuth2 Token Authentication").
-fn refresh(service: &Service, scopes: &Scopes, token: &str, subject: &str) -> Request {
+fn refresh(service: &TokenService, scopes: &Scopes, token: &str, subject: &str) -> Request {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.append_pair("grant_type", "refresh_token");
     form.append_pair("client_id", env!("CARGO_PKG_NAME"));
@@ -329,12 +335,12 @@ fn refresh(service: &Service, scopes: &Scopes, token: &str, subject: &str) -> Re
 }
 
 /// The token of an answer, and the identity token that came with it. None if it is no token.
-async fn read(answer: Answer) -> Result<Option<(Token, Option<String>)>> {
+async fn read(answer: Response) -> Result<Option<(Token, Option<String>)>> {
     let sent_at = answer
         .header(DATE.as_str())
         .and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok());
     let body = answer.bytes(MAX_TOKEN_BYTES).await?;
-    let Ok(body) = serde_json::from_slice::<Body>(&body) else { return Ok(None) };
+    let Ok(body) = serde_json::from_slice::<TokenBody>(&body) else { return Ok(None) };
     let issued_at = body.issued_at.as_str().and_then(|text| text.parse().ok());
     let life = life(body.expires_in.as_u64(), issued_at, sent_at);
     let filled = |text: &String| !text.is_empty();
@@ -380,7 +386,7 @@ mod tests {
     #[test]
     fn the_question_keeps_what_the_realm_asks_already() {
         let service =
-            Service { realm: Url::parse("https://a.example/token?x=1").unwrap(), name: Some("r.example".into()) };
+            TokenService { realm: Url::parse("https://a.example/token?x=1").unwrap(), name: Some("r.example".into()) };
         let scopes = Scopes::push("a/b").and(&Scopes::pull("c"));
         assert_eq!(
             question(&service, &scopes, None, false).query(),

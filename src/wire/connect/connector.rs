@@ -25,7 +25,7 @@ use tower_service::Service;
 
 use super::first_bytes::{Heard, Overheard};
 use super::proxy::{Manner, Proxy};
-use super::resolver::Names;
+use super::resolver::Resolver;
 
 /// Longest time for a connection to be made.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ impl std::error::Error for NoTls {}
 
 /// Makes connections to one host and port.
 #[derive(Debug, Clone)]
-pub(crate) struct Dialler {
+pub(crate) struct Connector {
     way: Way,
     /// Where to: the host, or a proxy that is handed whole requests.
     to: Uri,
@@ -80,17 +80,17 @@ pub(crate) struct Dialler {
     has_spoken_tls: Arc<AtomicBool>,
 }
 
-type Plain = HttpConnector<Names>;
+type TcpConnector = HttpConnector<Resolver>;
 
 #[derive(Debug, Clone)]
 enum Way {
-    Direct(Plain),
-    Tunnel(Tunnel<HttpsConnector<Plain>>),
-    Socks5(SocksV5<Plain>),
-    Socks4(SocksV4<Plain>),
+    Direct(TcpConnector),
+    Tunnel(Tunnel<HttpsConnector<TcpConnector>>),
+    Socks5(SocksV5<TcpConnector>),
+    Socks4(SocksV4<TcpConnector>),
 }
 
-impl Dialler {
+impl Connector {
     /// Goes to `to` itself.
     pub(crate) fn direct(to: Uri, tls: Arc<ClientConfig>) -> Self {
         Self::over(Way::Direct(plain()), to, tls)
@@ -192,8 +192,8 @@ fn no_tls(why: &io::Error, heard: &Heard) -> Option<NoTls> {
     }
 }
 
-fn plain() -> Plain {
-    let mut plain = HttpConnector::new_with_resolver(Names::default());
+fn plain() -> TcpConnector {
+    let mut plain = HttpConnector::new_with_resolver(Resolver::default());
     plain.enforce_http(false);
     plain.set_nodelay(true);
     plain.set_connect_timeout(Some(CONNECT));

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use super::connector::NoTls;
-use super::pool::Broken;
+use super::pool::BrokenExchange;
 use super::proxy::Proxy;
 use super::resolver::Unknown;
 use crate::error::{Error, Kind};
@@ -36,20 +36,20 @@ pub(crate) enum Class {
 
 /// A failed exchange.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct ExchangeFault {
     pub(crate) class: Class,
     pub(crate) error: Error,
 }
 
-impl From<Error> for Fault {
+impl From<Error> for ExchangeFault {
     fn from(error: Error) -> Self {
         Self { class: Class::Other, error }
     }
 }
 
-impl Fault {
+impl ExchangeFault {
     /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before, `proxy` what is on the way.
-    pub(crate) fn of(error: &Broken, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
+    pub(crate) fn of(error: &BrokenExchange, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
         if let Some(ours) = Error::find(error) {
             return ours.clone().into();
         }

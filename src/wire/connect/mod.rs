@@ -19,11 +19,11 @@ use http::uri::Scheme;
 use rustls::ClientConfig;
 use url::Url;
 
-use self::connector::Dialler;
+use self::connector::Connector;
 use self::plain_http::PlainHost;
 use self::pool::{Forwarded, Pool};
 use self::proxy::{Manner, Proxies, Proxy};
-use self::tls::{Roots, Tls};
+use self::tls::{ClientTls, Roots};
 use super::address::{host_port, is_loopback};
 use crate::error::{Error, Kind, Result};
 use crate::sync::lock;
@@ -31,8 +31,8 @@ use crate::sync::lock;
 /// The connections of a run, to every host, and the rules for making them.
 #[derive(Debug)]
 pub(super) struct Connections {
-    rules: Rules,
-    tls: Tls,
+    rules: ConnectionRules,
+    tls: ClientTls,
     /// By scheme, host and port: TLS set-up and pool belong to one of each.
     pools: Mutex<HashMap<String, Arc<Pool>>>,
     user_agent: HeaderValue,
@@ -40,7 +40,7 @@ pub(super) struct Connections {
 
 /// Rules for connections; see [`Options`](super::Options), where they come from.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct ConnectionRules {
     pub(super) allow_plain_http: bool,
     pub(super) plain_http_hosts: Vec<PlainHost>,
     pub(super) proxies: Proxies,
@@ -52,11 +52,16 @@ impl Connections {
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if `ca_file`, a proxy or `user_agent` cannot be used.
-    pub(super) fn new(rules: Rules, ca_file: Option<&Path>, cert_dir: Option<&Path>, user_agent: &str) -> Result<Self> {
+    pub(super) fn new(
+        rules: ConnectionRules,
+        ca_file: Option<&Path>,
+        cert_dir: Option<&Path>,
+        user_agent: &str,
+    ) -> Result<Self> {
         rules.proxies.check()?;
         let user_agent = HeaderValue::from_str(user_agent)
             .map_err(|why| Error::new(Kind::Usage, "call this program").on(user_agent).because(why))?;
-        Ok(Self { rules, tls: Tls::new(ca_file, cert_dir)?, pools: Mutex::default(), user_agent })
+        Ok(Self { rules, tls: ClientTls::new(ca_file, cert_dir)?, pools: Mutex::default(), user_agent })
     }
 
     /// Whether the host of `url` may be spoken to in plain HTTP.
@@ -86,7 +91,7 @@ impl Connections {
         lock(&self.pools).get(&pool_key(url)).is_some_and(|pool| pool.has_spoken_tls())
     }
 
-    pub(super) fn tls(&self) -> &Tls {
+    pub(super) fn tls(&self) -> &ClientTls {
         &self.tls
     }
 
@@ -114,7 +119,7 @@ impl Connections {
         let wrong = |why: http::Error| Error::new(Kind::Invalid, "connect to").on(authority).because(why);
         let host = HeaderValue::from_str(authority).map_err(|why| wrong(why.into()))?;
         let (tls, to) = (self.tls_for(url).await?, door(url).map_err(wrong)?);
-        let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Dialler::direct(to, tls), host, None)) };
+        let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Connector::direct(to, tls), host, None)) };
         let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, door(proxy.url()).map_err(wrong)?);
         let forwarded = match url.scheme() {
             "http" if proxy.manner() == Manner::Http => Some(Forwarded {
@@ -123,7 +128,7 @@ impl Connections {
             }),
             _ => None,
         };
-        Ok(Pool::new(Dialler::by_way_of(proxy, at, to, tls, proxy_tls), host, forwarded))
+        Ok(Pool::new(Connector::by_way_of(proxy, at, to, tls, proxy_tls), host, forwarded))
     }
 
     async fn tls_for(&self, url: &Url) -> Result<Arc<ClientConfig>> {

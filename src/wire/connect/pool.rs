@@ -19,9 +19,9 @@ use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use tokio::time::Instant;
 
-use super::connector::{BoxError, CONNECT, Dialler};
+use super::connector::{BoxError, CONNECT, Connector};
 use crate::sync::lock;
-use crate::wire::flow::request_body::Outgoing;
+use crate::wire::flow::request_body::RequestBody;
 
 /// Most bytes that a connection holds of what it has received, and of what it is to send. More would be taken at once,
 /// in larger steps: at 100 Gbit/s that would matter.
@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// The connections to one host.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    dialler: Dialler,
+    dialler: Connector,
     host: HeaderValue,
     /// Where requests are handed to a proxy whole: what they are addressed to, and what the proxy wants to be shown.
     forwarded: Option<Forwarded>,
@@ -58,25 +58,25 @@ pub(crate) struct Forwarded {
 
 #[derive(Debug)]
 struct Idle {
-    connection: SendRequest<Outgoing>,
+    connection: SendRequest<RequestBody>,
     since: Instant,
 }
 
 /// A request that came to nothing.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct BrokenExchange {
     /// Whether there never was a connection.
     pub(super) is_connect: bool,
     cause: BoxError,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for BrokenExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_connect { "connect" } else { "exchange" })
     }
 }
 
-impl std::error::Error for Broken {
+impl std::error::Error for BrokenExchange {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(self.cause.as_ref())
     }
@@ -84,22 +84,22 @@ impl std::error::Error for Broken {
 
 impl Pool {
     /// Connects to nobody yet.
-    pub(crate) fn new(dialler: Dialler, host: HeaderValue, forwarded: Option<Forwarded>) -> Arc<Self> {
+    pub(crate) fn new(dialler: Connector, host: HeaderValue, forwarded: Option<Forwarded>) -> Arc<Self> {
         Arc::new(Self { dialler, host, forwarded, idle: Mutex::default(), count: Arc::default() })
     }
 
     /// Sends a request, and waits for the head of its answer.
     pub(crate) async fn send(
         self: &Arc<Self>,
-        mut request: Request<Outgoing>,
+        mut request: Request<RequestBody>,
         path: PathAndQuery,
-    ) -> Result<Arriving, Broken> {
+    ) -> Result<Arriving, BrokenExchange> {
         self.address(&mut request, path)?;
         let is_sent = request.body().is_sent();
         loop {
             let (mut connection, is_new) = match self.take() {
                 Some(connection) => (connection, false),
-                None => (self.open().await.map_err(|cause| Broken { is_connect: true, cause })?, true),
+                None => (self.open().await.map_err(|cause| BrokenExchange { is_connect: true, cause })?, true),
             };
             if connection.ready().await.is_err() && !is_new {
                 continue;
@@ -112,13 +112,13 @@ impl Pool {
                 }
                 Err(mut why) => match why.take_message() {
                     Some(back) if !is_new => request = back,
-                    _ => return Err(Broken { is_connect: false, cause: why.into_error().into() }),
+                    _ => return Err(BrokenExchange { is_connect: false, cause: why.into_error().into() }),
                 },
             }
         }
     }
 
-    fn address(&self, request: &mut Request<Outgoing>, path: PathAndQuery) -> Result<(), Broken> {
+    fn address(&self, request: &mut Request<RequestBody>, path: PathAndQuery) -> Result<(), BrokenExchange> {
         request.headers_mut().insert(HOST, self.host.clone());
         *request.uri_mut() = match &self.forwarded {
             None => Uri::from(path),
@@ -127,14 +127,14 @@ impl Pool {
                     request.headers_mut().insert(PROXY_AUTHORIZATION, login.clone());
                 }
                 let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone()).path_and_query(path);
-                uri.build().map_err(|why| Broken { is_connect: false, cause: why.into() })?
+                uri.build().map_err(|why| BrokenExchange { is_connect: false, cause: why.into() })?
             }
         };
         Ok(())
     }
 
     /// The free connection that was used last.
-    fn take(&self) -> Option<SendRequest<Outgoing>> {
+    fn take(&self) -> Option<SendRequest<RequestBody>> {
         let mut idle = lock(&self.idle);
         while let Some(Idle { connection, since }) = idle.pop() {
             if since.elapsed() > IDLE {
@@ -149,7 +149,7 @@ impl Pool {
         None
     }
 
-    fn give_back(&self, connection: SendRequest<Outgoing>) {
+    fn give_back(&self, connection: SendRequest<RequestBody>) {
         if !connection.is_closed() {
             let mut idle = lock(&self.idle);
             idle.push(Idle { connection, since: Instant::now() });
@@ -158,13 +158,13 @@ impl Pool {
 
     /// Makes the first connection, and keeps it for the request that comes next: fails as that would have, and a TLS hello
     /// also after so much silence.
-    pub(crate) async fn greet(&self, silence: Duration) -> Result<(), Broken> {
+    pub(crate) async fn greet(&self, silence: Duration) -> Result<(), BrokenExchange> {
         if let Some(free) = self.take() {
             self.give_back(free);
             return Ok(());
         }
         let made = self.make(Counted::new(&self.count), silence).await;
-        self.give_back(made.map_err(|cause| Broken { is_connect: true, cause })?);
+        self.give_back(made.map_err(|cause| BrokenExchange { is_connect: true, cause })?);
         Ok(())
     }
 
@@ -187,11 +187,11 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> Result<SendRequest<Outgoing>, BoxError> {
+    async fn open(&self) -> Result<SendRequest<RequestBody>, BoxError> {
         self.make(Counted::new(&self.count), CONNECT).await
     }
 
-    async fn make(&self, counted: Counted, silence: Duration) -> Result<SendRequest<Outgoing>, BoxError> {
+    async fn make(&self, counted: Counted, silence: Duration) -> Result<SendRequest<RequestBody>, BoxError> {
         let io = self.dialler.dial(silence).await?;
         let buffer = if self.count.load(Ordering::Acquire) <= FEW { BUFFER } else { SMALL_BUFFER };
         let (connection, work) = Builder::new().max_buf_size(buffer).handshake(io).await?;
@@ -226,7 +226,7 @@ impl Drop for Counted {
 #[derive(Debug)]
 struct Lease {
     pool: Arc<Pool>,
-    connection: SendRequest<Outgoing>,
+    connection: SendRequest<RequestBody>,
     is_sent: Arc<AtomicBool>,
 }
 
@@ -245,10 +245,10 @@ pub(crate) struct Arriving {
     pub(crate) headers: HeaderMap,
     /// How long its head took, from a connection that stood: the making of one is no part of it.
     pub(crate) took: Duration,
-    body: Body,
+    body: ResponseBody,
 }
 
-enum Body {
+enum ResponseBody {
     /// On its way, and over what.
     Received(Incoming, Option<Lease>),
     #[cfg(test)]
@@ -264,7 +264,7 @@ impl fmt::Debug for Arriving {
 impl Arriving {
     fn new(response: http::Response<Incoming>, took: Duration, lease: Lease) -> Self {
         let (head, body) = response.into_parts();
-        let body = Body::Received(body, Some(lease));
+        let body = ResponseBody::Received(body, Some(lease));
         let mut arriving = Self { status: head.status, headers: head.headers, took, body };
         arriving.settle(false);
         arriving
@@ -273,22 +273,22 @@ impl Arriving {
     /// An answer that no host has given.
     #[cfg(test)]
     pub(crate) fn made(status: StatusCode, body: crate::stream::ByteStream) -> Self {
-        Self { status, headers: HeaderMap::new(), took: Duration::ZERO, body: Body::Made(Mutex::new(body)) }
+        Self { status, headers: HeaderMap::new(), took: Duration::ZERO, body: ResponseBody::Made(Mutex::new(body)) }
     }
 
     /// The next piece of the body.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Broken> {
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, BrokenExchange> {
         loop {
             let next = match &mut self.body {
-                Body::Received(body, _) => poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await,
+                ResponseBody::Received(body, _) => poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await,
                 #[cfg(test)]
-                Body::Made(stream) => {
+                ResponseBody::Made(stream) => {
                     use futures_util::StreamExt as _;
                     let stream = stream.get_mut().expect("no test breaks off inside");
                     stream.next().await.map(|piece| Ok(Frame::data(piece.expect("no test makes a body fail"))))
                 }
             };
-            let next = next.transpose().map_err(|why| Broken { is_connect: false, cause: why.into() })?;
+            let next = next.transpose().map_err(|why| BrokenExchange { is_connect: false, cause: why.into() })?;
             self.settle(next.is_none());
             match next.map(Frame::into_data) {
                 Some(Ok(piece)) => return Ok(Some(piece)),
@@ -302,7 +302,7 @@ impl Arriving {
     /// Gives the connection back as soon as nothing more is to come: a body of known length tells with its last piece,
     /// one in chunks only when it `has_ended`.
     fn settle(&mut self, has_ended: bool) {
-        if let Body::Received(body, lease) = &mut self.body
+        if let ResponseBody::Received(body, lease) = &mut self.body
             && (has_ended || body.is_end_stream())
         {
             lease.take().into_iter().for_each(Lease::end);
@@ -319,7 +319,7 @@ mod tests {
 
     use super::*;
     use crate::wire::connect::proxy::Proxies;
-    use crate::wire::flow::upload_watch::Pulse;
+    use crate::wire::flow::upload_watch::UploadWatch;
 
     /// A host that reads a head and gives `answer`, `times` on each connection, and counts connections.
     async fn host(answer: &'static str, times: usize) -> (Arc<Pool>, Arc<AtomicUsize>) {
@@ -343,7 +343,7 @@ mod tests {
 
     fn pool_at(authority: &str) -> Arc<Pool> {
         let to = format!("http://{authority}/").parse().unwrap();
-        Pool::new(Dialler::direct(to, no_tls()), HeaderValue::from_str(authority).unwrap(), None)
+        Pool::new(Connector::direct(to, no_tls()), HeaderValue::from_str(authority).unwrap(), None)
     }
 
     fn no_tls() -> Arc<rustls::ClientConfig> {
@@ -363,7 +363,7 @@ mod tests {
         }
     }
 
-    async fn ask(pool: &Arc<Pool>, body: Outgoing) -> Result<Arriving, Broken> {
+    async fn ask(pool: &Arc<Pool>, body: RequestBody) -> Result<Arriving, BrokenExchange> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::PUT;
         pool.send(request, PathAndQuery::from_static("/v2/")).await
@@ -381,10 +381,10 @@ mod tests {
     async fn one_connection_serves_whoever_comes_after_the_other() {
         let (pool, connections) = host("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 9).await;
         for _ in 0..5 {
-            assert_eq!(read(ask(&pool, Outgoing::nothing()).await.unwrap()).await, 2);
+            assert_eq!(read(ask(&pool, RequestBody::nothing()).await.unwrap()).await, 2);
         }
         assert_eq!(connections.load(Ordering::Acquire), 1);
-        let both = tokio::join!(ask(&pool, Outgoing::nothing()), ask(&pool, Outgoing::nothing()));
+        let both = tokio::join!(ask(&pool, RequestBody::nothing()), ask(&pool, RequestBody::nothing()));
         assert!(both.0.is_ok() && both.1.is_ok());
         assert_eq!(connections.load(Ordering::Acquire), 2);
     }
@@ -398,10 +398,11 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        let held = [ask(&pool, Outgoing::nothing()).await.unwrap(), ask(&pool, Outgoing::nothing()).await.unwrap()];
+        let held =
+            [ask(&pool, RequestBody::nothing()).await.unwrap(), ask(&pool, RequestBody::nothing()).await.unwrap()];
         // Those in use count as well.
         pool.expect(3);
-        ask(&pool, Outgoing::nothing()).await.unwrap();
+        ask(&pool, RequestBody::nothing()).await.unwrap();
         assert_eq!(connections.load(Ordering::Acquire), 3);
         assert_eq!(pool.count.load(Ordering::Acquire), 3);
         // What is gone does not count: nobody keeps these two, nor the third once the pool is gone.
@@ -430,10 +431,10 @@ mod tests {
         let proxies = Proxies::of(|name| (name == "ALL_PROXY").then(|| format!("socks4://{at}")));
         let proxy = proxies.on_the_way_to(&"http://192.0.2.1/".parse().unwrap()).unwrap();
         let (door, to) = (format!("http://{at}/"), Uri::from_static("http://192.0.2.1/"));
-        let dialler = Dialler::by_way_of(proxy, door.parse().unwrap(), to, no_tls(), no_tls());
+        let dialler = Connector::by_way_of(proxy, door.parse().unwrap(), to, no_tls(), no_tls());
         let pool = Pool::new(dialler, HeaderValue::from_static("192.0.2.1"), None);
         let begun = Instant::now();
-        let answer = ask(&pool, Outgoing::nothing()).await.unwrap();
+        let answer = ask(&pool, RequestBody::nothing()).await.unwrap();
         assert!(begun.elapsed() >= SLOW && answer.took < SLOW, "{:?}, {:?}", begun.elapsed(), answer.took);
     }
 
@@ -442,7 +443,7 @@ mod tests {
         let (pool, connections) =
             host("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", 9).await;
         for _ in 0..3 {
-            assert_eq!(read(ask(&pool, Outgoing::nothing()).await.unwrap()).await, 2);
+            assert_eq!(read(ask(&pool, RequestBody::nothing()).await.unwrap()).await, 2);
         }
         assert_eq!(connections.load(Ordering::Acquire), 1);
     }
@@ -450,8 +451,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_without_a_body_frees_its_connection_at_once() {
         let (pool, connections) = host("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n", 9).await;
-        let held = ask(&pool, Outgoing::nothing()).await.unwrap();
-        ask(&pool, Outgoing::bytes(Bytes::from_static(b"x"))).await.unwrap();
+        let held = ask(&pool, RequestBody::nothing()).await.unwrap();
+        ask(&pool, RequestBody::bytes(Bytes::from_static(b"x"))).await.unwrap();
         assert_eq!((held.status, connections.load(Ordering::Acquire)), (StatusCode::CREATED, 1));
     }
 
@@ -459,7 +460,7 @@ mod tests {
     async fn a_connection_that_was_closed_meanwhile_costs_another_and_no_failure() {
         let (pool, connections) = host("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 1).await;
         for round in 1..4 {
-            assert_eq!(read(ask(&pool, Outgoing::nothing()).await.unwrap()).await, 2);
+            assert_eq!(read(ask(&pool, RequestBody::nothing()).await.unwrap()).await, 2);
             tokio::time::sleep(Duration::from_millis(20)).await;
             assert_eq!(connections.load(Ordering::Acquire), round);
         }
@@ -468,22 +469,22 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_read_or_not_sent_to_the_end_is_not_used_again() {
         let (pool, connections) = host("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi", 9).await;
-        drop(ask(&pool, Outgoing::nothing()).await.unwrap());
-        ask(&pool, Outgoing::nothing()).await.unwrap();
+        drop(ask(&pool, RequestBody::nothing()).await.unwrap());
+        ask(&pool, RequestBody::nothing()).await.unwrap();
         assert_eq!(connections.load(Ordering::Acquire), 2, "the rest of an answer was to come");
 
         let (pool, connections) = host("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", 9).await;
-        let (endless, _) = Pulse::watch(Box::pin(stream::pending()), &Arc::default());
-        ask(&pool, Outgoing::stream(9, endless)).await.unwrap();
-        ask(&pool, Outgoing::nothing()).await.unwrap();
+        let (endless, _) = UploadWatch::watch(Box::pin(stream::pending()), &Arc::default());
+        ask(&pool, RequestBody::stream(9, endless)).await.unwrap();
+        ask(&pool, RequestBody::nothing()).await.unwrap();
         assert_eq!(connections.load(Ordering::Acquire), 2, "the rest of a request was to go");
     }
 
     #[tokio::test]
     async fn nobody_there_is_told_from_somebody_who_hangs_up() {
         let (pool, _) = host("", 1).await;
-        assert!(!ask(&pool, Outgoing::nothing()).await.unwrap_err().is_connect);
+        assert!(!ask(&pool, RequestBody::nothing()).await.unwrap_err().is_connect);
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert!(ask(&pool_at(&gone.to_string()), Outgoing::nothing()).await.unwrap_err().is_connect);
+        assert!(ask(&pool_at(&gone.to_string()), RequestBody::nothing()).await.unwrap_err().is_connect);
     }
 }

@@ -47,12 +47,12 @@ pub(crate) struct Proxy {
 /// An entry of `NO_PROXY`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Exception {
-    hosts: Hosts,
+    hosts: NoProxyHosts,
     port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Hosts {
+enum NoProxyHosts {
     All,
     /// A name and all below it.
     Domain(String),
@@ -165,7 +165,7 @@ impl Exception {
     fn parse(text: &str) -> Self {
         let of = |hosts| Self { hosts, port: None };
         if text == "*" {
-            return of(Hosts::All);
+            return of(NoProxyHosts::All);
         }
         if let Some(net) = net(text) {
             return of(net);
@@ -175,7 +175,7 @@ impl Exception {
             _ => (text, None),
         };
         let name = name.trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
-        Self { hosts: net(name).unwrap_or_else(|| Hosts::Domain(name.to_ascii_lowercase())), port }
+        Self { hosts: net(name).unwrap_or_else(|| NoProxyHosts::Domain(name.to_ascii_lowercase())), port }
     }
 
     fn covers(&self, url: &Url) -> bool {
@@ -188,9 +188,9 @@ impl Exception {
             _ => None,
         };
         match (&self.hosts, address) {
-            (Hosts::All, _) => true,
-            (Hosts::Net(net, bits), Some(address)) => is_within(address, *net, *bits),
-            (Hosts::Domain(name), None) => {
+            (NoProxyHosts::All, _) => true,
+            (NoProxyHosts::Net(net, bits), Some(address)) => is_within(address, *net, *bits),
+            (NoProxyHosts::Domain(name), None) => {
                 let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
                 host == *name || host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'))
             }
@@ -200,13 +200,13 @@ impl Exception {
 }
 
 /// An address, or `address/bits`; an IPv6 address with or without brackets.
-fn net(text: &str) -> Option<Hosts> {
+fn net(text: &str) -> Option<NoProxyHosts> {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let address: IpAddr = bare.parse().ok()?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let bits = bits.map_or(Some(longest), |bits| bits.parse().ok().filter(|bits| *bits <= longest))?;
-    Some(Hosts::Net(address, bits))
+    Some(NoProxyHosts::Net(address, bits))
 }
 
 fn is_within(address: IpAddr, net: IpAddr, bits: u8) -> bool {

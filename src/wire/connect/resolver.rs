@@ -32,9 +32,9 @@ impl StdError for Unknown {
 
 /// The name service.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Names(service::Service);
+pub(crate) struct Resolver(service::Service);
 
-impl Service<Name> for Names {
+impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = Unknown;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Unknown>> + Send>>;

@@ -20,7 +20,7 @@ use crate::named_certificates::{Named, Servers};
 const SYSTEM_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 #[derive(Debug)]
-pub(crate) struct Tls {
+pub(crate) struct ClientTls {
     provider: Arc<CryptoProvider>,
     extra: Vec<CertificateDer<'static>>,
     dirs: Vec<PathBuf>,
@@ -39,13 +39,13 @@ pub(crate) enum Roots {
 }
 
 /// What is shown to a host that wants to know who is there.
-struct Identity {
+struct ClientIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     key_path: PathBuf,
 }
 
-impl Tls {
+impl ClientTls {
     pub(crate) fn new(ca_file: Option<&Path>, cert_dir: Option<&Path>) -> Result<Self> {
         let extra = match ca_file {
             Some(path) => certificates(path)?,
@@ -93,7 +93,7 @@ impl Tls {
         self.build(Arc::new(Servers { named, own, system: || &SYSTEM, algorithms }), None)
     }
 
-    fn build(&self, servers: Arc<Servers>, identity: Option<Identity>) -> Result<ClientConfig> {
+    fn build(&self, servers: Arc<Servers>, identity: Option<ClientIdentity>) -> Result<ClientConfig> {
         let wrong = |why: rustls::Error| Error::new(Kind::Local, "set up TLS").because(why);
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
@@ -102,7 +102,7 @@ impl Tls {
             .with_custom_certificate_verifier(servers);
         let mut config = match identity {
             // Of another sort than is known, or not that of the certificate beside it.
-            Some(Identity { chain, key, key_path }) => {
+            Some(ClientIdentity { chain, key, key_path }) => {
                 builder.with_client_auth_cert(chain, key).map_err(|why| unusable("private key", &key_path, why))?
             }
             None => builder.with_no_client_auth(),
@@ -166,12 +166,12 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-fn client_identity(folder: &Path) -> Result<Option<Identity>> {
+fn client_identity(folder: &Path) -> Result<Option<ClientIdentity>> {
     let Some(path) = files(folder, "cert")?.into_iter().next() else { return Ok(None) };
     let key_path = path.with_extension("key");
     let key = read_file(&key_path).map_err(|why| unusable("private key", &key_path, why))?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|why| unusable("private key", &key_path, why))?;
-    Ok(Some(Identity { chain: certificates(&path)?, key, key_path }))
+    Ok(Some(ClientIdentity { chain: certificates(&path)?, key, key_path }))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -214,14 +214,14 @@ mod tests {
         for file in ["r.example:5000/ca.crt", "s.example/client.cert"] {
             fs::write(dir.path().join(file), "").unwrap();
         }
-        let tls = Tls::new(None, Some(dir.path())).unwrap();
+        let tls = ClientTls::new(None, Some(dir.path())).unwrap();
         let is_set_up = |host| tls.set_up_in(host).is_some();
         assert!(is_set_up("r.example:5000") && is_set_up("s.example:443"));
         assert!(!is_set_up("r.example") && !is_set_up("empty.example"));
     }
 
     /// Two folders, the first of which comes first.
-    fn two(earlier: &[&str], later: &[&str]) -> (tempfile::TempDir, Tls, [PathBuf; 2]) {
+    fn two(earlier: &[&str], later: &[&str]) -> (tempfile::TempDir, ClientTls, [PathBuf; 2]) {
         let place = tempfile::tempdir().unwrap();
         let dirs = ["earlier", "later"].map(|name| place.path().join(name));
         for (dir, files) in dirs.iter().zip([earlier, later]) {
@@ -233,7 +233,7 @@ mod tests {
                 }
             }
         }
-        let tls = Tls { dirs: dirs.to_vec(), ..Tls::new(None, None).unwrap() };
+        let tls = ClientTls { dirs: dirs.to_vec(), ..ClientTls::new(None, None).unwrap() };
         (place, tls, dirs)
     }
 
@@ -280,9 +280,9 @@ mod tests {
         let path = dir.path().join("ca.pem");
         for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n"] {
             fs::write(&path, content).unwrap();
-            let error = Tls::new(Some(&path), None).unwrap_err();
+            let error = ClientTls::new(Some(&path), None).unwrap_err();
             assert!(error.kind() == Kind::Usage && error.to_string().contains("ca.pem"), "{}", error.chain());
         }
-        assert!(Tls::new(Some(&dir.path().join("absent")), None).is_err());
+        assert!(ClientTls::new(Some(&dir.path().join("absent")), None).is_err());
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::address::host_port;
 
 /// What an answer of 429 says of that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Quota {
+pub(crate) struct RateLimit {
     /// When it may be asked again, at the latest.
     pub(crate) again: Option<Duration>,
     /// How many requests it takes, and in what time.
@@ -20,7 +20,7 @@ pub(crate) struct Quota {
     host: String,
 }
 
-impl Quota {
+impl RateLimit {
     pub(crate) fn of(headers: &HeaderMap, url: &Url, retry_after: Option<Duration>) -> Self {
         let read = |name| headers.get(name).and_then(|value| value.to_str().ok()).and_then(counted);
         let used_up = read("ratelimit-remaining").filter(|(left, _)| *left == 0);

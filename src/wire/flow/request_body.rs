@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::Stream as _;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::upload_watch::Watched;
+use super::upload_watch::WatchedBody;
 use crate::error::Error;
 
 /// The body of one request.
-pub(crate) struct Outgoing {
+pub(crate) struct RequestBody {
     carries: Carries,
     /// Whether all of it has been given away.
     is_sent: Arc<AtomicBool>,
@@ -23,10 +23,10 @@ enum Carries {
     Nothing,
     Bytes(Bytes),
     /// In a box: a connection has room for 32 requests, whatever they carry.
-    Stream(u64, Box<Watched>),
+    Stream(u64, Box<WatchedBody>),
 }
 
-impl Outgoing {
+impl RequestBody {
     pub(crate) fn nothing() -> Self {
         Self::of(Carries::Nothing)
     }
@@ -36,7 +36,7 @@ impl Outgoing {
     }
 
     /// A stream of `length` bytes.
-    pub(crate) fn stream(length: u64, stream: Watched) -> Self {
+    pub(crate) fn stream(length: u64, stream: WatchedBody) -> Self {
         Self::of(Carries::Stream(length, Box::new(stream)))
     }
 
@@ -51,7 +51,7 @@ impl Outgoing {
     }
 }
 
-impl Body for Outgoing {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Error;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What was sent and received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Stats {
     /// Requests sent, those to token services and to the targets of redirects included.
     pub requests: u64,
     /// Operations and streams that failed in passing and were begun again.
@@ -63,9 +63,9 @@ impl Counters {
         }
     }
 
-    pub(crate) fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Tally {
+        Stats {
             requests: read(&self.requests),
             retries: read(&self.retries),
             bytes_in: read(&self.bytes_in),
@@ -93,8 +93,8 @@ mod tests {
         one.request();
         one.sent(7);
         other.request();
-        assert_eq!(one.tally(), Tally { requests: 1, bytes_out: 7, ..Tally::default() });
-        assert_eq!(above.tally(), Tally { requests: 2, bytes_out: 7, ..Tally::default() });
+        assert_eq!(one.tally(), Stats { requests: 1, bytes_out: 7, ..Stats::default() });
+        assert_eq!(above.tally(), Stats { requests: 2, bytes_out: 7, ..Stats::default() });
         for micros in [70, 0, 90] {
             one.answered(Duration::from_micros(micros));
             other.answered(Duration::from_micros(micros + 5));

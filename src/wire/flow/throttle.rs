@@ -19,7 +19,7 @@ const OPEN: u32 = 64;
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub(crate) enum RequestClass {
     /// It asks, or carries something that is at hand.
     Question,
     /// It carries a stream, which may come from the same host.
@@ -28,16 +28,16 @@ pub(crate) enum Lane {
 
 /// The pace of one host.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Throttle {
     /// Whether `window` holds. Read without the lock.
     is_held: AtomicBool,
     in_flight: [AtomicU32; 2],
-    window: Mutex<Window>,
+    window: Mutex<ThrottleWindow>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct ThrottleWindow {
     /// Most requests in flight on a lane.
     size: u32,
     /// Answers since it last grew.
@@ -50,19 +50,19 @@ struct Window {
 
 /// A request in flight.
 #[derive(Debug)]
-pub(crate) struct Slot<'a> {
-    pace: &'a Pace,
-    lane: Lane,
+pub(crate) struct ThrottleSlot<'a> {
+    pace: &'a Throttle,
+    lane: RequestClass,
     /// How often the window had been halved when it left.
     cuts: u32,
 }
 
-impl Pace {
+impl Throttle {
     /// Waits until a request may be sent.
-    pub(crate) async fn enter(&self, lane: Lane) -> Slot<'_> {
+    pub(crate) async fn enter(&self, lane: RequestClass) -> ThrottleSlot<'_> {
         if !self.is_held.load(Ordering::Acquire) {
             self.in_flight(lane).fetch_add(1, Ordering::AcqRel);
-            return Slot { pace: self, lane, cuts: 0 };
+            return ThrottleSlot { pace: self, lane, cuts: 0 };
         }
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -80,7 +80,7 @@ impl Pace {
     }
 
     /// A slot, or until when there is none; without a moment, until something changes.
-    fn admit(&self, lane: Lane) -> Result<Slot<'_>, Option<Instant>> {
+    fn admit(&self, lane: RequestClass) -> Result<ThrottleSlot<'_>, Option<Instant>> {
         let window = self.lock();
         if let Some(moment) = window.not_before.filter(|moment| *moment > Instant::now()) {
             return Err(Some(moment));
@@ -90,20 +90,20 @@ impl Pace {
             return Err(None);
         }
         in_flight.fetch_add(1, Ordering::AcqRel);
-        Ok(Slot { pace: self, lane, cuts: window.cuts })
+        Ok(ThrottleSlot { pace: self, lane, cuts: window.cuts })
     }
 
-    fn in_flight(&self, lane: Lane) -> &AtomicU32 {
+    fn in_flight(&self, lane: RequestClass) -> &AtomicU32 {
         &self.in_flight[lane as usize]
     }
 
-    fn lock(&self) -> MutexGuard<'_, Window> {
+    fn lock(&self) -> MutexGuard<'_, ThrottleWindow> {
         // A panic elsewhere leaves the window whole: every change is an assignment.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Slot<'_> {
+impl ThrottleSlot<'_> {
     /// Says that the host was asked for too much, and how long it wants to be left alone.
     pub(crate) fn refused(self, pause: Option<Duration>) {
         let pace = self.pace;
@@ -146,7 +146,7 @@ impl Slot<'_> {
     }
 }
 
-impl Drop for Slot<'_> {
+impl Drop for ThrottleSlot<'_> {
     fn drop(&mut self) {
         self.pace.in_flight(self.lane).fetch_sub(1, Ordering::AcqRel);
         if self.pace.is_held.load(Ordering::Acquire) || self.cuts > 0 {
@@ -161,7 +161,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     /// How many more requests may be sent right now.
-    fn room(pace: &Pace, lane: Lane) -> usize {
+    fn room(pace: &Throttle, lane: RequestClass) -> usize {
         let mut slots = Vec::new();
         while slots.len() < 100
             && let Some(slot) = pace.enter(lane).now_or_never()
@@ -171,64 +171,65 @@ mod tests {
         slots.len()
     }
 
-    async fn fly(pace: &Pace, count: usize) -> Vec<Slot<'_>> {
+    async fn fly(pace: &Throttle, count: usize) -> Vec<ThrottleSlot<'_>> {
         let mut slots = Vec::new();
         for _ in 0..count {
-            slots.push(pace.enter(Lane::Question).await);
+            slots.push(pace.enter(RequestClass::Question).await);
         }
         slots
     }
 
     #[tokio::test(start_paused = true)]
     async fn refusals_that_come_together_halve_the_window_once_and_later_ones_again() {
-        let pace = Pace::default();
-        assert_eq!(room(&pace, Lane::Question), 100, "nothing is held back without a reason");
+        let pace = Throttle::default();
+        assert_eq!(room(&pace, RequestClass::Question), 100, "nothing is held back without a reason");
         for window in [8, 4, 2, 1, 1] {
-            let count = if window == 8 { 16 } else { room(&pace, Lane::Question) };
+            let count = if window == 8 { 16 } else { room(&pace, RequestClass::Question) };
             for slot in fly(&pace, count).await {
                 slot.refused(None);
             }
-            assert_eq!((room(&pace, Lane::Question), room(&pace, Lane::Upload)), (window, window));
+            assert_eq!((room(&pace, RequestClass::Question), room(&pace, RequestClass::Upload)), (window, window));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_window_grows_by_one_for_every_window_of_answers_until_it_is_open() {
-        let pace = Pace::default();
+        let pace = Throttle::default();
         for slot in fly(&pace, 8).await {
             slot.refused(None);
         }
         for window in 4..OPEN as usize {
-            assert_eq!(room(&pace, Lane::Question), window);
+            assert_eq!(room(&pace, RequestClass::Question), window);
             for slot in fly(&pace, window).await {
                 slot.answered();
             }
         }
-        assert_eq!(room(&pace, Lane::Question), 100);
+        assert_eq!(room(&pace, RequestClass::Question), 100);
         assert!(!pace.is_held.load(Ordering::Acquire));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_requested_pause_holds_everybody_back() {
-        let pace = Pace::default();
+        let pace = Throttle::default();
         let mut slots = fly(&pace, 3).await;
         let begun = Instant::now();
         slots.remove(0).refused(Some(Duration::from_secs(7)));
         slots.remove(0).refused(Some(Duration::from_secs(3)));
         slots.clear();
-        for lane in [Lane::Question, Lane::Upload] {
+        for lane in [RequestClass::Question, RequestClass::Upload] {
             assert_eq!(room(&pace, lane), 0);
         }
-        pace.enter(Lane::Question).await.answered();
+        pace.enter(RequestClass::Question).await.answered();
         assert_eq!(begun.elapsed().as_secs(), 7, "the longer of two");
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_goes_when_another_ends_however_that_ends() {
-        let pace = Pace::default();
-        pace.enter(Lane::Question).await.refused(None);
-        let held = pace.enter(Lane::Question).await;
-        let (mut next, mut last) = (Box::pin(pace.enter(Lane::Question)), Box::pin(pace.enter(Lane::Question)));
+        let pace = Throttle::default();
+        pace.enter(RequestClass::Question).await.refused(None);
+        let held = pace.enter(RequestClass::Question).await;
+        let (mut next, mut last) =
+            (Box::pin(pace.enter(RequestClass::Question)), Box::pin(pace.enter(RequestClass::Question)));
         assert!((&mut next).now_or_never().is_none() && (&mut last).now_or_never().is_none());
         drop(held);
         let next = next.await;
@@ -239,9 +240,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_never_keeps_a_download_from_its_host_waiting() {
-        let pace = Pace::default();
-        pace.enter(Lane::Upload).await.refused(None);
-        let _upload = pace.enter(Lane::Upload).await;
-        assert_eq!((room(&pace, Lane::Upload), room(&pace, Lane::Question)), (0, 1));
+        let pace = Throttle::default();
+        pace.enter(RequestClass::Upload).await.refused(None);
+        let _upload = pace.enter(RequestClass::Upload).await;
+        assert_eq!((room(&pace, RequestClass::Upload), room(&pace, RequestClass::Question)), (0, 1));
     }
 }

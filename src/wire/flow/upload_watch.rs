@@ -24,20 +24,20 @@ const COMMIT: Duration = Duration::from_secs(300);
 
 /// How an upload stands.
 #[derive(Debug)]
-pub(crate) struct Pulse {
-    state: Mutex<State>,
+pub(crate) struct UploadWatch {
+    state: Mutex<WatchState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct WatchState {
     /// Whose turn it is, and since when.
-    turn: Turn,
+    turn: WatchTurn,
     since: Instant,
     failure: Option<Error>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum WatchTurn {
     /// The source has to give the next piece. Its own time limits hold.
     Source,
     /// The sink has to take a piece.
@@ -47,19 +47,19 @@ enum Turn {
 }
 
 /// An upload's body that reports its progress to a [`Pulse`].
-pub(crate) struct Watched {
+pub(crate) struct WatchedBody {
     stream: ByteStream,
     /// What is left of the piece that the source has given.
     rest: Bytes,
-    pulse: Arc<Pulse>,
+    pulse: Arc<UploadWatch>,
     counters: Arc<Counters>,
 }
 
-impl Pulse {
-    pub(crate) fn watch(stream: ByteStream, counters: &Arc<Counters>) -> (Watched, Arc<Self>) {
-        let state = State { turn: Turn::Sink, since: Instant::now(), failure: None };
+impl UploadWatch {
+    pub(crate) fn watch(stream: ByteStream, counters: &Arc<Counters>) -> (WatchedBody, Arc<Self>) {
+        let state = WatchState { turn: WatchTurn::Sink, since: Instant::now(), failure: None };
         let pulse = Arc::new(Self { state: Mutex::new(state) });
-        (Watched { stream, rest: Bytes::new(), pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
+        (WatchedBody { stream, rest: Bytes::new(), pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
     }
 
     /// Resolves when the sink has been silent for too long; says for how long.
@@ -68,9 +68,9 @@ impl Pulse {
             let (limit, since) = {
                 let state = self.lock();
                 match state.turn {
-                    Turn::Source => (SILENCE, Instant::now()),
-                    Turn::Sink => (SILENCE, state.since),
-                    Turn::Answer => (COMMIT, state.since),
+                    WatchTurn::Source => (SILENCE, Instant::now()),
+                    WatchTurn::Sink => (SILENCE, state.since),
+                    WatchTurn::Answer => (COMMIT, state.since),
                 }
             };
             let deadline = since + limit;
@@ -86,19 +86,19 @@ impl Pulse {
         self.lock().failure.take()
     }
 
-    fn turn(&self, turn: Turn) {
+    fn turn(&self, turn: WatchTurn) {
         let mut state = self.lock();
         state.turn = turn;
         state.since = Instant::now();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WatchState> {
         // A panic elsewhere leaves the state whole: every change is an assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl futures_util::Stream for Watched {
+impl futures_util::Stream for WatchedBody {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -108,14 +108,14 @@ impl futures_util::Stream for Watched {
             polled = Pin::new(&mut this.stream).poll_next(context);
         }
         match &mut polled {
-            Poll::Pending => this.pulse.turn(Turn::Source),
+            Poll::Pending => this.pulse.turn(WatchTurn::Source),
             Poll::Ready(Some(Ok(piece))) => {
                 this.rest = piece.split_off(piece.len().min(SLICE));
                 this.counters.sent(piece.len());
-                this.pulse.turn(Turn::Sink);
+                this.pulse.turn(WatchTurn::Sink);
             }
             Poll::Ready(Some(Err(error))) => this.pulse.lock().failure = Some(error.clone()),
-            Poll::Ready(None) => this.pulse.turn(Turn::Answer),
+            Poll::Ready(None) => this.pulse.turn(WatchTurn::Answer),
         }
         polled
     }
@@ -127,8 +127,8 @@ mod tests {
     use crate::error::Kind;
     use futures_util::{StreamExt, stream};
 
-    fn watched(stream: ByteStream) -> (Watched, Arc<Pulse>) {
-        Pulse::watch(stream, &Arc::default())
+    fn watched(stream: ByteStream) -> (WatchedBody, Arc<UploadWatch>) {
+        UploadWatch::watch(stream, &Arc::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use crate::workflow::seed::{self, LAST_WORDS, interrupted};
 
 /// A tag that is to move, and where.
 #[derive(Debug)]
-pub(crate) struct Step<'a> {
+pub(crate) struct TagMove<'a> {
     pub(crate) to: Reference,
     pub(crate) sink: Arc<Registry>,
     pub(crate) step: &'a Move,
@@ -22,7 +22,7 @@ pub(crate) struct Step<'a> {
 
 /// How far a tag has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+enum TagState {
     Waiting,
     UnderWay,
     Moved,
@@ -39,8 +39,8 @@ enum State {
 ///
 /// Of the kind of the tag that could not be put: what was put back, and what was not, stands in the text.
 /// [`Interrupted`](crate::Kind::Interrupted) after `stop`.
-pub(super) async fn move_all(name: &str, steps: &[Step<'_>], stop: impl Future<Output = ()> + Send) -> Result<()> {
-    let states = States(Mutex::new(vec![State::Waiting; steps.len()]));
+pub(super) async fn move_all(name: &str, steps: &[TagMove<'_>], stop: impl Future<Output = ()> + Send) -> Result<()> {
+    let states = States(Mutex::new(vec![TagState::Waiting; steps.len()]));
     let mut work = std::pin::pin!(run(steps, &states));
     tokio::select! {
         biased;
@@ -58,73 +58,73 @@ pub(super) async fn move_all(name: &str, steps: &[Step<'_>], stop: impl Future<O
     }
 }
 
-async fn run(steps: &[Step<'_>], states: &States) -> Result<()> {
-    for (at, Step { sink, step, .. }) in steps.iter().enumerate() {
-        states.set(at, State::UnderWay);
+async fn run(steps: &[TagMove<'_>], states: &States) -> Result<()> {
+    for (at, TagMove { sink, step, .. }) in steps.iter().enumerate() {
+        states.set(at, TagState::UnderWay);
         if let Err(error) = seed::put_tag(sink, step).await {
             put_back(&steps[..=at], states).await;
             let to = &steps[at].to;
             return Err(error.during(format!("move all tags; {}; at", states.told(steps)), to));
         }
-        states.set(at, State::Moved);
+        states.set(at, TagState::Moved);
     }
     Ok(())
 }
 
 /// Puts back what has moved, the last one first: of the one that failed nobody knows whether it has.
-async fn put_back(steps: &[Step<'_>], states: &States) {
-    for (at, Step { sink, step, .. }) in steps.iter().enumerate().rev() {
+async fn put_back(steps: &[TagMove<'_>], states: &States) {
+    for (at, TagMove { sink, step, .. }) in steps.iter().enumerate().rev() {
         let moved = &step.root.node.digest;
         let state = match restore::put_back(sink, &step.tag, moved, step.former.as_ref()).await {
             // Nothing was done to it after all.
-            Ok(PutBack::Already) if states.get(at) == State::UnderWay => State::Waiting,
-            Ok(PutBack::Restored | PutBack::Deleted | PutBack::Already) => State::Back,
-            Ok(PutBack::Elsewhere(_)) => State::Stuck("somebody else has moved it since".into()),
-            Ok(PutBack::Undeletable(why)) => State::Stuck(format!("it is new, and cannot be deleted: {why}")),
-            Err(error) => State::Stuck(Error::chain(&error)),
+            Ok(PutBack::Already) if states.get(at) == TagState::UnderWay => TagState::Waiting,
+            Ok(PutBack::Restored | PutBack::Deleted | PutBack::Already) => TagState::Back,
+            Ok(PutBack::Elsewhere(_)) => TagState::Stuck("somebody else has moved it since".into()),
+            Ok(PutBack::Undeletable(why)) => TagState::Stuck(format!("it is new, and cannot be deleted: {why}")),
+            Err(error) => TagState::Stuck(Error::chain(&error)),
         };
         states.set(at, state);
     }
 }
 
 /// How far all tags have come; readable after the work was broken off.
-struct States(Mutex<Vec<State>>);
+struct States(Mutex<Vec<TagState>>);
 
 impl States {
-    fn with<T>(&self, look: impl FnOnce(&mut Vec<State>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut Vec<TagState>) -> T) -> T {
         // A panic elsewhere leaves the list whole: every change is one assignment.
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set(&self, at: usize, state: State) {
+    fn set(&self, at: usize, state: TagState) {
         self.with(|states| states[at] = state);
     }
 
-    fn get(&self, at: usize) -> State {
+    fn get(&self, at: usize) -> TagState {
         self.with(|states| states[at].clone())
     }
 
     fn has_begun(&self) -> bool {
-        self.with(|states| states.iter().any(|state| *state != State::Waiting))
+        self.with(|states| states.iter().any(|state| *state != TagState::Waiting))
     }
 
     /// What became of which tag, where something did.
-    fn told(&self, steps: &[Step<'_>]) -> String {
+    fn told(&self, steps: &[TagMove<'_>]) -> String {
         let states = self.with(|states| states.clone());
-        let named = |wanted: &State| {
+        let named = |wanted: &TagState| {
             let found = steps.iter().zip(&states).filter(|(_, state)| *state == wanted);
             found.map(|(step, _)| step.to.to_string()).collect::<Vec<_>>().join(", ")
         };
         let stuck = steps.iter().zip(&states).filter_map(|(step, state)| match state {
-            State::Stuck(why) => Some(format!("{} ({why})", step.to)),
+            TagState::Stuck(why) => Some(format!("{} ({why})", step.to)),
             _ => None,
         });
         let parts = [
-            ("put back: ", named(&State::Back)),
+            ("put back: ", named(&TagState::Back)),
             ("NOT put back: ", stuck.collect::<Vec<_>>().join(", ")),
-            ("moved: ", named(&State::Moved)),
-            ("may have moved: ", named(&State::UnderWay)),
-            ("not moved: ", named(&State::Waiting)),
+            ("moved: ", named(&TagState::Moved)),
+            ("may have moved: ", named(&TagState::UnderWay)),
+            ("not moved: ", named(&TagState::Waiting)),
         ];
         let parts = parts.iter().filter(|(_, tags)| !tags.is_empty());
         parts.map(|(what, tags)| format!("{what}{tags}")).collect::<Vec<_>>().join("; ")

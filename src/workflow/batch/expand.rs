@@ -7,12 +7,12 @@ use crate::document::catalog::{self as document, Destinations};
 use crate::error::{Error, Result, Side};
 use crate::oci::{Platform, Reference, Repository, Tag};
 use crate::store::{Listing, Registry, Role};
-use crate::wire::{Client, Tally};
-use crate::workflow::seed::request::{Sidecars, Trust};
+use crate::wire::{Client, Stats};
+use crate::workflow::seed::request::{SidecarHandling, Trust};
 
 /// An entry of a catalog, with what its images have to satisfy.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct CatalogEntry {
     /// What goes where.
     pub entry: document::Entry,
     /// What each image has to satisfy.
@@ -25,7 +25,7 @@ pub(crate) struct Image {
     pub(crate) from: Reference,
     pub(crate) to: Reference,
     pub(crate) platforms: Vec<Platform>,
-    pub(crate) sidecars: Sidecars,
+    pub(crate) sidecars: SidecarHandling,
     pub(crate) accessories: Option<Accessories>,
     pub(crate) trust: Trust,
     /// Whether nothing in the catalog says for good which image it is, so that the roll-up has to.
@@ -39,8 +39,8 @@ pub(crate) struct Image {
 ///
 /// Those of listing tags; [`NotFound`](crate::Kind::NotFound) where nothing matches; [`Usage`](crate::Kind::Usage) if two
 /// images have one destination.
-pub(crate) async fn images(wishes: &[Wish], client: &Client) -> Result<(Vec<Image>, Tally)> {
-    let mut lists = Lists { client, known: HashMap::new(), tally: Tally::default() };
+pub(crate) async fn images(wishes: &[CatalogEntry], client: &Client) -> Result<(Vec<Image>, Stats)> {
+    let mut lists = Lists { client, known: HashMap::new(), tally: Stats::default() };
     let mut taken = Destinations::default();
     let mut images = Vec::new();
     for wish in wishes {
@@ -50,7 +50,7 @@ pub(crate) async fn images(wishes: &[Wish], client: &Client) -> Result<(Vec<Imag
                 from,
                 to,
                 platforms: wish.entry.platforms.clone(),
-                sidecars: if wish.entry.copy_policy { Sidecars::Copy } else { Sidecars::Leave },
+                sidecars: if wish.entry.copy_policy { SidecarHandling::Copy } else { SidecarHandling::Leave },
                 accessories: wish.entry.accessories,
                 trust: wish.trust.clone(),
                 is_pinned_late: wish.entry.select.is_some() || !wish.entry.is_pinned(),
@@ -64,7 +64,7 @@ pub(crate) async fn images(wishes: &[Wish], client: &Client) -> Result<(Vec<Imag
 struct Lists<'a> {
     client: &'a Client,
     known: HashMap<Repository, Vec<Tag>>,
-    tally: Tally,
+    tally: Stats,
 }
 
 impl Lists<'_> {

@@ -12,18 +12,18 @@ use std::time::Instant;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
-use super::batch::atomic::Step;
-use super::batch::expand::Wish;
+use super::batch::atomic::TagMove;
+use super::batch::expand::CatalogEntry;
 use super::seed::dry_run::{Forecast, Forecasts};
-use super::seed::prepare::{Prepared, Run};
+use super::seed::prepare::{Prepared, SeedRun};
 use super::seed::previous::Move;
 use super::seed::request::Tagging;
-use super::seed::request::{Index, Seed};
+use super::seed::request::{IndexHandling, Seed};
 use super::seed::shared::Commons;
 
 use super::seed::{Staged, interrupted, until};
-use super::{Outcome, Status};
-use crate::copy::{self, Event, Events, Plan, Totals};
+use super::{Outcome, SeedStatus};
+use crate::copy::{self, Event, Events, Plan, PlanTotals};
 use crate::document::roll_up::RollUp;
 use crate::document::{Accessories, entry_directory};
 use crate::error::{Error, Kind, Result};
@@ -36,7 +36,7 @@ pub struct Catalog {
     /// The catalog as the user named it, for the roll-up.
     pub name: String,
     /// What goes where, each with what it has to satisfy.
-    pub wishes: Vec<Wish>,
+    pub wishes: Vec<CatalogEntry>,
     /// What travels with images that do not say so themselves.
     pub accessories: Accessories,
     /// How the engine works; the lanes are those of the whole run.
@@ -57,14 +57,14 @@ pub struct Seeded {
     /// The record of all.
     pub roll_up: RollUp,
     /// What became of each, in the order of the roll-up.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<BatchEntry>,
     /// Where the roll-up was written.
     pub file: PathBuf,
 }
 
 /// One image of a catalog.
 #[derive(Debug)]
-pub struct Entry {
+pub struct BatchEntry {
     /// What was asked for.
     pub seed: Seed,
     /// The name of its folder.
@@ -89,13 +89,13 @@ pub async fn seed_catalog(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Seeded> {
     let begun = Instant::now();
-    let roll_up = roll_up::File::prepare(&catalog.folder)?;
+    let roll_up = roll_up::RollUpFile::prepare(&catalog.folder)?;
     let commons = Commons::default();
     let halt = watch::Sender::new(false);
     let each = events.of_one_among_many();
-    let run = Run { client, transport, events: &each, commons: &commons, is_folder_tried: true };
+    let run = SeedRun { client, transport, events: &each, commons: &commons, is_folder_tried: true };
     let Catalog { name, wishes, keep_going, .. } = &catalog;
-    let fleet = Fleet { run, events, halt: &halt, keep_going: *keep_going, at_once: catalog.images_at_once };
+    let fleet = Batch { run, events, halt: &halt, keep_going: *keep_going, at_once: catalog.images_at_once };
     let all = async {
         events.send(Event::Stage("resolving"));
         let (images, choosing) = expand::images(wishes, client).await?;
@@ -131,8 +131,8 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
     let commons = Commons::default();
     let halt = watch::Sender::new(false);
     let each = events.of_one_among_many();
-    let run = Run { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
-    let fleet = Fleet { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
+    let run = SeedRun { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
+    let fleet = Batch { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
     events.send(Event::Stage("resolving"));
     let (images, choosing) = expand::images(&catalog.wishes, client).await?;
     let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
@@ -142,13 +142,13 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
 }
 
 /// One image as a seed of its own, with a folder below the catalog's.
-fn order(catalog: &Catalog, image: expand::Image) -> Entry {
+fn order(catalog: &Catalog, image: expand::Image) -> BatchEntry {
     let directory = entry_directory(&image.to);
     let seed = Seed {
         from: image.from,
         to: image.to,
         platforms: image.platforms,
-        index: Index::Keep,
+        index: IndexHandling::Keep,
         sidecars: image.sidecars,
         accessories: image.accessories.unwrap_or(catalog.accessories),
         trust: image.trust,
@@ -158,7 +158,7 @@ fn order(catalog: &Catalog, image: expand::Image) -> Entry {
         commit: copy::Commit::default(),
     };
     let result = Err(Error::new(Kind::Interrupted, "seed").on(&seed.to).because("it was not begun".to_owned()));
-    Entry { seed, directory, is_pinned_late: image.is_pinned_late, result }
+    BatchEntry { seed, directory, is_pinned_late: image.is_pinned_late, result }
 }
 
 /// Times as many images that are prepared at the same time as are carried: only questions are asked of them, which wait
@@ -170,8 +170,8 @@ type Aim<T> = (usize, Result<T>);
 
 /// The images of a run, a bounded number of them under way at a time.
 #[derive(Debug, Clone, Copy)]
-struct Fleet<'a> {
-    run: Run<'a>,
+struct Batch<'a> {
+    run: SeedRun<'a>,
     /// For what is said of the run as a whole.
     events: &'a Events,
     halt: &'a watch::Sender<bool>,
@@ -179,11 +179,11 @@ struct Fleet<'a> {
     at_once: usize,
 }
 
-impl Fleet<'_> {
+impl Batch<'_> {
     /// Prepares all, then carries all.
-    async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<Entry>) -> Result<Vec<Entry>> {
+    async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<BatchEntry>) -> Result<Vec<BatchEntry>> {
         let prepared = self.prepared(&entries).await?;
-        self.events.send(Event::Planned(Totals::of_all(prepared.iter().filter_map(planned))));
+        self.events.send(Event::Planned(PlanTotals::of_all(prepared.iter().filter_map(planned))));
         self.events.send(Event::Stage("copying"));
         let results = match tagging {
             Tagging::Together => self.together(name, prepared).await?,
@@ -199,7 +199,7 @@ impl Fleet<'_> {
     }
 
     /// Prepares all.
-    async fn prepared(self, entries: &[Entry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
+    async fn prepared(self, entries: &[BatchEntry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
         let mut queue = entries.iter().enumerate();
         let work = move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed));
         let mut prepared = self.all(|| self.prepared_at_once(), work).await?;
@@ -216,7 +216,7 @@ impl Fleet<'_> {
 
     /// Forecasts all. What is brought by which image is reckoned in the order of the catalog: what its first images bring,
     /// the later ones mount. However long the catalog is, no more images are known at a time than are under way.
-    async fn forecast(self, entries: &[Entry]) -> Result<Vec<Forecast>> {
+    async fn forecast(self, entries: &[BatchEntry]) -> Result<Vec<Forecast>> {
         let mut rest = entries.iter().enumerate();
         let (mut preparing, mut asking) = (FuturesOrdered::new(), FuturesOrdered::new());
         let mut forecasts = Vec::with_capacity(entries.len());
@@ -306,7 +306,7 @@ impl Fleet<'_> {
         let steps = ready.iter().flat_map(|(_, (staged, moves))| {
             let Prepared { seed, ends, .. } = &*staged.prepared;
             let needed = moves.iter().filter(|step| step.is_needed());
-            needed.map(|step| Step { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
+            needed.map(|step| TagMove { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
         });
         atomic::move_all(name, &steps.collect::<Vec<_>>(), self.halted()).await?;
         let mut outcomes = Vec::with_capacity(ready.len());
@@ -341,7 +341,7 @@ impl Fleet<'_> {
 
     fn tell(self, seed: &Seed, result: &Result<Box<Outcome>>) {
         let outcome = match result {
-            Ok(outcome) if outcome.status == Status::Unchanged => "unchanged",
+            Ok(outcome) if outcome.status == SeedStatus::Unchanged => "unchanged",
             Ok(_) => "seeded",
             Err(_) => "failed",
         };

@@ -4,21 +4,21 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Entry;
-use crate::document::roll_up::{Attempt, MAX_ROLLUP_BYTES, RollUp, Status, Totals};
+use super::BatchEntry;
+use crate::document::roll_up::{Attempt, EntryStatus, MAX_ROLLUP_BYTES, RollUp, RollUpTotals};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::Reference;
-use crate::wire::Tally;
+use crate::wire::Stats;
 use crate::workflow::seed::now;
 use crate::workflow::seed::record;
 
 /// The file, in a folder that takes it.
 #[derive(Debug)]
-pub(crate) struct File {
+pub(crate) struct RollUpFile {
     folder: PathBuf,
 }
 
-impl File {
+impl RollUpFile {
     /// Takes `folder`, after trying that it takes files.
     ///
     /// # Errors
@@ -37,12 +37,12 @@ impl File {
     pub(crate) fn write(
         self,
         name: &str,
-        entries: &[Entry],
-        choosing: Tally,
+        entries: &[BatchEntry],
+        choosing: Stats,
         spent: Duration,
     ) -> Result<(RollUp, PathBuf)> {
         let entries: Vec<_> = entries.iter().map(attempt).collect();
-        let mut totals = Totals::of(&entries);
+        let mut totals = RollUpTotals::of(&entries);
         totals.source_requests += choosing.requests;
         totals.retries += choosing.retries;
         totals.seconds = (spent.as_secs_f64() * 1000.0).round() / 1000.0;
@@ -70,8 +70,8 @@ pub fn read_roll_up(path: &Path) -> Result<(RollUp, Vec<u8>)> {
     Ok((roll_up, bytes))
 }
 
-fn attempt(entry: &Entry) -> Attempt {
-    let Entry { seed, directory, is_pinned_late, result } = entry;
+fn attempt(entry: &BatchEntry) -> Attempt {
+    let BatchEntry { seed, directory, is_pinned_late, result } = entry;
     let (from, to, dir) = (seed.from.clone(), seed.to.clone(), directory.clone());
     match result {
         Ok(outcome) => Attempt {
@@ -81,7 +81,7 @@ fn attempt(entry: &Entry) -> Attempt {
             },
             to,
             dir,
-            status: Status::Seeded,
+            status: EntryStatus::Seeded,
             error: None,
             previous_digest: outcome.previous_digest,
             sidecars: outcome.sidecars.clone(),
@@ -90,7 +90,7 @@ fn attempt(entry: &Entry) -> Attempt {
         Err(error) => {
             let error = Some(printable(&error.chain()));
             let (previous_digest, sidecars, seed) = (None, Vec::new(), None);
-            Attempt { from, to, dir, status: Status::Failed, error, previous_digest, sidecars, seed }
+            Attempt { from, to, dir, status: EntryStatus::Failed, error, previous_digest, sidecars, seed }
         }
     }
 }

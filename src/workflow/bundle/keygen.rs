@@ -13,7 +13,7 @@ use crate::verify::SigningKey;
 
 /// The place for a pair of keys, under cosign's names for them.
 #[derive(Debug)]
-pub struct Keygen {
+pub struct KeyPairPlace {
     folder: PathBuf,
     existing: Existing,
 }
@@ -29,7 +29,7 @@ pub struct KeyPair {
     pub fingerprint: String,
 }
 
-impl Keygen {
+impl KeyPairPlace {
     /// Takes `folder` for the keys, after looking at what is there. Nothing is written yet.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::workflow::seed::signing::{Signature, Signer, kept, put_attachment, pu
 
 /// What stands beside an image.
 #[derive(Debug, Clone)]
-pub(crate) struct Sidecars {
+pub(crate) struct SidecarContents {
     /// The lock file.
     pub(crate) lock: Vec<u8>,
     /// The policy bundle, `.tar.gz`.
@@ -24,7 +24,7 @@ pub(crate) struct Sidecars {
 
 /// What has become of a bundle.
 #[derive(Debug)]
-pub(crate) struct Put {
+pub(crate) struct SealedArtifacts {
     /// The lock's and the policy's manifest and tag.
     pub(crate) sidecars: Vec<(Descriptor, Tag)>,
     pub(crate) signatures: Vec<Signature>,
@@ -51,13 +51,13 @@ pub(crate) async fn seal(
     store: &Registry,
     at: &Reference,
     image: &Descriptor,
-    sidecars: Option<&Sidecars>,
+    sidecars: Option<&SidecarContents>,
     signer: &Signer<'_>,
-) -> Result<Put> {
+) -> Result<SealedArtifacts> {
     let repository = &at.repository;
-    let mut put = Put { sidecars: Vec::new(), signatures: Vec::new() };
+    let mut put = SealedArtifacts { sidecars: Vec::new(), signatures: Vec::new() };
     let mut placed = Vec::new();
-    if let Some(Sidecars { lock, policy }) = sidecars {
+    if let Some(SidecarContents { lock, policy }) = sidecars {
         let sidecar = async |kind: SidecarKind, content: &[u8]| {
             let tag = at.tag.as_ref().and_then(|tag| kind.tag(tag));
             let tag = tag.ok_or_else(|| Error::new(Kind::Usage, "name the sidecar's tag").on(at))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::make::{self, Sidecars};
+use super::make::{self, SidecarContents};
 use super::verify;
 use crate::copy::{Event, Events};
 use crate::document::lock::Inputs;
@@ -14,29 +14,29 @@ use crate::document::policy_bundle::{self, Policy, PolicyError};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
 use crate::store::{Listing, Registry, Role, Store, Want};
-use crate::verify::{Demands, Report, SidecarDemand, SigningKey};
+use crate::verify::{Demands, SidecarDemand, SigningKey, VerifyReport};
 use crate::wire::{Client, read_file};
 use crate::workflow::seed::endpoints::refusals;
 use crate::workflow::seed::explain;
-use crate::workflow::seed::signing::{Format, Signature, Signer};
+use crate::workflow::seed::signing::{Signature, SignatureFormat, Signer};
 
 /// Most warnings of one seal.
 const MAX_WARNINGS: usize = 64;
 
 /// What to seal.
 #[derive(Debug)]
-pub struct Seal {
+pub struct SealRequest {
     /// The image.
     pub image: Reference,
     /// What belongs to it; with none it is signed alone.
-    pub content: Option<Content>,
+    pub content: Option<SealContent>,
     /// In which format signatures are written.
-    pub format: Format,
+    pub format: SignatureFormat,
 }
 
 /// What a bundle binds to its image.
 #[derive(Debug)]
-pub struct Content {
+pub struct SealContent {
     /// Folder of the policy: `manifest.json` and `*.rego`.
     pub policy: PathBuf,
     /// The prompt; with none the hash is of zero bytes.
@@ -47,7 +47,7 @@ pub struct Content {
 
 /// A bundle that was sealed.
 #[derive(Debug, Serialize)]
-pub struct Sealed {
+pub struct SealedBundle {
     /// The image as it was named.
     pub reference: Reference,
     /// What was signed.
@@ -67,7 +67,7 @@ pub struct Sealed {
     /// Files of the policy's folder that are not part of a policy.
     pub left_out: Vec<String>,
     /// What verification says of it, as the registry serves it now.
-    pub verification: Report,
+    pub verification: VerifyReport,
     /// What had to be assumed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weakened: Vec<String>,
@@ -99,8 +99,8 @@ struct Loaded {
 ///
 /// [`Usage`](Kind::Usage) for a policy that is none and a reference that cannot have sidecars, before anybody is
 /// contacted; those of the registry; [`Untrusted`](Kind::Untrusted) if the registry serves something else than was put.
-pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<Sealed> {
-    let loaded = request.content.as_ref().map(Content::load).transpose()?;
+pub async fn seal(request: &SealRequest, key: &SigningKey, client: &Client) -> Result<SealedBundle> {
+    let loaded = request.content.as_ref().map(SealContent::load).transpose()?;
     let at = request.place(loaded.is_some())?;
     let store = Registry::new(client, &at.repository, Role::Sink);
     let image = image(&store, &request.image).await?;
@@ -110,8 +110,9 @@ pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<S
         make::lock(&at, image.digest, &make::version_tag(policy), archive, inputs.clone())
     });
     let sidecars = lock.as_ref().zip(loaded.as_ref());
-    let sidecars = sidecars.map(|(lock, loaded)| Sidecars { lock: lock.to_bytes(), policy: loaded.archive.clone() });
-    if loaded.is_some() || request.format != Format::Legacy {
+    let sidecars =
+        sidecars.map(|(lock, loaded)| SidecarContents { lock: lock.to_bytes(), policy: loaded.archive.clone() });
+    if loaded.is_some() || request.format != SignatureFormat::Legacy {
         // Some registries say that they note a subject and have no API to list it by: the answer decides whether the fallback
         // index is kept. Without an answer the word of the registry stands.
         let _ = store.api_referrers(&image.digest).await;
@@ -128,7 +129,7 @@ pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<S
     let verification = check(&at, image.digest, sidecars.is_some(), key, client).await?;
     let mut told =
         put.sidecars.into_iter().map(|(node, tag)| SealedSidecar { tag: tag.to_string(), digest: node.digest });
-    Ok(Sealed {
+    Ok(SealedBundle {
         reference: request.image.clone(),
         digest: image.digest,
         key: key.public_key()?.fingerprint(),
@@ -144,7 +145,7 @@ pub async fn seal(request: &Seal, key: &SigningKey, client: &Client) -> Result<S
     })
 }
 
-impl Seal {
+impl SealRequest {
     /// The image with the tag that its sidecars stand beside. One that is signed alone may do without a tag.
     fn place(&self, has_sidecars: bool) -> Result<Reference> {
         let tag = match self.image.name() {
@@ -186,7 +187,7 @@ async fn check(
     has_sidecars: bool,
     key: &SigningKey,
     client: &Client,
-) -> Result<Report> {
+) -> Result<VerifyReport> {
     let mut demands = Demands::new(vec![key.public_key()?]);
     if has_sidecars {
         (demands.lock, demands.policy) = (SidecarDemand::Required, SidecarDemand::Required);
@@ -200,7 +201,7 @@ async fn check(
     Ok(report)
 }
 
-impl Content {
+impl SealContent {
     fn load(&self) -> Result<Loaded> {
         let (files, left_out) = policy_files(&self.policy)?;
         let refused =

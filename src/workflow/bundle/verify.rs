@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use crate::store::{Registry, Role};
-use crate::verify::{Demands, Pipeline, Report, Subject};
+use crate::verify::{Candidate, Demands, Pipeline, VerifyReport};
 use crate::wire::Client;
 use crate::workflow::seed::explain;
 
@@ -27,10 +27,10 @@ impl From<Unfinished> for Error {
 /// # Errors
 ///
 /// Those of the registry when it could not be asked: never a report that says "not signed".
-pub async fn verify(reference: &Reference, demands: Demands, client: &Client) -> Result<Report, Unfinished> {
+pub async fn verify(reference: &Reference, demands: Demands, client: &Client) -> Result<VerifyReport, Unfinished> {
     let store = Registry::new(client, &reference.repository, Role::Source);
     let unresolved = |digest| move |error| Unfinished { digest, error: explain::explained(error, reference) };
-    let mut subject = Subject::resolve_image(&store, reference).await.map_err(unresolved(None))?;
+    let mut subject = Candidate::resolve_image(&store, reference).await.map_err(unresolved(None))?;
     let digest = Some(subject.root.digest);
     subject.resolve_sidecars(&store, &demands).await.map_err(unresolved(digest))?;
     let report = Pipeline::new(demands).run(&store, &subject).await;

@@ -17,7 +17,7 @@ const FILE: &str = "zarf.yaml";
 
 /// A package to describe.
 #[derive(Debug)]
-pub struct Package {
+pub struct ZarfPackage {
     /// The catalog.
     pub catalog: PathBuf,
     /// Folder for `zarf.yaml`.
@@ -51,8 +51,8 @@ pub struct Packaged {
 ///
 /// [`Usage`](Kind::Usage) for a catalog that is none, or that leaves a choice to a registry; for names and versions that
 /// Zarf would refuse, and a file that is to be kept. [`Local`](Kind::Local) if the disk refuses.
-pub fn package(request: &Package) -> Result<Packaged> {
-    let Package { catalog, out, name, version, existing } = request;
+pub fn package(request: &ZarfPackage) -> Result<Packaged> {
+    let ZarfPackage { catalog, out, name, version, existing } = request;
     let Some(legal) = zarf::legal_name(name) else {
         let error = Error::new(Kind::Usage, format!("{name:?} leaves nothing for a package's name"));
         return Err(error.hint("a name is made of letters, digits and hyphens"));
@@ -63,7 +63,7 @@ pub fn package(request: &Package) -> Result<Packaged> {
     }
     let explained = |error: Error| error.during("package", catalog.display());
     let images = images(&read_catalog(catalog)?).map_err(explained)?;
-    let text = zarf::Package { name: &legal, version, images: &images }.render();
+    let text = zarf::PackageFile { name: &legal, version, images: &images }.render();
     file_set::write(out, &[(FILE, text)], *existing)?;
     let is_unpinned =
         |image: &&Reference| image.digest.is_none() && image.tag.as_ref().is_none_or(|tag| tag.as_str() == "latest");

@@ -11,7 +11,7 @@ use crate::oci::Reference;
 use crate::render::compose::Compose;
 use crate::render::zot;
 
-pub use crate::render::zot::Search;
+pub use crate::render::zot::SearchExtension;
 
 const CONFIG: &str = "zot-config.json";
 const COMPOSE: &str = "docker-compose.zot.yml";
@@ -29,7 +29,7 @@ pub struct Bootstrap {
     /// Folder of zot's data; `zot-data` beside the files if none is named.
     pub data_dir: Option<PathBuf>,
     /// Whether zot answers searches.
-    pub search: Search,
+    pub search: SearchExtension,
     /// The image to run; a pinned release of zot if none is named.
     pub image: Option<Reference>,
     /// What becomes of files that are there.

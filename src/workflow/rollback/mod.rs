@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Serialize, Serializer};
 
-use super::rollback::restore::{PutBack, Standing};
+use super::rollback::restore::{PutBack, TagStanding};
 use super::seed::{LAST_WORDS, interrupted};
 use crate::document::roll_up::{Attempt, RollUp};
 use crate::error::{Error, Kind, Result, printable};
@@ -28,10 +28,10 @@ const GONE: &str = "the registry dropped the former root when its tag moved: see
 
 /// A rollback, checked against the registries: what is to be done, and later what was.
 #[derive(Debug, Serialize)]
-pub struct Rollback {
+pub struct RollbackPlan {
     /// One for each tag that the run moved, in the order of the roll-up, sidecars before their image.
     #[serde(rename = "tags")]
-    pub steps: Vec<Step>,
+    pub steps: Vec<RollbackStep>,
     /// What a person should know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -39,7 +39,7 @@ pub struct Rollback {
 
 /// One tag.
 #[derive(Debug, Serialize)]
-pub struct Step {
+pub struct RollbackStep {
     /// The tag.
     #[serde(rename = "tag", serialize_with = "as_text")]
     pub to: Reference,
@@ -49,7 +49,7 @@ pub struct Step {
     pub previous_digest: Option<Digest>,
     /// What is to become of it, or became.
     #[serde(flatten)]
-    pub fate: Fate,
+    pub fate: RollbackFate,
     #[serde(skip)]
     tag: Tag,
     #[serde(skip)]
@@ -59,7 +59,7 @@ pub struct Step {
 /// What is to become of a tag, or became.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
-pub enum Fate {
+pub enum RollbackFate {
     /// To be put back.
     Restore,
     /// To be deleted: it did not exist.
@@ -92,7 +92,7 @@ pub enum Fate {
     },
 }
 
-impl Fate {
+impl RollbackFate {
     /// Whether it is still to be done.
     #[must_use]
     pub fn is_pending(&self) -> bool {
@@ -122,7 +122,7 @@ impl Fate {
     }
 }
 
-impl Rollback {
+impl RollbackPlan {
     /// Reads from `roll_up` which tags its run moved, and asks the registries how each of them stands. Changes nothing.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Rollback {
                 steps.push(step);
             }
         }
-        let steps: Vec<_> = steps.into_iter().map(Step::checked).collect();
+        let steps: Vec<_> = steps.into_iter().map(RollbackStep::checked).collect();
         let steps = stream::iter(steps).buffered(QUESTIONS).try_collect().await?;
         Ok(Self { steps, warnings })
     }
@@ -166,7 +166,7 @@ impl Rollback {
         let mut is_stopped = false;
         for step in self.steps.iter_mut().filter(|step| step.fate.is_pending()) {
             if is_stopped {
-                step.fate = Fate::Failed { why: "interrupted before it was its turn".into() };
+                step.fate = RollbackFate::Failed { why: "interrupted before it was its turn".into() };
                 continue;
             }
             let fate = {
@@ -180,26 +180,27 @@ impl Rollback {
                     fate = &mut work => Some(fate),
                 }
             };
-            let late = || Fate::Failed { why: "interrupted while it was being put back: it may have moved".into() };
+            let late =
+                || RollbackFate::Failed { why: "interrupted while it was being put back: it may have moved".into() };
             step.fate = fate.unwrap_or_else(late);
         }
         if is_stopped { Err(interrupted("", "interrupted; not every tag was put back")) } else { Ok(()) }
     }
 }
 
-impl Step {
+impl RollbackStep {
     /// Asks how the tag stands, and whether its former root is there.
     async fn checked(mut self) -> Result<Self> {
         let asked = async {
             let previous = self.previous_digest.as_ref();
             Ok(match restore::standing(&self.sink, &self.tag, &self.seeded_digest, previous).await? {
-                Standing::Back => Fate::Unchanged,
-                Standing::Elsewhere(now) => Fate::Moved { now },
-                Standing::Moved => match self.previous_digest {
-                    None => Fate::Delete,
+                TagStanding::Back => RollbackFate::Unchanged,
+                TagStanding::Elsewhere(now) => RollbackFate::Moved { now },
+                TagStanding::Moved => match self.previous_digest {
+                    None => RollbackFate::Delete,
                     Some(former) => match store::find(self.sink.as_ref(), &Name::Digest(former)).await? {
-                        Some(_) => Fate::Restore,
-                        None => Fate::Gone { hint: GONE },
+                        Some(_) => RollbackFate::Restore,
+                        None => RollbackFate::Gone { hint: GONE },
                     },
                 },
             })
@@ -213,33 +214,33 @@ impl Step {
     }
 
     /// Puts the tag back, if it is still where the run put it.
-    async fn done(&self) -> Fate {
+    async fn done(&self) -> RollbackFate {
         let done = async {
             let former = match self.previous_digest {
                 Some(former) => match self.sink.resolve(&Name::Digest(former), Want::Bytes).await {
-                    Err(error) if error.kind() == Kind::NotFound => return Ok(Fate::Gone { hint: GONE }),
+                    Err(error) if error.kind() == Kind::NotFound => return Ok(RollbackFate::Gone { hint: GONE }),
                     former => Some(former?),
                 },
                 None => None,
             };
             Ok(match restore::put_back(&self.sink, &self.tag, &self.seeded_digest, former.as_ref()).await? {
-                PutBack::Restored => Fate::Restored,
-                PutBack::Deleted => Fate::Deleted,
-                PutBack::Already => Fate::Unchanged,
-                PutBack::Elsewhere(now) => Fate::Moved { now },
-                PutBack::Undeletable(why) => Fate::Left { why: printable(&why) },
+                PutBack::Restored => RollbackFate::Restored,
+                PutBack::Deleted => RollbackFate::Deleted,
+                PutBack::Already => RollbackFate::Unchanged,
+                PutBack::Elsewhere(now) => RollbackFate::Moved { now },
+                PutBack::Undeletable(why) => RollbackFate::Left { why: printable(&why) },
             })
         };
         done.await.unwrap_or_else(|error: Error| failed(&error))
     }
 }
 
-fn failed(error: &Error) -> Fate {
-    Fate::Failed { why: printable(&error.chain()) }
+fn failed(error: &Error) -> RollbackFate {
+    RollbackFate::Failed { why: printable(&error.chain()) }
 }
 
 /// The tags that an image's seed moved. What was not seeded has moved none.
-fn steps_of(entry: &Attempt, client: &Client, warnings: &mut Vec<String>) -> Result<Vec<Step>> {
+fn steps_of(entry: &Attempt, client: &Client, warnings: &mut Vec<String>) -> Result<Vec<RollbackStep>> {
     let (Some(seed), Some(tag)) = (&entry.seed, &entry.to.tag) else { return Ok(Vec::new()) };
     if seed.dest_ref != entry.to {
         return Err(wrong(entry, &format!("its seed went to {}", seed.dest_ref)));
@@ -256,11 +257,11 @@ fn steps_of(entry: &Attempt, client: &Client, warnings: &mut Vec<String>) -> Res
     }
     tags.push((tag.clone(), seed.dest_digest, entry.previous_digest));
     let moved = tags.into_iter().filter(|(_, seeded, previous)| *previous != Some(*seeded));
-    let step = |(tag, seeded_digest, previous_digest)| Step {
+    let step = |(tag, seeded_digest, previous_digest)| RollbackStep {
         to: entry.to.repository.tagged(&tag),
         seeded_digest,
         previous_digest,
-        fate: Fate::Unchanged,
+        fate: RollbackFate::Unchanged,
         tag,
         sink: Arc::clone(&sink),
     };

@@ -7,7 +7,7 @@ use crate::workflow::seed::previous;
 
 /// Where a tag stands that was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum TagStanding {
     /// Where it was moved to.
     Moved,
     /// Where it was before.
@@ -36,12 +36,17 @@ pub(crate) enum PutBack {
 /// # Errors
 ///
 /// Whatever keeps the registry from telling.
-pub(crate) async fn standing(sink: &Registry, tag: &Tag, moved: &Digest, former: Option<&Digest>) -> Result<Standing> {
+pub(crate) async fn standing(
+    sink: &Registry,
+    tag: &Tag,
+    moved: &Digest,
+    former: Option<&Digest>,
+) -> Result<TagStanding> {
     let now = store::find(sink, &Name::Tag(tag.clone())).await?.map(|node| node.digest);
     Ok(match now {
-        now if now.as_ref() == former => Standing::Back,
-        Some(now) if now == *moved => Standing::Moved,
-        now => Standing::Elsewhere(now),
+        now if now.as_ref() == former => TagStanding::Back,
+        Some(now) if now == *moved => TagStanding::Moved,
+        now => TagStanding::Elsewhere(now),
     })
 }
 
@@ -52,14 +57,14 @@ pub(crate) async fn standing(sink: &Registry, tag: &Tag, moved: &Digest, former:
 /// Those of the registry.
 pub(crate) async fn put_back(sink: &Registry, tag: &Tag, moved: &Digest, former: Option<&Root>) -> Result<PutBack> {
     match standing(sink, tag, moved, former.map(|former| &former.node.digest)).await? {
-        Standing::Back => Ok(PutBack::Already),
-        Standing::Elsewhere(now) => Ok(PutBack::Elsewhere(now)),
-        Standing::Moved => match former {
+        TagStanding::Back => Ok(PutBack::Already),
+        TagStanding::Elsewhere(now) => Ok(PutBack::Elsewhere(now)),
+        TagStanding::Moved => match former {
             Some(former) => previous::put(sink, former, tag).await.map(|()| PutBack::Restored),
             None => Ok(match sink.untag(tag).await? {
                 Untagged::Removed => PutBack::Deleted,
                 // Gone in an attempt whose answer was lost; or looked for among the digests alone.
-                Untagged::Absent if standing(sink, tag, moved, None).await? == Standing::Back => PutBack::Deleted,
+                Untagged::Absent if standing(sink, tag, moved, None).await? == TagStanding::Back => PutBack::Deleted,
                 Untagged::Absent => PutBack::Undeletable("the registry does not find the tag to delete".into()),
                 Untagged::Unsupported(why) => PutBack::Undeletable(why),
             }),

@@ -9,17 +9,17 @@ use super::request::Tagging;
 use crate::document::Transfer;
 use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Reference};
-use crate::store::{self, Cached, Registry, Repository, Role, Store};
-use crate::transport::{Carried, Place, Scheme};
+use crate::store::{self, Cached, ListingStore, Registry, Role, Store};
+use crate::transport::{Carried, Location, LocationScheme};
 use crate::wire::Client;
 
 /// The two repositories.
 #[derive(Debug)]
-pub(crate) struct Ends {
+pub(crate) struct Endpoints {
     /// Where content comes from, as the registry tells it.
     pub(crate) origin: Arc<Registry>,
     /// The same, remembering what is small: verification and copy read it once.
-    pub(crate) source: Arc<dyn Repository>,
+    pub(crate) source: Arc<dyn ListingStore>,
     /// What it remembers.
     pub(crate) memory: Arc<Cached>,
     /// Where content goes. A run that keeps former roots has to know them; every other one takes a refusal to show a tag
@@ -27,7 +27,7 @@ pub(crate) struct Ends {
     pub(crate) sink: Arc<Registry>,
 }
 
-impl Ends {
+impl Endpoints {
     pub(crate) fn new(client: &Client, seed: &Seed) -> Self {
         let origin = Arc::new(Registry::new(client, &seed.from.repository, Role::Source));
         let sink = Registry::new(client, &seed.to.repository, Role::Sink);
@@ -79,11 +79,11 @@ pub(crate) fn refusals(sink: &Registry) -> Option<String> {
 }
 
 /// Where `registry` is found by movers that find their own way there.
-pub(crate) fn place(reference: &Reference, registry: &Registry) -> Place {
+pub(crate) fn place(reference: &Reference, registry: &Registry) -> Location {
     let scheme = match (registry.speaks_plain_http(), registry.may_log_in()) {
-        (false, _) => Scheme::Https,
-        (true, true) => Scheme::Http,
-        (true, false) => Scheme::HttpWithoutLogin,
+        (false, _) => LocationScheme::Https,
+        (true, true) => LocationScheme::Http,
+        (true, false) => LocationScheme::HttpWithoutLogin,
     };
-    Place { repository: reference.repository.clone(), scheme }
+    Location { repository: reference.repository.clone(), scheme }
 }

@@ -26,9 +26,9 @@ use serde::Serialize;
 use self::signing::Signature;
 use super::seed::accessories::confirm;
 use super::seed::platforms::rewrite_index::{self, Rewritten};
-use super::seed::prepare::{Prepared, Run};
+use super::seed::prepare::{Prepared, SeedRun};
 use super::seed::previous::Move;
-use super::seed::request::{Index, Seed};
+use super::seed::request::{IndexHandling, Seed};
 use super::seed::shared::Commons;
 use crate::copy::{Event, Events};
 use crate::document::SeedManifest;
@@ -37,13 +37,13 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Digest;
 use crate::store::{Registry, read_manifest};
 use crate::transport::{Carried, Transport};
-use crate::verify::{Approved, Report};
+use crate::verify::{Approved, VerifyReport};
 use crate::wire::Client;
 
 /// Whether anything had to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum SeedStatus {
     /// The destination's tag names the image now.
     Seeded,
     /// It did already.
@@ -54,7 +54,7 @@ pub enum Status {
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     /// Whether anything had to be done.
-    pub status: Status,
+    pub status: SeedStatus,
     /// The record.
     pub seed: SeedManifest,
     /// What the destination's tag named before; null if it did not exist.
@@ -75,9 +75,9 @@ pub struct Outcome {
 #[derive(Debug, Serialize)]
 pub struct Verification {
     /// Before anything moved.
-    pub source: Report,
+    pub source: VerifyReport,
     /// From the destination's own bytes, before its tag was put.
-    pub destination: Report,
+    pub destination: VerifyReport,
 }
 
 /// How long the tags may still take once a person wants to stop: the program is to be gone in five seconds (contract §10).
@@ -130,7 +130,7 @@ pub(super) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
 /// By kind as in the exit codes; whatever fails before the tags are put leaves them where they are, and no file.
 pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
     let commons = Commons::default();
-    let run = Run { client, transport, events, commons: &commons, is_folder_tried: false };
+    let run = SeedRun { client, transport, events, commons: &commons, is_folder_tried: false };
     Box::new(Prepared::new(seed, run).await?).carry(run).await?.finish(run).await
 }
 
@@ -140,7 +140,7 @@ impl<'a> Prepared<'a> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(super) async fn carry(mut self: Box<Self>, run: Run<'_>) -> Result<Staged<'a>> {
+    pub(super) async fn carry(mut self: Box<Self>, run: SeedRun<'_>) -> Result<Staged<'a>> {
         let begun = Instant::now();
         let Self { seed, ends, .. } = &*self;
         run.events.send(Event::Stage("copying"));
@@ -198,7 +198,7 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(super) async fn finish(mut self, run: Run<'_>) -> Result<Outcome> {
+    pub(super) async fn finish(mut self, run: SeedRun<'_>) -> Result<Outcome> {
         let begun = Instant::now();
         let Prepared { seed, ends, found, .. } = &*self.prepared;
         let moves = previous::moves(seed, &ends.sink, found).await?;
@@ -236,7 +236,7 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if the disk refuses.
-    pub(super) async fn record(self, run: Run<'_>, moves: &[Move]) -> Result<Outcome> {
+    pub(super) async fn record(self, run: SeedRun<'_>, moves: &[Move]) -> Result<Outcome> {
         let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &*prepared;
         run.events.send(Event::Stage("writing the record"));
@@ -258,7 +258,7 @@ impl Staged<'_> {
         };
         let (manifest, files) = prepared.record.clone().write_aside(manifest).await?;
         let is_idle = found.is_unchanged() && carried.report.bytes_moved == 0 && signature.is_none();
-        let status = if is_idle { Status::Unchanged } else { Status::Seeded };
+        let status = if is_idle { SeedStatus::Unchanged } else { SeedStatus::Seeded };
         let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
         let verification =
             reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
@@ -266,7 +266,11 @@ impl Staged<'_> {
         let sidecars = moves.iter().filter_map(sidecar_tag).collect();
         let rewritten = found.original.as_ref().map(|original| Rewritten {
             source_digest: original.node.digest,
-            signed_with: if let Index::Rewrite(Some(site)) = &seed.index { Some(site.name.clone()) } else { None },
+            signed_with: if let IndexHandling::Rewrite(Some(site)) = &seed.index {
+                Some(site.name.clone())
+            } else {
+                None
+            },
         });
         Ok(Outcome { status, seed: manifest, previous_digest, sidecars, rewritten, verification, files })
     }

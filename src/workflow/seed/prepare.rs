@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::accessories::cosign_tags::CosignTags;
-use super::accessories::{self, Companion};
-use super::endpoints::{Ends, place, refusals};
+use super::accessories::{self, Accessory};
+use super::endpoints::{Endpoints, place, refusals};
 use super::platforms::select;
 use super::request::{Seed, Trust};
 use super::resolve::{self, Resolved};
@@ -16,13 +16,13 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{self, Root};
 use crate::transport::{Job, Transport};
-use crate::verify::{Approved, Evidence, Rollback, TrustTime};
+use crate::verify::{Approved, Evidence, RollbackRule, TrustTime};
 use crate::wire::Client;
 use crate::workflow::Record;
 
 /// What the seeds of a run work with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Run<'a> {
+pub(crate) struct SeedRun<'a> {
     pub(crate) client: &'a Client,
     pub(crate) transport: &'a dyn Transport,
     pub(crate) events: &'a Events,
@@ -35,12 +35,12 @@ pub(crate) struct Run<'a> {
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
     pub(crate) seed: &'a Seed,
-    pub(crate) ends: Ends,
+    pub(crate) ends: Endpoints,
     pub(crate) record: Record,
     pub(crate) found: Resolved,
     pub(crate) approved: Approved,
     pub(crate) platforms: Vec<String>,
-    pub(super) companions: Vec<Companion>,
+    pub(super) companions: Vec<Accessory>,
     /// The destination, as far as cosign's tags go.
     pub(crate) cosign: Arc<CosignTags>,
     pub(crate) job: Job,
@@ -56,12 +56,12 @@ impl<'a> Prepared<'a> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(crate) async fn new(seed: &'a Seed, run: Run<'_>) -> Result<Self> {
+    pub(crate) async fn new(seed: &'a Seed, run: SeedRun<'_>) -> Result<Self> {
         let begun = Instant::now();
-        let Run { events, commons, .. } = run;
+        let SeedRun { events, commons, .. } = run;
         previous::check_names(seed)?;
         let record = if run.is_folder_tried { Record::below(&seed.folder) } else { Record::prepare(&seed.folder)? };
-        let ends = Ends::new(run.client, seed);
+        let ends = Endpoints::new(run.client, seed);
         events.send(Event::Stage("resolving"));
         let mut found = resolve::names(seed, &ends).await?;
         for warning in &found.warnings {
@@ -102,7 +102,7 @@ impl<'a> Prepared<'a> {
     pub(crate) fn weakened(&self) -> Vec<String> {
         let mut weakened: Vec<_> = refusals(&self.ends.sink).into_iter().collect();
         let Trust::Verify { demands, .. } = &self.seed.trust else { return weakened };
-        if demands.rollback == Rollback::Allow {
+        if demands.rollback == RollbackRule::Allow {
             weakened.push("rollback allowed".to_owned());
         }
         if demands.trust_time == TrustTime::Off {
@@ -147,10 +147,10 @@ fn covering(approved: &Approved, found: &Resolved) -> Result<Approved> {
 /// digest.
 async fn targets(
     seed: &Seed,
-    ends: &Ends,
+    ends: &Endpoints,
     found: &Resolved,
     approved: &Approved,
-    companions: &[Companion],
+    companions: &[Accessory],
 ) -> Result<Vec<Target>> {
     let is_staged = previous::is_staged(seed, found);
     let tags = |tag: &Tag| if is_staged { Vec::new() } else { vec![tag.clone()] };
@@ -180,12 +180,12 @@ async fn targets(
         }
     }
     targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
-    targets.extend(companions.iter().map(Companion::target));
+    targets.extend(companions.iter().map(Accessory::target));
     Ok(targets)
 }
 
 /// A signature as a target. Whether the destination has it already is asked only where it has had an image before.
-async fn evidence_target(ends: &Ends, found: &Resolved, node: &Descriptor) -> Result<Target> {
+async fn evidence_target(ends: &Endpoints, found: &Resolved, node: &Descriptor) -> Result<Target> {
     let former = match &found.former {
         Some(_) => {
             let held = store::find(ends.sink.as_ref(), &Name::Digest(node.digest)).await;

@@ -5,7 +5,7 @@
 //! at the start of the run: everything that was compared with that (when it was signed, what of it is there) says nothing
 //! of what somebody else has put there meanwhile. That stays, and the run ends.
 
-use super::request::{Seed, Sidecars, Tagging, Trust};
+use super::request::{Seed, SidecarHandling, Tagging, Trust};
 use super::resolve::Resolved;
 use crate::copy::Watch;
 use crate::document::sidecar::SidecarKind;
@@ -51,7 +51,7 @@ pub(super) fn check_names(seed: &Seed) -> Result<()> {
     }
     let tag = seed.tag()?;
     let mut tags = vec![Some(tag.clone())];
-    if seed.sidecars == Sidecars::Copy {
+    if seed.sidecars == SidecarHandling::Copy {
         tags.extend([SidecarKind::Lock, SidecarKind::Policy].map(|kind| kind.tag(&tag)));
     }
     let any = Digest::sha256(b"");

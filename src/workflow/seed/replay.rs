@@ -3,16 +3,16 @@
 //! A tag that is to move is compared with what it names: what was signed earlier than that does not take its place. Costs
 //! nothing while a tag stays where it is.
 
-use super::endpoints::Ends;
+use super::endpoints::Endpoints;
 use super::explain;
 use super::request::Tagging;
-use super::request::{Index, Seed, Trust};
+use super::request::{IndexHandling, Seed, Trust};
 use super::resolve::Resolved;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest};
 use crate::verify::{
-    Approved, Demands, ErrorClass, Failure, Identity, Pipeline, Report, Rollback, SignedAt, Tlog, TrustTime,
-    signature_tag,
+    Approved, Demands, ErrorClass, Failure, IdentityRule, Pipeline, RollbackRule, SignedAt, Tlog, TrustTime,
+    VerifyReport, signature_tag,
 };
 
 /// Sees that neither the image nor a sidecar was signed before what its tag names at the destination. Gives what could not
@@ -22,12 +22,18 @@ use crate::verify::{
 ///
 /// [`Untrusted`](Kind::Untrusted) with `TIME_ROLLBACK`, or with `SIG_LIMIT` where more is attached to what the tag names
 /// than is read; whatever keeps the destination from telling.
-pub(crate) async fn refused(seed: &Seed, ends: &Ends, found: &Resolved, approved: &Approved) -> Result<Vec<String>> {
-    let (Trust::Verify { demands, .. }, Index::Keep, Some(report)) = (&seed.trust, &seed.index, approved.report())
+pub(crate) async fn refused(
+    seed: &Seed,
+    ends: &Endpoints,
+    found: &Resolved,
+    approved: &Approved,
+) -> Result<Vec<String>> {
+    let (Trust::Verify { demands, .. }, IndexHandling::Keep, Some(report)) =
+        (&seed.trust, &seed.index, approved.report())
     else {
         return Ok(Vec::new());
     };
-    if demands.rollback == Rollback::Allow {
+    if demands.rollback == RollbackRule::Allow {
         return Ok(Vec::new());
     }
     let names = found.sidecars().map(|sidecar| (&sidecar.root.node, &sidecar.former));
@@ -45,9 +51,9 @@ pub(crate) async fn refused(seed: &Seed, ends: &Ends, found: &Resolved, approved
 
 struct Replay<'a> {
     seed: &'a Seed,
-    ends: &'a Ends,
+    ends: &'a Endpoints,
     demands: &'a Demands,
-    report: &'a Report,
+    report: &'a VerifyReport,
 }
 
 impl Replay<'_> {
@@ -111,7 +117,7 @@ impl Replay<'_> {
         let demands = Demands {
             max_age: std::time::Duration::MAX,
             trust_time: TrustTime::On,
-            identity: Identity::Any,
+            identity: IdentityRule::Any,
             log_keys: Vec::new(),
             tlog: Tlog::NotAsked,
             ..self.demands.clone()

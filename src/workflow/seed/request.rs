@@ -7,7 +7,7 @@ use crate::copy::{self, Commit};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Platform, Reference, Tag};
-use crate::verify::{Demands, Identity, SigningKey};
+use crate::verify::{Demands, IdentityRule, SigningKey};
 
 /// How the tags of a seed move.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,9 +31,9 @@ pub struct Seed {
     /// Platforms to copy; none stands for all.
     pub platforms: Vec<Platform>,
     /// What becomes of the index when some platforms are left out.
-    pub index: Index,
+    pub index: IndexHandling,
     /// Whether the lock and policy sidecars travel along.
-    pub sidecars: Sidecars,
+    pub sidecars: SidecarHandling,
     /// Which of the things attached to the image travel along.
     pub accessories: Accessories,
     /// What the image has to satisfy.
@@ -50,7 +50,7 @@ pub struct Seed {
 
 /// What becomes of the index when some platforms are left out.
 #[derive(Debug, Clone, Default)]
-pub enum Index {
+pub enum IndexHandling {
     /// It stays what it is, and lists what is not there. Not every registry takes that.
     #[default]
     Keep,
@@ -70,7 +70,7 @@ pub struct SiteKey {
 
 /// Whether `<tag>-lock` and `<tag>-policy` travel along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sidecars {
+pub enum SidecarHandling {
     /// Those that the source has.
     Copy,
     /// Neither.
@@ -101,7 +101,7 @@ impl Seed {
     /// The key that has verified the destination, as the record names it.
     pub(crate) fn key(&self) -> Option<String> {
         match (&self.trust, &self.index) {
-            (Trust::Verify { .. }, Index::Rewrite(Some(site))) => Some(site.name.clone()),
+            (Trust::Verify { .. }, IndexHandling::Rewrite(Some(site))) => Some(site.name.clone()),
             (trust, _) => trust.key(),
         }
     }
@@ -115,21 +115,21 @@ impl Seed {
     pub(super) fn site_demands(&self) -> Result<Option<Demands>> {
         match (&self.trust, &self.index) {
             (Trust::Skip, _) => Ok(None),
-            (Trust::Verify { demands, .. }, Index::Keep) => {
+            (Trust::Verify { demands, .. }, IndexHandling::Keep) => {
                 let identity = match &demands.identity {
-                    Identity::MatchRepository => Identity::Named(self.from.repository.clone()),
+                    IdentityRule::MatchRepository => IdentityRule::Named(self.from.repository.clone()),
                     identity => identity.clone(),
                 };
                 Ok(Some(Demands { identity, ..Demands::clone(demands) }))
             }
-            (Trust::Verify { demands, .. }, Index::Rewrite(Some(site))) => {
+            (Trust::Verify { demands, .. }, IndexHandling::Rewrite(Some(site))) => {
                 let identity = match &demands.identity {
-                    Identity::Any => Identity::Any,
-                    Identity::MatchRepository | Identity::Named(_) => Identity::MatchRepository,
+                    IdentityRule::Any => IdentityRule::Any,
+                    IdentityRule::MatchRepository | IdentityRule::Named(_) => IdentityRule::MatchRepository,
                 };
                 Ok(Some(Demands { keys: vec![site.key.public_key()?], identity, ..Demands::clone(demands) }))
             }
-            (Trust::Verify { .. }, Index::Rewrite(None)) => {
+            (Trust::Verify { .. }, IndexHandling::Rewrite(None)) => {
                 Err(Error::new(Kind::Usage, "rewrite an index that is verified, with no key to sign it").on(&self.to))
             }
         }

@@ -8,10 +8,10 @@ use crate::oci::{Descriptor, Digest, Reference};
 use crate::store::{Root, Store, Want};
 use crate::verify::{self, SidecarKind};
 
-use super::endpoints::Ends;
+use super::endpoints::Endpoints;
 use super::explain::unresolved;
-use super::request::{Seed, Sidecars};
-use super::sidecars::{Beside, Sidecar, beside};
+use super::request::{Seed, SidecarHandling};
+use super::sidecars::{Beside, FoundSidecar, beside};
 
 /// What both ends say at the start.
 #[derive(Debug)]
@@ -27,9 +27,9 @@ pub(crate) struct Resolved {
     /// What the destination's tag names now.
     pub(crate) former: Option<Descriptor>,
     /// The sidecars that the source has.
-    pub(crate) lock: Option<Sidecar>,
+    pub(crate) lock: Option<FoundSidecar>,
     /// The same for the policy.
-    pub(crate) policy: Option<Sidecar>,
+    pub(crate) policy: Option<FoundSidecar>,
     /// Those of which nobody can tell what they are.
     pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
     /// What refers to the image at the source, where that was asked for the sidecars.
@@ -39,7 +39,7 @@ pub(crate) struct Resolved {
 }
 
 /// Asks both ends at the same time.
-pub(crate) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
+pub(crate) async fn names(seed: &Seed, ends: &Endpoints) -> Result<Resolved> {
     let (root, former) = try_join!(source_root(ends, &seed.from), ends.former(&seed.to))?;
     let mut warnings = Vec::new();
     match &seed.from {
@@ -53,7 +53,7 @@ pub(crate) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
         Reference { .. } => {}
     }
     let Beside { lock, policy, ambiguous, referrers } = beside(seed, ends, &root.node.digest).await?;
-    if seed.sidecars == Sidecars::Copy {
+    if seed.sidecars == SidecarHandling::Copy {
         for (kind, found) in [(SidecarKind::Lock, &lock), (SidecarKind::Policy, &policy)] {
             if found.is_none() && !ambiguous.iter().any(|(other, _)| *other == kind) {
                 warnings.push(format!("sidecar not replicated: {} has no {} sidecar", seed.from, kind.as_str()));
@@ -64,7 +64,7 @@ pub(crate) async fn names(seed: &Seed, ends: &Ends) -> Result<Resolved> {
     Ok(Resolved { root, original, nested, selection, former, lock, policy, ambiguous, referrers, warnings })
 }
 
-async fn source_root(ends: &Ends, from: &Reference) -> Result<Root> {
+async fn source_root(ends: &Endpoints, from: &Reference) -> Result<Root> {
     let root = ends.source.resolve(&from.name(), Want::Bytes).await;
     let root = root.map_err(|error| unresolved(error, Side::Source, from))?;
     if root.node.size == 0 {
@@ -76,7 +76,7 @@ async fn source_root(ends: &Ends, from: &Reference) -> Result<Root> {
 
 impl Resolved {
     /// Those that were found.
-    pub(crate) fn sidecars(&self) -> impl Iterator<Item = &Sidecar> {
+    pub(crate) fn sidecars(&self) -> impl Iterator<Item = &FoundSidecar> {
         self.lock.iter().chain(&self.policy)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use crate::copy::{AttachmentTags, Flights, Known, Site};
+use crate::copy::{AttachmentTags, Destination, Flights, KnownTags};
 use crate::oci::Repository;
 use crate::store::Listing;
 
@@ -19,12 +19,17 @@ pub(crate) struct Commons {
 
 impl Commons {
     /// `repository` as one of its registry's, whose flights all seeds share.
-    pub(crate) fn site(&self, repository: &Repository) -> Site {
+    pub(crate) fn site(&self, repository: &Repository) -> Destination {
         shared(&self.flights, repository.canonical().host).site(&repository.path)
     }
 
     /// The tags of `repository` under which attachments are kept, as they were when this run first asked.
-    pub(crate) async fn tags(&self, repository: &Repository, store: &dyn Listing, known: Known<'_>) -> AttachmentTags {
+    pub(crate) async fn tags(
+        &self,
+        repository: &Repository,
+        store: &dyn Listing,
+        known: KnownTags<'_>,
+    ) -> AttachmentTags {
         let cell = shared(&self.tags, repository.canonical());
         cell.get_or_init(|| AttachmentTags::list(store, known)).await.clone()
     }

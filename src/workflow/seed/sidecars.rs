@@ -2,9 +2,9 @@
 
 use futures_util::try_join;
 
-use super::endpoints::Ends;
+use super::endpoints::Endpoints;
 use super::explain;
-use super::request::{Seed, Sidecars, Trust};
+use super::request::{Seed, SidecarHandling, Trust};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::Root;
@@ -12,7 +12,7 @@ use crate::verify::{self, SidecarKind};
 
 /// A manifest that stands beside the image under a tag of its own.
 #[derive(Debug)]
-pub(crate) struct Sidecar {
+pub(crate) struct FoundSidecar {
     pub(crate) kind: SidecarKind,
     pub(crate) root: Root,
     /// Its tag at the destination.
@@ -24,8 +24,8 @@ pub(crate) struct Sidecar {
 /// What stands beside the image at the source.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
-    pub(crate) lock: Option<Sidecar>,
-    pub(crate) policy: Option<Sidecar>,
+    pub(crate) lock: Option<FoundSidecar>,
+    pub(crate) policy: Option<FoundSidecar>,
     /// Those of which nobody can tell what they are: for the verification to judge, after the image.
     pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
     /// What refers to the image, where that was asked.
@@ -42,8 +42,8 @@ pub(crate) struct Beside {
 ///
 /// Those of asking; [`Untrusted`](Kind::Untrusted) with `SIDECAR_AMBIGUOUS` where nobody can tell which sidecar is meant,
 /// and no verification will say so.
-pub(crate) async fn beside(seed: &Seed, ends: &Ends, root: &Digest) -> Result<Beside> {
-    let (Sidecars::Copy, Some(from), Some(to)) = (seed.sidecars, &seed.from.tag, &seed.to.tag) else {
+pub(crate) async fn beside(seed: &Seed, ends: &Endpoints, root: &Digest) -> Result<Beside> {
+    let (SidecarHandling::Copy, Some(from), Some(to)) = (seed.sidecars, &seed.from.tag, &seed.to.tag) else {
         return Ok(Beside::default());
     };
     let (lock, policy) =
@@ -75,17 +75,17 @@ pub(crate) async fn beside(seed: &Seed, ends: &Ends, root: &Digest) -> Result<Be
 }
 
 /// What the sidecar's tag names at the source.
-async fn tagged(seed: &Seed, ends: &Ends, kind: SidecarKind, from: &Tag) -> Result<Option<Root>> {
+async fn tagged(seed: &Seed, ends: &Endpoints, kind: SidecarKind, from: &Tag) -> Result<Option<Root>> {
     let Some(tag) = kind.tag(from) else { return Err(too_long(seed)) };
     let found = verify::Sidecar::tagged(ends.source.as_ref(), kind, from).await;
     found.map_err(|error| explain::explained(error.at(Side::Source), &seed.from.repository.tagged(&tag)))
 }
 
 /// The sidecar, with what its tag names at the destination.
-async fn towards(seed: &Seed, ends: &Ends, kind: SidecarKind, root: Root, to: &Tag) -> Result<Sidecar> {
+async fn towards(seed: &Seed, ends: &Endpoints, kind: SidecarKind, root: Root, to: &Tag) -> Result<FoundSidecar> {
     let Some(tag) = kind.tag(to) else { return Err(too_long(seed)) };
     let former = ends.former(&seed.to.repository.tagged(&tag)).await?;
-    Ok(Sidecar { kind, root, tag, former })
+    Ok(FoundSidecar { kind, root, tag, former })
 }
 
 /// Of what is verified, not being able to look is a verification that failed.

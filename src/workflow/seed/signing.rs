@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::accessories::cosign_list::{Keeps, List};
-use super::accessories::cosign_merge::{Origin, Wanted};
+use super::accessories::cosign_merge::{ListOrigin, Wanted};
 use super::accessories::cosign_tags::CosignTags;
 use crate::copy::Events;
 use crate::error::{Error, Kind, Result};
@@ -19,7 +19,7 @@ use crate::verify::{SigningKey, signature_tag};
 
 /// In which of cosign's two formats signatures are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum SignatureFormat {
     /// Under the tag `sha256-<hex>.sig`: what every version of cosign reads, and the fewest requests to verify.
     Legacy,
     /// As a bundle that refers to what it signs: what cosign writes since version 3.
@@ -43,7 +43,7 @@ pub struct Signature {
 #[derive(Debug, Clone)]
 pub(crate) struct Signer<'a> {
     key: &'a SigningKey,
-    format: Format,
+    format: SignatureFormat,
     /// One time for all signatures of a bundle.
     time: Timestamp,
     events: Events,
@@ -53,12 +53,12 @@ pub(crate) struct Signer<'a> {
 #[derive(Debug)]
 pub(crate) struct Placed {
     signs: Digest,
-    holder: Holder,
+    holder: SignatureHolder,
 }
 
 /// What holds a signature.
 #[derive(Debug)]
-enum Holder {
+enum SignatureHolder {
     /// A list under one of cosign's tags, which other clients write too.
     List(CosignTags, Tag),
     /// A manifest of its own.
@@ -70,12 +70,12 @@ pub(crate) async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
     let mut signatures = Vec::new();
     for Placed { signs, holder } in placed {
         let (format, digest) = match holder {
-            Holder::List(cosign, tag) => {
+            SignatureHolder::List(cosign, tag) => {
                 cosign.kept(&[&tag]).await?;
                 let lost = || Error::new(Kind::Incomplete, "find the signature under").on(&tag);
                 ("legacy", cosign.placed(&tag).ok_or_else(lost)?)
             }
-            Holder::Manifest(digest) => ("bundle", digest),
+            SignatureHolder::Manifest(digest) => ("bundle", digest),
         };
         signatures.push(Signature { signs, format, digest });
     }
@@ -84,7 +84,7 @@ pub(crate) async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
 
 impl<'a> Signer<'a> {
     /// Signs with `key`, as of now, and tells `events` of what stands in the way.
-    pub(crate) fn new(key: &'a SigningKey, format: Format, events: &Events) -> Self {
+    pub(crate) fn new(key: &'a SigningKey, format: SignatureFormat, events: &Events) -> Self {
         Self { key, format, time: Timestamp::now(), events: events.clone() }
     }
 
@@ -109,10 +109,10 @@ impl<'a> Signer<'a> {
         node: &Descriptor,
     ) -> Result<Vec<Placed>> {
         let mut placed = Vec::new();
-        if self.format != Format::Bundle {
+        if self.format != SignatureFormat::Bundle {
             placed.push(Placed { signs: node.digest, holder: self.legacy(store, repository, node).await? });
         }
-        if self.format != Format::Legacy {
+        if self.format != SignatureFormat::Legacy {
             placed.push(Placed { signs: node.digest, holder: self.bundle(store, node).await? });
         }
         Ok(placed)
@@ -120,7 +120,7 @@ impl<'a> Signer<'a> {
 
     /// A payload that names `node`, under the tag that is derived from its digest, beside the signatures that are there.
     /// Whatever is there and is no list of signatures is not overwritten.
-    async fn legacy(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<Holder> {
+    async fn legacy(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<SignatureHolder> {
         let tag = signature_tag(&node.digest);
         let tag = tag.ok_or_else(|| Error::new(Kind::Unsupported, "name the signature's tag").on(node.digest))?;
         let signed = simple_signing::legacy(repository, &node.digest, Some(self.time));
@@ -129,7 +129,7 @@ impl<'a> Signer<'a> {
         for (node, bytes) in &attachment.blobs {
             put_bytes(store, node, bytes.clone(), &[]).await?;
         }
-        let (keeps, origin) = (Keeps::Signatures, Origin::Here);
+        let (keeps, origin) = (Keeps::Signatures, ListOrigin::Here);
         let root = Root { node: attachment.node, bytes: Some(attachment.manifest) };
         let brought = List::read(keeps, &root);
         let brought = brought.ok_or_else(|| Error::new(Kind::Local, "make a signature of").on(node.digest))?;
@@ -138,16 +138,16 @@ impl<'a> Signer<'a> {
             Wanted { tag: tag.clone(), subject: node.digest, keeps, origin, brought, proof, planned, base: None };
         let cosign = CosignTags::new(Arc::new(store.clone()), [wanted], self.events.clone());
         cosign.place(&tag).await?;
-        Ok(Holder::List(cosign, tag))
+        Ok(SignatureHolder::List(cosign, tag))
     }
 
-    async fn bundle(&self, store: &Registry, node: &Descriptor) -> Result<Holder> {
+    async fn bundle(&self, store: &Registry, node: &Descriptor) -> Result<SignatureHolder> {
         let statement = sigstore_bundle::statement(&node.digest, Some(self.time));
         let signature = self.key.sign(&sigstore_bundle::pae(&statement))?;
         let bundle = sigstore_bundle::build(&self.key.public_key()?, &statement, &signature);
         let attachment = artifact::bundle_manifest(node, &bundle, self.time);
         put_attachment(store, &attachment, &[]).await?;
-        Ok(Holder::Manifest(attachment.node.digest))
+        Ok(SignatureHolder::Manifest(attachment.node.digest))
     }
 }
 

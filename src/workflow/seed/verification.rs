@@ -1,6 +1,6 @@
 //! Verification of either end: approval before anything moves, and a second look at what arrived.
 
-use super::endpoints::Ends;
+use super::endpoints::Endpoints;
 use super::explain;
 use super::request::{Seed, Trust};
 use super::resolve::Resolved;
@@ -8,8 +8,8 @@ use super::sidecars;
 use crate::copy::{Event, Events};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Name, Reference, Tag};
-use crate::store::{Repository, Root, Want, read_manifest};
-use crate::verify::{Approved, Demands, Pipeline, Report, Sidecar, SidecarDemand, SidecarKind, Subject};
+use crate::store::{ListingStore, Root, Want, read_manifest};
+use crate::verify::{Approved, Candidate, Demands, Pipeline, Sidecar, SidecarDemand, SidecarKind, VerifyReport};
 
 /// Approves the image at the source, or takes note that nobody wants that.
 ///
@@ -17,7 +17,7 @@ use crate::verify::{Approved, Demands, Pipeline, Report, Sidecar, SidecarDemand,
 ///
 /// [`Untrusted`](Kind::Untrusted) if a demand is not met; the kind of the transport error if it could not be
 /// asked. Either way the text says `source verification failed (fail-closed)`.
-pub(crate) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &Events) -> Result<Approved> {
+pub(crate) async fn source(seed: &Seed, ends: &Endpoints, found: &Resolved, events: &Events) -> Result<Approved> {
     let Trust::Verify { demands, .. } = &seed.trust else {
         return Ok(Approved::unchecked("--skip-verify"));
     };
@@ -45,7 +45,7 @@ pub(crate) async fn source(seed: &Seed, ends: &Ends, found: &Resolved, events: &
 /// As [`source`], with `destination verification failed (fail-closed)`.
 pub(crate) async fn destination(
     seed: &Seed,
-    sink: &dyn Repository,
+    sink: &dyn ListingStore,
     found: &Resolved,
     events: &Events,
 ) -> Result<Option<Approved>> {
@@ -59,7 +59,7 @@ pub(crate) async fn destination(
             read_manifest(sink, &found.root.node).await?;
         }
         let mut subject = subject(&seed.to, found);
-        let is_there = |sidecar: &&sidecars::Sidecar| {
+        let is_there = |sidecar: &&sidecars::FoundSidecar| {
             sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest)
         };
         for sidecar in found.sidecars().filter(is_there) {
@@ -77,7 +77,7 @@ pub(crate) async fn destination(
 /// # Errors
 ///
 /// [`Untrusted`](Kind::Untrusted) if the tag gives something else; those of reading.
-async fn by_tag(sink: &dyn Repository, tag: &Tag, node: &Descriptor) -> Result<Root> {
+async fn by_tag(sink: &dyn ListingStore, tag: &Tag, node: &Descriptor) -> Result<Root> {
     let root = sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
     if root.node.digest == node.digest {
         return Ok(root);
@@ -90,8 +90,8 @@ async fn by_tag(sink: &dyn Repository, tag: &Tag, node: &Descriptor) -> Result<R
 }
 
 /// What is verified, as it was resolved at the start: no tag is looked at again.
-fn subject(reference: &Reference, found: &Resolved) -> Subject {
-    let mut subject = Subject::new(reference.clone(), found.root.node.clone());
+fn subject(reference: &Reference, found: &Resolved) -> Candidate {
+    let mut subject = Candidate::new(reference.clone(), found.root.node.clone());
     for sidecar in found.sidecars() {
         // Without its bytes: what is verified is what the store holds.
         let root = Root { node: sidecar.root.node.clone(), bytes: None };
@@ -100,7 +100,7 @@ fn subject(reference: &Reference, found: &Resolved) -> Subject {
     subject
 }
 
-fn place(subject: &mut Subject, kind: SidecarKind) -> &mut Sidecar {
+fn place(subject: &mut Candidate, kind: SidecarKind) -> &mut Sidecar {
     match kind {
         SidecarKind::Lock => &mut subject.lock,
         SidecarKind::Policy => &mut subject.policy,
@@ -108,7 +108,12 @@ fn place(subject: &mut Subject, kind: SidecarKind) -> &mut Sidecar {
 }
 
 /// Runs the pipeline. Whatever travels has to be trusted (contract §8): the sidecars that the source has are demanded.
-async fn run(demands: &Demands, store: &dyn Repository, subject: &Subject, found: &Resolved) -> Result<Report> {
+async fn run(
+    demands: &Demands,
+    store: &dyn ListingStore,
+    subject: &Candidate,
+    found: &Resolved,
+) -> Result<VerifyReport> {
     let mut demands = demands.clone();
     let kinds = found.sidecars().map(|sidecar| sidecar.kind).chain(found.ambiguous.iter().map(|(kind, _)| *kind));
     for kind in kinds {

@@ -1,7 +1,7 @@
 //! What it costs, counted at the servers.
 
 use autonomy_registry::oci::Digest;
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Kind;
 use testkit::images;
 
@@ -18,7 +18,7 @@ async fn an_unchanged_image_costs_a_question_for_each_thing_that_may_be_attached
     const LISTING: (usize, usize) = (1 + 1 + 15 + 6 + 1, 1 + 1 + 1 + 3 + 6 + 1);
     // Destination: the image's tag, the 6 tags, and 3 lists; without the API one question more. No list of tags.
     const COMPARING: (usize, usize) = (1 + 6 + 3, 1 + 6 + 1 + 3);
-    let (with, without) = (Behaviour::default(), Behaviour::distribution_3());
+    let (with, without) = (Profile::default(), Profile::distribution_3());
     for (source, sink, cost) in [
         (&with, &with, (LISTING.0, COMPARING.0)),
         (&with, &without, (LISTING.0, COMPARING.1)),
@@ -38,7 +38,7 @@ async fn an_unchanged_image_costs_a_question_for_each_thing_that_may_be_attached
 
 #[tokio::test(flavor = "multi_thread")]
 async fn that_nothing_is_attached_costs_a_list_of_tags_and_a_question_for_each_manifest_at_the_source_alone() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     field.clear_logs();
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
@@ -52,7 +52,7 @@ async fn that_nothing_is_attached_costs_a_list_of_tags_and_a_question_for_each_m
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_image_costs_one_question_more_at_a_destination_that_has_it_and_three_at_one_that_has_not() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let signed = field.signature(&[0]).await;
     images::tag(&field.store(), &signed, &cosign_tag(&field.root.digest, ".sig")).await;
     field.clear_logs();
@@ -73,7 +73,7 @@ async fn a_signed_image_costs_one_question_more_at_a_destination_that_has_it_and
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_tags_on_a_new_image_are_asked_for_with_one_list() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     let log = field.sink.log();
     let first_put = log.iter().position(|seen| seen.method != "GET" && seen.method != "HEAD").unwrap();
@@ -83,7 +83,7 @@ async fn several_tags_on_a_new_image_are_asked_for_with_one_list() {
 
 /// Seeds an image that `count` manifests refer to; says what writing the index of them has cost.
 async fn writing_an_index_of(count: u32) -> usize {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_3()).await;
     for number in 0..count {
         artifact(&field.store(), &number.to_string(), Some(&field.root)).await;
     }

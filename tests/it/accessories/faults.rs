@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use axum::response::Response;
 
@@ -25,7 +25,7 @@ const HTML: &str = "<!doctype html><title>Please log in</title>";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_cannot_say_what_is_attached_ends_the_run() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     for (what, code, headers, body) in [
         ("/referrers/", 500, &[][..], ""),
         ("/referrers/", 403, &[], ""),
@@ -68,7 +68,7 @@ async fn a_list_of_tags_that_cannot_be_right_is_done_without() {
         // It lacks the tag that is being seeded.
         (200, r#"{"tags":["v2","sha256-0000000000000000000000000000000000000000000000000000000000000000.sig"]}"#),
     ] {
-        let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::between(Profile::default(), Profile::default()).await;
         let source = mirror(&field.source, always("/tags/list", code, &[], body)).await;
         assert_code(&field.seed_from(&source.host, &["--skip-verify"]).await, 0);
         let (root, child) = (&field.of_the_root, &field.of_a_child);
@@ -80,7 +80,7 @@ async fn a_list_of_tags_that_cannot_be_right_is_done_without() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_tags_without_an_end_is_left_and_each_tag_asked_for() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     let pages = Arc::new(AtomicU32::new(0));
     let source = mirror(&field.source, move |asked| {
         let link = || format!("</v2/app/tags/list?last={}>; rel=\"next\"", pages.fetch_add(1, Ordering::Relaxed));
@@ -101,7 +101,7 @@ async fn a_destination_that_cannot_say_what_it_has_ends_the_run() {
         (Kind::Referrers, "", What::Status(403)),
         (Kind::Referrers, "", What::Replace("{\"manifests\": 3}".into())),
     ] {
-        let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::between(Profile::default(), Profile::default()).await;
         // Of an image that is new only the tags are asked for; of one that was there before, everything else.
         assert_code(&field.seed(&["--skip-verify"]).await, 0);
         let written = field.left().await.1;
@@ -124,7 +124,7 @@ async fn a_destination_that_cannot_take_an_attachment_does_not_get_the_tag() {
     // The attestation's tag; the index of referrers, whose tag those of cosign begin with.
     for (on, suffix) in [(Kind::ManifestPut, ".att"), (Kind::ManifestPut, ""), (Kind::ManifestGet, "")] {
         for status in [403, 413, 500] {
-            let field = Field::between(Behaviour::default(), Behaviour::distribution_2()).await;
+            let field = Field::between(Profile::default(), Profile::distribution_2()).await;
             let at = cosign_tag(&field.root.digest, suffix);
             field.sink.fault(Fault::always(on, What::Status(status)).at(at));
             let done = field.seed(&["--skip-verify"]).await;

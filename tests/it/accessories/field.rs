@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::Arc;
 
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, empty_json};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Listing, Registry, Root, Store, Want};
 use autonomy_registry::trust::{artifact, simple_signing};
@@ -18,12 +18,12 @@ use crate::seed::{publisher, seed, text};
 use crate::wire_server::{Asked, Server, answer};
 
 /// Registries with the Referrers API, and without.
-pub(super) fn behaviours() -> [(&'static str, Behaviour); 4] {
+pub(super) fn behaviours() -> [(&'static str, Profile); 4] {
     [
-        ("embedded", Behaviour::default()),
-        ("zot", Behaviour::zot()),
-        ("distribution 2", Behaviour::distribution_2()),
-        ("distribution 3", Behaviour::distribution_3()),
+        ("embedded", Profile::default()),
+        ("zot", Profile::zot()),
+        ("distribution 2", Profile::distribution_2()),
+        ("distribution 3", Profile::distribution_3()),
     ]
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Field {
 
 impl Field {
     /// An image of two platforms, to which nothing is attached.
-    pub(super) async fn bare(source: Behaviour, sink: Behaviour) -> Self {
+    pub(super) async fn bare(source: Profile, sink: Profile) -> Self {
         let (source, sink) = (Testbed::with(source).await, Testbed::with(sink).await);
         let store = publisher(&source, "app");
         let root = images::two_platforms(&store, 1, &[1000, 2000]).await;
@@ -113,7 +113,7 @@ impl Field {
     /// Everything: `.sig`, `.att`, `.sbom` of the root and of a child, an SBOM and an attestation as referrers of the root,
     /// a referrer of that SBOM, an index as a referrer, and a referrer of the child. The signatures of that SBOM and of a
     /// manifest in that index are there too, and do not travel: anybody may attach what lists foreign images.
-    pub(super) async fn between(source: Behaviour, sink: Behaviour) -> Self {
+    pub(super) async fn between(source: Profile, sink: Profile) -> Self {
         let mut field = Self::bare(source, sink).await;
         let store = field.store();
         let sbom = artifact(&store, "an SBOM", Some(&field.root)).await;

@@ -1,12 +1,12 @@
 //! A registry with the Referrers API that does not answer it for one manifest.
 
 use autonomy_registry::oci::{Descriptor, MediaType};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Listing as _, Registry, Role};
 use autonomy_registry::trust::{artifact, sigstore_bundle};
-use autonomy_registry::verify::{Demands, ErrorClass, Pipeline, SigningKey, Subject};
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::verify::{Candidate, Demands, ErrorClass, Pipeline, SigningKey};
+use autonomy_registry::wire::{Client, ClientOptions};
 use axum::response::Response;
 use testkit::images;
 
@@ -37,7 +37,7 @@ async fn source(field: &Field, subject: &Descriptor, (status, media_type, body):
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_contradicts_the_api_is_told_and_hides_nothing_else() {
     for words in REFUSALS {
-        let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::bare(Profile::default(), Profile::default()).await;
         let store = field.store();
         let (lost, other) = (&field.children[0], &field.children[1]);
         artifact(&store, "out of sight", Some(lost)).await;
@@ -59,7 +59,7 @@ async fn an_answer_that_contradicts_the_api_is_told_and_hides_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fallback_tag_answers_for_a_manifest_that_the_api_leaves_out() {
     for words in REFUSALS {
-        let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::bare(Profile::default(), Profile::default()).await;
         let lost = field.children[0].clone();
         let note = artifact(&field.store(), "a note", Some(&lost)).await;
         let of_root = artifact(&field.store(), "another", Some(&field.root)).await;
@@ -77,7 +77,7 @@ async fn a_fallback_tag_answers_for_a_manifest_that_the_api_leaves_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_knows_no_such_subject_is_no_riddle() {
     for words in NO_SUBJECT {
-        let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::bare(Profile::default(), Profile::default()).await;
         let of_root = artifact(&field.store(), "a note", Some(&field.root)).await;
         let of_other = artifact(&field.store(), "another", Some(&field.children[1])).await;
         let source = source(&field, &field.children[0], words).await;
@@ -94,7 +94,7 @@ async fn a_signature_that_may_be_out_of_sight_is_not_one_that_is_missing() {
     for (words, class) in
         [(REFUSALS[0], None), (REFUSALS[1], None), (REFUSALS[3], None), (REFUSALS[2], none), (NO_SUBJECT[0], none)]
     {
-        let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::bare(Profile::default(), Profile::default()).await;
         let second = images::two_platforms(&field.store(), 7, &[500]).await;
         let (key, now) = (SigningKey::generate().unwrap(), jiff::Timestamp::now());
         let statement = sigstore_bundle::statement(&second.digest, Some(now));
@@ -106,11 +106,11 @@ async fn a_signature_that_may_be_out_of_sight_is_not_one_that_is_missing() {
         }
         images::put(&field.store(), MediaType::OCI_MANIFEST, attachment.manifest).await;
         let source = source(&field, &second, words).await;
-        let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+        let client = Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap();
         let store = Registry::new(&client, &source.repository("app"), Role::Source);
         assert!(store.referrers(&field.root.digest).await.unwrap().is_empty(), "there is an API");
         let pipeline = Pipeline::new(Demands::new(vec![key.public_key().unwrap()]));
-        let subject = Subject::new(format!("{}/app:v2", source.host).parse().unwrap(), second.clone());
+        let subject = Candidate::new(format!("{}/app:v2", source.host).parse().unwrap(), second.clone());
         let judged = pipeline.run(&store, &subject).await;
         match class {
             None => assert_eq!(judged.unwrap_err().kind().exit_code(), 4, "{words:?}"),
@@ -121,7 +121,7 @@ async fn a_signature_that_may_be_out_of_sight_is_not_one_that_is_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_answers_404_for_a_subject_without_referrers_keeps_its_api() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     let (sink, child) = (publisher(&field.sink, "app"), &field.children[0]);
     assert!(sink.referrers(&field.root.digest).await.unwrap().is_empty(), "there is an API");

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, MediaType};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::verify::SigningKey;
 use serde_json::Value;
@@ -34,7 +34,7 @@ async fn signed(field: &Field, more: &[&str]) -> Output {
 async fn a_destination_that_hides_what_is_absent_gets_everything_with_or_without_the_referrers_api() {
     for (name, behaviour) in behaviours() {
         for status in [401, 403] {
-            let field = Field::between(Behaviour::default(), behaviour.clone()).await;
+            let field = Field::between(Profile::default(), behaviour.clone()).await;
             hide(&field, status);
             assert_code(&signed(&field, &[]).await, 0);
             field.sink.heal();
@@ -47,7 +47,7 @@ async fn a_destination_that_hides_what_is_absent_gets_everything_with_or_without
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fallback_index_that_is_not_shown_once_it_is_there_ends_the_run() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_3()).await;
     artifact(&field.store(), "a note", Some(&field.root)).await;
     let fallback = field.root.digest.fallback_tag();
     field.sink.fault(Fault::always(Kind::ManifestGet, What::Status(403)).at_the_end(format!("/{fallback}")));
@@ -62,7 +62,7 @@ async fn a_fallback_index_that_is_not_shown_once_it_is_there_ends_the_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_keeps_former_roots_takes_a_refused_fallback_tag_for_what_it_is() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_3()).await;
     artifact(&field.store(), "a note", Some(&field.root)).await;
     let fallback = field.root.digest.fallback_tag();
     field.sink.fault(Fault::always(Kind::ManifestGet, What::RefuseAbsent(403)).at_the_end(format!("/{fallback}")));
@@ -73,7 +73,7 @@ async fn a_run_that_keeps_former_roots_takes_a_refused_fallback_tag_for_what_it_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_refusal_proves_nothing_of_a_list_that_was_lost() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     let (lost, _) = field.of_the_root.0.iter().find(|(tag, _)| tag.ends_with(".att")).unwrap();
     // Put, and shown as what is not there.
     field.sink.fault(Fault::always(Kind::ManifestHead, What::Status(404)).at_the_end(format!("/{lost}")));
@@ -99,7 +99,7 @@ async fn rewritten(field: &Field) -> Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_the_site_signs_itself_gets_its_signature_where_absent_tags_are_hidden() {
     for (name, behaviour) in behaviours() {
-        let field = Field::between(Behaviour::default(), behaviour).await;
+        let field = Field::between(Profile::default(), behaviour).await;
         hide(&field, 403);
         assert_code(&rewritten(&field).await, 0);
         assert!(record(&field).contains(WORDS), "{name}: {}", record(&field));
@@ -108,7 +108,7 @@ async fn an_index_that_the_site_signs_itself_gets_its_signature_where_absent_tag
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_put_where_the_registry_hides_that_there_is_none() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     hide(&field, 403);
     std::fs::write(field.path("cosign.key"), SigningKey::generate().unwrap().to_encrypted_pem(b"").unwrap()).unwrap();
@@ -124,7 +124,7 @@ async fn a_signature_is_put_where_the_registry_hides_that_there_is_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_that_refusals_were_taken_for_absence() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     for on in [Kind::ManifestHead, Kind::ManifestGet, Kind::BlobHead, Kind::UploadPost, Kind::ManifestPut] {
         field.sink.fault(Fault::always(on, What::Status(403)));
     }
@@ -145,7 +145,7 @@ async fn a_dry_run_says_that_refusals_were_taken_for_absence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_none_hides_no_warning_and_quiet_does() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let image: &Descriptor = &field.children[0];
     images::tag(&field.store(), image, &super::field::cosign_tag(&field.root.digest, ".sig")).await;
     assert_eq!(image.media_type, MediaType::OCI_MANIFEST);
@@ -160,7 +160,7 @@ async fn progress_none_hides_no_warning_and_quiet_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_named_and_refused_is_never_taken_for_absent() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     let (name, _) = field.of_the_root.0.iter().find(|(tag, _)| tag.ends_with(".att")).unwrap().clone();
     let sink = publisher(&field.sink, "app");
     let own = artifact_of(&sink, TYPES[1].1, "the site's", None).await;

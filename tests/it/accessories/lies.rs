@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use autonomy_registry::oci::{Descriptor, MediaType};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use serde_json::{Value, json};
 
 use super::field::{Field, artifact, mirror, reference, referrers};
@@ -18,7 +18,7 @@ async fn lying(field: &Field, entries: Value) -> crate::wire_server::Server {
 }
 
 async fn field() -> (Field, Descriptor) {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let note = artifact(&field.store(), "a note", Some(&field.root)).await;
     (field, note)
 }

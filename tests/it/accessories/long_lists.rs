@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use autonomy_registry::trust::{artifact, simple_signing};
@@ -46,7 +46,7 @@ fn numbered(count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signature_of_the_site_is_lost_however_many_there_are_and_the_image_verifies() {
     for count in [MAX_SIGNATURES, MAX_SIGNATURES + 50] {
-        let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+        let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
         let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
         images::tag(&field.store(), &field.signature(&[0]).await, &at).await;
         let own = strangers(&sink, &numbered(count)).await;
@@ -69,7 +69,7 @@ async fn no_signature_of_the_site_is_lost_however_many_there_are_and_the_image_v
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_behind_more_than_are_read_is_brought_forward() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
     images::tag(&field.store(), &field.signature(&[0]).await, &at).await;
     let ours = layers(&field.source, &at).await.remove(0);
@@ -86,7 +86,7 @@ async fn a_signature_behind_more_than_are_read_is_brought_forward() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_whose_payload_was_lost_at_the_destination_is_merged_without_it() {
     for (name, behaviour) in behaviours() {
-        let field = Field::bare(Behaviour::default(), behaviour).await;
+        let field = Field::bare(Profile::default(), behaviour).await;
         let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
         images::tag(&field.store(), &field.signature(&[0]).await, &at).await;
         put(&sink, &strangers(&sink, &["kept".into(), "gone".into()]).await, &at).await;
@@ -103,7 +103,7 @@ async fn a_list_whose_payload_was_lost_at_the_destination_is_merged_without_it()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_whose_payloads_cannot_be_asked_for_is_kept_whole() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
     images::tag(&field.store(), &field.signature(&[0]).await, &at).await;
     put(&sink, &strangers(&sink, &["own".into()]).await, &at).await;
@@ -125,7 +125,7 @@ async fn seal(field: &Field, number: usize) -> std::process::Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_comes_while_an_image_is_sealed_is_kept() {
     for (name, behaviour) in behaviours() {
-        let field = Field::bare(Behaviour::default(), behaviour).await;
+        let field = Field::bare(Profile::default(), behaviour).await;
         assert_code(&field.seed(&["--skip-verify"]).await, 0);
         let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
         let rivals = strangers(&sink, &["somebody else's".into()]).await;
@@ -147,7 +147,7 @@ async fn a_signature_that_comes_while_an_image_is_sealed_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_is_overwritten_while_an_image_is_sealed_is_put_again() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
     let rivals = strangers(&sink, &["somebody else's".into()]).await;
@@ -166,7 +166,7 @@ async fn a_signature_that_is_overwritten_while_an_image_is_sealed_is_put_again()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_seals_at_once_lose_no_signature() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     let (first, second) = tokio::join!(seal(&field, 1), seal(&field, 2));
     assert_code(&first, 0);
@@ -176,7 +176,7 @@ async fn two_seals_at_once_lose_no_signature() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seal_keeps_what_stands_there_and_never_overwrites_what_is_no_list() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
     let own = strangers(&sink, &numbered(MAX_SIGNATURES + 20)).await;

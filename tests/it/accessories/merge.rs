@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Store, Want};
 use autonomy_registry::trust::{artifact, simple_signing};
@@ -53,7 +53,7 @@ async fn signatures_and_attestations_of_both_sides_are_kept_at_every_destination
     for (name, behaviour) in behaviours() {
         for (suffix, media_type) in &TYPES[..2] {
             for is_new in [true, false] {
-                let field = Field::bare(Behaviour::default(), behaviour.clone()).await;
+                let field = Field::bare(Profile::default(), behaviour.clone()).await;
                 let sink = publisher(&field.sink, "app");
                 if !is_new {
                     assert_code(&field.seed(&["--skip-verify"]).await, 0);
@@ -89,7 +89,7 @@ async fn a_list_that_has_all_goes_unchanged_and_one_that_the_destination_has_sta
         (&["one", "two"], &["two", "one"], "source"),
         (&["one"], &["two", "one"], "destination"),
     ] {
-        let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+        let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
         let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, suffix));
         let strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let theirs = list(&field.store(), media_type, &strings(theirs)).await;
@@ -106,7 +106,7 @@ async fn a_list_that_has_all_goes_unchanged_and_one_that_the_destination_has_sta
 async fn a_verified_image_verifies_beside_the_signatures_of_the_site() {
     for accessories in ["all", "none"] {
         for count in [1, 100] {
-            let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+            let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
             let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
             images::tag(&field.store(), &field.signature(&[0]).await, &at).await;
             let own: Vec<_> = (0..count).map(|number| format!("the site's {number}")).collect();
@@ -124,7 +124,7 @@ async fn a_verified_image_verifies_beside_the_signatures_of_the_site() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_plans_the_very_list_that_is_then_put() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
     images::tag(&field.store(), &field.signature(&[0]).await, &at).await;
     images::tag(&sink, &list(&sink, TYPES[0].1, &["own".into()]).await, &at).await;
@@ -144,7 +144,7 @@ async fn a_dry_run_plans_the_very_list_that_is_then_put() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_belong_under_a_tag_is_left_out() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let store = field.store();
     let image = &field.children[0];
     for suffix in [".sig", ".att", ".sbom"] {
@@ -161,7 +161,7 @@ async fn what_does_not_belong_under_a_tag_is_left_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_of_an_image_beside_a_signature_stay_behind() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let (store, at) = (field.store(), cosign_tag(&field.root.digest, ".sig"));
     let signed = field.signature(&[0]).await;
     let bytes = autonomy_registry::store::read_manifest(&store, &signed).await.unwrap();
@@ -181,7 +181,7 @@ async fn layers_of_an_image_beside_a_signature_stay_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_anybody_attaches_brings_no_signatures_of_foreign_images() {
     for accessories in ["all", "root"] {
-        let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::bare(Profile::default(), Profile::default()).await;
         let (store, sink) = (field.store(), publisher(&field.sink, "app"));
         // An image that the destination has, with its signature; the source claims another for it.
         let foreign = images::shape::single_manifest(7, &[100]).put(&sink, &[]).await;
@@ -202,7 +202,7 @@ async fn an_index_that_anybody_attaches_brings_no_signatures_of_foreign_images()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deep_seed_leaves_out_signatures_whose_payload_is_gone() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let (sink, at) = (publisher(&field.sink, "app"), cosign_tag(&field.root.digest, ".sig"));
     images::tag(&field.store(), &field.signature(&[0]).await, &at).await;
     images::tag(&sink, &list(&sink, TYPES[0].1, &["kept".into(), "gone".into()]).await, &at).await;
@@ -231,7 +231,7 @@ async fn second(field: &Field, content: &str) -> Testbed {
 async fn two_seeds_at_once_lose_no_signature() {
     for (name, behaviour) in behaviours() {
         for delay in [0, 20] {
-            let field = Field::bare(Behaviour::default(), behaviour.clone()).await;
+            let field = Field::bare(Profile::default(), behaviour.clone()).await;
             let at = cosign_tag(&field.root.digest, ".sig");
             let store = field.store();
             images::tag(&store, &list(&store, TYPES[0].1, &["one".into()]).await, &at).await;
@@ -252,7 +252,7 @@ async fn two_seeds_at_once_lose_no_signature() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_changes_while_the_image_is_copied_is_put_together_again() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     let (store, sink) = (field.store(), publisher(&field.sink, "app"));
     let at = cosign_tag(&field.root.digest, ".sig");
     images::tag(&store, &field.signature(&[0]).await, &at).await;

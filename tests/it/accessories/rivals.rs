@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, MediaType, Tag};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::store::{Body, Listing, Store};
 use testkit::images;
@@ -16,8 +16,8 @@ use crate::seed::{assert_code, publisher, seed, text};
 async fn two_seeds_at_once_lose_nobodys_referrer() {
     for round in 0..4 {
         let (one, two) = (
-            Field::bare(Behaviour::default(), Behaviour::distribution_2()).await,
-            Field::bare(Behaviour::distribution_3(), Behaviour::default()).await,
+            Field::bare(Profile::default(), Profile::distribution_2()).await,
+            Field::bare(Profile::distribution_3(), Profile::default()).await,
         );
         assert_eq!(one.root, two.root, "the same image at both sources");
         let mut expected = BTreeSet::new();
@@ -52,7 +52,7 @@ async fn overwrite(bed: &Testbed, subject: &Descriptor, entries: &[Descriptor]) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_is_lost_after_it_was_written_is_written_again_at_the_end() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     let note = artifact(&field.store(), "a note", Some(&field.root)).await;
     let rival = artifact(&publisher(&field.sink, "app"), "somebody else's", None).await;
     // What is attached is there before the tag; while that is put, somebody who read the index before us writes it.
@@ -75,7 +75,7 @@ async fn an_entry_that_is_lost_after_it_was_written_is_written_again_at_the_end(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_look_waits_for_whoever_read_the_index_before_it_was_written() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_2()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     artifact(&field.store(), "a note", Some(&field.root)).await;
     let begun = std::time::Instant::now();
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
@@ -87,16 +87,16 @@ async fn a_destination_that_forgets_a_referrer_is_found_out() {
     let nothing = referrers(&serde_json::json!([]));
     for (behaviour, on, what, says) in [
         // It says that it has taken note of the subject, and lists nothing.
-        (Behaviour::default(), Kind::Referrers, What::Replace(nothing.into()), "was put and is not listed"),
+        (Profile::default(), Kind::Referrers, What::Replace(nothing.into()), "was put and is not listed"),
         // It says that it has stored the index, and has not.
         (
-            Behaviour::distribution_2(),
+            Profile::distribution_2(),
             Kind::ManifestPut,
             What::Status(201),
             "has taken its index 10 times, and does not show it",
         ),
     ] {
-        let field = Field::bare(Behaviour::default(), behaviour).await;
+        let field = Field::bare(Profile::default(), behaviour).await;
         let signature = field.signature(&[0]).await;
         images::tag(&field.store(), &signature, &cosign_tag(&field.root.digest, ".sig")).await;
         artifact(&field.store(), "a note", Some(&field.root)).await;
@@ -114,7 +114,7 @@ async fn a_destination_that_forgets_a_referrer_is_found_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_is_put_and_never_shown_is_found_out() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let name = cosign_tag(&field.root.digest, ".att");
     images::tag(&field.store(), &artifact_of(&field.store(), TYPES[1].1, "ours", None).await, &name).await;
     field.sink.fault(Fault { nth: 2, ..Fault::always(Kind::ManifestHead, What::Status(404)).at(".att") });

@@ -1,6 +1,6 @@
 //! What arrives.
 
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::store::Listing;
 use testkit::images;
 
@@ -27,8 +27,8 @@ async fn everything_attached_arrives_between_every_pair_of_registries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_attached_arrives_with_a_verified_image() {
-    for sink in [Behaviour::default(), Behaviour::distribution_2()] {
-        let field = Field::between(Behaviour::distribution_3(), sink).await;
+    for sink in [Profile::default(), Profile::distribution_2()] {
+        let field = Field::between(Profile::distribution_3(), sink).await;
         let key = field.path("cosign.pub");
         let done = field.seed(&["--pub-key", key.to_str().unwrap()]).await;
         assert_code(&done, 0);
@@ -43,7 +43,7 @@ async fn everything_attached_arrives_with_a_verified_image() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn root_brings_what_hangs_on_the_root_and_none_what_verification_needs() {
-    for behaviour in [Behaviour::default(), Behaviour::distribution_3()] {
+    for behaviour in [Profile::default(), Profile::distribution_3()] {
         let field = Field::between(behaviour.clone(), behaviour.clone()).await;
         assert_code(&field.seed(&["--skip-verify", "--accessories", "root"]).await, 0);
         field.assert_arrived(&field.of_the_root.0, &field.of_the_root.1).await;
@@ -61,7 +61,7 @@ async fn root_brings_what_hangs_on_the_root_and_none_what_verification_needs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_digest_brings_its_attachments_too() {
-    let field = Field::between(Behaviour::distribution_2(), Behaviour::default()).await;
+    let field = Field::between(Profile::distribution_2(), Profile::default()).await;
     let pinned = format!("{}/app@{}", field.source.host(), field.root.digest);
     let done = crate::seed::seed(&pinned, &field.to(), &field.path("out"), &["--skip-verify"]).await;
     assert_code(&done, 0);
@@ -81,7 +81,7 @@ async fn sign(field: &Field, which: &[usize]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_signature_on_an_unchanged_image_reaches_the_site_without_a_word() {
-    for behaviour in [Behaviour::default(), Behaviour::distribution_2()] {
+    for behaviour in [Profile::default(), Profile::distribution_2()] {
         let field = Field::bare(behaviour.clone(), behaviour).await;
         for which in [&[0][..], &[0, 1]] {
             let said = sign(&field, which).await;

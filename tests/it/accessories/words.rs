@@ -1,7 +1,7 @@
 //! Answers that say in other words that something is not there, and refusals of what is not needed.
 
 use autonomy_registry::oci::{Descriptor, MediaType, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Body, Listing, Store, Want};
 use autonomy_registry::trust::{artifact, sigstore_bundle};
@@ -42,7 +42,7 @@ async fn without_api(field: &Field, note: &Descriptor, (code, headers, body): Wo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_without_the_referrers_api_may_say_so_in_other_words() {
     for words in NO_API {
-        let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+        let field = Field::bare(Profile::default(), Profile::default()).await;
         let note = artifact(&field.store(), "a note", Some(&field.root)).await;
         let source = without_api(&field, &note, words).await;
         assert_code(&field.seed_from(&source.host, &["--skip-verify"]).await, 0);
@@ -57,7 +57,7 @@ async fn a_destination_without_the_referrers_api_may_say_so_in_other_words() {
     for what in
         [What::Status(400), What::Status(405), What::Status(406), What::Status(410), What::Status(501), What::Html]
     {
-        let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+        let field = Field::bare(Profile::default(), Profile::distribution_3()).await;
         let note = artifact(&field.store(), "a note", Some(&field.root)).await;
         field.sink.fault(Fault::always(Kind::Referrers, what.clone()));
         for _ in 0..2 {
@@ -70,7 +70,7 @@ async fn a_destination_without_the_referrers_api_may_say_so_in_other_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_for_the_referrers_and_for_the_fallback_tag_is_a_portal_and_no_answer() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let page = |asked: &Asked| -> Option<Response> {
         let is_asked = ["/referrers/", "/tags/list", "/manifests/sha256-"].iter().any(|part| asked.line.contains(part));
         is_asked.then(|| answer(200, &[("content-type", "text/html")], HTML))
@@ -109,7 +109,7 @@ async fn gitlab(field: &Field) -> crate::wire_server::Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_served_as_its_own_fallback_index_has_no_referrers() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let source = gitlab(&field).await;
     let done = field.seed_from(&source.host, &["--skip-verify"]).await;
     assert_code(&done, 0);
@@ -123,7 +123,7 @@ async fn an_image_that_is_served_as_its_own_fallback_index_has_no_referrers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fallback_tag_that_holds_no_index_lists_nothing_and_is_not_overwritten() {
-    let field = Field::bare(Behaviour::distribution_3(), Behaviour::distribution_3()).await;
+    let field = Field::bare(Profile::distribution_3(), Profile::distribution_3()).await;
     let (source, sink) = (field.store(), publisher(&field.sink, "app"));
     let other = artifact(&source, "an image of that name", None).await;
     images::tag(&source, &other, &field.root.digest.fallback_tag()).await;
@@ -140,7 +140,7 @@ async fn a_fallback_tag_that_holds_no_index_lists_nothing_and_is_not_overwritten
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_that_is_said_to_be_noted_where_there_is_no_api_gets_its_fallback_index() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_3()).await;
     let note = artifact(&field.store(), "a note", Some(&field.root)).await;
     let value = field.root.digest.to_string();
     field.sink.fault(Fault::always(Kind::ManifestPut, What::SetHeader { name: "oci-subject", value }));
@@ -168,7 +168,7 @@ async fn sign_with_a_bundle(field: &Field) -> Descriptor {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_verifies_at_a_destination_that_says_to_note_subjects_and_has_no_api() {
-    let field = Field::bare(Behaviour::default(), Behaviour::distribution_3()).await;
+    let field = Field::bare(Profile::default(), Profile::distribution_3()).await;
     sign_with_a_bundle(&field).await;
     let value = field.root.digest.to_string();
     field.sink.fault(Fault::always(Kind::ManifestPut, What::SetHeader { name: "oci-subject", value }));
@@ -180,7 +180,7 @@ async fn a_bundle_verifies_at_a_destination_that_says_to_note_subjects_and_has_n
 async fn what_a_destination_hides_counts_as_absent_and_is_recorded() {
     for status in [401, 403] {
         for flags in [&["--skip-verify"][..], &["--pub-key"]] {
-            let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+            let field = Field::between(Profile::default(), Profile::default()).await;
             let key = field.path("cosign.pub");
             let mut flags = flags.to_vec();
             if flags == ["--pub-key"] {
@@ -202,7 +202,7 @@ async fn what_a_destination_hides_counts_as_absent_and_is_recorded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_never_shows_cosigns_tags_gets_them() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     field.sink.fault(Fault::always(Kind::ManifestHead, What::Status(403)).at("/manifests/sha256-"));
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
     for (name, node) in &field.of_the_root.0 {
@@ -212,7 +212,7 @@ async fn a_destination_that_never_shows_cosigns_tags_gets_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_keeps_former_roots_does_not_take_a_refusal_for_absence() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     field.sink.fault(Fault::always(Kind::ManifestHead, What::Status(403)).times(1));
     let done = field.seed(&["--skip-verify", "--keep-previous"]).await;
     assert_code(&done, 4);
@@ -221,7 +221,7 @@ async fn a_run_that_keeps_former_roots_does_not_take_a_refusal_for_absence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_may_not_push_is_still_refused() {
-    let field = Field::between(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::between(Profile::default(), Profile::default()).await;
     for on in [Kind::ManifestHead, Kind::UploadPost, Kind::ManifestPut, Kind::Tags] {
         field.sink.fault(Fault::always(on, What::Status(403)));
     }
@@ -233,7 +233,7 @@ async fn whoever_may_not_push_is_still_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_place_does_not_hide_a_good_signature_in_another() {
-    let field = Field::bare(Behaviour::default(), Behaviour::default()).await;
+    let field = Field::bare(Profile::default(), Profile::default()).await;
     let proof = sign_with_a_bundle(&field).await;
     let index =
         images::put(&field.store(), MediaType::OCI_INDEX, super::field::referrers(&serde_json::json!([proof]))).await;

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use autonomy_registry::oci::Reference;
-use autonomy_registry::serve::{Behaviour, Certificates};
+use autonomy_registry::serve::{Profile, ServerCertificates};
 use autonomy_registry::store::{Registry, Role};
-use autonomy_registry::wire::{Client, Options, Proxies};
+use autonomy_registry::wire::{Client, ClientOptions, Proxies};
 
 use testkit::images::{self, shape};
 
@@ -68,11 +68,11 @@ impl World {
             registries.insert(host, start(folder.path(), host, &authority, |_| {}).await);
         }
         let distribution =
-            |options: &mut autonomy_registry::serve::Options| options.behaviour = Behaviour::distribution_2();
+            |options: &mut autonomy_registry::serve::ServeOptions| options.behaviour = Profile::distribution_2();
         registries.insert(DISTRIBUTION, start(folder.path(), DISTRIBUTION, &authority, distribution).await);
         let users = folder.path().join("users");
         fs::write(&users, format!("robot:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
-        let with_users = |options: &mut autonomy_registry::serve::Options| options.htpasswd = Some(users.clone());
+        let with_users = |options: &mut autonomy_registry::serve::ServeOptions| options.htpasswd = Some(users.clone());
         registries.insert(PRIVATE, start(folder.path(), PRIVATE, &private, with_users).await);
         let addresses = registries.iter().map(|(host, server)| (format!("{host}:443"), server.host.clone())).collect();
 
@@ -142,7 +142,11 @@ impl World {
     fn store(&self, name: &Reference) -> Registry {
         let proxy = format!("http://{}", self.proxy);
         let proxies = Proxies::of(|name| (name == "HTTPS_PROXY").then(|| proxy.clone()));
-        let client = Client::new(Options { ca_file: Some(self.path("authority.pem")), proxies, ..Options::default() });
+        let client = Client::new(ClientOptions {
+            ca_file: Some(self.path("authority.pem")),
+            proxies,
+            ..ClientOptions::default()
+        });
         Registry::new(&client.unwrap(), &name.repository, Role::Sink)
     }
 
@@ -185,14 +189,14 @@ async fn start(
     folder: &Path,
     host: &str,
     authority: &Authority,
-    change: impl FnOnce(&mut autonomy_registry::serve::Options),
+    change: impl FnOnce(&mut autonomy_registry::serve::ServeOptions),
 ) -> Running {
     let (chain, key) = (folder.join(format!("{host}.crt")), folder.join(format!("{host}.key")));
     let (certificate, private_key) = authority.sign(host);
     fs::write(&chain, certificate.pem()).unwrap();
     fs::write(&key, private_key.serialize_pem()).unwrap();
     Running::start(&folder.join("registries").join(host), |options| {
-        options.tls = Some(Certificates { chain, key, client_ca: None });
+        options.tls = Some(ServerCertificates { chain, key, client_ca: None });
         options.hosts = vec![host.to_owned()];
         change(options);
     })

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use autonomy_registry::serve::{Collection, Kept, collect};
+use autonomy_registry::serve::{Collection, KeptManifests, collect};
 
 use super::{blob_path, files, folder_of, gc, site};
 
@@ -24,7 +24,7 @@ async fn a_damaged_repository_is_named_and_loses_nothing_and_the_others_are_coll
         let (image, _) = site(data.path(), name).await;
         damage(&folder_of(data.path(), name), &blob_path(data.path(), name, &image.digest));
     }
-    for kept in [Kept::All, Kept::Named] {
+    for kept in [KeptManifests::All, KeptManifests::Named] {
         let before: Vec<_> = damages.iter().map(|(name, _)| files(&folder_of(data.path(), name))).collect();
         let collected = collect(Collection { kept, ..Collection::new(data.path()) }).await.unwrap();
         assert_eq!(collected.left_alone(), damages.len());

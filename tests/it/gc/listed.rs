@@ -1,7 +1,7 @@
 //! An index may list anything as a manifest: it is no damage that the server then holds no manifest of that digest.
 
 use autonomy_registry::oci::MediaType;
-use autonomy_registry::serve::{Collection, Kept, collect};
+use autonomy_registry::serve::{Collection, KeptManifests, collect};
 use autonomy_registry::store::Layout;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ async fn a_blob_that_an_index_lists_as_a_manifest_stays_and_does_not_end_the_col
         for node in [&blob, &index] {
             age(&blob_path(data.path(), name, &node.digest), DAY * 2);
         }
-        for kept in [Kept::All, Kept::Named] {
+        for kept in [KeptManifests::All, KeptManifests::Named] {
             let collected = collect(Collection { kept, ..Collection::new(data.path()) }).await.unwrap();
             assert_eq!(collected.left_alone(), 0, "{collected:?}");
         }

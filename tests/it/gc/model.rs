@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
-use autonomy_registry::serve::{Collection, Effect, Kept, collect};
+use autonomy_registry::serve::{Collection, Effect, KeptManifests, collect};
 use autonomy_registry::store::{Layout, Listing as _, Store as _};
 use proptest::prelude::*;
 use serde_json::json;
@@ -221,7 +221,7 @@ async fn run(plan: Plan) -> Result<(), TestCaseError> {
     let data = tempfile::tempdir().unwrap();
     let made = make(data.path(), &plan).await;
     let before = files(data.path());
-    let kept = if plan.named_only { Kept::Named } else { Kept::All };
+    let kept = if plan.named_only { KeptManifests::Named } else { KeptManifests::All };
     let collection = Collection { kept, ..Collection::new(data.path()) };
     let counted = collect(Collection { effect: Effect::Counted, ..collection.clone() }).await.unwrap();
     prop_assert_eq!(&files(data.path()), &before, "a dry run takes nothing");

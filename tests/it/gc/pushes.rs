@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
-use autonomy_registry::serve::{Collected, Collection, Kept, collect};
+use autonomy_registry::serve::{Collected, Collection, KeptManifests, collect};
 use autonomy_registry::store::Layout;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -26,7 +26,8 @@ async fn whoever_is_told_that_something_is_there_may_rely_on_it() {
     let file = |repository: &str, digest: &Digest| blob_path(data.path(), repository, digest);
     let url = |path: String| format!("{}/v2/{path}", server.url);
     let head = async |path: String| client().head(url(path)).send().await.unwrap().status();
-    let take = async || collect(Collection { kept: Kept::Named, ..Collection::new(data.path()) }).await.unwrap();
+    let take =
+        async || collect(Collection { kept: KeptManifests::Named, ..Collection::new(data.path()) }).await.unwrap();
     age(&file("a", &manifest), DAY * 2);
     assert_eq!(
         (head(format!("a/blobs/{blob}")).await, head(format!("a/manifests/{manifest}")).await),
@@ -183,7 +184,8 @@ async fn beside_running_pushes_it_loses_nothing_that_was_acknowledged() {
         tokio::spawn(async move {
             let mut totals = (0, 0);
             while !is_over.load(Ordering::Relaxed) {
-                let collected = collect(Collection { kept: Kept::Named, ..Collection::new(&path) }).await.unwrap();
+                let collected =
+                    collect(Collection { kept: KeptManifests::Named, ..Collection::new(&path) }).await.unwrap();
                 assert_eq!(collected.left_alone(), 0, "{collected:?}");
                 totals = (totals.0 + collected.totals.blobs, totals.1 + collected.totals.manifests);
             }

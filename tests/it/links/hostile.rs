@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use autonomy_registry::copy::{AttachmentTags, Known};
+use autonomy_registry::copy::{AttachmentTags, KnownTags};
 use autonomy_registry::error::Kind;
 use autonomy_registry::store::{Body, Listing, Role, Store, read_small};
 use bytes::Bytes;
@@ -145,7 +145,7 @@ async fn a_long_list_of_tags_is_left_by_whoever_can_ask_for_them_by_name() {
     let attachment = "sha256-00.sig".parse().unwrap();
     for (server, requests, bytes) in [(endless, 8, 1 << 10), (long, 1, 1 << 20)] {
         let source = registry(&client(), &server.host, Role::Source);
-        let tags = AttachmentTags::list(&source, Known::Nothing).await;
+        let tags = AttachmentTags::list(&source, KnownTags::Nothing).await;
         assert!(tags.may_hold(&attachment), "every tag is asked for by itself");
         assert_eq!(server.lines().len(), requests);
         assert!(source.tally().bytes_in < bytes, "{:?}", source.tally());

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use autonomy_registry::error::{Error, Kind, Side};
 use autonomy_registry::oci::{Descriptor, Name, Tag};
 use autonomy_registry::retry::Retry;
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asked, Testbed, What};
 use autonomy_registry::store::{Body, ByteStream, Put, Role, Root, Spool, Store, Want, read_small};
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
@@ -73,7 +73,7 @@ async fn an_upload_to_distribution_3_goes_on_where_it_broke() {
     let bytes = content(24 * MIB);
     let node = layer(&bytes);
     for cuts in [vec![5 * MIB + 7], vec![23 * MIB], vec![3 * MIB; 6], vec![24 * MIB - 1], vec![24 * MIB]] {
-        let bed = Testbed::with(Behaviour::distribution_3()).await;
+        let bed = Testbed::with(Profile::distribution_3()).await;
         for (nth, after) in (1..).zip(&cuts) {
             bed.fault(cut(nth, *after));
         }
@@ -96,7 +96,7 @@ async fn an_upload_to_distribution_3_goes_on_where_it_broke() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_broken_session_is_lost_a_new_one_begins_and_that_is_found_out_once() {
     let bytes = content(6 * MIB);
-    for behaviour in [Behaviour::distribution_2(), Behaviour::zot()] {
+    for behaviour in [Profile::distribution_2(), Profile::zot()] {
         let bed = Testbed::with(behaviour).await;
         let client = client();
         let sink = registry(&client, bed.host(), Role::Sink);
@@ -118,7 +118,7 @@ async fn where_a_broken_session_is_lost_a_new_one_begins_and_that_is_found_out_o
 async fn an_upload_whose_answer_was_lost_is_not_sent_again() {
     let bytes = content(MIB);
     let node = layer(&bytes);
-    for behaviour in [Behaviour::distribution_3(), Behaviour::distribution_2(), Behaviour::zot()] {
+    for behaviour in [Profile::distribution_3(), Profile::distribution_2(), Profile::zot()] {
         let bed = Testbed::with(behaviour).await;
         bed.fault(Fault::next(Asked::UploadPut, What::ResetAfter));
         let body = Body::stored(node.clone(), Source::of(&bytes)).retrying(options().retry);
@@ -141,7 +141,7 @@ async fn a_source_that_gives_other_bytes_after_the_break_is_found_out_here() {
     // What arrived before the break was wrong; what is read now, from before it, is right. And the other way round. And
     // wrong where nothing is read again: only the digest tells, which is that of what arrived.
     for (first, later) in [(&other, &bytes), (&bytes, &other), (&early, &bytes)] {
-        let bed = Testbed::with(Behaviour::distribution_3()).await;
+        let bed = Testbed::with(Profile::distribution_3()).await;
         bed.fault(cut(1, 3 * MIB));
         let client = client();
         let body = Body::stored(node.clone(), Source::changing(first, later)).retrying(options().retry);
@@ -281,7 +281,7 @@ async fn a_session_that_is_not_known_is_followed_by_a_new_one_that_is_sent_every
 
 #[tokio::test]
 async fn a_registry_that_knows_none_of_its_sessions_is_given_up() {
-    let never = Client::new(Options { retry: Retry::never(), ..options() }).unwrap();
+    let never = Client::new(ClientOptions { retry: Retry::never(), ..options() }).unwrap();
     for (client, sessions) in [(client(), 3), (never, 1)] {
         let server = telling("0-99999", &[404]).await;
         let (error, lines) = tried(&server, &client).await.unwrap_err();
@@ -312,7 +312,7 @@ async fn what_is_not_found_before_there_is_a_session_or_at_the_source_is_not_tri
 async fn a_session_after_one_that_was_lost_is_fed_from_the_spool() {
     let (bytes, folder) = (content(6 * MIB), tempfile::tempdir().unwrap());
     let node = layer(&bytes);
-    let bed = Testbed::with(Behaviour::distribution_2()).await;
+    let bed = Testbed::with(Profile::distribution_2()).await;
     bed.fault(Fault::next(Asked::UploadPost, What::FlipHeaderBit("location")));
     let spool = Spool::open(folder.path(), 1 << 40).await.unwrap();
     let source = Source::of(&bytes);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use autonomy_registry::serve::Auth;
+use autonomy_registry::serve::ServerAuth;
 use serde_json::Value;
 
 use super::{PASSWORD, Person, USER, basic, bearer, guarded, open_source};
@@ -86,7 +86,7 @@ async fn a_helper_that_does_not_keep_the_login_leaves_the_file_as_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_helper_that_hangs_is_asked_once_ended_and_gone_without() {
-    let anonymous = || Auth::Bearer { login: None, expires_in: Duration::from_secs(300) };
+    let anonymous = || ServerAuth::Bearer { login: None, expires_in: Duration::from_secs(300) };
     let (source, middle, sink) = (open_source().await, guarded(anonymous()).await, guarded(anonymous()).await);
     let person = Person::new();
     let (from, on, to) =

@@ -13,7 +13,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::serve::{Profile, ServerAuth};
 use testkit::images;
 use tokio::io::AsyncWriteExt as _;
 
@@ -108,16 +108,16 @@ async fn piped(mut command: tokio::process::Command, input: &str) -> Output {
     tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.unwrap().unwrap()
 }
 
-fn basic() -> Auth {
-    Auth::Basic { user: USER.into(), password: PASSWORD.into() }
+fn basic() -> ServerAuth {
+    ServerAuth::Basic { user: USER.into(), password: PASSWORD.into() }
 }
 
-fn bearer(expires_in: Duration) -> Auth {
-    Auth::Bearer { login: Some((USER.into(), PASSWORD.into())), expires_in }
+fn bearer(expires_in: Duration) -> ServerAuth {
+    ServerAuth::Bearer { login: Some((USER.into(), PASSWORD.into())), expires_in }
 }
 
-async fn guarded(auth: Auth) -> Testbed {
-    Testbed::with(Behaviour { auth, ..Behaviour::default() }).await
+async fn guarded(auth: ServerAuth) -> Testbed {
+    Testbed::with(Profile { auth, ..Profile::default() }).await
 }
 
 /// A registry that is open to everybody, with an image as `app:v1`.

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, Options, Proxies, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Proxies, Request, Scopes};
 use http::Method;
 
 use super::{PASSWORD, Person, USER, auths};
@@ -89,7 +89,7 @@ async fn tls_goes_through_a_tunnel_whose_proxy_sees_its_own_login_and_no_other()
     std::fs::write(dir.path().join("auth.json"), auths(&[("registry.test", PACKED)])).unwrap();
     let named = |name| proxies(&[(name, format!("http://gate:keeper-secret@{}", gateway.address))]);
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
-        let client = Client::new(Options {
+        let client = Client::new(ClientOptions {
             ca_file: Some(dir.path().join("ca.pem")),
             authfile: Some(dir.path().join("auth.json")),
             allow_plain_http: false,
@@ -116,7 +116,7 @@ async fn plain_http_goes_by_the_proxy_too_and_exceptions_and_loopback_do_not() {
     let client = |none: &str| {
         let variables =
             [("HTTP_PROXY", address.clone()), ("HTTPS_PROXY", address.clone()), ("NO_PROXY", none.to_owned())];
-        Client::new(Options { proxies: proxies(&variables), ..options() }).unwrap()
+        Client::new(ClientOptions { proxies: proxies(&variables), ..options() }).unwrap()
     };
     // With a port of its own, so that TLS is tried first: the answer to that is not TLS.
     assert_eq!(ask(&client(""), "registry.test:80").await.unwrap(), "ok");
@@ -145,7 +145,7 @@ async fn a_proxy_that_refuses_or_is_away_is_named_without_its_password() {
     ] {
         let named = format!("http://gate:keeper-secret@{address}");
         let proxies = proxies(&[("HTTPS_PROXY", named)]);
-        let client = Client::new(Options { allow_plain_http: false, proxies, ..options() }).unwrap();
+        let client = Client::new(ClientOptions { allow_plain_http: false, proxies, ..options() }).unwrap();
         let error = ask(&client, "registry.test").await.unwrap_err();
         let told = format!("{} {error:?}", error.chain());
         assert_eq!(error.kind(), kind, "{told}");
@@ -227,7 +227,7 @@ async fn a_registry_with_tls_on_this_machine_is_found_by_a_request_whose_answer_
     let head = Request::new(Method::HEAD, "/v2/a/x", "find", "it");
     for plain in [Plain::Explains, Plain::Alert] {
         let host = tls_server(&authority, plain, false, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        let client = Client::new(Options { ca_file: Some(dir.path().join("ca.pem")), ..options() }).unwrap();
+        let client = Client::new(ClientOptions { ca_file: Some(dir.path().join("ca.pem")), ..options() }).unwrap();
         assert_eq!(client.host(&host, "a").send(&head).await.unwrap().status(), 200);
     }
     // One that has no TLS and means what it says is told of as it is.
@@ -246,7 +246,7 @@ async fn each_host_is_trusted_by_its_own_folder_the_token_service_too() {
     let dir = tempfile::tempdir().unwrap();
     let (outer, registry, inner, realm) = pair(false);
     trust(dir.path(), &registry, &outer);
-    let options = Options { cert_dir: Some(dir.path().to_owned()), allow_plain_http: false, ..options() };
+    let options = ClientOptions { cert_dir: Some(dir.path().to_owned()), allow_plain_http: false, ..options() };
     let error = ask(&Client::new(options.clone()).unwrap(), &registry).await.unwrap_err();
     assert!(error.chain().contains("does not verify"), "the registry's authority is not the token service's");
     trust(dir.path(), &realm, &inner);
@@ -265,7 +265,7 @@ async fn a_client_certificate_is_shown_to_its_host_alone() {
         std::fs::write(dir.path().join(host).join("client.key"), key.serialize_pem()).unwrap();
     };
     put(&registry);
-    let options = Options { cert_dir: Some(dir.path().to_owned()), allow_plain_http: false, ..options() };
+    let options = ClientOptions { cert_dir: Some(dir.path().to_owned()), allow_plain_http: false, ..options() };
     let error = ask(&Client::new(options.clone()).unwrap(), &registry).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Denied | Kind::Unavailable), "{}", error.chain());
     put(&realm);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::store::{Body, Put, Registry, Role, Store as _};
-use autonomy_registry::wire::{Client, Options, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
 use http::Method;
 
 use super::{PASSWORD, Person, USER, auths, basic, bearer, files_below, guarded, open_source};
@@ -75,7 +75,7 @@ fn get(path: &str) -> Request {
 fn knowing(host: &str, entry: &serde_json::Value, dir: &tempfile::TempDir) -> Client {
     let path = dir.path().join("auth.json");
     std::fs::write(&path, serde_json::json!({"auths": {host: entry}}).to_string()).unwrap();
-    Client::new(Options { authfile: Some(path), ..options() }).unwrap()
+    Client::new(ClientOptions { authfile: Some(path), ..options() }).unwrap()
 }
 
 fn password() -> serde_json::Value {
@@ -121,7 +121,7 @@ async fn a_challenge_from_a_place_that_was_redirected_to_is_not_met() {
     let path = dir.path().join("auth.json");
     let entries = [(server.host.as_str(), PACKED), (greedy.host.as_str(), PACKED)];
     std::fs::write(&path, auths(&entries)).unwrap();
-    let client = Client::new(Options { authfile: Some(path), ..options() }).unwrap();
+    let client = Client::new(ClientOptions { authfile: Some(path), ..options() }).unwrap();
     let answer = client.host(&server.host, "a").send(&get("/x")).await.unwrap();
     assert_eq!(answer.status(), 401);
     let asked = greedy.asked();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use autonomy_registry::error::Kind;
 use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asks, What};
-use autonomy_registry::wire::{Client, Options, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
 use http::Method;
 use testkit::images;
 
@@ -205,7 +205,7 @@ async fn a_token_in_the_file_is_shown_to_its_registry_and_no_service_is_asked() 
     let with = |token: &str| {
         let path = dir.path().join("auth.json");
         std::fs::write(&path, format!(r#"{{"auths":{{"{}":{{"registrytoken":"{token}"}}}}}}"#, server.host)).unwrap();
-        Client::new(Options { authfile: Some(path), ..options() }).unwrap()
+        Client::new(ClientOptions { authfile: Some(path), ..options() }).unwrap()
     };
     let right = with("given");
     for requests in [2, 1] {
@@ -233,7 +233,7 @@ async fn a_token_service_on_another_host_sees_the_password_and_the_registry_sees
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("auth.json");
     std::fs::write(&path, auths(&[(&registry.host, PACKED)])).unwrap();
-    let client = Client::new(Options { authfile: Some(path), ..options() }).unwrap();
+    let client = Client::new(ClientOptions { authfile: Some(path), ..options() }).unwrap();
     ask(&client, &registry.host).await.unwrap();
     let logins = |server: &Server| -> Vec<_> {
         server.asked().iter().map(|asked| asked.header("authorization").map(str::to_owned)).collect()
@@ -271,7 +271,7 @@ async fn an_identity_token_that_was_replaced_is_not_shown_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("auth.json");
     std::fs::write(&path, format!(r#"{{"auths":{{"{}":{{"identitytoken":"r0"}}}}}}"#, server.host)).unwrap();
-    let client = Client::new(Options { authfile: Some(path), ..options() }).unwrap();
+    let client = Client::new(ClientOptions { authfile: Some(path), ..options() }).unwrap();
     for _ in 0..3 {
         ask(&client, &server.host).await.unwrap();
         tokio::time::sleep(Duration::from_millis(950)).await;
@@ -294,7 +294,7 @@ async fn a_password_that_was_changed_meanwhile_is_read_from_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("auth.json");
     std::fs::write(&path, auths(&[(&server.host, "dTox")])).unwrap();
-    let client = Client::new(Options { authfile: Some(path.clone()), ..options() }).unwrap();
+    let client = Client::new(ClientOptions { authfile: Some(path.clone()), ..options() }).unwrap();
     ask(&client, &server.host).await.unwrap();
     accepted.store(2, Ordering::SeqCst);
     assert_eq!(ask(&client, &server.host).await.unwrap_err().kind(), Kind::Denied);
@@ -366,7 +366,7 @@ async fn what_is_no_token_is_asked_for_once_more_and_not_again() {
         assert_eq!(count(&server.lines(), "GET /token"), 2, "{text}");
     }
     let server = damaged("", u32::MAX).await;
-    let never = Client::new(Options { retry: Retry::never(), ..options() }).unwrap();
+    let never = Client::new(ClientOptions { retry: Retry::never(), ..options() }).unwrap();
     assert_eq!(ask(&never, &server.host).await.unwrap_err().kind(), Kind::Invalid);
     assert_eq!(count(&server.lines(), "GET /token"), 1, "whoever tries nothing twice does not try this twice");
 }

@@ -10,7 +10,7 @@ use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
 use autonomy_registry::store::{Store as _, Want};
 use autonomy_registry::transport::Native;
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 use autonomy_registry::workflow::{self, Trust};
 use jiff::Timestamp;
 
@@ -194,7 +194,7 @@ impl Cell {
     pub(super) async fn run(self) -> Outcome {
         let out = tempfile::tempdir().unwrap();
         let retry = Retry { first_pause: Duration::from_millis(2), ..Retry::default() };
-        let client = Client::new(Options { allow_plain_http: true, retry, ..Options::default() }).unwrap();
+        let client = Client::new(ClientOptions { allow_plain_http: true, retry, ..ClientOptions::default() }).unwrap();
         let demands = Box::new(self.field.demands.clone());
         let trust = Trust::Verify { demands, key: "cosign.pub".into() };
         let seed = field::seed(&self.source, &self.sink, trust, out.path());

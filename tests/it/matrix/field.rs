@@ -8,12 +8,12 @@ use autonomy_registry::copy::{self, Commit, Lanes};
 use autonomy_registry::document::Accessories;
 use autonomy_registry::oci::{Descriptor, Digest};
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::serve::{Auth, Behaviour};
+use autonomy_registry::serve::{Profile, ServerAuth};
 use autonomy_registry::store::{Registry, Role, read_manifest};
 use autonomy_registry::trust::{artifact, sigstore_bundle};
 use autonomy_registry::verify::{Demands, SigningKey};
-use autonomy_registry::wire::{Client, Options};
-use autonomy_registry::workflow::{Index, Seed, Sidecars, Tagging, Trust};
+use autonomy_registry::wire::{Client, ClientOptions};
+use autonomy_registry::workflow::{IndexHandling, Seed, SidecarHandling, Tagging, Trust};
 use jiff::Timestamp;
 use testkit::images;
 use testkit::images::shape::{self, Image};
@@ -39,17 +39,17 @@ impl Mode {
     }
 
     /// As that registry, to whoever brings a token, which everybody gets.
-    pub(super) fn guarded(self) -> Behaviour {
-        let auth = Auth::Bearer { login: None, expires_in: std::time::Duration::from_secs(300) };
-        Behaviour { auth, ..self.open() }
+    pub(super) fn guarded(self) -> Profile {
+        let auth = ServerAuth::Bearer { login: None, expires_in: std::time::Duration::from_secs(300) };
+        Profile { auth, ..self.open() }
     }
 
     /// As that registry, to everybody.
-    pub(super) fn open(self) -> Behaviour {
+    pub(super) fn open(self) -> Profile {
         match self {
-            Self::Two => Behaviour::distribution_2(),
-            Self::Three => Behaviour::distribution_3(),
-            Self::Zot => Behaviour::zot(),
+            Self::Two => Profile::distribution_2(),
+            Self::Three => Profile::distribution_3(),
+            Self::Zot => Profile::zot(),
         }
     }
 }
@@ -82,7 +82,7 @@ impl Source {
     pub(super) async fn publish(mode: Mode) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bed = Testbed::over(folder.path(), mode.open()).await;
-        let client = Client::new(Options { allow_plain_http: true, ..Options::default() }).unwrap();
+        let client = Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap();
         let store = Registry::new(&client, &bed.repository("app"), Role::Sink);
         let image = shape::two_platforms(1, &LAYERS);
         let root = image.put(&store, &["v1".parse().unwrap()]).await;
@@ -134,8 +134,8 @@ pub(super) fn seed(source: &Testbed, sink: &Testbed, trust: Trust, folder: &Path
         from: format!("{}/app:v1", source.host()).parse().unwrap(),
         to: format!("{}/site/app:v1", sink.host()).parse().unwrap(),
         platforms: Vec::new(),
-        index: Index::Keep,
-        sidecars: Sidecars::Leave,
+        index: IndexHandling::Keep,
+        sidecars: SidecarHandling::Leave,
         accessories: Accessories::All,
         trust,
         tagging: Tagging::Plain,

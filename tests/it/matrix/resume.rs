@@ -6,7 +6,7 @@ use autonomy_registry::copy::Events;
 use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::transport::Native;
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 use autonomy_registry::workflow::{self, Trust};
 use testkit::images::shape;
 
@@ -31,7 +31,7 @@ async fn a_download_of_64_mebibytes_goes_on_where_it_was_cut() {
             source.fault(cut.at(layer.digest.to_string()).from_the(number));
         }
         let retry = Retry { first_pause: Duration::from_millis(2), ..Retry::default() };
-        let client = Client::new(Options { allow_plain_http: true, retry, ..Options::default() }).unwrap();
+        let client = Client::new(ClientOptions { allow_plain_http: true, retry, ..ClientOptions::default() }).unwrap();
         let (out, events) = (tempfile::tempdir().unwrap(), Events::none());
         let seed = field::seed(&source, &sink, Trust::Skip, out.path());
         let done = workflow::seed(&seed, &client, &Native, &events).await.unwrap();

@@ -1,7 +1,7 @@
 //! Logins and tokens: asked for no more than is needed, and shown to nobody else.
 
 use autonomy_registry::store::{Put, Store as _};
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 
 use super::{accepting, drain, layer, sink};
 use crate::wire_server::{Asked, Server, answer, client, options, status};
@@ -51,7 +51,7 @@ async fn logins_stay_with_their_host_whatever_redirects_and_locations_say() {
     let dir = tempfile::tempdir().unwrap();
     let authfile = dir.path().join("auth.json");
     std::fs::write(&authfile, format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, server.host)).unwrap();
-    let client = Client::new(Options { authfile: Some(authfile), ..options() }).unwrap();
+    let client = Client::new(ClientOptions { authfile: Some(authfile), ..options() }).unwrap();
     let ((node, body), sink) = (layer(b"layer"), sink(&client, &server));
     assert_eq!(sink.put(&node, &body, &[]).await.unwrap(), Put::Sent(5));
     assert_eq!(drain(sink.open(&node, 0).await.unwrap()).await.unwrap(), b"layer");

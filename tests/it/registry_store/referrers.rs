@@ -8,7 +8,7 @@ use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
 use autonomy_registry::retry::Retry;
 use autonomy_registry::store::{Body, Listing as _, Registry, Role, Store as _, Want};
-use autonomy_registry::wire::{Client, Options};
+use autonomy_registry::wire::{Client, ClientOptions};
 use serde_json::{Value, json};
 
 use super::{MANIFEST, manifest, problem, sink, source, tag};
@@ -156,7 +156,7 @@ async fn a_registry_that_notes_subjects_needs_no_fallback() {
 #[tokio::test]
 async fn none_and_could_not_ask_differ() {
     let (subject, _) = manifest("{}");
-    let once = Client::new(Options { retry: Retry::never(), ..options() }).unwrap();
+    let once = Client::new(ClientOptions { retry: Retry::never(), ..options() }).unwrap();
     for (code, kind) in [(500, Kind::Unavailable), (403, Kind::Denied), (401, Kind::Denied)] {
         let server = Server::start(move |_: &Asked| status(code)).await;
         let error = source(&once, &server).referrers(&subject.digest).await.unwrap_err();

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use autonomy_registry::oci::{Digest, MediaType, Name};
-use autonomy_registry::serve::Behaviour;
+use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Layout, Listing, Store, Want};
 use reqwest::Method;
@@ -16,7 +16,7 @@ async fn what_was_acknowledged_outlives_the_server_and_nothing_else_shows() {
     let folder = tempfile::tempdir().unwrap();
     let (node, location, blob);
     {
-        let server = Testbed::over(folder.path(), Behaviour::default()).await;
+        let server = Testbed::over(folder.path(), Profile::default()).await;
         let asking = Asking::of(&server, "a/b");
         node = asking.push_image("v1", "kept", None).await;
         asking.push_image("", "attached", Some(&node)).await;
@@ -26,7 +26,7 @@ async fn what_was_acknowledged_outlives_the_server_and_nothing_else_shows() {
     }
     let old = std::fs::File::create(folder.path().join("uploads/left-by-a-crash")).unwrap();
     old.set_modified(std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 3600)).unwrap();
-    let server = Testbed::over(folder.path(), Behaviour::default()).await;
+    let server = Testbed::over(folder.path(), Profile::default()).await;
     let asking = Asking::of(&server, "a/b");
     assert!(!folder.path().join("uploads/left-by-a-crash").exists());
     let pulled = asking.get("manifests/v1").await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::serve::{Behaviour, Options, Server};
+use autonomy_registry::serve::{Profile, ServeOptions, Server};
 use reqwest::Method;
 
 use super::{Asking, client, code, json};
@@ -13,10 +13,10 @@ use super::{Asking, client, code, json};
 async fn a_read_only_server_refuses_writes_and_stops_when_told() {
     let folder = tempfile::tempdir().unwrap();
     let digest = {
-        let server = Testbed::over(folder.path(), Behaviour::default()).await;
+        let server = Testbed::over(folder.path(), Profile::default()).await;
         Asking::of(&server, "app").push_blob(b"kept").await
     };
-    let mut options = Options::new(folder.path(), ([127, 0, 0, 1], 0).into());
+    let mut options = ServeOptions::new(folder.path(), ([127, 0, 0, 1], 0).into());
     options.is_read_only = true;
     let server = Server::bind(options).await.unwrap();
     let asking = Asking { client: client(), base: format!("http://{}", server.address()), name: "app".into() };
@@ -50,7 +50,7 @@ async fn a_read_only_server_refuses_writes_and_stops_when_told() {
 async fn a_read_only_server_writes_nothing_itself() {
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent");
-    let mut options = Options::new(&absent, ([127, 0, 0, 1], 0).into());
+    let mut options = ServeOptions::new(&absent, ([127, 0, 0, 1], 0).into());
     options.is_read_only = true;
     let server = Server::bind(options).await.unwrap();
     let asking = Asking { client: client(), base: format!("http://{}", server.address()), name: "app".into() };

@@ -8,12 +8,12 @@ use crate::cli::args::output::Voice;
 use crate::cli::terminal::print::Output;
 use crate::cli::terminal::{password, print};
 use crate::error::Result;
-use crate::workflow::{Existing, Keygen as Workflow};
+use crate::workflow::{Existing, KeyPairPlace as Workflow};
 
 /// Makes a pair of keys, cosign.key and cosign.pub, in cosign's format. The password comes from COSIGN_PASSWORD, or is
 /// asked for.
 #[derive(Debug, Args)]
-pub(crate) struct Keygen {
+pub(crate) struct KeygenArgs {
     /// Folder for the two files; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -24,7 +24,7 @@ pub(crate) struct Keygen {
     voice: Voice,
 }
 
-impl Keygen {
+impl KeygenArgs {
     pub(crate) fn form(&self) -> Output {
         self.voice.output
     }

@@ -17,9 +17,9 @@ pub(crate) enum Bundle {
     /// Verify an image where it stands: signatures, digests, fingerprint, policy version
     Verify(verify::Verify),
     /// Make a pair of keys to sign bundles with
-    Keygen(keygen::Keygen),
+    Keygen(keygen::KeygenArgs),
     /// Put lock and policy beside an image, and sign all three
-    Seal(seal::Seal),
+    Seal(seal::SealArgs),
 }
 
 impl Bundle {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::network::Access;
+use crate::cli::args::network::AccessArgs;
 use crate::cli::args::output::Voice;
 use crate::cli::args::trust;
 use crate::cli::terminal::print;
@@ -13,12 +13,12 @@ use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::wire::Client;
-use crate::workflow::{self, Content, Sealed};
+use crate::workflow::{self, SealContent, SealedBundle};
 
 /// Makes a bundle of an image that stands in a registry: packs the policy, puts lock and policy beside the image, signs
 /// all three with the time of signing, and verifies what came of it. Without --policy the image is signed alone.
 #[derive(Debug, Args)]
-pub(crate) struct Seal {
+pub(crate) struct SealArgs {
     /// The image: host[:port]/repository:tag
     #[arg(value_name = "REF")]
     image: Reference,
@@ -35,16 +35,16 @@ pub(crate) struct Seal {
     #[arg(long, value_name = "FILE", requires = "policy")]
     tool_inputs: Option<PathBuf>,
     /// Format of the signatures
-    #[arg(long, value_enum, default_value_t = Format::Legacy)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = FormatArg::Legacy)]
+    format: FormatArg,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
     #[command(flatten)]
     voice: Voice,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum FormatArg {
     /// Under the tag sha256-<hex>.sig: every version of cosign reads it
     Legacy,
     /// As a bundle that refers to what it signs: what cosign 3 writes
@@ -56,7 +56,7 @@ enum Format {
 /// Longest time that cancelling open uploads may take at the end.
 const TIDY: Duration = Duration::from_secs(3);
 
-impl Seal {
+impl SealArgs {
     pub(crate) fn form(&self) -> Output {
         self.voice.output
     }
@@ -90,22 +90,22 @@ impl Seal {
         }
     }
 
-    fn request(&self) -> workflow::Seal {
-        let content = self.policy.clone().map(|policy| Content {
+    fn request(&self) -> workflow::SealRequest {
+        let content = self.policy.clone().map(|policy| SealContent {
             policy,
             prompt: self.prompt.clone(),
             tool_inputs: self.tool_inputs.clone(),
         });
         let format = match self.format {
-            Format::Legacy => workflow::Format::Legacy,
-            Format::Bundle => workflow::Format::Bundle,
-            Format::Both => workflow::Format::Both,
+            FormatArg::Legacy => workflow::SignatureFormat::Legacy,
+            FormatArg::Bundle => workflow::SignatureFormat::Bundle,
+            FormatArg::Both => workflow::SignatureFormat::Both,
         };
-        workflow::Seal { image: self.image.clone(), content, format }
+        workflow::SealRequest { image: self.image.clone(), content, format }
     }
 }
 
-fn human(sealed: &Sealed) {
+fn human(sealed: &SealedBundle) {
     print::line(&format!("sealed {}", sealed.reference));
     let row = |name: &str, text: &str| print::line(&format!("  {name:<12} {text}"));
     row("digest", &sealed.digest.to_string());

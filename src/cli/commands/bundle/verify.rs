@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::network::Access;
+use crate::cli::args::network::AccessArgs;
 use crate::cli::args::output::Voice;
 use crate::cli::args::{duration, trust};
 use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
-use crate::verify::{Demands, Failure, Identity, Report, SidecarDemand};
+use crate::verify::{Demands, Failure, IdentityRule, SidecarDemand, VerifyReport};
 use crate::wire::Client;
 use crate::workflow::{self, Unfinished};
 
@@ -61,9 +61,9 @@ struct Demanded {
     #[arg(long)]
     match_identity: bool,
     #[command(flatten)]
-    log: trust::Log,
+    log: trust::LogArgs,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
     #[command(flatten)]
     voice: Voice,
 }
@@ -96,7 +96,7 @@ impl Verify {
             Err(Unfinished { digest, error }) => match Failure::of(&error) {
                 Some(failure) => {
                     let error = error.hint(failure.class.hint());
-                    (Report::unreached(self.image.clone(), digest, failure), Some(error))
+                    (VerifyReport::unreached(self.image.clone(), digest, failure), Some(error))
                 }
                 None => return Err(error),
             },
@@ -111,7 +111,7 @@ impl Verify {
         Ok(ExitCode::from(error.kind().exit_code()))
     }
 
-    async fn report(&self) -> Result<Report, Unfinished> {
+    async fn report(&self) -> Result<VerifyReport, Unfinished> {
         let unasked = |error| Unfinished { digest: None, error };
         let demands = self.demands().map_err(unasked)?;
         let client = Client::new(self.demanded.access.client_for(&self.image.repository)).map_err(unasked)?;
@@ -128,7 +128,7 @@ impl Verify {
         let mut demands = Demands {
             max_age: *max_age,
             trust_time: trust::time()?,
-            identity: if *match_identity { Identity::MatchRepository } else { Identity::Any },
+            identity: if *match_identity { IdentityRule::MatchRepository } else { IdentityRule::Any },
             lock: demand(*require_lock),
             policy: demand(*require_policy),
             ..Demands::new(keys)
@@ -139,7 +139,7 @@ impl Verify {
 }
 
 /// Prints a report for people, in colour on a terminal that has not asked for none (<https://no-color.org>).
-fn human(report: &Report) {
+fn human(report: &VerifyReport) {
     let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let is_coloured = is_wanted && std::io::stdout().is_terminal();
     let verdict = if report.is_verified() { "verified" } else { "not verified" };
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn only_the_status_is_coloured() {
         let failure = Failure::new(ErrorClass::Transport, "ok failed skipped");
-        let report = Report::unreached("a.example/b:c".parse().unwrap(), None, failure).to_string();
+        let report = VerifyReport::unreached("a.example/b:c".parse().unwrap(), None, failure).to_string();
         let lines: Vec<_> = report.lines().map(coloured).collect();
         assert_eq!(lines[0], "error        \u{1b}[31mfailed\u{1b}[0m   TRANSPORT: ok failed skipped");
         assert_eq!(lines[1], "signatures   \u{1b}[33mskipped\u{1b}[0m  not reached");

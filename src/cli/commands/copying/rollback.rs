@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::args::network::Access;
+use crate::cli::args::network::AccessArgs;
 use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result, printable};
 use crate::wire::Client;
-use crate::workflow::{self, Fate, Step};
+use crate::workflow::{self, RollbackFate, RollbackStep};
 
 /// Longest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 64;
@@ -21,7 +21,7 @@ const MAX_ANSWER_BYTES: u64 = 64;
 /// deleted where the registry allows it; a tag that somebody else has moved since is left alone. Everything is checked
 /// and shown first. Exit 5 if a tag could not be put back; running it again does no harm.
 #[derive(Debug, Args)]
-pub(crate) struct Rollback {
+pub(crate) struct RollbackArgs {
     /// The roll-up of the run: catalog-seed-manifest.json
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
@@ -29,12 +29,12 @@ pub(crate) struct Rollback {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
     #[command(flatten)]
     voice: Voice,
 }
 
-impl Rollback {
+impl RollbackArgs {
     pub(crate) fn form(&self) -> Output {
         self.voice.output
     }
@@ -49,7 +49,7 @@ impl Rollback {
         let client = Client::new(self.access.client())?;
         client.check_credentials().await?;
         let mut rollback = tokio::select! {
-            checked = workflow::Rollback::check(&roll_up, &client) => checked?,
+            checked = workflow::RollbackPlan::check(&roll_up, &client) => checked?,
             () = crate::cli::interrupted() => return Err(declined("interrupted; no tag was moved")),
         };
         for warning in &rollback.warnings {
@@ -81,7 +81,7 @@ impl Rollback {
 }
 
 /// Shows what will be done, and goes on after a yes.
-async fn ask(steps: &[Step]) -> Result<()> {
+async fn ask(steps: &[RollbackStep]) -> Result<()> {
     for step in steps {
         print::note(&row(step));
     }
@@ -105,7 +105,7 @@ fn declined(why: &str) -> Error {
     Error::new(Kind::Interrupted, "roll back").because(why.to_owned())
 }
 
-fn human(steps: &[Step]) {
+fn human(steps: &[RollbackStep]) {
     for step in steps {
         print::line(&printable(&row(step)));
     }
@@ -113,14 +113,16 @@ fn human(steps: &[Step]) {
     print::line(&format!("{back} of {} tags are where they were before the run", steps.len()));
 }
 
-fn row(step: &Step) -> String {
-    let Step { to, seeded_digest, previous_digest, fate, .. } = step;
+fn row(step: &RollbackStep) -> String {
+    let RollbackStep { to, seeded_digest, previous_digest, fate, .. } = step;
     let name = |digest: &Option<_>| digest.as_ref().map_or_else(|| "nothing".to_owned(), crate::oci::Digest::short);
     let detail = match fate {
-        Fate::Moved { now } => format!("  names {} by now: left alone", name(now)),
-        Fate::Gone { hint } => format!("  {hint}"),
-        Fate::Left { why } => format!("  it did not exist before, and the registry does not delete tags: {why}"),
-        Fate::Failed { why } => format!("  {why}"),
+        RollbackFate::Moved { now } => format!("  names {} by now: left alone", name(now)),
+        RollbackFate::Gone { hint } => format!("  {hint}"),
+        RollbackFate::Left { why } => {
+            format!("  it did not exist before, and the registry does not delete tags: {why}")
+        }
+        RollbackFate::Failed { why } => format!("  {why}"),
         _ => String::new(),
     };
     format!("{:<9} {to}  {} -> {}{detail}", fate.as_str(), seeded_digest.short(), name(previous_digest))

@@ -13,12 +13,12 @@ use crate::copy::{self, Commit};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::verify::Demands;
-use crate::workflow::{self, Index, Outcome, Sidecars, Trust};
+use crate::workflow::{self, IndexHandling, Outcome, SidecarHandling, Trust};
 
 /// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
 /// the destination from its own bytes; only then is the destination's tag put and the record written.
 #[derive(Debug, Args)]
-pub(crate) struct Seed {
+pub(crate) struct SeedArgs {
     /// Source: host[:port]/repository[:tag][@digest]
     #[arg(long, value_name = "REF")]
     from: Reference,
@@ -35,7 +35,7 @@ pub(crate) struct Seed {
     #[arg(long)]
     skip_verify: bool,
     #[command(flatten)]
-    log: trust::Log,
+    log: trust::LogArgs,
     #[command(flatten)]
     claims: trust::Claims,
     /// Folder for seed-manifest.json and seed.lock
@@ -46,7 +46,7 @@ pub(crate) struct Seed {
     #[command(flatten)]
     pub(crate) movement: Movement,
 }
-impl Seed {
+impl SeedArgs {
     pub(crate) async fn run(self) -> Result<()> {
         let mut seed = self.request()?;
         seed.index = self.subset.index().await?;
@@ -102,12 +102,12 @@ impl Seed {
                 .on(&self.to)
                 .hint(format!("write {}:<tag>", self.to)));
         }
-        let sidecars = if self.copy_policy { Sidecars::Copy } else { Sidecars::Leave };
+        let sidecars = if self.copy_policy { SidecarHandling::Copy } else { SidecarHandling::Leave };
         Ok(workflow::Seed {
             from: self.from.clone(),
             to,
             platforms: self.subset.platforms.clone(),
-            index: Index::Keep,
+            index: IndexHandling::Keep,
             sidecars,
             accessories: self.movement.accessories(),
             trust,
@@ -120,7 +120,7 @@ impl Seed {
 }
 
 /// The demands that the key at `path`, named by `flag`, the flags about logs and claims, and the environment make.
-pub(crate) fn demands(flag: &str, path: &Path, log: &trust::Log, claims: &trust::Claims) -> Result<Trust> {
+pub(crate) fn demands(flag: &str, path: &Path, log: &trust::LogArgs, claims: &trust::Claims) -> Result<Trust> {
     let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
     demands.trust_time = trust::time()?;
     log.demand(&mut demands)?;
@@ -128,7 +128,7 @@ pub(crate) fn demands(flag: &str, path: &Path, log: &trust::Log, claims: &trust:
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
 }
 
-impl Seed {
+impl SeedArgs {
     fn print(&self, outcome: &Outcome) -> Result<()> {
         match self.movement.form() {
             Output::Json => print::json(outcome),

@@ -14,8 +14,8 @@ use crate::cli::terminal::print::Output;
 use crate::document::catalog::{Catalog, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
-use crate::verify::Rollback;
-use crate::workflow::{self, Tagging, Trust, Wish};
+use crate::verify::RollbackRule;
+use crate::workflow::{self, CatalogEntry, Tagging, Trust};
 
 /// Copies every image of a catalog. Everything is resolved, verified and planned before the first blob moves; what
 /// images share moves once and is mounted after that.
@@ -31,7 +31,7 @@ pub(crate) struct SeedCatalog {
     #[arg(long)]
     require_pinned: bool,
     #[command(flatten)]
-    log: trust::Log,
+    log: trust::LogArgs,
     #[command(flatten)]
     claims: trust::Claims,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub(crate) struct Sync {
     #[arg(long)]
     copy_policy: bool,
     #[command(flatten)]
-    log: trust::Log,
+    log: trust::LogArgs,
     #[command(flatten)]
     claims: trust::Claims,
     #[command(flatten)]
@@ -96,7 +96,7 @@ impl SeedCatalog {
         self.run.start(name, wishes, self.skip_verify, &self.log).await
     }
 
-    fn wishes(&self, catalog: Catalog) -> Result<Vec<Wish>> {
+    fn wishes(&self, catalog: Catalog) -> Result<Vec<CatalogEntry>> {
         let folder = self.catalog.parent().unwrap_or(Path::new(""));
         let mut keys = Keys { folder, known: HashMap::new(), log: &self.log, claims: &self.claims };
         let mut unused = false;
@@ -112,7 +112,7 @@ impl SeedCatalog {
                     Ok(Trust::Skip)
                 }
             };
-            Ok(Wish { trust: trust?, entry })
+            Ok(CatalogEntry { trust: trust?, entry })
         };
         let wishes = catalog.entries.into_iter().map(wish).collect::<Result<_>>()?;
         if unused {
@@ -126,7 +126,7 @@ impl SeedCatalog {
 struct Keys<'a> {
     folder: &'a Path,
     known: HashMap<String, Trust>,
-    log: &'a trust::Log,
+    log: &'a trust::LogArgs,
     claims: &'a trust::Claims,
 }
 
@@ -150,7 +150,7 @@ fn relaxed(mut trust: Trust, entry: &Entry) -> Trust {
     if let Trust::Verify { demands, .. } = &mut trust
         && entry.allow_rollback
     {
-        demands.rollback = Rollback::Allow;
+        demands.rollback = RollbackRule::Allow;
     }
     trust
 }
@@ -183,7 +183,7 @@ impl Sync {
         };
         let entries = self.repos.iter().map(|repo| self.entry(repo)).collect::<Result<_>>()?;
         let entries = Catalog::new(entries)?.entries.into_iter();
-        let wishes = entries.map(|entry| Wish { entry, trust: trust.clone() }).collect();
+        let wishes = entries.map(|entry| CatalogEntry { entry, trust: trust.clone() }).collect();
         let name = format!("{} -> {}", self.from_registry, self.to_registry);
         self.run.start(name, wishes, self.skip_verify, &self.log).await
     }
@@ -213,7 +213,13 @@ impl Sync {
 }
 
 impl Many {
-    async fn start(self, name: String, wishes: Vec<Wish>, is_unverified: bool, log: &trust::Log) -> Result<ExitCode> {
+    async fn start(
+        self,
+        name: String,
+        wishes: Vec<CatalogEntry>,
+        is_unverified: bool,
+        log: &trust::LogArgs,
+    ) -> Result<ExitCode> {
         if is_unverified && log.is_asked() {
             return Err(Error::new(Kind::Usage, "--rekor-key and --require-tlog verify, and --skip-verify does not"));
         }

@@ -9,7 +9,7 @@ use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
 use crate::error::Result;
 use crate::oci::Reference;
-use crate::workflow::{self, Bootstrap, Bootstrapped, Existing, Search};
+use crate::workflow::{self, Bootstrap, Bootstrapped, Existing, SearchExtension};
 
 /// Writes zot-config.json and docker-compose.zot.yml, which start zot as a site's registry. Nothing is pulled, started or
 /// contacted.
@@ -49,7 +49,7 @@ impl BootstrapZot {
             out: self.out,
             port: self.port,
             data_dir: self.data_dir,
-            search: if self.enable_search { Search::On } else { Search::Off },
+            search: if self.enable_search { SearchExtension::On } else { SearchExtension::Off },
             image: self.image,
             existing: if self.force { Existing::Replaced } else { Existing::Kept },
         })?;

@@ -15,7 +15,7 @@ use crate::workflow::{self, Existing, Packaged};
 #[derive(Debug, Args)]
 // --version is the package's here.
 #[command(disable_version_flag = true)]
-pub(crate) struct Package {
+pub(crate) struct PackageArgs {
     /// The catalog (YAML)
     #[arg(long, value_name = "FILE")]
     catalog: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) struct Package {
     voice: Voice,
 }
 
-impl Package {
+impl PackageArgs {
     pub(crate) fn form(&self) -> Output {
         self.voice.output
     }
@@ -44,7 +44,7 @@ impl Package {
         self.voice.start();
         let existing = if self.force { Existing::Replaced } else { Existing::Kept };
         let Self { catalog, out, name, version, voice, .. } = self;
-        let done = workflow::package(&workflow::Package { catalog, out, name: name.clone(), version, existing })?;
+        let done = workflow::package(&workflow::ZarfPackage { catalog, out, name: name.clone(), version, existing })?;
         if done.name != name {
             voice.warn(&format!("the package is named {}: Zarf takes lower case, digits and hyphens", done.name));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::network::Access;
+use crate::cli::args::network::AccessArgs;
 use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
@@ -25,7 +25,7 @@ pub(crate) struct PublishIndex {
     #[arg(long, value_name = "REF")]
     to: Reference,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
     #[command(flatten)]
     voice: Voice,
 }

@@ -12,7 +12,7 @@ use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
 use crate::oci::Reference;
-use crate::serve::{Audit, Damage, Fault};
+use crate::serve::{Damage, DataAudit, NodeFault};
 use crate::wire::Client;
 use crate::workflow::{self, Checked, DataCheck};
 
@@ -63,13 +63,13 @@ impl Check {
 }
 
 fn human(checked: &Checked) {
-    let Checked { audit: Audit { repositories, manifests, files, bytes, faults, notes, not_named }, repaired } =
+    let Checked { audit: DataAudit { repositories, manifests, files, bytes, faults, notes, not_named }, repaired } =
         checked;
     for damage in repaired {
         one("repaired", damage);
     }
     for damage in faults {
-        one(if damage.fault == Fault::Missing { "missing" } else { "damaged" }, damage);
+        one(if damage.fault == NodeFault::Missing { "missing" } else { "damaged" }, damage);
     }
     for note in notes {
         line(&format!("note      {}  {}", note.path, note.why));
@@ -79,7 +79,7 @@ fn human(checked: &Checked) {
     }
     let read = human::bytes(*bytes);
     line(&format!("read {files} files, {read}, and {manifests} manifests of {repositories} repositories"));
-    let missing = faults.iter().filter(|damage| damage.fault == Fault::Missing).count();
+    let missing = faults.iter().filter(|damage| damage.fault == NodeFault::Missing).count();
     let damaged = faults.len() - missing;
     line(&format!("{damaged} damaged, {missing} missing, {} repaired", repaired.len()));
 }

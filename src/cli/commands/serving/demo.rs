@@ -12,7 +12,7 @@ use crate::workflow::{Demo as Tour, Forgery};
 /// Starts two registries on free loopback ports, publishes a signed bundle in the first, seeds the second from it with
 /// verification, and shows that forged bundles are refused. Needs nothing but this program.
 #[derive(Debug, Args)]
-pub(crate) struct Demo {
+pub(crate) struct DemoArgs {
     /// Folder for the registries' data and the record; default is a new folder for temporary files
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -20,7 +20,7 @@ pub(crate) struct Demo {
     reporting: Reporting,
 }
 
-impl Demo {
+impl DemoArgs {
     pub(crate) async fn run(self) -> Result<()> {
         tokio::select! {
             done = self.tour() => done,

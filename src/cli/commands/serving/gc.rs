@@ -11,7 +11,7 @@ use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::observe::human;
-use crate::serve::{Collected, Collection, Effect, Kept, Swept, collect};
+use crate::serve::{Collected, Collection, Effect, KeptManifests, Swept, collect};
 
 /// Removes from the folder of registry serve what nobody needs: blobs that no manifest refers to, uploads that nobody came back
 /// to, unfinished files, and repositories in which nothing is left. It may run while a server is running on the folder. A repository that is damaged is named and left
@@ -44,7 +44,7 @@ impl Gc {
         let form = self.form();
         let collected = collect(Collection {
             older_than: self.older_than,
-            kept: if self.untagged { Kept::Named } else { Kept::All },
+            kept: if self.untagged { KeptManifests::Named } else { KeptManifests::All },
             effect: if self.dry_run { Effect::Counted } else { Effect::Removed },
             ..Collection::new(self.data_dir)
         })

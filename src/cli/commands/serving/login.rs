@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Read as _};
 
 use clap::Args;
 
-use crate::cli::args::network::Access;
+use crate::cli::args::network::AccessArgs;
 use crate::cli::args::output::Voice;
 use crate::cli::terminal::print::Output;
 use crate::cli::terminal::{password, print};
@@ -24,7 +24,7 @@ followed. If the file names a credential helper for the registry (credHelpers, c
 /// Logs in to a registry. The account is tried first (GET /v2/), and kept only if the registry takes it.
 #[derive(Debug, Args)]
 #[command(after_help = FILES)]
-pub(crate) struct Login {
+pub(crate) struct LoginCommand {
     /// Registry: host[:port]
     #[arg(value_name = "HOST")]
     host: String,
@@ -35,7 +35,7 @@ pub(crate) struct Login {
     #[arg(long, requires = "user")]
     password_stdin: bool,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
     #[command(flatten)]
     voice: Voice,
 }
@@ -48,12 +48,12 @@ pub(crate) struct Logout {
     #[arg(value_name = "HOST")]
     host: String,
     #[command(flatten)]
-    access: Access,
+    access: AccessArgs,
     #[command(flatten)]
     voice: Voice,
 }
 
-impl Login {
+impl LoginCommand {
     pub(crate) fn form(&self) -> Output {
         self.voice.output
     }
@@ -130,7 +130,7 @@ impl Logout {
     }
 }
 
-fn vault(options: &crate::wire::Options) -> Result<Vault> {
+fn vault(options: &crate::wire::ClientOptions) -> Result<Vault> {
     Vault::new(options.authfile.as_deref(), &options.environment, options.helper_limit)
 }
 

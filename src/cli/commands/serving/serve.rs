@@ -12,14 +12,14 @@ use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
-use crate::serve::{Certificates, Limits, Options, Server, name_of};
+use crate::serve::{Limits, ServeOptions, Server, ServerCertificates, name_of};
 
 /// Serves a folder as an OCI registry until it is told to stop (Ctrl-C or SIGTERM).
 ///
 /// Certificates and passwords are read again when their files change; no signal is needed. Told to stop, it ends what is in
 /// flight first, within --grace; told twice, it stops at once.
 #[derive(Debug, Args)]
-pub(crate) struct Serve {
+pub(crate) struct ServeArgs {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
     listen: SocketAddr,
@@ -30,7 +30,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     read_only: bool,
     #[command(flatten)]
-    access: Access,
+    access: LoginArgs,
     #[command(flatten)]
     bounds: Bounds,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(crate) struct Serve {
 /// Who may come in, and how.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
-struct Access {
+struct LoginArgs {
     /// Speak TLS with this certificate (PEM, with the certificates between it and its authority)
     #[arg(long, value_name = "PEM", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -86,7 +86,7 @@ struct Listening {
     listening_on: String,
 }
 
-impl Serve {
+impl ServeArgs {
     pub(crate) fn form(&self) -> Output {
         self.voice.output
     }
@@ -122,14 +122,14 @@ impl Serve {
         }
     }
 
-    fn options(&self) -> Options {
-        let Access { tls_cert, tls_key, client_ca, htpasswd, .. } = &self.access;
+    fn options(&self) -> ServeOptions {
+        let LoginArgs { tls_cert, tls_key, client_ca, htpasswd, .. } = &self.access;
         let Bounds { max_connections, upload_expiry, grace } = self.bounds;
-        let mut options = Options::new(&self.data_dir, self.listen);
+        let mut options = ServeOptions::new(&self.data_dir, self.listen);
         options.hosts = self.access.hosts.clone();
         options.is_read_only = self.read_only;
         let pair = tls_cert.clone().zip(tls_key.clone());
-        options.tls = pair.map(|(chain, key)| Certificates { chain, key, client_ca: client_ca.clone() });
+        options.tls = pair.map(|(chain, key)| ServerCertificates { chain, key, client_ca: client_ca.clone() });
         options.htpasswd = htpasswd.clone();
         options.limits = Limits { connections: max_connections.into(), upload_expiry, grace, ..Limits::default() };
         options

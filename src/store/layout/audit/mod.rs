@@ -16,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use self::odd::Odd;
-use super::folder::{Changed, Folder, Hold, VERSION_FILE};
-use super::index::{self, Stamp};
+use super::folder::{Changed, Hold, LayoutFolder, VERSION_FILE};
+use super::index::{self, IndexStamp};
 use super::manifest;
 use super::{Layout, gather};
 use crate::disk::{self, Place, blocking, kind_of};
@@ -38,7 +38,7 @@ const MAX_READS: u32 = 3;
 /// How a node fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Fault {
+pub enum NodeFault {
     /// Its file is there and is not what its name or a manifest says.
     Damaged,
     /// A manifest needs it, and there is no such file.
@@ -53,7 +53,7 @@ pub(crate) struct Finding {
     /// What a manifest or `index.json` says of it; none if nothing refers to it.
     pub(crate) node: Option<Descriptor>,
     pub(crate) path: PathBuf,
-    pub(crate) fault: Fault,
+    pub(crate) fault: NodeFault,
     pub(crate) why: String,
     /// Names in `index.json` that lead to it.
     pub(crate) names: Vec<String>,
@@ -61,7 +61,7 @@ pub(crate) struct Finding {
 
 /// What a look at one layout showed.
 #[derive(Debug, Default)]
-pub(crate) struct Audit {
+pub(crate) struct LayoutAudit {
     pub(crate) manifests: u64,
     pub(crate) findings: Vec<Finding>,
     /// Entries that are not what belongs there, without those in the place of a blob, which are findings.
@@ -72,7 +72,7 @@ pub(crate) struct Audit {
 #[derive(Debug)]
 pub(crate) struct Hashed {
     workers: NonZeroUsize,
-    known: Mutex<HashMap<Identity, bool>>,
+    known: Mutex<HashMap<FileIdentity, bool>>,
     files: AtomicUsize,
     bytes: Mutex<u64>,
     #[cfg(test)]
@@ -81,7 +81,7 @@ pub(crate) struct Hashed {
 
 /// A file as it was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Identity {
+struct FileIdentity {
     digest: Digest,
     file: (u64, u64),
     path: Option<PathBuf>,
@@ -91,7 +91,7 @@ struct Identity {
 
 /// A file that carries a digest as its name.
 #[derive(Debug, Clone)]
-enum Held {
+enum HeldFile {
     /// Its bytes hash to its name, and are so many.
     Right(u64),
     /// They hash to something else.
@@ -102,7 +102,7 @@ enum Held {
     Closed(String),
 }
 
-impl Held {
+impl HeldFile {
     /// What is wrong with it if nothing refers to it.
     fn alone(&self) -> Option<String> {
         let why = match self {
@@ -136,7 +136,7 @@ impl Hashed {
     }
 
     /// Hashes the blobs of a layout. What vanishes meanwhile is not there.
-    fn all(&self, folder: &Place, digests: &[Digest]) -> Result<HashMap<Digest, Held>> {
+    fn all(&self, folder: &Place, digests: &[Digest]) -> Result<HashMap<Digest, HeldFile>> {
         let (next, held) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let work = || {
             while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -167,32 +167,32 @@ impl Hashed {
     }
 
     /// Looks at one blob, and hashes it unless that was done.
-    fn one(&self, folder: &Place, digest: &Digest) -> Option<Held> {
+    fn one(&self, folder: &Place, digest: &Digest) -> Option<HeldFile> {
         let place = index::blob(folder, digest);
         for _ in 1..MAX_READS {
             match self.read(&place, digest) {
                 // Damage that somebody has replaced while it was read is none any more.
-                (Some(Held::Wrong(_)), Some(file)) if place.names(&file).is_ok_and(|is_it| !is_it) => {}
+                (Some(HeldFile::Wrong(_)), Some(file)) if place.names(&file).is_ok_and(|is_it| !is_it) => {}
                 (found, _) => return found,
             }
         }
         self.read(&place, digest).0
     }
 
-    fn read(&self, place: &Place, digest: &Digest) -> (Option<Held>, Option<File>) {
+    fn read(&self, place: &Place, digest: &Digest) -> (Option<HeldFile>, Option<File>) {
         // Looked at first: a link or a pipe is not opened, and damage is no failure.
         let opened = match place.look() {
-            Ok(Some(about)) if !about.is_file() => return (Some(Held::Strange(kind_of(&about))), None),
+            Ok(Some(about)) if !about.is_file() => return (Some(HeldFile::Strange(kind_of(&about))), None),
             Ok(Some(_)) => place.open(),
             Ok(None) => return (None, None),
             Err(why) => Err(why),
         };
         let (file, about) = match opened {
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => return (None, None),
-            Err(why) => return (Some(Held::Closed(format!("it cannot be opened: {why}"))), None),
+            Err(why) => return (Some(HeldFile::Closed(format!("it cannot be opened: {why}"))), None),
             Ok(opened) => opened,
         };
-        let identity = Identity {
+        let identity = FileIdentity {
             digest: *digest,
             file: disk::number(&about),
             path: if cfg!(unix) { None } else { Some(place.path()) },
@@ -205,7 +205,7 @@ impl Hashed {
             self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, is_right);
             is_right
         });
-        (Some(if is_right { Held::Right(about.len()) } else { Held::Wrong(about.len()) }), Some(file))
+        (Some(if is_right { HeldFile::Right(about.len()) } else { HeldFile::Wrong(about.len()) }), Some(file))
     }
 
     fn hash(&self, place: &Place, file: &File, digest: &Digest) -> bool {
@@ -233,7 +233,7 @@ impl Layout {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if the work itself broke off. What this user may not read is a finding.
-    pub(crate) fn audit(&self, hashed: &Hashed) -> Result<Audit> {
+    pub(crate) fn audit(&self, hashed: &Hashed) -> Result<LayoutAudit> {
         let folder = &*self.inner;
         let mut look = 1;
         loop {
@@ -243,9 +243,9 @@ impl Layout {
             } else {
                 None
             };
-            let stamp = Stamp::of(&folder.place);
+            let stamp = IndexStamp::of(&folder.place);
             let audit = Walk::over(folder, hashed)?;
-            if audit.findings.is_empty() || look == MAX_LOOKS || Stamp::of(&folder.place) == stamp {
+            if audit.findings.is_empty() || look == MAX_LOOKS || IndexStamp::of(&folder.place) == stamp {
                 return Ok(audit);
             }
             look += 1;
@@ -299,9 +299,9 @@ enum Need {
 
 /// A walk from `index.json` to everything that it leads to.
 struct Walk<'a> {
-    folder: &'a Folder,
+    folder: &'a LayoutFolder,
     hashed: &'a Hashed,
-    held: HashMap<Digest, Held>,
+    held: HashMap<Digest, HeldFile>,
     /// Manifests that were deleted and that another one lists. They are blobs.
     deleted: BTreeSet<Digest>,
     /// Which manifests list a node.
@@ -309,11 +309,11 @@ struct Walk<'a> {
     /// The names that entries of `index.json` carry.
     names: HashMap<Digest, Vec<String>>,
     seen: HashSet<Digest>,
-    audit: Audit,
+    audit: LayoutAudit,
 }
 
 impl<'a> Walk<'a> {
-    fn new(folder: &'a Folder, hashed: &'a Hashed, held: HashMap<Digest, Held>) -> Self {
+    fn new(folder: &'a LayoutFolder, hashed: &'a Hashed, held: HashMap<Digest, HeldFile>) -> Self {
         Self {
             folder,
             hashed,
@@ -322,16 +322,16 @@ impl<'a> Walk<'a> {
             parents: HashMap::new(),
             names: HashMap::new(),
             seen: HashSet::new(),
-            audit: Audit::default(),
+            audit: LayoutAudit::default(),
         }
     }
 
-    fn over(folder: &'a Folder, hashed: &'a Hashed) -> Result<Audit> {
+    fn over(folder: &'a LayoutFolder, hashed: &'a Hashed) -> Result<LayoutAudit> {
         // The list first: what is pushed after that is not looked for, and what it needs is there before it is listed.
         let listed = index::entries_and_deleted(&folder.place);
         #[cfg(test)]
         hashed.meddler.meddle(tests::Moment::Listed);
-        let mut audit = Audit::default();
+        let mut audit = LayoutAudit::default();
         odd::look_over(&folder.place, &mut |odd| audit.odd.push(odd));
         let digests = odd::digests(&folder.place, &mut |odd| audit.odd.push(odd));
         let held = hashed.all(&folder.place, &digests)?;
@@ -396,14 +396,14 @@ impl<'a> Walk<'a> {
         let held = self.held.get(&node.digest).cloned();
         let (fault, why) = match held.or_else(|| self.hashed.one(&self.folder.place, &node.digest)) {
             None if may_lack => return false,
-            None => (Fault::Missing, "there is no such file".to_owned()),
-            Some(Held::Strange(what)) => (Fault::Damaged, format!("{what} lies there, and no plain file")),
-            Some(Held::Closed(why)) => (Fault::Damaged, why),
-            Some(Held::Right(length) | Held::Wrong(length)) if length != node.size => {
-                (Fault::Damaged, format!("it holds {length} bytes, and {} are listed", node.size))
+            None => (NodeFault::Missing, "there is no such file".to_owned()),
+            Some(HeldFile::Strange(what)) => (NodeFault::Damaged, format!("{what} lies there, and no plain file")),
+            Some(HeldFile::Closed(why)) => (NodeFault::Damaged, why),
+            Some(HeldFile::Right(length) | HeldFile::Wrong(length)) if length != node.size => {
+                (NodeFault::Damaged, format!("it holds {length} bytes, and {} are listed", node.size))
             }
-            Some(Held::Wrong(_)) => (Fault::Damaged, "its bytes hash to something else".to_owned()),
-            Some(Held::Right(_)) => return true,
+            Some(HeldFile::Wrong(_)) => (NodeFault::Damaged, "its bytes hash to something else".to_owned()),
+            Some(HeldFile::Right(_)) => return true,
         };
         self.note(node.digest, Some(node.clone()), fault, why);
         false
@@ -425,7 +425,7 @@ impl<'a> Walk<'a> {
             // Removed since it was hashed.
             Err(error) if error.kind() == Kind::NotFound => Vec::new(),
             Err(error) => {
-                self.note(node.digest, Some(node.clone()), Fault::Damaged, error.chain());
+                self.note(node.digest, Some(node.clone()), NodeFault::Damaged, error.chain());
                 Vec::new()
             }
         }
@@ -433,29 +433,30 @@ impl<'a> Walk<'a> {
 
     /// Notes what is wrong with a file that has no digest.
     fn note_file(&mut self, place: &Place, why: String) {
-        let fault = if place.look().is_ok_and(|about| about.is_none()) { Fault::Missing } else { Fault::Damaged };
+        let fault =
+            if place.look().is_ok_and(|about| about.is_none()) { NodeFault::Missing } else { NodeFault::Damaged };
         let names = Vec::new();
         self.audit.findings.push(Finding { digest: None, node: None, path: place.path(), fault, why, names });
     }
 
-    fn note(&mut self, digest: Digest, node: Option<Descriptor>, fault: Fault, why: String) {
+    fn note(&mut self, digest: Digest, node: Option<Descriptor>, fault: NodeFault, why: String) {
         let path = index::blob(&self.folder.place, &digest).path();
         self.audit.findings.push(Finding { digest: Some(digest), node, path, fault, why, names: Vec::new() });
     }
 
     /// Adds what is damaged and nothing refers to, and the names that lead to everything.
-    fn end(mut self) -> Audit {
+    fn end(mut self) -> LayoutAudit {
         let others = self.held.iter().filter(|(digest, _)| !self.seen.contains(*digest));
         let others: Vec<_> = others.filter_map(|(digest, held)| Some((*digest, held.alone()?))).collect();
         for (digest, why) in others {
-            self.note(digest, None, Fault::Damaged, why);
+            self.note(digest, None, NodeFault::Damaged, why);
         }
         let mut findings = std::mem::take(&mut self.audit.findings);
         for finding in &mut findings {
             finding.names = finding.digest.map(|digest| self.names_of(digest)).unwrap_or_default();
         }
         findings.sort_by(|one, other| one.path.cmp(&other.path));
-        Audit { findings, ..self.audit }
+        LayoutAudit { findings, ..self.audit }
     }
 
     fn names_of(&self, digest: Digest) -> Vec<String> {

@@ -67,7 +67,7 @@ fn delete(folder: &Path, (image, layer): &(Descriptor, Descriptor)) {
 }
 
 fn is_free(folder: &Path) -> bool {
-    let lock = disk::open_lock(&disk::Root::at(folder).join(".lock")).unwrap();
+    let lock = disk::open_lock(&disk::DiskRoot::at(folder).join(".lock")).unwrap();
     disk::acquire(&lock, Hold::Alone, Duration::ZERO).is_ok()
 }
 

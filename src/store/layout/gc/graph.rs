@@ -3,20 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
-use super::Rules;
+use super::GcRules;
 use crate::disk;
 use crate::disk::Place;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Hasher};
-use crate::store::layout::index::{self, Stamp};
+use crate::store::layout::index::{self, IndexStamp};
 use crate::store::layout::manifest;
 
 /// All manifests of a layout and what is between them.
 #[derive(Debug)]
-pub(super) struct Graph {
+pub(super) struct LayoutGraph {
     /// Of the `index.json` that it begins with.
-    pub(super) stamp: Stamp,
-    manifests: HashMap<Digest, Node>,
+    pub(super) stamp: IndexStamp,
+    manifests: HashMap<Digest, LayoutNode>,
     /// What carries a name in `index.json`, be it a tag or what another program calls it.
     named: HashSet<Digest>,
     /// What `index.json` lists and is no manifest.
@@ -24,7 +24,7 @@ pub(super) struct Graph {
 }
 
 #[derive(Debug)]
-struct Node {
+struct LayoutNode {
     needs: Needs,
     modified: SystemTime,
 }
@@ -36,7 +36,7 @@ struct Needs {
     subject: Option<Digest>,
 }
 
-impl Graph {
+impl LayoutGraph {
     /// Reads `index.json` and every manifest that it leads to; those in `former` are not read again.
     pub(super) fn read(folder: &Place, former: Option<Self>) -> Result<Self> {
         let (stamp, entries) = index::entries(folder)?;
@@ -81,7 +81,7 @@ impl Graph {
     }
 
     /// Manifests that no tag leads to, and that are old enough.
-    pub(super) fn doomed(&self, rules: &Rules) -> HashSet<Digest> {
+    pub(super) fn doomed(&self, rules: &GcRules) -> HashSet<Digest> {
         let mut referrers: HashMap<Digest, Vec<Digest>> = HashMap::new();
         for (digest, node) in &self.manifests {
             if let Some(subject) = node.needs.subject {
@@ -89,7 +89,7 @@ impl Graph {
             }
         }
         let is_root =
-            |(digest, node): &(&Digest, &Node)| self.named.contains(digest) || !rules.is_old(Ok(node.modified));
+            |(digest, node): &(&Digest, &LayoutNode)| self.named.contains(digest) || !rules.is_old(Ok(node.modified));
         let mut open: Vec<Digest> = self.manifests.iter().filter(is_root).map(|(digest, _)| *digest).collect();
         let mut reached = HashSet::new();
         while let Some(digest) = open.pop() {
@@ -124,12 +124,12 @@ impl Graph {
 }
 
 /// One manifest. None if its file is not there.
-fn node(folder: &Place, entry: &Descriptor, known: Option<Node>) -> Result<Option<Node>> {
+fn node(folder: &Place, entry: &Descriptor, known: Option<LayoutNode>) -> Result<Option<LayoutNode>> {
     let place = index::blob(folder, &entry.digest);
     let Some(about) = place.look().map_err(place.failed("look at"))? else { return Ok(None) };
     let modified = about.modified().map_err(place.failed("look at"))?;
-    if let Some(Node { needs, .. }) = known {
-        return Ok(Some(Node { needs, modified }));
+    if let Some(LayoutNode { needs, .. }) = known {
+        return Ok(Some(LayoutNode { needs, modified }));
     }
     let bytes = match manifest::read(&place) {
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
@@ -147,7 +147,7 @@ fn node(folder: &Place, entry: &Descriptor, known: Option<Node>) -> Result<Optio
             .collect(),
         subject: manifest.subject.as_ref().map(|subject| subject.digest),
     };
-    Ok(Some(Node { needs, modified }))
+    Ok(Some(LayoutNode { needs, modified }))
 }
 
 /// Whether what could not be read as a manifest never was one: an index may list any blob as a manifest, and the server has no

@@ -26,9 +26,9 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::time::{Duration, SystemTime};
 
-use self::graph::Graph;
-use super::folder::{Changed, Folder, Hold, LOCK_FILE, VERSION_FILE};
-use super::index::{self, Stamp};
+use self::graph::LayoutGraph;
+use super::folder::{Changed, Hold, LOCK_FILE, LayoutFolder, VERSION_FILE};
+use super::index::{self, IndexStamp};
 use super::{Layout, held};
 use crate::disk::{self, Place, TEMPORARY};
 use crate::error::{Error, Kind, Result};
@@ -42,7 +42,7 @@ const PORTION: usize = 64;
 
 /// Which manifests are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeptManifests {
     /// All that were put and not deleted, tagged or not.
     All,
     /// Those with a tag, and all that those are connected with: what they list, what they are attached to, and what is attached
@@ -61,13 +61,13 @@ pub enum Effect {
 
 /// What counts as garbage, and what becomes of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct GcRules {
     pub(crate) older_than: Duration,
-    pub(crate) kept: Kept,
+    pub(crate) kept: KeptManifests,
     pub(crate) effect: Effect,
 }
 
-impl Rules {
+impl GcRules {
     /// Whether a file of that time is old enough. One from the future is not.
     pub(crate) fn is_old(&self, modified: std::io::Result<SystemTime>) -> bool {
         modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= self.older_than))
@@ -91,9 +91,9 @@ pub struct Swept {
 
 /// How often the files of one run were met, so that the last name of each is known even if none is removed.
 #[derive(Debug, Default)]
-pub(crate) struct Names(HashMap<(u64, u64), u64>);
+pub(crate) struct LinkCounts(HashMap<(u64, u64), u64>);
 
-impl Names {
+impl LinkCounts {
     /// Whether the name just met was the file's last one.
     fn is_last(&mut self, data: &Metadata, effect: Effect) -> bool {
         #[cfg(unix)]
@@ -112,7 +112,7 @@ impl Names {
 }
 
 /// Size of a blob if it is held, which makes it young.
-pub(super) fn renew(folder: &Folder, digest: &Digest) -> Result<Option<u64>> {
+pub(super) fn renew(folder: &LayoutFolder, digest: &Digest) -> Result<Option<u64>> {
     let place = index::blob(&folder.place, digest);
     let Some(data) = held(&place, digest)? else { return Ok(None) };
     let is_fresh = data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < FRESH));
@@ -163,7 +163,7 @@ impl Layout {
     ///
     /// [`Corrupt`](Kind::Corrupt) and [`Invalid`](Kind::Invalid) if the layout is damaged, [`Unsupported`](Kind::Unsupported) if the
     /// file system knows no locks.
-    pub(crate) fn sweep(&self, rules: &Rules, names: &mut Names, swept: &mut Swept) -> Result<()> {
+    pub(crate) fn sweep(&self, rules: &GcRules, names: &mut LinkCounts, swept: &mut Swept) -> Result<()> {
         let folder = &*self.inner;
         if !folder.is_layout() {
             return incomplete(folder);
@@ -175,11 +175,11 @@ impl Layout {
         }
     }
 
-    fn sweep_held(&self, rules: &Rules, names: &mut Names, swept: &mut Swept) -> Result<()> {
+    fn sweep_held(&self, rules: &GcRules, names: &mut LinkCounts, swept: &mut Swept) -> Result<()> {
         let folder = &*self.inner;
-        let mut graph = Graph::read_steady(folder)?;
+        let mut graph = LayoutGraph::read_steady(folder)?;
         let mut doomed = HashSet::new();
-        if rules.kept == Kept::Named {
+        if rules.kept == KeptManifests::Named {
             doomed = graph.doomed(rules);
             if rules.effect == Effect::Removed && !doomed.is_empty() {
                 (graph, doomed) = dismiss(folder, rules, graph)?;
@@ -193,7 +193,7 @@ impl Layout {
                 Effect::Counted => None,
             };
             if rules.effect == Effect::Removed && graph.is_stale(&folder.place) {
-                graph = Graph::read(&folder.place, Some(graph))?;
+                graph = LayoutGraph::read(&folder.place, Some(graph))?;
                 kept = graph.kept(&HashSet::new());
             }
             for suspect in portion {
@@ -209,7 +209,7 @@ impl Layout {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if a folder cannot be read or changed.
-    pub(crate) fn remove_empty(&self, rules: &Rules) -> Result<bool> {
+    pub(crate) fn remove_empty(&self, rules: &GcRules) -> Result<bool> {
         let folder = &*self.inner;
         if !is_empty(folder, rules)? {
             return Ok(false);
@@ -244,7 +244,7 @@ pub(crate) fn discard(aside: &Place) -> Result<()> {
 }
 
 /// Whether there is a layout with nothing in it that is old enough.
-fn is_empty(folder: &Folder, rules: &Rules) -> Result<bool> {
+fn is_empty(folder: &LayoutFolder, rules: &GcRules) -> Result<bool> {
     let place = &folder.place;
     let names = |place: &Place| place.list().map_err(place.failed("list"));
     let only = |place: &Place, allowed: &[&str]| {
@@ -266,7 +266,7 @@ fn is_empty(folder: &Folder, rules: &Rules) -> Result<bool> {
 }
 
 /// A layout that was not finished: nothing in it, or damage.
-fn incomplete(folder: &Folder) -> Result<()> {
+fn incomplete(folder: &LayoutFolder) -> Result<()> {
     for algorithm in ALGORITHMS {
         let blobs = folder.place.join("blobs").join(algorithm.as_str());
         if !blobs.list().map_err(blobs.failed("list"))?.is_empty() {
@@ -280,7 +280,7 @@ fn incomplete(folder: &Folder) -> Result<()> {
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
 /// The exclusive lock, without which nothing is removed.
-fn alone(folder: &Folder) -> Result<File> {
+fn alone(folder: &LayoutFolder) -> Result<File> {
     let told = || {
         let told = Error::new(Kind::Unsupported, "lock").on(folder.path.join(LOCK_FILE).display());
         told.because("the file system knows no locks").hint("run gc on a machine whose file system does")
@@ -289,16 +289,16 @@ fn alone(folder: &Folder) -> Result<File> {
 }
 
 /// Takes manifests that no tag leads to out of `index.json`. Their files are garbage then.
-fn dismiss(folder: &Folder, rules: &Rules, graph: Graph) -> Result<(Graph, HashSet<Digest>)> {
+fn dismiss(folder: &LayoutFolder, rules: &GcRules, graph: LayoutGraph) -> Result<(LayoutGraph, HashSet<Digest>)> {
     let _lock = alone(folder)?;
-    let graph = Graph::read(&folder.place, Some(graph))?;
+    let graph = LayoutGraph::read(&folder.place, Some(graph))?;
     let doomed = graph.doomed(rules);
     let orphans = graph.orphans(&doomed);
     folder.change_locked(|index, _| {
         index.dismiss(&doomed, &orphans);
         Ok(Changed::so(!doomed.is_empty()))
     })?;
-    Ok((Graph::read(&folder.place, Some(graph))?, doomed))
+    Ok((LayoutGraph::read(&folder.place, Some(graph))?, doomed))
 }
 
 /// A file that may be garbage.
@@ -309,7 +309,7 @@ struct Suspect {
     digest: Option<Digest>,
 }
 
-fn suspects(folder: &Place, rules: &Rules, kept: &HashSet<Digest>) -> Result<Vec<Suspect>> {
+fn suspects(folder: &Place, rules: &GcRules, kept: &HashSet<Digest>) -> Result<Vec<Suspect>> {
     let mut found = Vec::new();
     let mut list = |place: &Place, algorithm: Option<Algorithm>| -> Result<()> {
         for name in place.list().map_err(place.failed("list"))? {
@@ -332,7 +332,7 @@ fn suspects(folder: &Place, rules: &Rules, kept: &HashSet<Digest>) -> Result<Vec
 }
 
 /// Links, pipes and folders are not ours.
-fn is_old_file(place: &Place, rules: &Rules) -> bool {
+fn is_old_file(place: &Place, rules: &GcRules) -> bool {
     place.look().is_ok_and(|data| data.is_some_and(|data| data.is_file() && rules.is_old(data.modified())))
 }
 
@@ -340,10 +340,10 @@ impl Suspect {
     /// Looks once more, now that nobody can be changing anything, and removes what is garbage still.
     fn judge(
         &self,
-        rules: &Rules,
+        rules: &GcRules,
         kept: &HashSet<Digest>,
         doomed: &HashSet<Digest>,
-        names: &mut Names,
+        names: &mut LinkCounts,
         swept: &mut Swept,
     ) -> Result<()> {
         let Ok(Some(data)) = self.place.look() else { return Ok(()) };
@@ -365,10 +365,10 @@ impl Suspect {
     }
 }
 
-impl Graph {
+impl LayoutGraph {
     /// Reads it as it is at one moment. What vanishes between the list and the reading of what it lists is no damage: it is
     /// read once more then, while nobody can change the list.
-    fn read_steady(folder: &Folder) -> Result<Self> {
+    fn read_steady(folder: &LayoutFolder) -> Result<Self> {
         match Self::read(&folder.place, None) {
             Err(error) if error.kind() != Kind::Local => {
                 // Where no lock can be had, as on a medium that cannot be written, nobody changes anything either.
@@ -381,6 +381,6 @@ impl Graph {
     }
 
     fn is_stale(&self, folder: &Place) -> bool {
-        Stamp::of(folder) != Some(self.stamp)
+        IndexStamp::of(folder) != Some(self.stamp)
     }
 }

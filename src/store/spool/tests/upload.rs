@@ -1,10 +1,10 @@
 //! Uploads that go on in the middle: fed from the spool, and not with what has changed there.
 
 use super::*;
-use crate::store::body::checkpoints::Trail;
+use crate::store::body::checkpoints::Checkpoints;
 
 /// A body that a sink has taken 2.5 MiB of, the trail of that, and the spool filled.
-async fn broken_off(bed: &Bed) -> (Body, Arc<Trail>) {
+async fn broken_off(bed: &Bed) -> (Body, Arc<Checkpoints>) {
     let (body, trail) = (bed.body().await, Arc::default());
     let beginning = taken(body.open_at(0, &trail), 5 * MIB / 2).await.unwrap();
     assert!(beginning.len() < 3 * MIB && bed.bytes.starts_with(&beginning));

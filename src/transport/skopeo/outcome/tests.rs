@@ -3,10 +3,10 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use super::*;
-use crate::transport::skopeo::Scheme;
+use crate::transport::skopeo::LocationScheme;
 
 fn told(last_words: &str) -> Error {
-    let end = |text: &str| End { reference: text.parse().unwrap(), scheme: Scheme::Https };
+    let end = |text: &str| End { reference: text.parse().unwrap(), scheme: LocationScheme::Https };
     error(last_words, ExitStatus::from_raw(256), &end("src.example/acme/app:v1"), &end("dst.example/denied/eof:v1"))
 }
 

@@ -15,19 +15,19 @@ const HUB_LEGACY: &str = "https://index.docker.io/v1/";
 const HUB: &str = "docker.io";
 
 #[derive(Debug)]
-pub(super) struct Config {
+pub(super) struct ConfigFile {
     pub(super) path: PathBuf,
-    auths: BTreeMap<String, Login>,
+    auths: BTreeMap<String, AuthsEntry>,
     helpers: BTreeMap<String, Option<String>>,
     store: Option<String>,
 }
 
 /// An entry of `auths`; an error says why it cannot be read, which matters to nobody who does not need it.
-type Login = Result<Credentials, String>;
+type AuthsEntry = Result<Credentials, String>;
 
 /// Something a file says about a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum ConfigEntry {
     Credentials(Credentials),
     /// Ask this helper for this server.
     Helper {
@@ -40,7 +40,7 @@ pub(super) enum Entry {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
-struct Raw {
+struct RawConfig {
     #[serde(default)]
     auths: Option<BTreeMap<String, Value>>,
     #[serde(default)]
@@ -50,7 +50,7 @@ struct Raw {
 }
 
 #[derive(Deserialize, Default)]
-struct Auth {
+struct RawAuth {
     #[serde(default)]
     auth: Option<String>,
     #[serde(default)]
@@ -63,13 +63,13 @@ struct Auth {
     registrytoken: Option<String>,
 }
 
-impl Config {
+impl ConfigFile {
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, String> {
         let raw = match bytes.trim_ascii() {
             // Made and not yet written to: `touch auth.json`.
-            [] => Raw::default(),
+            [] => RawConfig::default(),
             // The parser's own text may show what stands in the file.
-            bytes => serde_json::from_slice::<Option<Raw>>(bytes)
+            bytes => serde_json::from_slice::<Option<RawConfig>>(bytes)
                 .map_err(|why| format!("not a file of credentials: line {}, column {}", why.line(), why.column()))?
                 .unwrap_or_default(),
         };
@@ -110,16 +110,16 @@ impl Config {
     }
 
     /// What is said about the first of `keys` that anything is said about, and so on; last comes the store for all.
-    pub(super) fn entries(&self, keys: &[String]) -> Vec<Entry> {
+    pub(super) fn entries(&self, keys: &[String]) -> Vec<ConfigEntry> {
         let mut found = Vec::new();
         for key in keys {
             found.extend(match self.helpers.get(key) {
                 Some(Some(name)) if !name.is_empty() => Some(helper(name, key)),
-                Some(None) => Some(Entry::Unreadable(format!("the helper of {key} is not a name"))),
+                Some(None) => Some(ConfigEntry::Unreadable(format!("the helper of {key} is not a name"))),
                 _ => None,
             });
             let login = self.auths.get(key).cloned();
-            found.extend(login.map(|login| login.map_or_else(Entry::Unreadable, Entry::Credentials)));
+            found.extend(login.map(|login| login.map_or_else(ConfigEntry::Unreadable, ConfigEntry::Credentials)));
         }
         if let (Some(store), Some(host)) = (&self.store, keys.last()) {
             found.push(helper(store, host));
@@ -128,8 +128,8 @@ impl Config {
     }
 }
 
-fn helper(name: &str, key: &str) -> Entry {
-    Entry::Helper { name: name.to_owned(), server: filed(key).to_owned() }
+fn helper(name: &str, key: &str) -> ConfigEntry {
+    ConfigEntry::Helper { name: name.to_owned(), server: filed(key).to_owned() }
 }
 
 /// The name under which docker keeps a host, in its file and with its helpers.
@@ -139,7 +139,7 @@ pub(super) fn filed(key: &str) -> &str {
 
 /// What an entry of `auths` says; none if it has no content.
 fn login(entry: Value) -> Result<Option<Credentials>, &'static str> {
-    let entry: Option<Auth> = serde_json::from_value(entry).map_err(|_| "is not an object of texts")?;
+    let entry: Option<RawAuth> = serde_json::from_value(entry).map_err(|_| "is not an object of texts")?;
     let auth = entry.unwrap_or_default();
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     if let Some(token) = filled(auth.registrytoken) {

@@ -30,19 +30,19 @@ const IS_IDENTITY: &str = "<token>";
 
 /// Why a helper was of no use: one short line without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct HelperFailure {
     why: String,
     /// Whether it did not answer at all, and would keep the next one waiting as well.
     pub(super) is_silent: bool,
 }
 
-impl From<String> for Failure {
+impl From<String> for HelperFailure {
     fn from(why: String) -> Self {
         Self { why, is_silent: false }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for HelperFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
     }
@@ -59,7 +59,7 @@ pub(super) struct Helper {
 /// What a helper is told to keep.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry<'a> {
+struct HelperInput<'a> {
     #[serde(rename = "ServerURL")]
     server: &'a str,
     username: &'a str,
@@ -68,7 +68,7 @@ struct Entry<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     username: String,
     secret: String,
 }
@@ -87,7 +87,7 @@ impl Helper {
     ///
     /// The name comes out of a file and becomes part of a program's name: no path, no option. Fails too if there is no
     /// such program.
-    pub(super) fn named(name: &str, limit: Duration, surroundings: &Surroundings) -> Result<Self, Failure> {
+    pub(super) fn named(name: &str, limit: Duration, surroundings: &Surroundings) -> Result<Self, HelperFailure> {
         let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !is_name {
             return Err("not a helper's name".to_owned().into());
@@ -103,21 +103,21 @@ impl Helper {
     }
 
     /// Asks for the credentials of `server`.
-    pub(super) async fn get(&self, server: &str) -> Result<Option<Credentials>, Failure> {
+    pub(super) async fn get(&self, server: &str) -> Result<Option<Credentials>, HelperFailure> {
         let said = self.tell("get", server.as_bytes()).await?;
         answer(said.is_success, &said.text).map_err(|why| why.unwrap_or(said.status).into())
     }
 
     /// Has the credentials of `server` kept. `secret` is a password, or an identity token if there is no `user`.
-    pub(super) async fn store(&self, server: &str, user: Option<&str>, secret: &str) -> Result<(), Failure> {
-        let entry = Entry { server, username: user.unwrap_or(IS_IDENTITY), secret };
-        let entry = serde_json::to_vec(&entry).map_err(|why| Failure::from(why.to_string()))?;
+    pub(super) async fn store(&self, server: &str, user: Option<&str>, secret: &str) -> Result<(), HelperFailure> {
+        let entry = HelperInput { server, username: user.unwrap_or(IS_IDENTITY), secret };
+        let entry = serde_json::to_vec(&entry).map_err(|why| HelperFailure::from(why.to_string()))?;
         let said = self.tell("store", &entry).await?;
         if said.is_success { Ok(()) } else { Err(said.status.into()) }
     }
 
     /// Has the credentials of `server` forgotten. Says whether there were any, as far as the helper tells.
-    pub(super) async fn erase(&self, server: &str) -> Result<bool, Failure> {
+    pub(super) async fn erase(&self, server: &str) -> Result<bool, HelperFailure> {
         let said = self.tell("erase", server.as_bytes()).await?;
         match said.is_success {
             true => Ok(true),
@@ -126,7 +126,7 @@ impl Helper {
         }
     }
 
-    async fn tell(&self, verb: &str, input: &[u8]) -> Result<Said, Failure> {
+    async fn tell(&self, verb: &str, input: &[u8]) -> Result<Said, HelperFailure> {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -135,21 +135,21 @@ impl Helper {
         #[cfg(unix)]
         command.process_group(0);
         let child = command.spawn().map_err(|why| format!("cannot be run: {}", why.kind()))?;
-        let mut running = Running(Some(child));
+        let mut running = HelperProcess(Some(child));
         match tokio::time::timeout(self.limit, running.converse(input)).await {
-            Ok(said) => said.map_err(|why| Failure::from(format!("breaks off: {why}"))),
+            Ok(said) => said.map_err(|why| HelperFailure::from(format!("breaks off: {why}"))),
             Err(_) => {
                 let why = format!("no answer within {} s", self.limit.as_secs_f32());
-                Err(Failure { why, is_silent: true })
+                Err(HelperFailure { why, is_silent: true })
             }
         }
     }
 }
 
 /// A helper that runs: ended with its group unless it has come to its own end.
-struct Running(Option<Child>);
+struct HelperProcess(Option<Child>);
 
-impl Running {
+impl HelperProcess {
     async fn converse(&mut self, input: &[u8]) -> Result<Said, std::io::Error> {
         let Some(child) = &mut self.0 else { return Err(std::io::ErrorKind::NotFound.into()) };
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -188,7 +188,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for HelperProcess {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Some(group) = self.0.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok()) {
@@ -204,7 +204,7 @@ pub(super) fn answer(is_success: bool, said: &[u8]) -> Result<Option<Credentials
     if !is_success {
         return if is_none(said) { Ok(None) } else { Err(None) };
     }
-    let answer: Answer = serde_json::from_slice(said).map_err(|_| Some("its answer is not JSON".to_owned()))?;
+    let answer: HelperOutput = serde_json::from_slice(said).map_err(|_| Some("its answer is not JSON".to_owned()))?;
     if answer.secret.is_empty() {
         return Ok(None);
     }

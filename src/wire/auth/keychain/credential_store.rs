@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::config_file::{Config, filed, normal};
-use super::credential_helper::{Failure, Helper};
+use super::config_file::{ConfigFile, filed, normal};
+use super::credential_helper::{Helper, HelperFailure};
 use super::helper_environment::Surroundings;
 use super::{Account, Environment, edit, unusable};
 use crate::error::{Error, Kind, Result};
@@ -24,7 +24,7 @@ pub struct Vault {
 
 /// What has become of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredLogin {
     /// The host as credentials are filed under it.
     pub host: String,
     /// The helper that has the secret; without one it stands in the file.
@@ -62,7 +62,7 @@ impl Vault {
     ///
     /// [`Usage`](Kind::Usage) if the file is not one of credentials; [`Local`](Kind::Local) if it cannot be written, or
     /// if the helper that it names does not keep the login. The file is as it was then.
-    pub async fn keep(&self, host: &str, account: &Account, identity: Option<&str>) -> Result<Kept> {
+    pub async fn keep(&self, host: &str, account: &Account, identity: Option<&str>) -> Result<StoredLogin> {
         let host = normal(host);
         let helper = self.keeper(&host)?;
         let Account { user, password } = account;
@@ -75,12 +75,12 @@ impl Vault {
             kept.map_err(|why| self.useless(name, &why))?;
         }
         let entry = match (&helper, identity) {
-            (Some(_), _) => edit::Entry::Elsewhere,
-            (None, Some(token)) => edit::Entry::Identity { user, token },
-            (None, None) => edit::Entry::Password { user, password },
+            (Some(_), _) => edit::LoginEdit::Elsewhere,
+            (None, Some(token)) => edit::LoginEdit::Identity { user, token },
+            (None, None) => edit::LoginEdit::Password { user, password },
         };
         self.replace(|text| edit::with(text, &host, &entry).map(Some)).await?;
-        Ok(Kept { host, helper, was_there: true })
+        Ok(StoredLogin { host, helper, was_there: true })
     }
 
     /// Forgets the login for `host`, in all its spellings.
@@ -88,7 +88,7 @@ impl Vault {
     /// # Errors
     ///
     /// As [`keep`](Self::keep).
-    pub async fn forget(&self, host: &str) -> Result<Kept> {
+    pub async fn forget(&self, host: &str) -> Result<StoredLogin> {
         let host = normal(host);
         let helper = self.keeper(&host)?;
         let mut was_there = false;
@@ -102,7 +102,7 @@ impl Vault {
         let stood_there = self.replace(|text| edit::without(text, &host)).await?;
         // A helper may well be content to erase what it never had; docker's mark in the file tells.
         let was_there = if helper.is_some() { was_there && stood_there } else { stood_there };
-        Ok(Kept { host, helper, was_there })
+        Ok(StoredLogin { host, helper, was_there })
     }
 
     /// The helper that the file names for `host`.
@@ -110,11 +110,11 @@ impl Vault {
         let Some(bytes) = existing(&self.path).map_err(|why| unusable(&self.path).because(why))? else {
             return Ok(None);
         };
-        let config = Config::parse(&self.path, &bytes).map_err(|why| unusable(&self.path).because(why))?;
+        let config = ConfigFile::parse(&self.path, &bytes).map_err(|why| unusable(&self.path).because(why))?;
         Ok(config.keeper(host).map(str::to_owned))
     }
 
-    fn useless(&self, name: &str, why: &Failure) -> Error {
+    fn useless(&self, name: &str, why: &HelperFailure) -> Error {
         let error = Error::new(Kind::Local, "keep logins with").on(format!("docker-credential-{name}"));
         let named_by = self.path.display();
         error.because(why.to_string()).hint(format!("{named_by} names that helper; --authfile names another file"))

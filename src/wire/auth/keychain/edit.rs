@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::config_file::{filed, normal};
-use super::json_members::Members;
+use super::json_members::JsonMembers;
 
 /// What a file is to say of a host.
 #[derive(Debug)]
-pub(super) enum Entry<'a> {
+pub(super) enum LoginEdit<'a> {
     /// A name and a password.
     Password { user: &'a str, password: &'a str },
     /// A refresh token, and whose it is.
@@ -23,21 +23,21 @@ pub(super) enum Entry<'a> {
 /// # Errors
 ///
 /// Why the text is not one of credentials, without quoting it.
-pub(super) fn with(text: &str, host: &str, entry: &Entry<'_>) -> Result<String, String> {
+pub(super) fn with(text: &str, host: &str, entry: &LoginEdit<'_>) -> Result<String, String> {
     change(text, |auths| {
         let name = filed(host);
         // Another spelling of the same host would stay behind as a second login.
         auths.remove(|key| normal(key) == host && key != name);
-        let mut members = Members::parse(auths.get(name).unwrap_or_default())?;
+        let mut members = JsonMembers::parse(auths.get(name).unwrap_or_default())?;
         members.remove(|key| ["auth", "username", "password", "identitytoken", "registrytoken"].contains(&key));
         let pack = |user: &str, password: &str| json!(STANDARD.encode(format!("{user}:{password}"))).to_string();
         match entry {
-            Entry::Password { user, password } => members.set("auth", pack(user, password))?,
-            Entry::Identity { user, token } => {
+            LoginEdit::Password { user, password } => members.set("auth", pack(user, password))?,
+            LoginEdit::Identity { user, token } => {
                 members.set("auth", pack(user, ""))?;
                 members.set("identitytoken", json!(token).to_string())?;
             }
-            Entry::Elsewhere => {}
+            LoginEdit::Elsewhere => {}
         }
         auths.set(name, members.text(2))
     })
@@ -57,10 +57,10 @@ pub(super) fn without(text: &str, host: &str) -> Result<Option<String>, String> 
     Ok(is_changed.then_some(text))
 }
 
-fn change(text: &str, edit: impl FnOnce(&mut Members) -> Result<(), serde_json::Error>) -> Result<String, String> {
+fn change(text: &str, edit: impl FnOnce(&mut JsonMembers) -> Result<(), serde_json::Error>) -> Result<String, String> {
     let edited = || {
-        let mut file = Members::parse(text)?;
-        let mut auths = Members::parse(file.get("auths").unwrap_or_default())?;
+        let mut file = JsonMembers::parse(text)?;
+        let mut auths = JsonMembers::parse(file.get("auths").unwrap_or_default())?;
         edit(&mut auths)?;
         if !(auths.is_empty() && file.get("auths").is_none()) {
             file.set("auths", auths.text(1))?;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_login_is_added_without_touching_anything_else() {
-        let changed = with(FILE, "a.example", &Entry::Password { user: "u", password: "p" }).unwrap();
+        let changed = with(FILE, "a.example", &LoginEdit::Password { user: "u", password: "p" }).unwrap();
         let expected = FILE.replace(
             "\"eDp5\"\n\t\t}\n\t},",
             "\"eDp5\"\n\t\t},\n\t\t\"a.example\": {\n\t\t\t\"auth\": \"dTpw\"\n\t\t}\n\t},",
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_login_replaces_the_one_before_in_all_its_spellings() {
         let text = r#"{"auths":{"https://r.example/v1/":{"auth":"eDp5"},"r.example":{"email":"e@x","identitytoken":"t","auth":"eDo="}}}"#;
-        let changed = with(text, "r.example", &Entry::Password { user: "u", password: "p" }).unwrap();
+        let changed = with(text, "r.example", &LoginEdit::Password { user: "u", password: "p" }).unwrap();
         let value: serde_json::Value = serde_json::from_str(&changed).unwrap();
         assert_eq!(value, json!({"auths": {"r.example": {"email": "e@x", "auth": "dTpw"}}}));
         let gone = without(text, "r.example").unwrap().unwrap();
@@ -103,17 +103,17 @@ mod tests {
 
     #[test]
     fn docker_hub_is_filed_under_its_old_name_and_new_files_begin_with_a_login() {
-        let text = with("", "docker.io", &Entry::Identity { user: "u", token: "t" }).unwrap();
+        let text = with("", "docker.io", &LoginEdit::Identity { user: "u", token: "t" }).unwrap();
         let expected = json!({"auths": {"https://index.docker.io/v1/": {"auth": "dTo=", "identitytoken": "t"}}});
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
-        let text = with(&text, "r.example", &Entry::Elsewhere).unwrap();
+        let text = with(&text, "r.example", &LoginEdit::Elsewhere).unwrap();
         assert!(text.contains("\"r.example\": {}") && text.contains("identitytoken"), "{text}");
     }
 
     #[test]
     fn what_is_no_file_of_credentials_is_not_written_over_and_not_quoted() {
         for text in ["secret", "[\"secret\"]", r#"{"auths":"secret"}"#, r#"{"auths":{"r.example":"secret"}}"#] {
-            let why = with(text, "r.example", &Entry::Elsewhere).unwrap_err();
+            let why = with(text, "r.example", &LoginEdit::Elsewhere).unwrap_err();
             assert!(why.contains("line 1") && !why.contains("secret"), "{why}");
         }
     }

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 /// The members of an object in their order, each value as it was written.
 #[derive(Debug, Default)]
-pub(super) struct Members(Vec<(String, Box<RawValue>)>);
+pub(super) struct JsonMembers(Vec<(String, Box<RawValue>)>);
 
-impl Members {
+impl JsonMembers {
     /// Reads an object; nothing and `null` are an empty one.
     pub(super) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         if text.trim().is_empty() {
@@ -60,23 +60,23 @@ impl Members {
     }
 }
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for JsonMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
 
         impl<'de> Visitor<'de> for Reader {
-            type Value = Members;
+            type Value = JsonMembers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonMembers, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(JsonMembers(members))
             }
         }
 
@@ -91,12 +91,12 @@ mod tests {
     #[test]
     fn what_is_not_changed_stays_as_it_was_written() {
         let text = "{\"z\": 1.50, \"a\" : {\"b\":[ 1,2 ]} ,\"u\": \"\\u00e9\"}";
-        let mut members = Members::parse(text).unwrap();
+        let mut members = JsonMembers::parse(text).unwrap();
         members.set("a", "{}".into()).unwrap();
         members.set("new", "true".into()).unwrap();
         assert_eq!(members.text(0), "{\n\t\"z\": 1.50,\n\t\"a\": {},\n\t\"u\": \"\\u00e9\",\n\t\"new\": true\n}");
         assert!(members.remove(|name| name == "z") && !members.remove(|name| name == "z"));
-        assert_eq!(Members::parse("null").unwrap().text(3), "{}");
-        assert!(Members::parse(" \n").unwrap().is_empty() && Members::parse("[]").is_err());
+        assert_eq!(JsonMembers::parse("null").unwrap().text(3), "{}");
+        assert!(JsonMembers::parse(" \n").unwrap().is_empty() && JsonMembers::parse("[]").is_err());
     }
 }

@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use self::config_file::{Config, Entry};
-use self::credential_helper::{Failure, Helper};
-pub use self::credential_store::{Kept, Vault};
+use self::config_file::{ConfigEntry, ConfigFile};
+use self::credential_helper::{Helper, HelperFailure};
+pub use self::credential_store::{StoredLogin, Vault};
 use self::helper_environment::Surroundings;
 use crate::error::{Error, Kind, Result};
 
@@ -155,7 +155,7 @@ impl Found {
 }
 
 /// What a helper said, or why it said nothing.
-type Said = Result<Option<Credentials>, Failure>;
+type Said = Result<Option<Credentials>, HelperFailure>;
 
 /// What is known of one helper. It is asked one question at a time.
 #[derive(Debug, Default)]
@@ -165,7 +165,7 @@ struct Known {
     /// Servers whose answer was refused and stayed the same when it was asked for again.
     settled: HashSet<String>,
     /// Why it is not asked any more: it did not answer, and would keep everybody waiting again.
-    given_up: Option<Failure>,
+    given_up: Option<HelperFailure>,
 }
 
 /// All places of credentials.
@@ -174,7 +174,7 @@ pub(crate) struct Keychain {
     named: Vec<PathBuf>,
     usual: Vec<PathBuf>,
     /// By path; none for one that is not there.
-    files: Mutex<HashMap<PathBuf, Option<Arc<Config>>>>,
+    files: Mutex<HashMap<PathBuf, Option<Arc<ConfigFile>>>>,
     helpers: std::sync::Mutex<HashMap<String, Arc<Mutex<Known>>>>,
     helper_limit: Duration,
     surroundings: Surroundings,
@@ -215,9 +215,9 @@ impl Keychain {
             let place = config.path.display().to_string();
             for entry in config.entries(&keys(&host, path)) {
                 let (credentials, place) = match entry {
-                    Entry::Credentials(credentials) => (Some(credentials), place.clone()),
-                    Entry::Unreadable(why) => return Err(unusable(&config.path).because(why)),
-                    Entry::Helper { name, server } => match self.ask(&name, &server, refused).await {
+                    ConfigEntry::Credentials(credentials) => (Some(credentials), place.clone()),
+                    ConfigEntry::Unreadable(why) => return Err(unusable(&config.path).because(why)),
+                    ConfigEntry::Helper { name, server } => match self.ask(&name, &server, refused).await {
                         Ok(credentials) => (credentials, format!("docker-credential-{name}")),
                         // As docker does it: an image that everybody may read must not need a helper that works.
                         Err(why) => (None, format!("docker-credential-{name} ({why})")),
@@ -277,7 +277,7 @@ impl Keychain {
         Ok(())
     }
 
-    async fn files(&self, fresh: bool) -> Result<Vec<Arc<Config>>> {
+    async fn files(&self, fresh: bool) -> Result<Vec<Arc<ConfigFile>>> {
         let mut found = Vec::new();
         for path in &self.named {
             found.push(self.named(path, fresh).await?);
@@ -288,13 +288,13 @@ impl Keychain {
         Ok(found)
     }
 
-    async fn named(&self, path: &Path, fresh: bool) -> Result<Arc<Config>> {
+    async fn named(&self, path: &Path, fresh: bool) -> Result<Arc<ConfigFile>> {
         self.file(path, fresh).await?.ok_or_else(|| unusable(path).because("no such file"))
     }
 
     /// A file, read once, and again if it is to be `fresh`. What cannot be read again stays as it was: a pipe has
     /// nothing more to give, and somebody may be writing.
-    async fn file(&self, path: &Path, fresh: bool) -> Result<Option<Arc<Config>>> {
+    async fn file(&self, path: &Path, fresh: bool) -> Result<Option<Arc<ConfigFile>>> {
         let mut files = self.files.lock().await;
         let before = files.get(path).cloned();
         if let Some(before) = &before
@@ -312,11 +312,11 @@ impl Keychain {
     }
 }
 
-async fn read(path: &Path) -> Result<Option<Config>> {
+async fn read(path: &Path) -> Result<Option<ConfigFile>> {
     let owned = path.to_owned();
     let read = tokio::task::spawn_blocking(move || crate::disk::read_file(&owned)).await;
     match read.map_err(std::io::Error::other).flatten() {
-        Ok(bytes) => Config::parse(path, &bytes).map(Some).map_err(|why| unusable(path).because(why)),
+        Ok(bytes) => ConfigFile::parse(path, &bytes).map(Some).map_err(|why| unusable(path).because(why)),
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(unusable(path).because(why)),
     }

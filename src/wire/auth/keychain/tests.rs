@@ -261,8 +261,8 @@ fn a_refusal_by_a_helper_is_no_answer_and_an_empty_secret_is_none() {
 #[test]
 fn a_helper_is_asked_for_docker_hub_under_its_old_name() {
     let text = br#"{"credHelpers":{"docker.io":"hub","r.example":"own"},"credsStore":"all"}"#;
-    let config = Config::parse(Path::new("x"), text).unwrap();
-    let helper = |name: &str, server: &str| Entry::Helper { name: name.into(), server: server.into() };
+    let config = ConfigFile::parse(Path::new("x"), text).unwrap();
+    let helper = |name: &str, server: &str| ConfigEntry::Helper { name: name.into(), server: server.into() };
     assert_eq!(
         config.entries(&keys("docker.io", "library/nginx")),
         [helper("hub", "https://index.docker.io/v1/"), helper("all", "https://index.docker.io/v1/")]

@@ -6,12 +6,12 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::cosign_tags::CosignTags;
 use super::missing::{Rivals, lacking};
-use super::{Companion, Entry, QUESTIONS, entry, listed};
+use super::{Accessory, ListEntry, QUESTIONS, entry, listed};
 use crate::copy::Attached;
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::store::{Body, Put, Store};
-use crate::workflow::seed::endpoints::Ends;
+use crate::workflow::seed::endpoints::Endpoints;
 
 /// How often the destination is looked at for what was brought, which other clients may be overwriting meanwhile.
 const MAX_LOOKS: u32 = 3;
@@ -27,9 +27,9 @@ const MAX_LOOKS: u32 = 3;
 ///
 /// [`Incomplete`](Kind::Incomplete) if something stays missing; whatever keeps the destination from answering.
 pub(crate) async fn arrived(
-    ends: &Ends,
+    ends: &Endpoints,
     cosign: &CosignTags,
-    companions: &[Companion],
+    companions: &[Accessory],
     proven: &HashSet<Digest>,
 ) -> Result<bool> {
     let sink = ends.sink.as_ref();
@@ -58,24 +58,24 @@ pub(crate) async fn arrived(
 }
 
 /// Whether anything is brought under cosign's tags.
-pub(crate) fn has_lists(companions: &[Companion]) -> bool {
+pub(crate) fn has_lists(companions: &[Accessory]) -> bool {
     brought(companions, |one| one.wanted.is_none()).next().is_some()
 }
 
 /// How many requests [`arrived`] takes when all goes well, `proven` being known by what the source has.
-pub(crate) fn questions(companions: &[Companion], proven: &HashSet<Digest>) -> u64 {
+pub(crate) fn questions(companions: &[Accessory], proven: &HashSet<Digest>) -> u64 {
     let brought: Vec<_> = brought(companions, |one| proven.contains(&one.original)).collect();
     let tagged = brought.iter().filter(|one| one.tag.is_some()).count();
     let subjects: HashSet<_> = brought.iter().filter(|one| one.tag.is_none()).map(|one| one.subject).collect();
     (tagged + subjects.len()) as u64
 }
 
-fn brought(companions: &[Companion], is_known: impl Fn(&Companion) -> bool) -> impl Iterator<Item = &Attached> {
+fn brought(companions: &[Accessory], is_known: impl Fn(&Accessory) -> bool) -> impl Iterator<Item = &Attached> {
     companions.iter().filter(move |one| !one.is_there() && !is_known(one)).map(|one| &one.attached)
 }
 
 /// Whether others have written something else into the same list.
-fn rivals(listed: &HashSet<Entry>, attached: &Attached) -> Rivals {
+fn rivals(listed: &HashSet<ListEntry>, attached: &Attached) -> Rivals {
     if listed.iter().any(|(subject, _)| *subject == attached.subject) { Rivals::Seen } else { Rivals::NotSeen }
 }
 

@@ -16,7 +16,7 @@ const QUESTIONS: usize = 4;
 
 /// Where a list comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ListOrigin {
     /// The source: it comes first, and what stands under the tag and cannot be merged with is replaced.
     Source,
     /// It is made here: it comes last, as cosign has it, and what cannot be merged with is left alone, as is a list that has
@@ -31,7 +31,7 @@ pub(crate) struct Wanted {
     /// To which that belongs.
     pub(crate) subject: Digest,
     pub(crate) keeps: Keeps,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ListOrigin,
     /// What is to be added.
     pub(crate) brought: List,
     /// The layer of it that was verified.
@@ -61,7 +61,7 @@ impl Wanted {
     pub(crate) async fn merged(&self, sink: &Registry, own: Option<List>, presence: Presence) -> Result<Merged> {
         let (Self { tag, keeps, brought, .. }, mut warnings) = (self, Vec::new());
         let told = |what: String| format!("{tag} at the destination {what}");
-        let (kept, is_here) = (keeps.as_str(), self.origin == Origin::Here);
+        let (kept, is_here) = (keeps.as_str(), self.origin == ListOrigin::Here);
         let first = if is_here { First::Own } else { First::Brought };
         let united = |own: &List| union(*keeps, brought, own, self.proof.as_ref(), first);
         let refused = |kind, why: String| Error::new(kind, "keep the signatures under").on(tag).because(why);

@@ -27,7 +27,7 @@ const QUESTIONS: usize = 4;
 
 /// What stands under a tag in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum TagContent {
     /// All that was brought.
     InPlace,
     /// Something else.
@@ -67,28 +67,28 @@ impl CosignTags {
     /// # Errors
     ///
     /// Those of reading the tag.
-    pub(crate) async fn look(&self, tag: &Tag) -> Result<Seen> {
-        let Some(wanted) = self.wanted.get(tag) else { return Ok(Seen::InPlace) };
+    pub(crate) async fn look(&self, tag: &Tag) -> Result<TagContent> {
+        let Some(wanted) = self.wanted.get(tag) else { return Ok(TagContent::InPlace) };
         let name = Name::Tag(tag.clone());
         let Some(held) = store::find(self.sink.as_ref(), &name).await? else {
             // This very tag was put, and is never shown.
             let is_out_of_sight = self.sink.refuses(tag) && self.placed(tag).is_some();
-            return Ok(if is_out_of_sight { Seen::InPlace } else { Seen::Nothing });
+            return Ok(if is_out_of_sight { TagContent::InPlace } else { TagContent::Nothing });
         };
         let planned = wanted.planned.node.digest;
         if held.digest == self.placed(tag).unwrap_or(planned) {
-            return Ok(Seen::InPlace);
+            return Ok(TagContent::InPlace);
         }
-        let Some(list) = self.list(wanted).await?.1 else { return Ok(Seen::Other) };
+        let Some(list) = self.list(wanted).await?.1 else { return Ok(TagContent::Other) };
         if !wanted.keeps.is_merged() {
             // Somebody has put another one after ours.
-            return Ok(Seen::InPlace);
+            return Ok(TagContent::InPlace);
         }
         // Of a list that was cut, not all was put.
         let is_cut = !wanted.planned.holds(&wanted.brought);
         let expected = if is_cut { &wanted.planned } else { &wanted.brought };
         let is_in_place = list.shows(expected, wanted.keeps, wanted.proof.as_ref());
-        Ok(if is_in_place { Seen::InPlace } else { Seen::Other })
+        Ok(if is_in_place { TagContent::InPlace } else { TagContent::Other })
     }
 
     /// Makes `tag` name a list that holds what was brought and what stands there.
@@ -132,12 +132,12 @@ impl CosignTags {
             }
             let looks: Vec<_> = tags.iter().map(|tag| self.look(tag)).collect();
             let seen: Vec<_> = stream::iter(looks).buffered(QUESTIONS).try_collect().await?;
-            let lost = tags.iter().zip(seen).filter(|(_, seen)| *seen != Seen::InPlace);
+            let lost = tags.iter().zip(seen).filter(|(_, seen)| *seen != TagContent::InPlace);
             let lost: Vec<_> = lost.filter_map(|(tag, seen)| Some((self.wanted.get(*tag)?, seen))).collect();
             match lost.first() {
                 None => return Ok(look > 1),
                 Some((wanted, seen)) if look == MAX_LOOKS => {
-                    let rivals = if *seen == Seen::Other { Rivals::Seen } else { Rivals::NotSeen };
+                    let rivals = if *seen == TagContent::Other { Rivals::Seen } else { Rivals::NotSeen };
                     return Err(lacking(self.sink.label(), &wanted.tag, &wanted.subject, rivals));
                 }
                 Some(_) => {}

@@ -14,17 +14,17 @@ use std::collections::HashSet;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::accessories::cosign_list::{Keeps, List};
-use super::accessories::cosign_merge::{Merged, Origin, Wanted};
+use super::accessories::cosign_merge::{ListOrigin, Merged, Wanted};
 use super::shared::Commons;
 
-use super::endpoints::Ends;
+use super::endpoints::Endpoints;
 use super::request::Seed;
 use super::resolve::Resolved;
-use crate::copy::{self, Attached, AttachmentTags, Event, Events, Known, Presence, Target};
+use crate::copy::{self, Attached, AttachmentTags, Event, Events, KnownTags, Presence, Target};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{self, Repository, Root, Store as _, Want};
+use crate::store::{self, ListingStore, Root, Store as _, Want};
 use crate::verify::{Approved, Evidence, signature_tag};
 
 /// Questions asked at the same time.
@@ -34,7 +34,7 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// An attachment as it is to be at the destination, and what the destination has in its place.
 #[derive(Debug)]
-pub(crate) struct Companion {
+pub(crate) struct Accessory {
     pub(crate) attached: Attached,
     /// What the source has: something else where two lists were put together.
     pub(super) original: Digest,
@@ -43,7 +43,7 @@ pub(crate) struct Companion {
     pub(crate) wanted: Option<Box<Wanted>>,
 }
 
-impl Companion {
+impl Accessory {
     /// Whether the destination has it already.
     pub(crate) fn is_there(&self) -> bool {
         self.former.as_ref().is_some_and(|former| former.digest == self.attached.node.digest)
@@ -61,7 +61,7 @@ impl Companion {
 
 /// Something attached to the image, at the source.
 #[derive(Debug)]
-struct Found {
+struct FoundAccessory {
     attached: Attached,
     /// Under one of cosign's tags.
     list: Option<(Keeps, List)>,
@@ -74,12 +74,12 @@ struct Found {
 /// Whatever keeps either end from telling what it has: "could not ask" is not "none".
 pub(super) async fn travelling(
     seed: &Seed,
-    ends: &Ends,
+    ends: &Endpoints,
     found: &Resolved,
     approved: &Approved,
     commons: &Commons,
     events: &Events,
-) -> Result<Vec<Companion>> {
+) -> Result<Vec<Accessory>> {
     // What proves the original says nothing of an index that takes its place.
     let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
     let attached = async {
@@ -102,7 +102,7 @@ pub(super) async fn travelling(
 }
 
 /// Tells of the manifests for which the source, which has the Referrers API, speaks as a registry without one.
-fn unlisted(ends: &Ends, events: &Events) {
+fn unlisted(ends: &Endpoints, events: &Events) {
     let unlisted = ends.origin.unlisted();
     let Some(first) = unlisted.first() else { return };
     let more = if unlisted.len() > 1 { format!(" and {} others", unlisted.len() - 1) } else { String::new() };
@@ -110,7 +110,7 @@ fn unlisted(ends: &Ends, events: &Events) {
     events.send(Event::Warning(format!("{what}: what is attached to that may be missing")));
 }
 
-async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons) -> Result<Vec<Attached>> {
+async fn at_source(seed: &Seed, ends: &Endpoints, found: &Resolved, commons: &Commons) -> Result<Vec<Attached>> {
     let source = ends.source.as_ref();
     let subjects = match seed.accessories {
         Accessories::None => return Ok(Vec::new()),
@@ -124,8 +124,8 @@ async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons
         }
     };
     let known = match &seed.from.tag {
-        Some(tag) if seed.from.digest.is_none() => Known::Tag(tag),
-        _ => Known::Something,
+        Some(tag) if seed.from.digest.is_none() => KnownTags::Tag(tag),
+        _ => KnownTags::Something,
     };
     let tags = commons.tags(&seed.from.repository, source, known).await;
     copy::attached(source, &tags, &subjects).await
@@ -133,7 +133,7 @@ async fn at_source(seed: &Seed, ends: &Ends, found: &Resolved, commons: &Commons
 
 /// Adds the lists of signatures that verification has found, where they do not travel anyway.
 async fn add_signatures(
-    ends: &Ends,
+    ends: &Endpoints,
     found: &Resolved,
     evidence: &[Evidence],
     attached: &mut Vec<Attached>,
@@ -154,11 +154,11 @@ async fn add_signatures(
 
 /// Leaves out what does not belong under a tag of cosign's, and what is attached to that: a tag that promises signatures
 /// must not name an image.
-fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<Found> {
+fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<FoundAccessory> {
     let (mut belonging, mut left_out) = (Vec::new(), Vec::new());
     for mut attached in attached {
         let Some((keeps, tag)) = attached.tag.as_ref().and_then(|tag| Some((Keeps::under(tag)?, tag))) else {
-            belonging.push(Found { attached, list: None });
+            belonging.push(FoundAccessory { attached, list: None });
             continue;
         };
         let root = Root { node: attached.node.clone(), bytes: attached.bytes.clone() };
@@ -175,7 +175,7 @@ fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<Found> {
         }
         let list = list.pure();
         (attached.node, attached.bytes) = (list.node.clone(), Some(list.bytes.clone()));
-        belonging.push(Found { attached, list: Some((keeps, list)) });
+        belonging.push(FoundAccessory { attached, list: Some((keeps, list)) });
     }
     drop_orphans(&mut belonging, left_out, |found| &found.attached);
     belonging
@@ -199,18 +199,18 @@ fn drop_orphans<T>(travelling: &mut Vec<T>, mut left_out: Vec<Digest>, attached:
 /// lost; if they are several, one list says that there are none.
 async fn compared(
     seed: &Seed,
-    ends: &Ends,
+    ends: &Endpoints,
     found: &Resolved,
     commons: &Commons,
-    attached: Vec<Found>,
+    attached: Vec<FoundAccessory>,
     evidence: &[Evidence],
     events: &Events,
-) -> Result<Vec<Companion>> {
+) -> Result<Vec<Accessory>> {
     let sink = ends.sink.as_ref();
     let is_new = found.former.is_none();
     let presence = seed.engine.presence;
     let tags = match attached.iter().filter(|one| one.list.is_some()).count() {
-        2.. if is_new => commons.tags(&seed.to.repository, sink, Known::Nothing).await,
+        2.. if is_new => commons.tags(&seed.to.repository, sink, KnownTags::Nothing).await,
         _ => AttachmentTags::default(),
     };
     let listed = match is_new || presence != Presence::Vouched {
@@ -225,19 +225,19 @@ async fn compared(
 
 /// What the attachments are compared with.
 struct Comparing<'a> {
-    ends: &'a Ends,
+    ends: &'a Endpoints,
     tags: AttachmentTags,
-    listed: HashSet<Entry>,
+    listed: HashSet<ListEntry>,
     evidence: &'a [Evidence],
     presence: Presence,
     events: &'a Events,
 }
 
 impl Comparing<'_> {
-    async fn compare(&self, found: Found) -> Result<Companion> {
-        let Found { attached, list } = found;
+    async fn compare(&self, found: FoundAccessory) -> Result<Accessory> {
+        let FoundAccessory { attached, list } = found;
         let original = attached.node.digest;
-        let mut companion = Companion { attached, original, former: None, wanted: None };
+        let mut companion = Accessory { attached, original, former: None, wanted: None };
         match (companion.attached.tag.clone(), list) {
             (Some(tag), Some((keeps, brought))) => self.compare_lists(&mut companion, &tag, keeps, brought).await?,
             _ => {
@@ -251,7 +251,7 @@ impl Comparing<'_> {
     }
 
     /// Plans what the tag is to name: what the source has, what the destination has, or both.
-    async fn compare_lists(&self, companion: &mut Companion, tag: &Tag, keeps: Keeps, brought: List) -> Result<()> {
+    async fn compare_lists(&self, companion: &mut Accessory, tag: &Tag, keeps: Keeps, brought: List) -> Result<()> {
         let sink = self.ends.sink.as_ref();
         let name = Name::Tag(tag.clone());
         let held = match self.tags.may_hold(tag) {
@@ -264,7 +264,7 @@ impl Comparing<'_> {
         });
         let base = held.as_ref().map(|held| held.digest);
         let planned = brought.clone();
-        let (subject, origin) = (companion.attached.subject, Origin::Source);
+        let (subject, origin) = (companion.attached.subject, ListOrigin::Source);
         let mut wanted = Wanted { tag: tag.clone(), subject, keeps, origin, brought, proof, planned, base };
         if let Some(held) = held.as_ref().filter(|held| held.digest != wanted.brought.node.digest) {
             let own = cosign_tags::read(sink, &Name::Digest(held.digest)).await?;
@@ -283,7 +283,11 @@ impl Comparing<'_> {
 
 /// Reads the manifests that the destination lacks. A list may name what is not there, or what does not refer to the
 /// subject at all: neither is a referrer, and neither travels, nor does what is attached to it.
-async fn read_missing(source: &dyn Repository, companions: Vec<Companion>, events: &Events) -> Result<Vec<Companion>> {
+async fn read_missing(
+    source: &dyn ListingStore,
+    companions: Vec<Accessory>,
+    events: &Events,
+) -> Result<Vec<Accessory>> {
     let read: Vec<_> = companions.into_iter().map(|companion| referrer(source, companion)).collect();
     let mut read = stream::iter(read).buffered(QUESTIONS);
     let (mut travelling, mut left_out, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -310,9 +314,9 @@ async fn read_missing(source: &dyn Repository, companions: Vec<Companion>, event
 
 /// A referrer with its bytes, or why it is none. What is there, or was read, is as it is.
 async fn referrer(
-    source: &dyn Repository,
-    mut companion: Companion,
-) -> Result<Result<Companion, (Attached, &'static str)>> {
+    source: &dyn ListingStore,
+    mut companion: Accessory,
+) -> Result<Result<Accessory, (Attached, &'static str)>> {
     if companion.is_there() || companion.attached.bytes.is_some() {
         return Ok(Ok(companion));
     }
@@ -330,20 +334,23 @@ async fn referrer(
 }
 
 /// A referrer as an entry of its subject's list.
-pub(crate) type Entry = (Digest, Digest);
+pub(crate) type ListEntry = (Digest, Digest);
 
-pub(crate) fn entry(attached: &Attached) -> Entry {
+pub(crate) fn entry(attached: &Attached) -> ListEntry {
     (attached.subject, attached.node.digest)
 }
 
 /// What the destination lists for the subjects of the referrers among `attached`.
-pub(crate) async fn listed(sink: &dyn Repository, attached: impl Iterator<Item = &Attached>) -> Result<HashSet<Entry>> {
+pub(crate) async fn listed(
+    sink: &dyn ListingStore,
+    attached: impl Iterator<Item = &Attached>,
+) -> Result<HashSet<ListEntry>> {
     let subjects: HashSet<_> = attached.filter(|one| one.tag.is_none()).map(|one| one.subject).collect();
     let asked: Vec<_> = subjects.into_iter().map(|subject| entries(sink, subject)).collect();
     let lists: Vec<_> = stream::iter(asked).buffer_unordered(QUESTIONS).try_collect().await?;
     Ok(lists.into_iter().flatten().collect())
 }
 
-async fn entries(sink: &dyn Repository, subject: Digest) -> Result<Vec<Entry>> {
+async fn entries(sink: &dyn ListingStore, subject: Digest) -> Result<Vec<ListEntry>> {
     Ok(sink.referrers(&subject).await?.into_iter().map(|node| (subject, node.digest)).collect())
 }

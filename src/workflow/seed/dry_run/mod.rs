@@ -13,13 +13,13 @@ use serde::Serialize;
 
 use super::accessories::confirm;
 use super::dry_run::store::Rehearsal;
-use super::endpoints::{Ends, refusals};
-use super::prepare::{Prepared, Run};
+use super::endpoints::{Endpoints, refusals};
+use super::prepare::{Prepared, SeedRun};
 use super::request::Seed;
 use super::request::Tagging;
 use super::shared::Commons;
 use super::{previous, verification};
-use crate::copy::{Event, Events, Fate, Plan, Step, Totals, Whereabouts};
+use crate::copy::{Event, Events, NodeFate, Plan, PlanStep, PlanTotals, Whereabouts};
 use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Reference};
 use crate::store::{Listing, Store};
@@ -43,7 +43,7 @@ pub struct Forecast {
     pub root: Digest,
     /// The numbers.
     #[serde(flatten)]
-    pub cost: Cost,
+    pub cost: DryRunCost,
     /// Checks that are relaxed or skipped, as the record of the run will have it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weakened: Vec<String>,
@@ -51,7 +51,7 @@ pub struct Forecast {
 
 /// Numbers of one image, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Cost {
+pub struct DryRunCost {
     /// Manifests to look at: none of an image that is in place.
     pub manifests: u64,
     /// Blobs to look at.
@@ -74,12 +74,12 @@ pub struct Forecasts {
     /// Each image, in the order of the catalog.
     pub images: Vec<Forecast>,
     /// The sums.
-    pub totals: Cost,
+    pub totals: DryRunCost,
 }
 
 impl Forecasts {
     pub(crate) fn of(images: Vec<Forecast>) -> Self {
-        let mut totals = Cost::default();
+        let mut totals = DryRunCost::default();
         for Forecast { cost, .. } in &images {
             totals.manifests += cost.manifests;
             totals.blobs += cost.blobs;
@@ -101,7 +101,7 @@ impl Forecasts {
 pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<Forecasts> {
     let commons = Commons::default();
     // The folder is not tried: a dry run writes nothing, not even for a moment.
-    let run = Run { client, transport: &Native, events, commons: &commons, is_folder_tried: true };
+    let run = SeedRun { client, transport: &Native, events, commons: &commons, is_folder_tried: true };
     let mut prepared = Prepared::new(seed, run).await?;
     prepared.plan().await?;
     Ok(Forecasts::of(vec![prepared.forecast(prepared.reckon(&commons), events).await?]))
@@ -110,7 +110,7 @@ pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<F
 /// What follows from what was forecast before, and what has to be asked.
 #[derive(Debug)]
 pub(crate) struct Reckoned {
-    cost: Cost,
+    cost: DryRunCost,
     plan: Arc<Plan>,
     /// Blobs that only the destination can tell of.
     unknown: Vec<Descriptor>,
@@ -122,12 +122,14 @@ impl Prepared<'_> {
     pub(crate) fn reckon(&self, commons: &Commons) -> Reckoned {
         let ends = &self.ends;
         let plan = self.job.copy.plan.clone().unwrap_or_default();
-        let Totals { manifests, blobs, bytes_total, bytes_present, .. } = plan.totals;
+        let PlanTotals { manifests, blobs, bytes_total, bytes_present, .. } = plan.totals;
         let requests = ends.origin.tally().requests + ends.sink.tally().requests;
-        let mut cost = Cost { manifests, blobs, bytes_total, bytes_present, requests, ..Cost::default() };
+        let mut cost = DryRunCost { manifests, blobs, bytes_total, bytes_present, requests, ..DryRunCost::default() };
         let site = commons.site(&self.seed.to.repository);
         let mut unknown = Vec::new();
-        for Step { node, .. } in plan.steps.iter().filter(|step| step.fate == Fate::Put && !step.node.is_manifest()) {
+        for PlanStep { node, .. } in
+            plan.steps.iter().filter(|step| step.fate == NodeFate::Put && !step.node.is_manifest())
+        {
             match site.whereabouts(&node.digest) {
                 Whereabouts::Here => cost.bytes_present += node.size,
                 Whereabouts::Elsewhere => {
@@ -160,7 +162,7 @@ impl Prepared<'_> {
     }
 
     /// Blobs: one request to the destination for what it holds, three in all for what moves.
-    async fn blobs(&self, unknown: &[Descriptor], cost: &mut Cost) -> Result<()> {
+    async fn blobs(&self, unknown: &[Descriptor], cost: &mut DryRunCost) -> Result<()> {
         let unknown: Vec<_> = unknown.iter().map(|node| is_held(&self.ends, node)).collect();
         let mut answers = stream::iter(unknown).buffer_unordered(QUESTIONS);
         while let Some((node, is_held)) = answers.try_next().await? {
@@ -177,10 +179,10 @@ impl Prepared<'_> {
     }
 
     /// Manifests: a PUT for each name, and what it takes to tell a registry without the Referrers API of a subject.
-    async fn manifests(&self, plan: &Plan, cost: &mut Cost) -> Result<u64> {
+    async fn manifests(&self, plan: &Plan, cost: &mut DryRunCost) -> Result<u64> {
         let mut requests = 0;
         let mut subjects = Vec::new();
-        for step in plan.steps.iter().filter(|step| step.fate == Fate::Put && step.node.is_manifest()) {
+        for step in plan.steps.iter().filter(|step| step.fate == NodeFate::Put && step.node.is_manifest()) {
             cost.bytes_to_move += step.node.size;
             // A tag of cosign's is asked for what it names right before it is put.
             let asked = step.tags().iter().filter(|tag| self.cosign.has(tag)).count();
@@ -234,7 +236,7 @@ fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root:
     }
 }
 
-async fn is_held<'a>(ends: &Ends, node: &'a Descriptor) -> Result<(&'a Descriptor, bool)> {
+async fn is_held<'a>(ends: &Endpoints, node: &'a Descriptor) -> Result<(&'a Descriptor, bool)> {
     match ends.sink.contains(node).await {
         // A seed does not ask: it pushes, and finds out.
         Err(error) if error.kind() == Kind::Denied => Ok((node, false)),

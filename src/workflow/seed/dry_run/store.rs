@@ -7,19 +7,19 @@ use async_trait::async_trait;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{Body, ByteStream, Listing, Put, Repository, Root, Store, Want};
+use crate::store::{Body, ByteStream, Listing, ListingStore, Put, Root, Store, Want};
 
 /// Each question is one request to the destination when it comes to that.
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
-    source: Arc<dyn Repository>,
+    source: Arc<dyn ListingStore>,
     /// What tags of the destination name that are right already.
     named: Vec<(Tag, Root)>,
     requests: AtomicU64,
 }
 
 impl Rehearsal {
-    pub(crate) fn new(source: Arc<dyn Repository>, named: Vec<(Tag, Root)>) -> Self {
+    pub(crate) fn new(source: Arc<dyn ListingStore>, named: Vec<(Tag, Root)>) -> Self {
         Self { source, named, requests: AtomicU64::new(0) }
     }
 

@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use crate::copy::{Chosen, Event, Events};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::filter_index::{Fate, narrow};
+use crate::oci::filter_index::{EntryFate, narrow};
 use crate::oci::{Descriptor, Digest};
 use crate::store::{Root, Store, read_manifest};
 use crate::verify::Approved;
-use crate::workflow::seed::endpoints::Ends;
-use crate::workflow::seed::request::{Index, Seed};
+use crate::workflow::seed::endpoints::Endpoints;
+use crate::workflow::seed::request::{IndexHandling, Seed};
 use crate::workflow::seed::resolve::Resolved;
-use crate::workflow::seed::signing::{Format, Signature, Signer};
+use crate::workflow::seed::signing::{Signature, SignatureFormat, Signer};
 use crate::workflow::seed::verification;
 
 /// An index that was made in the place of the source's.
@@ -42,9 +42,9 @@ pub(crate) async fn rewrite(source: &dyn Store, found: &mut Resolved, chosen: &C
             _ => read_manifest(source, index).await?,
         };
         let fate = |entry: &Digest| match made.get(entry) {
-            _ if !chosen.selection.takes(&index.digest, entry) => Fate::Drop,
-            Some(Root { bytes: Some(bytes), .. }) => Fate::Become(bytes.clone()),
-            _ => Fate::Keep,
+            _ if !chosen.selection.takes(&index.digest, entry) => EntryFate::Drop,
+            Some(Root { bytes: Some(bytes), .. }) => EntryFate::Become(bytes.clone()),
+            _ => EntryFate::Keep,
         };
         let unreadable = |why| Error::new(Kind::Invalid, "rewrite the index").on(index.digest).because(why);
         let narrowed = narrow(&bytes, fate).map_err(unreadable)?;
@@ -68,13 +68,13 @@ pub(crate) async fn rewrite(source: &dyn Store, found: &mut Resolved, chosen: &C
 /// Those of [`verification::destination`]; those of putting a signature.
 pub(crate) async fn verified(
     seed: &Seed,
-    ends: &Ends,
+    ends: &Endpoints,
     found: &Resolved,
     events: &Events,
 ) -> Result<(Option<Approved>, Option<Signature>)> {
     // Everything has been put: what the destination refuses to show from here on is there, or was lost.
     let put = ends.sink.taking_refusals_as_errors();
-    let Index::Rewrite(Some(site)) = &seed.index else {
+    let IndexHandling::Rewrite(Some(site)) = &seed.index else {
         return Ok((verification::destination(seed, &put, found, events).await?, None));
     };
     match verification::destination(seed, ends.sink.as_ref(), found, events).await {
@@ -85,7 +85,7 @@ pub(crate) async fn verified(
     }
     events.send(Event::Stage("signing the index"));
     // The legacy format: one tag that every cosign reads and no registry's API is needed for.
-    let signer = Signer::new(&site.key, Format::Legacy, events);
+    let signer = Signer::new(&site.key, SignatureFormat::Legacy, events);
     let signed = signer.sign(&ends.sink, &seed.to.repository, &found.root.node).await;
     let signed = signed.map_err(|error| error.at(Side::Destination).during("sign the rewritten index", &seed.to))?;
     Ok((verification::destination(seed, &put, found, events).await?, signed.into_iter().next()))

@@ -5,8 +5,8 @@ use crate::copy::{self, Selection};
 use crate::error::{Error, Result, Side};
 use crate::oci::Platform;
 use crate::workflow::Record;
-use crate::workflow::seed::endpoints::Ends;
-use crate::workflow::seed::request::{Index, Seed};
+use crate::workflow::seed::endpoints::Endpoints;
+use crate::workflow::seed::request::{IndexHandling, Seed};
 use crate::workflow::seed::resolve::Resolved;
 
 /// Chooses, and says what the record will name. Without platforms asked for, everything.
@@ -15,7 +15,12 @@ use crate::workflow::seed::resolve::Resolved;
 ///
 /// [`NotFound`](crate::Kind::NotFound) for a platform that the source does not have; those of reading indexes and the
 /// configuration of a single image.
-pub(crate) async fn choose(seed: &Seed, ends: &Ends, record: &Record, found: &mut Resolved) -> Result<Vec<String>> {
+pub(crate) async fn choose(
+    seed: &Seed,
+    ends: &Endpoints,
+    record: &Record,
+    found: &mut Resolved,
+) -> Result<Vec<String>> {
     let failed = |error: Error| error.at(Side::Source);
     if seed.platforms.is_empty() {
         return everything(ends, record, found).await.map_err(failed);
@@ -35,7 +40,7 @@ pub(crate) async fn choose(seed: &Seed, ends: &Ends, record: &Record, found: &mu
 /// Of an unchanged single image the platforms are those of the last record, if it is at hand: that saves the request for
 /// a configuration that nothing else needs. An index tells them itself, and if the last record names others, what it
 /// lists is not all there.
-async fn everything(ends: &Ends, record: &Record, found: &mut Resolved) -> Result<Vec<String>> {
+async fn everything(ends: &Endpoints, record: &Record, found: &mut Resolved) -> Result<Vec<String>> {
     let digest = found.root.node.digest;
     let recorded = record.former().filter(|former| found.is_unchanged() && former.dest_digest == digest);
     match recorded {
@@ -51,24 +56,24 @@ async fn everything(ends: &Ends, record: &Record, found: &mut Resolved) -> Resul
     }
 }
 
-async fn some(seed: &Seed, ends: &Ends, found: &mut Resolved) -> Result<Vec<Platform>> {
+async fn some(seed: &Seed, ends: &Endpoints, found: &mut Resolved) -> Result<Vec<Platform>> {
     let chosen = Selection::choose(ends.source.as_ref(), &found.root, &seed.platforms).await?;
     found.selection = chosen.selection.clone();
-    if let Index::Rewrite(_) = seed.index {
+    if let IndexHandling::Rewrite(_) = seed.index {
         rewrite_index::rewrite(ends.source.as_ref(), found, &chosen).await?;
     }
     Ok(chosen.platforms)
 }
 
 /// A single image is what was asked for or is not: there is nothing to leave out.
-async fn single(seed: &Seed, ends: &Ends, found: &mut Resolved) -> Result<Vec<Platform>> {
+async fn single(seed: &Seed, ends: &Endpoints, found: &mut Resolved) -> Result<Vec<Platform>> {
     let platforms = super::runs_on(&found.root, ends.source.as_ref()).await?;
     let is_there = |wanted: &&Platform| platforms.iter().any(|platform| platform.answers(wanted));
     let missing: Vec<_> = seed.platforms.iter().filter(|wanted| !is_there(wanted)).collect();
     if !missing.is_empty() {
         return Err(copy::absent(&missing, &platforms));
     }
-    if let Index::Rewrite(_) = seed.index {
+    if let IndexHandling::Rewrite(_) = seed.index {
         found.original = Some(found.root.clone());
     }
     Ok(platforms)
