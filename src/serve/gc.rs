@@ -29,7 +29,7 @@ pub struct Collection {
     pub data_dir: PathBuf,
     /// What is younger stays. Default 24 h: a push that takes longer is refused its manifest and sends the layers again.
     pub older_than: Duration,
-    /// Which manifests are kept. Default [`Kept::All`].
+    /// Which manifests are kept. Default [`KeptManifests::All`].
     pub kept: KeptManifests,
     /// Whether anything is removed. Default [`Effect::Removed`].
     pub effect: Effect,

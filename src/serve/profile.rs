@@ -33,7 +33,7 @@ pub struct Profile {
     pub takes_unsized_put: bool,
     /// Whether a manifest goes when the last tag that named it moves away. Default false; zot drops it with its children.
     pub forgets_untagged: bool,
-    /// Who may come in. Default [`Auth::None`].
+    /// Who may come in. Default [`ServerAuth::None`].
     pub auth: ServerAuth,
 }
 

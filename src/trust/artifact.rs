@@ -52,7 +52,7 @@ pub fn legacy_manifest(carried: &[Descriptor], signatures: &[(Vec<u8>, Vec<u8>)]
     manifest.attach(blobs)
 }
 
-/// The manifest that attaches a [`bundle`] to `subject` as a referrer, in the form that cosign 3 writes.
+/// The manifest that attaches a [`sigstore_bundle`] to `subject` as a referrer, in the form that cosign 3 writes.
 #[must_use]
 pub fn bundle_manifest(subject: &Descriptor, bundle: &[u8], created: Timestamp) -> Attachment {
     let layer = Descriptor::of(MediaType::new(sigstore_bundle::MEDIA_TYPE), bundle);

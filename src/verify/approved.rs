@@ -22,7 +22,7 @@ enum Basis {
 }
 
 impl Approved {
-    /// Only [`Report::approve`] calls this, once every demanded step holds.
+    /// Only [`VerifyReport::approve`] calls this, once every demanded step holds.
     fn verified(digest: Digest, report: VerifyReport) -> Self {
         Self { basis: Basis::Verified { digest, report: Box::new(report) } }
     }

@@ -1,7 +1,7 @@
 //! Trust: decides whether an image may be shown to a site. Reads stores, never writes.
 //!
-//! [`Subject`] says what is verified, resolved once; [`Demands`] what must hold; [`Pipeline`] runs the four steps and
-//! gives a [`Report`]; [`Report::approve`] turns a good one into an [`Approved`], without which nothing is copied.
+//! [`Candidate`] says what is verified, resolved once; [`Demands`] what must hold; [`Pipeline`] runs the four steps and
+//! gives a [`VerifyReport`]; [`VerifyReport::approve`] turns a good one into an [`Approved`], without which nothing is copied.
 //!
 //! Everything that comes from a registry is hostile until a trusted key vouches for it: sizes are checked before bytes
 //! are fetched, signatures before bytes are interpreted, and only a 404 means that there is no signature. A store that

@@ -1,6 +1,6 @@
 //! Reports: the four steps of a verification, what each of them found, and what proved it.
 //!
-//! A failed verification is a value: it can be printed, kept and compared. Only [`Report::approve`] makes an error of it.
+//! A failed verification is a value: it can be printed, kept and compared. Only [`VerifyReport::approve`] makes an error of it.
 
 use std::fmt;
 

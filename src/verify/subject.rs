@@ -57,7 +57,7 @@ impl Candidate {
         Ok(subject)
     }
 
-    /// The first half of [`Subject::resolve`], one request: the image alone.
+    /// The first half of [`Candidate::resolve`], one request: the image alone.
     ///
     /// # Errors
     ///

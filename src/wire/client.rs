@@ -81,7 +81,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if `ca_file`, a proxy or the name of the program cannot be used.
+    /// [`Usage`](crate::Kind::Usage) if `ca_file`, a proxy or the name of the program cannot be used.
     pub fn new(options: ClientOptions) -> Result<Self> {
         let keychain = Keychain::new(options.authfile.clone(), &options.environment, options.helper_limit);
         Self::with(options, keychain)
@@ -111,7 +111,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) for a file that cannot be used.
+    /// [`Usage`](crate::Kind::Usage) for a file that cannot be used.
     pub async fn check_credentials(&self) -> Result<()> {
         self.inner.keychain.check().await
     }
@@ -121,7 +121,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) for a file that cannot be used.
+    /// [`Usage`](crate::Kind::Usage) for a file that cannot be used.
     pub async fn finds(&self, host: &str, account: &Account, identity: Option<&str>) -> Result<Option<String>> {
         let found = self.inner.keychain.find(host, "", None).await?;
         Ok(if found.is(account, identity) { None } else { Some(found.told()) })

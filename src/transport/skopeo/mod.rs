@@ -10,10 +10,10 @@
 //!
 //! Its environment is cleared but for [`PASSED_ON`]; it reads the same `policy.json` and `registries.conf` as always.
 //! Plain HTTP: skopeo's `--tls-verify=false` falls back to HTTP only after TLS, and then takes any certificate, which
-//! ours never does. So it stands on one side only if the caller says [`Scheme::Http`] of that side, which it may only
+//! ours never does. So it stands on one side only if the caller says [`LocationScheme::Http`] of that side, which it may only
 //! after the user permitted plain HTTP *and* our own wire found that this host speaks it. Such a host has no certificate
 //! that could be excused, and who can swap its answers could so before. It is given no credentials for a host that ours
-//! would give none to ([`Scheme::HttpWithoutLogin`]).
+//! would give none to ([`LocationScheme::HttpWithoutLogin`]).
 
 mod arguments;
 mod carry;
