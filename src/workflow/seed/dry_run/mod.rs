@@ -97,7 +97,7 @@ impl Forecasts {
 ///
 /// # Errors
 ///
-/// Those of the first half of [`seed`](super()): what cannot be resolved or does not verify has no forecast.
+/// Those of the first half of [`seed`](super::seed()): what cannot be resolved or does not verify has no forecast.
 pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<Forecasts> {
     let commons = Commons::default();
     // The folder is not tried: a dry run writes nothing, not even for a moment.
