@@ -1,4 +1,4 @@
-//! Checks what a server holds: reads every file back, and fetches what is damaged from a registry that has it.
+//! Checks the data folder of a server: reads every file back, and fetches damaged ones from a registry that has them.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -14,42 +14,43 @@ use crate::serve::{Auditor, Damage, DataAudit};
 use crate::store::{Body, Registry, Role, Store};
 use crate::wire::Client;
 
-/// What to check.
+/// The check to run.
 #[derive(Debug, Clone)]
 pub struct DataCheck {
     /// The data folder of a server.
     pub data_dir: PathBuf,
     /// Files that are read, or fetched, at the same time.
     pub jobs: NonZeroUsize,
-    /// A repository that has what may be damaged. None: nothing is repaired.
+    /// A repository that may have the damaged content. `None` repairs nothing.
     pub repair_from: Option<Repository>,
 }
 
-/// What a check found and did.
+/// The result of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checked {
-    /// What the folder holds now, with everything that is still wrong.
+    /// The current content of the folder, with every fault that remains.
     #[serde(flatten)]
     pub audit: DataAudit,
-    /// What was wrong and is repaired.
+    /// The faults that were repaired.
     pub repaired: Vec<Damage>,
 }
 
-/// Checks a data folder, which may belong to a server that runs.
+/// Checks a data folder, which may belong to a running server.
 ///
-/// What is repaired is looked at again, as long as that brings something to light: a manifest that was lost hides what it needs.
+/// Audits again after each repair, as long as that reveals new faults: a lost manifest hides what it refers to.
 ///
 /// # Errors
 ///
-/// [`NotFound`](Kind::NotFound) if there is no such folder, [`Usage`](Kind::Usage) for plain HTTP that is not permitted.
-/// Whatever else keeps a file from being repaired, be it the source or the disk, is told with it, and the others come all the same.
+/// [`NotFound`](Kind::NotFound) if there is no such folder, [`Usage`](Kind::Usage) if plain HTTP is not permitted. Any
+/// other error of the source or the disk is reported with the file that it kept from being repaired, and the other files
+/// are still repaired.
 pub async fn check_data(check: &DataCheck, client: &Client) -> Result<Checked> {
     let auditor = Auditor::new(&check.data_dir, check.jobs);
     let mut audit = auditor.audit().await?;
     let (mut repaired, mut failures) = (Vec::new(), HashMap::new());
     if let Some(repository) = &check.repair_from {
         let source: Arc<dyn Store> = Arc::new(Registry::new(client, repository, Role::Source));
-        // Each digest is tried once, so this ends.
+        // Tries each digest once, so the loop ends.
         let mut tried = Vec::new();
         loop {
             let wanted = |damage: &&Damage| damage.wanted().is_some_and(|node| !tried.contains(&node.digest));
@@ -76,7 +77,7 @@ pub async fn check_data(check: &DataCheck, client: &Client) -> Result<Checked> {
     Ok(Checked { audit, repaired })
 }
 
-/// Fetches one digest, every byte checked; says why it could not.
+/// Fetches one digest and checks every byte; returns the error if it cannot.
 async fn repair(auditor: &Auditor, source: &Arc<dyn Store>, damage: Damage) -> Result<(Damage, Option<Error>)> {
     let Some(node) = damage.wanted() else { return Ok((damage, None)) };
     let body = Body::stored(node.clone(), Arc::clone(source));

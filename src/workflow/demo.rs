@@ -1,7 +1,7 @@
-//! The tour: two registries on this machine, a signed bundle, a verified seed, and forgeries that are refused.
+//! The demo: two registries on this machine, a signed bundle, a verified seed, and forgeries that are refused.
 //!
-//! Everything goes through the same doors as in earnest: HTTP, the workflow of `registry seed`, its record. Nothing that
-//! is shown was written beforehand.
+//! Everything uses the same code as a real run: HTTP, the workflow of `registry seed`, its record. No output is prepared
+//! in advance.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const REPOSITORY: &str = "robot-behavior";
 const POLICY_VERSION: &str = "1.2.0";
 const PROMPT: &[u8] = b"carry the tray, slowly";
 
-/// A tour under way. Its registries run until it is dropped.
+/// A demo in progress. Its registries run until it is dropped.
 #[derive(Debug)]
 pub struct Demo {
     folder: PathBuf,
@@ -39,7 +39,7 @@ pub struct Demo {
     key: SigningKey,
 }
 
-/// A registry of the tour.
+/// A registry of the demo.
 #[derive(Debug)]
 struct DemoRegistry {
     address: SocketAddr,
@@ -47,27 +47,27 @@ struct DemoRegistry {
     task: JoinHandle<()>,
 }
 
-/// What was published.
+/// The published bundle.
 #[derive(Debug)]
 pub struct Published {
-    /// Where the bundle stands.
+    /// The bundle's reference.
     pub reference: Reference,
-    /// What its tag names.
+    /// The digest that its tag names.
     pub digest: Digest,
-    /// The public key that it is signed with.
+    /// The file with the public key that verifies it.
     pub public_key: PathBuf,
 }
 
-/// A forged bundle, and what became of it.
+/// A forged bundle, and the error that refused it.
 #[derive(Debug)]
 pub struct ForgeryRefusal {
-    /// What is wrong with it.
+    /// The way in which it is forged.
     pub forgery: Forgery,
-    /// Why it was refused.
+    /// The reason for the refusal.
     pub error: Error,
 }
 
-/// What can be wrong with a bundle: one thing for each step of the verification.
+/// The ways to forge a bundle: one for each step of the verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgery {
     /// Another image under the genuine one's signature.
@@ -81,10 +81,10 @@ pub enum Forgery {
 }
 
 impl Forgery {
-    /// All of them, in the order of the steps that find them.
+    /// All forgeries, in the order of the steps that detect them.
     pub const ALL: [Self; 4] = [Self::Image, Self::Lock, Self::Prompt, Self::Policy];
 
-    /// In words.
+    /// Returns a description.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -106,11 +106,11 @@ impl Forgery {
 }
 
 impl Demo {
-    /// Starts two empty registries whose data lies below `folder`.
+    /// Starts two empty registries with their data below `folder`.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if no port or no folder can be had.
+    /// [`Local`](Kind::Local) if no port is free or a folder cannot be created.
     pub async fn start(folder: &Path) -> Result<Self> {
         Ok(Self {
             upstream: DemoRegistry::start(&folder.join("upstream")).await?,
@@ -121,7 +121,7 @@ impl Demo {
         })
     }
 
-    /// Where the two registries listen: the one that images come from, and the site's.
+    /// Returns the addresses of the two registries: the one that images come from, and the site's.
     #[must_use]
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.upstream.address, self.site.address)
@@ -131,7 +131,7 @@ impl Demo {
     ///
     /// # Errors
     ///
-    /// Those of the registry and of the disk.
+    /// Fails if the registry or the disk does.
     pub async fn publish(&self) -> Result<Published> {
         let at = self.at(&self.upstream, "v1")?;
         let store = self.store(&at, Role::Sink);
@@ -145,11 +145,11 @@ impl Demo {
         Ok(Published { reference: at, digest: image.digest, public_key })
     }
 
-    /// Seeds the site with what [`publish`](Self::publish) made.
+    /// Seeds the site with the bundle that [`publish`](Self::publish) made.
     ///
     /// # Errors
     ///
-    /// Those of [`seed`](super::seed()).
+    /// Fails like [`seed`](super::seed()).
     pub async fn seed(&self, events: &Events) -> Result<Outcome> {
         self.seed_tag("v1", events).await
     }
@@ -158,7 +158,7 @@ impl Demo {
     ///
     /// # Errors
     ///
-    /// [`Untrusted`](Kind::Untrusted) if it was *not* refused, or the site shows it all the same.
+    /// [`Untrusted`](Kind::Untrusted) if the bundle was *not* refused, or the site serves it all the same.
     pub async fn forge(&self, forgery: Forgery) -> Result<ForgeryRefusal> {
         let at = self.at(&self.upstream, forgery.tag())?;
         let store = self.store(&at, Role::Sink);
@@ -187,7 +187,7 @@ impl Demo {
         }
     }
 
-    /// Stops both registries and waits until their data is at rest.
+    /// Stops both registries and waits until they have shut down.
     pub async fn finish(mut self) {
         for registry in [&mut self.upstream, &mut self.site] {
             registry.stop.take();
@@ -215,7 +215,7 @@ impl Demo {
         seed(&request, &self.client, &Native, events).await
     }
 
-    /// Puts the genuine image's signature in the place of the forged one's.
+    /// Replaces the forged image's signature with the genuine one's.
     async fn steal_signature(&self, store: &Registry, forged: &Descriptor) -> Result<()> {
         let genuine = store.resolve(&self.at(&self.upstream, "v1")?.name(), Want::Digest).await?;
         let tags = (signature_tag(&genuine.node.digest), signature_tag(&forged.digest));
@@ -271,14 +271,14 @@ fn lock(at: &Reference, image: Digest, version: &str, policy: &[u8]) -> Vec<u8> 
     make::lock(at, image, version, policy, inputs).to_bytes()
 }
 
-/// A lock with another prompt and the old fingerprint.
+/// Returns a lock with another prompt and the old fingerprint.
 fn edited(lock: &[u8]) -> Vec<u8> {
     let honest = Digest::sha256(PROMPT).to_string();
     let edited = Digest::sha256(b"carry the tray, fast").to_string();
     String::from_utf8_lossy(lock).replace(&honest, &edited).into_bytes()
 }
 
-/// A bill of materials that refers to the image.
+/// Returns a bill of materials that refers to the image.
 fn sbom(image: &Descriptor) -> artifact::Attachment {
     let content = br#"{"spdxVersion":"SPDX-2.3","name":"robot-behavior","packages":[]}"#;
     artifact::artifact_manifest(&MediaType::new("application/spdx+json"), image, content)

@@ -1,4 +1,4 @@
-//! Logins: tried at the registry, then kept where docker and podman keep theirs; and forgotten again.
+//! Logins: tried at the registry, then stored where docker and podman store theirs; and removed again.
 
 use std::path::PathBuf;
 
@@ -7,55 +7,56 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::wire::{Account, Client, ClientOptions, StoredLogin, Vault, prove};
 
-/// A login that was kept.
+/// A login that was stored.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoggedIn {
-    /// The registry, as credentials are filed under it.
+    /// The registry, in the form that credentials are stored under.
     pub host: String,
-    /// The name.
+    /// The user name.
     pub user: String,
     /// The file that was written to.
     pub file: PathBuf,
-    /// The helper that keeps the secret; null if it stands in the file.
+    /// The helper that stores the secret; null if the file itself holds it.
     pub helper: Option<String>,
-    /// What was kept.
+    /// The kind of secret that was stored.
     pub kept: Secret,
-    /// Whether the registry has looked at the password: false if it asks nobody for a login.
+    /// Whether the registry checked the password: false if it asks for no login.
     pub checked: bool,
-    /// What to know about it.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// What proves who somebody is.
+/// The secret that proves an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Secret {
-    /// The password, or what the registry takes for one.
+    /// The password, or what the registry accepts as one.
     Password,
-    /// A token that the registry's token service gave for the password.
+    /// A token that the registry's token service returned for the password.
     IdentityToken,
 }
 
-/// A login that was forgotten.
+/// A login that was removed.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoggedOut {
-    /// The registry, as credentials are filed under it.
+    /// The registry, in the form that credentials are stored under.
     pub host: String,
     /// Whether there was a login.
     pub was_logged_in: bool,
-    /// The file that it stood in, or would have stood in.
+    /// The file that held it, or would have held it.
     pub file: PathBuf,
-    /// The helper that was told to forget it.
+    /// The helper that was asked to erase it.
     pub helper: Option<String>,
-    /// What to know about it.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// Tries `account` at `host` and keeps it in `vault`. `api_host` is what to speak to, where that has another name.
+/// Tries `account` at `host` and stores it in `vault`. Sends requests to `api_host`, which differs from `host` for some
+/// registries.
 ///
 /// # Errors
 ///
-/// Those of [`prove`], with nothing kept, and of [`Vault::keep`].
+/// Fails like [`prove`], with nothing stored, and like [`Vault::keep`].
 pub async fn login(
     options: &ClientOptions,
     vault: &Vault,
@@ -70,7 +71,7 @@ pub async fn login(
     }
     let StoredLogin { host, helper, .. } = vault.keep(host, account, proof.identity.as_deref()).await?;
     let kept = if proof.identity.is_some() { Secret::IdentityToken } else { Secret::Password };
-    // Several files may know the host: what is kept in one that is looked into later is of no use.
+    // Several files may know the host: a login stored in a file that is read later has no effect.
     let identity = proof.identity.as_deref();
     match Client::new(options.clone())?.finds(&host, account, identity).await {
         Ok(None) => {}
@@ -81,15 +82,15 @@ pub async fn login(
     Ok(LoggedIn { host, user, file, helper, kept, checked: proof.was_asked, warnings })
 }
 
-/// Forgets the login for `host` in `vault`.
+/// Removes the login for `host` from `vault`.
 ///
 /// # Errors
 ///
-/// Those of [`Vault::forget`].
+/// Fails like [`Vault::forget`].
 pub async fn logout(options: &ClientOptions, vault: &Vault, host: &str) -> Result<LoggedOut> {
     let StoredLogin { host, helper, was_there } = vault.forget(host).await?;
     let mut warnings = Vec::new();
-    // A file that was named and is not there has been no hindrance so far.
+    // A file that was named and does not exist has been no error so far, so it is ignored here too.
     let mut options = options.clone();
     options.authfile = options.authfile.filter(|path| path.exists());
     options.environment.registry_auth_file = options.environment.registry_auth_file.filter(|path| path.exists());

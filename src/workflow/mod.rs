@@ -1,6 +1,6 @@
-//! One file per task. Resolve once, verify, carry, verify again, tag, write the record.
+//! One file per task: resolve once, verify, carry, verify again, tag, write the record.
 //!
-//! Knows neither the command line nor terminals: takes values, tells events, gives back a value.
+//! Knows neither the command line nor terminals: takes values, sends events, returns a value.
 
 mod batch;
 mod bundle;

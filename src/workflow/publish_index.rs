@@ -1,5 +1,5 @@
-//! Publishing a roll-up: it becomes an artifact that refers to a parent, so that whoever knows the parent's tag finds
-//! every catalog that was seeded here with one query.
+//! Publishes a roll-up as an artifact that refers to a parent: one query by the parent's tag then finds every catalog
+//! that was seeded here.
 
 use std::path::Path;
 
@@ -15,26 +15,26 @@ use crate::store::{Body, Listing as _, Registry, Role, Store, Want};
 use crate::trust::artifact::{self, Attachment};
 use crate::wire::Client;
 
-/// What takes the artifacts where nothing does yet: an index of no images.
+/// The parent that is made where none exists: an index of no images.
 const EMPTY_INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 
-/// What publishing did.
+/// The result of publishing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Publication {
     /// Whether anything was put.
     pub status: Change,
-    /// The parent as it was named.
+    /// The parent as the user named it.
     pub parent: Reference,
-    /// What it stands for.
+    /// The digest of the parent.
     pub parent_digest: Digest,
-    /// Whether it was made, as an empty index.
+    /// Whether the parent was made, as an empty index.
     pub parent_created: bool,
     /// The artifact.
     pub artifact: Reference,
-    /// Its type, by which the query finds it.
+    /// Its artifact type, which the query filters by.
     pub artifact_type: &'static str,
-    /// Its tag, where there is no Referrers API.
+    /// Its tag, if there is no Referrers API.
     pub tag: Option<String>,
     /// Whether the registry has the Referrers API.
     pub referrers_api: bool,
@@ -44,7 +44,7 @@ pub struct Publication {
     pub content: String,
     /// Images in the roll-up.
     pub entries: u64,
-    /// Those that failed.
+    /// Images in it that failed.
     pub failed: u64,
 }
 
@@ -54,7 +54,7 @@ pub struct Publication {
 pub enum Change {
     /// It was put now.
     Published,
-    /// It was there, and can be found.
+    /// It was there already, and can be found.
     Unchanged,
 }
 
@@ -62,8 +62,8 @@ pub enum Change {
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for a file that is no roll-up and a parent without a tag, before anybody is contacted; those
-/// of the registry.
+/// [`Usage`](Kind::Usage) for a file that is not a roll-up and for a parent without a tag, before any request is sent.
+/// Otherwise fails as the registry does.
 pub async fn publish_index(manifest: &Path, to: &Reference, client: &Client) -> Result<Publication> {
     let (rollup, bytes) = read_roll_up(manifest)?;
     let (tag, own_tag) = tags(to)?;
@@ -85,7 +85,7 @@ pub async fn publish_index(manifest: &Path, to: &Reference, client: &Client) -> 
         tag: (!referrers_api).then(|| own_tag.to_string()),
         referrers_api,
         query: if referrers_api {
-            // A plus in a query would be read as a space.
+            // A plus sign in a query would be read as a space.
             let artifact_type = RollUp::MEDIA_TYPE.replace('+', "%2B");
             format!("{repository}/referrers/{}?artifactType={artifact_type}", parent.digest)
         } else {
@@ -97,7 +97,7 @@ pub async fn publish_index(manifest: &Path, to: &Reference, client: &Client) -> 
     })
 }
 
-/// The parent's tag, and the artifact's own.
+/// Returns the parent's tag, and the artifact's own.
 fn tags(to: &Reference) -> Result<(Tag, Tag)> {
     let (Some(tag), None) = (&to.tag, &to.digest) else {
         let error = Error::new(Kind::Usage, "--to names the parent by its tag, not by a digest").on(to);
@@ -109,7 +109,7 @@ fn tags(to: &Reference) -> Result<(Tag, Tag)> {
     Ok((tag.clone(), own))
 }
 
-/// What `tag` stands for, made if it stands for nothing; and whether it was made.
+/// Returns the node that `tag` names, and whether it was made here: an empty index is put if the tag does not exist.
 async fn parent(store: &Registry, tag: &Tag) -> Result<(Descriptor, bool)> {
     match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
         Ok(root) => Ok((root.node, false)),
@@ -122,7 +122,7 @@ async fn parent(store: &Registry, tag: &Tag) -> Result<(Descriptor, bool)> {
     }
 }
 
-/// Puts what is missing. Without the Referrers API the artifact is tagged as well, and the store keeps the fallback index.
+/// Puts missing content. Without the Referrers API it also tags the artifact, and the store maintains the fallback index.
 async fn put(store: &Registry, parent: &Descriptor, artifact: &Attachment, own_tag: &Tag) -> Result<Change> {
     let Attachment { node, manifest, blobs } = artifact;
     let listed = store.referrers(&parent.digest).await?.iter().any(|entry| entry.digest == node.digest);
@@ -137,7 +137,7 @@ async fn put(store: &Registry, parent: &Descriptor, artifact: &Attachment, own_t
     Ok(Change::Published)
 }
 
-/// Whether the artifact is there, under its tag if it has one: a list may name what is gone.
+/// Returns whether the artifact is there, under its tag if it has one: a list may name deleted content.
 async fn is_held(store: &Registry, node: &Descriptor, tags: &[Tag]) -> Result<bool> {
     match tags {
         [] => store.contains(node).await,
@@ -148,7 +148,7 @@ async fn is_held(store: &Registry, node: &Descriptor, tags: &[Tag]) -> Result<bo
     }
 }
 
-/// Where the repository's content is asked for.
+/// Returns the URL below which the repository's content is served.
 fn base_url(store: &Registry, to: &Reference) -> String {
     let scheme = if store.speaks_plain_http() { "http" } else { "https" };
     format!("{scheme}://{}/v2/{}", to.repository.api_host(), to.repository.path)

@@ -1,7 +1,7 @@
-//! All tags of a run, or none: they move one after the other, and if one cannot, those that moved are put back.
+//! Moves all tags of a run, or none: one after the other, and if one fails, those that moved are put back.
 //!
-//! A registry has no transactions, so this is as near as it gets: everything is staged and kept before the first tag moves,
-//! and whatever cannot be undone is named tag by tag.
+//! A registry has no transactions, so this is an approximation: all content is staged and all former roots are kept
+//! before the first tag moves, and the error names each tag that cannot be put back.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::workflow::rollback::restore::{self, PutBack};
 use crate::workflow::seed::previous::Move;
 use crate::workflow::seed::{self, LAST_WORDS, interrupted};
 
-/// A tag that is to move, and where.
+/// A tag that is to move, and its destination.
 #[derive(Debug)]
 pub(crate) struct TagMove<'a> {
     pub(crate) to: Reference,
@@ -20,24 +20,24 @@ pub(crate) struct TagMove<'a> {
     pub(crate) step: &'a Move,
 }
 
-/// How far a tag has come.
+/// The state of one tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum TagState {
     Waiting,
     UnderWay,
     Moved,
-    /// Where it was before.
+    /// It names its former root again.
     Back,
-    /// It cannot be put back; why.
+    /// It cannot be put back; holds the reason.
     Stuck(String),
 }
 
-/// Moves the tags of `steps`, in their order. `stop` before the first one leaves all where they are; after that it is
-/// too late, and what is left is finished, as far as the last words reach.
+/// Moves the tags of `steps`, in their order. A `stop` before the first move leaves all tags as they are; after that the
+/// remaining moves are finished, within `LAST_WORDS`.
 ///
 /// # Errors
 ///
-/// Of the kind of the tag that could not be put: what was put back, and what was not, stands in the text.
+/// Fails with the kind of the tag that could not be put; the text lists which tags were put back and which were not.
 /// [`Interrupted`](crate::Kind::Interrupted) after `stop`.
 pub(super) async fn move_all(name: &str, steps: &[TagMove<'_>], stop: impl Future<Output = ()> + Send) -> Result<()> {
     let states = States(Mutex::new(vec![TagState::Waiting; steps.len()]));
@@ -71,12 +71,12 @@ async fn run(steps: &[TagMove<'_>], states: &States) -> Result<()> {
     Ok(())
 }
 
-/// Puts back what has moved, the last one first: of the one that failed nobody knows whether it has.
+/// Puts moved tags back, the last one first. Includes the tag that failed: it may have moved.
 async fn put_back(steps: &[TagMove<'_>], states: &States) {
     for (at, TagMove { sink, step, .. }) in steps.iter().enumerate().rev() {
         let moved = &step.root.node.digest;
         let state = match restore::put_back(sink, &step.tag, moved, step.former.as_ref()).await {
-            // Nothing was done to it after all.
+            // It had not moved after all.
             Ok(PutBack::Already) if states.get(at) == TagState::UnderWay => TagState::Waiting,
             Ok(PutBack::Restored | PutBack::Deleted | PutBack::Already) => TagState::Back,
             Ok(PutBack::Elsewhere(_)) => TagState::Stuck("somebody else has moved it since".into()),
@@ -87,12 +87,12 @@ async fn put_back(steps: &[TagMove<'_>], states: &States) {
     }
 }
 
-/// How far all tags have come; readable after the work was broken off.
+/// The states of all tags; readable after the work was cancelled.
 struct States(Mutex<Vec<TagState>>);
 
 impl States {
     fn with<T>(&self, look: impl FnOnce(&mut Vec<TagState>) -> T) -> T {
-        // A panic elsewhere leaves the list whole: every change is one assignment.
+        // A panic elsewhere leaves the list consistent: every change is one assignment.
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -108,7 +108,7 @@ impl States {
         self.with(|states| states.iter().any(|state| *state != TagState::Waiting))
     }
 
-    /// What became of which tag, where something did.
+    /// Describes the state of each tag, grouped by outcome.
     fn told(&self, steps: &[TagMove<'_>]) -> String {
         let states = self.with(|states| states.clone());
         let named = |wanted: &TagState| {

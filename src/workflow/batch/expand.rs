@@ -1,4 +1,4 @@
-//! A catalog's entries as images: every selection of tags is resolved once, before anything else.
+//! Expands a catalog's entries to images: every selection of tags is resolved once, before anything else.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,12 @@ use crate::store::{Listing, Registry, Role};
 use crate::wire::{Client, Stats};
 use crate::workflow::seed::request::{SidecarHandling, Trust};
 
-/// An entry of a catalog, with what its images have to satisfy.
+/// An entry of a catalog, with the demands on its images.
 #[derive(Debug, Clone)]
 pub struct CatalogEntry {
-    /// What goes where.
+    /// The source and the destination.
     pub entry: document::Entry,
-    /// What each image has to satisfy.
+    /// The demands on each image.
     pub trust: Trust,
 }
 
@@ -28,17 +28,17 @@ pub(crate) struct Image {
     pub(crate) sidecars: SidecarHandling,
     pub(crate) accessories: Option<Accessories>,
     pub(crate) trust: Trust,
-    /// Whether nothing in the catalog says for good which image it is, so that the roll-up has to.
+    /// Whether the catalog does not pin the image, so that the roll-up has to.
     pub(super) is_pinned_late: bool,
 }
 
-/// All images of `wishes`, in their order, and what listing tags for them has cost. The tags of a repository are listed
-/// once.
+/// Returns all images of `wishes`, in their order, and the cost of listing tags for them. Lists the tags of each
+/// repository once.
 ///
 /// # Errors
 ///
-/// Those of listing tags; [`NotFound`](crate::Kind::NotFound) where nothing matches; [`Usage`](crate::Kind::Usage) if two
-/// images have one destination.
+/// Fails like [`Listing::tags`]; [`NotFound`](crate::Kind::NotFound) if nothing matches; [`Usage`](crate::Kind::Usage) if
+/// two images have the same destination.
 pub(crate) async fn images(wishes: &[CatalogEntry], client: &Client) -> Result<(Vec<Image>, Stats)> {
     let mut lists = Lists { client, known: HashMap::new(), tally: Stats::default() };
     let mut taken = Destinations::default();

@@ -1,4 +1,5 @@
-//! Many images in one run: everything is known and approved before the first blob moves, and what they share moves once.
+//! Many images in one run: all are resolved and approved before the first blob moves, and content that they share moves
+//! once.
 
 pub(super) mod atomic;
 pub(super) mod expand;
@@ -30,48 +31,48 @@ use crate::error::{Error, Kind, Result};
 use crate::transport::{Native, Transport};
 use crate::wire::Client;
 
-/// What to seed, and what happens when something fails.
+/// The images to seed, and the behaviour when one fails.
 #[derive(Debug)]
 pub struct Catalog {
     /// The catalog as the user named it, for the roll-up.
     pub name: String,
-    /// What goes where, each with what it has to satisfy.
+    /// Sources and destinations, each with its demands.
     pub wishes: Vec<CatalogEntry>,
-    /// What travels with images that do not say so themselves.
+    /// Accessories of images that do not set their own.
     pub accessories: Accessories,
-    /// How the engine works; the lanes are those of the whole run.
+    /// Options of the engine; the whole run shares the lanes.
     pub engine: copy::Options,
-    /// Images under way at the same time.
+    /// Images in progress at the same time.
     pub images_at_once: usize,
-    /// Whether the others are tried when one fails. Not with tags that move together.
+    /// Whether to try the other images when one fails. Not for tags that move together.
     pub keep_going: bool,
-    /// How the tags move.
+    /// How tags move.
     pub tagging: Tagging,
-    /// Where the roll-up goes, and a folder for each image.
+    /// Folder of the roll-up, with a subfolder for each image.
     pub folder: PathBuf,
 }
 
-/// What became of a catalog.
+/// The result of a catalog.
 #[derive(Debug)]
 pub struct Seeded {
-    /// The record of all.
+    /// The record of all images.
     pub roll_up: RollUp,
-    /// What became of each, in the order of the roll-up.
+    /// The result of each image, in the order of the roll-up.
     pub entries: Vec<BatchEntry>,
-    /// Where the roll-up was written.
+    /// The file of the roll-up.
     pub file: PathBuf,
 }
 
 /// One image of a catalog.
 #[derive(Debug)]
 pub struct BatchEntry {
-    /// What was asked for.
+    /// The request.
     pub seed: Seed,
     /// The name of its folder.
     pub directory: String,
-    /// Whether the roll-up says which image its source stood for.
+    /// Whether the roll-up records the digest of its source.
     pub is_pinned_late: bool,
-    /// How it ended.
+    /// Its result.
     pub result: Result<Box<Outcome>>,
 }
 
@@ -79,8 +80,8 @@ pub struct BatchEntry {
 ///
 /// # Errors
 ///
-/// Without `keep_going` that of the first image that fails: the others are cancelled, but for those whose tags are being
-/// put. [`Interrupted`](Kind::Interrupted) after `stop`. Either way no roll-up is written.
+/// Without `keep_going`, fails with the error of the first image that fails: the others are cancelled, except those whose
+/// tags are being put. [`Interrupted`](Kind::Interrupted) after `stop`. In both cases no roll-up is written.
 pub async fn seed_catalog(
     catalog: Catalog,
     client: &Client,
@@ -103,16 +104,16 @@ pub async fn seed_catalog(
         let entries = fleet.seed(name, catalog.tagging, entries).await?;
         Ok((entries, choosing))
     };
-    // The size of what awaits this is then not the sum of everything below.
+    // Boxed to keep callers' futures small.
     let mut all = Box::pin(all);
     let (entries, choosing) = tokio::select! {
         done = &mut all => done,
         () = stop => {
             halt.send_replace(true);
-            // Whose tags are being put is let finish; everybody else hears of it at once.
+            // Images whose tags are being put finish; all others are cancelled now.
             let done = all.await;
             match catalog.tagging {
-                // Complete, if it was too late for anything else.
+                // Complete, if it was too late to cancel.
                 Tagging::Together => done,
                 _ => done.and_then(|_| Err(interrupted(name, "interrupted; no roll-up was written"))),
             }
@@ -122,11 +123,11 @@ pub async fn seed_catalog(
     Ok(Seeded { roll_up, entries, file })
 }
 
-/// Works out what a catalog would cost. Nothing is put, nothing is written.
+/// Computes the cost of a catalog. Puts nothing and writes nothing.
 ///
 /// # Errors
 ///
-/// That of the first image that cannot be resolved or does not verify: it has no forecast.
+/// Fails with the error of the first image that cannot be resolved or does not verify: there is no forecast for it.
 pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events) -> Result<Forecasts> {
     let commons = Commons::default();
     let halt = watch::Sender::new(false);
@@ -141,7 +142,7 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
     Ok(forecasts)
 }
 
-/// One image as a seed of its own, with a folder below the catalog's.
+/// Turns one image into a seed of its own, with a folder below the catalog's.
 fn order(catalog: &Catalog, image: expand::Image) -> BatchEntry {
     let directory = entry_directory(&image.to);
     let seed = Seed {
@@ -161,18 +162,18 @@ fn order(catalog: &Catalog, image: expand::Image) -> BatchEntry {
     BatchEntry { seed, directory, is_pinned_late: image.is_pinned_late, result }
 }
 
-/// Times as many images that are prepared at the same time as are carried: only questions are asked of them, which wait
-/// for round trips.
+/// Ratio of images in preparation to images being carried: preparing only sends small requests, which wait for round
+/// trips.
 const PREPARED: usize = 4;
 
-/// What became of an image, by its place in the catalog.
+/// The result for an image, with its position in the catalog.
 type Aim<T> = (usize, Result<T>);
 
-/// The images of a run, a bounded number of them under way at a time.
+/// The images of a run; a bounded number of them is in progress at a time.
 #[derive(Debug, Clone, Copy)]
 struct Batch<'a> {
     run: SeedRun<'a>,
-    /// For what is said of the run as a whole.
+    /// Receives events about the run as a whole.
     events: &'a Events,
     halt: &'a watch::Sender<bool>,
     keep_going: bool,
@@ -180,7 +181,7 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Prepares all, then carries all.
+    /// Prepares all images, then carries all.
     async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<BatchEntry>) -> Result<Vec<BatchEntry>> {
         let prepared = self.prepared(&entries).await?;
         self.events.send(Event::Planned(PlanTotals::of_all(prepared.iter().filter_map(planned))));
@@ -198,24 +199,24 @@ impl Batch<'_> {
         Ok(entries)
     }
 
-    /// Prepares all.
+    /// Prepares all images.
     async fn prepared(self, entries: &[BatchEntry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
         let mut queue = entries.iter().enumerate();
         let work = move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed));
         let mut prepared = self.all(|| self.prepared_at_once(), work).await?;
-        // In the order of the catalog: what its first images bring, the later ones mount.
+        // In the order of the catalog: later images mount what earlier ones bring.
         prepared.sort_by_key(|(at, _)| *at);
         Ok(prepared)
     }
 
-    /// How many images are prepared at the same time, by how far away the registries have shown to be.
+    /// Returns how many images to prepare at the same time, based on the measured distance of the registries.
     fn prepared_at_once(self) -> usize {
         let near = self.at_once.saturating_mul(PREPARED);
         self.run.client.round_trip().map_or(near, |round_trip| copy::at_a_distance(near, round_trip))
     }
 
-    /// Forecasts all. What is brought by which image is reckoned in the order of the catalog: what its first images bring,
-    /// the later ones mount. However long the catalog is, no more images are known at a time than are under way.
+    /// Forecasts all images. Assigns shared content in the order of the catalog: later images mount what earlier ones
+    /// bring. Holds no more images than are in progress, however long the catalog is.
     async fn forecast(self, entries: &[BatchEntry]) -> Result<Vec<Forecast>> {
         let mut rest = entries.iter().enumerate();
         let (mut preparing, mut asking) = (FuturesOrdered::new(), FuturesOrdered::new());
@@ -226,7 +227,7 @@ impl Batch<'_> {
             {
                 preparing.push_back(self.prepare(at, &entry.seed));
             }
-            // All that is under way is polled whichever of it is waited for: what is left alone would seem to be slow.
+            // `select!` polls everything in progress: a future that is left unpolled would look slow.
             tokio::select! {
                 Some((_, prepared)) = preparing.next() => {
                     let prepared = prepared?;
@@ -239,7 +240,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Runs all that `work` gives out, a bounded number at a time. Without `keep_going` the first failure halts all others, and is told.
+    /// Runs all futures that `work` returns, a bounded number at a time. Without `keep_going` the first failure cancels
+    /// all others and is returned.
     async fn all<T, F>(
         self,
         at_once: impl Fn() -> usize + Send,
@@ -270,12 +272,12 @@ impl Batch<'_> {
         first.map_or(Ok(results), Err)
     }
 
-    /// Everything that has to be known of an image before the first blob moves.
+    /// Collects everything that must be known about an image before the first blob moves.
     async fn prepare<'s>(self, at: usize, seed: &'s Seed) -> Aim<Box<Prepared<'s>>> {
         let prepared = async {
             let mut prepared = Prepared::new(seed, self.run).await?;
             prepared.plan().await?;
-            // Thousands of them wait until the last is known, and then go one by one.
+            // Boxed: thousands of them wait until the last is prepared, and then go one by one.
             Ok(Box::new(prepared))
         };
         (at, until(seed, pin!(prepared), self.halted()).await.map_err(|error| error.during("seed", &seed.to)))
@@ -354,7 +356,7 @@ impl Batch<'_> {
     }
 }
 
-/// An image's plan, with the registry that it is for.
+/// Returns an image's plan, with the registry that it is for.
 fn planned<'a>((_, prepared): &'a Aim<Box<Prepared<'_>>>) -> Option<(&'a str, &'a Plan)> {
     let prepared = prepared.as_ref().ok()?;
     Some((prepared.seed.to.repository.api_host(), prepared.job.copy.plan.as_deref()?))

@@ -1,4 +1,4 @@
-//! The roll-up of a catalog: what became of each image, in one file that appears when all is over.
+//! The roll-up of a catalog: the result of each image, in one file that appears at the end.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -12,24 +12,24 @@ use crate::wire::Stats;
 use crate::workflow::seed::now;
 use crate::workflow::seed::record;
 
-/// The file, in a folder that takes it.
+/// The roll-up's file, in a folder that is writable.
 #[derive(Debug)]
 pub(crate) struct RollUpFile {
     folder: PathBuf,
 }
 
 impl RollUpFile {
-    /// Takes `folder`, after trying that it takes files.
+    /// Takes `folder`, after checking that files can be written to it.
     ///
     /// # Errors
     ///
-    /// Those of [`record::try_folder`].
+    /// Fails like [`record::try_folder`].
     pub(crate) fn prepare(folder: &Path) -> Result<Self> {
         record::try_folder(folder, &[RollUp::FILE])?;
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Writes what became of `entries`; `choosing` is what it took to list tags for them.
+    /// Writes the results of `entries`; `choosing` is the cost of listing tags for them.
     ///
     /// # Errors
     ///
@@ -52,11 +52,11 @@ impl RollUpFile {
     }
 }
 
-/// Reads the roll-up in the file `path`, and gives its bytes too.
+/// Reads the roll-up in the file `path`; returns its bytes too.
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for a file that cannot be read, or is no roll-up.
+/// [`Usage`](Kind::Usage) for a file that cannot be read, or is not a roll-up.
 pub fn read_roll_up(path: &Path) -> Result<(RollUp, Vec<u8>)> {
     let refused = |why: io::Error| {
         let error = Error::new(Kind::Usage, "read").on(path.display()).because(why);
@@ -64,7 +64,7 @@ pub fn read_roll_up(path: &Path) -> Result<(RollUp, Vec<u8>)> {
     };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(refused)?;
-    // One byte past the limit, for which the reader has the words.
+    // Reads one byte past the limit: `RollUp::read` then reports the excess.
     file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(refused)?;
     let roll_up = RollUp::read(&bytes).map_err(|error| error.during("use the roll-up", path.display()))?;
     Ok((roll_up, bytes))

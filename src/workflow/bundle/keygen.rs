@@ -1,4 +1,4 @@
-//! A new pair of keys on disk: both files, or neither.
+//! A new key pair on disk: both files, or neither.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,30 +11,30 @@ use crate::disk::Existing;
 use crate::error::{Error, Kind, Result};
 use crate::verify::SigningKey;
 
-/// The place for a pair of keys, under cosign's names for them.
+/// The place for a key pair, with cosign's file names.
 #[derive(Debug)]
 pub struct KeyPairPlace {
     folder: PathBuf,
     existing: Existing,
 }
 
-/// A pair of keys that was written.
+/// A key pair that was written.
 #[derive(Debug, Serialize)]
 pub struct KeyPair {
-    /// The encrypted private key, readable by its owner alone.
+    /// The encrypted private key, readable only by its owner.
     pub private_key: PathBuf,
     /// The public key.
     pub public_key: PathBuf,
-    /// SHA-256 of the public key: how people compare keys.
+    /// SHA-256 of the public key, which people compare.
     pub fingerprint: String,
 }
 
 impl KeyPairPlace {
-    /// Takes `folder` for the keys, after looking at what is there. Nothing is written yet.
+    /// Takes `folder` for the keys, after checking what it holds. Writes nothing yet.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if there is a key already that is to be kept.
+    /// [`Usage`](Kind::Usage) if a key exists already and is to be kept.
     pub fn prepare(folder: &Path, existing: Existing) -> Result<Self> {
         let keygen = Self { folder: folder.to_owned(), existing };
         match [keygen.private(), keygen.public()].into_iter().find(|path| path.symlink_metadata().is_ok()) {
@@ -43,11 +43,11 @@ impl KeyPairPlace {
         }
     }
 
-    /// Makes a pair of keys and writes it. The private key opens with `password`.
+    /// Makes a key pair and writes it. `password` encrypts the private key.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if the disk refuses; [`Usage`](Kind::Usage) if a file has appeared in the meantime.
+    /// [`Local`](Kind::Local) if the disk refuses; [`Usage`](Kind::Usage) if a file has appeared since.
     pub fn write(&self, password: &[u8]) -> Result<KeyPair> {
         let key = SigningKey::generate()?;
         let failed =
@@ -58,12 +58,12 @@ impl KeyPairPlace {
         self.place(private, &self.private())?;
         if let Err(error) = self.place(public, &self.public()) {
             if self.existing == Existing::Kept {
-                // Ours, made a moment ago: without its public half nobody has a use for it.
+                // This process wrote it a moment ago, and it is useless without its public half.
                 let _ = fs::remove_file(self.private());
             }
             return Err(error);
         }
-        // A rename is on disk once its folder is.
+        // A rename is durable only after its folder is flushed.
         fs::File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         let fingerprint = key.public_key()?.fingerprint();
         Ok(KeyPair { private_key: self.private(), public_key: self.public(), fingerprint })
@@ -77,7 +77,7 @@ impl KeyPairPlace {
         self.folder.join("cosign.pub")
     }
 
-    /// A file under another name, complete and flushed.
+    /// Writes a complete and flushed file under another name.
     fn complete(&self, mode: u32, text: &str) -> std::io::Result<NamedTempFile> {
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Making bundles: an image with its lock, its policy and the signatures over all three, put into a store.
+//! Makes bundles: puts an image with its lock, its policy and the signatures over all three into a store.
 
 use bytes::Bytes;
 use futures_util::try_join;
@@ -13,7 +13,7 @@ use crate::store::{Registry, Store};
 use crate::trust::artifact;
 use crate::workflow::seed::signing::{Signature, Signer, kept, put_attachment, put_bytes};
 
-/// What stands beside an image.
+/// The sidecars of an image.
 #[derive(Debug, Clone)]
 pub(crate) struct SidecarContents {
     /// The lock file.
@@ -22,31 +22,32 @@ pub(crate) struct SidecarContents {
     pub(crate) policy: Vec<u8>,
 }
 
-/// What has become of a bundle.
+/// The parts of a bundle that was sealed.
 #[derive(Debug)]
 pub(crate) struct SealedArtifacts {
-    /// The lock's and the policy's manifest and tag.
+    /// Manifest and tag of the lock and of the policy.
     pub(crate) sidecars: Vec<(Descriptor, Tag)>,
     pub(crate) signatures: Vec<Signature>,
 }
 
-/// The lock for the image `agent` and a policy of `version`, whose `.tar.gz` is `archive`, beside it in `repository`.
+/// Returns the lock for the image `agent` and a policy of `version`, whose `.tar.gz` is `archive`, beside it in
+/// `repository`.
 pub(crate) fn lock(agent: &Reference, image: Digest, version: &str, archive: &[u8], inputs: Inputs) -> Lock {
     let policy = format!("{}-policy:{version}", agent.repository);
     let policy = Pin { reference: policy, digest: Digest::sha256(archive) };
     Lock::new(Pin { reference: agent.to_string(), digest: image }, policy, inputs)
 }
 
-/// The version of a policy as a tag can hold it: build metadata has no place in one, and is not compared either.
+/// Returns a policy's version in the form that a tag can hold: without build metadata, which a tag cannot hold and
+/// comparison ignores.
 pub(crate) fn version_tag(policy: &Policy) -> String {
     semver::Version { build: semver::BuildMetadata::EMPTY, ..policy.version.clone() }.to_string()
 }
 
-/// Puts the sidecars of `image` beside the tag of `at`, and signs all that there is.
+/// Puts the sidecars of `image` beside the tag of `at`, and signs everything.
 ///
-/// The sidecars are put by digest, signed, and only then tagged; the image's signature comes last. A bundle that breaks
-/// off half-way leaves the tags on what they named before, or on what is not signed as a whole yet: never on more than
-/// was sealed.
+/// Puts the sidecars by digest, signs them, and only then tags them; signs the image last. If sealing stops half-way,
+/// each tag names what it named before, or content that is not fully signed yet: never more than was sealed.
 pub(crate) async fn seal(
     store: &Registry,
     at: &Reference,
@@ -78,7 +79,7 @@ pub(crate) async fn seal(
     Ok(put)
 }
 
-/// Puts a small image for each of `architectures`, whose one layer holds `text`, and their index under `tag`.
+/// Puts a small image for each of `architectures`, with one layer that holds `text`, and their index under `tag`.
 pub(crate) async fn image(store: &dyn Store, architectures: &[&str], text: &str, tag: &Tag) -> Result<Descriptor> {
     let mut entries = Vec::new();
     for architecture in architectures {

@@ -1,4 +1,4 @@
-//! Sealing: an image that stands in a registry becomes a bundle, with its lock, its policy and signatures over all three.
+//! Sealing: turns an image in a registry into a bundle, with a lock, a policy and signatures over all three.
 
 use std::fs;
 use std::io::Read as _;
@@ -20,37 +20,37 @@ use crate::workflow::seed::endpoints::refusals;
 use crate::workflow::seed::explain;
 use crate::workflow::seed::signing::{Signature, SignatureFormat, Signer};
 
-/// Most warnings of one seal.
+/// Maximum number of warnings for one seal.
 const MAX_WARNINGS: usize = 64;
 
-/// What to seal.
+/// The image to seal, and how.
 #[derive(Debug)]
 pub struct SealRequest {
     /// The image.
     pub image: Reference,
-    /// What belongs to it; with none it is signed alone.
+    /// The content that belongs to it; `None` signs the image alone.
     pub content: Option<SealContent>,
-    /// In which format signatures are written.
+    /// The format of the signatures.
     pub format: SignatureFormat,
 }
 
-/// What a bundle binds to its image.
+/// The content that a bundle binds to its image.
 #[derive(Debug)]
 pub struct SealContent {
     /// Folder of the policy: `manifest.json` and `*.rego`.
     pub policy: PathBuf,
-    /// The prompt; with none the hash is of zero bytes.
+    /// The prompt; `None` gives the hash of zero bytes.
     pub prompt: Option<PathBuf>,
-    /// The inputs of the tools, likewise.
+    /// The inputs of the tools; `None` as for the prompt.
     pub tool_inputs: Option<PathBuf>,
 }
 
 /// A bundle that was sealed.
 #[derive(Debug, Serialize)]
 pub struct SealedBundle {
-    /// The image as it was named.
+    /// The image as the user named it.
     pub reference: Reference,
-    /// What was signed.
+    /// The digest that was signed.
     pub digest: Digest,
     /// SHA-256 of the public key.
     pub key: String,
@@ -66,12 +66,12 @@ pub struct SealedBundle {
     pub signatures: Vec<Signature>,
     /// Files of the policy's folder that are not part of a policy.
     pub left_out: Vec<String>,
-    /// What verification says of it, as the registry serves it now.
+    /// The verification of what the registry serves now.
     pub verification: VerifyReport,
-    /// What had to be assumed.
+    /// Assumptions that had to be made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weakened: Vec<String>,
-    /// What else a person should know.
+    /// Other warnings for the operator.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -85,7 +85,7 @@ pub struct SealedSidecar {
     pub digest: Digest,
 }
 
-/// What was read from disk.
+/// The content that was read from disk.
 struct Loaded {
     archive: Vec<u8>,
     policy: Policy,
@@ -93,18 +93,20 @@ struct Loaded {
     left_out: Vec<String>,
 }
 
-/// Seals an image, and verifies what came of it.
+/// Seals an image, and verifies the result.
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for a policy that is none and a reference that cannot have sidecars, before anybody is
-/// contacted; those of the registry; [`Untrusted`](Kind::Untrusted) if the registry serves something else than was put.
+/// [`Usage`](Kind::Usage) for an invalid policy and for a reference that cannot have sidecars, before any request is
+/// sent; [`Untrusted`](Kind::Untrusted) if the registry serves something else than was put. Otherwise fails as the
+/// registry does.
 pub async fn seal(request: &SealRequest, key: &SigningKey, client: &Client) -> Result<SealedBundle> {
     let loaded = request.content.as_ref().map(SealContent::load).transpose()?;
     let at = request.place(loaded.is_some())?;
     let store = Registry::new(client, &at.repository, Role::Sink);
     let image = image(&store, &request.image).await?;
-    // The image is there to be read. What is beside it may be hidden because it is not there.
+    // The image exists, so it is readable. A refusal of a sidecar's or signature's tag may mean that the tag does not
+    // exist.
     let store = store.taking_refused_tags_for_absent();
     let lock = loaded.as_ref().map(|Loaded { archive, policy, inputs, .. }| {
         make::lock(&at, image.digest, &make::version_tag(policy), archive, inputs.clone())
@@ -113,8 +115,8 @@ pub async fn seal(request: &SealRequest, key: &SigningKey, client: &Client) -> R
     let sidecars =
         sidecars.map(|(lock, loaded)| SidecarContents { lock: lock.to_bytes(), policy: loaded.archive.clone() });
     if loaded.is_some() || request.format != SignatureFormat::Legacy {
-        // Some registries say that they note a subject and have no API to list it by: the answer decides whether the fallback
-        // index is kept. Without an answer the word of the registry stands.
+        // Some registries say that they process a subject and have no API to list it by: this answer decides whether the
+        // fallback index is maintained. Without an answer the registry's own statement counts.
         let _ = store.api_referrers(&image.digest).await;
     }
     let (events, mut told) = Events::channel(MAX_WARNINGS);
@@ -146,7 +148,7 @@ pub async fn seal(request: &SealRequest, key: &SigningKey, client: &Client) -> R
 }
 
 impl SealRequest {
-    /// The image with the tag that its sidecars stand beside. One that is signed alone may do without a tag.
+    /// Returns the image with the tag that its sidecars belong to. An image that is signed alone needs no tag.
     fn place(&self, has_sidecars: bool) -> Result<Reference> {
         let tag = match self.image.name() {
             Name::Tag(tag) => Some(tag),
@@ -162,7 +164,7 @@ impl SealRequest {
     }
 }
 
-/// The image, by the bytes of its manifest. A tag and a digest that are given together must mean the same.
+/// Resolves the image from the bytes of its manifest. If a tag and a digest are given, both must name the same image.
 async fn image(store: &Registry, named: &Reference) -> Result<Descriptor> {
     let explained = |error| explain::explained(error, named);
     let root = store.resolve(&named.name(), Want::Bytes).await.map_err(explained)?;
@@ -180,7 +182,7 @@ async fn held_by(store: &Registry, tag: &Tag) -> Result<Digest> {
     store.resolve(&Name::Tag(tag.clone()), Want::Digest).await.map(|root| root.node.digest)
 }
 
-/// Verifies the bundle as everybody else will: from what the registry serves.
+/// Verifies the bundle as any other client does: from what the registry serves.
 async fn check(
     at: &Reference,
     sealed: Digest,
@@ -214,7 +216,7 @@ impl SealContent {
     }
 }
 
-/// The hash of a file of bounded length, or of zero bytes.
+/// Returns the hash of a file of bounded length, or of zero bytes.
 fn hash(path: Option<&Path>) -> Result<String> {
     let bytes = match path {
         Some(path) => read_file(path).map_err(|why| unreadable(path, why))?,
@@ -226,16 +228,16 @@ fn hash(path: Option<&Path>) -> Result<String> {
 /// Names and contents.
 type Files = Vec<(String, Vec<u8>)>;
 
-/// The files of a policy, and what else lies beside them. Hidden files are not worth a word.
+/// Returns the files of a policy, and the names of other files beside them. Does not report hidden files.
 fn policy_files(folder: &Path) -> Result<(Files, Vec<String>)> {
     let (mut files, mut left_out, mut bytes) = (Vec::new(), Vec::new(), 0);
     for entry in fs::read_dir(folder).map_err(|why| unreadable(folder, why))? {
         let path = entry.map_err(|why| unreadable(folder, why))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Through links: what a cluster mounts into a container is nothing but links.
+        // Follows links: files that a cluster mounts into a container are links.
         let meta = fs::metadata(&path).map_err(|why| unreadable(&path, why))?;
         if meta.is_file() && (name == "manifest.json" || name.ends_with(".rego")) {
-            // Counted as it is read: the length that is told may be another by now, and below /proc it is 0.
+            // Counted while reading: the reported length may have changed by now, and below /proc it is 0.
             let content = read_at_most(&path, policy_bundle::MAX_INFLATED_BYTES - bytes + 1)?;
             bytes += content.len() as u64;
             if bytes > policy_bundle::MAX_INFLATED_BYTES {

@@ -1,4 +1,4 @@
-//! Verification of a bundle where it stands: nothing is copied, nothing is written.
+//! Verifies a bundle in place: copies nothing, writes nothing.
 
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
@@ -7,12 +7,12 @@ use crate::verify::{Candidate, Demands, Pipeline, VerifyReport};
 use crate::wire::Client;
 use crate::workflow::seed::explain;
 
-/// A verification that came to no verdict, because the registry could not be asked.
+/// A verification without a verdict, because the registry could not be asked.
 #[derive(Debug, Clone)]
 pub struct Unfinished {
-    /// What the image had been resolved to by then.
+    /// The digest of the image, if it was resolved by then.
     pub digest: Option<Digest>,
-    /// What went wrong.
+    /// The error.
     pub error: Error,
 }
 
@@ -22,11 +22,11 @@ impl From<Unfinished> for Error {
     }
 }
 
-/// Verifies what `reference` names against `demands`. A verification that fails is a report.
+/// Verifies the image that `reference` names against `demands`. A verification that fails is a report, not an error.
 ///
 /// # Errors
 ///
-/// Those of the registry when it could not be asked: never a report that says "not signed".
+/// Fails if the registry cannot be asked; this never becomes a report that says "not signed".
 pub async fn verify(reference: &Reference, demands: Demands, client: &Client) -> Result<VerifyReport, Unfinished> {
     let store = Registry::new(client, &reference.repository, Role::Source);
     let unresolved = |digest| move |error| Unfinished { digest, error: explain::explained(error, reference) };

@@ -1,4 +1,4 @@
-//! Files for other programs. Nothing is copied and nothing is started.
+//! Files for other programs. Copies nothing and starts nothing.
 
 pub(super) mod zarf;
 pub(super) mod zot;

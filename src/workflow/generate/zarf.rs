@@ -1,4 +1,4 @@
-//! A catalog as a Zarf package. Nothing is pulled: Zarf does that when it creates the package.
+//! A catalog as a Zarf package. Pulls nothing: Zarf does that when it creates the package.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -22,11 +22,11 @@ pub struct ZarfPackage {
     pub catalog: PathBuf,
     /// Folder for `zarf.yaml`.
     pub out: PathBuf,
-    /// The package's name, which is made legal.
+    /// The package's name; it is made legal.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// What becomes of a file that is there.
+    /// Whether a file that exists is kept or replaced.
     pub existing: Existing,
 }
 
@@ -35,13 +35,13 @@ pub struct ZarfPackage {
 pub struct Packaged {
     /// The file.
     pub file: PathBuf,
-    /// The name as Zarf takes it.
+    /// The name in the form that Zarf accepts.
     pub name: String,
     /// Its version.
     pub version: String,
     /// The images, each once, in the catalog's order.
     pub images: Vec<Reference>,
-    /// Those of them that name neither a version nor a digest.
+    /// The images that name neither a version nor a digest.
     pub unpinned: Vec<Reference>,
 }
 
@@ -49,8 +49,8 @@ pub struct Packaged {
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for a catalog that is none, or that leaves a choice to a registry; for names and versions that
-/// Zarf would refuse, and a file that is to be kept. [`Local`](Kind::Local) if the disk refuses.
+/// [`Usage`](Kind::Usage) for an invalid catalog, or one that leaves a choice to a registry; for names and versions that
+/// Zarf would refuse, and for a file that is to be kept. [`Local`](Kind::Local) if the disk refuses.
 pub fn package(request: &ZarfPackage) -> Result<Packaged> {
     let ZarfPackage { catalog, out, name, version, existing } = request;
     let Some(legal) = zarf::legal_name(name) else {
@@ -75,21 +75,21 @@ pub fn package(request: &ZarfPackage) -> Result<Packaged> {
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) if it cannot be read, or is no catalog.
+/// [`Usage`](Kind::Usage) if it cannot be read, or is not a catalog.
 pub fn read_catalog(path: &Path) -> Result<Catalog> {
     let refused = |error: Error| error.during("read catalog", path.display());
     let unreadable = |why: io::Error| {
         Error::new(Kind::Usage, "read catalog").on(path.display()).because(why).hint("name a catalog file (YAML)")
     };
     let mut bytes = Vec::new();
-    // One byte past the limit, for which the reader has the words.
+    // Reads one byte past the limit: `Catalog::parse` then reports the excess.
     let file = File::open(path).map_err(unreadable)?;
     file.take(MAX_CATALOG_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|why| unreadable(io::Error::other(why)))?;
     Catalog::parse(&text).map_err(refused)
 }
 
-/// The source references, each once.
+/// Returns the source references, each once.
 fn images(catalog: &Catalog) -> Result<Vec<Reference>> {
     let mut images: Vec<Reference> = Vec::new();
     let mut known = std::collections::HashSet::new();

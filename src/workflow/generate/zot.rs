@@ -1,4 +1,4 @@
-//! The files that start zot on a site's own machine. Nothing is pulled, nothing is started.
+//! The files that start zot on a site's own machine. Pulls nothing and starts nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -16,23 +16,23 @@ pub use crate::render::zot::SearchExtension;
 const CONFIG: &str = "zot-config.json";
 const COMPOSE: &str = "docker-compose.zot.yml";
 
-/// The data's folder unless one is named, beside the compose file.
+/// Default folder of the data, beside the compose file.
 const DATA: &str = "./zot-data";
 
-/// A zot to start.
+/// The zot to start.
 #[derive(Debug)]
 pub struct Bootstrap {
     /// Folder for the two files.
     pub out: PathBuf,
     /// The port on the host.
     pub port: u16,
-    /// Folder of zot's data; `zot-data` beside the files if none is named.
+    /// Folder of zot's data; `None` is `zot-data` beside the files.
     pub data_dir: Option<PathBuf>,
-    /// Whether zot answers searches.
+    /// Whether zot's search extension is enabled.
     pub search: SearchExtension,
-    /// The image to run; a pinned release of zot if none is named.
+    /// The image to run; `None` is a pinned release of zot.
     pub image: Option<Reference>,
-    /// What becomes of files that are there.
+    /// Whether files that exist are kept or replaced.
     pub existing: Existing,
 }
 
@@ -47,7 +47,7 @@ pub struct Bootstrapped {
     pub image: Reference,
     /// The port on the host.
     pub port: u16,
-    /// The folder of the data, as the compose file names it.
+    /// The folder of the data, as written in the compose file.
     pub data_dir: String,
 }
 
@@ -55,8 +55,8 @@ pub struct Bootstrapped {
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for an image that is not pinned, a folder that no text can name, and files that are to be
-/// kept; [`Local`](Kind::Local) if the disk refuses.
+/// [`Usage`](Kind::Usage) for an image that is not pinned, a data folder whose name is not Unicode, and files that are to
+/// be kept; [`Local`](Kind::Local) if the disk refuses.
 pub fn bootstrap(request: &Bootstrap) -> Result<Bootstrapped> {
     let image = match &request.image {
         Some(image) => image.clone(),
@@ -72,7 +72,7 @@ pub fn bootstrap(request: &Bootstrap) -> Result<Bootstrapped> {
     Ok(Bootstrapped { config, compose, image, port: request.port, data_dir })
 }
 
-/// What runs at a site must be the same tomorrow.
+/// Fails if the image is not pinned: a site must run the same image tomorrow.
 fn pinned(image: &Reference) -> Result<()> {
     let is_moving = image.tag.as_ref().is_none_or(|tag| tag.as_str() == "latest");
     if image.digest.is_none() && is_moving {
@@ -82,7 +82,7 @@ fn pinned(image: &Reference) -> Result<()> {
     Ok(())
 }
 
-/// The compose file may lie elsewhere than where this program runs.
+/// Makes the path absolute: the compose file may be in another folder than this process.
 fn absolute(path: &Path) -> Result<String> {
     let refused = |why: String| Error::new(Kind::Usage, "use the folder of --data-dir").on(path.display()).because(why);
     let absolute = std::path::absolute(path).map_err(|why| refused(why.to_string()))?;

@@ -1,7 +1,8 @@
-//! Going back: the former roots of a catalog's run, put back under their tags as its roll-up tells them.
+//! Rollback: puts the former roots of a catalog's run back under their tags, as its roll-up records them.
 //!
-//! Asked first, done afterwards: what can be put back is known, and can be shown to a person, before the first tag moves.
-//! A tag that somebody else has moved since is left alone. What was put back is no work the second time.
+//! Checks first, acts afterwards: it is known, and can be shown to the operator, what can be put back before the first
+//! tag moves. A tag that another client has moved since is left alone. A second rollback does nothing for tags that were
+//! put back.
 
 pub(super) mod restore;
 
@@ -19,35 +20,35 @@ use crate::oci::{Digest, Name, Reference, Tag};
 use crate::store::{self, Registry, Role, Store, Want};
 use crate::wire::Client;
 
-/// Tags that are asked for at the same time.
+/// Tags checked at the same time.
 const QUESTIONS: usize = 8;
 
-/// What a person can do about a former root that is gone.
+/// Hint for the operator when a former root is gone.
 const GONE: &str = "the registry dropped the former root when its tag moved: seed with --keep-previous next time, and bring it back \
                     from its source with registry seed";
 
-/// A rollback, checked against the registries: what is to be done, and later what was.
+/// A rollback, checked against the registries: its planned steps, and later their results.
 #[derive(Debug, Serialize)]
 pub struct RollbackPlan {
-    /// One for each tag that the run moved, in the order of the roll-up, sidecars before their image.
+    /// One step for each tag that the run moved, in the order of the roll-up, sidecars before their image.
     #[serde(rename = "tags")]
     pub steps: Vec<RollbackStep>,
-    /// What a person should know.
+    /// Warnings for the operator.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// One tag.
+/// The rollback of one tag.
 #[derive(Debug, Serialize)]
 pub struct RollbackStep {
     /// The tag.
     #[serde(rename = "tag", serialize_with = "as_text")]
     pub to: Reference,
-    /// What the run made it name.
+    /// The digest that the run put under the tag.
     pub seeded_digest: Digest,
-    /// What it named before; nothing if it did not exist.
+    /// The digest that the tag named before; `None` if the tag did not exist.
     pub previous_digest: Option<Digest>,
-    /// What is to become of it, or became.
+    /// Its planned or actual outcome.
     #[serde(flatten)]
     pub fate: RollbackFate,
     #[serde(skip)]
@@ -56,56 +57,56 @@ pub struct RollbackStep {
     sink: Arc<Registry>,
 }
 
-/// What is to become of a tag, or became.
+/// The planned or actual outcome for a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum RollbackFate {
     /// To be put back.
     Restore,
-    /// To be deleted: it did not exist.
+    /// To be deleted: it did not exist before.
     Delete,
     /// Was put back.
     Restored,
     /// Was deleted.
     Deleted,
-    /// Is where it was before the run: nothing was to be done.
+    /// Names what it named before the run: nothing to do.
     Unchanged,
-    /// Names something else by now, or nothing: left alone.
+    /// Names something else now, or does not exist: left alone.
     Moved {
-        /// What it names.
+        /// The digest that it names; `None` if it does not exist.
         now: Option<Digest>,
     },
-    /// Its former root is not there any more.
+    /// Its former root no longer exists.
     Gone {
-        /// What a person can do.
+        /// Advice for the operator.
         hint: &'static str,
     },
     /// The registry does not delete tags: left as it is.
     Left {
-        /// Why, in the registry's words.
+        /// The reason, in the registry's words.
         why: String,
     },
-    /// It could not be asked for, or not be put.
+    /// It could not be checked, or not be put back.
     Failed {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
 impl RollbackFate {
-    /// Whether it is still to be done.
+    /// Returns whether the step is still to be done.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         matches!(self, Self::Restore | Self::Delete)
     }
 
-    /// Whether the tag is where it was before the run.
+    /// Returns whether the tag names what it named before the run.
     #[must_use]
     pub fn is_back(&self) -> bool {
         matches!(self, Self::Restored | Self::Deleted | Self::Unchanged)
     }
 
-    /// In a word.
+    /// Returns the outcome in one word.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -123,12 +124,12 @@ impl RollbackFate {
 }
 
 impl RollbackPlan {
-    /// Reads from `roll_up` which tags its run moved, and asks the registries how each of them stands. Changes nothing.
+    /// Reads from `roll_up` which tags its run moved, and asks the registries what each names now. Changes nothing.
     ///
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if the roll-up contradicts itself, or plain HTTP is not permitted. A tag that cannot be
-    /// asked for is no error: it is among the steps as failed.
+    /// checked is not an error: its step is marked as failed.
     pub async fn check(roll_up: &RollUp, client: &Client) -> Result<Self> {
         let (mut steps, mut warnings, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         for entry in &roll_up.entries {
@@ -144,23 +145,23 @@ impl RollbackPlan {
         Ok(Self { steps, warnings })
     }
 
-    /// Whether there is anything to do.
+    /// Returns whether any step is still to be done.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.steps.iter().any(|step| step.fate.is_pending())
     }
 
-    /// Whether every tag is where it was before the run.
+    /// Returns whether every tag names what it named before the run.
     #[must_use]
     pub fn is_back(&self) -> bool {
         self.steps.iter().all(|step| step.fate.is_back())
     }
 
-    /// Puts back what can be, one tag after the other, until `stop`. The steps say what became of each.
+    /// Puts tags back, one after the other, until `stop`. Each step records its result.
     ///
     /// # Errors
     ///
-    /// [`Interrupted`](Kind::Interrupted) after `stop`: the tag under way is finished, if that can be done in time.
+    /// [`Interrupted`](Kind::Interrupted) after `stop`: the tag in progress is finished, if time allows.
     pub async fn act(&mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut is_stopped = false;
@@ -189,7 +190,7 @@ impl RollbackPlan {
 }
 
 impl RollbackStep {
-    /// Asks how the tag stands, and whether its former root is there.
+    /// Asks what the tag names now, and whether its former root exists.
     async fn checked(mut self) -> Result<Self> {
         let asked = async {
             let previous = self.previous_digest.as_ref();
@@ -213,7 +214,7 @@ impl RollbackStep {
         Ok(self)
     }
 
-    /// Puts the tag back, if it is still where the run put it.
+    /// Puts the tag back, if it still names what the run put there.
     async fn done(&self) -> RollbackFate {
         let done = async {
             let former = match self.previous_digest {
@@ -239,7 +240,7 @@ fn failed(error: &Error) -> RollbackFate {
     RollbackFate::Failed { why: printable(&error.chain()) }
 }
 
-/// The tags that an image's seed moved. What was not seeded has moved none.
+/// Returns the tags that an image's seed moved. An image that was not seeded has moved none.
 fn steps_of(entry: &Attempt, client: &Client, warnings: &mut Vec<String>) -> Result<Vec<RollbackStep>> {
     let (Some(seed), Some(tag)) = (&entry.seed, &entry.to.tag) else { return Ok(Vec::new()) };
     if seed.dest_ref != entry.to {

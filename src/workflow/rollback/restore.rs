@@ -1,41 +1,41 @@
-//! Putting one tag back to what it named before, unless somebody else has moved it since.
+//! Puts one tag back to its former root, unless another client has moved it since.
 
 use crate::error::Result;
 use crate::oci::{Digest, Name, Tag};
 use crate::store::{self, Registry, Root, Untagged};
 use crate::workflow::seed::previous;
 
-/// Where a tag stands that was moved.
+/// The state of a tag that a run moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagStanding {
-    /// Where it was moved to.
+    /// It names what the run put there.
     Moved,
-    /// Where it was before.
+    /// It names its former root again, or does not exist, as before.
     Back,
-    /// Somewhere else: somebody else's word counts. Nothing if the tag is gone.
+    /// It names something else: another client has moved it. `None` if the tag is gone.
     Elsewhere(Option<Digest>),
 }
 
-/// What became of a tag that was to be put back.
+/// The result of putting a tag back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PutBack {
     /// It names its former root again.
     Restored,
-    /// It is gone, as before.
+    /// It does not exist, as before.
     Deleted,
-    /// It was where it belongs.
+    /// It was back before this call.
     Already,
-    /// Somebody else has moved it: it is left alone.
+    /// Another client has moved it: it is left alone.
     Elsewhere(Option<Digest>),
-    /// The registry does not delete tags; why, in its words.
+    /// The registry does not delete tags; holds the reason in its words.
     Undeletable(String),
 }
 
-/// Asks where `tag` stands, which was moved from `former` to `moved`.
+/// Asks what `tag`, which was moved from `former` to `moved`, names now.
 ///
 /// # Errors
 ///
-/// Whatever keeps the registry from telling.
+/// Fails like [`store::find`].
 pub(crate) async fn standing(
     sink: &Registry,
     tag: &Tag,
@@ -50,11 +50,11 @@ pub(crate) async fn standing(
     })
 }
 
-/// Makes `tag` name `former` again, or nothing, if it still names `moved`.
+/// Makes `tag` name `former` again, or deletes it if that is `None`; only if it still names `moved`.
 ///
 /// # Errors
 ///
-/// Those of the registry.
+/// Fails like [`standing`], or if the registry refuses the change.
 pub(crate) async fn put_back(sink: &Registry, tag: &Tag, moved: &Digest, former: Option<&Root>) -> Result<PutBack> {
     match standing(sink, tag, moved, former.map(|former| &former.node.digest)).await? {
         TagStanding::Back => Ok(PutBack::Already),
@@ -63,7 +63,7 @@ pub(crate) async fn put_back(sink: &Registry, tag: &Tag, moved: &Digest, former:
             Some(former) => previous::put(sink, former, tag).await.map(|()| PutBack::Restored),
             None => Ok(match sink.untag(tag).await? {
                 Untagged::Removed => PutBack::Deleted,
-                // Gone in an attempt whose answer was lost; or looked for among the digests alone.
+                // An earlier attempt deleted it and its response was lost; or the registry looked for a digest only.
                 Untagged::Absent if standing(sink, tag, moved, None).await? == TagStanding::Back => PutBack::Deleted,
                 Untagged::Absent => PutBack::Undeletable("the registry does not find the tag to delete".into()),
                 Untagged::Unsupported(why) => PutBack::Undeletable(why),

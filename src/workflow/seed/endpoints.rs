@@ -1,4 +1,4 @@
-//! The two ends of a seed: their stores, and what speaking to them has cost.
+//! The two ends of a seed: their stores, and the cost of the requests to them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::wire::Client;
 /// The two repositories.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
-    /// Where content comes from, as the registry tells it.
+    /// The source registry, without a cache.
     pub(crate) origin: Arc<Registry>,
-    /// The same, remembering what is small: verification and copy read it once.
+    /// The source with a cache of small content: verification and copy read it only once.
     pub(crate) source: Arc<dyn ListingStore>,
-    /// What it remembers.
+    /// The cache.
     pub(crate) memory: Arc<Cached>,
-    /// Where content goes. A run that keeps former roots has to know them; every other one takes a refusal to show a tag
-    /// for its absence (contract §6).
+    /// The destination. A run that keeps former roots must know them; every other run takes a refusal to show a tag as
+    /// its absence (contract §6).
     pub(crate) sink: Arc<Registry>,
 }
 
@@ -36,18 +36,18 @@ impl Endpoints {
         Self { source: Arc::clone(&memory) as _, memory, origin, sink: Arc::new(sink) }
     }
 
-    /// The source as the engine wants it.
+    /// Returns the source as a plain store, for the engine.
     pub(crate) fn source(&self) -> Arc<dyn Store> {
         Arc::clone(&self.source) as _
     }
 
-    /// Returns what the destination holds under `to`; none if nothing.
+    /// Returns the node that `to` names at the destination; `None` if nothing.
     pub(crate) async fn former(&self, to: &Reference) -> Result<Option<Descriptor>> {
         let held = store::find(self.sink.as_ref(), &to.name()).await;
         held.map_err(|error| unresolved(error, Side::Destination, to))
     }
 
-    /// What the seed cost, for the record.
+    /// Returns the cost of the seed, for the record.
     pub(crate) fn account(&self, carried: Carried, accessories: Vec<Digest>, spent: Duration) -> Transfer {
         let Carried { engine, report } = carried;
         let (source, sink) = (self.origin.tally(), self.sink.tally());
@@ -72,13 +72,13 @@ impl Endpoints {
     }
 }
 
-/// The words for the record, if `sink` has refused to show a tag and that was taken for its absence.
+/// Returns the text for the record, if `sink` has refused to show a tag and that was taken as its absence.
 pub(crate) fn refusals(sink: &Registry) -> Option<String> {
     let words = "what the destination refuses to show (401 or 403) was taken for absent";
     sink.has_refused_tags().then(|| words.to_owned())
 }
 
-/// Where `registry` is found by movers that find their own way there.
+/// Returns the location of `registry`, for transports that open their own connections.
 pub(crate) fn place(reference: &Reference, registry: &Registry) -> Location {
     let scheme = match (registry.speaks_plain_http(), registry.may_log_in()) {
         (false, _) => LocationScheme::Https,

@@ -1,14 +1,14 @@
-//! Errors of a seed, with what an operator can look at.
+//! Errors of a seed, with hints for the operator.
 
 use crate::error::{Error, Kind, Side};
 use crate::oci::Reference;
 
-/// Says at which side a reference could not be resolved.
+/// Adds the side at which a reference could not be resolved.
 pub(super) fn unresolved(error: Error, side: Side, reference: &Reference) -> Error {
     explained(error.at(side), reference)
 }
 
-/// Says what could not be resolved, and what a person can look at.
+/// Adds the reference that could not be resolved, and a hint for the operator.
 pub(crate) fn explained(error: Error, reference: &Reference) -> Error {
     let hint = match error.kind() {
         Kind::NotFound => Some("check the repository and the tag; a tag is case-sensitive"),
@@ -22,7 +22,7 @@ pub(crate) fn explained(error: Error, reference: &Reference) -> Error {
     }
 }
 
-/// Says that it is verification that failed, at which end.
+/// Marks the error as a failed verification at `side`.
 pub(crate) fn failed(error: Error, side: Side, reference: &Reference) -> Error {
     error.during(format!("{side} verification failed (fail-closed)"), reference)
 }

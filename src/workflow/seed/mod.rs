@@ -1,4 +1,4 @@
-//! One image from one registry to another, verified at both ends, its tag put last.
+//! Copies one image from one registry to another: verified at both ends, its tag put last.
 
 pub(super) mod accessories;
 pub(super) mod dry_run;
@@ -46,32 +46,32 @@ use crate::wire::Client;
 pub enum SeedStatus {
     /// The destination's tag names the image now.
     Seeded,
-    /// It did already.
+    /// It named the image already.
     Unchanged,
 }
 
-/// What a seed did.
+/// The result of a seed.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     /// Whether anything had to be done.
     pub status: SeedStatus,
     /// The record.
     pub seed: SeedManifest,
-    /// What the destination's tag named before; null if it did not exist.
+    /// The digest that the destination's tag named before; null if it did not exist.
     pub previous_digest: Option<Digest>,
-    /// The same of the sidecars that travelled.
+    /// The same for the sidecars that were copied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<SidecarTag>,
-    /// Where a smaller index took the place of the source's: what that was, and who signed.
+    /// The source's index and the signer, if a smaller index took its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewritten: Option<Rewritten>,
-    /// What verification found; nothing after `--skip-verify`.
+    /// The verification reports; null after `--skip-verify`.
     pub verification: Option<Verification>,
     /// The files written.
     pub files: Vec<PathBuf>,
 }
 
-/// What verification found at both ends.
+/// The verification reports of both ends.
 #[derive(Debug, Serialize)]
 pub struct Verification {
     /// Before anything moved.
@@ -80,15 +80,15 @@ pub struct Verification {
     pub destination: VerifyReport,
 }
 
-/// How long the tags may still take once a person wants to stop: the program is to be gone in five seconds (contract §10).
+/// Time left for the tags after the operator interrupts: the process must exit within five seconds (contract §10).
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(4);
 
-/// Seeds one image, unless `stop` comes before the first tag is put. From then on it is too late to say that nothing has
-/// happened: the few requests that are left are finished.
+/// Seeds one image, unless `stop` comes before the first tag is put. After that an interrupt could no longer mean that
+/// nothing has changed, so the few remaining requests are finished.
 ///
 /// # Errors
 ///
-/// As [`seed`](seed()); [`Interrupted`](Kind::Interrupted) after `stop`.
+/// Fails like [`seed`](seed()); [`Interrupted`](Kind::Interrupted) after `stop`.
 pub async fn seed_until(
     request: &Seed,
     client: &Client,
@@ -101,7 +101,7 @@ pub async fn seed_until(
 
 /// Runs `flow`, a part of `request`, unless `stop` comes before the first tag is put.
 ///
-/// It comes pinned, since a future that another takes by value has room in that one twice.
+/// Takes a pinned future: moving it in by value would double the size of this one.
 pub(super) async fn until<T: Send>(
     request: &Seed,
     mut flow: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
@@ -127,7 +127,7 @@ pub(super) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
 ///
 /// # Errors
 ///
-/// By kind as in the exit codes; whatever fails before the tags are put leaves them where they are, and no file.
+/// By kind as in the exit codes; an error before the tags are put leaves the tags as they are, and writes no file.
 pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
     let commons = Commons::default();
     let run = SeedRun { client, transport, events, commons: &commons, is_folder_tried: false };
@@ -135,7 +135,7 @@ pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, event
 }
 
 impl<'a> Prepared<'a> {
-    /// Carries everything to the destination and looks at what has arrived. No tag moves, unless nothing is verified.
+    /// Carries everything to the destination and verifies it there. Moves no tag, unless verification is skipped.
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl<'a> Prepared<'a> {
         let begun = Instant::now();
         let Self { seed, ends, .. } = &*self;
         run.events.send(Event::Stage("copying"));
-        // What has been asked so far has shown how far away both ends are.
+        // The requests so far have measured the distance of both ends.
         let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
         ends_away.into_iter().flatten().for_each(|round_trip| seed.engine.lanes.widen(round_trip));
         let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
@@ -154,15 +154,15 @@ impl<'a> Prepared<'a> {
         confirm::arrived(ends, &self.cosign, &self.companions, &proven)
             .await
             .map_err(|error| error.at(Side::Destination))?;
-        // All manifests of the plan: what is left to do needs none of them.
+        // Frees all manifests of the plan: the remaining steps need none of them.
         self.job.copy.plan = None;
         self.spent += begun.elapsed();
         Ok(Staged { prepared: self, carried, destination, signature })
     }
 
-    /// Verifies the destination, once nobody can be overwriting any more what was put under cosign's tags. If the signature
-    /// that holds is not listed, because somebody has overwritten it or the registry has kept no list of it, it is put
-    /// again and looked for once more.
+    /// Verifies the destination, once no other client can still be overwriting lists under cosign's tags. If the
+    /// signature that verifies the image is not listed, because another client has overwritten it or the registry has
+    /// stored no list of it, puts it again and verifies once more.
     async fn verified(&self, events: &Events) -> Result<(Option<Approved>, Option<Signature>)> {
         let Self { seed, ends, found, cosign, companions, .. } = self;
         let none = HashSet::new();
@@ -182,13 +182,13 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// A seed of which only the tags and the record are missing.
+/// A seed with everything done except the tags and the record.
 #[derive(Debug)]
 pub(super) struct Staged<'a> {
     pub(super) prepared: Box<Prepared<'a>>,
     carried: Carried,
     destination: Option<Approved>,
-    /// The site's own, if one was put.
+    /// The site's own signature, if one was put.
     signature: Option<Signature>,
 }
 
@@ -213,7 +213,8 @@ impl Staged<'_> {
         self.record(run, &moves).await
     }
 
-    /// The tags that are to move. Everything that they will name is seen to be there, and what they name is kept.
+    /// Returns the tags that are to move. Checks first that everything that they will name is there, and keeps what they
+    /// name now.
     ///
     /// # Errors
     ///
@@ -222,7 +223,7 @@ impl Staged<'_> {
         let begun = Instant::now();
         let Prepared { seed, ends, found, .. } = &*self.prepared;
         if self.destination.is_none() {
-            // Verification has read it back; here nobody has.
+            // Nothing has read it back yet, because verification was skipped.
             let read = read_manifest(ends.sink.as_ref(), &found.root.node).await;
             read.map_err(|error| error.at(Side::Destination).during("find what was put", &seed.to))?;
         }
@@ -231,7 +232,7 @@ impl Staged<'_> {
         Ok(moves)
     }
 
-    /// Writes the record, once the tags are where they belong.
+    /// Writes the record, after the tags have moved.
     ///
     /// # Errors
     ///
@@ -281,7 +282,7 @@ fn sidecar_tag(step: &Move) -> Option<SidecarTag> {
     Some(SidecarTag { kind: step.sidecar?.into(), digest: step.root.node.digest, previous_digest })
 }
 
-/// Makes a tag name what was verified.
+/// Makes a tag name its new root, unless it does already.
 pub(super) async fn put_tag(sink: &Registry, step: &Move) -> Result<()> {
     if !step.is_needed() {
         return Ok(());
@@ -290,7 +291,7 @@ pub(super) async fn put_tag(sink: &Registry, step: &Move) -> Result<()> {
     put.map_err(|error| error.at(Side::Destination).during("put tag", &step.tag))
 }
 
-/// The time, to the second as the record shows it.
+/// Returns the current time, to the second as in the record.
 pub(super) fn now() -> Result<jiff::Timestamp> {
     let failed = |why| Error::new(Kind::Local, "read the clock").because(why);
     jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).map_err(failed)

@@ -1,4 +1,4 @@
-//! The first half of a seed: everything that is known and approved before a blob moves.
+//! The first half of a seed: everything that is resolved and approved before a blob moves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,14 +20,14 @@ use crate::verify::{Approved, Evidence, RollbackRule, TrustTime};
 use crate::wire::Client;
 use crate::workflow::Record;
 
-/// What the seeds of a run work with.
+/// Shared inputs of the seeds of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeedRun<'a> {
     pub(crate) client: &'a Client,
     pub(crate) transport: &'a dyn Transport,
     pub(crate) events: &'a Events,
     pub(crate) commons: &'a Commons,
-    /// Whether the folders of records lie below one that was tried.
+    /// Whether the folders of records are below one that was tried already.
     pub(crate) is_folder_tried: bool,
 }
 
@@ -41,17 +41,17 @@ pub(crate) struct Prepared<'a> {
     pub(crate) approved: Approved,
     pub(crate) platforms: Vec<String>,
     pub(super) companions: Vec<Accessory>,
-    /// The destination, as far as cosign's tags go.
+    /// The destination, as a store that merges lists under cosign's tags.
     pub(crate) cosign: Arc<CosignTags>,
     pub(crate) job: Job,
     /// Checks that could not be made.
     unchecked: Vec<String>,
-    /// How long it took so far, without waiting for others.
+    /// Time spent so far, without waiting for other images.
     pub(crate) spent: Duration,
 }
 
 impl<'a> Prepared<'a> {
-    /// Resolves the names, verifies the source, and finds what travels along.
+    /// Resolves the names, verifies the source, and finds the accessories.
     ///
     /// # Errors
     ///
@@ -86,11 +86,11 @@ impl<'a> Prepared<'a> {
         Ok(Self { seed, ends, record, found, approved, platforms, companions, cosign, job, unchecked, spent })
     }
 
-    /// Works out what is to be carried, so that it is known before anything moves.
+    /// Plans what to carry, before anything moves.
     ///
     /// # Errors
     ///
-    /// Those of reading manifests.
+    /// Fails if manifests cannot be read.
     pub(crate) async fn plan(&mut self) -> Result<()> {
         let begun = Instant::now();
         self.job.copy.plan = Some(Arc::new(copy::plan(&self.job.copy, &self.seed.engine).await?));
@@ -98,7 +98,7 @@ impl<'a> Prepared<'a> {
         Ok(())
     }
 
-    /// Checks that were relaxed or skipped in this run, for the record.
+    /// Returns the checks that were relaxed or skipped in this run, for the record.
     pub(crate) fn weakened(&self) -> Vec<String> {
         let mut weakened: Vec<_> = refusals(&self.ends.sink).into_iter().collect();
         let Trust::Verify { demands, .. } = &self.seed.trust else { return weakened };
@@ -112,17 +112,17 @@ impl<'a> Prepared<'a> {
             weakened.push("no policy beside the lock".to_owned());
         }
         if self.found.original.is_some() && self.found.former.is_some() && !self.found.is_unchanged() {
-            // The site signs what it rewrites as of now: that says nothing of when the publisher did.
+            // The site signs a rewritten index with the current time: that does not show when the publisher signed.
             weakened.push("rollback not compared, the index is rewritten".to_owned());
         }
         weakened.extend(self.unchecked.iter().cloned());
         weakened
     }
 
-    /// What travels besides the image itself, each digest once.
+    /// Returns everything that is copied besides the image itself, each digest once.
     pub(crate) fn accessories(&self) -> Vec<Digest> {
         let image = self.found.root.node.digest;
-        // Under cosign's tags may stand what others have put there meanwhile, too.
+        // A list under a cosign tag may by now include entries of other clients, under another digest.
         let placed = |target: &Target| target.tags.iter().find_map(|tag| self.cosign.placed(tag));
         let targets = self.job.copy.targets.iter();
         let mut digests: Vec<_> = targets.map(|target| placed(target).unwrap_or(target.node.digest)).collect();
@@ -133,7 +133,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// The approval, for what was made of the image where something was.
+/// Returns the approval, extended to the rewritten index if there is one.
 fn covering(approved: &Approved, found: &Resolved) -> Result<Approved> {
     let Some(original) = &found.original else { return Ok(approved.clone()) };
     let covering = approved.derived(&original.node.digest, found.root.node.digest);
@@ -141,9 +141,9 @@ fn covering(approved: &Approved, found: &Resolved) -> Result<Approved> {
         .ok_or_else(|| Error::new(Kind::Untrusted, "rewrite an index that was not approved").on(original.node.digest))
 }
 
-/// The image first, then what proves it, then its sidecars and what is attached to any of them.
+/// Returns the image first, then the evidence for it, then its sidecars and what is attached to any of them.
 ///
-/// Where the image is verified, or former roots are kept, nothing gets its tag yet: the image and the sidecars are put by
+/// If the image is verified or former roots are kept, no target gets its tag yet: the image and the sidecars are put by
 /// digest.
 async fn targets(
     seed: &Seed,
@@ -161,7 +161,7 @@ async fn targets(
         former: former.clone(),
     };
     let mut targets = vec![target(&found.root, &seed.tag()?, &found.former)];
-    // An index that was made here has all that it lists, so the root that is there vouches for those below it.
+    // An index made here lists only what is copied, so a root that is there vouches for the nested ones.
     let nested = |root: &Root| Target {
         node: root.node.clone(),
         bytes: root.bytes.clone(),
@@ -169,13 +169,13 @@ async fn targets(
         former: found.is_unchanged().then(|| root.node.clone()),
     };
     targets.extend(found.nested.iter().map(nested));
-    // What proves the original says nothing of an index that takes its place.
+    // Evidence for the original index says nothing about the index that replaces it.
     let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
     let travels = |node: &Descriptor| companions.iter().any(|one| one.original == node.digest);
     for one in evidence {
         match one {
             Evidence::Referrer { node } if !travels(node) => targets.push(evidence_target(ends, found, node).await?),
-            // Lists of signatures all travel as companions.
+            // Lists of signatures are all among the companions.
             Evidence::Referrer { .. } | Evidence::Tagged { .. } => {}
         }
     }
@@ -184,7 +184,7 @@ async fn targets(
     Ok(targets)
 }
 
-/// A signature as a target. Whether the destination has it already is asked only where it has had an image before.
+/// Returns a signature as a target. Asks the destination for it only if its tag exists already.
 async fn evidence_target(ends: &Endpoints, found: &Resolved, node: &Descriptor) -> Result<Target> {
     let former = match &found.former {
         Some(_) => {

@@ -1,9 +1,10 @@
-//! Former roots: what a tag named before it moves, kept reachable under a tag of its own.
+//! Former roots: what a tag named before it moves, kept reachable under a holding tag.
 //!
-//! Some registries (zot) drop what no tag names as soon as its tag moves. Whoever may want to go back has the former root
-//! put under `<tag>-was-<first 12 hex digits>` first. The tag is read right before it moves, and has to name what it named
-//! at the start of the run: everything that was compared with that (when it was signed, what of it is there) says nothing
-//! of what somebody else has put there meanwhile. That stays, and the run ends.
+//! Some registries (zot) delete untagged content as soon as its tag moves. A run that keeps former roots therefore puts
+//! each under `<tag>-was-<first 12 hex digits>` first. Each tag is read right before it moves, and must name what it
+//! named at the start of the run: everything that was compared with that (when it was signed, which parts of it are
+//! there) says nothing about content that another client has put there since. Such content is left in place, and the run
+//! fails.
 
 use super::request::{Seed, SidecarHandling, Tagging, Trust};
 use super::resolve::Resolved;
@@ -18,14 +19,14 @@ use crate::store::{self, Body, Registry, Root, Store, Want};
 pub(crate) struct Move {
     pub(crate) tag: Tag,
     pub(crate) root: Root,
-    /// What the tag names before; with its bytes where it may have to be put back.
+    /// The root that the tag names before the move; with its bytes where it may have to be put back.
     pub(crate) former: Option<Root>,
-    /// The sidecar that it is, if it is not the image.
+    /// The kind of sidecar, if it is not the image.
     pub(crate) sidecar: Option<SidecarKind>,
 }
 
 impl Move {
-    /// Whether the tag names something else, or nothing.
+    /// Returns whether the tag names something else, or nothing.
     pub(crate) fn is_needed(&self) -> bool {
         self.former.as_ref().is_none_or(|former| former.node.digest != self.root.node.digest)
     }
@@ -35,16 +36,16 @@ impl Move {
     }
 }
 
-/// The tag that holds `former` once `tag` names something else; none if it would be too long.
+/// Returns the tag that holds `former` once `tag` names something else; `None` if it would be too long.
 pub(super) fn holding_tag(tag: &Tag, former: &Digest) -> Option<Tag> {
     format!("{tag}-was-{}", former.short()).parse().ok()
 }
 
-/// Sees that there are names for the former roots. Nothing is contacted: which roots they are does not matter.
+/// Checks that the holding tags are not too long. Sends no request: which roots they hold does not matter.
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for a tag that is too long to be kept.
+/// [`Usage`](Kind::Usage) for a tag whose holding tag would be too long.
 pub(super) fn check_names(seed: &Seed) -> Result<()> {
     if seed.tagging == Tagging::Plain {
         return Ok(());
@@ -63,7 +64,7 @@ pub(super) fn check_names(seed: &Seed) -> Result<()> {
     Err(Error::new(Kind::Usage, "keep what the tag names").on(&seed.to).because(why).hint(hint))
 }
 
-/// Whether everything is put by digest first, and the tags after that.
+/// Returns whether everything is put by digest first, and the tags after that.
 pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
     let is_moved = |root: &Root, former: &Option<Descriptor>| {
         former.as_ref().is_some_and(|former| former.digest != root.node.digest)
@@ -71,7 +72,7 @@ pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
     matches!(seed.trust, Trust::Verify { .. })
         || match seed.tagging {
             Tagging::Plain => false,
-            // A tag that is new has nothing to be kept; see `new_tags`.
+            // A new tag has no former root; see `new_tags`.
             Tagging::Keep => {
                 is_moved(&found.root, &found.former)
                     || found.sidecars().any(|sidecar| is_moved(&sidecar.root, &sidecar.former))
@@ -80,12 +81,13 @@ pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
         }
 }
 
-/// The tags of a seed in the order in which they move, the image's last. Former roots that are to be kept are.
+/// Returns the tags of a seed in the order in which they move, the image's last, after putting the holding tags of former
+/// roots that are to be kept.
 ///
 /// # Errors
 ///
-/// [`Conflict`](Kind::Conflict) where somebody else has moved one since the run began; those of reading and writing the
-/// former roots.
+/// [`Conflict`](Kind::Conflict) if another client has moved a tag since the run began. Also fails if former roots cannot
+/// be read or written.
 pub(crate) async fn moves(seed: &Seed, sink: &Registry, found: &Resolved) -> Result<Vec<Move>> {
     let mut moves = Vec::new();
     for sidecar in found.sidecars() {
@@ -112,7 +114,7 @@ async fn ready(
         }
         let watch = watch(tag, root, known);
         if seed.tagging == Tagging::Plain {
-            // Read right before the tag moves, like what is kept: what somebody else has put there stays.
+            // Read right before the tag moves, as when former roots are kept: content of another client stays.
             watch.has_moved(sink).await?;
             return Ok(known.clone().map(|node| Root { node, bytes: None }));
         }
@@ -133,8 +135,8 @@ fn watch(tag: &Tag, root: &Root, known: &Option<Descriptor>) -> Watch {
     Watch { tag: tag.clone(), node: root.node.digest, former: known.as_ref().map(|known| known.digest) }
 }
 
-/// The new tags of a run that keeps former roots, where they are put with their roots. One look at each, right before, is
-/// what it takes not to lose what somebody else has put there meanwhile.
+/// Returns the new tags of a run that keeps former roots, if they are put together with their roots. Each is read once,
+/// right before it is put, so that content of another client is not overwritten.
 pub(super) fn new_tags(seed: &Seed, found: &Resolved) -> Result<Vec<Watch>> {
     if seed.tagging != Tagging::Keep || is_staged(seed, found) {
         return Ok(Vec::new());
@@ -145,7 +147,7 @@ pub(super) fn new_tags(seed: &Seed, found: &Resolved) -> Result<Vec<Watch>> {
     Ok(all.filter(|(.., former)| former.is_none()).map(|(tag, root, former)| watch(tag, root, former)).collect())
 }
 
-/// What `tag` names at this moment, with its bytes.
+/// Returns what `tag` names now, with its bytes.
 async fn current(sink: &Registry, tag: &Tag) -> Result<Option<Root>> {
     match sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
         Ok(root) => Ok(Some(root)),
@@ -154,7 +156,7 @@ async fn current(sink: &Registry, tag: &Tag) -> Result<Option<Root>> {
     }
 }
 
-/// Puts `former` under the tag that holds it, unless it is there.
+/// Puts `former` under its holding tag, unless that names it already.
 async fn hold(sink: &Registry, tag: &Tag, former: &Root) -> Result<()> {
     let too_long = || Error::new(Kind::Usage, "name the tag that holds the former root");
     let holding = holding_tag(tag, &former.node.digest).ok_or_else(too_long)?;
@@ -165,7 +167,7 @@ async fn hold(sink: &Registry, tag: &Tag, former: &Root) -> Result<()> {
     put(sink, former, &holding).await
 }
 
-/// Makes `tag` name `root`, whose bytes are at hand.
+/// Makes `tag` name `root`, whose bytes are in memory.
 pub(crate) async fn put(sink: &Registry, root: &Root, tag: &Tag) -> Result<()> {
     let body = Body::bytes(root.node.clone(), root.bytes.clone().unwrap_or_default());
     sink.put(&root.node, &body, std::slice::from_ref(tag)).await.map(drop)

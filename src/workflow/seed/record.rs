@@ -11,40 +11,40 @@ use crate::error::{Error, Kind, Result};
 const MANIFEST: &str = "seed-manifest.json";
 const LOCK: &str = "seed.lock";
 
-/// Bytes that have to be free for a record: many times what one takes.
+/// Bytes that must be free for a record: many times the size of one.
 const ROOM: usize = 32 << 10;
 
-/// The folder that takes `seed-manifest.json` and `seed.lock`.
+/// The folder of `seed-manifest.json` and `seed.lock`.
 #[derive(Debug, Clone)]
 pub struct Record {
     folder: PathBuf,
 }
 
 impl Record {
-    /// Takes `folder`, after trying that it can be made, that it takes files, and that there is room for them.
+    /// Takes `folder`, after checking that it can be made, that files can be written to it, and that there is room.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if `folder` is no folder or cannot be written to; [`Local`](Kind::Local) if there is no
+    /// [`Usage`](Kind::Usage) if `folder` is not a folder or cannot be written to; [`Local`](Kind::Local) if there is no
     /// room.
     pub fn prepare(folder: &Path) -> Result<Self> {
         try_folder(folder, &[MANIFEST, LOCK])?;
         Ok(Self::below(folder))
     }
 
-    /// Takes `folder` without a trial: one above it was tried.
+    /// Takes `folder` without a trial: a folder above it was tried.
     #[must_use]
     pub fn below(folder: &Path) -> Self {
         Self { folder: named(folder).to_owned() }
     }
 
-    /// What a former run recorded here, if it can be read.
+    /// Returns the record of a former run in this folder, if it can be read.
     #[must_use]
     pub fn former(&self) -> Option<SeedManifest> {
         SeedManifest::parse(&fs::read(self.folder.join(MANIFEST)).ok()?).ok()
     }
 
-    /// Writes both files as [`write`](Self::write) does, without keeping other images waiting while the disk flushes.
+    /// Writes both files as [`write`](Self::write) does, without blocking other images while the disk flushes.
     pub(super) async fn write_aside(self, manifest: SeedManifest) -> Result<(SeedManifest, Vec<PathBuf>)> {
         let written = tokio::task::spawn_blocking(move || self.write(&manifest).map(|files| (manifest, files))).await;
         written.map_err(|why| Error::new(Kind::Local, "write the record").because(why))?
@@ -61,14 +61,15 @@ impl Record {
     }
 }
 
-/// Tries that files of these names can be written to `folder`, which need not be there.
+/// Checks that files of these names can be written to `folder`, which need not exist.
 ///
-/// Asked before anything moves: a full copy that then cannot be recorded helps nobody. What was made for the trial is
-/// gone again afterwards.
+/// Called before anything moves: a full copy without a record is of no use. Removes afterwards what was made for the
+/// trial.
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) if `folder` is no folder or cannot be written to; [`Local`](Kind::Local) if there is no room.
+/// [`Usage`](Kind::Usage) if `folder` is not a folder or cannot be written to; [`Local`](Kind::Local) if there is no
+/// room.
 pub(crate) fn try_folder(folder: &Path, names: &[&str]) -> Result<()> {
     let refused = |why: io::Error| {
         let is_full = matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
@@ -82,7 +83,8 @@ pub(crate) fn try_folder(folder: &Path, names: &[&str]) -> Result<()> {
     patiently(|| try_out(named(folder), names)).map_err(refused)
 }
 
-/// Writes all `contents` (names and bytes) to `folder`: each is complete and flushed under another name before any takes its place.
+/// Writes all `contents` (names and bytes) to `folder`: each is complete and flushed under another name before any takes
+/// its place.
 ///
 /// # Errors
 ///
@@ -109,7 +111,7 @@ pub(crate) fn write_files(folder: &Path, contents: &[(&str, Vec<u8>)]) -> Result
     Ok(paths)
 }
 
-/// Tries all that writing takes, in `folder`.
+/// Tries every operation of a write, in `folder`.
 fn try_out(folder: &Path, names: &[&str]) -> io::Result<()> {
     let _made = Made::path_to(folder)?;
     if !folder.is_dir() {
@@ -119,11 +121,11 @@ fn try_out(folder: &Path, names: &[&str]) -> io::Result<()> {
         return Err(io::Error::other(format!("{name} in it is a folder")));
     }
     let mut file = new_file(folder)?;
-    // Some file systems find out that they are full only when they are told to write.
+    // Some file systems detect only on flush that they are full.
     file.write_all(&[0; ROOM]).and_then(|()| file.as_file().sync_all())
 }
 
-/// Does `work` again if its folder vanished: another run with the same one was just trying it out.
+/// Repeats `work` if its folder vanished: another run was trying out the same folder.
 fn patiently<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..5 {
         match work() {
@@ -134,13 +136,13 @@ fn patiently<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     work()
 }
 
-/// Folders that were made for a trial. Those that nobody has put anything in go with the value.
+/// Folders made for a trial. Drop removes the ones that are still empty.
 struct Made(Vec<PathBuf>);
 
 impl Made {
-    /// Makes every folder on the way to `folder` that is not there.
+    /// Makes every missing folder on the path to `folder`.
     fn path_to(folder: &Path) -> io::Result<Self> {
-        // A link that leads nowhere is there, and in the way.
+        // A dangling link exists, and is in the way.
         let is_missing = |path: &&Path| {
             !path.as_os_str().is_empty()
                 && fs::symlink_metadata(path).is_err_and(|why| why.kind() == io::ErrorKind::NotFound)

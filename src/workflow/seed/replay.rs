@@ -1,7 +1,7 @@
-//! Replay: an old release that is offered again, with a signature that was good in its time.
+//! Replay protection: detects an old release that is offered again, with a signature that was valid in its time.
 //!
-//! A tag that is to move is compared with what it names: what was signed earlier than that does not take its place. Costs
-//! nothing while a tag stays where it is.
+//! Compares each tag that is to move with what it names now: a root that was signed earlier does not replace it. Costs
+//! nothing if no tag moves.
 
 use super::endpoints::Endpoints;
 use super::explain;
@@ -15,13 +15,13 @@ use crate::verify::{
     VerifyReport, signature_tag,
 };
 
-/// Sees that neither the image nor a sidecar was signed before what its tag names at the destination. Gives what could not
-/// be compared, in words for the record.
+/// Checks that neither the image nor a sidecar was signed before what its tag names at the destination. Returns the
+/// comparisons that could not be made, as text for the record.
 ///
 /// # Errors
 ///
-/// [`Untrusted`](Kind::Untrusted) with `TIME_ROLLBACK`, or with `SIG_LIMIT` where more is attached to what the tag names
-/// than is read; whatever keeps the destination from telling.
+/// [`Untrusted`](Kind::Untrusted) with `TIME_ROLLBACK`, or with `SIG_LIMIT` if more is attached to what the tag names
+/// than is read. Also fails if the destination cannot be asked.
 pub(crate) async fn refused(
     seed: &Seed,
     ends: &Endpoints,
@@ -65,10 +65,10 @@ impl Replay<'_> {
         let is_refused = || signature_tag(&former.digest).is_some_and(|tag| self.ends.sink.refuses(&tag));
         let unreadable = || Ok(Some(format!("signed time of {} not readable", former.digest)));
         let in_place = match self.in_place(&former.digest).await {
-            // There may be a signature that is not shown.
+            // The registry may hide a signature.
             Ok(SignedAt { time: None, unread: None }) if is_refused() => return unreadable(),
             Ok(in_place) => in_place,
-            // Nor is what refers to it.
+            // The registry refuses to show what refers to it.
             Err(error) if error.kind() == Kind::Denied && self.seed.tagging == Tagging::Plain => return unreadable(),
             Err(error) => {
                 return Err(error
@@ -76,13 +76,13 @@ impl Replay<'_> {
                     .during("read when what the tag names was signed", &self.seed.to));
             }
         };
-        // A lock or policy may be signed without a time. It does not take the place of one that has one.
+        // A lock or policy may be signed without a time. It does not replace one that has a time.
         let is_newer = |in_place: &jiff::Timestamp| offered.is_none_or(|offered| offered < *in_place);
         let SignedAt { time, unread } = in_place;
         let Some(in_place) = time.filter(is_newer) else {
             return unread.map_or(Ok(None), |unread| Err(self.untold(former, &unread)));
         };
-        // The signature that was found first need not be the newest.
+        // The signature that was found first may not be the newest.
         let (source, repository) = (self.ends.source.as_ref(), &self.seed.from.repository);
         let newest = Pipeline::new(self.demands.clone()).signed_at(source, repository, node.digest).await;
         let newest = newest.map_err(|error| explain::failed(error, Side::Source, &self.seed.from))?;
@@ -100,8 +100,9 @@ impl Replay<'_> {
         Err(explain::failed(error.hint(ErrorClass::TimeRollback.hint()), Side::Source, &self.seed.from))
     }
 
-    /// More is attached to what is in place than is read, so that it may have been signed at any time. Taking that for "no
-    /// time" would let whoever adds signatures undo the comparison; reading on has no bound that they could not pass.
+    /// Returns the error for a former root with more attached to it than is read: it may have been signed at any time.
+    /// Taking that as "no time" would let anyone who adds signatures bypass the comparison; reading on has no bound that
+    /// they could not pass.
     fn untold(&self, former: &Descriptor, unread: &Failure) -> Error {
         let why =
             format!("when {}, which it would replace, was signed cannot be told: {}", former.digest, unread.detail);
@@ -111,8 +112,8 @@ impl Replay<'_> {
         explain::failed(error.hint(hint), Side::Destination, &self.seed.to)
     }
 
-    /// When what is in place was signed, by one of the trusted keys. How long ago, under which name and in which log does
-    /// not matter any more.
+    /// Returns when the root in place was signed, by one of the trusted keys. Its age, its name and its log no longer
+    /// matter.
     async fn in_place(&self, digest: &Digest) -> Result<SignedAt> {
         let demands = Demands {
             max_age: std::time::Duration::MAX,

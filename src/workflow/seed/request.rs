@@ -1,4 +1,4 @@
-//! What is asked of a seed.
+//! The request for a seed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,50 +12,50 @@ use crate::verify::{Demands, IdentityRule, SigningKey};
 /// How the tags of a seed move.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tagging {
-    /// What becomes of the former roots is the registry's business.
+    /// Former roots are left to the registry.
     #[default]
     Plain,
     /// Each former root is put under a tag of its own first.
     Keep,
-    /// The same, and no tag moves before every image of the run is in place.
+    /// As `Keep`, and no tag moves before every image of the run is in place.
     Together,
 }
 
-/// What to seed, and what it has to satisfy.
+/// The image to seed, and the demands on it.
 #[derive(Debug)]
 pub struct Seed {
     /// The source: tag, digest or neither.
     pub from: Reference,
     /// The destination, with its tag.
     pub to: Reference,
-    /// Platforms to copy; none stands for all.
+    /// Platforms to copy; an empty list means all.
     pub platforms: Vec<Platform>,
-    /// What becomes of the index when some platforms are left out.
+    /// The handling of the index when some platforms are left out.
     pub index: IndexHandling,
-    /// Whether the lock and policy sidecars travel along.
+    /// Whether the lock and policy sidecars are copied too.
     pub sidecars: SidecarHandling,
-    /// Which of the things attached to the image travel along.
+    /// Which accessories are copied too.
     pub accessories: Accessories,
-    /// What the image has to satisfy.
+    /// The demands on the image.
     pub trust: Trust,
     /// How the tags move.
     pub tagging: Tagging,
-    /// How the engine works.
+    /// Options of the engine.
     pub engine: copy::Options,
-    /// Where the record goes.
+    /// Folder of the record.
     pub folder: PathBuf,
-    /// Told before the destination's tag moves.
+    /// Records that tags have begun to move; from then on the seed is finished, not cancelled.
     pub commit: Commit,
 }
 
-/// What becomes of the index when some platforms are left out.
+/// The handling of the index when some platforms are left out.
 #[derive(Debug, Clone, Default)]
 pub enum IndexHandling {
-    /// It stays what it is, and lists what is not there. Not every registry takes that.
+    /// It stays as it is, and lists manifests that are not copied. Not every registry accepts that.
     #[default]
     Keep,
-    /// A smaller one takes its place, under its own digest. Whoever verifies has a key to sign it with. Goes with
-    /// platforms and without sidecars, whose lock names the whole index.
+    /// A smaller index replaces it, under its own digest. With verification it needs a key that signs it. Valid only with
+    /// platforms and without sidecars, because their lock names the whole index.
     Rewrite(Option<Arc<SiteKey>>),
 }
 
@@ -68,37 +68,37 @@ pub struct SiteKey {
     pub name: String,
 }
 
-/// Whether `<tag>-lock` and `<tag>-policy` travel along.
+/// Whether `<tag>-lock` and `<tag>-policy` are copied too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SidecarHandling {
-    /// Those that the source has.
+    /// Copies the sidecars that the source has.
     Copy,
-    /// Neither.
+    /// Copies neither.
     Leave,
 }
 
-/// What an image has to satisfy.
+/// The demands on an image.
 #[derive(Debug, Clone)]
 pub enum Trust {
-    /// These demands, at both ends.
+    /// The same demands at both ends.
     Verify {
-        /// What is demanded.
+        /// The demands.
         demands: Box<Demands>,
         /// The key as the user named it, for the record.
         key: String,
     },
-    /// Nothing: development only.
+    /// No verification: for development only.
     Skip,
 }
 
 impl Seed {
-    /// The destination's tag.
+    /// Returns the destination's tag.
     pub(crate) fn tag(&self) -> Result<Tag> {
         let missing = || Error::new(Kind::Usage, "name the destination's tag").on(&self.to);
         self.to.tag.clone().ok_or_else(missing)
     }
 
-    /// The key that has verified the destination, as the record names it.
+    /// Returns the key that verifies the destination, as the record names it.
     pub(crate) fn key(&self) -> Option<String> {
         match (&self.trust, &self.index) {
             (Trust::Verify { .. }, IndexHandling::Rewrite(Some(site))) => Some(site.name.clone()),
@@ -106,12 +106,12 @@ impl Seed {
         }
     }
 
-    /// What the image has to satisfy at the destination. It bears the name that it had at the source; an index that was
-    /// rewritten is signed by the site's own key, under the name that it has there.
+    /// Returns the demands on the image at the destination. There the image has the identity that it had at the source; a
+    /// rewritten index is signed with the site's own key, for the destination's repository.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) for an index that is rewritten and verified with no key to sign it.
+    /// [`Usage`](Kind::Usage) if an index is to be rewritten and verified without a key to sign it.
     pub(super) fn site_demands(&self) -> Result<Option<Demands>> {
         match (&self.trust, &self.index) {
             (Trust::Skip, _) => Ok(None),
@@ -137,7 +137,7 @@ impl Seed {
 }
 
 impl Trust {
-    /// The key as the user named it.
+    /// Returns the key as the user named it.
     fn key(&self) -> Option<String> {
         match self {
             Self::Verify { key, .. } => Some(key.clone()),

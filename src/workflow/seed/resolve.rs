@@ -1,4 +1,4 @@
-//! What the names of a seed stand for, asked once: from here on only digests move.
+//! Resolves the names of a seed, once: from here on only digests move.
 
 use futures_util::try_join;
 
@@ -13,28 +13,28 @@ use super::explain::unresolved;
 use super::request::{Seed, SidecarHandling};
 use super::sidecars::{Beside, FoundSidecar, beside};
 
-/// What both ends say at the start.
+/// The answers of both ends at the start.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    /// The image: at the source, or what takes its place at the destination.
+    /// The image: that of the source, or the one that replaces it at the destination.
     pub(crate) root: Root,
-    /// The source's, where another one takes its place.
+    /// The source's image, if another one replaces it.
     pub(super) original: Option<Root>,
     /// Nested indexes that were made for it and that the source does not have.
     pub(crate) nested: Vec<Root>,
-    /// What of the source's indexes is copied.
+    /// The part of the source's indexes that is copied.
     pub(crate) selection: Selection,
-    /// What the destination's tag names now.
+    /// The node that the destination's tag names now.
     pub(crate) former: Option<Descriptor>,
-    /// The sidecars that the source has.
+    /// The lock sidecar, if the source has one.
     pub(crate) lock: Option<FoundSidecar>,
-    /// The same for the policy.
+    /// The policy sidecar, if the source has one.
     pub(crate) policy: Option<FoundSidecar>,
-    /// Those of which nobody can tell what they are.
+    /// Sidecars whose choice is ambiguous.
     pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
-    /// What refers to the image at the source, where that was asked for the sidecars.
+    /// Referrers of the image at the source, if they were listed for the sidecars.
     pub(crate) referrers: Option<Vec<Descriptor>>,
-    /// What a person should know.
+    /// Warnings for the operator.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -75,22 +75,22 @@ async fn source_root(ends: &Endpoints, from: &Reference) -> Result<Root> {
 }
 
 impl Resolved {
-    /// Those that were found.
+    /// Returns the sidecars that were found.
     pub(crate) fn sidecars(&self) -> impl Iterator<Item = &FoundSidecar> {
         self.lock.iter().chain(&self.policy)
     }
 
-    /// What the source's reference stands for.
+    /// Returns the digest that the source's reference names.
     pub(crate) fn source_digest(&self) -> Digest {
         self.original.as_ref().unwrap_or(&self.root).node.digest
     }
 
-    /// What is copied of the image's manifests and may have something attached: of an index that was rewritten, all but
-    /// the indexes that are others now.
+    /// Returns the manifests of the image that are copied and may have something attached: for a rewritten index, all
+    /// except the indexes whose digest has changed.
     ///
     /// # Errors
     ///
-    /// Those of [`copy::manifests`].
+    /// Fails like [`copy::manifests`].
     pub(crate) async fn subjects(&self, source: &dyn Store) -> Result<Vec<Digest>> {
         let Some(original) = &self.original else { return copy::manifests(source, &self.root, &self.selection).await };
         let mut subjects = copy::manifests(source, original, &self.selection).await?;
@@ -98,7 +98,7 @@ impl Resolved {
         Ok(subjects)
     }
 
-    /// Whether the destination's tag names the image already.
+    /// Returns whether the destination's tag names the image already.
     pub(super) fn is_unchanged(&self) -> bool {
         self.former.as_ref().is_some_and(|former| former.digest == self.root.node.digest)
     }

@@ -1,4 +1,4 @@
-//! What the seeds of one run share: the flights to each registry, and the tag lists of each repository.
+//! State shared by all seeds of one run: uploads in flight to each registry, and the tag lists of each repository.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,12 +18,12 @@ pub(crate) struct Commons {
 }
 
 impl Commons {
-    /// `repository` as one of its registry's, whose flights all seeds share.
+    /// Returns `repository` as a destination; all seeds share the uploads in flight to its registry.
     pub(crate) fn site(&self, repository: &Repository) -> Destination {
         shared(&self.flights, repository.canonical().host).site(&repository.path)
     }
 
-    /// The tags of `repository` under which attachments are kept, as they were when this run first asked.
+    /// Returns the tags of `repository` that hold attachments, as listed when this run first asked.
     pub(crate) async fn tags(
         &self,
         repository: &Repository,
@@ -36,6 +36,6 @@ impl Commons {
 }
 
 fn shared<K: Eq + Hash, V: Default>(map: &Mutex<HashMap<K, Arc<V>>>, key: K) -> Arc<V> {
-    // A panic elsewhere leaves the map whole: every change is one insertion.
+    // A panic elsewhere leaves the map consistent: every change is one insertion.
     Arc::clone(map.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
 }

@@ -1,4 +1,4 @@
-//! The sidecars that travel with an image: found at the source as `bundle verify` finds them (contract §7).
+//! The sidecars that are copied with an image: found at the source as `bundle verify` finds them (contract §7).
 
 use futures_util::try_join;
 
@@ -10,38 +10,38 @@ use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::Root;
 use crate::verify::{self, SidecarKind};
 
-/// A manifest that stands beside the image under a tag of its own.
+/// A manifest beside the image, with a tag of its own.
 #[derive(Debug)]
 pub(crate) struct FoundSidecar {
     pub(crate) kind: SidecarKind,
     pub(crate) root: Root,
     /// Its tag at the destination.
     pub(crate) tag: Tag,
-    /// What that tag names now.
+    /// The node that that tag names now.
     pub(crate) former: Option<Descriptor>,
 }
 
-/// What stands beside the image at the source.
+/// The sidecars beside the image at the source.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
     pub(crate) lock: Option<FoundSidecar>,
     pub(crate) policy: Option<FoundSidecar>,
-    /// Those of which nobody can tell what they are: for the verification to judge, after the image.
+    /// Sidecars whose choice is ambiguous: verification reports them, after the image.
     pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
-    /// What refers to the image, where that was asked.
+    /// Referrers of the image, if they were listed.
     pub(crate) referrers: Option<Vec<Descriptor>>,
 }
 
-/// Looks for both sidecars of the image `root`: by tag, else among what refers to it. One that has no tag gets it at the
-/// destination.
+/// Looks for both sidecars of the image `root`: by tag, otherwise among its referrers. A sidecar without a tag gets one
+/// at the destination.
 ///
-/// What refers to the image is asked where it decides something: of an image that is verified always, else where a tag is
+/// Lists the referrers only if they decide something: always for an image that is verified, otherwise if a tag is
 /// missing.
 ///
 /// # Errors
 ///
-/// Those of asking; [`Untrusted`](Kind::Untrusted) with `SIDECAR_AMBIGUOUS` where nobody can tell which sidecar is meant,
-/// and no verification will say so.
+/// [`Untrusted`](Kind::Untrusted) with `SIDECAR_AMBIGUOUS` if the choice of a sidecar is ambiguous and no verification
+/// will report it. Also fails if either end cannot be asked.
 pub(crate) async fn beside(seed: &Seed, ends: &Endpoints, root: &Digest) -> Result<Beside> {
     let (SidecarHandling::Copy, Some(from), Some(to)) = (seed.sidecars, &seed.from.tag, &seed.to.tag) else {
         return Ok(Beside::default());
@@ -74,21 +74,21 @@ pub(crate) async fn beside(seed: &Seed, ends: &Endpoints, root: &Digest) -> Resu
     Ok(beside)
 }
 
-/// What the sidecar's tag names at the source.
+/// Resolves the sidecar's tag at the source.
 async fn tagged(seed: &Seed, ends: &Endpoints, kind: SidecarKind, from: &Tag) -> Result<Option<Root>> {
     let Some(tag) = kind.tag(from) else { return Err(too_long(seed)) };
     let found = verify::Sidecar::tagged(ends.source.as_ref(), kind, from).await;
     found.map_err(|error| explain::explained(error.at(Side::Source), &seed.from.repository.tagged(&tag)))
 }
 
-/// The sidecar, with what its tag names at the destination.
+/// Returns the sidecar, with the node that its tag names at the destination.
 async fn towards(seed: &Seed, ends: &Endpoints, kind: SidecarKind, root: Root, to: &Tag) -> Result<FoundSidecar> {
     let Some(tag) = kind.tag(to) else { return Err(too_long(seed)) };
     let former = ends.former(&seed.to.repository.tagged(&tag)).await?;
     Ok(FoundSidecar { kind, root, tag, former })
 }
 
-/// Of what is verified, not being able to look is a verification that failed.
+/// Explains that sidecars could not be looked for: for an image that is verified, this is a failed verification.
 fn unseen(error: Error, seed: &Seed) -> Error {
     match seed.trust {
         Trust::Verify { .. } => explain::failed(error, Side::Source, &seed.from),

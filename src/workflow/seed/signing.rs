@@ -1,4 +1,4 @@
-//! Signing: signatures in cosign's formats, put beside those that are there.
+//! Signing: puts signatures in cosign's formats beside existing ones.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::trust::artifact::{self, Attachment};
 use crate::trust::{sigstore_bundle, simple_signing};
 use crate::verify::{SigningKey, signature_tag};
 
-/// In which of cosign's two formats signatures are written.
+/// The format of signatures: one of cosign's two, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureFormat {
-    /// Under the tag `sha256-<hex>.sig`: what every version of cosign reads, and the fewest requests to verify.
+    /// Under the tag `sha256-<hex>.sig`: every version of cosign reads it, and verification takes the fewest requests.
     Legacy,
-    /// As a bundle that refers to what it signs: what cosign writes since version 3.
+    /// As a bundle that refers to the signed content: cosign writes it since version 3.
     Bundle,
     /// Both of them.
     Both,
@@ -31,7 +31,7 @@ pub enum SignatureFormat {
 /// A signature that was put.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Signature {
-    /// What it signs.
+    /// The digest that it signs.
     pub signs: Digest,
     /// `legacy` or `bundle`.
     pub format: &'static str,
@@ -39,7 +39,7 @@ pub struct Signature {
     pub digest: Digest,
 }
 
-/// Who signs, how, and when.
+/// The key, the format and the time of signatures.
 #[derive(Debug, Clone)]
 pub(crate) struct Signer<'a> {
     key: &'a SigningKey,
@@ -49,14 +49,14 @@ pub(crate) struct Signer<'a> {
     events: Events,
 }
 
-/// A signature that was put, and may yet be overwritten.
+/// A signature that was put; another client may still overwrite it.
 #[derive(Debug)]
 pub(crate) struct Placed {
     signs: Digest,
     holder: SignatureHolder,
 }
 
-/// What holds a signature.
+/// The manifest that holds a signature.
 #[derive(Debug)]
 enum SignatureHolder {
     /// A list under one of cosign's tags, which other clients write too.
@@ -65,7 +65,7 @@ enum SignatureHolder {
     Manifest(Digest),
 }
 
-/// Looks whether what was placed is still there, and puts again what others have overwritten.
+/// Checks that the placed signatures are still there, and puts again those that other clients have overwritten.
 pub(crate) async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
     let mut signatures = Vec::new();
     for Placed { signs, holder } in placed {
@@ -83,16 +83,16 @@ pub(crate) async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
 }
 
 impl<'a> Signer<'a> {
-    /// Signs with `key`, as of now, and tells `events` of what stands in the way.
+    /// Creates a signer with `key` and the current time, which sends its warnings to `events`.
     pub(crate) fn new(key: &'a SigningKey, format: SignatureFormat, events: &Events) -> Self {
         Self { key, format, time: Timestamp::now(), events: events.clone() }
     }
 
-    /// Puts a signature over `node`, in each format that is wanted, and sees that it stays.
+    /// Puts a signature over `node` in each requested format, and checks that it stays.
     ///
     /// # Errors
     ///
-    /// Those of the store; [`Limit`](Kind::Limit) where there are too many already.
+    /// [`Limit`](Kind::Limit) if there are too many signatures already. Otherwise fails as the store does.
     pub(crate) async fn sign(
         &self,
         store: &Registry,
@@ -118,8 +118,8 @@ impl<'a> Signer<'a> {
         Ok(placed)
     }
 
-    /// A payload that names `node`, under the tag that is derived from its digest, beside the signatures that are there.
-    /// Whatever is there and is no list of signatures is not overwritten.
+    /// Puts a payload that names `node` under the tag derived from its digest, beside the signatures that are there. Does
+    /// not overwrite content that is not a list of signatures.
     async fn legacy(&self, store: &Registry, repository: &Repository, node: &Descriptor) -> Result<SignatureHolder> {
         let tag = signature_tag(&node.digest);
         let tag = tag.ok_or_else(|| Error::new(Kind::Unsupported, "name the signature's tag").on(node.digest))?;
@@ -159,7 +159,7 @@ pub(crate) async fn put_attachment(store: &dyn Store, attachment: &Attachment, t
     put_bytes(store, &attachment.node, attachment.manifest.clone(), tags).await
 }
 
-/// Puts bytes in memory, and `tags` that name them.
+/// Puts bytes from memory, and `tags` that name them.
 pub(crate) async fn put_bytes(store: &dyn Store, node: &Descriptor, bytes: Bytes, tags: &[Tag]) -> Result<()> {
     store.put(node, &Body::bytes(node.clone(), bytes), tags).await.map(drop)
 }

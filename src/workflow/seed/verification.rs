@@ -1,4 +1,4 @@
-//! Verification of either end: approval before anything moves, and a second look at what arrived.
+//! Verifies both ends: approves the source before anything moves, and checks what arrived.
 
 use super::endpoints::Endpoints;
 use super::explain;
@@ -11,12 +11,12 @@ use crate::oci::{Descriptor, Name, Reference, Tag};
 use crate::store::{ListingStore, Root, Want, read_manifest};
 use crate::verify::{Approved, Candidate, Demands, Pipeline, Sidecar, SidecarDemand, SidecarKind, VerifyReport};
 
-/// Approves the image at the source, or takes note that nobody wants that.
+/// Approves the image at the source, or records that verification is skipped.
 ///
 /// # Errors
 ///
-/// [`Untrusted`](Kind::Untrusted) if a demand is not met; the kind of the transport error if it could not be
-/// asked. Either way the text says `source verification failed (fail-closed)`.
+/// [`Untrusted`](Kind::Untrusted) if a demand is not met; the kind of the transport error if the source could not be
+/// asked. In both cases the text says `source verification failed (fail-closed)`.
 pub(crate) async fn source(seed: &Seed, ends: &Endpoints, found: &Resolved, events: &Events) -> Result<Approved> {
     let Trust::Verify { demands, .. } = &seed.trust else {
         return Ok(Approved::unchecked("--skip-verify"));
@@ -26,7 +26,7 @@ pub(crate) async fn source(seed: &Seed, ends: &Endpoints, found: &Resolved, even
         let source = ends.source.as_ref();
         let mut subject = subject(&seed.from, found);
         for sidecar in found.sidecars() {
-            // With its bytes, which have been read here.
+            // With its bytes, which were read already.
             *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(sidecar.root.clone()));
         }
         for (kind, sidecar) in &found.ambiguous {
@@ -38,11 +38,11 @@ pub(crate) async fn source(seed: &Seed, ends: &Endpoints, found: &Resolved, even
     checked.await.map_err(|error| explain::failed(error, Side::Source, &seed.from))
 }
 
-/// Looks at what arrived: the destination's own bytes, by digest, before any tag names them.
+/// Verifies what arrived: the destination's own bytes, by digest, before any tag names them.
 ///
 /// # Errors
 ///
-/// As [`source`], with `destination verification failed (fail-closed)`.
+/// Fails like [`source`], with `destination verification failed (fail-closed)`.
 pub(crate) async fn destination(
     seed: &Seed,
     sink: &dyn ListingStore,
@@ -52,7 +52,7 @@ pub(crate) async fn destination(
     let Some(demands) = seed.site_demands()? else { return Ok(None) };
     events.send(Event::Stage("verifying the destination"));
     let checked = async {
-        // The sidecars' bytes are read by the steps that need them; the image's own only here.
+        // The steps that need the sidecars' bytes read them; the image's own are read only here.
         if found.is_unchanged() {
             by_tag(sink, &seed.tag()?, &found.root.node).await?;
         } else {
@@ -71,12 +71,13 @@ pub(crate) async fn destination(
     checked.await.map(Some).map_err(|error| explain::failed(error, Side::Destination, &seed.to))
 }
 
-/// Reads by its tag what is in place already. Nothing else says what a pull of that tag gives: a cache before the registry,
-/// or the registry itself, may name one image in answer to HEAD and give another in answer to GET.
+/// Reads content that is in place already by its tag. Only this shows what a pull of that tag returns: a cache in front
+/// of the registry, or the registry itself, may name one image in the response to HEAD and another in the response to
+/// GET.
 ///
 /// # Errors
 ///
-/// [`Untrusted`](Kind::Untrusted) if the tag gives something else; those of reading.
+/// [`Untrusted`](Kind::Untrusted) if the tag returns something else. Also fails if it cannot be read.
 async fn by_tag(sink: &dyn ListingStore, tag: &Tag, node: &Descriptor) -> Result<Root> {
     let root = sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
     if root.node.digest == node.digest {
@@ -89,11 +90,11 @@ async fn by_tag(sink: &dyn ListingStore, tag: &Tag, node: &Descriptor) -> Result
     ))
 }
 
-/// What is verified, as it was resolved at the start: no tag is looked at again.
+/// Returns the candidate to verify, as resolved at the start: no tag is read again.
 fn subject(reference: &Reference, found: &Resolved) -> Candidate {
     let mut subject = Candidate::new(reference.clone(), found.root.node.clone());
     for sidecar in found.sidecars() {
-        // Without its bytes: what is verified is what the store holds.
+        // Without its bytes: verification must use what the store holds.
         let root = Root { node: sidecar.root.node.clone(), bytes: None };
         *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
     }
@@ -107,7 +108,8 @@ fn place(subject: &mut Candidate, kind: SidecarKind) -> &mut Sidecar {
     }
 }
 
-/// Runs the pipeline. Whatever travels has to be trusted (contract §8): the sidecars that the source has are demanded.
+/// Runs the pipeline. Everything that is copied must be trusted (contract §8): the sidecars that the source has are
+/// required.
 async fn run(
     demands: &Demands,
     store: &dyn ListingStore,
@@ -122,6 +124,6 @@ async fn run(
             SidecarKind::Policy => demands.policy = SidecarDemand::Required,
         }
     }
-    // Far larger than everything around it, and many images go without: they need not have room for it.
+    // Boxed: far larger than everything around it, and many images skip verification and should not reserve its size.
     Box::pin(Pipeline::new(demands).run(store, subject)).await
 }

@@ -1,4 +1,4 @@
-//! Whether what is attached to the image has arrived: looked for at the destination when everything has been carried.
+//! Confirms that everything attached to the image has arrived: checked at the destination after everything was carried.
 
 use std::collections::HashSet;
 
@@ -13,19 +13,19 @@ use crate::oci::Digest;
 use crate::store::{Body, Put, Store};
 use crate::workflow::seed::endpoints::Endpoints;
 
-/// How often the destination is looked at for what was brought, which other clients may be overwriting meanwhile.
+/// Maximum number of checks for what was brought, while other clients may be overwriting it.
 const MAX_LOOKS: u32 = 3;
 
-/// Looks at the destination for everything that was brought; `proven` was found there by verification. Says whether
+/// Checks that the destination lists everything that was brought; verification found `proven` there. Returns whether
 /// anything had to be put again.
 ///
 /// Without the Referrers API two clients can overwrite each other's index (distribution-spec, "Pushing Manifests with
-/// Subject"), and everywhere each other's lists under cosign's tags. Whoever looks last mends it: what is missing is put
-/// again.
+/// Subject"); on every registry they can overwrite each other's lists under cosign's tags. The last writer repairs these
+/// by putting missing entries back.
 ///
 /// # Errors
 ///
-/// [`Incomplete`](Kind::Incomplete) if something stays missing; whatever keeps the destination from answering.
+/// [`Incomplete`](Kind::Incomplete) if something stays missing. Also fails if the destination cannot be asked.
 pub(crate) async fn arrived(
     ends: &Endpoints,
     cosign: &CosignTags,
@@ -57,12 +57,12 @@ pub(crate) async fn arrived(
     Ok(true)
 }
 
-/// Whether anything is brought under cosign's tags.
+/// Returns whether anything is brought under cosign's tags.
 pub(crate) fn has_lists(companions: &[Accessory]) -> bool {
     brought(companions, |one| one.wanted.is_none()).next().is_some()
 }
 
-/// How many requests [`arrived`] takes when all goes well, `proven` being known by what the source has.
+/// Returns how many requests [`arrived`] takes if nothing has to be put again; `proven` holds digests at the source.
 pub(crate) fn questions(companions: &[Accessory], proven: &HashSet<Digest>) -> u64 {
     let brought: Vec<_> = brought(companions, |one| proven.contains(&one.original)).collect();
     let tagged = brought.iter().filter(|one| one.tag.is_some()).count();
@@ -74,7 +74,7 @@ fn brought(companions: &[Accessory], is_known: impl Fn(&Accessory) -> bool) -> i
     companions.iter().filter(move |one| !one.is_there() && !is_known(one)).map(|one| &one.attached)
 }
 
-/// Whether others have written something else into the same list.
+/// Returns whether other clients have written other entries to the same list.
 fn rivals(listed: &HashSet<ListEntry>, attached: &Attached) -> Rivals {
     if listed.iter().any(|(subject, _)| *subject == attached.subject) { Rivals::Seen } else { Rivals::NotSeen }
 }

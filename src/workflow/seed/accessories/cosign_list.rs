@@ -1,5 +1,5 @@
-//! What stands under cosign's tags `sha256-<hex>.sig`, `.att` and `.sbom`: which layers belong there, and one list made of
-//! two (signatures.md, sections 2.1, 2.5 and 2.8).
+//! Lists of layers under cosign's tags `sha256-<hex>.sig`, `.att` and `.sbom`: which layers belong there, and the union
+//! of two lists (signatures.md, sections 2.1, 2.5 and 2.8).
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,26 +11,26 @@ use crate::trust::artifact::{self, Attachment};
 use crate::trust::simple_signing;
 use crate::verify::{MAX_LISTED_SIGNATURES, MAX_SIGNATURES};
 
-/// The type of an attestation: a DSSE envelope.
+/// The media type of an attestation: a DSSE envelope.
 const ATTESTATION: &str = "application/vnd.dsse.envelope.v1+json";
-/// Most attestations in a list that is made here: as many as cosign reads.
+/// Maximum number of attestations in a list made here: as many as cosign reads.
 const MAX_ATTESTATIONS: usize = 1_000;
 /// Bytes of a manifest besides its layers.
 const AROUND: usize = 1_024;
 
-/// The kinds of cosign's tags.
+/// The kinds of content under cosign's tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeps {
-    /// `.sig`: a layer a signature.
+    /// `.sig`: one layer for each signature.
     Signatures,
-    /// `.att`: a layer an attestation.
+    /// `.att`: one layer for each attestation.
     Attestations,
     /// `.sbom`: one document, in one of many formats.
     Sbom,
 }
 
 impl Keeps {
-    /// What cosign keeps under `tag`; none if it is no tag of cosign's.
+    /// Returns the kind of content under `tag`; `None` if it is not one of cosign's tags.
     pub(crate) fn under(tag: &Tag) -> Option<Self> {
         match tag.as_str().rsplit_once('.')?.1 {
             "sig" => Some(Self::Signatures),
@@ -40,7 +40,7 @@ impl Keeps {
         }
     }
 
-    /// In plain words, for warnings.
+    /// Returns plain words, for warnings.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Signatures => "signatures",
@@ -49,13 +49,13 @@ impl Keeps {
         }
     }
 
-    /// Whether lists of it are put together. An SBOM is one document: its readers expect one layer.
+    /// Returns whether two lists of it are merged. An SBOM is one document: its readers expect one layer.
     pub(super) fn is_merged(self) -> bool {
         self != Self::Sbom
     }
 
-    /// Whether `layer` belongs there. Signatures and attestations have one type each; an SBOM has any, but is no part of a
-    /// file system that a container runtime would unpack.
+    /// Returns whether `layer` belongs in the list. Signatures and attestations have one media type each; an SBOM may
+    /// have any, except that of a file system layer, which a container runtime would unpack.
     fn takes(self, layer: &Descriptor) -> bool {
         let media_type = layer.media_type.as_str();
         match self {
@@ -65,7 +65,7 @@ impl Keeps {
         }
     }
 
-    /// How many may be listed, or nobody reads any of them.
+    /// Returns the maximum length of a list: verifiers read no entry of a longer one.
     fn most(self) -> usize {
         match self {
             Self::Signatures => MAX_LISTED_SIGNATURES,
@@ -73,7 +73,7 @@ impl Keeps {
         }
     }
 
-    /// How many of those, the first ones, every verifier reads.
+    /// Returns how many entries, from the start of a list, every verifier reads.
     fn read_by_all(self) -> usize {
         match self {
             Self::Signatures => MAX_SIGNATURES,
@@ -82,7 +82,7 @@ impl Keeps {
     }
 }
 
-/// Layers of images: OCI's, Docker's, and those that are like them.
+/// Returns whether it is the media type of an image layer: OCI's, Docker's, or a similar one.
 fn is_of_a_file_system(media_type: &str) -> bool {
     let media_type = media_type.to_ascii_lowercase();
     ["image.layer", "image.rootfs", "rootfs", ".tar"].iter().any(|part| media_type.contains(part))
@@ -97,13 +97,13 @@ pub(crate) struct List {
     pub(crate) bytes: Bytes,
     /// The layers that belong there.
     pub(crate) layers: Vec<Descriptor>,
-    /// How many do not.
+    /// The number of layers that do not belong there.
     pub(crate) strange: usize,
-    /// The configuration, where this list was made here and nobody holds it.
+    /// The configuration, if this list was made here and the destination does not have it.
     pub(crate) config: Option<(Descriptor, Bytes)>,
 }
 
-/// How two layers are told apart: cosign tells a signature by its payload and its annotations.
+/// Identifies a layer: cosign distinguishes signatures by their payload and their annotations.
 type Key<'a> = (Digest, &'a BTreeMap<String, String>);
 
 fn key(layer: &Descriptor) -> Key<'_> {
@@ -111,7 +111,7 @@ fn key(layer: &Descriptor) -> Key<'_> {
 }
 
 impl List {
-    /// Reads what stands under a tag; none if that is no manifest of layers, or none of them belongs there.
+    /// Reads the list under a tag; `None` if that is not a manifest of layers, or none of them belongs there.
     pub(crate) fn read(keeps: Keeps, root: &Root) -> Option<Self> {
         let bytes = root.bytes.clone()?;
         let manifest = Manifest::parse(&bytes, &root.node.media_type).ok().filter(|one| one.shape == Shape::Image)?;
@@ -124,65 +124,65 @@ impl List {
         (!layers.is_empty()).then(|| Self { node: root.node.clone(), bytes, layers, strange, config: None })
     }
 
-    /// The same without the layers that do not belong there.
+    /// Returns the list without the layers that do not belong there.
     pub(crate) fn pure(self) -> Self {
         if self.strange == 0 { self } else { Self::made(&self.layers) }
     }
 
-    /// The same without the layers that `gone` names.
+    /// Returns the list without the layers in `gone`.
     pub(crate) fn without(self, gone: &[Digest]) -> Self {
         let kept: Vec<_> = self.layers.iter().filter(|layer| !gone.contains(&layer.digest)).cloned().collect();
         if kept.len() == self.layers.len() { self } else { Self::made(&kept) }
     }
 
-    /// Whether it holds every layer of `other`.
+    /// Returns whether it holds every layer of `other`.
     pub(crate) fn holds(&self, other: &Self) -> bool {
         let own: HashSet<_> = self.layers.iter().map(key).collect();
         other.layers.iter().all(|layer| own.contains(&key(layer)))
     }
 
-    /// The same, with `proof` among those that every verifier reads.
+    /// Returns whether it holds every layer of `other`, with `proof` among the entries that every verifier reads.
     pub(crate) fn shows(&self, other: &Self, keeps: Keeps, proof: Option<&Descriptor>) -> bool {
         let is_read = |proof| self.layers.iter().take(keeps.read_by_all()).any(|layer| key(layer) == key(proof));
         self.holds(other) && proof.is_none_or(is_read)
     }
 
-    /// A list of `layers` in the form that cosign writes.
+    /// Makes a list of `layers` in the form that cosign writes.
     fn made(layers: &[Descriptor]) -> Self {
         let Attachment { node, manifest, blobs } = artifact::legacy_manifest(layers, &[]);
         Self { node, bytes: manifest, layers: layers.to_vec(), strange: 0, config: blobs.into_iter().next() }
     }
 }
 
-/// One list of two.
+/// The union of two lists.
 #[derive(Debug)]
 pub(crate) enum Union {
-    /// The one that is brought has all.
+    /// The brought list has all layers.
     Brought,
-    /// The one that is there has all.
+    /// The destination's list has all layers.
     Held,
-    /// Neither has.
+    /// Neither has all.
     Made {
-        /// Both.
+        /// The merged list.
         list: Box<List>,
-        /// How many layers there was no room for.
+        /// The number of layers that did not fit.
         left_out: usize,
     },
 }
 
-/// What comes first in one list of two.
+/// The list that comes first in a union.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum First {
-    /// What is brought.
+    /// The brought list.
     Brought,
-    /// What is there.
+    /// The destination's list.
     Own,
 }
 
-/// Puts `brought` and `own`, which the destination has, together, in the order that `first` says. If there are more than
-/// every verifier reads, `proof`, the layer that was verified, comes before all others, and then what was there.
+/// Returns the union of `brought` and `own`, the destination's list, in the order of `first`. If there are more layers
+/// than every verifier reads, `proof`, the layer that was verified, comes before all others, then the layers of `own`.
 ///
-/// Where there is no room for all, `proof` is kept, then what was there.
+/// If not all layers fit, keeps `proof` first, then the layers of `own`.
 pub(crate) fn union(keeps: Keeps, brought: &List, own: &List, proof: Option<&Descriptor>, first: First) -> Union {
     if brought.holds(own) {
         return Union::Brought;
@@ -195,7 +195,7 @@ pub(crate) fn union(keeps: Keeps, brought: &List, own: &List, proof: Option<&Des
     let mut all: Vec<_> = first.layers.iter().chain(&second.layers).filter(|layer| seen.insert(key(layer))).collect();
     let proven = proof.map(key);
     let own: HashSet<_> = own.layers.iter().map(key).collect();
-    // Both sorts are stable: each keeps its place among its like.
+    // Both sorts are stable: layers of equal rank keep their order.
     let rank = |layer: &Descriptor| (Some(key(layer)) != proven, !own.contains(&key(layer)));
     if proven.is_some() && all.len() > keeps.read_by_all() {
         all.sort_by_key(|layer| rank(layer));

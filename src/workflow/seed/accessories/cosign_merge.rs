@@ -1,5 +1,5 @@
-//! What is to stand under one of cosign's tags where something stands already: the same for a plan, for the last moment
-//! before a tag is put, and for a signature that is made here.
+//! Merges a list with the one that exists under a cosign tag: for a plan, right before a tag is put, and for a signature
+//! that is made here.
 
 use std::collections::HashSet;
 
@@ -11,53 +11,53 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::store::{Registry, Store};
 
-/// Payloads asked for at the same time.
+/// Payloads checked at the same time.
 const QUESTIONS: usize = 4;
 
-/// Where a list comes from.
+/// The origin of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ListOrigin {
-    /// The source: it comes first, and what stands under the tag and cannot be merged with is replaced.
+    /// The source: its layers come first, and it replaces content under the tag that cannot be merged.
     Source,
-    /// It is made here: it comes last, as cosign has it, and what cannot be merged with is left alone, as is a list that has
-    /// no room for all.
+    /// Made here: its layers come last, as cosign does it. Content that cannot be merged is left alone, and so is a list
+    /// without room for all.
     Here,
 }
 
-/// What is to stand under one of cosign's tags.
+/// The list that is to be under one of cosign's tags.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) tag: Tag,
-    /// To which that belongs.
+    /// The digest of the manifest that the tag belongs to.
     pub(crate) subject: Digest,
     pub(crate) keeps: Keeps,
     pub(crate) origin: ListOrigin,
-    /// What is to be added.
+    /// The list to add.
     pub(crate) brought: List,
-    /// The layer of it that was verified.
+    /// The layer of `brought` that was verified.
     pub(crate) proof: Option<Descriptor>,
-    /// What is put, as it is planned: what was brought, or the union with what the destination had.
+    /// The list to put, as planned: `brought`, or its union with the destination's list.
     pub(crate) planned: List,
-    /// What the tag named when that was planned.
+    /// The digest that the tag named when that was planned.
     pub(crate) base: Option<Digest>,
 }
 
-/// One list in place of two.
+/// The result of merging two lists.
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) list: List,
-    /// What a person should know.
+    /// Warnings for the operator.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Wanted {
-    /// Puts what is brought together with `own`, which stands under the tag in `sink`; with none if what stands there is
-    /// no such list. Payloads that the destination has lost are left out: no list that names them could be put.
+    /// Merges `brought` with `own`, the list under the tag in `sink`; `own` is `None` if the tag names something that is
+    /// not such a list. Leaves out payloads that the destination has lost: no list that names them could be put.
     ///
     /// # Errors
     ///
-    /// Those of asking for payloads; [`Invalid`](Kind::Invalid) and [`Limit`](Kind::Limit) if what stands there is to be
-    /// kept, and cannot.
+    /// [`Invalid`](Kind::Invalid) and [`Limit`](Kind::Limit) if the content under the tag must be kept, and cannot be.
+    /// Also fails if the destination cannot be asked for payloads.
     pub(crate) async fn merged(&self, sink: &Registry, own: Option<List>, presence: Presence) -> Result<Merged> {
         let (Self { tag, keeps, brought, .. }, mut warnings) = (self, Vec::new());
         let told = |what: String| format!("{tag} at the destination {what}");
@@ -112,13 +112,13 @@ impl Wanted {
     }
 }
 
-/// Which layers of `own`, and not of `brought`, the destination does not hold any more. What it refuses to tell of may be
-/// there.
+/// Returns the layers of `own`, except those of `brought`, that the destination no longer holds. A payload that it
+/// refuses to show may be there.
 async fn gone(sink: &Registry, own: &List, brought: &List) -> Result<Vec<Digest>> {
     let mut seen: HashSet<_> = brought.layers.iter().map(|layer| layer.digest).collect();
     // Several keys may have signed one payload.
     let asked: Vec<_> = own.layers.iter().filter(|layer| seen.insert(layer.digest)).collect();
-    // Collected first: what a stream makes of closures cannot be told to be sendable.
+    // Collected first: rustc cannot prove that a stream of these closures is `Send`.
     let asked: Vec<_> = asked.into_iter().map(|layer| lost(sink, layer)).collect();
     let lost: Vec<_> = stream::iter(asked).buffered(QUESTIONS).try_collect().await?;
     Ok(lost.into_iter().flatten().collect())

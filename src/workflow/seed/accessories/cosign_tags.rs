@@ -1,8 +1,9 @@
-//! The destination, where cosign's tags are put so that nothing that stands under them is lost, whoever else writes there.
+//! Puts lists under cosign's tags at the destination without losing existing entries, even if other clients write there
+//! too.
 //!
-//! A registry puts a tag without asking what it names: of two clients the last one wins. So the tag is asked right before
-//! it is put; if it does not name what the plan rests on, both lists are put together again. What another client
-//! overwrites all the same is found by the look at the end.
+//! A registry puts a tag without comparing what it names: of two clients the last one wins. So each tag is read right
+//! before it is put; if it does not name what the plan is based on, the lists are merged again. The check at the end
+//! finds what another client has overwritten all the same.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,14 +19,14 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{self, Body, ByteStream, Put, Registry, Root, Store, Want};
 
-/// How often a list is put together that other clients overwrite meanwhile.
+/// Maximum number of merges of one list, while other clients keep changing it.
 const MAX_UNIONS: u32 = 10;
-/// How often the destination is looked at for what was brought, which other clients may be overwriting meanwhile.
+/// Maximum number of checks for what was brought, while other clients may be overwriting it.
 const MAX_LOOKS: u32 = 3;
-/// Tags asked for at the same time.
+/// Tags checked at the same time.
 const QUESTIONS: usize = 4;
 
-/// What stands under a tag in the end.
+/// The content of a tag in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TagContent {
     /// All that was brought.
@@ -36,12 +37,12 @@ pub(crate) enum TagContent {
     Nothing,
 }
 
-/// A repository, with what is to stand under its tags.
+/// A repository, with the lists that its cosign tags are to name.
 #[derive(Debug)]
 pub(crate) struct CosignTags {
     sink: Arc<Registry>,
     wanted: HashMap<Tag, Wanted>,
-    /// What was put under a tag.
+    /// The digest that was put under each tag.
     placed: Mutex<HashMap<Tag, Digest>>,
     events: Events,
 }
@@ -52,26 +53,26 @@ impl CosignTags {
         Self { sink, wanted, placed: Mutex::default(), events }
     }
 
-    /// Whether `tag` is one of them.
+    /// Returns whether `tag` is among the wanted tags.
     pub(crate) fn has(&self, tag: &Tag) -> bool {
         self.wanted.contains_key(tag)
     }
 
-    /// What was put under `tag`, if anything was.
+    /// Returns the digest that was put under `tag`, if any.
     pub(crate) fn placed(&self, tag: &Tag) -> Option<Digest> {
         self.lock().get(tag).copied()
     }
 
-    /// Looks whether `tag` names a list that holds all that was brought.
+    /// Checks whether `tag` names a list that holds all that was brought.
     ///
     /// # Errors
     ///
-    /// Those of reading the tag.
+    /// Fails if the tag cannot be read.
     pub(crate) async fn look(&self, tag: &Tag) -> Result<TagContent> {
         let Some(wanted) = self.wanted.get(tag) else { return Ok(TagContent::InPlace) };
         let name = Name::Tag(tag.clone());
         let Some(held) = store::find(self.sink.as_ref(), &name).await? else {
-            // This very tag was put, and is never shown.
+            // This process has put the tag, and the registry never shows it.
             let is_out_of_sight = self.sink.refuses(tag) && self.placed(tag).is_some();
             return Ok(if is_out_of_sight { TagContent::InPlace } else { TagContent::Nothing });
         };
@@ -81,21 +82,22 @@ impl CosignTags {
         }
         let Some(list) = self.list(wanted).await?.1 else { return Ok(TagContent::Other) };
         if !wanted.keeps.is_merged() {
-            // Somebody has put another one after ours.
+            // Another client has put its own after ours.
             return Ok(TagContent::InPlace);
         }
-        // Of a list that was cut, not all was put.
+        // A list that was cut does not hold all that was brought.
         let is_cut = !wanted.planned.holds(&wanted.brought);
         let expected = if is_cut { &wanted.planned } else { &wanted.brought };
         let is_in_place = list.shows(expected, wanted.keeps, wanted.proof.as_ref());
         Ok(if is_in_place { TagContent::InPlace } else { TagContent::Other })
     }
 
-    /// Makes `tag` name a list that holds what was brought and what stands there.
+    /// Makes `tag` name a list that holds what was brought and the destination's own entries.
     ///
     /// # Errors
     ///
-    /// Those of the destination; [`Unavailable`](Kind::Unavailable) if other clients change the tag all the time.
+    /// [`Unavailable`](Kind::Unavailable) if other clients keep changing the tag. Otherwise fails as the destination
+    /// does.
     pub(crate) async fn place(&self, tag: &Tag) -> Result<Put> {
         let Some(wanted) = self.wanted.get(tag) else { return Ok(Put::Present) };
         let (mut next, mut base) = (wanted.planned.clone(), wanted.base);
@@ -119,12 +121,12 @@ impl CosignTags {
         Err(Error::new(Kind::Unavailable, "put tag").on(tag).because(why))
     }
 
-    /// Looks at the destination for all that was brought under `tags`, and puts again what others have overwritten. Says
-    /// whether there was any.
+    /// Checks that the destination holds all that was brought under `tags`, and puts again what other clients have
+    /// overwritten. Returns whether it put anything.
     ///
     /// # Errors
     ///
-    /// [`Incomplete`](Kind::Incomplete) if something stays missing; whatever keeps the destination from answering.
+    /// [`Incomplete`](Kind::Incomplete) if something stays missing. Also fails if the destination cannot be asked.
     pub(crate) async fn kept(&self, tags: &[&Tag]) -> Result<bool> {
         for look in 1.. {
             if !tags.is_empty() {
@@ -148,7 +150,7 @@ impl CosignTags {
         Ok(true)
     }
 
-    /// What is to be put where `own` stands.
+    /// Returns the list to put in place of `own`.
     async fn merged(&self, wanted: &Wanted, own: Option<List>) -> Result<List> {
         let Merged { list, warnings } = wanted.merged(&self.sink, own, Presence::Vouched).await?;
         warnings.into_iter().for_each(|warning| self.events.send(Event::Warning(warning)));
@@ -159,7 +161,7 @@ impl CosignTags {
         let put = async |node: &Descriptor, bytes: &bytes::Bytes, tags: &[Tag]| {
             self.sink.put(node, &Body::bytes(node.clone(), bytes.clone()), tags).await
         };
-        // That of the plan is there already: the engine has brought it.
+        // The configuration of the planned list is there already: the engine has copied it.
         let is_planned = list.node.digest == wanted.planned.node.digest;
         if let Some((node, bytes)) = list.config.as_ref().filter(|_| !is_planned) {
             put(node, bytes, &[]).await?;
@@ -170,12 +172,12 @@ impl CosignTags {
         Ok(done)
     }
 
-    /// What a tag names that was shown just now, and the list that it is; none where that cannot be told.
+    /// Reads a tag that was shown just now: the digest that it names, and its list; `None` where either is unknown.
     async fn list(&self, wanted: &Wanted) -> Result<(Option<Digest>, Option<List>)> {
         let name = Name::Tag(wanted.tag.clone());
         match read(self.sink.as_ref(), &name).await? {
             Some(root) => Ok((Some(root.node.digest), List::read(wanted.keeps, &root))),
-            // It is there: a refusal does not mean its absence.
+            // The tag exists: here a refusal does not mean its absence.
             None if self.sink.refuses(&wanted.tag) => {
                 let why = "it is named in answer to HEAD, and refused in answer to GET";
                 Err(Error::new(Kind::Denied, "read tag").on(&wanted.tag).because(why))
@@ -185,12 +187,12 @@ impl CosignTags {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Tag, Digest>> {
-        // A panic elsewhere leaves the map whole: every change is one call.
+        // A panic elsewhere leaves the map consistent: every change is one call.
         self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What `name` stands for, with its bytes; none if it is not there, or cannot be read as a manifest.
+/// Returns the root that `name` names, with its bytes; `None` if it is absent, or cannot be read as a manifest.
 pub(crate) async fn read(sink: &dyn Store, name: &Name) -> Result<Option<Root>> {
     match sink.resolve(name, Want::Bytes).await {
         Ok(root) => Ok(Some(root)),

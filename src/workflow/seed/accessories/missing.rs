@@ -1,4 +1,4 @@
-//! The error where a destination does not show what was put.
+//! The error for a destination that does not show what was put.
 
 use std::fmt::Display;
 
@@ -12,7 +12,7 @@ pub(crate) enum Rivals {
     NotSeen,
 }
 
-/// Says that `label` does not show `what`, a digest or a tag, attached to `subject`.
+/// Returns the error that `label` does not show `what`, a digest or a tag, attached to `subject`.
 pub(crate) fn lacking(label: &str, what: impl Display, subject: &Digest, rivals: Rivals) -> Error {
     let why = format!("{what}, attached to {subject}, was put and is not listed");
     let hint = match rivals {

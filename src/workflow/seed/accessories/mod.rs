@@ -1,7 +1,8 @@
-//! What is attached to the image and travels with it (contract §6): found at the source, and compared with the destination.
+//! Accessories: everything attached to the image that is copied with it (contract §6). Finds them at the source, and
+//! compares them with the destination.
 //!
-//! A referrer stands beside the others of its subject. Under a cosign tag stands one list: the source's and the
-//! destination's are put together here, so that the plan knows the result before anything moves.
+//! Referrers of one subject exist side by side. A cosign tag names one list: the source's and the destination's are
+//! merged here, so that the plan knows the result before anything moves.
 
 pub(crate) mod confirm;
 pub(crate) mod cosign_list;
@@ -27,24 +28,24 @@ use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{self, ListingStore, Root, Store as _, Want};
 use crate::verify::{Approved, Evidence, signature_tag};
 
-/// Questions asked at the same time.
+/// Requests in flight at the same time.
 pub(crate) const QUESTIONS: usize = 4;
-/// Most bytes of manifests that are read for what is missing at the destination.
+/// Maximum number of bytes of manifests that are read because the destination lacks them.
 const MAX_BYTES: usize = 16 << 20;
 
 /// An attachment as it is to be at the destination, and what the destination has in its place.
 #[derive(Debug)]
 pub(crate) struct Accessory {
     pub(crate) attached: Attached,
-    /// What the source has: something else where two lists were put together.
+    /// The digest at the source: differs where two lists were merged.
     pub(super) original: Digest,
     former: Option<Descriptor>,
-    /// Of cosign's tags.
+    /// The wanted list, if it is under one of cosign's tags.
     pub(crate) wanted: Option<Box<Wanted>>,
 }
 
 impl Accessory {
-    /// Whether the destination has it already.
+    /// Returns whether the destination has it already.
     pub(crate) fn is_there(&self) -> bool {
         self.former.as_ref().is_some_and(|former| former.digest == self.attached.node.digest)
     }
@@ -63,15 +64,15 @@ impl Accessory {
 #[derive(Debug)]
 struct FoundAccessory {
     attached: Attached,
-    /// Under one of cosign's tags.
+    /// The list, if it is under one of cosign's tags.
     list: Option<(Keeps, List)>,
 }
 
-/// Everything that is to be at the destination, with what is missing there read.
+/// Returns everything that is to be at the destination; manifests that it lacks are read.
 ///
 /// # Errors
 ///
-/// Whatever keeps either end from telling what it has: "could not ask" is not "none".
+/// Fails if either end cannot be asked what it has: "could not ask" is not "none".
 pub(super) async fn travelling(
     seed: &Seed,
     ends: &Endpoints,
@@ -80,7 +81,7 @@ pub(super) async fn travelling(
     commons: &Commons,
     events: &Events,
 ) -> Result<Vec<Accessory>> {
-    // What proves the original says nothing of an index that takes its place.
+    // Evidence for the original index says nothing about the index that replaces it.
     let evidence = if found.original.is_some() { &[] } else { approved.evidence() };
     let attached = async {
         let mut attached = at_source(seed, ends, found, commons).await?;
@@ -101,7 +102,7 @@ pub(super) async fn travelling(
     read_missing(ends.source.as_ref(), companions, events).await.map_err(|error| error.at(Side::Source))
 }
 
-/// Tells of the manifests for which the source, which has the Referrers API, speaks as a registry without one.
+/// Warns about manifests for which the source, which has the Referrers API, responds like a registry without it.
 fn unlisted(ends: &Endpoints, events: &Events) {
     let unlisted = ends.origin.unlisted();
     let Some(first) = unlisted.first() else { return };
@@ -114,7 +115,7 @@ async fn at_source(seed: &Seed, ends: &Endpoints, found: &Resolved, commons: &Co
     let source = ends.source.as_ref();
     let subjects = match seed.accessories {
         Accessories::None => return Ok(Vec::new()),
-        // What is attached to the original names that, and not what takes its place.
+        // Attachments of the original index name that digest, not the index that replaces it.
         Accessories::Root if found.original.is_some() => return Ok(Vec::new()),
         Accessories::Root => vec![found.root.node.digest],
         Accessories::All => {
@@ -131,7 +132,7 @@ async fn at_source(seed: &Seed, ends: &Endpoints, found: &Resolved, commons: &Co
     copy::attached(source, &tags, &subjects).await
 }
 
-/// Adds the lists of signatures that verification has found, where they do not travel anyway.
+/// Adds the lists of signatures that verification has found, unless they are copied anyway.
 async fn add_signatures(
     ends: &Endpoints,
     found: &Resolved,
@@ -144,7 +145,7 @@ async fn add_signatures(
         let Evidence::Tagged { tag, .. } = one else { continue };
         let Some((_, subject)) = signed.iter().find(|(own, _)| own == tag) else { continue };
         if attached.iter().all(|other| other.tag.as_ref() != Some(tag)) {
-            // As verification has seen it: the source is remembered.
+            // The same bytes that verification has read: the source is cached.
             let root = ends.source.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
             attached.push(Attached { subject: *subject, node: root.node, bytes: root.bytes, tag: Some(tag.clone()) });
         }
@@ -152,8 +153,8 @@ async fn add_signatures(
     Ok(())
 }
 
-/// Leaves out what does not belong under a tag of cosign's, and what is attached to that: a tag that promises signatures
-/// must not name an image.
+/// Leaves out content that does not belong under a cosign tag, and what is attached to that: a tag for signatures must
+/// not name an image.
 fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<FoundAccessory> {
     let (mut belonging, mut left_out) = (Vec::new(), Vec::new());
     for mut attached in attached {
@@ -181,7 +182,7 @@ fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<FoundAccessory> {
     belonging
 }
 
-/// Drops what is attached to something that was left out.
+/// Drops accessories that are attached to something that was left out.
 fn drop_orphans<T>(travelling: &mut Vec<T>, mut left_out: Vec<Digest>, attached: fn(&T) -> &Attached) {
     while let Some(digest) = left_out.pop() {
         // The same manifest may be attached elsewhere.
@@ -192,11 +193,11 @@ fn drop_orphans<T>(travelling: &mut Vec<T>, mut left_out: Vec<Digest>, attached:
     }
 }
 
-/// Asks the destination for each.
+/// Asks the destination for each accessory.
 ///
-/// Where it has had an image before, most of what is attached is likely to be there: each is asked for by itself, and a
-/// list of all tags would come on top. Where the tag is new only cosign's tags are asked for, because their lists would be
-/// lost; if they are several, one list says that there are none.
+/// If the destination has had an image before, it is likely to have most of them: each is asked for separately, because a
+/// list of all tags would be an extra request. If the tag is new, only cosign's tags are asked for, because their lists
+/// would be lost; if there are several, one list shows that there are none.
 async fn compared(
     seed: &Seed,
     ends: &Endpoints,
@@ -218,12 +219,12 @@ async fn compared(
         false => listed(sink, attached.iter().map(|one| &one.attached)).await?,
     };
     let comparing = &Comparing { ends, tags, listed, evidence, presence, events };
-    // Collected first: what a stream makes of closures cannot be told to be sendable.
+    // Collected first: rustc cannot prove that a stream of these closures is `Send`.
     let companions: Vec<_> = attached.into_iter().map(|found| comparing.compare(found)).collect();
     stream::iter(companions).buffered(QUESTIONS).try_collect().await
 }
 
-/// What the attachments are compared with.
+/// The inputs of a comparison with the destination.
 struct Comparing<'a> {
     ends: &'a Endpoints,
     tags: AttachmentTags,
@@ -245,12 +246,12 @@ impl Comparing<'_> {
                 companion.former = is_listed.then(|| companion.attached.node.clone());
             }
         }
-        // Deep: what is there proves nothing.
+        // In a deep check, presence at the destination proves nothing.
         companion.former = companion.former.filter(|_| self.presence == Presence::Vouched);
         Ok(companion)
     }
 
-    /// Plans what the tag is to name: what the source has, what the destination has, or both.
+    /// Plans what the tag is to name: the source's list, the destination's, or the union of both.
     async fn compare_lists(&self, companion: &mut Accessory, tag: &Tag, keeps: Keeps, brought: List) -> Result<()> {
         let sink = self.ends.sink.as_ref();
         let name = Name::Tag(tag.clone());
@@ -281,8 +282,8 @@ impl Comparing<'_> {
     }
 }
 
-/// Reads the manifests that the destination lacks. A list may name what is not there, or what does not refer to the
-/// subject at all: neither is a referrer, and neither travels, nor does what is attached to it.
+/// Reads the manifests that the destination lacks. A list may name an absent manifest, or one that does not refer to the
+/// subject: neither is a referrer, so neither is copied, nor is anything attached to it.
 async fn read_missing(
     source: &dyn ListingStore,
     companions: Vec<Accessory>,
@@ -302,7 +303,7 @@ async fn read_missing(
                 left_out.push(node.digest);
             }
         }
-        // What the list announces proves nothing: what was read counts.
+        // Sizes in the list prove nothing: the bytes that were read count.
         if bytes > MAX_BYTES {
             let why = format!("more than {MAX_BYTES} bytes of manifests");
             return Err(Error::new(Kind::Limit, "read what is attached").on(source.label()).because(why));
@@ -312,7 +313,8 @@ async fn read_missing(
     Ok(travelling)
 }
 
-/// A referrer with its bytes, or why it is none. What is there, or was read, is as it is.
+/// Returns a referrer with its bytes, or the reason why it is none. Returns it unchanged if it is at the destination, or
+/// was read already.
 async fn referrer(
     source: &dyn ListingStore,
     mut companion: Accessory,
@@ -340,7 +342,7 @@ pub(crate) fn entry(attached: &Attached) -> ListEntry {
     (attached.subject, attached.node.digest)
 }
 
-/// What the destination lists for the subjects of the referrers among `attached`.
+/// Returns what the destination lists for the subjects of the referrers among `attached`.
 pub(crate) async fn listed(
     sink: &dyn ListingStore,
     attached: impl Iterator<Item = &Attached>,

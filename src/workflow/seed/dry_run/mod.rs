@@ -1,7 +1,8 @@
-//! A dry run: what a seed or a catalog would cost, worked out with the same preparation and without moving anything.
+//! A dry run: computes the cost of a seed or a catalog with the same preparation, without moving anything.
 //!
-//! Exact where the destination has the Referrers API and nobody else is at work there; without the API, writing referrers
-//! may take fewer requests than are told. Of an index that is rewritten, signing and verifying are not counted. Logins count as far as the dry run itself needed them.
+//! Exact if the destination has the Referrers API and no other client writes there; without the API, writing referrers
+//! may take fewer requests than forecast. Signing and verifying a rewritten index are not counted. Logins count only if
+//! the dry run itself needed them.
 
 pub(crate) mod store;
 
@@ -27,34 +28,34 @@ use crate::transport::Native;
 use crate::verify::Approved;
 use crate::wire::Client;
 
-/// Questions asked at the same time.
+/// Requests in flight at the same time.
 const QUESTIONS: usize = 16;
-/// Requests that a referrer costs where there is no Referrers API: the fallback index is read, written and read again.
+/// Requests for each referrer without the Referrers API: the fallback index is read, written and read again.
 const FALLBACK: u64 = 3;
 
-/// What one image would cost.
+/// The cost of one image.
 #[derive(Debug, Clone, Serialize)]
 pub struct Forecast {
     /// The source.
     pub from: Reference,
     /// The destination.
     pub to: Reference,
-    /// What the source stands for.
+    /// The digest that the source's reference names.
     pub root: Digest,
     /// The numbers.
     #[serde(flatten)]
     pub cost: DryRunCost,
-    /// Checks that are relaxed or skipped, as the record of the run will have it.
+    /// Checks that are relaxed or skipped, as in the record of the run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weakened: Vec<String>,
 }
 
-/// Numbers of one image, or of all.
+/// The cost of one image, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DryRunCost {
-    /// Manifests to look at: none of an image that is in place.
+    /// Manifests to check: 0 for an image that is in place.
     pub manifests: u64,
-    /// Blobs to look at.
+    /// Blobs to check.
     pub blobs: u64,
     /// Bytes of all of them.
     pub bytes_total: u64,
@@ -62,16 +63,16 @@ pub struct DryRunCost {
     pub bytes_to_move: u64,
     /// Bytes that the destination holds.
     pub bytes_present: u64,
-    /// Bytes that the destination takes from another of its repositories.
+    /// Bytes that the destination can mount from another of its repositories.
     pub bytes_mountable: u64,
     /// Requests to both ends.
     pub requests: u64,
 }
 
-/// What a run would cost.
+/// The cost of a run.
 #[derive(Debug, Serialize)]
 pub struct Forecasts {
-    /// Each image, in the order of the catalog.
+    /// The forecast of each image, in the order of the catalog.
     pub images: Vec<Forecast>,
     /// The sums.
     pub totals: DryRunCost,
@@ -93,11 +94,12 @@ impl Forecasts {
     }
 }
 
-/// Works out what `seed` would cost. Nothing is put, nothing is written.
+/// Computes the cost of `seed`. Puts nothing and writes nothing.
 ///
 /// # Errors
 ///
-/// Those of the first half of [`seed`](super::seed()): what cannot be resolved or does not verify has no forecast.
+/// Fails like the first half of [`seed`](super::seed()): an image that cannot be resolved or does not verify has no
+/// forecast.
 pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<Forecasts> {
     let commons = Commons::default();
     // The folder is not tried: a dry run writes nothing, not even for a moment.
@@ -107,18 +109,18 @@ pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<F
     Ok(Forecasts::of(vec![prepared.forecast(prepared.reckon(&commons), events).await?]))
 }
 
-/// What follows from what was forecast before, and what has to be asked.
+/// The part of a forecast that follows from earlier forecasts, and the blobs to ask for.
 #[derive(Debug)]
 pub(crate) struct Reckoned {
     cost: DryRunCost,
     plan: Arc<Plan>,
-    /// Blobs that only the destination can tell of.
+    /// Blobs that only the destination knows about.
     unknown: Vec<Descriptor>,
 }
 
 impl Prepared<'_> {
-    /// The first half of a forecast: where the blobs come from, after everything that was reckoned before this with the
-    /// same `commons`. Asks nobody.
+    /// Computes the first half of a forecast: where the blobs come from, after all that was reckoned earlier with the
+    /// same `commons`. Sends no request.
     pub(crate) fn reckon(&self, commons: &Commons) -> Reckoned {
         let ends = &self.ends;
         let plan = self.job.copy.plan.clone().unwrap_or_default();
@@ -143,11 +145,11 @@ impl Prepared<'_> {
         Reckoned { cost, plan, unknown }
     }
 
-    /// The second half: what carrying this would cost.
+    /// Computes the second half: the cost of carrying.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the destination from saying what it holds.
+    /// Fails if the destination cannot be asked what it holds.
     pub(crate) async fn forecast(&self, reckoned: Reckoned, events: &Events) -> Result<Forecast> {
         let Self { seed, found, .. } = self;
         let Reckoned { mut cost, plan, unknown } = reckoned;
@@ -161,7 +163,7 @@ impl Prepared<'_> {
         Ok(Forecast { from, to, root, cost, weakened: self.weakened() })
     }
 
-    /// Blobs: one request to the destination for what it holds, three in all for what moves.
+    /// Counts blobs: one request to the destination if it holds the blob, three in all if the blob moves.
     async fn blobs(&self, unknown: &[Descriptor], cost: &mut DryRunCost) -> Result<()> {
         let unknown: Vec<_> = unknown.iter().map(|node| is_held(&self.ends, node)).collect();
         let mut answers = stream::iter(unknown).buffer_unordered(QUESTIONS);
@@ -178,13 +180,13 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Manifests: a PUT for each name, and what it takes to tell a registry without the Referrers API of a subject.
+    /// Counts manifests: a PUT for each name, and the fallback index on a registry without the Referrers API.
     async fn manifests(&self, plan: &Plan, cost: &mut DryRunCost) -> Result<u64> {
         let mut requests = 0;
         let mut subjects = Vec::new();
         for step in plan.steps.iter().filter(|step| step.fate == NodeFate::Put && step.node.is_manifest()) {
             cost.bytes_to_move += step.node.size;
-            // A tag of cosign's is asked for what it names right before it is put.
+            // A cosign tag is read right before it is put.
             let asked = step.tags().iter().filter(|tag| self.cosign.has(tag)).count();
             requests += (step.tags().len().max(1) + asked) as u64;
             let manifest = step.bytes().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
@@ -198,8 +200,8 @@ impl Prepared<'_> {
         }
     }
 
-    /// What comes after the copy: verification of the destination, rehearsed on the source's bytes; tags; and the last
-    /// look at what is attached.
+    /// Counts what follows the copy: verification of the destination, rehearsed on the source's bytes; tags; and the
+    /// final check of accessories.
     async fn after(&self, events: &Events) -> Result<u64> {
         let Self { seed, ends, found, .. } = self;
         let sidecars = found.sidecars().map(|sidecar| (sidecar.tag.clone(), sidecar.root.clone()));
@@ -207,7 +209,7 @@ impl Prepared<'_> {
         let rehearsal = Rehearsal::new(Arc::clone(&ends.source), named);
         let site = match &found.original {
             None => verification::destination(seed, &rehearsal, found, events).await?,
-            // Nobody has signed the new index yet, and nobody holds it: there is nothing to rehearse with.
+            // The new index is not signed yet and exists at neither end: there is nothing to rehearse with.
             Some(_) => None,
         };
         let proven: HashSet<_> = site.iter().flat_map(Approved::evidence).map(|one| one.node().digest).collect();
@@ -215,7 +217,7 @@ impl Prepared<'_> {
         let names = sidecars.chain([(&found.former, &found.root.node)]);
         let is_staged = previous::is_staged(seed, found);
         let is_moved = found.former.is_some() && !found.is_unchanged();
-        // The tag is looked at right before it moves, where nothing else reads it then.
+        // The tag is read right before it moves, if nothing else reads it then.
         let watched = u64::from(!is_staged && is_moved && seed.tagging == Tagging::Plain)
             + previous::new_tags(seed, found)?.len() as u64;
         let tags: u64 = names.map(|(former, root)| tagging(seed.tagging, is_staged, former.as_ref(), root)).sum();
@@ -223,14 +225,15 @@ impl Prepared<'_> {
     }
 }
 
-/// Requests for a tag, and for what it takes to keep what the tag names.
+/// Returns the number of requests for a tag, and for keeping what it names.
 fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root: &Descriptor) -> u64 {
     if !is_staged || former.is_some_and(|former| former.digest == root.digest) {
         return 0;
     }
-    // Kept: the tag is read once more, the holding tag asked for and put. Of a new tag one look says that it is new.
+    // Kept: the tag is read once more, and the holding tag is read and put. A new tag takes one read, which shows that it
+    // is new.
     1 + match (tagging, former) {
-        // Looked at right before it moves.
+        // Read right before it moves.
         (Tagging::Plain, _) | (Tagging::Keep | Tagging::Together, None) => 1,
         (Tagging::Keep | Tagging::Together, Some(_)) => 3,
     }
@@ -238,7 +241,7 @@ fn tagging(tagging: Tagging, is_staged: bool, former: Option<&Descriptor>, root:
 
 async fn is_held<'a>(ends: &Endpoints, node: &'a Descriptor) -> Result<(&'a Descriptor, bool)> {
     match ends.sink.contains(node).await {
-        // A seed does not ask: it pushes, and finds out.
+        // A seed does not ask: it pushes, and the response decides.
         Err(error) if error.kind() == Kind::Denied => Ok((node, false)),
         held => Ok((node, held?)),
     }

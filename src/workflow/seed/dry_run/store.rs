@@ -1,4 +1,4 @@
-//! A stand-in for the destination, before anything is there: tells what the source has, and counts the questions.
+//! A stand-in for the destination before anything is there: returns what the source has, and counts the requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +9,11 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{Body, ByteStream, Listing, ListingStore, Put, Root, Store, Want};
 
-/// Each question is one request to the destination when it comes to that.
+/// Each call counts as one request to the destination in a real run.
 #[derive(Debug)]
 pub(crate) struct Rehearsal {
     source: Arc<dyn ListingStore>,
-    /// What tags of the destination name that are right already.
+    /// Roots of tags at the destination that need no change.
     named: Vec<(Tag, Root)>,
     requests: AtomicU64,
 }
@@ -23,7 +23,7 @@ impl Rehearsal {
         Self { source, named, requests: AtomicU64::new(0) }
     }
 
-    /// How many questions were asked.
+    /// Returns how many requests were counted.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What the record says of an image beyond its digest: the platforms that it runs on.
+//! The platforms of an image, which the record lists besides its digest.
 
 pub(crate) mod rewrite_index;
 pub(crate) mod select;
@@ -7,25 +7,26 @@ use crate::error::{Result, printable};
 use crate::oci::{Manifest, MediaType, Platform, Shape};
 use crate::store::{Root, Store, read_small};
 
-/// Largest configuration that is read for its platform. Larger ones exist only to be refused.
+/// Maximum size of a configuration that is read for its platform. Larger ones exist only to be refused.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
-/// The platforms of `root`, in the index's order; of a single image, that of its configuration, read from `store`.
+/// Returns the platforms of `root`, in the index's order; for a single image, that of its configuration, read from
+/// `store`.
 ///
-/// Nothing known gives an empty list: an artifact runs nowhere.
+/// Returns an empty list if none is known: an artifact runs nowhere.
 ///
 /// # Errors
 ///
-/// Those of reading the configuration. What it holds is the publisher's matter and no error.
+/// Fails if the configuration cannot be read. Invalid content in it is the publisher's responsibility and not an error.
 pub(crate) async fn platforms(root: &Root, store: &dyn Store) -> Result<Vec<String>> {
     Ok(runs_on(root, store).await?.iter().map(told).collect())
 }
 
-/// The same, not yet fit to be shown.
+/// Returns the same platforms, before they are made printable.
 ///
 /// # Errors
 ///
-/// As [`platforms`].
+/// Fails like [`platforms`].
 pub(super) async fn runs_on(root: &Root, store: &dyn Store) -> Result<Vec<Platform>> {
     let Some(manifest) = root.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &root.node.media_type).ok())
     else {
@@ -38,7 +39,7 @@ pub(super) async fn runs_on(root: &Root, store: &dyn Store) -> Result<Vec<Platfo
     match manifest.config {
         Some(config) if is_image(&config.media_type) => {
             let bytes = read_small(store, &config, MAX_CONFIG_BYTES).await?;
-            // The platform's fields stand beside all others (image-spec, "Image Configuration"), which are passed over.
+            // The platform's fields are among others (image-spec, "Image Configuration"), which are ignored.
             let known = serde_json::from_slice::<Platform>(&bytes).into_iter().filter(Platform::is_known);
             Ok(known.collect())
         }
@@ -46,7 +47,7 @@ pub(super) async fn runs_on(root: &Root, store: &dyn Store) -> Result<Vec<Platfo
     }
 }
 
-/// A platform as it stands in the record, which people look at: it is an image's own word.
+/// Returns a platform as text for the record. People read it and the image chose it, so it is made printable.
 pub(crate) fn told(platform: &Platform) -> String {
     printable(&platform.to_string())
 }

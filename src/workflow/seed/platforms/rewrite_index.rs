@@ -1,8 +1,8 @@
-//! A smaller index in the place of the source's, for registries that want all that an index lists.
+//! Replaces the source's index with a smaller one, for registries that require all that an index lists.
 //!
-//! Its digest is another, so the publisher's signature does not hold for it: the site signs it with a key of its own, after
-//! the publisher's signature was verified at the source. What is attached to the original index names that and stays
-//! behind; what is attached to the images in it travels.
+//! The new index has another digest, so the publisher's signature is not valid for it: the site signs it with its own
+//! key, after the publisher's signature was verified at the source. Accessories of the original index name that digest
+//! and are not copied; accessories of the images in it are copied.
 
 use std::collections::HashMap;
 
@@ -20,20 +20,20 @@ use crate::workflow::seed::resolve::Resolved;
 use crate::workflow::seed::signing::{Signature, SignatureFormat, Signer};
 use crate::workflow::seed::verification;
 
-/// An index that was made in the place of the source's.
+/// An index that was made to replace the source's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rewritten {
-    /// What the source's was.
+    /// The digest of the source's index.
     pub source_digest: Digest,
-    /// The key that it is signed with, as the user named it; null after `--skip-verify`.
+    /// The key that signed it, as the user named it; null after `--skip-verify`.
     pub signed_with: Option<String>,
 }
 
-/// Puts the smaller index in the place of the root that was `found`, and notes the original.
+/// Replaces the root of `found` with the smaller index, and keeps the original beside it.
 ///
 /// # Errors
 ///
-/// Those of reading indexes.
+/// Fails if indexes cannot be read.
 pub(crate) async fn rewrite(source: &dyn Store, found: &mut Resolved, chosen: &Chosen) -> Result<()> {
     let mut made: HashMap<Digest, Root> = HashMap::new();
     for index in chosen.indexes.iter().filter(|index| chosen.selection.keeps_any(&index.digest)) {
@@ -60,19 +60,19 @@ pub(crate) async fn rewrite(source: &dyn Store, found: &mut Resolved, chosen: &C
     Ok(())
 }
 
-/// Verifies what arrived. A rewritten index that the site's key does not vouch for yet is signed and looked at again; one
-/// that it does vouch for gets no second signature.
+/// Verifies what arrived. A rewritten index without a valid signature of the site's key is signed and verified again; one
+/// with such a signature gets no second one.
 ///
 /// # Errors
 ///
-/// Those of [`verification::destination`]; those of putting a signature.
+/// Fails like [`verification::destination`], or if a signature cannot be put.
 pub(crate) async fn verified(
     seed: &Seed,
     ends: &Endpoints,
     found: &Resolved,
     events: &Events,
 ) -> Result<(Option<Approved>, Option<Signature>)> {
-    // Everything has been put: what the destination refuses to show from here on is there, or was lost.
+    // Everything has been put: content that the destination refuses to show now is there, or was lost.
     let put = ends.sink.taking_refusals_as_errors();
     let IndexHandling::Rewrite(Some(site)) = &seed.index else {
         return Ok((verification::destination(seed, &put, found, events).await?, None));
@@ -84,7 +84,7 @@ pub(crate) async fn verified(
         approved => return Ok((approved?, None)),
     }
     events.send(Event::Stage("signing the index"));
-    // The legacy format: one tag that every cosign reads and no registry's API is needed for.
+    // The legacy format: one tag, which every version of cosign reads, and which needs no Referrers API.
     let signer = Signer::new(&site.key, SignatureFormat::Legacy, events);
     let signed = signer.sign(&ends.sink, &seed.to.repository, &found.root.node).await;
     let signed = signed.map_err(|error| error.at(Side::Destination).during("sign the rewritten index", &seed.to))?;

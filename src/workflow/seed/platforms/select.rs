@@ -1,4 +1,4 @@
-//! Which platforms of the image are copied: chosen at the source, once it is approved and before anything moves.
+//! Selects the platforms of the image to copy: at the source, after it is approved and before anything moves.
 
 use super::rewrite_index;
 use crate::copy::{self, Selection};
@@ -9,12 +9,12 @@ use crate::workflow::seed::endpoints::Endpoints;
 use crate::workflow::seed::request::{IndexHandling, Seed};
 use crate::workflow::seed::resolve::Resolved;
 
-/// Chooses, and says what the record will name. Without platforms asked for, everything.
+/// Selects the platforms, and returns those that the record will name. Selects all if none is requested.
 ///
 /// # Errors
 ///
-/// [`NotFound`](crate::Kind::NotFound) for a platform that the source does not have; those of reading indexes and the
-/// configuration of a single image.
+/// [`NotFound`](crate::Kind::NotFound) for a platform that the source does not have. Also fails if indexes or the
+/// configuration of a single image cannot be read.
 pub(crate) async fn choose(
     seed: &Seed,
     ends: &Endpoints,
@@ -37,9 +37,9 @@ pub(crate) async fn choose(
     Ok(platforms.iter().map(super::told).collect())
 }
 
-/// Of an unchanged single image the platforms are those of the last record, if it is at hand: that saves the request for
-/// a configuration that nothing else needs. An index tells them itself, and if the last record names others, what it
-/// lists is not all there.
+/// Selects all platforms. For an unchanged single image it takes them from the last record, if there is one: that saves
+/// the request for a configuration that nothing else needs. An index lists them itself; if the last record names others,
+/// the destination does not hold everything that the index lists.
 async fn everything(ends: &Endpoints, record: &Record, found: &mut Resolved) -> Result<Vec<String>> {
     let digest = found.root.node.digest;
     let recorded = record.former().filter(|former| found.is_unchanged() && former.dest_digest == digest);
@@ -65,7 +65,7 @@ async fn some(seed: &Seed, ends: &Endpoints, found: &mut Resolved) -> Result<Vec
     Ok(chosen.platforms)
 }
 
-/// A single image is what was asked for or is not: there is nothing to leave out.
+/// Checks that a single image has every platform requested: there is nothing to leave out.
 async fn single(seed: &Seed, ends: &Endpoints, found: &mut Resolved) -> Result<Vec<Platform>> {
     let platforms = super::runs_on(&found.root, ends.source.as_ref()).await?;
     let is_there = |wanted: &&Platform| platforms.iter().any(|platform| platform.answers(wanted));

@@ -86,7 +86,7 @@ fn of_more_than_are_read_the_verified_one_comes_first_and_then_what_was_there() 
     let (layers, left_out) = made(unite(&list([1, 2]), &own, 2));
     let expected: Vec<_> = [2].into_iter().chain(1000..1000 + MAX_SIGNATURES).chain([1]).map(signature).collect();
     assert_eq!((layers, left_out), (expected, 0));
-    // All is there, where nobody reads it.
+    // The list holds all, but the proof is not among the entries that every verifier reads.
     let own = list((1000..1000 + MAX_SIGNATURES).chain([1]));
     let (layers, left_out) = made(unite(&list([1]), &own, 1));
     assert_eq!((layers.len(), left_out, &layers[0]), (MAX_SIGNATURES + 1, 0, &signature(1)));
