@@ -1,6 +1,8 @@
 use std::fs;
+use std::time::Duration;
 
 use super::folder::VERSION;
+use super::gc::{Effect, GcRules, KeptManifests, LinkCounts, Swept};
 use super::*;
 use crate::oci::MediaType;
 
@@ -241,4 +243,26 @@ async fn a_deleted_manifest_that_another_lists_stays_deleted_and_its_bytes_stay(
     layout.remove_manifest(child.digest).await.unwrap();
     layout.remove_manifest(parent.digest).await.unwrap();
     assert_eq!(fs::read_to_string(folder.path().join("index.json")).unwrap().matches("sha256").count(), 0);
+}
+
+#[tokio::test]
+async fn a_layout_whose_list_comes_a_moment_after_the_rest_is_not_called_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::at(folder.path());
+    put(&layout, &empty_index(1), &[tag("a")]).await;
+    let sweep = |layout: &Layout| {
+        let layout = layout.clone();
+        let rules = GcRules { older_than: Duration::ZERO, kept: KeptManifests::All, effect: Effect::Counted };
+        blocking(move || layout.sweep(&rules, &mut LinkCounts::default(), &mut Swept::default()))
+    };
+    let (list, aside) = (folder.path().join("index.json"), folder.path().join("aside"));
+    fs::rename(&list, &aside).unwrap();
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        fs::rename(&aside, &list).unwrap();
+    };
+    let (swept, ()) = tokio::join!(sweep(&layout), late);
+    swept.unwrap();
+    fs::remove_file(&list).unwrap();
+    assert_eq!(sweep(&layout).await.unwrap_err().kind(), Kind::Invalid, "a list that does not come is damage");
 }

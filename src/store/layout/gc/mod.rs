@@ -37,6 +37,10 @@ use crate::oci::{Algorithm, Digest};
 /// Age below which a time stamp is good enough: a blob that everybody asks for is not written to with each request.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// Looks at a layout without `index.json`, and the pause between two: a writer that makes it needs some milliseconds.
+const LOOKS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Files looked at and removed while the lock is held.
 const PORTION: usize = 64;
 
@@ -168,11 +172,16 @@ impl Layout {
         if !folder.is_layout() {
             return incomplete(folder);
         }
-        match self.sweep_held(rules, names, swept) {
-            // Another collection has removed all of it meanwhile.
-            Err(_) if !folder.is_layout() => incomplete(folder),
-            done => done,
+        for _ in 1..LOOKS {
+            match self.sweep_held(rules, names, swept) {
+                // Another collection has removed all of it meanwhile.
+                Err(_) if !folder.is_layout() => return incomplete(folder),
+                // Two writers make the layout anew, and the second was quicker with `oci-layout`: the list comes now.
+                Err(_) if !index::place(&folder.place).is_file() => std::thread::sleep(PAUSE),
+                done => return done,
+            }
         }
+        self.sweep_held(rules, names, swept)
     }
 
     fn sweep_held(&self, rules: &GcRules, names: &mut LinkCounts, swept: &mut Swept) -> Result<()> {
