@@ -12,8 +12,8 @@ use crate::store::{Meter, Put};
 /// Something that happened. Bytes in flight are not events: whoever wants them reads the [`Meter`] at its own pace.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A new part of the run begins; named by whoever drives the engine.
-    Stage(&'static str),
+    /// A new part of the run begins.
+    Stage(Stage),
     /// What is about to be done is known.
     Planned(PlanTotals),
     /// A node is on its way.
@@ -38,9 +38,67 @@ pub enum Event {
     Image {
         /// Its destination.
         to: String,
-        /// `seeded`, `unchanged` or `failed`.
-        outcome: &'static str,
+        /// How it ended.
+        end: ImageEnd,
     },
+}
+
+/// A part of a run, in the order in which they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Names are asked for at both ends.
+    Resolving,
+    /// Signatures are checked at the source.
+    VerifyingSource,
+    /// Content moves.
+    Copying,
+    /// Signatures are checked at the destination.
+    VerifyingDestination,
+    /// The site signs the index that it made.
+    SigningIndex,
+    /// Tags move.
+    Tagging,
+    /// The record is written.
+    WritingRecord,
+}
+
+impl Stage {
+    /// Returns the stage's name, as progress shows it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolving => "resolving",
+            Self::VerifyingSource => "verifying the source",
+            Self::Copying => "copying",
+            Self::VerifyingDestination => "verifying the destination",
+            Self::SigningIndex => "signing the index",
+            Self::Tagging => "tagging",
+            Self::WritingRecord => "writing the record",
+        }
+    }
+}
+
+/// How one image of several ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageEnd {
+    /// It was copied.
+    Seeded,
+    /// The destination had it.
+    Unchanged,
+    /// It failed.
+    Failed,
+}
+
+impl ImageEnd {
+    /// Returns the word for it, as progress shows it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seeded => "seeded",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The way up for events: a bounded channel that drops what nobody takes in time, so that it never blocks the engine.
@@ -97,10 +155,10 @@ mod tests {
     fn a_listener_that_sleeps_holds_nobody_back() {
         let (events, mut receiver) = Events::channel(1);
         for _ in 0..3 {
-            events.send(Event::Stage("copying"));
+            events.send(Event::Stage(Stage::Copying));
         }
         assert_eq!(events.dropped(), 2);
-        assert!(matches!(receiver.try_recv(), Ok(Event::Stage("copying"))));
-        Events::none().send(Event::Stage("copying"));
+        assert!(matches!(receiver.try_recv(), Ok(Event::Stage(Stage::Copying))));
+        Events::none().send(Event::Stage(Stage::Copying));
     }
 }

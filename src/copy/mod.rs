@@ -34,7 +34,7 @@ use crate::store::{Spool, Store};
 
 pub use accessories::{Attached, AttachmentTags, KnownTags, attached, manifests, refers_to};
 pub use compact::Slim;
-pub use event::{Event, Events};
+pub use event::{Event, Events, ImageEnd, Stage};
 pub use plan::{NodeFate, Plan, PlanStep, PlanTotals};
 pub use presence::Presence;
 pub use report::CopyReport;

@@ -138,7 +138,7 @@ impl Teller for Json {
 
 fn told(event: &Event, time: String) -> JsonLine {
     match event {
-        Event::Stage(stage) => JsonLine::Stage { time, stage },
+        Event::Stage(stage) => JsonLine::Stage { time, stage: stage.as_str() },
         Event::Planned(totals) => JsonLine::Planned {
             time,
             manifests: totals.manifests,
@@ -170,7 +170,7 @@ fn told(event: &Event, time: String) -> JsonLine {
             media_type: printable(node.media_type.as_str()),
             size: node.size,
         },
-        Event::Image { to, outcome } => JsonLine::Image { time, to: printable(to), outcome },
+        Event::Image { to, end } => JsonLine::Image { time, to: printable(to), outcome: end.as_str() },
         Event::Warning(text) => JsonLine::Warning { time, text: printable(text) },
     }
 }

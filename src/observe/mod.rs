@@ -166,13 +166,13 @@ impl Teller for Warnings {
 /// The line that people get for `event`, if it is worth one.
 fn event_line(event: &Event) -> Option<String> {
     match event {
-        Event::Stage(stage) => Some((*stage).to_owned()),
+        Event::Stage(stage) => Some(stage.as_str().to_owned()),
         Event::Planned(totals) => Some(planned_line(totals)),
         Event::Warning(text) => Some(format!("warning: {}", printable(text))),
         Event::LeftOut(node) => {
             Some(format!("left out: foreign layer {}, which the source does not serve", node.digest))
         }
-        Event::Image { to, outcome } => Some(format!("{outcome} {}", printable(to))),
+        Event::Image { to, end } => Some(format!("{} {}", end.as_str(), printable(to))),
         Event::Started { .. } | Event::Finished { .. } => None,
     }
 }

@@ -51,7 +51,7 @@ impl ProgressTotals {
     /// Takes in one event.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
-            Event::Stage(stage) => self.stage = Some(stage),
+            Event::Stage(stage) => self.stage = Some(stage.as_str()),
             Event::Planned(totals) => self.plan(totals),
             Event::Started { node, meter } => self.flights.push(MovingNode {
                 node: node.clone(),

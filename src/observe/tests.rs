@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 
 use super::terminal::tests::Paper;
 use super::*;
-use crate::copy::Events;
+use crate::copy::{Events, Stage};
 use crate::error::Result;
 use crate::oci::{Descriptor, MediaType, Name, Tag};
 use crate::store::{Body, ByteStream, Memory, Put, Root, Store, Want};
@@ -65,7 +65,7 @@ async fn carry(events: &Events) {
         bytes_present: 0,
         bytes_mountable: 0,
     };
-    events.send(Event::Stage("copying"));
+    events.send(Event::Stage(Stage::Copying));
     events.send(Event::Planned(totals));
     for (text, put) in [("{}", Put::Present), ("12345", Put::Sent(5))] {
         let body = Body::bytes(small(text), text.to_owned());
@@ -168,7 +168,7 @@ async fn a_transfer_that_was_given_up_does_not_stay_on_the_screen() {
 #[tokio::test(start_paused = true)]
 async fn a_display_that_is_cut_short_leaves_nothing_behind() {
     let (events, listener, paper, _screen) = show(Progress::Bar, Some(100));
-    events.send(Event::Stage("copying"));
+    events.send(Event::Stage(Stage::Copying));
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(paper.shown(), ["copying"]);
     drop(listener);
@@ -224,7 +224,7 @@ async fn nothing_changes_and_nothing_is_said() {
 async fn silence_is_silent_and_takes_all_events() {
     let (events, listener, paper, _screen) = show(Progress::None, Some(80));
     for _ in 0..1_000 {
-        events.send(Event::Stage("copying"));
+        events.send(Event::Stage(Stage::Copying));
         tokio::task::yield_now().await;
     }
     assert_eq!(events.dropped(), 0);

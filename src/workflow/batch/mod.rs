@@ -24,7 +24,7 @@ use super::seed::shared::Commons;
 
 use super::seed::{Staged, interrupted, until};
 use super::{Outcome, SeedStatus};
-use crate::copy::{self, Event, Events, Plan, PlanTotals};
+use crate::copy::{self, Event, Events, ImageEnd, Plan, PlanTotals, Stage};
 use crate::document::roll_up::RollUp;
 use crate::document::{Accessories, entry_directory};
 use crate::error::{Error, Kind, Result};
@@ -98,7 +98,7 @@ pub async fn seed_catalog(
     let Catalog { name, wishes, keep_going, .. } = &catalog;
     let fleet = Batch { run, events, halt: &halt, keep_going: *keep_going, at_once: catalog.images_at_once };
     let all = async {
-        events.send(Event::Stage("resolving"));
+        events.send(Event::Stage(Stage::Resolving));
         let (images, choosing) = expand::images(wishes, client).await?;
         let entries = images.into_iter().map(|image| order(&catalog, image)).collect();
         let entries = fleet.seed(name, catalog.tagging, entries).await?;
@@ -134,7 +134,7 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
     let each = events.of_one_among_many();
     let run = SeedRun { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
     let fleet = Batch { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
-    events.send(Event::Stage("resolving"));
+    events.send(Event::Stage(Stage::Resolving));
     let (images, choosing) = expand::images(&catalog.wishes, client).await?;
     let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
     let mut forecasts = Forecasts::of(Box::pin(fleet.forecast(&entries)).await?);
@@ -185,7 +185,7 @@ impl Batch<'_> {
     async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<BatchEntry>) -> Result<Vec<BatchEntry>> {
         let prepared = self.prepared(&entries).await?;
         self.events.send(Event::Planned(PlanTotals::of_all(prepared.iter().filter_map(planned))));
-        self.events.send(Event::Stage("copying"));
+        self.events.send(Event::Stage(Stage::Copying));
         let results = match tagging {
             Tagging::Together => self.together(name, prepared).await?,
             _ => {
@@ -304,7 +304,7 @@ impl Batch<'_> {
         let ready = self.all(|| self.at_once, move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
         let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
         ready.sort_by_key(|(at, _)| *at);
-        self.events.send(Event::Stage("tagging"));
+        self.events.send(Event::Stage(Stage::Tagging));
         let steps = ready.iter().flat_map(|(_, (staged, moves))| {
             let Prepared { seed, ends, .. } = &*staged.prepared;
             let needed = moves.iter().filter(|step| step.is_needed());
@@ -342,12 +342,12 @@ impl Batch<'_> {
     }
 
     fn tell(self, seed: &Seed, result: &Result<Box<Outcome>>) {
-        let outcome = match result {
-            Ok(outcome) if outcome.status == SeedStatus::Unchanged => "unchanged",
-            Ok(_) => "seeded",
-            Err(_) => "failed",
+        let end = match result {
+            Ok(outcome) if outcome.status == SeedStatus::Unchanged => ImageEnd::Unchanged,
+            Ok(_) => ImageEnd::Seeded,
+            Err(_) => ImageEnd::Failed,
         };
-        self.events.send(Event::Image { to: seed.to.to_string(), outcome });
+        self.events.send(Event::Image { to: seed.to.to_string(), end });
     }
 
     async fn halted(self) {

@@ -30,7 +30,7 @@ use super::seed::prepare::{Prepared, SeedRun};
 use super::seed::previous::Move;
 use super::seed::request::{IndexHandling, Seed};
 use super::seed::shared::Commons;
-use crate::copy::{Event, Events};
+use crate::copy::{Event, Events, Stage};
 use crate::document::SeedManifest;
 use crate::document::roll_up::SidecarTag;
 use crate::error::{Error, Kind, Result, Side};
@@ -143,7 +143,7 @@ impl<'a> Prepared<'a> {
     pub(super) async fn carry(mut self: Box<Self>, run: SeedRun<'_>) -> Result<Staged<'a>> {
         let begun = Instant::now();
         let Self { seed, ends, .. } = &*self;
-        run.events.send(Event::Stage("copying"));
+        run.events.send(Event::Stage(Stage::Copying));
         // The requests so far have measured the distance of both ends.
         let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
         ends_away.into_iter().flatten().for_each(|round_trip| seed.engine.lanes.widen(round_trip));
@@ -203,7 +203,7 @@ impl Staged<'_> {
         let Prepared { seed, ends, found, .. } = &*self.prepared;
         let moves = previous::moves(seed, &ends.sink, found).await?;
         if previous::is_staged(seed, found) {
-            run.events.send(Event::Stage("tagging"));
+            run.events.send(Event::Stage(Stage::Tagging));
             seed.commit.begin();
             for step in &moves {
                 put_tag(&ends.sink, step).await?;
@@ -240,7 +240,7 @@ impl Staged<'_> {
     pub(super) async fn record(self, run: SeedRun<'_>, moves: &[Move]) -> Result<Outcome> {
         let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &*prepared;
-        run.events.send(Event::Stage("writing the record"));
+        run.events.send(Event::Stage(Stage::WritingRecord));
         let mut accessories = prepared.accessories();
         accessories.extend(signature.iter().map(|signature| signature.digest));
         let manifest = SeedManifest {

@@ -11,7 +11,7 @@ use super::request::{Seed, Trust};
 use super::resolve::{self, Resolved};
 use super::shared::Commons;
 use super::{previous, replay, verification};
-use crate::copy::{self, Event, Events, Selection, Target};
+use crate::copy::{self, Event, Events, Selection, Stage, Target};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{self, Root};
@@ -62,7 +62,7 @@ impl<'a> Prepared<'a> {
         previous::check_names(seed)?;
         let record = if run.is_folder_tried { Record::below(&seed.folder) } else { Record::prepare(&seed.folder)? };
         let ends = Endpoints::new(run.client, seed);
-        events.send(Event::Stage("resolving"));
+        events.send(Event::Stage(Stage::Resolving));
         let mut found = resolve::names(seed, &ends).await?;
         for warning in &found.warnings {
             events.send(Event::Warning(warning.clone()));

@@ -5,7 +5,7 @@ use super::explain;
 use super::request::{Seed, Trust};
 use super::resolve::Resolved;
 use super::sidecars;
-use crate::copy::{Event, Events};
+use crate::copy::{Event, Events, Stage};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Name, Reference, Tag};
 use crate::store::{ListingStore, Root, Want, read_manifest};
@@ -21,7 +21,7 @@ pub(crate) async fn source(seed: &Seed, ends: &Endpoints, found: &Resolved, even
     let Trust::Verify { demands, .. } = &seed.trust else {
         return Ok(Approved::unchecked("--skip-verify"));
     };
-    events.send(Event::Stage("verifying the source"));
+    events.send(Event::Stage(Stage::VerifyingSource));
     let checked = async {
         let source = ends.source.as_ref();
         let mut subject = subject(&seed.from, found);
@@ -50,7 +50,7 @@ pub(crate) async fn destination(
     events: &Events,
 ) -> Result<Option<Approved>> {
     let Some(demands) = seed.site_demands()? else { return Ok(None) };
-    events.send(Event::Stage("verifying the destination"));
+    events.send(Event::Stage(Stage::VerifyingDestination));
     let checked = async {
         // The steps that need the sidecars' bytes read them; the image's own are read only here.
         if found.is_unchanged() {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::copy::{Chosen, Event, Events};
+use crate::copy::{Chosen, Event, Events, Stage};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::filter_index::{EntryFate, narrow};
 use crate::oci::{Descriptor, Digest};
@@ -83,7 +83,7 @@ pub(crate) async fn verified(
         }
         approved => return Ok((approved?, None)),
     }
-    events.send(Event::Stage("signing the index"));
+    events.send(Event::Stage(Stage::SigningIndex));
     // The legacy format: one tag, which every version of cosign reads, and which needs no Referrers API.
     let signer = Signer::new(&site.key, SignatureFormat::Legacy, events);
     let signed = signer.sign(&ends.sink, &seed.to.repository, &found.root.node).await;
