@@ -1,8 +1,8 @@
-//! What can go wrong, told so that a caller can decide and a person can act.
+//! Errors, described so that a caller can decide and an operator can act.
 //!
-//! A [`Kind`] exists for every decision that somebody takes on an error: try again, use another transport, which exit
-//! code. The answers stand in this file and nowhere else. The text of an [`Error`] is one lower-case line; the chain of
-//! sources holds the details, and a hint says what to do next.
+//! There is one [`Kind`] for each decision that a caller takes on an error: retry, use another transport, which exit
+//! code. Only this file makes these decisions. The text of an [`Error`] is one lower-case line; the chain of sources
+//! holds the details, and a hint says what to do next.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -13,60 +13,60 @@ use std::time::Duration;
 /// The result of everything that can fail above parsing.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of failure this is: one variant for each decision that a caller takes.
+/// The kind of a failure: one variant for each decision that a caller takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
-    /// What the user asked for does not make sense; nothing was contacted.
+    /// The user's input makes no sense; no host was contacted.
     Usage,
-    /// The named repository, tag, digest or file is not there.
+    /// The named repository, tag, digest or file does not exist.
     NotFound,
     /// Access was refused: no credentials, wrong ones, or not enough rights.
     Denied,
-    /// Not reachable at the moment: connection, timeout, server fault, too many requests.
+    /// Currently unreachable: connection, timeout, server error, too many requests.
     Unavailable,
-    /// Bytes are not what their digest or size says.
+    /// The bytes do not match their digest or size.
     Corrupt,
-    /// The peer broke the protocol in a way that asking again will not mend.
+    /// The peer violated the protocol in a way that a retry will not fix.
     Invalid,
-    /// A bound was passed: on what a peer may make us read or do, or on what it takes itself (413, 507).
+    /// A limit was exceeded: on how much a peer may make us read or do, or on how much it accepts (413, 507).
     Limit,
     /// The destination does not hold something that a manifest refers to.
     Incomplete,
-    /// Somebody else has changed the destination while it was being worked on.
+    /// Another process changed the destination during the work.
     Conflict,
-    /// This engine or that server cannot do it; another transport may.
+    /// This engine or that server does not support it; another transport may.
     Unsupported,
     /// Verification failed. Never retried, never worked around.
     Untrusted,
     /// This machine failed: disk, permissions, a missing program.
     Local,
-    /// Some entries of several failed.
+    /// Some of several entries failed.
     Partial,
-    /// Somebody pressed Ctrl-C or sent SIGTERM.
+    /// The operator pressed Ctrl-C or sent SIGTERM.
     Interrupted,
 }
 
 impl Kind {
-    /// Whether the same request may succeed if it is sent again.
+    /// Returns whether the same request may succeed if it is sent again.
     #[must_use]
     pub fn is_transient(self) -> bool {
         self == Self::Unavailable
     }
 
-    /// Whether fetching the same content once more may help: a bit can flip on the way.
+    /// Returns whether fetching the same content once more may help: a bit can flip in transit.
     #[must_use]
     pub fn is_worth_refetching(self) -> bool {
         matches!(self, Self::Unavailable | Self::Corrupt)
     }
 
-    /// Whether another transport may succeed where this one failed.
+    /// Returns whether another transport may succeed where this one failed.
     #[must_use]
     pub fn allows_other_transport(self) -> bool {
         self == Self::Unsupported
     }
 
-    /// The exit code of a command that ends with this failure (contract §9).
+    /// Returns the exit code of a command that ends with this failure (contract §9).
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -87,7 +87,7 @@ impl Kind {
         }
     }
 
-    /// The kind in words, as it stands in messages.
+    /// Returns the kind in words, as messages show it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -115,7 +115,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Which end of a copy a failure belongs to.
+/// The side of a copy that a failure belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Where content comes from.
@@ -133,12 +133,12 @@ impl fmt::Display for Side {
     }
 }
 
-/// A failure: what was being done, to what, on which side, and why.
+/// A failure: the operation, its subject, the side, and the cause.
 ///
-/// Prints as one line without its sources; [`Error::chain`] gives the line with them. Holds no secrets: whoever builds
-/// one passes subjects without query strings and credentials.
+/// Prints as one line without its sources; [`Error::chain`] gives the line with them. Holds no secrets: callers pass
+/// subjects without query strings and credentials.
 ///
-/// Clones share their causes: one failed transfer may have to be told to everybody who waited for it.
+/// Clones share their causes: all waiters for one failed transfer get the same error.
 #[derive(Debug, Clone)]
 pub struct Error {
     inner: Box<Inner>,
@@ -156,7 +156,7 @@ struct Inner {
 }
 
 impl Error {
-    /// A failure of `kind` while doing `op` (such as `put manifest`).
+    /// Returns a failure of `kind` while doing `op` (such as `put manifest`).
     pub fn new(kind: Kind, op: impl Into<String>) -> Self {
         let inner = Inner {
             kind,
@@ -170,28 +170,28 @@ impl Error {
         Self { inner: Box::new(inner) }
     }
 
-    /// Names what the operation was about: a reference, a digest, a file.
+    /// Sets the subject of the operation: a reference, a digest, a file.
     #[must_use]
     pub fn on(mut self, subject: impl fmt::Display) -> Self {
         self.inner.subject = subject.to_string();
         self
     }
 
-    /// Says on which side of the copy it happened, unless that is known already.
+    /// Sets the side of the copy, unless it is set already.
     #[must_use]
     pub fn at(mut self, side: Side) -> Self {
         self.inner.side.get_or_insert(side);
         self
     }
 
-    /// Says what a person can do about it, unless somebody closer to the failure already did.
+    /// Sets a hint for the operator, unless one was set closer to the failure.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.inner.hint.get_or_insert_with(|| hint.into());
         self
     }
 
-    /// Wraps this error in a larger operation, `op` on `subject`. Kind, side and hint stay what they are.
+    /// Wraps this error in a larger operation, `op` on `subject`. Keeps kind, side and hint.
     #[must_use]
     pub fn during(mut self, op: impl Into<String>, subject: impl fmt::Display) -> Self {
         let inner = Inner {
@@ -206,45 +206,45 @@ impl Error {
         Self { inner: Box::new(inner) }.because(self)
     }
 
-    /// Attaches the cause.
+    /// Sets the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.inner.source = Some(Arc::from(source.into()));
         self
     }
 
-    /// Notes how long the peer asked to be left alone (`Retry-After`).
+    /// Sets how long the peer asked to wait (`Retry-After`).
     #[must_use]
     pub fn retry_after(mut self, pause: Duration) -> Self {
         self.inner.retry_after = Some(pause);
         self
     }
 
-    /// How long the peer asked to be left alone.
+    /// Returns how long the peer asked to wait.
     #[must_use]
     pub fn requested_pause(&self) -> Option<Duration> {
         self.inner.retry_after
     }
 
-    /// What sort of failure this is.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.inner.kind
     }
 
-    /// The side it happened on, where that is known.
+    /// Returns the side it happened on, if known.
     #[must_use]
     pub fn side(&self) -> Option<Side> {
         self.inner.side
     }
 
-    /// What a person can do about it.
+    /// Returns what the operator can do about it.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }
 
-    /// This error and its causes in one line, without repeating a text that a cause shares.
+    /// Returns this error and its causes in one line, without repeating a text that a cause shares.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -261,7 +261,7 @@ impl Error {
         text
     }
 
-    /// Finds an [`Error`] of ours in a chain of foreign causes, such as a body error inside an HTTP client's error.
+    /// Finds our [`Error`] in a chain of foreign causes, such as a body error inside an HTTP client's error.
     #[must_use]
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
@@ -269,7 +269,7 @@ impl Error {
             if let Some(found) = cause.downcast_ref::<Self>() {
                 return Some(found);
             }
-            // An I/O error hands out the error it wraps through `get_ref`, not through `source`.
+            // An I/O error returns the error it wraps from `get_ref`, not from `source`.
             if let Some(found) =
                 cause.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()).and_then(|e| Self::find(e))
             {
@@ -305,10 +305,10 @@ impl StdError for Error {
     }
 }
 
-/// Most bytes of one text in a message. Parsers repeat what they could not take, and a peer chooses how long that is.
+/// Most bytes of one text in a message. Parsers repeat input that they reject, and a peer chooses how long that is.
 pub(crate) const LONGEST_TEXT: usize = 2_000;
 
-/// `text`, cut where it is longer than anybody would read.
+/// Returns `text`, cut if it is too long to read.
 pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST_TEXT {
         return Cow::Borrowed(text);
@@ -317,8 +317,8 @@ pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
-/// Foreign text made fit for a terminal and for a line of a log: what shows nothing, ends a line or turns the direction of
-/// writing is escaped.
+/// Makes foreign text safe for a terminal and for one line of a log: escapes invisible characters, line ends and
+/// changes of the writing direction.
 #[must_use]
 pub fn printable(text: &str) -> String {
     if !text.chars().any(is_hidden) {
@@ -327,9 +327,9 @@ pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if is_hidden(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
-/// Whether `c` acts on the text around it or shows nothing at all: control characters (also the C1 set), line and paragraph
-/// separators, and what Unicode counts as default-ignorable (DerivedCoreProperties, `Default_Ignorable_Code_Point`), but
-/// for variation selectors, which emoji need.
+/// Returns whether `c` affects the text around it or is invisible: control characters (also the C1 set), line and
+/// paragraph separators, and Unicode's default-ignorable characters (DerivedCoreProperties,
+/// `Default_Ignorable_Code_Point`), except variation selectors, which emoji need.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,9 +1,9 @@
-//! Certificates that are marked as an authority's (CA:TRUE) and used as a server's or a client's own.
+//! Certificates that are marked as a CA's (CA:TRUE) and used as a server's or a client's own.
 //!
-//! `openssl req -x509`, as the pages of docker and distribution on self-signed certificates have it, marks what it makes so.
-//! People serve that certificate and give the same file to clients as `ca.crt`. OpenSSL and Go take it; webpki refuses it
-//! (rustls/webpki issue 205). Here it is taken from an operator who has named exactly this certificate, and from nobody
-//! else: that an authority has signed it, or that the system trusts it, is not enough.
+//! `openssl req -x509`, which the pages of docker and distribution on self-signed certificates recommend, sets that
+//! mark. People serve that certificate and give the same file to clients as `ca.crt`. OpenSSL and Go accept it; webpki
+//! refuses it (rustls/webpki issue 205). Here it is accepted only if the operator has named exactly this certificate: a
+//! signature by a CA, or the system's trust, is not enough.
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -21,10 +21,10 @@ impl Named {
         Self(certificates)
     }
 
-    /// The outcome of checking `certificate`, without the one objection that its being named answers.
+    /// Returns the result of checking `certificate`, but accepts a CA certificate that the operator has named.
     ///
-    /// webpki checks the dates before it looks at what a certificate is marked as, so those hold of one that is excused;
-    /// the test `a_named_certificate_that_is_over_is_refused` holds it to that.
+    /// webpki checks the dates before the CA mark, so they are checked for accepted certificates too; the test
+    /// `a_named_certificate_that_is_over_is_refused` covers that.
     pub(crate) fn excuse<T>(
         &self,
         certificate: &CertificateDer<'_>,
@@ -43,12 +43,12 @@ fn is_authority_as_itself(why: &Error) -> bool {
     matches!(why.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// Checks the certificates of servers: by the roots that were named, then by the system's.
+/// Verifies server certificates: first with the named roots, then with the system's.
 #[derive(Debug)]
 pub(crate) struct Servers {
     pub(crate) named: Named,
     pub(crate) own: RootCertStore,
-    /// Looked at only if the named ones do not vouch: reading them takes many milliseconds.
+    /// Read only if the named roots do not accept the certificate: it takes many milliseconds.
     pub(crate) system: fn() -> &'static RootCertStore,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
@@ -64,7 +64,7 @@ impl Servers {
         let by = |roots| verify_server_cert_signed_by_trust_anchor(&parsed, roots, more, now, self.algorithms.all);
         match self.named.excuse(certificate, by(&self.own), || ()) {
             Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => by((self.system)()),
-            // Bad in the eyes of a root that was named; the system may know another way to it.
+            // A named root rejects it; the system may know another path to it.
             Err(why) => by((self.system)()).map_err(|_| why),
             Ok(()) => Ok(()),
         }

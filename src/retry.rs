@@ -1,9 +1,9 @@
 //! The only retry loop in the program.
 //!
 //! Waits grow exponentially with jitter over their upper half (AWS Architecture Blog, "Exponential Backoff and Jitter",
-//! 2015, "Equal Jitter"), a peer's `Retry-After` is obeyed, and both the number of tries and the time spent are bounded. A
-//! transfer that makes progress between failures starts counting anew: a link that breaks every ten seconds still ends
-//! with everything moved.
+//! 2015, "Equal Jitter"), a peer's `Retry-After` is obeyed, and both the number of tries and the time spent are
+//! bounded. A transfer that makes progress between failures starts counting again: a link that breaks every ten seconds
+//! still ends with everything moved.
 
 use std::fmt;
 use std::future::Future;
@@ -14,23 +14,23 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 
-/// Bytes that have to move between two failures for the second to be the first of a new count. Less than the slowest link
-/// brings between two breaks (16 kbit/s for two seconds), and enough that a peer which drops every connection after a few
-/// bytes is given up.
+/// Bytes that must move between two failures so that the count starts again. Less than the slowest link brings between
+/// two breaks (16 kbit/s for two seconds), and enough to give up on a peer that drops every connection after a few
+/// bytes.
 pub(crate) const PROGRESS: u64 = 4 << 10;
 
-/// How often and how long something is tried.
+/// How often and how long to try an operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
-    /// Tries in all, the first included. Default 5, so that four failures in a row are survived.
+    /// Tries in total, including the first. Default 5, so that four failures in a row are survived.
     pub attempts: u32,
     /// Longest wait before the second try; doubles with every further one. Default 200 ms.
     pub first_pause: Duration,
-    /// Longest wait between two tries that nobody asked for. Default 10 s.
+    /// Longest wait between two tries, unless the peer asked for a longer one. Default 10 s.
     pub longest_pause: Duration,
     /// Longest wait that a peer may ask for with `Retry-After`; a longer one ends the tries. Default 120 s.
     pub longest_requested: Duration,
-    /// Time after which no further try is begun. Default 10 min.
+    /// Time after which no further try starts. Default 10 min.
     pub budget: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Never tries twice.
+    /// Returns settings that never try twice.
     #[must_use]
     pub fn never() -> Self {
         Self { attempts: 1, ..Self::default() }
@@ -57,7 +57,7 @@ impl Retry {
     ///
     /// # Errors
     ///
-    /// Those of the last attempt.
+    /// Fails as the last attempt does.
     pub async fn run<T, F, Fut>(&self, again: fn(&Error) -> bool, attempt: F) -> Result<T>
     where
         F: FnMut() -> Fut + Send,
@@ -67,7 +67,7 @@ impl Retry {
         self.start().run(again, attempt).await
     }
 
-    /// Starts counting, for a caller whose attempts are not one call: a stream that is opened again where it broke.
+    /// Starts counting, for a caller whose attempts are not one call: a stream that is reopened where it broke.
     #[must_use]
     pub fn start(&self) -> Tries {
         Tries { retry: *self, failures: 0, moved: 0, since: Instant::now(), hook: None }
@@ -79,14 +79,14 @@ impl Retry {
         error.kind().is_transient()
     }
 
-    /// The condition for content: transient, or corrupt on the way.
+    /// The condition for content: transient, or corrupted in transit.
     #[must_use]
     pub fn refetchable(error: &Error) -> bool {
         error.kind().is_worth_refetching()
     }
 }
 
-/// Called before every further try.
+/// Called before every retry.
 struct Hook(Arc<dyn Fn() + Send + Sync>);
 
 impl fmt::Debug for Hook {
@@ -107,7 +107,7 @@ pub struct Tries {
 }
 
 impl Tries {
-    /// Calls `hook` before every further try, to count it.
+    /// Calls `hook` before every retry, to count it.
     pub(crate) fn counted(self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         Self { hook: Some(Hook(Arc::new(hook))), ..self }
     }
@@ -116,7 +116,7 @@ impl Tries {
     ///
     /// # Errors
     ///
-    /// Those of the last attempt.
+    /// Fails as the last attempt does.
     pub async fn run<T, F, Fut>(mut self, again: fn(&Error) -> bool, mut attempt: F) -> Result<T>
     where
         F: FnMut() -> Fut + Send,
@@ -132,18 +132,18 @@ impl Tries {
         }
     }
 
-    /// Counts the failure and waits as long as is right before the next try.
+    /// Counts the failure and waits before the next try.
     ///
     /// # Errors
     ///
-    /// `error` itself, if there is to be no further try.
+    /// `error` itself, if there is no further try.
     pub async fn wait(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
         self.moved = 0;
         let mut attempts = self.retry.attempts;
         if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) {
-            // What is wrong three times is wrong at its source, what is lost three times is never kept; waiting longer
-            // mends nothing.
+            // Content that is wrong three times is wrong at its source, content that is lost three times is not kept
+            // there; waiting longer does not help.
             attempts = attempts.min(3);
         } else if let Some(unreachable) = Unreachable::of(&error) {
             attempts = attempts.min(unreachable.attempts());
@@ -160,7 +160,7 @@ impl Tries {
         Ok(())
     }
 
-    /// Says that so many more bytes have moved. Once there are enough of them since the last failure, it is forgotten.
+    /// Records that so many more bytes have moved. Once they are enough since the last failure, it is forgotten.
     pub fn progress(&mut self, bytes: u64) {
         self.moved = self.moved.saturating_add(bytes);
         if self.failures > 0 && self.moved >= PROGRESS {
@@ -169,7 +169,7 @@ impl Tries {
         }
     }
 
-    /// Failures since the last progress.
+    /// Returns the number of failures since the last progress.
     #[must_use]
     pub fn failures(&self) -> u32 {
         self.failures
@@ -184,7 +184,7 @@ impl Tries {
     }
 }
 
-/// A random factor from a half to one: clients that failed together must not come back together.
+/// Returns a random factor from a half to one: clients that failed together must not come back together.
 fn jitter() -> f64 {
     let mut bytes = [0; 2];
     match getrandom::fill(&mut bytes) {
@@ -196,16 +196,16 @@ fn jitter() -> f64 {
 /// The cause of an error that waiting hardly helps: it is retried less often than others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unreachable {
-    /// The name is not known.
+    /// The name is unknown.
     Name,
-    /// Nobody listens.
+    /// Nothing listens on the port.
     Refused,
-    /// Somebody else answers in its place, as captive portals do: what to say of that.
+    /// Another server answers in its place, as captive portals do; holds the text to report.
     Page(String),
 }
 
 impl Unreachable {
-    /// How often it makes sense to try.
+    /// Returns how often to try.
     pub(crate) fn attempts(&self) -> u32 {
         match self {
             Self::Name => 2,
@@ -218,7 +218,7 @@ impl Unreachable {
         std::error::Error::source(error).and_then(|cause| cause.downcast_ref())
     }
 
-    /// Makes it the cause of `error`, and says what a person can do about it.
+    /// Makes it the cause of `error`, and sets a hint for the operator.
     pub(crate) fn told(self, error: Error) -> Error {
         let hint = match self {
             Self::Name => "check the spelling of the host and this machine's name service",
@@ -304,7 +304,7 @@ mod tests {
             tries.progress(1);
         }
         assert_eq!(tries.failures(), 0);
-        // A few bytes for every connection are none.
+        // A few bytes per connection are no progress.
         let mut waits = 0;
         while tries.wait(broken()).await.is_ok() {
             tries.progress(PROGRESS - 1);

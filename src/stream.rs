@@ -7,5 +7,5 @@ use futures_util::Stream;
 
 use crate::error::Result;
 
-/// Bytes as they come, in pieces of any size; the first error ends them.
+/// Bytes as they arrive, in pieces of any size; the first error ends the stream.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;

@@ -1,8 +1,8 @@
-//! Takes connections in, no more than there are places for, and sees them out.
+//! Accepts connections up to a limit and drains them at shutdown.
 //!
-//! When all places are taken, connections that have asked for nothing yet make room, those that are only kept for later are
-//! closed, and those in use after their present answer (`places.rs`). Told to stop, it takes nobody in any more and gives those
-//! inside a moment to end; whoever is still there then is cut off. No connection outlives [`Acceptor::run`].
+//! When all slots are taken, connections without a request make room first, then idle ones are closed, and busy ones
+//! close after their current response (`connection_slots.rs`). At shutdown it accepts no more connections and gives the
+//! open ones a grace period to end; then it closes them. No connection outlives [`Acceptor::run`].
 
 use std::convert::Infallible;
 use std::io;
@@ -32,28 +32,28 @@ use super::tls::ServerTls;
 /// Longest time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
-/// Pause after a failure to accept that is not the peer's, such as too many open files.
+/// Pause after an accept error that is not the peer's, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Connections that wait for a place of their network, at most; what comes beyond is closed. Each holds a socket.
+/// Most connections that wait for a slot of their network; further ones are closed. Each holds a socket.
 const WAITING: usize = 64;
 
-/// Who sent a request; an extension of it.
+/// The address that sent a request; an extension of the request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerAddress(pub(crate) IpAddr);
 
-/// What all connections share.
+/// State that all connections share.
 #[derive(Debug, Clone)]
 pub(crate) struct Acceptor {
     pub(crate) router: Router,
     pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) limits: Limits,
-    /// Connections that are open, for the metrics.
+    /// Number of open connections, for the metrics.
     pub(crate) open: Arc<AtomicU64>,
 }
 
 impl Acceptor {
-    /// Serves connections until `shutdown` is ready and all of them have ended, or the grace is over.
+    /// Serves connections until `shutdown` resolves and all of them have ended, or the grace period is over.
     pub(crate) async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
         let places = ConnectionSlots::new(self.limits.connections, Arc::clone(&self.open));
@@ -65,7 +65,7 @@ impl Acceptor {
                 came = accept(&listener) => came,
             };
             let place = match places.take(peer.ip()) {
-                // Others behind it have to wait, too.
+                // Connections behind this one have to wait, too.
                 Err(Full::All) => {
                     let place = tokio::select! {
                         () = &mut shutdown => break,
@@ -80,7 +80,7 @@ impl Acceptor {
                 Ok(place) => {
                     inside.spawn(self.clone().attend(stream, peer, place));
                 }
-                // Others behind it must not wait for a network that has its share.
+                // Connections behind this one must not wait because its network has used its share.
                 Err(_) => {
                     let mut seat = places.queue(WAITING);
                     let (acceptor, places) = (self.clone(), Arc::clone(&places));
@@ -104,9 +104,9 @@ impl Acceptor {
         }
     }
 
-    /// One connection, from its first byte to its last.
+    /// Serves one connection, from its first byte to its last.
     async fn attend(self, stream: TcpStream, peer: SocketAddr, place: ConnectionSlot) {
-        // An answer's head must not wait for its body to fill a packet.
+        // The head of a response must not wait until its body fills a packet.
         let _ = stream.set_nodelay(true);
         let (unread, progress, mut word) = (Unread::default(), place.progress.clone(), place.word.clone());
         let stream = WatchedConnection::new(stream, unread.clone(), progress.clone());
@@ -126,7 +126,7 @@ impl Acceptor {
     }
 }
 
-/// HTTP over one connection.
+/// Serves HTTP over one connection.
 async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: T,
     answers: Answers,
@@ -155,7 +155,7 @@ async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                     _ => {}
                 }
             }
-            // Its first request may be on its way; hyper would close under its feet.
+            // Its first request may be in transit; hyper would close the connection before it arrives.
             () = first_request(&mut asked), if is_leaving && !is_told => {
                 connection.as_mut().graceful_shutdown();
                 is_told = true;
@@ -169,12 +169,12 @@ async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 async fn first_request(asked: &mut watch::Receiver<bool>) {
     if asked.wait_for(|has_asked| *has_asked).await.is_err() {
-        // It never will: the connection is at its end.
+        // There will be none: the connection is ending.
         std::future::pending::<()>().await;
     }
 }
 
-/// The next connection. Failures of one peer are passed over, those of this machine waited out.
+/// Returns the next connection. Ignores errors of one peer; waits after errors of this machine.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {

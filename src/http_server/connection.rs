@@ -1,11 +1,11 @@
-//! Connections that do not stay for ever, and that end so that the last answer is read.
+//! Connections that time out when idle, and that close in a way that lets the client read the last response.
 //!
-//! A peer that went away without a word, as peers on bad links do, and one that sends half a request and then nothing would
-//! each hold a file descriptor until the server ends. HTTP itself sets no limit.
+//! A peer that disappears without closing, as peers on bad links do, or one that sends half a request and then nothing,
+//! would hold a file descriptor until the server ends. HTTP itself sets no limit.
 //!
-//! A request that is refused before its body was read, such as a layer for which there is no room, leaves a peer that is still
-//! sending. Closing under its hands makes its system throw the answer away (RFC 9112 §9.6, "Tear-down"), so what it sends is
-//! read and dropped for a moment after ours has been said.
+//! If a request is refused before its body was read, such as a layer that does not fit on the disk, the peer is still
+//! sending. Closing at that moment makes the peer's system drop the response (RFC 9112 §9.6, "Tear-down"), so the
+//! server reads and drops the peer's data for a moment after the response.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,8 +21,8 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::connection_slots::{Phase, PhaseCell};
 
-/// Longest time in which nothing moves, in either direction. Longer than any answer takes to be worked out, and than the
-/// limits on silence inside a body.
+/// Longest time without any bytes in either direction. Longer than any response takes to compute, and than the limits
+/// on silence inside a body.
 const IDLE: Duration = Duration::from_secs(300);
 
 /// How long a peer may go on sending after its request was refused.
@@ -38,7 +38,7 @@ impl Unread {
     }
 }
 
-/// A request's body that says when it is dropped before its end.
+/// A request's body that reports if it is dropped before its end.
 #[derive(Debug)]
 pub(crate) struct Incoming<B: HttpBody> {
     inner: B,
@@ -48,7 +48,7 @@ pub(crate) struct Incoming<B: HttpBody> {
 
 impl<B: HttpBody> Incoming<B> {
     pub(crate) fn new(inner: B, unread: Unread) -> Self {
-        // A connection that brings another request has got over the last one.
+        // A new request means that the connection survived the last one.
         unread.0.store(false, Ordering::Relaxed);
         Self { is_over: inner.is_end_stream(), inner, unread }
     }
@@ -63,7 +63,7 @@ impl<B: HttpBody + Unpin> HttpBody for Incoming<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<hyper::body::Frame<B::Data>, B::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
-        // After an error there is nobody left to read an answer.
+        // After an error no client is left to read a response.
         self.is_over |= matches!(polled, Poll::Ready(None | Some(Err(_))));
         polled
     }
@@ -85,7 +85,7 @@ impl<B: HttpBody> Drop for Incoming<B> {
     }
 }
 
-/// A connection and when something last moved on it.
+/// A connection, and the time of its last activity.
 #[derive(Debug)]
 pub(crate) struct WatchedConnection<T> {
     inner: T,
@@ -93,7 +93,7 @@ pub(crate) struct WatchedConnection<T> {
     alarm: Pin<Box<Sleep>>,
     unread: Unread,
     progress: PhaseCell,
-    /// Set once ours has been said.
+    /// Set once the response has been sent.
     is_lingering: bool,
 }
 
@@ -103,13 +103,13 @@ impl<T> WatchedConnection<T> {
         Self { inner, moved, alarm, unread, progress, is_lingering: false }
     }
 
-    /// Takes note of what the connection says; in place of waiting for one that is idle, an error.
+    /// Records activity; for an idle connection, returns an error instead of waiting.
     fn watch<R>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if polled.is_ready() {
             self.moved = Instant::now();
             return polled;
         }
-        // Set anew only when it goes off, so that what moves costs a look at the clock and no more.
+        // Reset only when it fires, so that activity costs only a look at the clock.
         while self.alarm.as_mut().poll(context).is_ready() {
             let due = self.moved + IDLE;
             if due <= Instant::now() {

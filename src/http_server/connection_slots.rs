@@ -1,9 +1,9 @@
-//! Places for connections: how many there are, how many of them one network may have, and who makes room for whom.
+//! Slots for connections: their number, the share of one network, and which connection makes room for another.
 //!
-//! Connections that do nothing keep no other out: when no place is left, the oldest connection that has sent nothing yet
-//! ends, else the oldest that has not finished its first request; each has a second for it. One network (an IPv4 address, or the /64 of an IPv6 address,
-//! which one machine can fill) has half of the places at most. The clients of a reverse proxy, or behind one NAT, share it:
-//! what comes beyond it waits for a place, the last to come longest.
+//! Idle connections do not keep others out: when no slot is left, the oldest connection that has sent nothing is
+//! closed, else the oldest without a complete first request; each gets a second first. One network (an IPv4 address, or
+//! the /64 of an IPv6 address, which one machine can fill) gets at most half of the slots. The clients of a reverse
+//! proxy, or behind one NAT, share it: further connections wait for a slot, the newest longest.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,38 +16,38 @@ use tokio::time::{Instant, timeout};
 
 use super::limits::WIDE_CONNECTIONS;
 
-/// Time in which a connection may send its first request, whoever waits: it may have come a moment ago, with many others.
+/// Time for a connection to send its first request, even if others wait: it may be one of many that just arrived.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Words to a connection while it is open.
+/// Commands to an open connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word {
     Stay,
-    /// End after the present answer: others are waiting.
+    /// Close after the current response: others are waiting.
     Leave,
-    /// The same, and a connection without any request yet ends at once: the server is about to.
+    /// The same, and close at once if there was no request yet: the server is shutting down.
     Close,
-    /// End at once: the place is somebody else's.
+    /// Close at once: another connection has the slot.
     Go,
 }
 
-/// How far a connection has come.
+/// The progress of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// It has sent nothing.
     Silent,
-    /// It has sent something, but no whole request.
+    /// It has sent something, but no complete request.
     Begun,
     /// It has sent a request.
     Asked,
 }
 
-/// The phase of one connection, as all who see to it share it.
+/// The phase of one connection, shared by all tasks that use it.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct PhaseCell(Arc<AtomicU8>);
 
 impl PhaseCell {
-    /// Takes note that the connection has come so far. It never goes back.
+    /// Records that the connection has reached `phase`. It never goes back.
     pub(crate) fn reach(&self, phase: Phase) {
         if self.0.load(Ordering::Relaxed) < phase as u8 {
             self.0.fetch_max(phase as u8, Ordering::Relaxed);
@@ -63,24 +63,24 @@ impl PhaseCell {
     }
 }
 
-/// All places of a server.
+/// All slots of a server.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlots {
     most: usize,
     most_of_one: usize,
     state: Mutex<SlotState>,
     freed: Notify,
-    /// Connections in their places, for the metrics.
+    /// Number of connections with a slot, for the metrics.
     open: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct SlotState {
     next: u64,
-    /// In the order in which they came.
+    /// In order of arrival.
     taken: BTreeMap<u64, Taken>,
     by_network: HashMap<IpAddr, usize>,
-    /// Connections that wait for a place of their network, in the order in which they came.
+    /// Connections that wait for a slot of their network, in order of arrival.
     waiting: BTreeMap<u64, oneshot::Sender<()>>,
     wide: usize,
     is_closed: bool,
@@ -95,26 +95,26 @@ struct Taken {
     is_wide: bool,
 }
 
-/// Whether a connection has made room for another.
+/// Whether a connection was closed for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Evicted {
     One,
-    /// None yet, but one will that has not asked for anything.
+    /// None yet, but one without a request will be.
     Later,
-    /// All have asked for something.
+    /// All have sent a request.
     Nobody,
 }
 
-/// Why there is no place.
+/// Why there is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     /// All are taken.
     All,
-    /// The network has its share.
+    /// The network has used its share.
     Share,
 }
 
-/// One connection's place, until it is dropped.
+/// One connection's slot, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     places: Arc<ConnectionSlots>,
@@ -125,12 +125,12 @@ pub(crate) struct ConnectionSlot {
     pub(super) is_wide: bool,
 }
 
-/// One of those who wait for a place of their network, until it is dropped.
+/// A connection that waits for a slot of its network, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct WaitingConnection {
     places: Arc<ConnectionSlots>,
     number: u64,
-    /// Ready once others need its seat more: it has waited longest and in vain.
+    /// Ready once a newer connection needs this entry of the queue: this one has waited longest.
     pub(super) sent_away: oneshot::Receiver<()>,
 }
 
@@ -140,11 +140,11 @@ impl ConnectionSlots {
         Arc::new(Self { most, most_of_one: most.div_ceil(2), state: Mutex::default(), freed: Notify::new(), open })
     }
 
-    /// Takes a place for a connection from `address`; another that has not asked for anything yet may have to go for it.
+    /// Takes a slot for a connection from `address`; may close another that has not sent a request yet.
     ///
     /// # Errors
     ///
-    /// [`Full`] if all others are in use. Connections that are only kept for later are told to leave.
+    /// [`Full`] if all others are in use. They are then asked to close after their current response.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, Full> {
         let network = network(address);
         let mut state = self.lock();
@@ -179,7 +179,7 @@ impl ConnectionSlots {
         Ok(ConnectionSlot { places: Arc::clone(self), number, progress, word, is_wide })
     }
 
-    /// The same, as soon as there is one. None once the places are closed.
+    /// Takes a slot as soon as there is one. Returns `None` once the server shuts down.
     pub(crate) async fn wait(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionSlot> {
         loop {
             if let Ok(place) = self.wait_for_any(address).await? {
@@ -189,12 +189,13 @@ impl ConnectionSlots {
             if self.lock().is_closed {
                 return None;
             }
-            // Somebody may have used up the grace meanwhile.
+            // The grace of another connection may be over by now.
             let _ = timeout(GRACE, freed).await;
         }
     }
 
-    /// The same for who keeps others waiting: an error once it is the network's share that is used up, be there places or not.
+    /// The same for the accept loop, where others wait behind: returns an error if the network's share is used up, even
+    /// if slots are free.
     pub(super) async fn wait_for_any(self: &Arc<Self>, address: IpAddr) -> Option<Result<ConnectionSlot, Full>> {
         loop {
             let freed = self.freed.notified();
@@ -205,16 +206,16 @@ impl ConnectionSlots {
                 Err(Full::All) => {}
                 taken => return Some(taken),
             }
-            // Somebody may have used up the grace meanwhile.
+            // The grace of another connection may be over by now.
             let _ = timeout(GRACE, freed).await;
         }
     }
 
-    /// A seat among those who wait, of whom there are so many at most: who has waited longest is sent away for it.
+    /// Adds a connection to the queue; if that holds `most` already, sends away the one that has waited longest.
     pub(crate) fn queue(self: &Arc<Self>, most: usize) -> WaitingConnection {
         let mut state = self.lock();
         while state.waiting.len() >= most.max(1) {
-            // Dropping the other end is what tells it.
+            // Dropping the sender notifies it.
             state.waiting.pop_first();
         }
         let (number, (seat, sent_away)) = (state.next, oneshot::channel());
@@ -223,7 +224,7 @@ impl ConnectionSlots {
         WaitingConnection { places: Arc::clone(self), number, sent_away }
     }
 
-    /// Tells all that the server is about to end, and sends those away who wait.
+    /// Notifies all connections that the server is shutting down, and sends the waiting ones away.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
@@ -250,7 +251,7 @@ impl Taken {
 }
 
 impl SlotState {
-    /// Ends the oldest connection that has come least far, and takes its place away.
+    /// Closes the oldest of the connections with the least progress, and frees its slot.
     fn evict(&mut self, is_meant: impl Fn(&&Taken) -> bool) -> Evicted {
         let meant = self.taken.iter().filter(|(_, taken)| is_meant(taken) && taken.progress.phase() < Phase::Asked);
         let (old, young): (Vec<_>, Vec<_>) = meant.partition(|(_, taken)| taken.since.elapsed() >= GRACE);
@@ -279,7 +280,7 @@ impl SlotState {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.places.lock();
-        // One that had to go has none any more.
+        // An evicted connection has no slot any more.
         state.remove(self.number);
         self.places.open.store(state.taken.len() as u64, Ordering::Relaxed);
         drop(state);
@@ -293,7 +294,7 @@ impl Drop for WaitingConnection {
     }
 }
 
-/// The network that counts as one client where addresses are counted.
+/// Returns the network that counts as one client where addresses are counted.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

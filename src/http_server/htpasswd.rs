@@ -1,7 +1,7 @@
 //! htpasswd files: a user and the bcrypt hash of a password on each line.
 //!
-//! bcrypt alone, as in distribution and zot: the other forms that Apache knows (MD5, SHA-1, crypt, plain text) are guessed in
-//! no time by whoever reads the file.
+//! Only bcrypt, as in distribution and zot: anyone who reads the file can guess the other forms that Apache knows (MD5,
+//! SHA-1, crypt, plain text) at once.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,21 +10,21 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
 
-/// Largest file read.
+/// Largest file read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Costs that are taken: below four bcrypt is not defined, and above fifteen one login takes seconds.
+/// Accepted costs: below four bcrypt is not defined, and above fifteen one login takes seconds.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=15;
 
-/// Of no password that anybody knows: what an unknown user's password is held against if there are no users at all.
+/// The hash of an unknown password: an unknown user's password is checked against it if there are no users at all.
 const NOBODY: &str = "$2y$10$abcdefghijklmnopqrstuuWZMbVVGmXDrQAV.4xqCBnFvmYCC2sFq";
 
-/// Why a line is of no use.
+/// Why a line is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LineError {
     #[error("line {0} is not USER:HASH")]
     Form(usize),
-    /// The name is told as the line, not as text: it may be the password of somebody who mixed up the two.
+    /// Shows the line number, not the name: the name may be the password if the two were swapped.
     #[error("the hash on line {0} is {1}, only bcrypt is taken")]
     Format(usize, &'static str),
     #[error("the bcrypt hash on line {0} is damaged")]
@@ -44,7 +44,7 @@ impl Htpasswd {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if it is not there, too large or not a list of bcrypt hashes.
+    /// [`Usage`](Kind::Usage) if it does not exist, is too large or is not a list of bcrypt hashes.
     pub(crate) fn read(paths: &[PathBuf]) -> Result<Self> {
         let path =
             paths.first().ok_or_else(|| Error::new(Kind::Usage, "read passwords").because("no file is named"))?;
@@ -60,11 +60,11 @@ impl Htpasswd {
         Self::parse(&text).map_err(|why| unusable(why.into()))
     }
 
-    /// Reads lines of `user:hash`; empty ones and those that begin with `#` say nothing.
+    /// Reads lines of `user:hash`; ignores empty ones and those that begin with `#`.
     ///
     /// # Errors
     ///
-    /// The first line that is of no use: what half a file says is not what its author meant.
+    /// The first invalid line: half a file is not what its author meant.
     pub(crate) fn parse(text: &str) -> Result<Self, LineError> {
         let mut users = HashMap::new();
         for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
@@ -84,31 +84,31 @@ impl Htpasswd {
         Ok(Self(users))
     }
 
-    /// The hash of that user's password.
+    /// Returns the hash of that user's password.
     pub(super) fn hash_of(&self, user: &str) -> Option<&str> {
         self.0.get(user).map(String::as_str)
     }
 
-    /// The hash that takes longest: what the password of somebody unknown is held against.
+    /// Returns the hash that takes longest, to check the password of an unknown user against.
     pub(super) fn decoy(&self) -> &str {
         self.0.values().max_by_key(|hash| cost(hash)).map_or(NOBODY, String::as_str)
     }
 
-    /// Costs to spend after `hash`, so that a look at any hash takes as long as one at the slowest: each step doubles the
-    /// work, and `2^c + 2^c + 2^(c+1) + … + 2^(m-1) = 2^m`.
+    /// Returns the costs to spend after `hash`, so that checking any hash takes as long as checking the slowest: each
+    /// step doubles the work, and `2^c + 2^c + 2^(c+1) + … + 2^(m-1) = 2^m`.
     pub(crate) fn rest(&self, hash: &str) -> Range<u32> {
         let highest = cost(self.decoy()).unwrap_or_default();
         cost(hash).unwrap_or(highest)..highest
     }
 }
 
-/// The cost that a bcrypt hash names.
+/// Returns the cost that a bcrypt hash names.
 pub(crate) fn cost(hash: &str) -> Option<u32> {
     let digits = hash.get(4..6).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
     (hash.as_bytes().get(6) == Some(&b'$')).then(|| digits.parse().ok())?
 }
 
-/// `$2y$10$` and 53 characters of bcrypt's own base64: 22 of salt, 31 of hash.
+/// Checks for `$2y$10$` and 53 characters of bcrypt's own base64: 22 of salt, 31 of hash.
 fn check(number: usize, hash: &str) -> Result<(), LineError> {
     if !["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version)) {
         return Err(LineError::Format(number, format_of(hash)));
@@ -118,7 +118,7 @@ fn check(number: usize, hash: &str) -> Result<(), LineError> {
     if rest.len() != 53 || !rest.iter().all(|b| b.is_ascii_alphanumeric() || [b'.', b'/'].contains(b)) {
         return Err(LineError::Damaged(number));
     }
-    // The last character of the salt carries two bits and that of the hash four; a decoder refuses others.
+    // The last character of the salt carries two bits, that of the hash four; decoders reject others.
     let is_in = |at: usize, set: &[u8]| rest.get(at).is_some_and(|b| set.contains(b));
     if !is_in(21, b".Oeu") || !is_in(52, b".CGKOSWaeimquy26") {
         return Err(LineError::Damaged(number));
@@ -126,7 +126,7 @@ fn check(number: usize, hash: &str) -> Result<(), LineError> {
     if COSTS.contains(&cost) { Ok(()) } else { Err(LineError::Cost(number, cost)) }
 }
 
-/// What else the text may be.
+/// Returns the name of the format of a hash that is not bcrypt.
 fn format_of(hash: &str) -> &'static str {
     match hash {
         "" => "missing",
@@ -144,7 +144,7 @@ fn format_of(hash: &str) -> &'static str {
 pub(crate) mod fuzzing {
     use super::{Htpasswd, check};
 
-    /// What is taken is a hash that bcrypt can check, under a name that a login can carry.
+    /// Checks that every accepted hash is one that bcrypt can check, under a name that a login can carry.
     pub(crate) fn htpasswd(text: &str) {
         let Ok(Htpasswd(users)) = Htpasswd::parse(text) else { return };
         for (user, hash) in &users {

@@ -9,17 +9,17 @@ use axum::http::{Method, StatusCode};
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// What a server has done since it started.
+/// Counters since the server started.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     requests: [[AtomicU64; CLASSES.len()]; METHODS.len()],
-    /// Content bytes taken in: blobs and manifests.
+    /// Content bytes received: blobs and manifests.
     pub(crate) bytes_in: AtomicU64,
-    /// Content bytes handed out.
+    /// Content bytes sent.
     pub(crate) bytes_out: AtomicU64,
-    /// Requests refused for want of a right user and password.
+    /// Requests refused because user and password were missing or wrong.
     refused: AtomicU64,
-    /// Connections that are open.
+    /// Number of open connections.
     pub(crate) connections: Arc<AtomicU64>,
 }
 

@@ -1,6 +1,6 @@
 //! The HTTP server below the registry: connections, TLS, passwords, limits.
 //!
-//! Knows nothing of images. `serve` gives it a service to run.
+//! Knows nothing about images. `serve` passes it a service to run.
 
 pub(crate) mod acceptor;
 pub(crate) mod connection;

@@ -1,7 +1,8 @@
-//! Bodies that keep coming: one that falls silent, or trickles, counts as cut.
+//! Bodies with a time limit: one that falls silent or is too slow counts as cut.
 //!
-//! A peer that sends a byte a minute would hold a connection, a session and a file for as long as it likes. The bounds are
-//! far below what a bad link brings ([`Limits`]), and what has arrived stays: the upload goes on in another request.
+//! A peer that sends a byte a minute would hold a connection, a session and a file for as long as it likes. The bounds
+//! are far below the speed of a bad link ([`Limits`]), and the received bytes stay: the upload continues in another
+//! request.
 
 use std::time::Duration;
 
@@ -12,24 +13,24 @@ use tokio::time::{Instant, timeout};
 
 use super::limits::Limits;
 
-/// A request's body with an eye on the clock.
+/// A request's body with time limits.
 #[derive(Debug)]
 pub(crate) struct PacedBody {
     stream: BodyDataStream,
     silence: Duration,
     window: Duration,
     floor: u64,
-    /// When the present window began, and what has come in it.
+    /// When the current window began, and how many bytes it has brought.
     since: Instant,
     came: u64,
 }
 
-/// What came next.
+/// The next step of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BodyStep {
     Piece(Bytes),
     End,
-    /// The connection broke, fell silent or trickles.
+    /// The connection broke, fell silent or is too slow.
     Cut,
 }
 
@@ -60,7 +61,7 @@ impl PacedBody {
 mod tests {
     use super::*;
 
-    /// A body of so many pieces with a pause before each, read to its end; gives the pieces that came.
+    /// Reads a body of so many pieces with a pause before each, to its end; returns how many pieces arrived.
     async fn read(pieces: usize, size: usize, pause: Duration) -> (usize, BodyStep) {
         let stream = futures_util::stream::iter(0..pieces).then(move |_| async move {
             tokio::time::sleep(pause).await;

@@ -1,13 +1,13 @@
-//! Who may come in by an htpasswd file.
+//! Checks logins against an htpasswd file.
 //!
-//! bcrypt is slow on purpose: some fifty milliseconds of a core for each look. Clients send their password with every request,
-//! so a pair that was right once is remembered by a keyed hash of it; the stored hash is part of what is hashed, so a changed
-//! file forgets. What is not remembered is checked on half the cores at most, once for all who bring the same pair at the same
-//! time, and with a bounded queue, also for each address: whoever tries passwords waits for himself, while those who are
-//! known come in as before.
+//! bcrypt is slow on purpose: some fifty milliseconds of a core per check. Clients send their password with every
+//! request, so a pair that was right once is remembered by a keyed hash of it; that hash includes the stored bcrypt
+//! hash, so a changed file invalidates it. Other pairs are checked on at most half the cores, once for all requests
+//! with the same pair at the same time, and in a queue that is bounded, also per address: a client that tries passwords
+//! delays only itself, while known users are not affected.
 //!
-//! A user who does not exist is checked just as long as one who does, and one whose hash is cheap as long as the one whose hash
-//! is dearest: time tells nobody who there is.
+//! An unknown user takes as long to check as an existing one, and a user with a cheap hash as long as the one with the
+//! most expensive hash: the time does not show which users exist.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -22,32 +22,32 @@ use crate::disk::blocking;
 use crate::disk::reload::Reloaded;
 use crate::error::{Error, Kind, Result};
 
-/// Most pairs that are remembered. There are as many as users, unless passwords are changed or longer than bcrypt reads.
+/// Most pairs remembered. There is one per user, unless passwords are changed or longer than bcrypt reads.
 const REMEMBERED: usize = 4096;
 
-/// Most different pairs that wait to be checked, and most of one address.
+/// Most different pairs that wait to be checked, and most from one address.
 const WAITING: usize = 64;
 const WAITING_OF_ONE: usize = 16;
 
-/// Salt of hashes that are made for the time they take.
+/// Salt of hashes that are computed only for the time they take.
 const SALT: [u8; 16] = [0; 16];
 
 /// Checks users and passwords.
 #[derive(Debug)]
 pub(crate) struct Logins {
     users: Arc<Reloaded<Htpasswd>>,
-    /// Random, and of this process alone.
+    /// Random, for this process only.
     key: [u8; 32],
     known: Mutex<HashSet<CheckTag>>,
     flights: Mutex<HashMap<CheckTag, PendingCheck>>,
     cores: Arc<Semaphore>,
-    /// Passwords that were held against a hash so far.
+    /// Number of passwords checked so far.
     checks: AtomicU64,
-    /// Rounds of bcrypt that were spent on them: two to the power of each cost.
+    /// Rounds of bcrypt spent on them: two to the power of each cost.
     rounds: Arc<AtomicU64>,
 }
 
-/// Stands for a user, a password and the hash that it is held against.
+/// Identifies a user, a password and the hash that it is checked against.
 type CheckTag = [u8; 32];
 
 /// A check that some requests wait for.
@@ -57,12 +57,12 @@ struct PendingCheck {
     result: Arc<OnceCell<bool>>,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PasswordVerdict {
     Right,
     Wrong,
-    /// Too many are waiting: ask again in a second.
+    /// Too many are waiting: try again in a second.
     Busy,
 }
 
@@ -71,7 +71,7 @@ impl Logins {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if the file is of no use.
+    /// [`Usage`](Kind::Usage) if the file is invalid.
     pub(crate) fn new(users: Reloaded<Htpasswd>) -> Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|why| Error::new(Kind::Local, "draw a key").because(why.to_string()))?;
@@ -87,7 +87,7 @@ impl Logins {
         })
     }
 
-    /// Checks a user's password for somebody at `from`.
+    /// Checks a user's password for a client at `from`.
     pub(crate) async fn check(&self, user: &str, password: &str, from: IpAddr) -> Result<PasswordVerdict> {
         let users = self.users.get().await?;
         let hash = users.hash_of(user);
@@ -103,7 +103,7 @@ impl Logins {
             let core = Arc::clone(&self.cores).acquire_owned().await;
             self.checks.fetch_add(1, Ordering::Relaxed);
             blocking(move || {
-                // Held by the work itself, which goes on when nobody waits for it any more.
+                // Held by the blocking task, which continues even if no request waits for it any more.
                 let _core = core;
                 let spent = cost(&hash).into_iter().chain(rest.clone()).map(|cost| 1 << cost);
                 rounds.fetch_add(spent.sum(), Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl Logins {
             })
             .await
         };
-        // First checked, then asked whether there is such a user.
+        // Checks first, then looks whether the user exists.
         let is_right = *seat.result.get_or_try_init(check).await? && exists;
         if is_right {
             self.remember(tag);
@@ -134,14 +134,14 @@ impl Logins {
     fn remember(&self, tag: CheckTag) {
         let mut known = locked(&self.known);
         if known.len() >= REMEMBERED {
-            // Each costs its owner one check to come back.
+            // Each user pays one check to be remembered again.
             known.clear();
         }
         known.insert(tag);
     }
 }
 
-/// A place among those who wait for one check.
+/// One request's place in the queue for a check.
 #[derive(Debug)]
 struct Seat<'a> {
     logins: &'a Logins,
@@ -150,7 +150,7 @@ struct Seat<'a> {
 }
 
 impl<'a> Seat<'a> {
-    /// None if too many wait.
+    /// Returns `None` if too many wait.
     fn take(logins: &'a Logins, tag: CheckTag, from: IpAddr) -> Option<Self> {
         let mut flights = locked(&logins.flights);
         if !flights.contains_key(&tag) {
@@ -167,7 +167,7 @@ impl<'a> Seat<'a> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut flights = locked(&self.logins.flights);
-        // The map's own and this one: whoever leaves last takes the flight along.
+        // The map's reference and this one: the last waiter removes the check.
         if Arc::strong_count(&self.result) <= 2 {
             flights.remove(&self.tag);
         }
@@ -306,7 +306,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_same_pair_is_checked_once_for_all_who_bring_it() {
         let bed = Bed::new(&[("ann", "secret", 8)]);
-        // As soon as one check runs, the others have something to wait for.
+        // Once one check runs, the others have something to wait for.
         let nodes = (0..40).map(|_| bed.check("ann", "secret"));
         let told = futures_util::future::join_all(nodes).await;
         assert_eq!(told, [PasswordVerdict::Right; 40]);

@@ -1,6 +1,6 @@
-//! TLS of the server: its certificate, and the authorities whose clients it lets in.
+//! TLS of the server: its certificate, and the CAs whose clients it accepts.
 //!
-//! The files are looked at with every new connection, so that a renewed certificate needs no restart.
+//! The files are checked for changes with every new connection, so that a renewed certificate needs no restart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,14 +21,14 @@ use crate::disk::reload::Reloaded;
 use crate::error::{Error, Kind, Result};
 use crate::named_certificates::Named;
 
-/// Where the files of TLS lie.
+/// Paths of the TLS files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerCertificates {
-    /// The server's certificate and those that lead from it to its authority, PEM.
+    /// The server's certificate and the chain to its CA, PEM.
     pub chain: PathBuf,
     /// The private key of the first of them, PEM: PKCS #8, SEC 1 or PKCS #1.
     pub key: PathBuf,
-    /// Authorities, PEM: only clients that show a certificate of one of them are let in. Default: everybody is.
+    /// CAs, PEM: only clients with a certificate from one of them are accepted. Default: all clients are.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -41,13 +41,13 @@ impl ServerTls {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if one of them is of no use, or key and certificate do not belong together.
+    /// [`Usage`](Kind::Usage) if one of them is invalid, or key and certificate do not match.
     pub(crate) fn open(files: &ServerCertificates) -> Result<Self> {
         let paths = [&files.chain, &files.key].into_iter().chain(&files.client_ca).cloned().collect();
         Ok(Self(Arc::new(Reloaded::open(paths, read)?)))
     }
 
-    /// The handshake with one client.
+    /// Runs the handshake with one client.
     pub(crate) async fn accept<T: AsyncRead + AsyncWrite + Unpin>(&self, stream: T) -> io::Result<TlsStream<T>> {
         let config = self.0.get().await.map_err(io::Error::other)?;
         TlsAcceptor::from(Arc::clone(&*config)).accept(stream).await
@@ -85,7 +85,7 @@ fn read(paths: &[PathBuf]) -> Result<Arc<ServerConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Checks the certificates of clients: by the authorities that were named, or as one of those itself.
+/// Verifies client certificates: issued by one of the named CAs, or one of the named certificates itself.
 #[derive(Debug)]
 struct Clients {
     inner: Arc<dyn ClientCertVerifier>,

@@ -1,4 +1,4 @@
-//! Addresses of hosts: what of a URL says where it leads.
+//! Addresses of hosts: the parts of a URL that say where it leads.
 
 use url::Url;
 
@@ -11,7 +11,7 @@ pub(super) fn host_port(url: &Url) -> String {
     }
 }
 
-/// Whether `url` leads to this machine itself.
+/// Returns whether `url` leads to this machine itself.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -21,7 +21,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Whether both have the same scheme, host and port.
+/// Returns whether both have the same scheme, host and port.
 pub(super) fn is_same_origin(one: &Url, other: &Url) -> bool {
     one.scheme() == other.scheme()
         && one.host() == other.host()

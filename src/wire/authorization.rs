@@ -16,7 +16,7 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue> {
     secret(&format!("Bearer {token}"))
 }
 
-/// Returns a value that no log shows.
+/// Returns a value that logs do not show.
 fn secret(text: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text)
         .map_err(|_| Error::new(Kind::Invalid, "log in").because("the token cannot stand in a header"))?;

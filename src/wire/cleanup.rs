@@ -1,4 +1,4 @@
-//! Cleaning up at peers in the background: cancelled uploads and the like.
+//! Cleans up at peers in the background: cancels uploads and the like.
 
 use std::future::Future;
 use std::sync::Mutex;
@@ -8,21 +8,21 @@ use tokio::task::JoinSet;
 
 use crate::sync::lock;
 
-/// Work that nobody waits for until the program ends.
+/// Background work; only the end of the program waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Cleanup(Mutex<JoinSet<()>>);
 
 impl Cleanup {
     /// Runs `work` in the background.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        // Outside a runtime nothing runs it: the peer's own expiry has to clean up.
+        // Without a runtime nothing can run it: the peer's own expiry has to clean up.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut tasks = lock(&self.0);
         while tasks.try_join_next().is_some() {}
         tasks.spawn_on(work, &runtime);
     }
 
-    /// Waits until all work is done, for `limit` at most.
+    /// Waits until all work is done, for at most `limit`.
     pub(super) async fn settle(&self, limit: Duration) {
         let all = async {
             loop {

@@ -1,4 +1,4 @@
-//! The client of a run: connections, TLS, logins and what is known of each host, shared by everybody.
+//! The client of a run: connections, TLS, logins and the known state of each host, shared by all callers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,31 +16,31 @@ use crate::error::Result;
 use crate::retry::Retry;
 use crate::sync::lock;
 
-/// How to speak to registries.
+/// How to talk to registries.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Whether plain HTTP is permitted at every host that speaks it, without credentials but for this machine itself.
-    /// Never excuses a certificate that does not verify. Default no.
+    /// Whether plain HTTP is permitted for every host that speaks it; credentials are then sent only to this machine
+    /// itself. Never accepts an invalid certificate. Default no.
     pub allow_plain_http: bool,
-    /// Hosts where it is permitted, with credentials. Default none.
+    /// Hosts for which plain HTTP is permitted, with credentials. Default none.
     pub plain_http_hosts: Vec<PlainHost>,
-    /// A file of credentials to look into before all others. Must be readable. Default none.
+    /// A credentials file to read before all others. Must be readable. Default none.
     pub authfile: Option<PathBuf>,
-    /// Where else credentials may lie: what the process environment says. Default nowhere, so that nothing is read that
+    /// Other places that may hold credentials, from the process environment. Default none, so that nothing is read that
     /// the caller did not name; a program passes [`Environment::of_process`].
     pub environment: Environment,
     /// Longest time that a credential helper may take; it may have to ask a person or a cloud. One that does not answer
-    /// is not asked again in this run. Default 30 s.
+    /// is not called again in this run. Default 30 s.
     pub helper_limit: Duration,
-    /// Proxies to go through. Default none; a program passes [`Proxies::of_process`].
+    /// Proxies to use. Default none; a program passes [`Proxies::of_process`].
     pub proxies: Proxies,
-    /// Certificates (PEM) of authorities to trust beside the system's. Default none.
+    /// Certificates (PEM) of CAs to trust in addition to the system's. Default none.
     pub ca_file: Option<PathBuf>,
-    /// A folder in the layout of `certs.d`, looked into before the system's. Default none.
+    /// A folder in the layout of `certs.d`, searched before the system's. Default none.
     pub cert_dir: Option<PathBuf>,
-    /// How failures in passing are met. Default [`Retry::default`].
+    /// How to retry transient failures. Default [`Retry::default`].
     pub retry: Retry,
-    /// What this program calls itself. Default name and version of the package.
+    /// The `User-Agent`. Default name and version of the package.
     pub user_agent: String,
 }
 
@@ -61,7 +61,7 @@ impl Default for ClientOptions {
     }
 }
 
-/// The client of a run. Clones are one client.
+/// The client of a run. Clones share all state.
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: Arc<ClientInner>,
@@ -77,17 +77,17 @@ struct ClientInner {
 }
 
 impl Client {
-    /// Prepares a client. Nothing is contacted, and of all files only `ca_file` is read.
+    /// Prepares a client. Contacts no host; reads no file but `ca_file`.
     ///
     /// # Errors
     ///
-    /// [`Usage`](crate::Kind::Usage) if `ca_file`, a proxy or the name of the program cannot be used.
+    /// [`Usage`](crate::Kind::Usage) if `ca_file`, a proxy or the user agent cannot be used.
     pub fn new(options: ClientOptions) -> Result<Self> {
         let keychain = Keychain::new(options.authfile.clone(), &options.environment, options.helper_limit);
         Self::with(options, keychain)
     }
 
-    /// A client that logs in with one account and looks for no other.
+    /// Returns a client that logs in with one account and looks for no other.
     pub(super) fn with_account(options: ClientOptions, account: Account) -> Result<Self> {
         Self::with(options, Keychain::of(account))
     }
@@ -107,7 +107,8 @@ impl Client {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Reads the files of credentials that were named: one that is missing or wrong is better told before anything else.
+    /// Reads the credentials files that the operator named, so that a missing or invalid one is reported before any
+    /// other work.
     ///
     /// # Errors
     ///
@@ -116,8 +117,8 @@ impl Client {
         self.inner.keychain.check().await
     }
 
-    /// Whether `account`, or the identity token that stands for it, is what would be shown to `host`; else where
-    /// something else comes from.
+    /// Returns `None` if `account`, or the identity token that replaces its password, would be sent to `host`; else
+    /// where the other credentials come from.
     ///
     /// # Errors
     ///
@@ -127,19 +128,19 @@ impl Client {
         Ok(if found.is(account, identity) { None } else { Some(found.told()) })
     }
 
-    /// Where the credentials for `host` come from, if there are any.
+    /// Returns where the credentials for `host` come from, if there are any.
     ///
     /// # Errors
     ///
-    /// As [`finds`](Self::finds).
+    /// Fails as [`finds`](Self::finds) does.
     pub async fn has_login(&self, host: &str) -> Result<Option<String>> {
         let found = self.inner.keychain.find(host, "", None).await?;
         Ok(found.credentials.is_some().then(|| found.told()))
     }
 
-    /// The host `name[:port]`, spoken to on behalf of the repository `path`, whose credentials are used.
+    /// Returns the host `name[:port]`, for requests with the credentials of the repository `path`.
     ///
-    /// Each call gives a handle that counts its own requests; what is known of the host is shared.
+    /// Each call returns a handle that counts its own requests; all handles share the known state of the host.
     #[must_use]
     pub fn host(&self, name: &str, path: &str) -> Host {
         let ClientInner { connections, keychain, retry, peers, cleanup } = &*self.inner;
@@ -148,24 +149,24 @@ impl Client {
         Host::new(peer, path, connections, *retry, cleanup)
     }
 
-    /// What was sent and received, by host.
+    /// Returns the counts of requests and bytes, by host.
     #[must_use]
     pub fn tally(&self) -> BTreeMap<String, Stats> {
         lock(&self.inner.peers).iter().map(|(name, peer)| (name.clone(), peer.tally())).collect()
     }
 
-    /// How far away the host that is farthest is, of those that have answered.
+    /// Returns the longest round trip of all hosts that have answered.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         lock(&self.inner.peers).values().filter_map(|peer| peer.tally().fastest).max()
     }
 
-    /// Waits until the cleaning up at peers is done, for `limit` at most. Called before a program ends.
+    /// Waits until the cleanup at peers is done, for at most `limit`. Called before a program ends.
     pub async fn settle(&self, limit: Duration) {
         self.inner.cleanup.settle(limit).await;
     }
 
-    /// How failures in passing are met.
+    /// Returns how transient failures are retried.
     #[must_use]
     pub fn retry(&self) -> Retry {
         self.inner.retry

@@ -1,4 +1,4 @@
-//! One request and its answer, with redirects: the lowest layer that is ours.
+//! One request and its answer, with redirects: the lowest layer of our own.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,16 +29,16 @@ const HEADERS: Duration = Duration::from_secs(60);
 /// Redirects followed for a request without a body.
 const MAX_REDIRECTS: u32 = 5;
 
-/// Redirects followed with a body, which is sent anew each time.
+/// Redirects followed with a body, which is sent again each time.
 const MAX_RESENDS: u32 = 3;
 
-/// A login, and the only place that it may be shown to.
+/// A login, and the only origin that it may be sent to.
 pub(super) struct BoundLogin {
     pub(super) header: HeaderValue,
     pub(super) home: Url,
 }
 
-/// One host as a request sees it, on behalf of one repository. Clones count together.
+/// One host as a request sees it, for one repository. Clones share their counters.
 #[derive(Debug, Clone)]
 pub(super) struct Endpoint {
     pub(super) connections: Arc<Connections>,
@@ -54,13 +54,13 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Scheme, host and port that have answered.
+    /// Returns the scheme, host and port that have answered.
     pub(super) fn origin(&self) -> Option<&Url> {
         self.base.get()
     }
 
-    /// Sends `request` to `url` and follows where it leads, showing `login` to its home and nowhere else: not even there
-    /// once the request has been anywhere else, whose word it is that it comes back.
+    /// Sends `request` to `url` and follows redirects. Sends `login` to its home only, and not even there once another
+    /// host has redirected the request back.
     pub(super) async fn follow(
         &self,
         request: &Request,
@@ -91,7 +91,7 @@ impl Endpoint {
     fn check_redirect(&self, request: &Request, from: &Url, to: &Url) -> Result<(), ExchangeFault> {
         let refused = |why: &str| Err(request.context.error(Kind::Invalid).because(why.to_owned()).into());
         if request.is_secret {
-            // To the same host, where it has its places as it likes.
+            // Only to the same host, on any path.
             let is_kept = is_same_origin(from, to);
             return if is_kept { Ok(()) } else { refused("a login redirected to another host") };
         }
@@ -142,14 +142,14 @@ impl Endpoint {
                 Ok(Response::new(response, url.clone(), &request.context, &self.counters, &self.speed))
             }
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
-                // The source's failure, as it is: it is not this host's.
+                // The source's error, unchanged: it is not this host's.
                 Some(error) => ExchangeFault { class: Class::Other, error },
                 None => ExchangeFault::of(&why, &request.context, self.origin().is_some(), self.connections.proxy(url)),
             }),
         }
     }
 
-    /// What `request` carries, and how to see whether it is taken.
+    /// Returns the body of `request`, and a watch on its progress.
     async fn body(&self, request: &Request) -> Result<(RequestBody, Option<Arc<UploadWatch>>), ExchangeFault> {
         match &request.payload {
             Payload::Empty => Ok((RequestBody::nothing(), None)),
@@ -158,7 +158,7 @@ impl Endpoint {
                 Ok((RequestBody::bytes(bytes.clone()), None))
             }
             Payload::Stream { length: 0, open } => {
-                // An empty body is never asked for, and so would never be found to be the wrong one.
+                // An empty body is never polled, so a wrong one would not be noticed.
                 let mut nothing = open();
                 while let Some(piece) = nothing.next().await {
                     piece?;
@@ -166,8 +166,8 @@ impl Endpoint {
                 Ok((RequestBody::nothing(), None))
             }
             Payload::Stream { length, open } => {
-                // Head and first bytes leave together, which saves both sides a packet and a wake-up; and a source that
-                // has nothing to give is heard before anything is sent.
+                // Waits for the first bytes: sending them together with the head saves both sides a packet and a
+                // wake-up, and a source that fails at once is reported before anything is sent.
                 let mut pieces = open();
                 let first = pieces.next().await.transpose()?;
                 let pieces = Box::pin(stream::iter(first.map(Ok)).chain(pieces));
@@ -200,7 +200,8 @@ fn has_no_body(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
-/// A body is sent elsewhere only by a status that says so and keeps the method (RFC 9110, sections 15.4.8 and 15.4.9).
+/// Returns whether a redirect is followed. With a body, only for a status that keeps the method (RFC 9110, sections
+/// 15.4.8 and 15.4.9).
 fn is_followed(method: &Method, status: StatusCode) -> bool {
     match status.as_u16() {
         307 | 308 => true,

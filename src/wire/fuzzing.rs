@@ -1,4 +1,4 @@
-//! What holds of challenges, header values and error bodies, whatever the bytes.
+//! Properties of challenges, header values and error bodies that hold for any bytes.
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::error::{Error, printable};
 
 pub(crate) use super::auth::keychain::fuzzing::credentials;
 
-/// Challenges print, with every value quoted, as something that is read the same.
+/// Challenges printed with every value quoted parse to the same challenges.
 pub(crate) fn challenge(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let found = challenge::parse(text);
@@ -35,7 +35,7 @@ fn written(challenge: &Challenge) -> String {
     format!("{} {}", challenge.scheme, parameters.join(", ")).trim_end().to_owned()
 }
 
-/// A range is the one that was written, a link a piece of the text, and no address leaves TLS.
+/// A parsed range is the one in the text, a link is a part of the text, and no address leaves TLS.
 pub(crate) fn header(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Some(range) = header::content_range(text) {
@@ -68,7 +68,8 @@ fn located(request: &Url, location: &str) {
     assert_eq!(header::resolve(request, url.as_str()).as_ref(), Some(&url), "resolved once is resolved");
 }
 
-/// What has arrived is what was written, and is never more than can be asked for; a range that is taken is within its whole.
+/// The parsed count of received bytes is the one in the text, and never more than can be requested; a valid range is
+/// within its total.
 pub(crate) fn arrived(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Some(count) = header::arrived(text) {
@@ -87,7 +88,7 @@ pub(crate) fn arrived(bytes: &[u8]) {
     }
 }
 
-/// What a peer says is shown short, on one line, without control characters. The first two bytes choose the status.
+/// A peer's text is shown short, on one line, without control characters. The first two bytes choose the status.
 pub(crate) fn problem(bytes: &[u8]) {
     let (number, body) = match bytes {
         [first, second, rest @ ..] => (u16::from_be_bytes([*first, *second]), rest),

@@ -1,4 +1,4 @@
-//! A host: which scheme it speaks, what it wants to see, and what else is known of it.
+//! A host: its scheme, its logins, and everything else known about it.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -27,20 +27,21 @@ use crate::error::{Error, Kind, Result};
 use crate::retry::{Retry, Tries};
 use crate::sync::lock;
 
-/// Longest silence after a TLS hello from a host that is expected to speak plain HTTP.
+/// Longest silence after a TLS hello from a host that should speak plain HTTP.
 const HELLO: Duration = Duration::from_secs(3);
 
-/// What is known of a host, for the length of a run.
+/// The known state of a host, for the length of a run.
 #[derive(Debug)]
 pub(super) struct PeerState {
     name: Arc<str>,
     /// Scheme, host and port that have answered.
     base: Arc<OnceLock<Url>>,
-    /// Held during the very first request: those that come with it learn from it what the host speaks and wants.
+    /// Held during the very first request: concurrent requests learn from it which scheme the host speaks and whether
+    /// it requires a login.
     first: tokio::sync::Mutex<()>,
     is_past_first: AtomicBool,
-    /// Held for reading while a TLS hello is under way. Plain HTTP is decided on by whoever holds it for writing, and so
-    /// knows what all other hellos have come to.
+    /// Held for reading during a TLS hello. Only a holder of the write lock chooses plain HTTP, so it knows the results
+    /// of all other hellos.
     hellos: tokio::sync::RwLock<()>,
     authority: Authenticator,
     pace: Throttle,
@@ -70,7 +71,7 @@ impl PeerState {
     }
 }
 
-/// A host, spoken to on behalf of one repository. Clones count together.
+/// A host, for requests of one repository. Clones share their counters.
 #[derive(Debug, Clone)]
 pub struct Host {
     peer: Arc<PeerState>,
@@ -104,49 +105,50 @@ impl Host {
         Self { peer: Arc::clone(peer), endpoint, cleanup: Arc::clone(cleanup) }
     }
 
-    /// `host[:port]`.
+    /// Returns `host[:port]`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.peer.name
     }
 
-    /// Whether it was found to speak plain HTTP; false before anything was sent.
+    /// Returns whether the host turned out to speak plain HTTP; false before the first request.
     #[must_use]
     pub fn speaks_plain_http(&self) -> bool {
         self.peer.base.get().is_some_and(|base| base.scheme() == "http")
     }
 
-    /// Whether credentials may be sent to it in what it was found to speak; true before anything was sent.
+    /// Returns whether credentials may be sent to the host over the scheme that it speaks; true before the first
+    /// request.
     #[must_use]
     pub fn may_log_in(&self) -> bool {
         self.endpoint.origin().is_none_or(|origin| self.connections().may_log_in_at(origin))
     }
 
-    /// What was sent and received through this handle and its clones.
+    /// Returns the counts of requests and bytes of this handle and its clones.
     #[must_use]
     pub fn tally(&self) -> Stats {
         self.endpoint.counters.tally()
     }
 
-    /// What somebody else has noted of this host, made at the first call: one of each type, shared by all handles.
+    /// Returns another module's state for this host, created at the first call: one per type, shared by all handles.
     #[must_use]
     pub fn notes<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
         let mut notes = lock(&self.peer.notes);
         let note = Arc::clone(notes.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default())));
-        // The key is the type: the default is never taken.
+        // The key is the type: the default is never used.
         note.downcast().unwrap_or_default()
     }
 
-    /// Runs `work` in the background: cleaning up at the host, which [`Client::settle`](super::Client::settle) waits for.
+    /// Runs `work` in the background: cleanup at the host, which [`Client::settle`](super::Client::settle) waits for.
     pub fn tidy(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.cleanup.spawn(work);
     }
 
-    /// Runs an operation on this host, again if it fails in a way that `again` accepts.
+    /// Runs an operation on this host; retries it if it fails in a way that `again` accepts.
     ///
     /// # Errors
     ///
-    /// Those of the last attempt.
+    /// Fails as the last attempt does.
     pub async fn retrying<T, F, Fut>(&self, again: fn(&Error) -> bool, attempt: F) -> Result<T>
     where
         F: FnMut() -> Fut + Send,
@@ -156,7 +158,7 @@ impl Host {
         self.tries(Duration::ZERO).run(again, attempt).await
     }
 
-    /// Starts the tries of an operation that may itself take up to `longer`, so that this does not use up their time.
+    /// Starts the tries of an operation that may itself take up to `longer`, which is added to the time budget.
     #[must_use]
     pub fn tries(&self, longer: Duration) -> Tries {
         let retry = self.endpoint.retry;
@@ -165,15 +167,15 @@ impl Host {
         Retry { budget, ..retry }.start().counted(move || counters.retry())
     }
 
-    /// Sends a request once, with whatever login the host wants, and follows redirects.
+    /// Sends a request once, with the login that the host requires, and follows redirects.
     ///
-    /// Any answer is a success here, a refusal too: the caller knows what it asked for.
+    /// Any answer is a success here, also a refusal: the caller knows which ones it expects.
     ///
     /// # Errors
     ///
     /// [`Unavailable`](Kind::Unavailable) without an answer; [`Usage`](Kind::Usage) for a plain-HTTP registry that is
-    /// not permitted; [`Denied`](Kind::Denied) if no token is to be had; [`Invalid`](Kind::Invalid) for a certificate
-    /// that does not verify; those of the request's body as they are.
+    /// not permitted; [`Denied`](Kind::Denied) if there is no token; [`Invalid`](Kind::Invalid) for a certificate that
+    /// does not verify. Errors of the request's body are returned unchanged.
     pub async fn send(&self, request: &Request) -> Result<Response> {
         let lane = if matches!(request.payload, Payload::Stream { .. }) {
             RequestClass::Upload
@@ -183,7 +185,7 @@ impl Host {
         let slot = self.peer.pace.enter(lane).await;
         let answer = self.greet(request).await?;
         if matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            // What nobody would wait for is not waited for by all.
+            // A Retry-After longer than we would wait does not slow other requests.
             let longest = self.endpoint.retry.longest_requested;
             slot.refused(answer.requested_pause().filter(|pause| *pause <= longest));
         } else {
@@ -192,7 +194,7 @@ impl Host {
         Ok(answer)
     }
 
-    /// Sends a request; the very first one to a host by itself.
+    /// Sends a request; the very first one to a host runs alone.
     async fn greet(&self, request: &Request) -> Result<Response> {
         if !self.peer.is_past_first.load(Ordering::Acquire) {
             let _first = self.peer.first.lock().await;
@@ -209,7 +211,7 @@ impl Host {
         let authority = &self.peer.authority;
         let mut shown = authority.login(&self.endpoint, &request.scopes).await?;
         let mut answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
-        // Once with another login; and once more if that was a token that may have been over when the request arrived.
+        // Once with another login; and once more if that was a token that may have expired when the request arrived.
         for _ in 0..2 {
             if !self.is_challenge(&answer) {
                 break;
@@ -226,14 +228,14 @@ impl Host {
         Ok(answer.hinting(authority.hint()))
     }
 
-    /// Whether the answer asks for a login: this host's own 401, not that of a place it redirected to.
+    /// Returns whether the answer asks for a login: this host's own 401, not that of a redirect's target.
     fn is_challenge(&self, answer: &Response) -> bool {
         answer.status() == StatusCode::UNAUTHORIZED
             && self.peer.base.get().is_some_and(|base| is_same_origin(base, answer.url()))
     }
 
-    /// Sends to the scheme that the host is known to speak, or finds out: by a TLS hello, always, and by plain HTTP only
-    /// where that may be.
+    /// Sends over the scheme that the host speaks. If it is unknown, tries a TLS hello first, and plain HTTP only where
+    /// that is permitted.
     async fn routed(&self, request: &Request, login: Option<&BoundLogin>) -> Result<Response> {
         if let Some(base) = self.peer.base.get() {
             // A token may have come from its own service, over TLS.
@@ -247,7 +249,7 @@ impl Host {
                 .map_err(|fault| fault.error);
         }
         if let RequestTarget::Url(url) = &request.target {
-            // Given out by a host that has answered before, so this cannot be the first request.
+            // A host that has answered before gave out this URL, so this cannot be the first request.
             return self.endpoint.follow(request, url.clone(), login).await.map_err(|fault| fault.error);
         }
         let base = self.base(UrlScheme::Https)?;
@@ -258,16 +260,16 @@ impl Host {
         let Err(no_tls) = hello else {
             return self.first(request, base, login).await.map_err(|fault| fault.error);
         };
-        // A try that has come to nothing, as a request that found nobody there.
+        // Counts as a request: an attempt that found no registry.
         let no_tls = self.fall_back(&base, no_tls).await.inspect_err(|_| self.endpoint.counters.request())?;
         match self.first(request, self.base(UrlScheme::Http)?, login).await {
-            // What says nothing to TLS, and nothing of sense to plain HTTP, is a host that does not answer now.
+            // A host that answers neither TLS nor plain HTTP correctly is down: report the TLS error.
             Err(fault) if fault.class == Class::NotHttp && no_tls.class == Class::Unanswered => Err(no_tls.error),
             answered => answered.map_err(|fault| fault.error),
         }
     }
 
-    /// Makes a TLS connection, for the first request to find.
+    /// Makes a TLS connection, for the first request to use.
     async fn hello(&self, request: &Request, base: &Url) -> Result<(), ExchangeFault> {
         let silence = if self.connections().expects_plain_http(base) { HELLO } else { CONNECT };
         let pool = self.connections().pool(base).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
@@ -275,8 +277,8 @@ impl Host {
         greeted.map_err(|why| ExchangeFault::of(&why, &request.context, false, self.connections().proxy(base)))
     }
 
-    /// Sends the first request. If it is answered, `base` is what the host speaks from then on; in plain HTTP only if nobody
-    /// has heard it speak TLS meanwhile, so that no login is ever sent to an answer of whoever is in the way.
+    /// Sends the first request. If it is answered, `base` becomes the host's scheme. For plain HTTP, only if the host
+    /// has not spoken TLS meanwhile: otherwise a man in the middle could have answered, and would get logins.
     async fn first(&self, request: &Request, base: Url, login: Option<&BoundLogin>) -> Result<Response, ExchangeFault> {
         let answer = self.endpoint.follow(request, self.url(&base, &request.target)?, login).await?;
         let answer = wants_tls(request, answer, &base).await?;
@@ -285,17 +287,17 @@ impl Host {
             decided = Some(self.peer.hellos.write().await);
             self.never_spoke_tls(Kind::Unavailable)?;
         }
-        // Somebody else may have been quicker; both have spoken to the same peer.
+        // Another request may have been quicker; both have reached the same peer.
         let _ = self.peer.base.set(base);
         drop(decided);
         Ok(answer)
     }
 
-    /// Gives back how a TLS hello failed, if plain HTTP is to be tried after that.
+    /// Returns the error of a TLS hello, if plain HTTP is to be tried after it.
     ///
     /// # Errors
     ///
-    /// What to say of the host otherwise.
+    /// The error to report about the host otherwise.
     async fn fall_back(&self, base: &Url, no_tls: ExchangeFault) -> Result<ExchangeFault> {
         let name = self.name();
         let is_plain = no_tls.class == Class::SpeaksPlain;
@@ -322,7 +324,7 @@ impl Host {
         Ok(no_tls)
     }
 
-    /// Fails if the host was heard to speak TLS in this run.
+    /// Fails if the host has spoken TLS in this run.
     fn never_spoke_tls(&self, kind: Kind) -> Result<()> {
         if self.connections().has_spoken_tls(&self.base(UrlScheme::Https)?) {
             return Err(self.needs_tls(kind, "which it has spoken before"));
@@ -359,7 +361,8 @@ impl Host {
         }
     }
 
-    /// Has connections made until there are `count`, for requests that are soon to come. Nothing before it has answered.
+    /// Makes connections until there are `count`, ready for requests that follow soon. Does nothing before the host has
+    /// answered.
     pub fn expect(&self, count: usize) {
         let (Some(base), Ok(runtime)) = (self.endpoint.origin().cloned(), tokio::runtime::Handle::try_current()) else {
             return;
@@ -376,15 +379,15 @@ impl Host {
         &self.endpoint.connections
     }
 
-    /// The logins of the host.
+    /// Returns the logins of the host.
     pub(super) fn authority(&self) -> &Authenticator {
         &self.peer.authority
     }
 }
 
-/// Servers tell in their own ways that they were spoken to in plain HTTP on a TLS port: Go and nginx with a 400.
+/// Fails if a server says that it got plain HTTP on a TLS port, each in its own way: Go and nginx with a 400.
 async fn wants_tls(request: &Request, answer: Response, base: &Url) -> Result<Response, ExchangeFault> {
-    // To HEAD nobody can say why, and TLS was tried before.
+    // An answer to HEAD cannot say why, and TLS was tried before.
     let is_told = base.scheme() == "http" && request.method != http::Method::HEAD;
     if !is_told || answer.status() != StatusCode::BAD_REQUEST {
         return Ok(answer);
@@ -398,14 +401,14 @@ async fn wants_tls(request: &Request, answer: Response, base: &Url) -> Result<Re
     Err(ExchangeFault { class: Class::NotHttp, error })
 }
 
-/// Whether plain HTTP may be spoken where TLS failed in this way. Never because of a certificate, and never because of a
-/// host that is away.
+/// Returns whether plain HTTP may be tried after TLS failed in this way. Never because of a certificate, and never
+/// because the host is down.
 fn may_fall_back(class: Class, names_port: bool, is_expected: bool) -> bool {
     match class {
         Class::SpeaksPlain => true,
-        // Servers that know HTTP alone wait for the rest of it, or hang up; so does whoever is in the way.
+        // Servers that know only HTTP wait for the rest of it, or close the connection; so does a man in the middle.
         Class::Unanswered => is_expected,
-        // Nobody on 443 is no proof where somebody may be on 80; a port that is named is meant.
+        // A closed port 443 says nothing about port 80; but if the operator named a port, only that one counts.
         Class::Refused => !names_port,
         Class::NotHttp | Class::Other => false,
     }

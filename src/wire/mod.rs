@@ -1,7 +1,7 @@
-//! HTTP with manners: one client, the only retry loop, logins, TLS, and problem bodies told as errors.
+//! The HTTP client: one client, the only retry loop, logins, TLS, and error bodies as errors.
 //!
-//! Knows hosts and requests, and nothing about images. Sends no request that nobody asked for: no ping, no token before
-//! a challenge. Whatever a peer sends is bounded by a named constant before it is read.
+//! Knows hosts and requests, and nothing about images. Sends no request that the caller did not ask for: no ping, no
+//! token before a challenge. Everything that a peer sends is bounded by a named constant before it is read.
 
 mod address;
 mod auth;

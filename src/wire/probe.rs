@@ -1,4 +1,4 @@
-//! Trying an account at a registry, before it is kept anywhere.
+//! Tries an account at a registry, before it is stored anywhere.
 
 use http::Method;
 
@@ -8,12 +8,12 @@ use super::request::Request;
 use crate::error::{Kind, Result};
 use crate::retry::Retry;
 
-/// What a registry thinks of an account.
+/// A registry's reaction to an account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LoginProof {
-    /// Whether it asked for a login at all. If not, nobody has looked at the password.
+    /// Whether it asked for a login at all. If not, the password was not checked.
     pub was_asked: bool,
-    /// A token that its token service would rather see than the password.
+    /// A token that its token service prefers to the password.
     pub identity: Option<String>,
 }
 
@@ -23,14 +23,15 @@ impl std::fmt::Debug for LoginProof {
     }
 }
 
-/// Logs in to `host` (distribution-spec, end-1: `GET /v2/`) with `account` alone, whatever else is known of the host.
+/// Logs in to `host` (distribution-spec, end-1: `GET /v2/`) with `account` only, ignoring other credentials for the
+/// host.
 ///
 /// The password is sent after the registry has asked for it, to the registry or to the token service that it names.
 ///
 /// # Errors
 ///
-/// [`Denied`](Kind::Denied) if the account is refused, [`NotFound`](Kind::NotFound) if no registry is there, and those
-/// of [`Host::send`](crate::wire::Host::send).
+/// [`Denied`](Kind::Denied) if the account is refused, [`NotFound`](Kind::NotFound) if there is no registry; else fails
+/// as [`Host::send`](crate::wire::Host::send) does.
 pub async fn prove(options: &ClientOptions, host: &str, account: &Account) -> Result<LoginProof> {
     let client = Client::with_account(options.clone(), account.clone())?;
     let host = client.host(host, "");

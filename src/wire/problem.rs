@@ -1,4 +1,4 @@
-//! Answers that say no: status and body told as an error.
+//! Error answers: converts status and body into an error.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use super::request::Context;
 use crate::error::{Error, Kind, printable};
 use crate::retry::Unreachable;
 
-/// Most of an error's body that is read.
+/// Most of an error's body that is read, in bytes.
 pub(super) const MAX_PROBLEM_BYTES: u64 = 64 << 10;
 
 /// Most characters of a peer's text that are shown.
 const MAX_SHOWN: usize = 300;
 
-/// What a peer said instead of what was asked for.
+/// An error answer from a peer.
 #[derive(Debug)]
 pub struct Problem {
     /// The status of the answer.
     pub status: StatusCode,
-    /// What sort of failure this is; a caller who knows more may change it.
+    /// The kind of failure; a caller that knows more may change it.
     pub kind: Kind,
     /// The codes of the body (distribution-spec, "Error Codes").
     pub codes: Vec<String>,
     pub(super) text: String,
-    /// Whether it is somebody else who says it, in the peer's place.
+    /// Whether another server, such as a captive portal, answers in the peer's place.
     pub(super) is_other: bool,
     pub(super) context: Context,
     pub(super) retry_after: Option<Duration>,
@@ -56,7 +56,7 @@ impl Problem {
             let _ = write!(text, " {}", reason.to_lowercase());
         }
         let page = if entries.is_empty() { page(body) } else { None };
-        // A page that is no refusal is not the registry's: whoever answers in its place may be gone soon.
+        // A page with a success status is not from the registry: the server that answers in its place may be gone soon.
         let is_other = page.is_some() && status.is_success();
         let kind = if is_other { Kind::Unavailable } else { kind(status, &codes) };
         let said = if entries.is_empty() { page.unwrap_or_else(|| line(body)) } else { told(&entries) };
@@ -66,13 +66,13 @@ impl Problem {
         Self { status, kind, codes, text, is_other, context, retry_after: None, hint: None }
     }
 
-    /// Whether the body names `code`.
+    /// Returns whether the body names `code`.
     #[must_use]
     pub fn has_code(&self, code: &str) -> bool {
         self.codes.iter().any(|own| own == code)
     }
 
-    /// Says when a host that was asked too often may be asked again.
+    /// Adds when a host that got too many requests will accept them again.
     pub(super) fn over(mut self, quota: RateLimit) -> Self {
         let told = quota.told();
         if !told.is_empty() {
@@ -83,7 +83,7 @@ impl Problem {
         self
     }
 
-    /// Says what a person can do about it, unless that is known already.
+    /// Sets the hint for the operator, unless there is one.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
@@ -112,9 +112,9 @@ impl From<Problem> for Error {
 fn kind(status: StatusCode, codes: &[String]) -> Kind {
     let says = |code: &str| codes.iter().any(|own| own == code);
     match status.as_u16() {
-        // 407 is a proxy's.
+        // A proxy sends 407.
         401 | 403 | 407 => Kind::Denied,
-        // They stay as they are however often they are asked for, and whatever the body calls it.
+        // Retries do not change these, with any error code in the body.
         413 | 507 => Kind::Limit,
         _ if says("MANIFEST_BLOB_UNKNOWN") => Kind::Incomplete,
         _ if says("DIGEST_INVALID") || says("SIZE_INVALID") => Kind::Corrupt,
@@ -146,12 +146,12 @@ fn told(entries: &[ProblemEntry]) -> String {
     shown(&lines.collect::<Vec<_>>().join("; "))
 }
 
-/// A body that is not the specification's, as a line of plain text.
+/// Returns a body that is not in the specification's format as a line of plain text.
 fn line(body: &[u8]) -> String {
     shown(String::from_utf8_lossy(body).trim())
 }
 
-/// What to say of a body that is a page: its title.
+/// Returns the title, if the body is a web page.
 fn page(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
@@ -170,7 +170,7 @@ fn page(body: &[u8]) -> Option<String> {
     })
 }
 
-/// One short printable line of foreign text.
+/// Returns foreign text as one short printable line.
 pub(super) fn shown(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut short: String = line.chars().take(MAX_SHOWN).collect();
@@ -213,7 +213,7 @@ mod tests {
             (504, "", Kind::Unavailable),
             (507, "", Kind::Limit),
             (505, "", Kind::Invalid),
-            // Only 404 means that there is none: what is gone may be a signature.
+            // Only 404 means that there is none: content that is gone (410) may be a signature.
             (410, "", Kind::Invalid),
         ] {
             assert_eq!(problem(status, &coded(code)).kind(), kind, "{status} {code}");

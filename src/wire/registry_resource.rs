@@ -1,17 +1,17 @@
-//! What a URL of a registry names, as far as it matters where a write may be led.
+//! The resource that a registry URL names, to decide whether a write may be redirected there.
 //!
-//! A host that a request was led to could lead it on: the bytes of a blob, which nobody has verified, put to the place of a
-//! manifest would move a tag. So no redirect and no Location turns a write into one of another kind.
+//! The target of a redirect could redirect again: if it sent the unverified bytes of a blob to a manifest's URL, a tag
+//! would move. So no redirect and no Location turns a write into one of another kind.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// What a path is of.
+/// The resource of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resource {
     /// A manifest by its tag or digest.
     Manifest(String),
-    /// An upload session, or the place where one begins.
+    /// An upload session, or the URL that starts one.
     Upload,
     /// A blob by its digest.
     Blob(String),
@@ -21,12 +21,12 @@ pub(super) enum Resource {
 
 impl Resource {
     pub(super) fn of(url: &Url) -> Self {
-        // Servers decode before they look.
+        // Servers decode before they compare.
         let path = percent_decode_str(url.path()).decode_utf8_lossy().to_lowercase();
         let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         match segments.as_slice() {
             [.., "manifests", name] => Self::Manifest((*name).to_owned()),
-            // GitHub's say `upload`.
+            // GitHub uses `upload`.
             [.., "blobs", "uploads" | "upload"] | [.., "blobs", "uploads" | "upload", _] => Self::Upload,
             [.., "blobs", name] => Self::Blob((*name).to_owned()),
             _ => Self::Other,
@@ -37,8 +37,8 @@ impl Resource {
         matches!(self, Self::Manifest(_))
     }
 
-    /// Whether a write to this may be led on to `next`. The place of a session may be of any form, and leads to such
-    /// places only.
+    /// Returns whether a write to this may be redirected to `next`. The URL of a session may have any form; it leads
+    /// only to another of any form or to an upload session.
     pub(super) fn may_become(&self, next: &Self) -> bool {
         self == next || matches!((self, next), (Self::Other, Self::Other | Self::Upload))
     }
@@ -61,7 +61,7 @@ mod tests {
             ("/artifacts-uploads/7", "/v2/a/blobs/uploads/7"),
             ("/artifacts-uploads/7?x", "/store/7"),
             ("/v2/a/manifests/v1", "/v2/mirror/a/manifests/v1"),
-            // Repositories may be called what they like.
+            // Repositories may have any name.
             ("/v2/manifests/blobs/uploads/", "/v2/manifests/blobs/uploads/7"),
         ] {
             assert!(of(from).may_become(&of(to)), "{from} to {to}");

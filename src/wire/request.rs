@@ -1,4 +1,4 @@
-//! Requests: what to ask of a host, in a form that can be sent more than once.
+//! Requests to a host, in a form that can be sent more than once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::scope::Scopes;
 use crate::error::{Error, Kind};
 use crate::stream::ByteStream;
 
-/// What a request carries. It can always be sent again: after a login, after a redirect.
+/// The payload of a request. It can always be sent again: after a login, after a redirect.
 #[derive(Clone, Default)]
 pub enum Payload {
     /// Nothing.
@@ -20,11 +20,11 @@ pub enum Payload {
     Empty,
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A stream of exactly `length` bytes, opened for each time that it is sent.
+    /// A stream of exactly `length` bytes, opened anew each time that it is sent.
     Stream {
-        /// Bytes that the stream will give; sent as `Content-Length`.
+        /// Number of bytes in the stream; sent as `Content-Length`.
         length: u64,
-        /// Starts a new pass.
+        /// Opens the stream from its start.
         open: Arc<dyn Fn() -> ByteStream + Send + Sync>,
     },
 }
@@ -41,13 +41,13 @@ impl fmt::Debug for Payload {
 
 #[derive(Debug, Clone)]
 pub(super) enum RequestTarget {
-    /// A path with its query, below the host's root.
+    /// A path with its query, relative to the host's root.
     Path(String),
     /// A URL that the host gave out.
     Url(Url),
 }
 
-/// One question to a host, and how to speak of it in errors.
+/// One request to a host, and its description for errors.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub(super) method: Method,
@@ -56,11 +56,11 @@ pub struct Request {
     pub(super) payload: Payload,
     pub(super) scopes: Scopes,
     pub(super) context: Context,
-    /// Whether the payload is a secret of the place that it is sent to: never redirected elsewhere.
+    /// Whether the payload is a secret for its target: never redirected to another host.
     pub(super) is_secret: bool,
 }
 
-/// What is being done to what, for errors.
+/// The operation and its subject, for errors.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     pub(super) op: &'static str,
@@ -74,13 +74,13 @@ impl Context {
 }
 
 impl Request {
-    /// A request for `path` (with its query), said in errors to do `op` on `subject`.
+    /// Returns a request for `path` (with its query), described in errors as doing `op` on `subject`.
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, op: &'static str, subject: impl fmt::Display) -> Self {
         Self::to(method, RequestTarget::Path(path.into()), op, subject)
     }
 
-    /// A request for a URL that the host gave out: an upload session, the next page.
+    /// Returns a request for a URL that the host gave out: an upload session, the next page.
     #[must_use]
     pub fn at(method: Method, url: Url, op: &'static str, subject: impl fmt::Display) -> Self {
         Self::to(method, RequestTarget::Url(url), op, subject)
@@ -99,14 +99,14 @@ impl Request {
         }
     }
 
-    /// Says which rights the request needs, should the host want a token.
+    /// Sets the scopes that the request needs, if the host requires a token.
     #[must_use]
     pub fn needing(mut self, scopes: Scopes) -> Self {
         self.scopes = scopes;
         self
     }
 
-    /// Adds a header. A value that cannot stand in one is left out.
+    /// Adds a header. Drops a value that is not valid in a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -115,13 +115,13 @@ impl Request {
         self
     }
 
-    /// Says that the payload must not go anywhere else.
+    /// Marks the payload as one that must not go to any other host.
     pub(super) fn secretly(mut self) -> Self {
         self.is_secret = true;
         self
     }
 
-    /// Sets what the request carries.
+    /// Sets the payload.
     #[must_use]
     pub fn carrying(mut self, payload: Payload) -> Self {
         self.payload = payload;

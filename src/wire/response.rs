@@ -1,4 +1,4 @@
-//! Answers: status, headers and a body that is read within bounds.
+//! Answers: status, headers and a body with bounds on size and time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,17 +28,17 @@ use crate::stream::ByteStream;
 /// Longest silence inside a body.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Most bytes that are laid out for a body before any of it is there.
+/// Largest buffer that is allocated for a body before any of it has arrived, in bytes.
 const MAX_LAID_OUT: u64 = 64 << 10;
 
-/// What a host answered.
+/// The answer of a host.
 #[derive(Debug)]
 pub struct Response {
     response: Arriving,
-    /// The beginning of the body, where somebody had to look at it already.
+    /// The beginning of the body, if `peek` has read it already.
     read: Option<Bytes>,
     url: Url,
-    /// The host that was asked, if the request was led elsewhere.
+    /// The host that the request was meant for, if it was redirected to another one.
     away_from: Option<Url>,
     context: Context,
     counters: Arc<Counters>,
@@ -58,13 +58,13 @@ impl Response {
         Self { response, read: None, url, away_from: None, context: context.clone(), counters, speed, hint: None }
     }
 
-    /// The status.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.response.status
     }
 
-    /// A header, if it is there and plain text.
+    /// Returns a header, if it is present and plain text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers().get(name).and_then(|value| value.to_str().ok())
@@ -74,25 +74,25 @@ impl Response {
         &self.response.headers
     }
 
-    /// The announced length of the body: also in answer to HEAD.
+    /// Returns the announced length of the body: also in answer to HEAD.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         self.header(CONTENT_LENGTH.as_str())?.parse().ok()
     }
 
-    /// The URL that answered, after redirects.
+    /// Returns the URL that answered, after redirects.
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The last segment but one of the path that answered: what sort of thing was asked for.
+    /// Returns the last path segment but one of the URL that answered: the kind of resource requested.
     #[must_use]
     pub fn collection(&self) -> Option<&str> {
         self.url.path_segments()?.nth_back(1)
     }
 
-    /// Where the answer points: an upload session. Resolved; never from TLS to plain HTTP on another host, never to a
-    /// manifest, and never back to the host that was asked if another one answers: credentials would go there.
+    /// Returns the `Location` of an upload session, resolved. It never leads from TLS to plain HTTP on another host,
+    /// never to a manifest, and never back to the original host if another one answered: credentials would go there.
     ///
     /// # Errors
     ///
@@ -110,12 +110,12 @@ impl Response {
         })
     }
 
-    /// The next page of a list, if there is one: at the same host.
+    /// Returns the next page of a list at the same host, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](Kind::Invalid) if there is one that cannot be gone to, or a `Link` that cannot be read: the list would
-    /// seem to end here.
+    /// [`Invalid`](Kind::Invalid) if its URL cannot be used, or for a `Link` that cannot be read: the list would seem to end
+    /// here.
     pub fn next_page(&self) -> Result<Option<Url>> {
         let links = self.headers().get_all(LINK).iter();
         let mut is_clear = true;
@@ -134,12 +134,12 @@ impl Response {
         if is_clear { Ok(None) } else { Err(self.error(Kind::Invalid, why)) }
     }
 
-    /// Reads the whole body, of at most `limit` bytes.
+    /// Reads the whole body, at most `limit` bytes.
     ///
     /// # Errors
     ///
     /// [`Limit`](Kind::Limit) past `limit`, before anything is read if the length is announced;
-    /// [`Unavailable`](Kind::Unavailable) if it breaks off.
+    /// [`Unavailable`](Kind::Unavailable) if it ends early.
     pub async fn bytes(self, limit: u64) -> Result<Bytes> {
         let over =
             |context: &Context| context.error(Kind::Limit).because(format!("the answer is longer than {limit} bytes"));
@@ -147,8 +147,8 @@ impl Response {
         if self.length().is_some_and(|length| length > limit) {
             return Err(over(&context));
         }
-        // In one piece and no larger than it is: thousands of manifests wait for their turn. What is announced is a
-        // stranger's word, so not much is laid out for it.
+        // One buffer, no larger than the body: thousands of manifests are held at the same time. The peer chooses the
+        // announced length, so it reserves only a little.
         let announced = self.length().unwrap_or_default().min(MAX_LAID_OUT);
         let mut bytes = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
         let mut stream = self.stream();
@@ -161,9 +161,9 @@ impl Response {
         Ok(bytes.freeze())
     }
 
-    /// The body as it comes. However it is read, it ends: a break, a silence, and a trickle from a host that can do better
-    /// are [`Unavailable`](Kind::Unavailable), a trickle that has no end in sight is [`Limit`](Kind::Limit). Only waiting
-    /// counts: a slow reader takes its time.
+    /// Returns the body as a stream, which always ends: a broken connection, silence, and a slow stream from a host
+    /// that can do better are [`Unavailable`](Kind::Unavailable); a stream too slow to ever end is
+    /// [`Limit`](Kind::Limit). Only waiting counts: a slow reader does not make a stream slow.
     #[must_use]
     pub fn stream(self) -> ByteStream {
         let Self { response, read, context, counters, speed, .. } = self;
@@ -191,27 +191,27 @@ impl Response {
         Box::pin(stream::iter(read.map(Ok)).chain(rest))
     }
 
-    /// Reads and forgets a short body, so that the connection can be used again.
+    /// Reads and drops a short body, so that the connection can be used again.
     pub async fn discard(self) {
-        // Beyond the bound a new connection is cheaper.
+        // For a longer body, a new connection is cheaper.
         let _ = self.bytes(MAX_PROBLEM_BYTES).await;
     }
 
-    /// How long the host asks to be left alone. A moment is reckoned by the host's own clock, where it tells what that
-    /// shows: this machine's may be years off.
+    /// Returns how long the host asks to wait. A date is compared with the host's own clock, if its `Date` header shows
+    /// it: this machine's clock may be years off.
     pub(super) fn requested_pause(&self) -> Option<Duration> {
         let now = self.header(DATE.as_str()).and_then(header::moment).unwrap_or_else(Timestamp::now);
         header::retry_after(self.header(RETRY_AFTER.as_str())?, now)
     }
 
-    /// Takes the answer for a refusal and reads why.
+    /// Reads the answer as an error.
     pub async fn problem(self) -> Problem {
         let (status, retry_after) = (self.status(), self.requested_pause());
         let (context, hint) = (self.context.clone(), self.hint.clone());
         let quota =
             (status == StatusCode::TOO_MANY_REQUESTS).then(|| RateLimit::of(self.headers(), &self.url, retry_after));
         let mut body = BytesMut::new();
-        // No more than the beginning, and whatever has come before it broke: the status says most.
+        // Reads only the beginning, and keeps the part that arrived if it breaks: the status matters most.
         let mut stream = self.stream();
         while (body.len() as u64) < MAX_PROBLEM_BYTES
             && let Some(Ok(piece)) = stream.next().await
@@ -222,34 +222,34 @@ impl Response {
         quota.into_iter().fold(problem, Problem::over)
     }
 
-    /// The answer, if its status is one of `expected`.
+    /// Returns the answer, if its status is one of `expected`.
     ///
     /// # Errors
     ///
-    /// What the peer says instead, by status and body.
+    /// The peer's error, from status and body.
     pub async fn expect(self, expected: &[u16]) -> Result<Self> {
         if expected.contains(&self.status().as_u16()) { Ok(self) } else { Err(self.problem().await.into()) }
     }
 
-    /// An error about this answer.
+    /// Returns an error about this answer.
     #[must_use]
     pub fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
         self.context.error(kind).because(why.into())
     }
 
-    /// The error for an answer that is a web page and not the host's, which may answer itself the next time.
+    /// Returns the error for a web page that is not from the host, which may answer itself the next time.
     #[must_use]
     pub fn page(&self, why: &str) -> Error {
         Unreachable::Page(why.to_owned()).told(self.context.error(Kind::Unavailable))
     }
 
-    /// Notes that it comes from elsewhere than `home`, or by way of another place.
+    /// Records that the answer comes from another host than `home`, or after a redirect through one.
     pub(super) fn away_from(mut self, home: Url) -> Self {
         self.away_from = Some(home);
         self
     }
 
-    /// Whether it says of itself that it is a web page.
+    /// Returns whether its `Content-Type` is that of a web page.
     #[must_use]
     pub fn is_page(&self) -> bool {
         let served = self.header(CONTENT_TYPE.as_str()).unwrap_or_default();
@@ -261,7 +261,7 @@ impl Response {
         self
     }
 
-    /// Looks at the first piece of the body without losing it.
+    /// Reads the first piece of the body without losing it.
     pub(super) async fn peek(mut self) -> (Self, Bytes) {
         let first = match tokio::time::timeout(SILENCE, self.response.piece()).await {
             Ok(Ok(Some(piece))) => piece,
@@ -272,7 +272,8 @@ impl Response {
     }
 }
 
-/// The pieces of a body, and how long each was waited for; none for one that did not come in time, which is the last.
+/// Returns the pieces of a body with the time that each took; `None` for one that did not arrive in time, which is the
+/// last.
 fn pieces(response: Arriving) -> impl futures_util::Stream<Item = (Option<Result<Bytes, BrokenExchange>>, Duration)> {
     stream::unfold(Some(response), |response| async {
         let mut response = response?;
@@ -291,7 +292,7 @@ mod tests {
     use super::*;
     use crate::wire::flow::slow_stream::GRACE;
 
-    /// An answer whose body is `pieces`, each after a pause.
+    /// Returns an answer whose body is `pieces`, each after a pause.
     fn answer(pause: Duration, pieces: usize) -> Response {
         answer_of(&Arc::default(), pause, pieces)
     }

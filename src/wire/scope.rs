@@ -1,7 +1,7 @@
-//! What a token is asked for: actions on resources (distribution, "Token Scope Documentation").
+//! The scopes of a token: actions on resources (distribution, "Token Scope Documentation").
 //!
-//! It is what the request needs, and never what a challenge names: a registry could have itself given a token for another
-//! repository, or for more than it is asked, and use it elsewhere.
+//! They come from the request, never from a challenge: a registry could ask for a token for another repository, or for
+//! more rights than the request needs, and use it elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,25 +11,25 @@ use std::fmt;
 pub struct Scopes(BTreeMap<String, BTreeSet<String>>);
 
 impl Scopes {
-    /// Reading the repository `path`.
+    /// Returns the scope for reading the repository `path`.
     #[must_use]
     pub fn pull(path: &str) -> Self {
         Self::default().with(&format!("repository:{path}"), &["pull"])
     }
 
-    /// Reading and writing the repository `path`.
+    /// Returns the scopes for reading and writing the repository `path`.
     #[must_use]
     pub fn push(path: &str) -> Self {
         Self::default().with(&format!("repository:{path}"), &["pull", "push"])
     }
 
-    /// Deleting from the repository `path`: a right of its own where registries have one.
+    /// Returns the scope for deleting from the repository `path`: a separate right where registries have one.
     #[must_use]
     pub fn delete(path: &str) -> Self {
         Self::default().with(&format!("repository:{path}"), &["delete"])
     }
 
-    /// Both sets together.
+    /// Returns the union of both sets.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
         for (resource, actions) in &other.0 {
@@ -43,12 +43,12 @@ impl Scopes {
         self
     }
 
-    /// Whether everything that `other` asks for is asked for here.
+    /// Returns whether this set contains all of `other`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         other.0.iter().all(|(resource, actions)| self.0.get(resource).is_some_and(|own| own.is_superset(actions)))
     }
 
-    /// One text an entry, as a token service takes them.
+    /// Returns one string per resource, in the form that a token service takes.
     pub(crate) fn entries(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(resource, actions)| {
             format!("{resource}:{}", actions.iter().map(String::as_str).collect::<Vec<_>>().join(","))

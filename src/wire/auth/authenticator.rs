@@ -1,4 +1,4 @@
-//! What a host wants to see before it answers, and how that is had: the logins of one host.
+//! The logins of one host: the challenge that it sent, and the credentials or token that answer it.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ use crate::wire::scope::Scopes;
 /// The logins of one host.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    /// What the host asked for last. Nothing is sent before it has asked.
+    /// The host's last challenge. No login is sent before there is one.
     demand: Mutex<Option<Demand>>,
     tokens: Tokens,
     lookup: Lookup,
@@ -35,21 +35,21 @@ enum Demand {
 /// A login that a request carried.
 pub(crate) struct ShownLogin {
     pub(crate) login: BoundLogin,
-    /// The token, if it was one: it may be too old.
+    /// The token, if the login was one: it may have expired.
     token: Option<TokenPass>,
-    /// The credentials, if they were shown themselves: a helper may have newer ones by now.
+    /// The credentials, if they were sent themselves: a helper may have newer ones by now.
     credentials: Option<Credentials>,
 }
 
 impl ShownLogin {
-    /// Whether a refusal may be of the token's age alone: somebody else had used it for a while, or the request took
-    /// longer than it lasts.
+    /// Returns whether a refusal may be due to the token's age alone: it was fetched earlier, or the request took
+    /// longer than its lifetime.
     pub(crate) fn may_be_over(&self) -> bool {
         self.token.as_ref().is_some_and(|pass| !pass.is_fresh || pass.until <= Instant::now())
     }
 }
 
-/// All challenges of an answer.
+/// Returns all challenges of a response.
 pub(crate) fn challenges(answer: &Response) -> Vec<Challenge> {
     let values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(challenge::parse).collect()
@@ -60,7 +60,7 @@ impl Authenticator {
         Self { demand: Mutex::default(), tokens: Tokens::default(), lookup: Lookup::new(keychain) }
     }
 
-    /// The login for a request, if the host is known to want one.
+    /// Returns the login for a request, if the host is known to require one.
     pub(crate) async fn login(&self, host: &Endpoint, scopes: &Scopes) -> Result<Option<ShownLogin>> {
         let demand = lock(&self.demand).clone();
         match demand {
@@ -73,7 +73,7 @@ impl Authenticator {
         }
     }
 
-    /// The login to send after the host said 401, or `None` if there is nothing left to try.
+    /// Returns the login to send after a 401, or `None` if there is nothing left to try.
     pub(crate) async fn meet(
         &self,
         host: &Endpoint,
@@ -93,7 +93,7 @@ impl Authenticator {
             *lock(&self.demand) = Some(Demand::Basic);
             let refused = refused.and_then(|shown| shown.credentials);
             let found = self.basic(host, refused.as_ref()).await?;
-            // The same once more would be refused once more.
+            // The same credentials would be refused again.
             return Ok(found.filter(|found| refused.is_none() || found.credentials != refused));
         }
         let known: Vec<_> = challenges.iter().map(|challenge| challenge.scheme.as_str()).collect();
@@ -116,7 +116,7 @@ impl Authenticator {
                 let credentials = Some(Credentials::Password { user, password });
                 Ok(Some(ShownLogin { login, token: None, credentials }))
             }
-            // An identity token is for token services, a registry token for registries that have one.
+            // An identity token is for token services, a registry token for registries that have a token service.
             Some(Credentials::Identity(_) | Credentials::Token(_)) | None => Ok(None),
         }
     }
@@ -127,17 +127,17 @@ impl Authenticator {
         Ok(ShownLogin { login, token: Some(pass), credentials: None })
     }
 
-    /// Whether the host has asked for a login.
+    /// Returns whether the host has asked for a login.
     pub(crate) fn is_asking(&self) -> bool {
         lock(&self.demand).is_some()
     }
 
-    /// The identity token that a token service has offered for the password.
+    /// Returns the identity token that a token service has offered for the password.
     pub(crate) fn identity(&self) -> Option<String> {
         self.tokens.identity()
     }
 
-    /// What to do about a refusal.
+    /// Returns what the operator can do about a refusal.
     pub(crate) fn hint(&self) -> Option<String> {
         self.lookup.hint()
     }

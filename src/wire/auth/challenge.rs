@@ -1,4 +1,4 @@
-//! `WWW-Authenticate`: what a registry wants to see before it answers (RFC 9110, section 11.6.1).
+//! `WWW-Authenticate`: the logins that a registry accepts (RFC 9110, section 11.6.1).
 
 /// One way to log in that a peer offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,13 +10,13 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
-    /// The value of a parameter, unquoted.
+    /// Returns the value of a parameter, unquoted.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
-/// Reads one header value, which may hold several challenges. What cannot be read is left out.
+/// Reads one header value, which may hold several challenges. Skips anything that it cannot parse.
 pub(crate) fn parse(value: &str) -> Vec<Challenge> {
     let mut cursor = Cursor { rest: value };
     let mut found: Vec<Challenge> = Vec::new();
@@ -27,7 +27,7 @@ pub(crate) fn parse(value: &str) -> Vec<Challenge> {
         }
         let word = cursor.take(is_token);
         if word.is_empty() {
-            // Not a token: no parameter and no scheme can begin here.
+            // Not a token: no parameter and no scheme can start here.
             cursor.skip(|c| c != ',');
             continue;
         }
@@ -47,7 +47,7 @@ pub(crate) fn parse(value: &str) -> Vec<Challenge> {
     }
 }
 
-/// RFC 9110, section 5.6.2.
+/// Returns whether `c` may be part of a token (RFC 9110, section 5.6.2).
 fn is_token(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
@@ -78,7 +78,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Passes over a bare credential such as `Negotiate YII=`, which is no parameter.
+    /// Skips a bare credential such as `Negotiate YII=`, which is not a parameter.
     fn skip_token68(&mut self) {
         let end = self.rest.find([',', ' ', '\t']).unwrap_or(self.rest.len());
         let word = &self.rest[..end];

@@ -1,4 +1,4 @@
-//! Looking credentials up for one host, and advice for when they are refused.
+//! Looks up credentials for one host, and gives advice when they are refused.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::wire::exchange::Endpoint;
 #[derive(Debug)]
 pub(super) struct Lookup {
     keychain: Arc<Keychain>,
-    /// Where credentials were looked for, once that has been necessary.
+    /// Advice for a refusal, once credentials were looked up.
     hint: Mutex<Option<String>>,
 }
 
@@ -23,16 +23,16 @@ impl Lookup {
         Self { keychain: Arc::clone(keychain), hint: Mutex::default() }
     }
 
-    /// The credentials for `host`, and newer ones than those that were refused if there are any.
+    /// Returns the credentials for `host`, and newer ones than `refused` if there are any.
     pub(crate) async fn credentials(&self, host: &Endpoint, refused: Option<&Credentials>) -> Result<Found> {
-        // Few requests look for any; the others need not have room for it.
+        // Boxed because few requests need it: keeps the other callers' futures small.
         let found = Box::pin(self.keychain.find(&host.name, &host.path, refused)).await?;
         *lock(&self.hint) = Some(found.hint());
         Ok(found)
     }
 
-    /// Whether credentials for `host` may be sent to it and to `place`, its token service. If not, a refusal that comes
-    /// of it says so.
+    /// Returns whether credentials for `host` may be sent to it and to `place`, its token service. If not, a refusal
+    /// that results from it says so.
     pub(crate) fn may_log_in(&self, host: &Endpoint, place: &Url) -> bool {
         let Some(plain) = host.origin().into_iter().chain([place]).find(|url| !host.connections.may_log_in_at(url))
         else {
@@ -46,12 +46,12 @@ impl Lookup {
         false
     }
 
-    /// Sets what to do about a refusal.
+    /// Sets what the operator can do about a refusal.
     pub(super) fn advise(&self, hint: String) {
         *lock(&self.hint) = Some(hint);
     }
 
-    /// What to do about a refusal.
+    /// Returns what the operator can do about a refusal.
     pub(super) fn hint(&self) -> Option<String> {
         lock(&self.hint).clone()
     }

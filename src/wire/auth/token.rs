@@ -1,5 +1,5 @@
-//! Bearer tokens (distribution, "Token Authentication"): fetched once a challenge asks, kept while they hold, one flight
-//! for everybody who needs the same.
+//! Bearer tokens (distribution, "Token Authentication"): fetched after a challenge, kept while they are valid; callers
+//! that need the same token share one fetch.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,19 +27,19 @@ use crate::wire::request::{Payload, Request};
 use crate::wire::response::Response;
 use crate::wire::scope::Scopes;
 
-/// Largest answer of a token service that is read.
+/// Largest answer of a token service that is read, in bytes.
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
 
-/// How long a token holds that does not say so (the specification's word).
+/// Lifetime of a token that does not give one (the specification's default).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 
-/// How long a token is believed to hold at most, whatever it says.
+/// Longest lifetime that is believed, whatever the token says.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
 
-/// How long before its end a token is not used any more, at most; a tenth of its life, if that is shorter.
+/// How long before its expiry a token is no longer used, at most; a tenth of its lifetime, if that is shorter.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// Who gives out tokens.
+/// A token service, as a challenge names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenService {
     realm: Url,
@@ -47,11 +47,11 @@ pub(crate) struct TokenService {
 }
 
 impl TokenService {
-    /// Reads a challenge. A service on plain HTTP is refused to a registry that speaks TLS: it would be shown passwords.
+    /// Reads a challenge. Rejects a plain-HTTP service for a registry that speaks TLS: it would receive passwords.
     pub(crate) fn of(challenge: &Challenge, host: &Endpoint) -> Result<Self> {
         let wrong = |why: &str| Error::new(Kind::Invalid, "log in").on(&*host.name).because(why.to_owned());
         let realm = challenge.parameter("realm").and_then(|realm| Url::parse(realm).ok());
-        // A name and password inside the address would be sent in the place of ours.
+        // A name and password inside the address would be sent instead of ours.
         let is_usable = |realm: &Url| {
             matches!(realm.scheme(), "http" | "https") && realm.has_host() && !crate::wire::header::holds_login(realm)
         };
@@ -70,9 +70,11 @@ impl TokenService {
 /// The tokens of one host.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
-    /// By path: credentials may differ from repository to repository, so a token is used for the one it was fetched for.
+    /// By path: credentials may differ between repositories, so a token is used only for the repository that it was
+    /// fetched for.
     repositories: Mutex<HashMap<String, RepositoryTokens>>,
-    /// Identity tokens that the service has given, by the one that was shown for them; by nothing, for a password.
+    /// Identity tokens that the service has given, by the identity token that was sent for them; the key is empty for a
+    /// password.
     identities: Mutex<HashMap<String, String>>,
 }
 
@@ -81,14 +83,14 @@ struct RepositoryTokens {
     slots: Vec<Arc<TokenSlot>>,
 }
 
-/// A token for one service and one set of scopes, or the place for it.
+/// A token for one service and one set of scopes, or the slot for it.
 #[derive(Debug)]
 struct TokenSlot {
     service: TokenService,
     scopes: Scopes,
-    /// Locked while the token is being fetched; what came of the last flight if it was no token.
+    /// Locked while the token is being fetched; holds the error of the last fetch if it failed.
     flight: tokio::sync::Mutex<Option<Error>>,
-    /// Flights that have ended.
+    /// Number of fetches that have ended.
     flights: AtomicU64,
     token: Mutex<Option<Token>>,
 }
@@ -105,19 +107,19 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A token to show.
+/// A token to send.
 pub(crate) struct TokenPass {
     pub(crate) token: String,
-    /// Whether it was fetched just now; if not, it may be about to end.
+    /// Whether it was fetched just now; if not, it may be about to expire.
     pub(crate) is_fresh: bool,
-    /// When it is over.
+    /// When it expires.
     pub(crate) until: Instant,
 }
 
-/// What a token is wanted for.
+/// A request for a token.
 pub(crate) struct TokenRequest<'a> {
     pub(crate) service: &'a TokenService,
-    /// What the request needs.
+    /// The scopes that the request needs.
     pub(crate) scopes: &'a Scopes,
     /// The token that was refused.
     pub(crate) stale: Option<&'a str>,
@@ -130,9 +132,9 @@ impl TokenSlot {
 }
 
 impl Tokens {
-    /// A token that covers the wish: one that is held, one that somebody is fetching, or a new one.
+    /// Returns a token that covers `wish`: a cached one, one that another caller is fetching, or a new one.
     ///
-    /// `lookup` finds what to show for it.
+    /// `lookup` finds the credentials to send for it.
     pub(super) async fn get(&self, host: &Endpoint, wish: &TokenRequest<'_>, lookup: &Lookup) -> Result<TokenPass> {
         let slot = match self.place(wish, &host.path) {
             TokenPlace::Held(Token { text, until }) => return Ok(TokenPass { token: text, is_fresh: false, until }),
@@ -146,10 +148,10 @@ impl Tokens {
         if slot.flights.load(Ordering::Acquire) != before
             && let Some(failure) = &*flight
         {
-            // It was waited for as if it were one's own, so it is one's own.
+            // Another caller fetched this token while we waited; share its failure.
             return Err(failure.clone());
         }
-        // Seldom: not every request needs room for it.
+        // Boxed because it is rare: keeps callers' futures small.
         let fetched = Box::pin(self.fetch_with(host, &slot, lookup)).await;
         slot.flights.fetch_add(1, Ordering::Release);
         *flight = fetched.as_ref().err().cloned();
@@ -158,7 +160,7 @@ impl Tokens {
         Ok(TokenPass { token: token.text, is_fresh: true, until: token.until })
     }
 
-    /// Fetches with what is known, and once more with newer credentials if those are refused.
+    /// Fetches with the known credentials, and once more with newer ones if those are refused.
     async fn fetch_with(&self, host: &Endpoint, slot: &TokenSlot, lookup: &Lookup) -> Result<Token> {
         let mut found = lookup.credentials(host, None).await?;
         if found.credentials.is_some() && !lookup.may_log_in(host, &slot.service.realm) {
@@ -207,13 +209,13 @@ impl Tokens {
         TokenPlace::Slot(slot)
     }
 
-    /// The identity token that was offered for a password.
+    /// Returns the identity token that was offered for a password.
     pub(crate) fn identity(&self) -> Option<String> {
         lock(&self.identities).get("").cloned()
     }
 
-    /// Fetches with `found`, and once more if what comes is no token: no digest tells, but a bit may have flipped on the
-    /// way.
+    /// Fetches with `found`, and once more if the answer is not a token: no digest covers it, and a bit may flip in
+    /// transit.
     async fn fetch(&self, host: &Endpoint, slot: &TokenSlot, found: &Found, lookup: &Lookup) -> Result<Token> {
         let retry = host.retry;
         let tries = Retry { attempts: retry.attempts.min(2), ..retry }.start();
@@ -227,7 +229,7 @@ impl Tokens {
         }
     }
 
-    /// A token, or that what came is none.
+    /// Fetches once. An inner error means that the answer is not a token.
     async fn fetch_once(
         &self,
         host: &Endpoint,
@@ -243,7 +245,7 @@ impl Tokens {
         let (request, url, login) = match &found.credentials {
             Some(Credentials::Identity(token)) => {
                 shown = token;
-                // The service may have replaced it since it was written down.
+                // The service may have replaced it since it was stored.
                 let newest = lock(&self.identities).get(shown).cloned().unwrap_or_else(|| token.clone());
                 (refresh(service, scopes, &newest, subject), service.realm.clone(), None)
             }
@@ -252,7 +254,7 @@ impl Tokens {
                 let url = question(service, scopes, Some(user), found.wants_identity);
                 (get(&url), url, Some(login))
             }
-            // A token for the registry is nothing that its token service knows.
+            // A registry token means nothing to the token service.
             Some(Credentials::Token(_)) | None => {
                 let url = question(service, scopes, None, false);
                 (get(&url), url, None)
@@ -263,7 +265,7 @@ impl Tokens {
         let answer = host.follow(&request, url, login.as_ref()).await.map_err(|fault| fault.error)?;
         if answer.status().as_u16() != 200 {
             let mut problem = answer.problem().await;
-            // Some services say 400 or 404 to scopes and users that they do not know.
+            // Some services answer 400 or 404 to scopes and users that they do not know.
             if problem.status.is_client_error() && !problem.kind.is_transient() {
                 problem.kind = Kind::Denied;
             }
@@ -292,14 +294,14 @@ struct TokenBody {
     access_token: Option<String>,
     #[serde(default)]
     refresh_token: Option<String>,
-    // What is only of use may be of any form: a service that writes its times oddly still gives tokens.
+    // Optional fields may have any type: a service with odd timestamps still gives tokens.
     #[serde(default)]
     expires_in: serde_json::Value,
     #[serde(default)]
     issued_at: serde_json::Value,
 }
 
-/// `GET realm?service=…&scope=…`.
+/// Builds `GET realm?service=…&scope=…`.
 fn question(service: &TokenService, scopes: &Scopes, account: Option<&str>, wants_identity: bool) -> Url {
     let mut url = service.realm.clone();
     {
@@ -320,7 +322,7 @@ fn question(service: &TokenService, scopes: &Scopes, account: Option<&str>, want
     url
 }
 
-/// `POST realm` with an identity token (distribution, "OAuth2 Token Authentication").
+/// Builds `POST realm` with an identity token (distribution, "OAuth2 Token Authentication").
 fn refresh(service: &TokenService, scopes: &Scopes, token: &str, subject: &str) -> Request {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.append_pair("grant_type", "refresh_token");
@@ -334,7 +336,7 @@ fn refresh(service: &TokenService, scopes: &Scopes, token: &str, subject: &str) 
         .secretly()
 }
 
-/// The token of an answer, and the identity token that came with it. None if it is no token.
+/// Returns the token of an answer, and the identity token that came with it; `None` if there is no token.
 async fn read(answer: Response) -> Result<Option<(Token, Option<String>)>> {
     let sent_at = answer
         .header(DATE.as_str())
@@ -348,12 +350,12 @@ async fn read(answer: Response) -> Result<Option<(Token, Option<String>)>> {
     Ok(Some((Token { text, until: Instant::now() + life }, body.refresh_token.filter(filled))))
 }
 
-/// How long a token may be used from now on. `issued_at` and `sent_at` are of the peer's clock; this machine's may be
-/// minutes away from it, as clocks of sites without a network are.
+/// Returns how long a token may be used from now on. `issued_at` and `sent_at` are by the peer's clock; this machine's
+/// may differ by minutes, as clocks of sites without a network do.
 fn life(expires_in: Option<u64>, issued_at: Option<Timestamp>, sent_at: Option<Timestamp>) -> Duration {
     let told = expires_in.filter(|seconds| *seconds > 0).map(Duration::from_secs);
     let whole = told.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE);
-    // An age that cannot be is not believed.
+    // An impossible age is ignored.
     let age = issued_at
         .zip(sent_at)
         .and_then(|(issued, sent)| Duration::try_from(sent.duration_since(issued)).ok())

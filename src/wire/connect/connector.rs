@@ -1,10 +1,10 @@
-//! Connections in the making: TCP, what lies on the way, TLS.
+//! Makes connections: TCP, the proxy on the way, TLS.
 //!
-//! A host that is thought to speak TLS is greeted in it, and may show that it does not: what it answers to the hello is
-//! told apart from every other failure.
+//! A host that should speak TLS gets a TLS hello first. A reply that is not TLS is reported separately from all other
+//! failures.
 //!
-//! A proxy is gone through in one of three ways: plain HTTP is handed to an HTTP proxy whole, TLS goes through a tunnel
-//! that it is asked for (RFC 9110, section 9.3.6), and a SOCKS proxy is told where to connect to (RFC 1928).
+//! There are three ways through a proxy: an HTTP proxy gets plain-HTTP requests whole and opens a tunnel for TLS (RFC
+//! 9110, section 9.3.6), and a SOCKS proxy gets the address to connect to (RFC 1928).
 
 use std::fmt;
 use std::io;
@@ -27,32 +27,32 @@ use super::first_bytes::{Heard, Overheard};
 use super::proxy::{Manner, Proxy};
 use super::resolver::Resolver;
 
-/// Longest time for a connection to be made.
+/// Longest time to make a connection.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 
-/// Longest time that a peer may leave what it was sent unacknowledged, or its window shut, before TCP gives it up: a slow
-/// disk behind a registry can take half a minute.
+/// Longest time that a peer may leave sent data unacknowledged, or its window closed, before TCP closes the connection:
+/// a slow disk behind a registry can take half a minute.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
-/// How often a silent peer is asked whether it is there, and how often in vain before it is given up.
+/// Keep-alive: the interval between probes of a silent peer, and how many may fail before the connection is closed.
 const PROBE: (Duration, u32) = (Duration::from_secs(15), 3);
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What bytes are sent and received over.
+/// A stream of bytes in both directions.
 pub(crate) trait Io: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Io for T {}
 
-/// A TLS hello that was answered otherwise than in TLS.
+/// A reply to a TLS hello that is not TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoTls {
-    /// In plain HTTP.
+    /// Plain HTTP.
     PlainHttp,
-    /// By an end of the connection.
+    /// The peer closed the connection.
     Closed,
-    /// Not at all, for so long.
+    /// Silence for this long.
     Silence(Duration),
 }
 
@@ -72,11 +72,11 @@ impl std::error::Error for NoTls {}
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     way: Way,
-    /// Where to: the host, or a proxy that is handed whole requests.
+    /// The target: the host, or a proxy that gets whole requests.
     to: Uri,
-    /// How TLS is spoken at the end of the way, if it is.
+    /// The TLS configuration for the target, if it speaks TLS.
     tls: Option<Arc<ClientConfig>>,
-    /// Whether anything in TLS was ever heard from there.
+    /// Whether the target ever sent any TLS.
     has_spoken_tls: Arc<AtomicBool>,
 }
 
@@ -91,12 +91,12 @@ enum Way {
 }
 
 impl Connector {
-    /// Goes to `to` itself.
+    /// Connects to `to` directly.
     pub(crate) fn direct(to: Uri, tls: Arc<ClientConfig>) -> Self {
         Self::over(Way::Direct(plain()), to, tls)
     }
 
-    /// Goes to `to` by way of `proxy`, which is itself spoken to with `proxy_tls` where its address says so.
+    /// Connects to `to` through `proxy`; uses `proxy_tls` for the proxy itself if its address says so.
     pub(crate) fn by_way_of(
         proxy: &Proxy,
         at: Uri,
@@ -105,7 +105,7 @@ impl Connector {
         proxy_tls: Arc<ClientConfig>,
     ) -> Self {
         let way = match proxy.manner() {
-            // Whole requests: there is no way on from the proxy's door.
+            // Whole requests: no connection goes further than the proxy.
             Manner::Http if to.scheme_str() == Some("http") => return Self::direct(at, proxy_tls),
             Manner::Http => {
                 let mut tunnel = Tunnel::new(at, HttpsConnector::from((plain(), proxy_tls)));
@@ -131,12 +131,12 @@ impl Connector {
         Self { way, to, tls, has_spoken_tls: Arc::default() }
     }
 
-    /// Whether the other end was ever heard to speak TLS, be it to refuse.
+    /// Returns whether the target ever sent any TLS, even a refusal.
     pub(crate) fn has_spoken_tls(&self) -> bool {
         self.has_spoken_tls.load(Ordering::Acquire)
     }
 
-    /// Makes a connection. A TLS hello to which nothing at all is heard for as long as `silence` has failed.
+    /// Makes a connection. A TLS hello without any reply within `silence` fails.
     pub(crate) async fn dial(&self, silence: Duration) -> Result<Box<dyn Io + Unpin>, BoxError> {
         let to = self.to.clone();
         let dial = async {
@@ -152,7 +152,7 @@ impl Connector {
             .map_err(|_| format!("no connection within {} s", CONNECT.as_secs()))?
     }
 
-    /// Begins to speak TLS over a connection that stands, where that is what is spoken.
+    /// Starts TLS on a new connection, if the target speaks TLS.
     async fn greet<T: Io + Unpin + 'static>(
         &self,
         connection: T,
@@ -179,7 +179,7 @@ impl Connector {
     }
 }
 
-/// How a hello failed, if it was not for anything that was said in TLS.
+/// Returns how a hello failed, or `None` if the peer failed it in TLS.
 fn no_tls(why: &io::Error, heard: &Heard) -> Option<NoTls> {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let is_end = matches!(why.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);

@@ -1,4 +1,4 @@
-//! Failures below HTTP, sorted: nobody there, no such name, the wrong protocol, a certificate that does not verify.
+//! Failures below HTTP, by class: connection refused, unknown name, wrong protocol, invalid certificate.
 
 use std::error::Error as StdError;
 use std::io;
@@ -11,24 +11,24 @@ use crate::error::{Error, Kind};
 use crate::retry::Unreachable;
 use crate::wire::request::Context;
 
-/// What to do about a proxy that wants to know who is there.
+/// The hint for a proxy that requires a login.
 pub(crate) const PROXY_LOGIN: &str =
     "the proxy wants a login: put name and password into its address, as in http://name:password@host:port";
 
-/// What the HTTP client says of an answer whose status line and headers are longer than it reads (256 KiB, or 100
-/// headers); the test `a_head_without_an_end_is_not_read` holds it to that.
+/// The HTTP client's error for an answer whose status line and headers exceed its limit (256 KiB, or 100 headers); the
+/// test `a_head_without_an_end_is_not_read` checks the text.
 const HEAD_TOO_LARGE: &str = "message head is too large";
 
-/// What a failed exchange tells about the peer.
+/// The conclusion about the peer from a failed exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// It answered a TLS hello in plain HTTP.
     SpeaksPlain,
-    /// It did not answer a TLS hello, or hung up.
+    /// It did not answer a TLS hello, or closed the connection.
     Unanswered,
-    /// Nobody listens on the port.
+    /// Connection refused: nothing listens on the port.
     Refused,
-    /// What it answered was not HTTP, or it hung up; it may expect TLS.
+    /// Its answer was not HTTP, or it closed the connection; it may expect TLS.
     NotHttp,
     /// Anything else.
     Other,
@@ -48,7 +48,8 @@ impl From<Error> for ExchangeFault {
 }
 
 impl ExchangeFault {
-    /// Sorts what the HTTP client reports. `is_known` says that the peer has answered before, `proxy` what is on the way.
+    /// Classifies an error of the HTTP client. `is_known` means that the peer has answered before, `proxy` is the proxy
+    /// used.
     pub(crate) fn of(error: &BrokenExchange, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
         if let Some(ours) = Error::find(error) {
             return ours.clone().into();
@@ -60,7 +61,7 @@ impl ExchangeFault {
             return Self::of_hello(*why, context);
         }
         let deepest = deepest(error);
-        // Who was not reached is the proxy then, and says nothing of the registry.
+        // The proxy could not be reached; that says nothing about the registry.
         if let Some(proxy) = proxy.filter(|_| error.is_connect) {
             return Self::of_proxy(proxy, &deepest, context);
         }
@@ -121,7 +122,7 @@ impl ExchangeFault {
             rustls::Error::DecryptError | rustls::Error::InvalidEncryptedClientHello(_) => {
                 fault(Kind::Unavailable, error.to_string()).into()
             }
-            // A bit that flips inside a TLS record: the same request may pass.
+            // A bit flipped inside a TLS record: the same request may succeed.
             rustls::Error::AlertReceived(AlertDescription::BadRecordMac) => {
                 fault(Kind::Unavailable, error.to_string()).into()
             }
@@ -145,7 +146,7 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     None
 }
 
-/// The last cause says most: "connection reset by peer" and not "error sending request".
+/// Returns the last cause, the most precise one: "connection reset by peer" and not "error sending request".
 pub(crate) fn deepest(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
     while let Some(cause) = last.source() {

@@ -1,4 +1,4 @@
-//! A connection whose first words are overheard: what a peer says to a TLS hello tells what it speaks.
+//! Records the first bytes of a connection: the reply to a TLS hello shows which protocol the peer speaks.
 
 use std::io;
 use std::pin::Pin;
@@ -9,31 +9,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sync::lock;
 
-/// As much as tells TLS from HTTP.
+/// Enough bytes to tell TLS from HTTP.
 const ENOUGH: usize = 5;
 
-/// What a peer said first.
+/// The first bytes from a peer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Heard(Arc<Mutex<Vec<u8>>>);
 
 impl Heard {
-    /// Whether it has said nothing yet.
+    /// Returns whether nothing has arrived yet.
     pub(super) fn is_nothing(&self) -> bool {
         lock(&self.0).is_empty()
     }
 
-    /// Whether it is the beginning of a TLS record (RFC 8446, section 5.1): a handshake message or an alert.
+    /// Returns whether this is the start of a TLS record (RFC 8446, section 5.1): a handshake message or an alert.
     pub(super) fn is_tls(&self) -> bool {
         matches!(lock(&self.0).as_slice(), [0x15 | 0x16, 3, ..])
     }
 
-    /// Whether it is the beginning of an answer in HTTP/1.
+    /// Returns whether this is the start of an HTTP/1 answer.
     pub(super) fn is_http(&self) -> bool {
         *lock(&self.0) == *b"HTTP/"
     }
 }
 
-/// A connection that writes down what it receives first.
+/// A connection that records the first bytes it receives.
 #[derive(Debug)]
 pub(crate) struct Overheard<T> {
     connection: T,

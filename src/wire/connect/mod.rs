@@ -28,17 +28,17 @@ use super::address::{host_port, is_loopback};
 use crate::error::{Error, Kind, Result};
 use crate::sync::lock;
 
-/// The connections of a run, to every host, and the rules for making them.
+/// The connections of a run, to all hosts, and the rules for making them.
 #[derive(Debug)]
 pub(super) struct Connections {
     rules: ConnectionRules,
     tls: ClientTls,
-    /// By scheme, host and port: TLS set-up and pool belong to one of each.
+    /// By scheme, host and port: each has its own TLS configuration and pool.
     pools: Mutex<HashMap<String, Arc<Pool>>>,
     user_agent: HeaderValue,
 }
 
-/// Rules for connections; see [`Options`](super::Options), where they come from.
+/// Rules for connections; they come from [`ClientOptions`](super::ClientOptions).
 #[derive(Debug)]
 pub(super) struct ConnectionRules {
     pub(super) allow_plain_http: bool,
@@ -47,7 +47,7 @@ pub(super) struct ConnectionRules {
 }
 
 impl Connections {
-    /// Prepares connections. Connects to nothing; reads `ca_file` alone.
+    /// Prepares connections. Connects to nothing; reads no file but `ca_file`.
     ///
     /// # Errors
     ///
@@ -64,12 +64,13 @@ impl Connections {
         Ok(Self { rules, tls: ClientTls::new(ca_file, cert_dir)?, pools: Mutex::default(), user_agent })
     }
 
-    /// Whether the host of `url` may be spoken to in plain HTTP.
+    /// Returns whether plain HTTP is permitted for the host of `url`.
     pub(super) fn permits_plain_http(&self, url: &Url) -> bool {
         self.rules.allow_plain_http || self.is_named(url)
     }
 
-    /// Whether plain HTTP is meant at the host of `url`: it is this machine itself, or was named.
+    /// Returns whether plain HTTP is expected for the host of `url`: this machine itself, or a host that the operator
+    /// named.
     pub(super) fn expects_plain_http(&self, url: &Url) -> bool {
         is_loopback(url) || self.is_named(url)
     }
@@ -78,15 +79,16 @@ impl Connections {
         self.rules.plain_http_hosts.iter().any(|host| host.is(url))
     }
 
-    /// Whether credentials may be sent to `url`: over TLS, or where plain HTTP is meant and the host has not spoken TLS.
+    /// Returns whether credentials may be sent to `url`: over TLS, or where plain HTTP is expected and the host has not
+    /// spoken TLS.
     pub(super) fn may_log_in_at(&self, url: &Url) -> bool {
         let mut over_tls = url.clone();
         let is_https = over_tls.set_scheme("https").is_ok() && over_tls == *url;
         is_https || (self.expects_plain_http(url) && !self.has_spoken_tls(&over_tls))
     }
 
-    /// Whether the host of `url`, which is an address with TLS, was heard to speak it in this run, be it as another's
-    /// token service.
+    /// Returns whether the host of `url`, an `https` address, has spoken TLS in this run, even as another host's token
+    /// service.
     pub(super) fn has_spoken_tls(&self, url: &Url) -> bool {
         lock(&self.pools).get(&pool_key(url)).is_some_and(|pool| pool.has_spoken_tls())
     }
@@ -95,17 +97,17 @@ impl Connections {
         &self.tls
     }
 
-    /// The proxy on the way to `url`. There is none on the way to this machine itself.
+    /// Returns the proxy for `url`; `None` for this machine itself.
     pub(super) fn proxy(&self, url: &Url) -> Option<&Proxy> {
         if is_loopback(url) { None } else { self.rules.proxies.on_the_way_to(url) }
     }
 
-    /// What requests are signed with.
+    /// Returns the `User-Agent` of all requests.
     pub(super) fn user_agent(&self) -> &HeaderValue {
         &self.user_agent
     }
 
-    /// The pool of connections to the scheme, host and port of `url`.
+    /// Returns the pool of connections to the scheme, host and port of `url`.
     pub(super) async fn pool(&self, url: &Url) -> Result<Arc<Pool>> {
         let key = pool_key(url);
         if let Some(found) = lock(&self.pools).get(&key) {
@@ -142,10 +144,10 @@ fn pool_key(url: &Url) -> String {
     format!("{}://{}", url.scheme(), host_port(url))
 }
 
-/// Scheme, host and port of `url`, whose port is always told.
+/// Returns scheme, host and port of `url`, always with the port.
 fn door(url: &Url) -> Result<Uri, http::Error> {
     let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
-    // What has no port of its own is a SOCKS proxy.
+    // Only SOCKS proxies have no known default port.
     let port = url.port_or_known_default().unwrap_or(1080);
     let authority = format!("{}:{port}", url.host_str().unwrap_or_default());
     Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build()

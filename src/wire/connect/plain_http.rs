@@ -1,4 +1,4 @@
-//! Hosts that an operator has named as ones to speak plain HTTP with.
+//! Hosts for which the operator permits plain HTTP.
 
 use std::str::FromStr;
 
@@ -13,14 +13,15 @@ pub struct PlainHost {
 }
 
 impl PlainHost {
-    /// Whether `url` leads there. Before it is known what a host speaks, no port means that of either scheme.
+    /// Returns whether `url` leads to this host. A URL without a port matches both 80 and 443: the scheme may not be
+    /// known yet.
     pub(crate) fn is(&self, url: &Url) -> bool {
         let is_port = |port| url.port().map_or(port == 80 || port == 443, |own| own == port);
         url.host_str() == Some(self.name.as_str()) && self.port.is_none_or(is_port)
     }
 }
 
-/// `host`, at any port, or `host:port`; an IPv6 address stands in brackets.
+/// Reads `host` (any port) or `host:port`; an IPv6 address is in brackets.
 impl FromStr for PlainHost {
     type Err = String;
 
@@ -31,7 +32,7 @@ impl FromStr for PlainHost {
             _ => (text, None),
         };
         let is_bare = !name.is_empty() && !name.contains(|c: char| "/@?#\\".contains(c) || c.is_whitespace());
-        // Read as addresses are, so that two spellings of one host are one.
+        // Parsed like URLs, so that two spellings of one host are equal.
         let url = Url::parse(&format!("http://{name}/")).ok().filter(|url| is_bare && url.port().is_none());
         let name = url.as_ref().and_then(Url::host_str).ok_or_else(wrong)?.to_owned();
         Ok(Self { name, port })

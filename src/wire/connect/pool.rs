@@ -1,8 +1,8 @@
-//! Connections to one host: one request on each at a time, the one used last is used next, a new one where none is free.
+//! Connections to one host: one request on each at a time; reuses the one used last, makes a new one if none is free.
 //!
-//! A connection is free again once its answer has been read to the end and its request sent to the end. One that the
-//! host has closed meanwhile costs nothing: what was not sent at all is sent on another (RFC 9112, section 9.3.1).
-//! What may have been sent is the caller's to send again.
+//! A connection is free again once its answer has been read and its request sent, both to the end. If the host has
+//! closed it meanwhile, a request of which nothing was sent goes to another connection (RFC 9112, section 9.3.1). The
+//! caller retries a request that may have been sent.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -23,15 +23,15 @@ use super::connector::{BoxError, CONNECT, Connector};
 use crate::sync::lock;
 use crate::wire::flow::request_body::RequestBody;
 
-/// Most bytes that a connection holds of what it has received, and of what it is to send. More would be taken at once,
-/// in larger steps: at 100 Gbit/s that would matter.
+/// Most bytes that a connection buffers in each direction. Larger buffers would take more at once, in larger steps:
+/// that would matter at 100 Gbit/s.
 const BUFFER: usize = 256 << 10;
 
-/// The same for each connection beyond [`FEW`]: so many are for what is small and comes from far away, and together they
-/// would hold tens of megabytes.
+/// The same for each connection beyond [`FEW`]: so many are only for small content from far away, and large buffers
+/// would take tens of megabytes together.
 const SMALL_BUFFER: usize = 32 << 10;
 
-/// Connections whose buffers may be large: twice as many as there are lanes for large blobs.
+/// Number of connections that may have large buffers: twice the number of lanes for large blobs.
 const FEW: usize = 8;
 
 /// Longest time that a connection is kept for the next request.
@@ -42,14 +42,14 @@ const IDLE: Duration = Duration::from_secs(90);
 pub(crate) struct Pool {
     dialler: Connector,
     host: HeaderValue,
-    /// Where requests are handed to a proxy whole: what they are addressed to, and what the proxy wants to be shown.
+    /// Set if a proxy gets whole requests: their authority, and the proxy's login.
     forwarded: Option<Forwarded>,
     idle: Mutex<Vec<Idle>>,
-    /// Connections that there are, free or not, and that are being made.
+    /// Number of connections, free or not, including those being made.
     count: Arc<AtomicUsize>,
 }
 
-/// How requests are addressed that a proxy hands on: plain HTTP, all of them.
+/// How to address requests that a proxy forwards: all requests in plain HTTP.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     pub(crate) authority: Authority,
@@ -62,10 +62,10 @@ struct Idle {
     since: Instant,
 }
 
-/// A request that came to nothing.
+/// A request that failed.
 #[derive(Debug)]
 pub(crate) struct BrokenExchange {
-    /// Whether there never was a connection.
+    /// Whether no connection was made at all.
     pub(super) is_connect: bool,
     cause: BoxError,
 }
@@ -83,7 +83,7 @@ impl std::error::Error for BrokenExchange {
 }
 
 impl Pool {
-    /// Connects to nobody yet.
+    /// Creates an empty pool; does not connect yet.
     pub(crate) fn new(dialler: Connector, host: HeaderValue, forwarded: Option<Forwarded>) -> Arc<Self> {
         Arc::new(Self { dialler, host, forwarded, idle: Mutex::default(), count: Arc::default() })
     }
@@ -133,12 +133,12 @@ impl Pool {
         Ok(())
     }
 
-    /// The free connection that was used last.
+    /// Returns the free connection that was used last.
     fn take(&self) -> Option<SendRequest<RequestBody>> {
         let mut idle = lock(&self.idle);
         while let Some(Idle { connection, since }) = idle.pop() {
             if since.elapsed() > IDLE {
-                // Those below have waited longer.
+                // All others have been idle for longer.
                 idle.clear();
                 break;
             }
@@ -156,8 +156,8 @@ impl Pool {
         }
     }
 
-    /// Makes the first connection, and keeps it for the request that comes next: fails as that would have, and a TLS hello
-    /// also after so much silence.
+    /// Makes the first connection and keeps it for the next request. Fails as that request would, and also if a TLS
+    /// hello gets no reply within `silence`.
     pub(crate) async fn greet(&self, silence: Duration) -> Result<(), BrokenExchange> {
         if let Some(free) = self.take() {
             self.give_back(free);
@@ -168,19 +168,19 @@ impl Pool {
         Ok(())
     }
 
-    /// Whether the host was ever heard to speak TLS.
+    /// Returns whether the host has ever spoken TLS.
     pub(crate) fn has_spoken_tls(&self) -> bool {
         self.dialler.has_spoken_tls()
     }
 
-    /// Makes connections until there are `count`, for requests that are soon to come: those find them made.
+    /// Makes connections until there are `count`, ready for requests that follow soon.
     pub(crate) fn expect(self: &Arc<Self>, count: usize) {
         for _ in self.count.load(Ordering::Acquire)..count {
             let (pool, counted) = (Arc::clone(self), Counted::new(&self.count));
             tokio::spawn(async move {
                 match pool.make(counted, CONNECT).await {
                     Ok(connection) => pool.give_back(connection),
-                    // Whoever needs one will hear of it.
+                    // The request that needs a connection gets the error.
                     Err(why) => tracing::trace!(why, "no connection ahead of time"),
                 }
             });
@@ -205,7 +205,7 @@ impl Pool {
     }
 }
 
-/// A connection from the moment that it is being made to its end, as its pool counts it.
+/// Counts a connection in its pool, from the start of connecting until it is dropped.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -222,7 +222,7 @@ impl Drop for Counted {
     }
 }
 
-/// A connection that is in use. Dropped before the end, it is closed.
+/// A connection in use. If it is dropped early, the connection is closed.
 #[derive(Debug)]
 struct Lease {
     pool: Arc<Pool>,
@@ -232,24 +232,24 @@ struct Lease {
 
 impl Lease {
     fn end(self) {
-        // A host that has answered before it had everything may never take the rest.
+        // A host that answered before it received everything may never read the rest.
         if self.is_sent.load(Ordering::Acquire) {
             self.pool.give_back(self.connection);
         }
     }
 }
 
-/// An answer whose body is still to come.
+/// An answer whose body has not been read yet.
 pub(crate) struct Arriving {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// How long its head took, from a connection that stood: the making of one is no part of it.
+    /// Time until its head arrived, on an existing connection: making a connection does not count.
     pub(crate) took: Duration,
     body: ResponseBody,
 }
 
 enum ResponseBody {
-    /// On its way, and over what.
+    /// Received over a connection, and that connection's lease.
     Received(Incoming, Option<Lease>),
     #[cfg(test)]
     Made(Mutex<crate::stream::ByteStream>),
@@ -270,13 +270,13 @@ impl Arriving {
         arriving
     }
 
-    /// An answer that no host has given.
+    /// Builds an answer without a host.
     #[cfg(test)]
     pub(crate) fn made(status: StatusCode, body: crate::stream::ByteStream) -> Self {
         Self { status, headers: HeaderMap::new(), took: Duration::ZERO, body: ResponseBody::Made(Mutex::new(body)) }
     }
 
-    /// The next piece of the body.
+    /// Returns the next piece of the body.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, BrokenExchange> {
         loop {
             let next = match &mut self.body {
@@ -299,8 +299,8 @@ impl Arriving {
         }
     }
 
-    /// Gives the connection back as soon as nothing more is to come: a body of known length tells with its last piece,
-    /// one in chunks only when it `has_ended`.
+    /// Returns the connection to the pool once nothing more can arrive: a body of known length ends with its last
+    /// piece, a chunked one only when it `has_ended`.
     fn settle(&mut self, has_ended: bool) {
         if let ResponseBody::Received(body, lease) = &mut self.body
             && (has_ended || body.is_end_stream())
@@ -321,7 +321,7 @@ mod tests {
     use crate::wire::connect::proxy::Proxies;
     use crate::wire::flow::upload_watch::UploadWatch;
 
-    /// A host that reads a head and gives `answer`, `times` on each connection, and counts connections.
+    /// Starts a host that reads a head and sends `answer`, `times` on each connection, and counts connections.
     async fn host(answer: &'static str, times: usize) -> (Arc<Pool>, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let authority = listener.local_addr().unwrap().to_string();
@@ -357,7 +357,7 @@ mod tests {
         while !head.ends_with(b"\r\n\r\n") {
             match connection.read_u8().await {
                 Ok(byte) => head.push(byte),
-                // Nobody asks any longer.
+                // The client is gone.
                 Err(_) => return,
             }
         }
@@ -400,12 +400,12 @@ mod tests {
         }
         let held =
             [ask(&pool, RequestBody::nothing()).await.unwrap(), ask(&pool, RequestBody::nothing()).await.unwrap()];
-        // Those in use count as well.
+        // Connections in use count as well.
         pool.expect(3);
         ask(&pool, RequestBody::nothing()).await.unwrap();
         assert_eq!(connections.load(Ordering::Acquire), 3);
         assert_eq!(pool.count.load(Ordering::Acquire), 3);
-        // What is gone does not count: nobody keeps these two, nor the third once the pool is gone.
+        // Closed connections do not count: these two are not kept, nor is the third once the pool is dropped.
         drop(held);
         let count = Arc::clone(&pool.count);
         drop(pool);
@@ -416,7 +416,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn how_long_a_connection_took_to_be_made_is_no_part_of_an_answers_time() {
-        // A proxy that takes its time to let anybody through, and then answers itself.
+        // A proxy that takes its time to accept a connection, and then answers itself.
         const SLOW: Duration = Duration::from_secs(5);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();

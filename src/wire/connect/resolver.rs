@@ -1,9 +1,9 @@
-//! Names of hosts, looked up by the C library, or without it where the program is linked statically against glibc.
+//! Resolves host names through the C library, or without it if the program is linked statically against glibc.
 //!
-//! glibc looks names up through libraries that it loads when it is asked to, which a static program cannot count on. There,
-//! `/etc/hosts` and the name servers of `/etc/resolv.conf` are asked (resolv.conf(5)) and nothing else: no
-//! `nsswitch.conf`, no mDNS. Where neither file names anybody that is said at once: no public name server is asked
-//! instead, and nobody waits for one on this machine.
+//! glibc resolves names through libraries that it loads at run time, which a static program cannot rely on. Such a
+//! program reads only `/etc/hosts` and the name servers of `/etc/resolv.conf` (resolv.conf(5)): no `nsswitch.conf`, no
+//! mDNS. If there is no name server, a name that is not in `/etc/hosts` fails at once: the program asks no public name
+//! server, and waits for none on this machine.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -30,7 +30,7 @@ impl StdError for Unknown {
     }
 }
 
-/// The name service.
+/// Resolves host names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resolver(service::Service);
 
@@ -84,7 +84,7 @@ mod service {
     use hickory_resolver::net::runtime::TokioRuntimeProvider;
     use hyper_util::client::legacy::connect::dns::Name;
 
-    /// Made at the first question: many a registry has an address and no name.
+    /// Created at the first lookup: many registries have an address and no name.
     #[derive(Debug, Clone, Default)]
     pub(super) struct Service(Arc<OnceLock<Option<TokioResolver>>>);
 
@@ -102,7 +102,7 @@ mod service {
             let nobody = ResolverConfig::from_name_servers(Vec::new());
             TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default())
         });
-        // Both kinds, so that the connection can be made by whichever answers first (RFC 8305).
+        // Both address families, so that the faster one is used for the connection (RFC 8305).
         builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         builder.build().ok()
     }

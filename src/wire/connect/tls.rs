@@ -1,7 +1,7 @@
-//! TLS: which authorities are trusted for a host, and which certificate is shown to it.
+//! TLS: the CAs that are trusted for a host, and the client certificate for it.
 //!
-//! Roots are those of the system (Mozilla's where it has none), `--ca-file`, and the host's folder under `certs.d`, the
-//! layout that docker and podman share: `certs.d/<host>[:port]/{*.crt, *.cert + *.key}`.
+//! Roots are the system's (Mozilla's where it has none), `--ca-file`, and the host's folder under `certs.d`, the layout
+//! that docker and podman share: `certs.d/<host>[:port]/{*.crt, *.cert + *.key}`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::disk::read_file;
 use crate::error::{Error, Kind, Result};
 use crate::named_certificates::{Named, Servers};
 
-/// Where docker and podman look.
+/// The folders that docker and podman use.
 const SYSTEM_DIRS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 #[derive(Debug)]
@@ -26,19 +26,19 @@ pub(crate) struct ClientTls {
     dirs: Vec<PathBuf>,
 }
 
-/// The system's roots. Reading them takes many milliseconds: only when a host shows a certificate.
+/// The system's roots. Reading them takes many milliseconds: only done when a host sends a certificate.
 static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(system_roots);
 
-/// Whether the system's roots are read before a connection is made, or when a host shows a certificate that needs them.
+/// When to read the system's roots: before a connection is made, or when a host sends a certificate that needs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Roots {
-    /// At once, beside everything else.
+    /// At once, in parallel with other work.
     Now,
-    /// Of a host that most likely speaks plain HTTP.
+    /// For a host that most likely speaks plain HTTP.
     AtNeed,
 }
 
-/// What is shown to a host that wants to know who is there.
+/// The client certificate and key for a host that requires one.
 struct ClientIdentity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -56,12 +56,12 @@ impl ClientTls {
         Ok(Self { provider, extra, dirs })
     }
 
-    /// The first folder with files for `host`, of whatever sort: it says that the host speaks TLS.
+    /// Returns the first folder with any files for `host`: they show that the host speaks TLS.
     pub(crate) fn set_up_in(&self, host: &str) -> Option<PathBuf> {
         self.folders(host).find(|folder| holds(folder, |_| true))
     }
 
-    /// The configuration for connections to `host`.
+    /// Returns the configuration for connections to `host`.
     pub(crate) async fn config(&self, host: &str, roots: Roots) -> Result<ClientConfig> {
         if roots == Roots::Now {
             let read = tokio::task::spawn_blocking(|| LazyLock::force(&SYSTEM)).await;
@@ -86,7 +86,7 @@ impl ClientTls {
         self.build(Arc::new(servers), identity)
     }
 
-    /// The configuration of a client that is never going to use it.
+    /// Returns the configuration for a client that will never use TLS.
     pub(crate) fn unused(&self) -> Result<ClientConfig> {
         let algorithms = self.provider.signature_verification_algorithms;
         let (named, own) = (Named::default(), RootCertStore::empty());
@@ -101,7 +101,7 @@ impl ClientTls {
             .dangerous()
             .with_custom_certificate_verifier(servers);
         let mut config = match identity {
-            // Of another sort than is known, or not that of the certificate beside it.
+            // Fails if the key's type is unknown, or if it does not match the certificate.
             Some(ClientIdentity { chain, key, key_path }) => {
                 builder.with_client_auth_cert(chain, key).map_err(|why| unusable("private key", &key_path, why))?
             }
@@ -111,39 +111,40 @@ impl ClientTls {
         Ok(config)
     }
 
-    /// The first folder with certificates or keys for `host`. It alone counts, as with podman: who sets up a folder does not
-    /// mean those of the system too. With podman an empty folder counts as well, and hides what a later one holds; here it
-    /// says nothing.
+    /// Returns the first folder with certificates or keys for `host`. Only that one counts, as with podman: an operator
+    /// who sets up a folder does not mean the system's as well. With podman an empty folder counts too, and hides later
+    /// ones; here it is ignored.
     fn folder(&self, host: &str) -> Option<PathBuf> {
         self.folders(host).find(|folder| holds_certificates(folder))
     }
 
-    /// Where files for `host` may lie; with the default port it may be written with or without it.
+    /// Returns the folders that may hold files for `host`; the default port may be part of the name or not.
     fn folders(&self, host: &str) -> impl Iterator<Item = PathBuf> {
         let names = match host.strip_suffix(":443") {
             Some(bare) => [host.to_owned(), bare.to_owned()],
             None if names_port(host) => [host.to_owned(), host.to_owned()],
             None => [host.to_owned(), format!("{host}:443")],
         };
-        // The host of a redirect is the peer's word: it must not climb out of the folder.
+        // The host of a redirect comes from the peer: it must not escape the folder.
         let is_name = !host.starts_with('.') && !host.contains('/');
         let dirs = self.dirs.iter().filter(move |_| is_name);
         dirs.flat_map(move |dir| names.clone().map(|name| dir.join(name)))
     }
 }
 
-/// Whether a port follows the name, or the address in brackets.
+/// Returns whether a port follows the name, or the address in brackets.
 fn names_port(host: &str) -> bool {
     host.rsplit(']').next().is_some_and(|end| end.contains(':'))
 }
 
-/// Whether `folder` holds certificates or keys, by the names that docker and podman look for.
+/// Returns whether `folder` holds certificates or keys, by the names that docker and podman look for.
 pub(crate) fn holds_certificates(folder: &Path) -> bool {
     let is_one = |ending: &std::ffi::OsStr| ["crt", "cert", "key"].iter().any(|known| ending == *known);
     holds(folder, |path| path.extension().is_some_and(is_one))
 }
 
-/// Whether a file in `folder` is one of those. A folder that cannot be read may hold any: whoever needs it is told then.
+/// Returns whether a file in `folder` matches. True if the folder cannot be read: a caller that needs the files then
+/// gets the error.
 fn holds(folder: &Path, is_one: impl Fn(&Path) -> bool) -> bool {
     match fs::read_dir(folder) {
         Ok(mut entries) => entries.any(|entry| entry.is_ok_and(|entry| is_one(&entry.path()))),
@@ -156,7 +157,7 @@ fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable == 0 {
-        // Said aloud where somebody has named others: those are not used.
+        // A warning if the system's roots exist but cannot be read: they are not used.
         match found.errors.first() {
             Some(why) => tracing::warn!(%why, "root certificates cannot be read; Mozilla's are used"),
             None => tracing::debug!("this machine has no root certificates; Mozilla's are used"),
@@ -188,7 +189,7 @@ fn add(roots: &mut RootCertStore, certificate: CertificateDer<'static>, path: &P
     roots.add(certificate).map_err(|why| unusable("certificate", path, why))
 }
 
-/// The files in `folder` that end in `.<ending>`, in order of their names.
+/// Returns the files in `folder` that end in `.<ending>`, in order of their names.
 fn files(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(|why| unusable("certificates", folder, why))?;
     let mut found: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -220,7 +221,7 @@ mod tests {
         assert!(!is_set_up("r.example") && !is_set_up("empty.example"));
     }
 
-    /// Two folders, the first of which comes first.
+    /// Returns two folders, the earlier one first.
     fn two(earlier: &[&str], later: &[&str]) -> (tempfile::TempDir, ClientTls, [PathBuf; 2]) {
         let place = tempfile::tempdir().unwrap();
         let dirs = ["earlier", "later"].map(|name| place.path().join(name));

@@ -1,4 +1,4 @@
-//! How fast requests and bytes flow, and when a flow counts as stuck.
+//! How fast requests and bytes flow, and when a transfer counts as stuck.
 
 pub(super) mod rate_limit;
 pub(super) mod request_body;

@@ -1,7 +1,7 @@
-//! 429: how much a registry lets be asked, and when again.
+//! Status 429: how many requests a registry allows, and when to try again.
 //!
-//! Docker Hub says `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 0;w=21600` (of so many seconds) and `Retry-After`;
-//! with a login it allows more.
+//! Docker Hub sends `ratelimit-limit: 100;w=21600`, `ratelimit-remaining: 0;w=21600` (the window in seconds) and
+//! `Retry-After`; with a login it allows more.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use url::Url;
 
 use crate::wire::address::host_port;
 
-/// What an answer of 429 says of that.
+/// The limits in a 429 answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RateLimit {
-    /// When it may be asked again, at the latest.
+    /// When the host accepts requests again, at the latest.
     pub(crate) again: Option<Duration>,
-    /// How many requests it takes, and in what time.
+    /// Number of requests that it allows, and in what time.
     limit: Option<(u64, Duration)>,
     host: String,
 }
@@ -29,14 +29,14 @@ impl RateLimit {
         Self { again: retry_after.or(used_up.map(|(_, window)| window)), limit: read("ratelimit-limit"), host }
     }
 
-    /// In words.
+    /// Describes the limits in words.
     pub(crate) fn told(&self) -> String {
         let again = self.again.map(|pause| format!("come back in {}", in_words(pause)));
         let limit = self.limit.map(|(count, window)| format!("{count} requests in {} are allowed", in_words(window)));
         [again, limit].into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
-    /// What to do about it.
+    /// Returns what the operator can do about it.
     pub(crate) fn hint(&self) -> String {
         format!("registries allow more to those who have logged in: autonomy registry login {}", self.host)
     }

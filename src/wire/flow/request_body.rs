@@ -1,4 +1,4 @@
-//! Bodies on their way out, as the HTTP library takes them.
+//! Request bodies, in the form that the HTTP library takes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::error::Error;
 /// The body of one request.
 pub(crate) struct RequestBody {
     carries: Carries,
-    /// Whether all of it has been given away.
+    /// Whether the HTTP library has taken all of it.
     is_sent: Arc<AtomicBool>,
 }
 
 enum Carries {
     Nothing,
     Bytes(Bytes),
-    /// In a box: a connection has room for 32 requests, whatever they carry.
+    /// Boxed: a connection has space for 32 requests, whatever their bodies.
     Stream(u64, Box<WatchedBody>),
 }
 
@@ -35,7 +35,7 @@ impl RequestBody {
         Self::of(if bytes.is_empty() { Carries::Nothing } else { Carries::Bytes(bytes) })
     }
 
-    /// A stream of `length` bytes.
+    /// Returns a body that streams `length` bytes.
     pub(crate) fn stream(length: u64, stream: WatchedBody) -> Self {
         Self::of(Carries::Stream(length, Box::new(stream)))
     }
@@ -45,7 +45,8 @@ impl RequestBody {
         Self { carries, is_sent }
     }
 
-    /// Tells afterwards whether all of it was given away: before that, its connection cannot carry anything else.
+    /// Returns a flag that is set once all of the body was taken: before that, its connection cannot carry another
+    /// request.
     pub(crate) fn is_sent(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_sent)
     }
@@ -80,7 +81,7 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        // A stream is asked until it ends: what it finds at its end, a digest that differs, has to be heard.
+        // A stream is polled to its end: an error there, such as a wrong digest, must not be lost.
         matches!(self.carries, Carries::Nothing)
     }
 

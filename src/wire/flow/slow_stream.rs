@@ -1,10 +1,10 @@
-//! Speed: whether a body that comes slowly is stuck, or the link is slow.
+//! Decides whether a slow body is stuck, or the link is slow.
 //!
-//! A stream that trickles while its host can do better is worth opening again: another connection may take another path,
-//! or reach another server. On a link where every stream is slow that would only cost more. The difference is told by
-//! what the host is known to do: a stream is given up if over half a minute of waiting it brought less than a
-//! thirty-second of what one stream of this host has brought before, and what it did bring is from then on what the host
-//! is known to do. A slow link therefore pays for one connection more in a run, and so does one that turns slow.
+//! A stream that is slow although its host can do better is worth reopening: another connection may take another path,
+//! or reach another server. On a link where every stream is slow that would only cost more. The host's known speed
+//! decides: a stream is given up if in half a minute of waiting it brought less than a thirty-second of what one stream
+//! of this host has brought before. Its rate then becomes the host's known speed. So a slow link costs one more
+//! connection per run, and so does a link that becomes slow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,27 +12,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time waited for bytes, over which a rate is taken.
+/// Time spent waiting for bytes over which a rate is measured.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// How much slower than it was known to be a stream may become: more streams than share a link in a run.
+/// How much slower than the known speed a stream may become: more than the number of streams that share a link in a
+/// run.
 const SHARE: u64 = 32;
 
 /// A stream this fast is not stuck, however fast others are. Bytes per second.
 const ENOUGH: u64 = 16 << 10;
 
-/// What is expected of a host before anything is known: a stream of 2 KiB/s, all that 16 kbit/s can carry, is then no
-/// news. Bytes per second.
+/// Expected speed of an unknown host, so that a stream of 2 KiB/s, the most that 16 kbit/s can carry, is not stuck.
+/// Bytes per second.
 const EXPECTED: u64 = 64 << 10;
 
-/// Slowest body that is waited for, in bytes per second, once it has been waited for for [`GRACE`]. Nothing that carries
-/// images is as slow; a peer that gives a byte now and then, so as never to be silent, is.
+/// Lowest accepted speed of a body, in bytes per second, after [`GRACE`] of waiting. No link that carries images is as
+/// slow; a peer that sends a byte now and then to avoid silence is.
 const SLOWEST: u64 = 64;
 
 /// Time for a body to become faster than [`SLOWEST`].
 pub(crate) const GRACE: Duration = Duration::from_secs(120);
 
-/// What one stream of a host is known to bring.
+/// The known speed of one stream of a host.
 #[derive(Debug)]
 pub(crate) struct Speed {
     bytes_per_second: AtomicU64,
@@ -50,12 +51,12 @@ impl Speed {
     }
 }
 
-/// Why a stream is not waited for any longer.
+/// Why a stream is given up.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Slow {
-    /// Others were faster: opened again, it may be so too.
+    /// Other streams were faster: a reopened one may be as well.
     Stuck(String),
-    /// It has no end in sight.
+    /// It would never end.
     Hopeless(String),
 }
 
@@ -63,11 +64,11 @@ pub(crate) enum Slow {
 #[derive(Debug)]
 pub(crate) struct Flow {
     speed: Arc<Speed>,
-    /// Since the window began: by the clock, while somebody waited, and what came.
+    /// Since the window began: when that was, the time spent waiting, and the bytes received.
     begun: Instant,
     waited: Duration,
     received: u64,
-    /// The same in all.
+    /// The same for the whole stream.
     waited_in_all: Duration,
     received_in_all: u64,
 }
@@ -78,7 +79,7 @@ impl Flow {
         Self { speed: Arc::clone(speed), begun, waited: zero, received: 0, waited_in_all: zero, received_in_all: 0 }
     }
 
-    /// Takes note of `bytes` that were waited for for so long. Only waiting counts: a slow reader takes its time.
+    /// Records `bytes` that took this long to arrive. Only waiting counts: a slow reader does not make a stream slow.
     pub(crate) fn came(&mut self, bytes: usize, took: Duration) -> Result<(), Slow> {
         self.waited += took;
         self.waited_in_all += took;
@@ -101,8 +102,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Takes the window for what the host can do at least. By the clock: what lay ready while the reader was away came no
-    /// faster for that.
+    /// Records the window's rate as a speed that the host can reach. Uses the clock: bytes that arrived while the
+    /// reader was away were not faster than that.
     fn note(&self) {
         let rate = rate(self.received, self.begun.elapsed());
         self.speed.bytes_per_second.fetch_max(rate, Ordering::Relaxed);
@@ -115,7 +116,7 @@ impl Drop for Flow {
     }
 }
 
-/// Bytes per second; over less than one second as if it had been one.
+/// Returns bytes per second; a time below one second counts as one second.
 fn rate(bytes: u64, time: Duration) -> u64 {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1000);
     bytes.saturating_mul(1000) / millis
@@ -127,7 +128,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Reads a stream of `rate` bytes a second for so long.
+    /// Reads a stream of `rate` bytes per second for so many seconds.
     async fn read(speed: &Arc<Speed>, rate: usize, seconds: u32) -> Result<(), Slow> {
         let mut flow = Flow::new(speed);
         for _ in 0..seconds {
@@ -146,7 +147,7 @@ mod tests {
         let speed = Arc::default();
         read(&speed, 1 << 20, 5).await.unwrap();
         assert!(is_stuck(read(&speed, ENOUGH as usize - 1, 31).await));
-        // As slow again: now it is the link.
+        // Just as slow again: now it is the link.
         read(&speed, ENOUGH as usize - 1, 600).await.unwrap();
         read(&speed, 1 << 20, 5).await.unwrap();
         assert!(is_stuck(read(&speed, 1000, 31).await), "the host has shown again what it can do");

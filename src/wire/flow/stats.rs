@@ -1,33 +1,33 @@
-//! Counting requests and bytes, for the report and for tests of work not done.
+//! Counts requests and bytes, for the report and for tests of work not done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What was sent and received.
+/// Requests, retries and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Requests sent, those to token services and to the targets of redirects included.
+    /// Requests sent, including those to token services and to redirect targets.
     pub requests: u64,
-    /// Operations and streams that failed in passing and were begun again.
+    /// Operations and streams that failed transiently and were started again.
     pub retries: u64,
     /// Bytes of bodies received.
     pub bytes_in: u64,
     /// Bytes of bodies handed to the connection.
     pub bytes_out: u64,
     /// The shortest time from a request without a stream to the head of its answer: once a connection was used twice,
-    /// little more than the round trip. None before the first answer.
+    /// little more than the round trip. `None` before the first answer.
     pub fastest: Option<Duration>,
 }
 
-/// A [`Tally`] in the making. What is counted here is counted in the one above as well.
+/// Counters from which [`Stats`] are made. Counts also in the parent, `above`.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     requests: AtomicU64,
     retries: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    /// Microseconds, and one more: zero stands for none.
+    /// Microseconds plus one; zero means none.
     fastest: AtomicU64,
     above: Option<Arc<Self>>,
 }
@@ -56,7 +56,7 @@ impl Counters {
     pub(crate) fn answered(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
         let shorter = |fastest| (fastest == 0 || took < fastest).then_some(took);
-        // Nothing to do where it was no shorter.
+        // Nothing to do if it was not shorter.
         let _ = self.fastest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shorter);
         if let Some(above) = &self.above {
             above.answered(Duration::from_micros(took - 1));

@@ -1,11 +1,11 @@
-//! Pacing: how many requests a host is sent at the same time, once it has asked for less.
+//! Limits how many requests a host gets at the same time, once it has asked for fewer.
 //!
-//! A 429 or a 503 halves the requests in flight, every answer that is neither makes room for a little more (additive
-//! increase, multiplicative decrease, as TCP does it), and a `Retry-After` holds back all requests to the host and not
-//! only the one that was told. In flight is what was sent and is not answered: the body of an answer is not waited for.
+//! A 429 or a 503 halves the requests in flight, every other answer makes room for a few more (additive increase,
+//! multiplicative decrease, as in TCP), and a `Retry-After` delays all requests to the host, not only the refused one.
+//! A request is in flight until the head of its answer arrives: the body does not count.
 //!
-//! A host that has never refused costs two atomic additions a request. Uploads have a window of their own, as wide as the
-//! other: an upload may have to wait for a download from the same host, and must not be what that download waits for.
+//! A host that has never refused costs two atomic additions per request. Uploads have their own window of the same
+//! size: an upload may have to wait for a download from the same host, so that download must not wait for the upload.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,22 +14,22 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The window at which a host counts as one that refuses nothing: more than ever is in flight.
+/// The window from which on a host counts as one that refuses nothing: more than are ever in flight.
 const OPEN: u32 = 64;
 
-/// What a request does.
+/// The class of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestClass {
-    /// It asks, or carries something that is at hand.
+    /// It asks, or carries content that is in memory.
     Question,
     /// It carries a stream, which may come from the same host.
     Upload,
 }
 
-/// The pace of one host.
+/// The throttle of one host.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    /// Whether `window` holds. Read without the lock.
+    /// Whether `window` applies. Read without the lock.
     is_held: AtomicBool,
     in_flight: [AtomicU32; 2],
     window: Mutex<ThrottleWindow>,
@@ -38,13 +38,13 @@ pub(crate) struct Throttle {
 
 #[derive(Debug, Default)]
 struct ThrottleWindow {
-    /// Most requests in flight on a lane.
+    /// Most requests in flight per class.
     size: u32,
     /// Answers since it last grew.
     answered: u32,
-    /// How often it has been halved.
+    /// How often it was halved.
     cuts: u32,
-    /// Nothing is sent before.
+    /// No request is sent before this time.
     not_before: Option<Instant>,
 }
 
@@ -53,7 +53,7 @@ struct ThrottleWindow {
 pub(crate) struct ThrottleSlot<'a> {
     pace: &'a Throttle,
     lane: RequestClass,
-    /// How often the window had been halved when it left.
+    /// How often the window had been halved when this request was sent.
     cuts: u32,
 }
 
@@ -79,7 +79,7 @@ impl Throttle {
         }
     }
 
-    /// A slot, or until when there is none; without a moment, until something changes.
+    /// Returns a slot, or the time to wait for; without a time, the caller waits for a change.
     fn admit(&self, lane: RequestClass) -> Result<ThrottleSlot<'_>, Option<Instant>> {
         let window = self.lock();
         if let Some(moment) = window.not_before.filter(|moment| *moment > Instant::now()) {
@@ -98,17 +98,17 @@ impl Throttle {
     }
 
     fn lock(&self) -> MutexGuard<'_, ThrottleWindow> {
-        // A panic elsewhere leaves the window whole: every change is an assignment.
+        // A panic elsewhere leaves the window consistent: every change is an assignment.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ThrottleSlot<'_> {
-    /// Says that the host was asked for too much, and how long it wants to be left alone.
+    /// Records that the host refused the request, and how long it asked to wait.
     pub(crate) fn refused(self, pause: Option<Duration>) {
         let pace = self.pace;
         let mut window = pace.lock();
-        // Those that left together are refused together: that is one refusal.
+        // Requests that were in flight together are refused together: they count as one refusal.
         if !pace.is_held.load(Ordering::Acquire) || self.cuts == window.cuts {
             let busiest = pace.in_flight.iter().map(|count| count.load(Ordering::Acquire)).max().unwrap_or_default();
             let before = if window.size == 0 { busiest } else { busiest.min(window.size) };
@@ -123,14 +123,14 @@ impl ThrottleSlot<'_> {
         pace.is_held.store(true, Ordering::Release);
     }
 
-    /// Says that the host has answered.
+    /// Records that the host has answered.
     pub(crate) fn answered(self) {
         let pace = self.pace;
         if !pace.is_held.load(Ordering::Acquire) {
             return;
         }
         let mut window = pace.lock();
-        // What left before the last refusal says nothing about what came after.
+        // An answer to a request sent before the last refusal says nothing about the time after it.
         if window.size == 0 || self.cuts != window.cuts {
             return;
         }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
-    /// How many more requests may be sent right now.
+    /// Returns how many more requests may be sent right now.
     fn room(pace: &Throttle, lane: RequestClass) -> usize {
         let mut slots = Vec::new();
         while slots.len() < 100

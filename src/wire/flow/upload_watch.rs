@@ -1,4 +1,4 @@
-//! Uploads that are watched: a sink that takes nothing for a while has failed, a source that is slow has not.
+//! Watches uploads: a sink that takes nothing for a while has failed, a slow source has not.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,17 +12,17 @@ use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::stream::ByteStream;
 
-/// Longest time that a peer may take nothing of what it is offered. A peer that is gone is noticed sooner, by TCP; this is
-/// for one that is there and takes nothing, and leaves time for a [`SLICE`] on a link of 16 kbit/s that four streams share.
+/// Longest time that a peer may take nothing of the data offered. TCP notices sooner if the peer is gone; this is for
+/// one that is there and takes nothing. It allows for a [`SLICE`] on a link of 16 kbit/s that four streams share.
 const SILENCE: Duration = Duration::from_secs(120);
 
-/// Most bytes that are offered at once. Larger pieces would be taken too seldom for their taking to be a sign of life.
+/// Most bytes offered at once. The peer would take larger pieces too seldom to show that it is alive.
 const SLICE: usize = 32 << 10;
 
-/// Longest time from the last byte sent to the answer: registries hash and move what they have received.
+/// Longest time from the last byte sent to the answer: registries hash and move the content that they have received.
 const COMMIT: Duration = Duration::from_secs(300);
 
-/// How an upload stands.
+/// The progress of an upload.
 #[derive(Debug)]
 pub(crate) struct UploadWatch {
     state: Mutex<WatchState>,
@@ -30,7 +30,7 @@ pub(crate) struct UploadWatch {
 
 #[derive(Debug)]
 struct WatchState {
-    /// Whose turn it is, and since when.
+    /// The side that must act, and since when.
     turn: WatchTurn,
     since: Instant,
     failure: Option<Error>,
@@ -38,18 +38,18 @@ struct WatchState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WatchTurn {
-    /// The source has to give the next piece. Its own time limits hold.
+    /// The source must give the next piece. Its own time limits apply.
     Source,
-    /// The sink has to take a piece.
+    /// The sink must take a piece.
     Sink,
-    /// The sink has everything and has to answer.
+    /// The sink has everything and must answer.
     Answer,
 }
 
-/// An upload's body that reports its progress to a [`Pulse`].
+/// An upload's body that reports its progress to an [`UploadWatch`].
 pub(crate) struct WatchedBody {
     stream: ByteStream,
-    /// What is left of the piece that the source has given.
+    /// The rest of the piece that the source has given.
     rest: Bytes,
     pulse: Arc<UploadWatch>,
     counters: Arc<Counters>,
@@ -62,7 +62,7 @@ impl UploadWatch {
         (WatchedBody { stream, rest: Bytes::new(), pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
     }
 
-    /// Resolves when the sink has been silent for too long; says for how long.
+    /// Waits until the sink has been silent for too long. Returns for how long.
     pub(crate) async fn silence(&self) -> Duration {
         loop {
             let (limit, since) = {
@@ -81,7 +81,7 @@ impl UploadWatch {
         }
     }
 
-    /// The failure of the source, if that is what ended the upload.
+    /// Returns the source's error, if that ended the upload.
     pub(crate) fn failure(&self) -> Option<Error> {
         self.lock().failure.take()
     }
@@ -93,7 +93,7 @@ impl UploadWatch {
     }
 
     fn lock(&self) -> MutexGuard<'_, WatchState> {
-        // A panic elsewhere leaves the state whole: every change is an assignment.
+        // A panic elsewhere leaves the state consistent: every change is an assignment.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,7 +138,7 @@ mod tests {
         assert!(body.next().await.is_some());
         assert_eq!(pulse.silence().await, SILENCE);
 
-        // The source's turn: the clock may run on.
+        // The source's turn: no time limit applies here.
         assert!(tokio::time::timeout(Duration::from_secs(1), body.next()).await.is_err());
         assert!(tokio::time::timeout(Duration::from_secs(3600), pulse.silence()).await.is_err());
     }

@@ -1,4 +1,4 @@
-//! One file of credentials: docker's `config.json`, which podman's `auth.json` is a part of.
+//! One credentials file: docker's `config.json`, of which podman's `auth.json` is a subset.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Credentials;
 
-/// Under this key docker files what it knows of Docker Hub.
+/// The key under which docker stores its logins for Docker Hub.
 const HUB_LEGACY: &str = "https://index.docker.io/v1/";
 const HUB: &str = "docker.io";
 
@@ -22,19 +22,19 @@ pub(super) struct ConfigFile {
     store: Option<String>,
 }
 
-/// An entry of `auths`; an error says why it cannot be read, which matters to nobody who does not need it.
+/// An entry of `auths`, or why it cannot be read; that error matters only to a request that needs the entry.
 type AuthsEntry = Result<Credentials, String>;
 
-/// Something a file says about a key.
+/// An entry of the file for a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConfigEntry {
     Credentials(Credentials),
-    /// Ask this helper for this server.
+    /// Call this helper for this server.
     Helper {
         name: String,
         server: String,
     },
-    /// Something that cannot be read, and why.
+    /// An entry that cannot be read, and why.
     Unreadable(String),
 }
 
@@ -66,19 +66,19 @@ struct RawAuth {
 impl ConfigFile {
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, String> {
         let raw = match bytes.trim_ascii() {
-            // Made and not yet written to: `touch auth.json`.
+            // Created and not yet written to: `touch auth.json`.
             [] => RawConfig::default(),
-            // The parser's own text may show what stands in the file.
+            // Do not show the parser's own message: it may quote the file.
             bytes => serde_json::from_slice::<Option<RawConfig>>(bytes)
                 .map_err(|why| format!("not a file of credentials: line {}, column {}", why.line(), why.column()))?
                 .unwrap_or_default(),
         };
         let mut auths = BTreeMap::new();
         let mut entries: Vec<_> = raw.auths.unwrap_or_default().into_iter().collect();
-        // Of several spellings of one host the plain one counts: the others were left behind by older programs.
+        // If one host is spelled in several ways, the plain spelling wins: older programs left the others behind.
         entries.sort_by_key(|(key, _)| (key.contains("://") && key != HUB_LEGACY, key.clone()));
         for (key, auth) in entries {
-            // Docker Desktop leaves entries without content, to say that the store has them.
+            // Docker Desktop leaves empty entries to say that its credential store has the login.
             let Some(found) = login(auth).transpose() else { continue };
             let found = found.map_err(|why| {
                 let key = crate::error::printable(&key);
@@ -97,19 +97,19 @@ impl ConfigFile {
         })
     }
 
-    /// The helper that keeps the logins of `host`, if the file leaves that to one, as docker reads it.
+    /// Returns the helper that keeps the logins of `host`, if the file names one; same rules as docker.
     pub(super) fn keeper(&self, host: &str) -> Option<&str> {
         let own = self.helpers.get(host).and_then(Option::as_ref).filter(|name| !name.is_empty());
         own.or(self.store.as_ref()).map(String::as_str)
     }
 
-    /// Every login that stands in the file itself.
+    /// Returns every login that the file itself holds.
     #[cfg(feature = "fuzzing")]
     pub(super) fn all(&self) -> impl Iterator<Item = (&String, &Credentials)> {
         self.auths.iter().filter_map(|(key, login)| Some((key, login.as_ref().ok()?)))
     }
 
-    /// What is said about the first of `keys` that anything is said about, and so on; last comes the store for all.
+    /// Returns the entries for each of `keys` in their order; the store for all hosts comes last.
     pub(super) fn entries(&self, keys: &[String]) -> Vec<ConfigEntry> {
         let mut found = Vec::new();
         for key in keys {
@@ -132,12 +132,12 @@ fn helper(name: &str, key: &str) -> ConfigEntry {
     ConfigEntry::Helper { name: name.to_owned(), server: filed(key).to_owned() }
 }
 
-/// The name under which docker keeps a host, in its file and with its helpers.
+/// Returns the name under which docker keeps a host, in its file and with its helpers.
 pub(super) fn filed(key: &str) -> &str {
     if key == HUB { HUB_LEGACY } else { key }
 }
 
-/// What an entry of `auths` says; none if it has no content.
+/// Reads an entry of `auths`. Returns `None` if it is empty.
 fn login(entry: Value) -> Result<Option<Credentials>, &'static str> {
     let entry: Option<RawAuth> = serde_json::from_value(entry).map_err(|_| "is not an object of texts")?;
     let auth = entry.unwrap_or_default();
@@ -157,7 +157,7 @@ fn login(entry: Value) -> Result<Option<Credentials>, &'static str> {
     })
 }
 
-/// Reads base64 of `name:password`, which `base64` without `-w0` and some editors break into lines.
+/// Decodes base64 of `name:password`, which `base64` without `-w0` and some editors break into lines.
 fn unpacked(packed: &str) -> Option<Credentials> {
     let packed: String = packed.chars().filter(|c| !c.is_ascii_whitespace()).collect();
     let text = String::from_utf8(STANDARD.decode(packed).ok()?).ok()?;
@@ -167,11 +167,11 @@ fn unpacked(packed: &str) -> Option<Credentials> {
     Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() })
 }
 
-/// A key without what older clients wrote around it, and Docker Hub under its one name.
+/// Returns a key without the parts that older clients added, and Docker Hub under its one name.
 pub(super) fn normal(key: &str) -> String {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let key = match bare {
-        // Only an URL's path can be an API version; without a scheme `v1` may be a namespace.
+        // Only a URL's path can be an API version; without a scheme `v1` may be a namespace.
         Some(rest) => {
             let rest = rest.trim_end_matches('/');
             rest.strip_suffix("/v1").or_else(|| rest.strip_suffix("/v2")).unwrap_or(rest)

@@ -1,9 +1,9 @@
-//! Credential helpers: programs called `docker-credential-<name>` that are spoken to over their standard input and
-//! output (docker, "Credential helper protocol").
+//! Credential helpers: programs called `docker-credential-<name>` that talk over their standard input and output
+//! (docker, "Credential helper protocol").
 //!
-//! A helper is somebody else's program. Its name is checked before it becomes part of a command, it is looked for in
-//! absolute folders of `PATH` alone, and it is given few variables. Its answer is read within bounds, and its time is
-//! limited: one that does not answer is ended together with whatever it has started.
+//! A helper is a third-party program. Its name is checked before it becomes part of a command, only absolute folders of
+//! `PATH` are searched for it, and it receives few variables. Its answer has a size limit and its run a time limit: a
+//! helper that does not answer is killed together with all processes that it started.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,21 +18,21 @@ use tokio::process::{Child, Command};
 use super::Credentials;
 use super::helper_environment::Surroundings;
 
-/// Longest answer of a helper that is read, in bytes.
+/// Largest answer of a helper that is read, in bytes.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// How long the rest of an answer is waited for once the helper has ended: something that it left running may hold its
-/// output open for good.
+/// How long to wait for the rest of an answer after the helper has exited: a process that it left running may hold its
+/// output open forever.
 const REST: Duration = Duration::from_millis(500);
 
-/// The user name by which a helper says that the secret is an identity token.
+/// The user name that a helper returns if the secret is an identity token.
 const IS_IDENTITY: &str = "<token>";
 
-/// Why a helper was of no use: one short line without secrets.
+/// Why a helper failed: one short line without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HelperFailure {
     why: String,
-    /// Whether it did not answer at all, and would keep the next one waiting as well.
+    /// Whether it did not answer at all, so that the next call would wait as long.
     pub(super) is_silent: bool,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for HelperFailure {
     }
 }
 
-/// A program to ask, and how long it may take.
+/// A helper program, and its time limit.
 #[derive(Debug)]
 pub(super) struct Helper {
     program: PathBuf,
@@ -56,7 +56,7 @@ pub(super) struct Helper {
     variables: Vec<(OsString, OsString)>,
 }
 
-/// What a helper is told to keep.
+/// The input of a helper's `store`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperInput<'a> {
@@ -73,7 +73,7 @@ struct HelperOutput {
     secret: String,
 }
 
-/// What a helper has said, and whether it was content.
+/// A helper's output, and whether it exited with success.
 struct Said {
     is_success: bool,
     status: String,
@@ -81,12 +81,12 @@ struct Said {
 }
 
 impl Helper {
-    /// The helper called `name`.
+    /// Returns the helper called `name`.
     ///
     /// # Errors
     ///
-    /// The name comes out of a file and becomes part of a program's name: no path, no option. Fails too if there is no
-    /// such program.
+    /// The name comes from a file and becomes part of a program's name: fails if it could be a path or an option, and
+    /// if there is no such program.
     pub(super) fn named(name: &str, limit: Duration, surroundings: &Surroundings) -> Result<Self, HelperFailure> {
         let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !is_name {
@@ -97,7 +97,7 @@ impl Helper {
         Ok(Self::at(program, limit, surroundings))
     }
 
-    /// The helper that is this program.
+    /// Returns a helper that runs `program`.
     pub(super) fn at(program: PathBuf, limit: Duration, surroundings: &Surroundings) -> Self {
         Self { program, limit, variables: surroundings.variables().to_vec() }
     }
@@ -108,7 +108,7 @@ impl Helper {
         answer(said.is_success, &said.text).map_err(|why| why.unwrap_or(said.status).into())
     }
 
-    /// Has the credentials of `server` kept. `secret` is a password, or an identity token if there is no `user`.
+    /// Stores the credentials of `server`. `secret` is a password, or an identity token if there is no `user`.
     pub(super) async fn store(&self, server: &str, user: Option<&str>, secret: &str) -> Result<(), HelperFailure> {
         let entry = HelperInput { server, username: user.unwrap_or(IS_IDENTITY), secret };
         let entry = serde_json::to_vec(&entry).map_err(|why| HelperFailure::from(why.to_string()))?;
@@ -116,7 +116,7 @@ impl Helper {
         if said.is_success { Ok(()) } else { Err(said.status.into()) }
     }
 
-    /// Has the credentials of `server` forgotten. Says whether there were any, as far as the helper tells.
+    /// Erases the credentials of `server`. Returns whether there were any, as far as the helper reports it.
     pub(super) async fn erase(&self, server: &str) -> Result<bool, HelperFailure> {
         let said = self.tell("erase", server.as_bytes()).await?;
         match said.is_success {
@@ -130,8 +130,8 @@ impl Helper {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        // A group of its own, so that it can be ended with all that it has started. The price: it cannot read from the
-        // terminal, for which the protocol has no room anyway.
+        // Its own process group, so that it can be killed with all its children. The cost: it cannot read from the
+        // terminal, which the protocol does not support anyway.
         #[cfg(unix)]
         command.process_group(0);
         let child = command.spawn().map_err(|why| format!("cannot be run: {}", why.kind()))?;
@@ -146,7 +146,7 @@ impl Helper {
     }
 }
 
-/// A helper that runs: ended with its group unless it has come to its own end.
+/// A running helper. Dropping it kills its process group, unless the helper has exited.
 struct HelperProcess(Option<Child>);
 
 impl HelperProcess {
@@ -157,7 +157,7 @@ impl HelperProcess {
         let status = {
             let write = async {
                 if let Some(mut stdin) = stdin {
-                    // A helper that has answered without reading has closed its end; its answer counts.
+                    // A helper that has answered without reading has closed its input; its answer counts.
                     let _ = stdin.write_all(input).await;
                 }
             };
@@ -192,14 +192,14 @@ impl Drop for HelperProcess {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Some(group) = self.0.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok()) {
-            // Not waited for yet, so the number still is its own.
+            // Not yet waited for, so the process id is still its own.
             let _ = rustix::process::Pid::from_raw(group)
                 .map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
         }
     }
 }
 
-/// Reads the answer to `get`. An error of `None` says that there is nothing to tell but how the helper ended.
+/// Reads the answer to `get`. An error of `None` means that only the helper's exit status explains the failure.
 pub(super) fn answer(is_success: bool, said: &[u8]) -> Result<Option<Credentials>, Option<String>> {
     if !is_success {
         return if is_none(said) { Ok(None) } else { Err(None) };
@@ -214,7 +214,8 @@ pub(super) fn answer(is_success: bool, said: &[u8]) -> Result<Option<Credentials
     }))
 }
 
-/// The protocol has no code for "none": the text is what every client compares.
+/// Returns whether the answer means "no credentials". The protocol has no code for that: every client compares the
+/// text.
 fn is_none(said: &[u8]) -> bool {
     let text = String::from_utf8_lossy(said).to_lowercase();
     text.contains("credentials not found") || text.contains("no credentials")

@@ -1,4 +1,4 @@
-//! The file that logins are written to: changed as a whole or not at all, readable by nobody else.
+//! The file that logins are written to: replaced atomically, readable only by its owner.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
@@ -11,7 +11,7 @@ use super::helper_environment::Surroundings;
 use super::{Account, Environment, edit, unusable};
 use crate::error::{Error, Kind, Result};
 
-/// How long another program that writes to the same folder is waited for.
+/// How long to wait for another program that writes to the same folder.
 const TURN: Duration = Duration::from_secs(5);
 
 /// Where logins are kept: a file, and the helper that it may name.
@@ -22,24 +22,24 @@ pub struct Vault {
     surroundings: Surroundings,
 }
 
-/// What has become of a login.
+/// The result of storing or erasing a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredLogin {
-    /// The host as credentials are filed under it.
+    /// The host, as the key under which its credentials are stored.
     pub host: String,
-    /// The helper that has the secret; without one it stands in the file.
+    /// The helper that has the secret; `None` if the file holds it.
     pub helper: Option<String>,
-    /// Whether there was something to forget. Always true of a login that was kept.
+    /// Whether there was a login to erase. Always true after storing one.
     pub was_there: bool,
 }
 
 impl Vault {
-    /// The file that `docker login` and `podman login` would write to: `authfile`, `REGISTRY_AUTH_FILE`, else docker's
-    /// `config.json`.
+    /// Uses the file that `docker login` and `podman login` would write to: `authfile`, `REGISTRY_AUTH_FILE`, else
+    /// docker's `config.json`.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if there is no such place.
+    /// [`Usage`](Kind::Usage) if none of these is known.
     pub fn new(authfile: Option<&Path>, environment: &Environment, helper_limit: Duration) -> Result<Self> {
         let named = authfile.or(environment.registry_auth_file.as_deref()).map(Path::to_owned);
         let usual = || environment.docker_config.as_ref().map(|folder| folder.join("config.json"));
@@ -50,18 +50,18 @@ impl Vault {
         Ok(Self { path, helper_limit, surroundings: Surroundings::of(&environment.variables) })
     }
 
-    /// The file.
+    /// Returns the file's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Keeps a login for `host`, with the identity token in the place of the password if there is one.
+    /// Stores a login for `host`, with the identity token instead of the password if there is one.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if the file is not one of credentials; [`Local`](Kind::Local) if it cannot be written, or
-    /// if the helper that it names does not keep the login. The file is as it was then.
+    /// [`Usage`](Kind::Usage) if the file is not a credentials file; [`Local`](Kind::Local) if it cannot be written, or
+    /// if the helper that it names does not store the login. The file is then unchanged.
     pub async fn keep(&self, host: &str, account: &Account, identity: Option<&str>) -> Result<StoredLogin> {
         let host = normal(host);
         let helper = self.keeper(&host)?;
@@ -83,11 +83,11 @@ impl Vault {
         Ok(StoredLogin { host, helper, was_there: true })
     }
 
-    /// Forgets the login for `host`, in all its spellings.
+    /// Erases the login for `host`, in all its spellings.
     ///
     /// # Errors
     ///
-    /// As [`keep`](Self::keep).
+    /// Fails as [`keep`](Self::keep) does.
     pub async fn forget(&self, host: &str) -> Result<StoredLogin> {
         let host = normal(host);
         let helper = self.keeper(&host)?;
@@ -100,12 +100,12 @@ impl Vault {
             was_there = erased.map_err(|why| self.useless(name, &why))?;
         }
         let stood_there = self.replace(|text| edit::without(text, &host)).await?;
-        // A helper may well be content to erase what it never had; docker's mark in the file tells.
+        // A helper may report success for a login that it never had; docker's mark in the file is reliable.
         let was_there = if helper.is_some() { was_there && stood_there } else { stood_there };
         Ok(StoredLogin { host, helper, was_there })
     }
 
-    /// The helper that the file names for `host`.
+    /// Returns the helper that the file names for `host`.
     fn keeper(&self, host: &str) -> Result<Option<String>> {
         let Some(bytes) = existing(&self.path).map_err(|why| unusable(&self.path).because(why))? else {
             return Ok(None);
@@ -120,7 +120,7 @@ impl Vault {
         error.because(why.to_string()).hint(format!("{named_by} names that helper; --authfile names another file"))
     }
 
-    /// Reads the file, has it changed and puts the outcome in its place. Says whether there was one.
+    /// Reads the file, applies `edit` and replaces the file with the result. Returns whether `edit` changed anything.
     async fn replace(&self, edit: impl FnOnce(&str) -> Result<Option<String>, String>) -> Result<bool> {
         let failed = |why: io::Error| {
             let error = Error::new(Kind::Local, "write credentials to").on(self.path.display()).because(why);
@@ -141,7 +141,7 @@ impl Vault {
     }
 }
 
-/// The file that is meant. A link is followed, as docker does it: the file may be kept elsewhere and linked to.
+/// Returns the file to write. Follows a link, as docker does: the file may be kept elsewhere and linked to.
 fn target(path: &Path) -> io::Result<PathBuf> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => {
@@ -171,8 +171,8 @@ fn make_private(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-/// Waits for a turn to write in `folder`: of two logins at the same time neither must lose the other's. The folder is
-/// what is locked, because the file is replaced each time.
+/// Waits for the lock on `folder`: two logins at the same time must not overwrite each other. Locks the folder because
+/// the file is replaced each time.
 async fn turn(folder: &Path) -> io::Result<File> {
     let handle = File::open(folder)?;
     let begun = tokio::time::Instant::now();
@@ -185,15 +185,15 @@ async fn turn(folder: &Path) -> io::Result<File> {
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::new(ErrorKind::TimedOut, "another program keeps its folder locked"));
             }
-            // Not every file system knows locks; there it is as it is with docker.
+            // Not every file system supports locks; without them this is as safe as docker.
             Err(TryLockError::Error(_)) => return Ok(handle),
         }
     }
 }
 
-/// Puts a whole file in the place of `path`: mode 0600, and of the owner that the former one had.
+/// Replaces `path` with a whole file: mode 0600, and the owner of the file before it.
 fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Made with mode 0600, so that at no moment anybody else can read it.
+    // Created with mode 0600, so that other users cannot read it at any moment.
     let mut file = tempfile::Builder::new().prefix(".autonomy-login-").tempfile_in(folder)?;
     file.write_all(bytes)?;
     #[cfg(unix)]
@@ -201,7 +201,7 @@ fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt as _, fchown};
         let own = file.as_file().metadata()?;
         if (own.uid(), own.gid()) != (former.uid(), former.gid()) {
-            // Root at a user's file: the user is to be able to read it afterwards.
+            // Root writes a user's file: the user must be able to read it afterwards.
             let owner = (own.uid() != former.uid()).then_some(former.uid());
             let given = fchown(file.as_file(), owner, Some(former.gid()));
             if owner.is_some() {
@@ -211,7 +211,7 @@ fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|why| why.error)?;
-    // A rename is on disk once its folder is.
+    // A rename is durable once its folder is synced.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(())

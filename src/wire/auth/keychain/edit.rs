@@ -1,4 +1,4 @@
-//! Logins put into a file of credentials, and taken out of it: text in, text out.
+//! Adds logins to a credentials file and removes them: text in, text out.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,22 +7,22 @@ use serde_json::json;
 use super::config_file::{filed, normal};
 use super::json_members::JsonMembers;
 
-/// What a file is to say of a host.
+/// The new entry for a host.
 #[derive(Debug)]
 pub(super) enum LoginEdit<'a> {
     /// A name and a password.
     Password { user: &'a str, password: &'a str },
-    /// A refresh token, and whose it is.
+    /// A refresh token, and its user.
     Identity { user: &'a str, token: &'a str },
-    /// That a helper has the rest: an entry without content, by which docker knows that there is a login.
+    /// An empty entry: a helper has the login. It shows docker that there is one.
     Elsewhere,
 }
 
-/// The text of the file with this entry for `host`, in the place of all that there were for it.
+/// Returns the text of the file with this entry for `host`, in place of all its earlier entries.
 ///
 /// # Errors
 ///
-/// Why the text is not one of credentials, without quoting it.
+/// Why the text is not a credentials file, without quoting it.
 pub(super) fn with(text: &str, host: &str, entry: &LoginEdit<'_>) -> Result<String, String> {
     change(text, |auths| {
         let name = filed(host);
@@ -43,11 +43,11 @@ pub(super) fn with(text: &str, host: &str, entry: &LoginEdit<'_>) -> Result<Stri
     })
 }
 
-/// The text of the file without `host`, or `None` if the file says nothing of it.
+/// Returns the text of the file without `host`, or `None` if the file has no entry for it.
 ///
 /// # Errors
 ///
-/// As [`with`].
+/// Fails as [`with`] does.
 pub(super) fn without(text: &str, host: &str) -> Result<Option<String>, String> {
     let mut is_changed = false;
     let text = change(text, |auths| {
@@ -67,7 +67,7 @@ fn change(text: &str, edit: impl FnOnce(&mut JsonMembers) -> Result<(), serde_js
         }
         Ok(file.text(0) + "\n")
     };
-    // The parser's own text may show what stands in the file.
+    // Do not show the parser's own message: it may quote the file.
     edited().map_err(|why: serde_json::Error| {
         format!("not a file of credentials: line {}, column {}", why.line(), why.column())
     })

@@ -1,4 +1,4 @@
-//! What holds of files of credentials and of helpers' answers, whatever the bytes.
+//! Properties of credentials files and helpers' answers that hold for any bytes.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use super::{Credentials, credential_helper, edit, keys};
 
 const HOST: &str = "r.example:5000";
 
-/// What can be read can be changed in one place and nowhere else; what cannot be read is not quoted. Every input is also
-/// taken for a helper's answer.
+/// A readable file can be changed in one place and nowhere else; an unreadable one is not quoted. Every input is also
+/// read as a helper's answer.
 pub(crate) fn credentials(bytes: &[u8]) {
     for is_success in [true, false] {
         let said = credential_helper::answer(is_success, bytes);
@@ -29,7 +29,7 @@ pub(crate) fn credentials(bytes: &[u8]) {
 fn changed(text: &str, config: &ConfigFile, host: &str) {
     let own = |config: &ConfigFile| config.entries(&[host.to_owned()]).into_iter().find(is_credentials);
     let (user, password) = ("user", "pass:word \" \\ \u{e9}");
-    // A list can be read in the place of an object, which no program writes; it is never written to.
+    // Serde also reads a list in place of an object, which no program writes; such a file is never written to.
     let Ok(with) = edit::with(text, host, &edit::LoginEdit::Password { user, password }) else { return };
     let after = ConfigFile::parse(Path::new("x"), with.as_bytes()).expect("what was written can be read");
     let kept = Credentials::Password { user: user.to_owned(), password: password.to_owned() };

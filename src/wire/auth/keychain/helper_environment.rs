@@ -1,7 +1,7 @@
-//! Where credential helpers are found, and which variables they see.
+//! Where credential helpers are found, and which variables they receive.
 //!
-//! A helper needs to know where it is and what it asks: its folders, its keyring, its cloud. It has no use for the password
-//! of a signing key or of a proxy, so nothing is passed on that is not known to be needed.
+//! A helper needs its folders, its keyring and its cloud settings. It does not need the password of a signing key or of
+//! a proxy, so only variables that are known to be needed are passed on.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const NAMES: [&str; 26] = [
     "DOCKER_CONFIG",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
-    // The keyrings of desktops, and pass.
+    // Desktop keyrings, and pass.
     "DBUS_SESSION_BUS_ADDRESS",
     "DISPLAY",
     "WAYLAND_DISPLAY",
@@ -40,21 +40,21 @@ const NAMES: [&str; 26] = [
     "KUBECONFIG",
 ];
 
-/// Beginnings of names that are passed on.
+/// Name prefixes of variables that are passed on.
 const BEGINNINGS: [&str; 9] =
     ["LC_", "XDG_", "PASSWORD_STORE_", "AWS_", "GOOGLE_", "GCLOUD", "CLOUDSDK_", "AZURE_", "ACR_"];
 
-/// Proxies, in capitals: passed on without name and password.
+/// Proxies, in upper case: passed on without name and password.
 const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
-/// What a helper finds itself in.
+/// The environment of a helper.
 #[derive(Clone, Default)]
 pub(super) struct Surroundings {
     folders: Vec<PathBuf>,
     variables: Vec<(OsString, OsString)>,
 }
 
-/// Of the variables, some are secrets of clouds.
+/// Some of the variables are cloud secrets, so they are not printed.
 impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Surroundings").field("folders", &self.folders).finish_non_exhaustive()
@@ -62,26 +62,25 @@ impl std::fmt::Debug for Surroundings {
 }
 
 impl Surroundings {
-    /// What is left for helpers of the variables of a process.
+    /// Selects the variables of a process that helpers receive.
     pub(super) fn of(variables: &[(OsString, OsString)]) -> Self {
         let path = variables.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-        // A relative folder, which an empty entry is too, would have whatever lies in the folder run that this program was
-        // started in.
+        // A relative folder, which an empty entry is too, would run any matching program in the current directory.
         let folders = path.into_iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
         let folders: Vec<_> = folders.collect();
         let passed = variables.iter().filter_map(|(name, value)| Some((name.clone(), passed(name.to_str()?, value)?)));
-        // They were split at colons, so none of them holds one; an empty text would be the folder that one is in.
+        // The folders were split at colons, so none holds one; an empty text would mean the current directory.
         let path = std::env::join_paths(&folders).ok().filter(|path| !path.is_empty());
         let path = path.map(|path| ("PATH".into(), path));
         Self { variables: passed.chain(path).collect(), folders }
     }
 
-    /// The program of that name.
+    /// Finds the program of that name.
     pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
         self.folders.iter().map(|folder| folder.join(name)).find(|program| is_program(program))
     }
 
-    /// The variables that a helper is given.
+    /// Returns the variables that a helper receives.
     pub(super) fn variables(&self) -> &[(OsString, OsString)] {
         &self.variables
     }
@@ -95,7 +94,7 @@ fn passed(name: &str, value: &OsStr) -> Option<OsString> {
     is_passed.then(|| value.to_owned())
 }
 
-/// The address of a proxy without name and password; none if there may be some that cannot be told from the rest.
+/// Returns a proxy's address without name and password, or `None` if they may still be in it.
 fn bare(address: &str) -> Option<String> {
     if !address.contains('@') {
         return Some(address.to_owned());

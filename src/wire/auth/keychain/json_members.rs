@@ -1,5 +1,5 @@
-//! A JSON object that is changed in one place and stays as it was in all others: order, unknown members, even the
-//! spelling of their values.
+//! A JSON object that is changed in one place and keeps everything else: order, unknown members, even the spelling of
+//! their values.
 
 use std::fmt::{self, Write as _};
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 pub(super) struct JsonMembers(Vec<(String, Box<RawValue>)>);
 
 impl JsonMembers {
-    /// Reads an object; nothing and `null` are an empty one.
+    /// Reads an object; empty text and `null` are an empty one.
     pub(super) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -23,17 +23,17 @@ impl JsonMembers {
         self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.get())
     }
 
-    /// Puts a value in the place of all of that name, or at the end.
+    /// Replaces all members of that name with one value, or adds it at the end.
     pub(super) fn set(&mut self, name: &str, value: String) -> Result<(), serde_json::Error> {
         let value = RawValue::from_string(value)?;
         let place = self.0.iter().position(|(own, _)| own == name).unwrap_or(self.0.len());
-        // Of several of one name readers take the last.
+        // Readers take the last of several members of one name.
         self.remove(|own| own == name);
         self.0.insert(place, (name.to_owned(), value));
         Ok(())
     }
 
-    /// Leaves out members by their names. Says whether there were any.
+    /// Removes members by name. Returns whether there were any.
     pub(super) fn remove(&mut self, is_meant: impl Fn(&str) -> bool) -> bool {
         let before = self.0.len();
         self.0.retain(|(name, _)| !is_meant(name));
@@ -44,7 +44,8 @@ impl JsonMembers {
         self.0.is_empty()
     }
 
-    /// The object as text, one member a line, with tabs as docker and podman have them. `depth` is its own indentation.
+    /// Returns the object as text, one member per line, with tabs as docker and podman have them. `depth` is its own
+    /// indentation.
     pub(super) fn text(&self, depth: usize) -> String {
         if self.0.is_empty() {
             return "{}".to_owned();

@@ -1,7 +1,7 @@
 //! Credentials: the files and helpers of docker and podman, read once and only after a registry has asked for a login.
 //!
-//! Files are looked into in the order of contract §10; in each, the most specific key wins (`host/namespace/repository`
-//! before `host`). Helpers are asked by name, as docker does it.
+//! Files are read in the order of contract §10; in each, the most specific key wins (`host/namespace/repository` before
+//! `host`). Helpers are called by name, as docker does it.
 
 mod config_file;
 mod credential_helper;
@@ -29,10 +29,10 @@ pub use self::credential_store::{StoredLogin, Vault};
 use self::helper_environment::Surroundings;
 use crate::error::{Error, Kind, Result};
 
-/// Where credentials may lie, as the process environment tells.
+/// Places that may hold credentials, according to the process environment.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
-    /// `REGISTRY_AUTH_FILE`: a file that must be there.
+    /// `REGISTRY_AUTH_FILE`: a file that must exist.
     pub registry_auth_file: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
@@ -40,8 +40,8 @@ pub struct Environment {
     pub config_home: Option<PathBuf>,
     /// `DOCKER_CONFIG`, a folder, else `.docker` in the home folder.
     pub docker_config: Option<PathBuf>,
-    /// Variables of which credential helpers are given what they need: no passwords of ours, and none of proxies. `PATH`
-    /// is where they are looked for.
+    /// All variables of the process. Credential helpers receive those that they need, without our passwords and those
+    /// of proxies, and are searched for in `PATH`.
     pub variables: Vec<(OsString, OsString)>,
 }
 
@@ -64,7 +64,7 @@ impl Environment {
         }
     }
 
-    /// The files, in order.
+    /// Returns the files, in order.
     fn files(&self) -> impl Iterator<Item = PathBuf> {
         let podman =
             [&self.runtime_dir, &self.config_home].into_iter().flatten().map(|dir| dir.join("containers/auth.json"));
@@ -72,7 +72,7 @@ impl Environment {
     }
 }
 
-/// What proves who we are.
+/// Proof of identity.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credentials {
     /// A name and a password or access token.
@@ -93,12 +93,12 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Who somebody is at a registry.
+/// A user name and password at a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
     /// The name.
     pub user: String,
-    /// The password, or an access token that the registry takes for one.
+    /// The password, or an access token that the registry accepts as one.
     pub password: String,
 }
 
@@ -112,15 +112,15 @@ impl fmt::Debug for Account {
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) credentials: Option<Credentials>,
-    /// Whether an identity token would be kept in the place of a password.
+    /// Whether an identity token would be stored in place of a password.
     pub(super) wants_identity: bool,
     host: String,
-    /// Where they come from, or where there were none; none at all if somebody gave them by hand.
+    /// Where they come from, or the places without any; empty if the caller passed the account.
     places: Vec<String>,
 }
 
 impl Found {
-    /// Whether this is the account, or the identity token that stands for it.
+    /// Returns whether this is `account`, or the identity token that replaces its password.
     pub(crate) fn is(&self, account: &Account, identity: Option<&str>) -> bool {
         match (&self.credentials, identity) {
             (Some(Credentials::Identity(token)), Some(identity)) => token == identity,
@@ -131,7 +131,7 @@ impl Found {
         }
     }
 
-    /// The outcome in words.
+    /// Describes the outcome in words.
     pub(crate) fn told(&self) -> String {
         let places = self.places.join(", ");
         match &self.credentials {
@@ -141,7 +141,7 @@ impl Found {
         }
     }
 
-    /// What to do about a refusal.
+    /// Returns what the operator can do about a refusal.
     pub(crate) fn hint(&self) -> String {
         if self.wants_identity {
             return "check the user name and the password; some registries want an access token in its place"
@@ -154,17 +154,17 @@ impl Found {
     }
 }
 
-/// What a helper said, or why it said nothing.
+/// A helper's answer, or why there is none.
 type Said = Result<Option<Credentials>, HelperFailure>;
 
-/// What is known of one helper. It is asked one question at a time.
+/// State of one helper. It handles one call at a time.
 #[derive(Debug, Default)]
 struct Known {
-    /// Its answers by server: each is asked for once.
+    /// Its answers by server: each is requested once.
     said: HashMap<String, Said>,
-    /// Servers whose answer was refused and stayed the same when it was asked for again.
+    /// Servers for which a second call gave the same refused answer.
     settled: HashSet<String>,
-    /// Why it is not asked any more: it did not answer, and would keep everybody waiting again.
+    /// Why it is not called any more: it did not answer, and would make every caller wait again.
     given_up: Option<HelperFailure>,
 }
 
@@ -173,12 +173,12 @@ struct Known {
 pub(crate) struct Keychain {
     named: Vec<PathBuf>,
     usual: Vec<PathBuf>,
-    /// By path; none for one that is not there.
+    /// By path; `None` for a file that does not exist.
     files: Mutex<HashMap<PathBuf, Option<Arc<ConfigFile>>>>,
     helpers: std::sync::Mutex<HashMap<String, Arc<Mutex<Known>>>>,
     helper_limit: Duration,
     surroundings: Surroundings,
-    /// The account that somebody gave by hand, in the place of all others.
+    /// The account that the caller passed, instead of all others.
     given: Option<Account>,
 }
 
@@ -195,15 +195,15 @@ impl Keychain {
         }
     }
 
-    /// Has one account and looks nowhere.
+    /// Uses one account and reads no files.
     pub(crate) fn of(account: Account) -> Self {
         Self { given: Some(account), ..Self::new(None, &Environment::default(), Duration::ZERO) }
     }
 
     /// Finds the credentials for the repository `path` on `host`.
     ///
-    /// `refused` are credentials that were found before and do not hold (any more): files are read again, and helpers
-    /// asked again, because what they give out may last an hour and a long run does not.
+    /// `refused` are credentials that were found before and are not valid (any more): files are read again and helpers
+    /// called again, because their credentials may last an hour and a long run takes longer.
     pub(crate) async fn find(&self, host: &str, path: &str, refused: Option<&Credentials>) -> Result<Found> {
         let host = config_file::normal(host);
         if let Some(Account { user, password }) = self.given.clone() {
@@ -219,7 +219,7 @@ impl Keychain {
                     ConfigEntry::Unreadable(why) => return Err(unusable(&config.path).because(why)),
                     ConfigEntry::Helper { name, server } => match self.ask(&name, &server, refused).await {
                         Ok(credentials) => (credentials, format!("docker-credential-{name}")),
-                        // As docker does it: an image that everybody may read must not need a helper that works.
+                        // As docker does it: pulling a public image must not require a working helper.
                         Err(why) => (None, format!("docker-credential-{name} ({why})")),
                     },
                 };
@@ -235,7 +235,7 @@ impl Keychain {
         Ok(Found { credentials: None, wants_identity: false, host, places })
     }
 
-    /// Asks a helper, unless what it said last time still holds. Others wait only for the same helper.
+    /// Calls a helper, unless its last answer is still valid. Other callers wait only for the same helper.
     async fn ask(&self, name: &str, server: &str, refused: Option<&Credentials>) -> Said {
         let known = {
             let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,7 +269,7 @@ impl Keychain {
         said
     }
 
-    /// Reads the files that were named by somebody, which have to be there and right whether they are needed or not.
+    /// Reads the files that the operator named; they must exist and be valid even if they are not needed.
     pub(crate) async fn check(&self) -> Result<()> {
         for path in &self.named {
             self.named(path, false).await?;
@@ -292,8 +292,8 @@ impl Keychain {
         self.file(path, fresh).await?.ok_or_else(|| unusable(path).because("no such file"))
     }
 
-    /// A file, read once, and again if it is to be `fresh`. What cannot be read again stays as it was: a pipe has
-    /// nothing more to give, and somebody may be writing.
+    /// Reads a file once, and again if `fresh`. Keeps the old content if that fails: a pipe has nothing more to give,
+    /// and another process may be writing.
     async fn file(&self, path: &Path, fresh: bool) -> Result<Option<Arc<ConfigFile>>> {
         let mut files = self.files.lock().await;
         let before = files.get(path).cloned();
@@ -326,7 +326,7 @@ fn unusable(path: &Path) -> Error {
     Error::new(Kind::Usage, "read credentials").on(path.display())
 }
 
-/// The keys to look for, the most specific first.
+/// Returns the keys to look for, the most specific first.
 fn keys(host: &str, path: &str) -> Vec<String> {
     let mut keys = vec![format!("{host}/{path}")];
     while let Some((shorter, _)) = keys.last().and_then(|key| key.rsplit_once('/')) {

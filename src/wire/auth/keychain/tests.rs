@@ -165,7 +165,7 @@ impl Script {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("helper");
-        // Under another name first: a program that is still open for writing cannot be run.
+        // Written under another name first: a program that is still open for writing cannot be run.
         let (new, text) = (dir.path().join("new"), format!("#!/bin/sh\ncd {}\n{text}", dir.path().display()));
         fs::write(&new, text).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
@@ -216,7 +216,7 @@ esac
 
 #[cfg(unix)]
 fn is_running(pid: &str) -> bool {
-    // A process that has ended and was not waited for yet is a zombie, which runs no more.
+    // A process that has exited and was not waited for is a zombie, which no longer runs.
     fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
