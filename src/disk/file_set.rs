@@ -1,4 +1,4 @@
-//! Files that are made for other programs: all of them, or none.
+//! Writes a set of files for other programs: all of them, or none.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -8,27 +8,27 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result};
 
-/// What stands where a key file would go.
+/// How `write` treats a file that already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// Stays, and nothing is written: what was signed with a lost key can't be signed again.
+    /// Keeps the file and writes nothing: signatures made with a lost key cannot be made again.
     Kept,
-    /// Is replaced.
+    /// Replaces the file.
     Replaced,
 }
 
-/// Writes `files` (names and texts) into `folder`, which is made if it is not there. Each is complete and flushed under
-/// another name before any takes its place.
+/// Writes `files` (names and texts) into `folder`, and creates the folder if it is missing. Each file is complete and
+/// flushed under a temporary name before any of them gets its own name.
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage), with nothing written, if one is there that is to be kept; [`Local`](Kind::Local) if the disk
-/// refuses.
+/// [`Usage`](Kind::Usage), with nothing written, if a file exists and `existing` keeps it; [`Local`](Kind::Local) if
+/// the disk refuses.
 pub(crate) fn write(folder: &Path, files: &[(&str, String)], existing: Existing) -> Result<Vec<PathBuf>> {
     let folder = named(folder);
     let failed = |why: io::Error| Error::new(Kind::Local, "write to").on(folder.display()).because(why);
     let paths: Vec<_> = files.iter().map(|(name, _)| folder.join(name)).collect();
-    // A link that leads nowhere is there too.
+    // A dangling link counts as existing.
     if let Some(path) = paths.iter().find(|path| path.symlink_metadata().is_ok())
         && existing == Existing::Kept
     {
@@ -43,7 +43,7 @@ pub(crate) fn write(folder: &Path, files: &[(&str, String)], existing: Existing)
         };
         if let Err(why) = placed {
             if existing == Existing::Kept {
-                // Ours, made a moment ago: half of it is of no use.
+                // This call created these files a moment ago: half a set is useless.
                 paths[..number].iter().for_each(|path| drop(fs::remove_file(path)));
             }
             let is_there = why.error.kind() == io::ErrorKind::AlreadyExists;
@@ -54,7 +54,7 @@ pub(crate) fn write(folder: &Path, files: &[(&str, String)], existing: Existing)
     Ok(paths)
 }
 
-/// Writes `files` into `folder` under other names than theirs, each complete and flushed.
+/// Writes `files` into `folder` under temporary names, each complete and flushed.
 pub(crate) fn complete<T: AsRef<[u8]>>(folder: &Path, files: &[(&str, T)]) -> io::Result<Vec<NamedTempFile>> {
     let complete = files.iter().map(|(_, content)| {
         let mut file = new_file(folder)?;
@@ -64,23 +64,23 @@ pub(crate) fn complete<T: AsRef<[u8]>>(folder: &Path, files: &[(&str, T)]) -> io
     complete.collect()
 }
 
-/// Flushes what was renamed in `folder`: a rename is on disk once its folder is.
+/// Flushes the renames in `folder`: a rename is on disk once its folder is.
 pub(crate) fn settle(folder: &Path) -> io::Result<()> {
     fs::File::open(folder).and_then(|folder| folder.sync_all())
 }
 
-/// The current folder where none is named.
+/// Returns `folder`, or the current folder if the path is empty.
 pub(crate) fn named(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
-/// A temporary file in `folder` with the permissions of an ordinary one: what is written is for everybody who may see it.
+/// Creates a temporary file in `folder` with ordinary permissions: every user who may see the folder may read the file.
 pub(crate) fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        // The user's umask takes its part away.
+        // The user's umask still applies.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder)

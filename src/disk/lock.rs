@@ -1,8 +1,8 @@
-//! Locks that processes share, on files that nobody else can open.
+//! Locks between processes, on files that no other user can open.
 //!
-//! An advisory lock may be taken by whoever can read the file, and held for as long as they like. Files that are locked
-//! are therefore made for their owner alone (in a folder that a group may write to, for that group: it could do any harm
-//! without a lock), ones that an earlier version left readable are tightened, and no wait is without an end.
+//! Any user who can read a file can take an advisory lock on it and hold it for ever. Lock files are therefore readable
+//! by their owner alone (in a folder that a group may write to, also by that group: it could do any harm without a
+//! lock). Lock files that an earlier version left readable are tightened, and every wait has a limit.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use super::place::{Missing, Place};
 
-/// Longest pause between two tries: a waiting push is let in soon after the one before it has ended.
+/// Longest pause between two tries: a waiting push continues soon after the one before it ends.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How a lock is held.
+/// How to hold a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// By one.
+    /// One holder.
     Alone,
-    /// By several together, but not beside one who holds it alone.
+    /// Several holders at once, but none while another holds it alone.
     Shared,
 }
 
-/// Opens a file to be locked, which is made if need be. Blocks.
+/// Opens a lock file, and creates it if it is missing. Blocks.
 pub(crate) fn open_lock(place: &Place) -> io::Result<File> {
-    // A second name would be that of somebody else's file, whose owner and mode are changed below.
+    // A hard link would be another user's file, and the code below changes its owner and mode.
     match place.open_own(Missing::Fails) {
         Ok((file, about)) => tighten(&file, &about, place).map(|()| file),
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
@@ -35,8 +35,8 @@ pub(crate) fn open_lock(place: &Place) -> io::Result<File> {
     }
 }
 
-/// Makes a finished file as readable as the folder says that it lies in: while it was written to and locked it was for its
-/// owner alone.
+/// Makes a finished file as readable as its folder: while it was written and locked, it was readable by its owner
+/// alone.
 pub(crate) fn open_up(file: &File, place: &Place) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -52,12 +52,12 @@ pub(crate) fn open_up(file: &File, place: &Place) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the lock, but not longer than `longest`. False if the file system knows no locks, as some network and FAT file
-/// systems do: there one process at a time has to do. Blocks.
+/// Waits for the lock, at most for `longest`. Returns false if the file system has no locks, as some network and FAT
+/// file systems: there the operator must run one process at a time. Blocks.
 ///
 /// # Errors
 ///
-/// [`TimedOut`](io::ErrorKind::TimedOut) if another process holds it all the while.
+/// [`TimedOut`](io::ErrorKind::TimedOut) if another process holds the lock all that time.
 pub(crate) fn acquire(file: &File, how: Hold, longest: Duration) -> io::Result<bool> {
     let (until, mut pause) = (Instant::now() + longest, Duration::from_millis(1));
     loop {
@@ -88,7 +88,7 @@ fn suit(_: &File, _: &Place) -> io::Result<()> {
     Ok(())
 }
 
-/// The users who may open a lock in this folder.
+/// Returns the mode for a lock file in this folder: the users who may open it.
 #[cfg(unix)]
 fn mode_in(folder: &std::fs::Metadata) -> u32 {
     use std::os::unix::fs::MetadataExt as _;
@@ -97,7 +97,7 @@ fn mode_in(folder: &std::fs::Metadata) -> u32 {
     if is_group_s { 0o660 } else { 0o600 }
 }
 
-/// Takes away what an earlier version gave to everybody.
+/// Removes the permissions that an earlier version gave to all users.
 #[cfg(unix)]
 fn tighten(file: &File, about: &std::fs::Metadata, place: &Place) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
@@ -107,8 +107,8 @@ fn tighten(file: &File, about: &std::fs::Metadata, place: &Place) -> io::Result<
     suit(file, place)
 }
 
-/// Gives a lock the mode, and where we are root also the owner, that suits its folder: a collection that root runs must
-/// not keep the server out.
+/// Gives a lock file the mode that suits its folder, and as root also the folder's owner: garbage collection run by
+/// root must not lock the server out.
 #[cfg(unix)]
 fn suit(file: &File, place: &Place) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

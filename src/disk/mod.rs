@@ -1,13 +1,13 @@
-//! Files below a folder that may come from a stranger.
+//! Files below a folder whose content is untrusted.
 //!
-//! A data folder is carried across gaps, and a spool lies where other users may write. Everything below a [`Root`] is
-//! therefore reached from a handle on it and through no symbolic link: with `openat2` where the kernel has it, else one
-//! component at a time. Files are opened without waiting and taken only if they are plain ones (a pipe, a device or a
-//! socket is an error at once), and what is read into memory is bounded. Making, renaming, linking, removing and listing go
-//! the same way. The root itself was named by whoever runs this program and may be a link.
+//! A data folder is carried across gaps, and a spool may be in a folder where other users can write. Everything below a
+//! [`DiskRoot`] is therefore reached from a handle on the folder, and never through a symbolic link: with `openat2`
+//! where the kernel has it, else one component at a time. Files are opened without blocking, and only plain files are
+//! accepted (a pipe, a device or a socket is an error at once). Reads into memory are bounded. Create, rename, link,
+//! remove and list work the same way. The operator names the root itself, so the root may be a link.
 //!
-//! Where there is no Unix, links are looked for before each step; whoever can change the folder at that very moment is
-//! not kept out.
+//! On systems other than Unix, each step checks for links first; a user who changes the folder between check and step
+//! is not kept out.
 
 pub(crate) mod file_set;
 mod lock;
@@ -46,7 +46,7 @@ use self::unix as system;
 pub(crate) use self::writer::{Writer, write_all};
 use crate::error::{Error, Kind, Result};
 
-/// An I/O failure as ours: what was done to which file.
+/// Converts an I/O error to ours, with the operation and the file.
 pub(crate) fn failed(op: &str, path: &Path, error: io::Error) -> Error {
     let kind = if error.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Local };
     let is_full = error.kind() == io::ErrorKind::StorageFull;
@@ -54,7 +54,7 @@ pub(crate) fn failed(op: &str, path: &Path, error: io::Error) -> Error {
     if is_full { told.hint("free some space on that file system, then run it again") } else { told }
 }
 
-/// Runs file work where waiting for a disk holds nobody up.
+/// Runs file work on a blocking thread, so that a slow disk does not block the async threads.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     joined(spawn_blocking(work)).await
 }

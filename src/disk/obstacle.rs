@@ -1,8 +1,9 @@
-//! Things in the place of a file.
+//! Obstacles: other things in the place of a file.
 //!
-//! A name that a file is to get may be taken. A plain file there is replaced in one step, and so is anything that holds
-//! nothing: a symbolic link, a pipe, a socket, a device. A folder cannot be replaced by a file. It goes if it is empty, and is
-//! else moved aside with all that is in it: it may be somebody's. Nothing is followed or opened for that.
+//! A name that a file needs may be taken. A plain file is replaced in one step, and so is anything without content: a
+//! symbolic link, a pipe, a socket, a device. A file cannot replace a folder. An empty folder is removed; any other
+//! folder is moved aside with its content, because the content may belong to another user. None of this follows a link
+//! or opens a file.
 
 use std::fs::Metadata;
 use std::io;
@@ -10,13 +11,13 @@ use std::io;
 use super::passing_name::{TEMPORARY, passing_name};
 use super::place::Place;
 
-/// How folders are called that lay in the place of a file. They stay until somebody has looked at them and removes them.
+/// Prefix of the names of folders that were moved aside. They stay until the operator looks at them and removes them.
 pub(crate) const ASIDE: &str = ".aside-";
 
-/// Times that a folder is met again which another process has moved meanwhile.
+/// Number of tries if another process moves the folder at the same time.
 const TRIES: usize = 16;
 
-/// Names what this is, for messages.
+/// Returns a name for this type of file, for messages.
 pub(crate) fn kind_of(about: &Metadata) -> &'static str {
     let kind = about.file_type();
     #[cfg(unix)]
@@ -44,7 +45,7 @@ pub(crate) fn kind_of(about: &Metadata) -> &'static str {
 }
 
 impl Place {
-    /// Makes way for a file that is to be renamed to this name.
+    /// Clears this name for a file that will be renamed to it.
     pub(super) fn make_way(&self) -> io::Result<()> {
         for _ in 0..TRIES {
             let Some(about) = self.look()?.filter(|about| !about.is_file()) else { return Ok(()) };
@@ -53,7 +54,7 @@ impl Place {
                 tracing::warn!(file = %file.display(), what, "replacing what lies in the place of a file");
                 return Ok(());
             }
-            // Says no of a file that another process has put there meanwhile, as `move_folder` does.
+            // Fails on a file that another process has put there meanwhile, as `move_folder` does.
             if self.remove_folder().is_ok_and(|is_removed| is_removed) {
                 tracing::warn!(file = %file.display(), what, "removed what lay in the place of a file, as it was empty");
                 return Ok(());

@@ -1,8 +1,8 @@
-//! Names of files that are not finished.
+//! Names of unfinished files.
 
 use crate::error::{Error, Kind, Result};
 
-/// How temporary files are called; nothing that is content starts like this.
+/// Prefix of the names of temporary files; no content has a name that starts like this.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
 /// Returns a name that no other file has.

@@ -1,4 +1,4 @@
-//! The same steps where there are no handles on folders: links are looked for before each one.
+//! The same steps as `unix`, for systems without handles on folders: each step checks for links first.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -10,19 +10,19 @@ use super::place::How;
 /// A folder, by its path.
 pub(super) type Handle = PathBuf;
 
-/// The folder that the user named, wherever that leads.
+/// Opens the folder that the user names; it may be a link.
 pub(super) fn root(path: &Path) -> io::Result<Handle> {
     let path = path.canonicalize()?;
     if path.is_dir() { Ok(path) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// A folder below `root`.
+/// Opens a folder below `root`.
 pub(super) fn folder(root: &Handle, below: &Path) -> io::Result<Handle> {
     let path = checked(root, below)?;
     if path.symlink_metadata()?.is_dir() { Ok(path) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// Opens a plain file, or makes one.
+/// Opens or creates a plain file.
 pub(super) fn open(root: &Handle, below: &Path, how: How) -> io::Result<(File, Metadata)> {
     let path = checked(root, below)?;
     match path.symlink_metadata() {
@@ -43,12 +43,12 @@ pub(super) fn open(root: &Handle, below: &Path, how: How) -> io::Result<(File, M
     Ok((file, about))
 }
 
-/// About the file of that name itself, be it a link.
+/// Returns the metadata of this name; for a link, of the link itself.
 pub(super) fn look(root: &Handle, below: &Path) -> io::Result<Metadata> {
     checked(root, below)?.symlink_metadata()
 }
 
-/// Gives the names in a folder to `take`, one by one.
+/// Passes the names in a folder to `take`, one by one.
 pub(super) fn each(root: &Handle, below: &Path, take: &mut dyn FnMut(OsString)) -> io::Result<()> {
     fs::read_dir(folder(root, below)?)?.try_for_each(|entry| {
         take(entry?.file_name());
@@ -56,13 +56,13 @@ pub(super) fn each(root: &Handle, below: &Path, take: &mut dyn FnMut(OsString)) 
     })
 }
 
-/// Makes a folder and those on the way to it, as far as they are not there.
+/// Creates a folder and its parents as far as they are missing.
 pub(super) fn make_folders(root: &Handle, below: &Path) -> io::Result<()> {
     fs::create_dir_all(checked(root, below)?)?;
     folder(root, below).map(drop)
 }
 
-/// Removes a name; of a link, the link.
+/// Removes a name; for a link, the link itself.
 pub(super) fn remove(folder: &Handle, name: &OsStr) -> io::Result<()> {
     fs::remove_file(folder.join(name))
 }
@@ -72,34 +72,34 @@ pub(super) fn remove_folder(folder: &Handle, name: &OsStr) -> io::Result<()> {
     fs::remove_dir(folder.join(name))
 }
 
-/// Gives a file another name, in the place of what has that name.
+/// Renames a file, and replaces a file of the new name.
 pub(super) fn rename(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     fs::rename(from.0.join(from.1), to.0.join(to.1))
 }
 
-/// Gives a folder another name; an error if it is none.
+/// Renames a folder; an error if it is not a folder.
 pub(super) fn rename_folder(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     folder(from.0, Path::new(from.1))?;
     rename(from, to)
 }
 
-/// The same as `rename`, unless something has that name.
+/// Renames like `rename`, but fails if the new name exists.
 pub(super) fn rename_new(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     link(from, to)?;
     remove(from.0, from.1)
 }
 
-/// Gives a file a second name.
+/// Creates a hard link.
 pub(super) fn link(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     fs::hard_link(from.0.join(from.1), to.0.join(to.1))
 }
 
-/// Only Unix lets a folder be opened and synced; elsewhere the file system's own journal has to do.
+/// Does nothing beyond a check: only Unix can open and sync a folder; elsewhere the file system's own journal must do.
 pub(super) fn sync(root: &Handle, below: &Path) -> io::Result<()> {
     folder(root, below).map(drop)
 }
 
-/// The path, unless it leaves the folder or a link leads there.
+/// Returns the path; fails if it leaves the folder or contains a link.
 fn checked(root: &Path, below: &Path) -> io::Result<PathBuf> {
     let mut path = root.to_owned();
     let mut components = below.components().peekable();

@@ -9,7 +9,7 @@ use super::place::{How, Place};
 use super::system::{self, Handle};
 use crate::error::Result;
 
-/// A file under a passing name. Gone when dropped, unless it was published.
+/// A file under a temporary name. Removed when dropped, unless it was published.
 #[derive(Debug)]
 pub(crate) struct Temporary {
     folder: Handle,
@@ -19,14 +19,14 @@ pub(crate) struct Temporary {
 }
 
 impl Temporary {
-    /// Makes one in `folder`, which is made if need be.
+    /// Creates a file in `folder`, and creates the folder if it is missing.
     ///
-    /// Content is as readable as the process's umask says, not for its owner alone: another user may serve the folder.
+    /// The umask decides who can read the content, not only its owner: another user may serve the folder.
     pub(crate) fn in_folder(folder: &Place) -> Result<Self> {
         Self::make(folder).map_err(folder.failed("create a file in"))
     }
 
-    /// The same, with the system's own error.
+    /// Does the same, but returns the system's own error.
     pub(crate) fn make(folder: &Place) -> io::Result<Self> {
         let held = match folder.held() {
             Err(why) if why.kind() == io::ErrorKind::NotFound => {
@@ -40,12 +40,12 @@ impl Temporary {
         Ok(Self { folder: held, name, file: Some(file), is_placed: false })
     }
 
-    /// Writes all of `bytes` at the end.
+    /// Appends all of `bytes`.
     pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file().and_then(|mut file| file.write_all(bytes))
     }
 
-    /// The file, for a writer that gives it back ([`put_back`](Self::put_back)).
+    /// Hands out the file to a writer that gives it back with [`put_back`](Self::put_back).
     pub(crate) fn take_file(&mut self) -> io::Result<File> {
         self.file.take().ok_or_else(|| io::Error::other("the file is elsewhere"))
     }
@@ -55,7 +55,7 @@ impl Temporary {
         self.file = Some(file);
     }
 
-    /// Tries whether files here take bytes and locks.
+    /// Tests that files in this folder accept bytes and locks.
     pub(crate) fn try_out(mut self) -> io::Result<()> {
         self.write_all(b"x")?;
         match self.file()?.try_lock() {
@@ -89,7 +89,7 @@ impl Temporary {
                 Ok(())
             }
             Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Err(why),
-            // A file system without hard links (exFAT): there one process at a time has to do.
+            // No hard links on this file system (exFAT): there the operator must run one process at a time.
             Err(_) if to.look()?.is_none() => self.rename(to),
             Err(why) => Err(why),
         }
@@ -104,20 +104,20 @@ impl Drop for Temporary {
     }
 }
 
-/// Makes a finished temporary file appear as `place`: synced, renamed, and the folder synced, so that after a power cut
-/// it is there whole or not at all.
+/// Makes a finished temporary file appear as `place`: syncs it, renames it, and syncs the folder, so that after a power
+/// cut the file exists whole or not at all.
 pub(crate) fn publish(mut file: Temporary, place: &Place) -> Result<()> {
     file.sync().map_err(place.failed("sync"))?;
     file.rename(place).map_err(place.failed("rename"))?;
     place.sync_name().map_err(place.failed("sync the folder of"))
 }
 
-/// Makes a small file appear as `place` unless there is one.
+/// Makes a small file appear as `place`, unless a file exists there.
 pub(crate) fn publish_new(place: &Place, bytes: &[u8]) -> Result<()> {
     let mut file = Temporary::in_folder(&place.parent())?;
     file.write_all(bytes).and_then(|()| file.sync()).map_err(place.failed("write"))?;
     match file.rename_new(place) {
-        // The entry of that name must be a file, too: a link would make something else of it later.
+        // The existing entry must be a file too: a link could become something else later.
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
             place.open().map(drop).map_err(place.failed("open"))?
         }
@@ -126,7 +126,8 @@ pub(crate) fn publish_new(place: &Place, bytes: &[u8]) -> Result<()> {
     place.sync_name().map_err(place.failed("sync the folder of"))
 }
 
-/// Gives `from` the second name `to`; copies where the file system knows no hard links (exFAT) or `to` is on another.
+/// Creates `to` as a hard link to `from`; copies if the file system has no hard links (exFAT) or `to` is on another
+/// one.
 pub(crate) fn link(from: &Place, to: &Place) -> Result<()> {
     to.parent().make_folders().map_err(to.failed("create the folder of"))?;
     match from.link(to) {
@@ -143,12 +144,12 @@ pub(crate) fn link(from: &Place, to: &Place) -> Result<()> {
     }
 }
 
-/// The same in the place of whatever is called `to`; that name never vanishes.
+/// Does the same and replaces whatever has the name `to`; that name never vanishes.
 pub(crate) fn link_over(from: &Place, to: &Place) -> Result<()> {
     let passing = to.parent().join(passing_name()?);
     link(from, &passing)?;
     let renamed = passing.replace(to).map_err(to.failed("rename"));
-    // It stays if it could not be renamed, and also if both are names of one file already (POSIX, `rename`).
+    // It still exists if the rename failed, and also if both names were one file already (POSIX, `rename`).
     let _ = passing.remove();
     renamed?;
     to.sync_name().map_err(to.failed("sync the folder of"))

@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};
 use std::path::Path;
 
-/// Largest file that is read, in bytes: a system's bundle of certificates has a quarter of a million.
+/// Largest file that is read, in bytes: a system's CA bundle has a quarter of a million.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Reads a file, which may be a pipe, and never more than 4 MiB of it: `/dev/zero` and an image given by mistake have
-/// more than this machine.
+/// Reads a file, which may be a pipe, but at most 4 MiB of it: `/dev/zero`, or an image given by mistake, is larger
+/// than the memory of this machine.
 ///
 /// # Errors
 ///
-/// Those of opening and reading it; [`ErrorKind::FileTooLarge`].
+/// Fails if the file cannot be opened or read; with [`ErrorKind::FileTooLarge`] if it is larger.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;

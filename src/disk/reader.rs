@@ -1,4 +1,4 @@
-//! Reading files off the async threads: as streams, whole within a bound, into a hash.
+//! Reads files off the async threads: as streams, whole within a bound, or into a hash.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -12,15 +12,15 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Hasher;
 use crate::stream::ByteStream;
 
-/// Bytes per read. From here on larger pieces save no measurable time, and each open download holds two.
+/// Bytes per read. Larger pieces save no measurable time, and each open download holds two pieces.
 const PIECE: u64 = 256 << 10;
 
-/// `length` bytes of `file` from offset `from`. While one piece is on its way the next is being read.
+/// Streams `length` bytes of `file` from offset `from`. Reads the next piece while the caller handles the current one.
 pub(crate) fn stream(file: File, from: u64, length: u64) -> ByteStream {
     stream_in(PIECE, file, from, length)
 }
 
-/// The same in pieces of so many bytes at most.
+/// Does the same in pieces of at most `most` bytes.
 pub(crate) fn stream_in(most: u64, mut file: File, from: u64, length: u64) -> ByteStream {
     if length == 0 {
         return Box::pin(stream::empty());
@@ -41,7 +41,7 @@ type FileRest = Option<(File, u64)>;
 
 fn piece(file: File, left: u64, most: u64) -> Result<(Bytes, FileRest)> {
     let want = left.min(most);
-    // `read_to_end` fills spare capacity without zeroing it first, and asks for no more than `take` leaves it.
+    // `read_to_end` fills spare capacity without zeroing it first, and reads at most what `take` allows.
     let mut bytes = Vec::with_capacity(usize::try_from(want).unwrap_or_default());
     (&file).take(want).read_to_end(&mut bytes).map_err(|e| Error::new(Kind::Local, "read blob").because(e))?;
     if (bytes.len() as u64) < want {
@@ -55,7 +55,7 @@ fn piece(file: File, left: u64, most: u64) -> Result<(Bytes, FileRest)> {
 pub(crate) fn hash(file: &File, hasher: &mut Hasher) -> io::Result<u64> {
     let mut reader = file;
     reader.seek(SeekFrom::Start(0))?;
-    // Many may be at it at once.
+    // Small, because many hashes may run at once.
     let mut buffer = vec![0; 64 << 10];
     let mut total = 0;
     loop {

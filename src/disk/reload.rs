@@ -1,8 +1,9 @@
-//! What is read from files and read again when they change: certificates are renewed and passwords changed while a server runs.
+//! Values read from files, and read again when the files change: a server runs on while certificates are renewed and
+//! passwords are changed.
 //!
-//! The files are looked at each time their content is needed, which costs a system call or two: a change holds for the next
-//! connection or request, and no signal has to be sent. What cannot be read keeps what was, with an error in the log, because
-//! files are not always replaced in one step.
+//! Each use checks the files, which costs a system call or two: a change applies to the next connection or request, and
+//! needs no signal. If a changed file cannot be read, the old value stays and the log gets an error, because files are
+//! not always replaced in one step.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,12 +13,12 @@ use std::time::{Duration, SystemTime};
 use crate::disk::blocking;
 use crate::error::Result;
 
-/// How old a file must be before its time stamp tells it from a later version.
+/// Age from which a file's time stamp distinguishes it from a later version.
 const SETTLED: Duration = Duration::from_millis(100);
 
 type Read<T> = fn(&[PathBuf]) -> Result<T>;
 
-/// The content of some files.
+/// The value read from some files.
 #[derive(Debug)]
 pub(crate) struct Reloaded<T> {
     paths: Vec<PathBuf>,
@@ -31,7 +32,7 @@ struct LoadedFile<T> {
     value: Arc<T>,
 }
 
-/// Time, length and number of a file; None if it is not there.
+/// Time, length and inode number of a file; None if it does not exist.
 type FileStamp = Option<(SystemTime, u64, u64)>;
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
@@ -39,14 +40,14 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     ///
     /// # Errors
     ///
-    /// Those of `read`.
+    /// Fails like `read`.
     pub(crate) fn open(paths: Vec<PathBuf>, read: Read<T>) -> Result<Self> {
         let stamps = stamps(&paths);
         let value = Arc::new(read(&paths)?);
         Ok(Self { paths, read, held: Mutex::new(LoadedFile { stamps, value }) })
     }
 
-    /// The content as it is now.
+    /// Returns the current value.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<T>> {
         let this = Arc::clone(self);
         blocking(move || Ok(this.look())).await
@@ -66,8 +67,8 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     }
 }
 
-/// What tells these versions of the files from later ones. None if that cannot be told yet: a file that was written a moment
-/// ago may be written again without its time moving on.
+/// Returns the stamps that distinguish this version of the files from later ones. None if they cannot yet: a file that
+/// was written a moment ago may be written again with the same time stamp.
 fn stamps(paths: &[PathBuf]) -> Option<Vec<FileStamp>> {
     let stamps: Vec<FileStamp> = paths.iter().map(stamp).collect();
     let is_settled = |stamp: &FileStamp| stamp.is_none_or(|(time, ..)| time.elapsed().is_ok_and(|age| age > SETTLED));
@@ -100,7 +101,7 @@ mod tests {
         fs::write(&path, "1").unwrap();
         let current = Arc::new(Reloaded::open(vec![path.clone()], number).unwrap());
         let now = async || *current.get().await.unwrap();
-        // Each of one length, and within one tick of many clocks.
+        // All have the same length and are written within one tick of many clocks.
         for text in ["2", "3", "4"] {
             fs::write(&path, text).unwrap();
             assert_eq!(now().await.to_string(), text);

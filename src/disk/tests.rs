@@ -1,4 +1,4 @@
-//! A folder that a stranger has filled: nothing is reached through a link, nothing waits, nothing is read without a bound.
+//! A folder with hostile content: no link is followed, no open blocks, no read is unbounded.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ mod links {
 
     use super::*;
 
-    /// A folder with `inside/file`, a treasure outside of it, and links of all kinds that lead there.
+    /// Creates a folder with `inside/file`, a secret outside of it, and links of all types to that secret.
     fn lure() -> (tempfile::TempDir, DiskRoot) {
         let home = tempfile::tempdir().unwrap();
         let (data, outside) = (home.path().join("data"), home.path().join("outside"));

@@ -1,4 +1,4 @@
-//! Steps below a handle on a folder, none of which follows a link.
+//! Steps below a handle on a folder; no step follows a link.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -11,26 +11,26 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::place::How;
 
-/// A folder that is held open. Clones are the same one.
+/// A folder that is kept open. Clones share the handle.
 pub(super) type Handle = std::sync::Arc<OwnedFd>;
 
-/// Enough of an open file to look at it, or to go on from it.
+/// Flags to open a file only to inspect it, or to open something below it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LOOK: OFlags = OFlags::PATH;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const LOOK: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK);
 
-/// The folder that the user named, wherever that leads.
+/// Opens the folder that the user names; it may be a link.
 pub(super) fn root(path: &Path) -> io::Result<Handle> {
     Ok(rustix::fs::open(path, LOOK | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
-/// A folder below `root`.
+/// Opens a folder below `root`.
 pub(super) fn folder(root: &Handle, below: &Path) -> io::Result<Handle> {
     Ok(open_at(root.as_fd(), below, LOOK | OFlags::DIRECTORY, Mode::empty())?.into())
 }
 
-/// Opens a plain file, or makes one.
+/// Opens or creates a plain file.
 pub(super) fn open(root: &Handle, below: &Path, how: How) -> io::Result<(File, Metadata)> {
     let flags = match how {
         How::Read => OFlags::RDONLY,
@@ -48,12 +48,12 @@ pub(super) fn open(root: &Handle, below: &Path, how: How) -> io::Result<(File, M
     Ok((file, about))
 }
 
-/// About the file of that name itself, be it a link.
+/// Returns the metadata of this name; for a link, of the link itself.
 pub(super) fn look(root: &Handle, below: &Path) -> io::Result<Metadata> {
     File::from(open_at(root.as_fd(), below, LOOK, Mode::empty())?).metadata()
 }
 
-/// Gives the names in a folder to `take`, one by one.
+/// Passes the names in a folder to `take`, one by one.
 pub(super) fn each(root: &Handle, below: &Path, take: &mut dyn FnMut(OsString)) -> io::Result<()> {
     let folder = open_at(root.as_fd(), below, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK, Mode::empty())?;
     for entry in rustix::fs::Dir::new(folder)? {
@@ -65,7 +65,7 @@ pub(super) fn each(root: &Handle, below: &Path, take: &mut dyn FnMut(OsString)) 
     Ok(())
 }
 
-/// Makes a folder and those on the way to it, as far as they are not there.
+/// Creates a folder and its parents as far as they are missing.
 pub(super) fn make_folders(root: &Handle, below: &Path) -> io::Result<()> {
     let mut at = Handle::clone(root);
     for step in steps(below)? {
@@ -78,7 +78,7 @@ pub(super) fn make_folders(root: &Handle, below: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a name, whatever it stands for; of a link, the link.
+/// Removes a name of any type but a folder; for a link, the link itself.
 pub(super) fn remove(folder: &Handle, name: &OsStr) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::empty())?)
 }
@@ -88,27 +88,27 @@ pub(super) fn remove_folder(folder: &Handle, name: &OsStr) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR)?)
 }
 
-/// Gives a file another name, in the place of what has that name.
+/// Renames a file, and replaces a file of the new name.
 pub(super) fn rename(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     Ok(rustix::fs::renameat(from.0.as_fd(), from.1, to.0.as_fd(), to.1)?)
 }
 
-/// Gives a folder another name; an error if it is none.
+/// Renames a folder; an error if it is not a folder.
 pub(super) fn rename_folder(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
-    // With a slash at its end a name is that of a folder only (POSIX, "Pathname Resolution").
+    // A name with a slash at its end refers only to a folder (POSIX, "Pathname Resolution").
     let mut name = from.1.to_owned();
     name.push("/");
     rename((from.0, &name), to)
 }
 
-/// The same as `rename`, unless something has that name.
+/// Renames like `rename`, but fails if the new name exists.
 pub(super) fn rename_new(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::io::Errno;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(from.0.as_fd(), from.1, to.0.as_fd(), to.1, flags) {
-            // Neither every kernel nor every file system knows it.
+            // Not every kernel and file system supports this flag.
             Err(Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) => {}
             done => return Ok(done?),
         }
@@ -117,12 +117,12 @@ pub(super) fn rename_new(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::
     remove(from.0, from.1)
 }
 
-/// Gives a file a second name.
+/// Creates a hard link.
 pub(super) fn link(from: (&Handle, &OsStr), to: (&Handle, &OsStr)) -> io::Result<()> {
     Ok(rustix::fs::linkat(from.0.as_fd(), from.1, to.0.as_fd(), to.1, AtFlags::empty())?)
 }
 
-/// Makes the names in a folder last.
+/// Syncs a folder, so that the names in it survive a power cut.
 pub(super) fn sync(root: &Handle, below: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
     File::from(open_at(root.as_fd(), below, flags, Mode::empty())?).sync_all()
@@ -138,7 +138,7 @@ fn open_at(root: BorrowedFd<'_>, below: &Path, flags: OFlags, mode: Mode) -> io:
     walk(root, &steps, flags, mode)
 }
 
-/// Goes one component at a time, none of which may be a link.
+/// Opens one component at a time; none may be a link.
 pub(super) fn walk(root: BorrowedFd<'_>, steps: &[&OsStr], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let Some((last, before)) = steps.split_last() else {
         return Ok(rustix::fs::openat(root, ".", flags, mode)?);
@@ -152,7 +152,7 @@ pub(super) fn walk(root: BorrowedFd<'_>, steps: &[&OsStr], flags: OFlags, mode: 
     Ok(rustix::fs::openat(at.as_ref().map_or(root, AsFd::as_fd), *last, flags, mode)?)
 }
 
-/// The components of a path that stays below where it begins.
+/// Returns the components of a path; fails if it leaves the folder in which it starts.
 pub(super) fn steps(below: &Path) -> io::Result<Vec<&OsStr>> {
     let names = below.components().map(|component| match component {
         Component::Normal(name) => Ok(name),
@@ -171,10 +171,10 @@ mod kernel {
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     use rustix::io::Errno;
 
-    /// Whether the kernel knows no `openat2` (before 5.6).
+    /// Whether the kernel has no `openat2` (before 5.6).
     static IS_OLD: AtomicBool = AtomicBool::new(false);
 
-    /// The whole way in one call. None if it has to be walked.
+    /// Opens the whole path in one call. None if the caller must walk it.
     pub(super) fn open(root: BorrowedFd<'_>, below: &Path, flags: OFlags, mode: Mode) -> Option<io::Result<OwnedFd>> {
         if IS_OLD.load(Ordering::Relaxed) {
             return None;
@@ -188,7 +188,8 @@ mod kernel {
                     IS_OLD.store(true, Ordering::Relaxed);
                     None
                 }
-                // Sandboxes that do not know the call refuse it in these words; if it was something else, the walk says so.
+                // Sandboxes that do not know the call return these errors; if the cause is another one, the walk
+                // returns it.
                 Err(Errno::PERM | Errno::TOOBIG | Errno::INVAL | Errno::OPNOTSUPP) => None,
                 opened => Some(opened.map_err(io::Error::from)),
             };

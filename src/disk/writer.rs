@@ -1,4 +1,4 @@
-//! Writing to files off the async threads, with a hash on the way.
+//! Writes to files off the async threads, and hashes on the way.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write as _};
@@ -11,24 +11,25 @@ use super::{failed, joined};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Hasher;
 
-/// Bytes gathered before they are handed to the disk and the hash together.
+/// Bytes gathered before they go to the disk and the hash together.
 const BATCH: usize = 512 << 10;
 
-/// Takes pieces into a file, and into a hash on the way, on a blocking thread while the next pieces arrive.
+/// Writes pieces to a file, and hashes them, on a blocking thread while the next pieces arrive.
 ///
-/// Holds a thread only while there is something to write: a slow peer costs memory (twice a batch), not a thread. Small pieces
-/// are copied together: each may be the last that holds a buffer of a connection, and a body may come a byte at a time.
+/// Uses a thread only while there is something to write: a slow peer costs memory (twice a batch), not a thread. Small
+/// pieces are copied together: each may be the last reference to a connection's buffer, and a body may arrive one byte
+/// at a time.
 #[derive(Debug)]
 pub(crate) struct Writer {
     target: FileTarget,
     batch: usize,
     pending: Vec<Bytes>,
     pending_bytes: usize,
-    /// Small pieces that follow those in `pending`.
+    /// Small pieces that come after `pending`.
     tail: Vec<u8>,
 }
 
-/// A file, and the hash of what went into it.
+/// A file, and the hash of the bytes written to it.
 type Open = (File, Option<Hasher>);
 
 #[derive(Debug)]
@@ -39,18 +40,18 @@ enum FileTarget {
 }
 
 impl Writer {
-    /// Writes where `file` stands, feeding `hasher` if there is one.
+    /// Writes from the current position of `file`, and feeds `hasher` if there is one.
     pub(crate) fn new(file: File, hasher: Option<Hasher>) -> Self {
         Self::in_batches(BATCH, file, hasher)
     }
 
-    /// The same with so many bytes gathered before they are handed on.
+    /// Does the same in batches of `batch` bytes.
     pub(crate) fn in_batches(batch: usize, file: File, hasher: Option<Hasher>) -> Self {
         let target = FileTarget::Idle(Box::new((file, hasher)));
         Self { target, batch, pending: Vec::new(), pending_bytes: 0, tail: Vec::new() }
     }
 
-    /// Takes the next bytes. An error may be about bytes taken earlier.
+    /// Accepts the next bytes. An error may be about earlier bytes.
     pub(crate) async fn push(&mut self, bytes: Bytes) -> Result<()> {
         self.pending_bytes += bytes.len();
         if bytes.len() < self.batch / 8 {
@@ -68,7 +69,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is left and gives back the file, and the hash of all that was pushed. Nothing is synced.
+    /// Writes the rest and returns the file and the hash of all pushed bytes. Syncs nothing.
     pub(crate) async fn finish(mut self) -> Result<Open> {
         let (file, hasher) = self.idle().await?;
         let batch = self.gathered();
@@ -107,7 +108,7 @@ fn write(file: File, mut hasher: Option<Hasher>, batch: &[Bytes]) -> Result<Open
     Ok((file, hasher))
 }
 
-/// Writes all pieces where `file` stands, in as few calls as may be.
+/// Writes all pieces at the current position of `file`, in as few calls as possible.
 pub(crate) fn write_all(mut file: &File, batch: &[Bytes]) -> io::Result<()> {
     let mut slices: Vec<_> = batch.iter().map(|piece| IoSlice::new(piece)).collect();
     let mut left = &mut slices[..];

@@ -1,4 +1,4 @@
-//! A wrapper that remembers small content, so that what verification has read need not be fetched again to be copied.
+//! A wrapper that remembers small content, so that a copy need not fetch again what verification has read.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,20 +12,20 @@ use super::{Body, ByteStream, Listing, ListingStore, Put, Root, Store, Want};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name, Tag, json_cost};
 
-/// Largest node that is remembered: signatures, configurations and manifests are smaller, layers are not.
+/// Largest node that is remembered: signatures, configurations and manifests are smaller, layers are larger.
 const MAX_NODE_BYTES: u64 = 64 << 10;
-/// Most bytes remembered in all, of nodes and as many of lists.
+/// Most bytes remembered: this many of nodes, and as many again of lists.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// What an entry of a list of referrers takes besides its texts, in bytes.
+/// Bytes that one entry of a list of referrers takes, without its strings.
 const ENTRY_BYTES: usize = 300;
-/// What each of its values takes.
+/// Bytes that each of its values takes.
 const VALUE_BYTES: usize = 50;
 
-/// Remembers nodes by digest, after checking them, and what names and lists of referrers have said: whoever looks twice
-/// in the course of one task sees the same thing twice, even if a tag has moved meanwhile.
+/// Remembers nodes by digest, after checking them, and the answers for names and lists of referrers: a task that asks
+/// twice gets the same answer twice, even if a tag has moved in between.
 ///
-/// For sources, and for one task only. What a destination holds must be read from the destination.
+/// For sources, and for one task only. Content at a destination must be read from the destination.
 pub struct Cached {
     inner: Arc<dyn ListingStore>,
     known: Mutex<CachedAnswers>,
@@ -41,13 +41,13 @@ struct CachedAnswers {
 }
 
 impl Cached {
-    /// Remembers what is read from `inner`.
+    /// Returns a cache of what is read from `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn ListingStore>) -> Self {
         Self { inner, known: Mutex::default() }
     }
 
-    /// Takes in what was made here and the inner store does not have. It is kept whatever its length.
+    /// Adds content that was made here and that the inner store does not have. It is kept whatever its length.
     pub(crate) fn add(&self, node: &Descriptor, bytes: &Bytes) {
         self.known().nodes.insert(node.digest, bytes.clone());
     }
@@ -63,7 +63,7 @@ impl Cached {
     }
 
     fn known(&self) -> MutexGuard<'_, CachedAnswers> {
-        // A panic elsewhere leaves it whole: every change is one insertion.
+        // A panic elsewhere leaves the maps whole: every change is one insertion.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,7 +83,7 @@ impl Cached {
         }
     }
 
-    /// Keeps `bytes` if they are what `digest` says and there is room.
+    /// Keeps `bytes` if they match `digest` and there is room.
     fn keep(&self, digest: Digest, bytes: &Bytes) {
         let mut known = self.known();
         let size = bytes.len() as u64;
@@ -94,7 +94,7 @@ impl Cached {
     }
 }
 
-/// About how many bytes a list takes in memory: its texts are a stranger's, and can be as long as the list.
+/// Returns roughly how many bytes a list takes in memory: its strings are untrusted, and can be as long as the list.
 fn taken(list: &[Descriptor]) -> u64 {
     let json = serde_json::to_vec(list).unwrap_or_default();
     (ENTRY_BYTES * (list.len() + 1) + VALUE_BYTES * json_cost::count(&json) + json.len()) as u64

@@ -1,4 +1,4 @@
-//! A store in memory: the engine's test bench, and the home of what is made on the spot.
+//! A store in memory: for tests of the engine, and for content made by this process.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 
-/// Holds nodes in a map. Accepts manifests whose children are not there, as an OCI image layout does.
+/// Holds nodes in a map. Accepts manifests whose children are missing, as an OCI image layout does.
 #[derive(Debug, Default)]
 pub struct Memory {
     held: Mutex<MemoryContent>,

@@ -31,20 +31,20 @@ pub use spool::Spool;
 
 pub use crate::stream::ByteStream;
 
-/// Largest manifest that is read, in bytes: what the distribution specification asks clients and registries to support
-/// at least, and what the common registries accept at most.
+/// Largest manifest that is read, in bytes: the size that the distribution specification asks clients and registries to
+/// support at least, and that the common registries accept at most.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
-/// How much to answer when a name is resolved.
+/// How much of the answer a caller needs when it resolves a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// Which content it is: a HEAD request on a registry.
+    /// The descriptor: a HEAD request on a registry.
     Digest,
     /// The content too: a GET request on a registry, and the only way to be sure of the digest.
     Bytes,
 }
 
-/// What a name stands for.
+/// The manifest that a name refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Type, digest and size of the manifest.
@@ -53,46 +53,46 @@ pub struct Root {
     pub bytes: Option<Bytes>,
 }
 
-/// How a node came to be held.
+/// How a store came to hold a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It was there already.
+    /// The store already held it.
     Present,
-    /// The destination took it from another repository of its own.
+    /// The destination mounted it from another of its own repositories.
     Mounted,
-    /// Its bytes were sent; how many.
+    /// Its bytes were sent; this many.
     Sent(u64),
 }
 
 /// A home for content-addressed bytes: one repository, one folder, one map.
 ///
 /// Few operations and no defaults: a wrapper that forgets one must not compile. Conveniences are free functions, so
-/// that implementers never keep two ways of doing a thing in step.
+/// that implementers never have to keep two ways of doing the same thing consistent.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
     /// Name for logs and errors, such as `ghcr.io/acme/app`. Holds no secrets.
     fn label(&self) -> &str;
 
-    /// Says what `name` stands for now.
+    /// Returns the manifest that `name` refers to now.
     ///
-    /// With [`Want::Bytes`] the answer is as good as the bytes: they are hashed, and for a digest they match it. With
-    /// [`Want::Digest`] it is what the store claims, good enough to decide that nothing has changed.
+    /// With [`Want::Bytes`] the answer is as reliable as the bytes: they are hashed, and must match if `name` is a
+    /// digest. With [`Want::Digest`] it is only the store's claim, good enough to decide that nothing has changed.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Kind::NotFound) if there is no such name; [`Corrupt`](Kind::Corrupt) if the bytes stay different
-    /// from what the digest, or the store's own word about them, says; [`Limit`](Kind::Limit) past
+    /// [`NotFound`](Kind::NotFound) if there is no such name; [`Corrupt`](Kind::Corrupt) if the bytes, after retries,
+    /// still differ from the digest or from the store's own statement about them; [`Limit`](Kind::Limit) past
     /// [`MAX_MANIFEST_BYTES`].
     async fn resolve(&self, name: &Name, want: Want) -> Result<Root>;
 
-    /// Says whether `node` is held, without moving its bytes.
+    /// Returns whether the store holds `node`, without moving its bytes.
     ///
-    /// An answer about a manifest says nothing about what the manifest refers to.
+    /// An answer about a manifest says nothing about the nodes that the manifest refers to.
     async fn contains(&self, node: &Descriptor) -> Result<bool>;
 
     /// Opens `node` at byte offset `from`; `from == node.size` gives an empty stream.
     ///
-    /// Bytes come as stored. [`Body`] is what checks them.
+    /// Returns bytes as stored. [`Body`] checks them.
     ///
     /// # Errors
     ///
@@ -100,58 +100,60 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`Unsupported`](Kind::Unsupported) if `from > 0` and the store cannot seek.
     async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream>;
 
-    /// Makes `node` held, drawing on `body` only if its bytes are needed, and then makes `tags` name it.
+    /// Makes the store hold `node`, reading `body` only if it needs the bytes, and then makes `tags` name it.
     ///
     /// Atomic and idempotent: readers see all of `node` or nothing, and a second call is cheap. Only manifests take
     /// tags. A manifest with a subject becomes one of the subject's referrers.
     ///
     /// # Errors
     ///
-    /// Those of `body`, with their side; [`Incomplete`](Kind::Incomplete) if a manifest refers to what is not held and
-    /// the store insists on that; [`Usage`](Kind::Usage) for a tag on a blob.
+    /// Fails like `body`, with its side; [`Incomplete`](Kind::Incomplete) if a manifest refers to missing nodes and the
+    /// store insists on them; [`Usage`](Kind::Usage) for a tag on a blob.
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put>;
 
-    /// Says that about `count` calls are soon to come at the same time. A hint: a store far away can get ready for them.
+    /// Announces that about `count` calls will come at the same time. A hint: a remote store can get ready for them.
     fn expect(&self, count: usize);
 }
 
-/// What a store can list.
+/// A store's lists.
 #[async_trait]
 pub trait Listing: fmt::Debug + Send + Sync {
-    /// All tags, in no particular order. None if the repository does not exist.
+    /// Returns all tags, in no particular order. Empty if the repository does not exist.
     ///
     /// # Errors
     ///
     /// [`Limit`](Kind::Limit) past 100,000 tags or 1,000 pages.
     async fn tags(&self) -> Result<Vec<Tag>>;
 
-    /// The same for whoever can ask for the tags by their names instead: only as much of the list is read as that costs.
+    /// Does the same for a caller that could also ask for the tags by name: reads only as much of the list as that
+    /// costs.
     ///
     /// # Errors
     ///
     /// [`Limit`](Kind::Limit) past 8 pages or 512 KiB.
     async fn few_tags(&self) -> Result<Vec<Tag>>;
 
-    /// All manifests that name `subject` as theirs, as a list says it: types may be wrong and manifests missing.
+    /// Returns all manifests that name `subject` as theirs, as a list states it: types may be wrong and manifests
+    /// missing.
     ///
     /// An empty list means that the store was asked and knows none. "Could not ask" is an error.
     ///
     /// # Errors
     ///
-    /// [`Limit`](Kind::Limit) past 16 pages; [`NotFound`](Kind::NotFound) if the store lists what refers to other
-    /// manifests, and says of this one that it has no such list.
+    /// [`Limit`](Kind::Limit) past 16 pages; [`NotFound`](Kind::NotFound) if the store lists referrers of other
+    /// manifests, and says that it has no such list for this one.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>>;
 
-    /// The same by the Referrers API alone: `None` where a store has none and keeps a fallback index instead, for those
-    /// who know by other means whether there is one.
+    /// Does the same through the Referrers API alone: `None` if the store has no such API and keeps a fallback index
+    /// instead, for callers that know by other means whether there is one.
     ///
     /// # Errors
     ///
-    /// Those of [`referrers`](Self::referrers).
+    /// Fails like [`referrers`](Self::referrers).
     async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>>;
 }
 
-/// A store that can list: what verification reads.
+/// A store that can list: what verification needs to read.
 pub trait ListingStore: Store + Listing {}
 
 impl<T: Store + Listing> ListingStore for T {}
@@ -160,18 +162,18 @@ impl<T: Store + Listing> ListingStore for T {}
 ///
 /// # Errors
 ///
-/// Those of [`Store::open`] and [`Body`]; [`Limit`](Kind::Limit) before anything is fetched if `node` says that it is
-/// larger than allowed.
+/// Fails like [`Store::open`] and [`Body`]; with [`Limit`](Kind::Limit), before anything is fetched, if `node` declares
+/// a larger size.
 pub async fn read_manifest(store: &dyn Store, node: &Descriptor) -> Result<Bytes> {
     read_small(store, node, MAX_MANIFEST_BYTES).await
 }
 
-/// Reads a whole node of at most `limit` bytes, checked against its descriptor. Fetched again, a bounded number of
-/// times, if it comes damaged.
+/// Reads a whole node of at most `limit` bytes, checked against its descriptor. Fetches it again, a bounded number of
+/// times, if it is damaged.
 ///
 /// # Errors
 ///
-/// As [`read_manifest`].
+/// Fails like [`read_manifest`].
 pub async fn read_small(store: &dyn Store, node: &Descriptor, limit: u64) -> Result<Bytes> {
     if node.size > limit {
         let why = format!("{} bytes announced, at most {limit} are read", node.size);
@@ -183,13 +185,13 @@ pub async fn read_small(store: &dyn Store, node: &Descriptor, limit: u64) -> Res
     }
 }
 
-/// Whether `node` travels as a manifest: its type says so. Everything else is a blob.
+/// Whether `node` is transferred as a manifest: its media type decides. Everything else is a blob.
 #[must_use]
 pub fn is_manifest(node: &Descriptor) -> bool {
     node.media_type.is_manifest()
 }
 
-/// Returns what `store` holds under `name`; none if nothing.
+/// Returns the descriptor that `store` holds under `name`, or None.
 ///
 /// # Errors
 ///

@@ -1,23 +1,23 @@
-//! Trails: what passes over one body have hashed, so that a later pass can begin in the middle.
+//! Checkpoints: the hash states of the passes over one body, so that a later pass can begin in the middle.
 //!
-//! A sink whose upload broke may hold the beginning of a body and want the rest. What it holds came from the pass that
-//! broke, and was hashed there; the rest comes from another pass, and the source may not give the same bytes twice. A
-//! trail therefore keeps states of the hash on the way, from which the next pass goes on, and the state in which each
-//! pass broke off: there every later pass must come by with the same hash, or it fails. So the digest that is checked in
-//! the end is that of the bytes which the sink was given, whichever pass gave them.
+//! A sink whose upload broke may hold the beginning of a body and need the rest. The beginning came from the pass that
+//! broke, and was hashed there; the rest comes from another pass, and the source may not send the same bytes twice.
+//! Checkpoints therefore keep intermediate hash states, from which the next pass continues, and the state in which each
+//! pass broke off. Each later pass must reach that offset with the same hash; otherwise it fails. So the digest that is
+//! checked at the end covers the bytes that the sink received, whichever pass sent them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 
-/// Bytes between two states that are kept: at most so many are read again for nothing.
+/// Bytes between two kept states: at most this many are read a second time.
 const SPACING: u64 = 1 << 20;
 
-/// States that are kept, the newest: what lies further back than sockets and a registry's buffers hold is not asked for.
+/// States kept, the newest ones: no sink asks for an offset further back than sockets and a registry's buffers hold.
 const MAX_MARKS: usize = 64;
 
-/// What the passes over one body have left behind.
+/// The checkpoints of all passes over one body.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
     state: Mutex<CheckpointState>,
@@ -27,22 +27,22 @@ pub(crate) struct Checkpoints {
 struct CheckpointState {
     /// Offsets, ascending, and the hash of everything before them.
     marks: VecDeque<(u64, Hasher)>,
-    /// How far the newest pass has come.
+    /// How far the newest pass has come, with its hash.
     last: Option<(u64, Hasher)>,
-    /// Where passes broke off, and the digest of everything before that.
+    /// Offsets at which passes broke off, with the digest of everything before.
     ends: BTreeMap<u64, Digest>,
-    /// How far any pass has come.
+    /// The furthest offset that any pass has reached.
     reach: u64,
 }
 
 impl Checkpoints {
-    /// How far any pass has come: no sink can hold more.
+    /// Returns the furthest offset that any pass has reached: no sink can hold more.
     pub(crate) fn reach(&self) -> u64 {
         self.lock().reach
     }
 
     fn lock(&self) -> MutexGuard<'_, CheckpointState> {
-        // A panic elsewhere leaves the state good enough: a mark too few is only more to read.
+        // After a panic elsewhere the state is still usable: a missing mark only means more to read.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -53,17 +53,17 @@ pub(crate) struct Trace {
     hasher: Hasher,
     at: u64,
     trail: Option<Arc<Checkpoints>>,
-    /// Where earlier passes broke off further on, the nearest last.
+    /// Later offsets at which earlier passes broke off, the nearest last.
     ends: Vec<(u64, Digest)>,
 }
 
 impl Trace {
-    /// Begins with no bytes and leaves no trail.
+    /// Starts with no bytes and keeps no checkpoints.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         Self { hasher: Hasher::new(algorithm), at: 0, trail: None, ends: Vec::new() }
     }
 
-    /// Begins at the last state at or before `from`. Earlier passes have broken off.
+    /// Starts at the last state at or before `from`. All earlier passes have broken off.
     pub(crate) fn along(trail: &Arc<Checkpoints>, from: u64, algorithm: Algorithm) -> Self {
         let mut state = trail.lock();
         if let Some((at, hasher)) = state.last.take() {
@@ -75,12 +75,12 @@ impl Trace {
         Self { hasher, at, trail: Some(Arc::clone(trail)), ends }
     }
 
-    /// How many bytes have been hashed.
+    /// Returns how many bytes have been hashed.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Takes in the next bytes; `false` if an earlier pass was given others.
+    /// Hashes the next bytes; returns `false` if an earlier pass read different ones.
     #[must_use]
     pub(crate) fn update(&mut self, mut bytes: &[u8]) -> bool {
         while let Some((end, digest)) = self.ends.last().copied()
@@ -112,7 +112,7 @@ impl Trace {
         state.reach = state.reach.max(self.at);
     }
 
-    /// The digest of everything up to here.
+    /// Returns the digest of everything so far.
     pub(crate) fn finish(self) -> Digest {
         self.hasher.finish()
     }
@@ -128,7 +128,7 @@ mod tests {
         (0..SIZE).map(|n| (n * 31 % 251) as u8).collect()
     }
 
-    /// A pass from `from` to `to` in pieces of an odd length; whether it agreed with those before it.
+    /// Runs a pass from `from` to `to` in pieces of an odd length; returns None if it disagrees with an earlier pass.
     fn pass(trail: &Arc<Checkpoints>, bytes: &[u8], from: usize, to: usize) -> Option<Trace> {
         let mut trace = Trace::along(trail, from as u64, Algorithm::Sha256);
         let start = usize::try_from(trace.at()).unwrap();
@@ -153,13 +153,13 @@ mod tests {
         let (bytes, at) = (content(), 3_280_000);
         let mut other = bytes.clone();
         other[at] ^= 1;
-        // The sink holds what the first pass gave, up to behind the changed byte.
+        // The sink holds the bytes of the first pass, beyond the changed byte.
         for (first, second) in [(&bytes, &other), (&other, &bytes)] {
             let trail = Arc::new(Checkpoints::default());
             assert!(pass(&trail, first, 0, 3_300_000).is_some());
             assert!(pass(&trail, second, 3_290_000, SIZE).is_none());
         }
-        // Also if the pass that would have found out broke off before it could.
+        // The same if the pass that would have noticed broke off before it could.
         let trail = Arc::new(Checkpoints::default());
         assert!(pass(&trail, &other, 0, 3_300_000).is_some());
         assert!(pass(&trail, &bytes, 3_290_000, 3_295_000).is_some());

@@ -1,4 +1,4 @@
-//! Bodies: content that can be opened, checked in passing, and opened again.
+//! Bodies: content that can be opened, checked while it is read, and opened again.
 
 pub(super) mod checkpoints;
 pub(super) mod pass;
@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, RepositoryPath};
 use crate::retry::Retry;
 
-/// How far a body has been read, for whoever watches.
+/// How far a body has been read, for progress displays.
 #[derive(Debug, Default)]
 pub struct Meter {
     position: AtomicU64,
@@ -28,36 +28,36 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Bytes of the current pass; falls back to zero when the body is opened again.
+    /// Returns the bytes of the current pass; starts again at zero when the body is opened again.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
 
-    /// Bytes read in all passes together.
+    /// Returns the bytes read in all passes together.
     #[must_use]
     pub fn fetched(&self) -> u64 {
         self.fetched.load(Ordering::Relaxed)
     }
 
-    /// Those of them that came from the spool, where the source would have had to send them again.
+    /// Returns how many of them came from the spool; without it the source would have had to send them again.
     #[must_use]
     pub fn spooled(&self) -> u64 {
         self.spooled.load(Ordering::Relaxed)
     }
 
-    /// A new pass begins at `position`.
+    /// Records that a new pass starts at `position`.
     pub(super) fn begin(&self, position: u64) {
         self.position.store(position, Ordering::Relaxed);
     }
 
-    /// The pass has come to `position` with these bytes.
+    /// Records that the pass has reached `position` with these bytes.
     pub(super) fn count(&self, position: u64, bytes: usize) {
         self.position.store(position, Ordering::Relaxed);
         self.fetched.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// These bytes came from the spool.
+    /// Records that these bytes came from the spool.
     pub(super) fn count_spooled(&self, bytes: u64) {
         self.spooled.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -65,12 +65,12 @@ impl Meter {
 
 /// The content of one node, not yet opened.
 ///
-/// A sink opens it when it needs bytes, and again if its own side failed; a sink that holds the content already, or can
-/// mount it, never opens it. Every pass counts, hashes and ends at the declared size; bytes that turn out wrong are an
-/// error *before* their last piece is handed out, so that no sink can commit them.
+/// A sink opens it when it needs bytes, and again if the sink's own side failed. A sink that already holds the content,
+/// or can mount it, never opens it. Every pass counts, hashes and ends at the declared size; wrong bytes are an error
+/// *before* their last piece is handed out, so that no sink can commit them.
 ///
-/// A break in the middle is mended inside the pass: the origin is opened again where it stopped. With a spool a pass begins
-/// with what is there, fetches what is missing, and leaves that there for the next one.
+/// The pass itself repairs a break in the middle: it opens the origin again where it stopped. With a spool, a pass
+/// starts with the spooled bytes, fetches the missing ones, and leaves them in the spool for the next pass.
 #[derive(Clone)]
 pub struct Body {
     node: Descriptor,
@@ -83,7 +83,7 @@ pub struct Body {
     is_replacing: bool,
 }
 
-/// A spool, and this content's file in it, which all passes share; none if it has to go without.
+/// A spool, and this content's file in it, which all passes share; none if the content must do without.
 #[derive(Clone)]
 struct Spooled {
     spool: Spool,
@@ -97,13 +97,13 @@ pub(super) enum Origin {
 }
 
 impl Body {
-    /// Content at hand. What does not match `node` fails as soon as it is opened.
+    /// Returns a body of content in memory. Content that does not match `node` fails as soon as it is opened.
     #[must_use]
     pub fn bytes(node: Descriptor, bytes: impl Into<Bytes>) -> Self {
         Self::new(node, Origin::Bytes(bytes.into()))
     }
 
-    /// Content that `store` holds. What needs no fetching ([`Descriptor::inline`]) is not fetched.
+    /// Returns a body of content that `store` holds. Inline content ([`Descriptor::inline`]) is not fetched.
     #[must_use]
     pub fn stored(node: Descriptor, store: Arc<dyn Store>) -> Self {
         let origin = match node.inline() {
@@ -126,8 +126,8 @@ impl Body {
         }
     }
 
-    /// Lets what is fetched be kept in `spool` until it has [`landed`](Self::landed). Manifests, what is at hand and what
-    /// is smaller than [`Spool::SMALLEST`] goes without.
+    /// Keeps fetched bytes in `spool` until the content has [`landed`](Self::landed). Manifests, content in memory and
+    /// content smaller than [`Spool::SMALLEST`] are not spooled.
     #[must_use]
     pub fn spooled(mut self, spool: &Spool) -> Self {
         let is_fetched = matches!(self.origin, Origin::Store(_)) && !self.node.is_manifest();
@@ -137,66 +137,66 @@ impl Body {
         self
     }
 
-    /// Says that the sink's registry holds this content in the repository `from` already.
+    /// Records that the sink's registry already holds this content in the repository `from`.
     #[must_use]
     pub fn mountable(mut self, from: RepositoryPath) -> Self {
         self.mount_from = Some(from);
         self
     }
 
-    /// Lets a sink open it before the sink knows whether it needs it: it is small, the sink is far away, and has had
-    /// nothing of the kind so far.
+    /// Lets a sink open the body before it knows whether it needs it: for small content, and a sink that is far away
+    /// and has received no such content so far.
     #[must_use]
     pub fn early(mut self) -> Self {
         self.is_early = true;
         self
     }
 
-    /// Says that what the sink holds in its place is damaged: it is sent whatever the sink says that it has.
+    /// Records that the sink's copy is damaged: the content is sent even if the sink says that it has it.
     #[must_use]
     pub fn replacing(mut self) -> Self {
         self.is_replacing = true;
         self
     }
 
-    /// Whether it takes the place of what is damaged.
+    /// Whether the content replaces a damaged copy.
     #[must_use]
     pub fn is_replacing(&self) -> bool {
         self.is_replacing
     }
 
-    /// Whether it is better opened too early than too late.
+    /// Whether opening the body too early is better than too late.
     #[must_use]
     pub fn is_early(&self) -> bool {
         self.is_early
     }
 
-    /// Sets how breaks are mended.
+    /// Sets the retry policy for breaks.
     #[must_use]
     pub fn retrying(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// What the content is.
+    /// Returns the descriptor of the content.
     #[must_use]
     pub fn node(&self) -> &Descriptor {
         &self.node
     }
 
-    /// A repository on the sink's own registry that holds this content.
+    /// Returns a repository on the sink's own registry that holds this content.
     #[must_use]
     pub fn mount_from(&self) -> Option<&RepositoryPath> {
         self.mount_from.as_ref()
     }
 
-    /// How far it has been read.
+    /// Returns the meter that shows how far the body has been read.
     #[must_use]
     pub fn meter(&self) -> Arc<Meter> {
         Arc::clone(&self.meter)
     }
 
-    /// The whole content where it is at hand, unchecked: for a manifest that a sink has to look into.
+    /// Returns the whole content if it is in memory, unchecked: for a sink that must look into a manifest.
     #[must_use]
     pub fn at_hand(&self) -> Option<&Bytes> {
         match &self.origin {
@@ -205,18 +205,19 @@ impl Body {
         }
     }
 
-    /// Starts a pass over the content. Nothing is fetched before the stream is polled.
+    /// Starts a pass over the content. Fetches nothing before the stream is polled.
     ///
-    /// The stream fails with [`Corrupt`](Kind::Corrupt) if length or digest are wrong, and with whatever kind the
-    /// origin fails with once its tries are used up; the side is [`Side::Source`](crate::Side::Source) then. It fails with
+    /// The stream fails with [`Corrupt`](Kind::Corrupt) if length or digest are wrong, and with the origin's kind of
+    /// error once its tries are used up; the side is then [`Side::Source`](crate::Side::Source). It fails with
     /// [`Local`](Kind::Local), and no side, if the spool cannot be written to.
     #[must_use]
     pub fn open(&self) -> ByteStream {
         self.pass(Trace::new(self.node.digest.algorithm()), 0)
     }
 
-    /// Starts a pass that hands out what lies behind `from`, for a sink that holds the rest of earlier passes along the
-    /// same trail: it fails, too, if the source does not give what it gave them. A little before `from` is read again.
+    /// Starts a pass that hands out the bytes after `from`, for a sink that holds the rest from earlier passes with the
+    /// same checkpoints. The pass also fails if the source does not send the same bytes as before. It reads a little
+    /// before `from` again.
     pub(crate) fn open_at(&self, from: u64, trail: &Arc<Checkpoints>) -> ByteStream {
         self.pass(Trace::along(trail, from, self.node.digest.algorithm()), from)
     }
@@ -226,12 +227,12 @@ impl Body {
         Pass::new(self.clone(), trace, from, self.retry.start()).stream()
     }
 
-    /// Says that the content is held where it was to go: what the spool has of it is removed.
+    /// Records that the destination holds the content: its file in the spool is removed.
     pub async fn landed(&self) {
         let Some(Spooled { spool, entry }) = &self.spool else { return };
         match entry.get() {
             Some(Some(entry)) => entry.landed().await,
-            // Another process's.
+            // The file belongs to another process.
             Some(None) => {}
             None => spool.forget(&self.node.digest).await,
         }
@@ -245,7 +246,7 @@ impl Body {
         self.spool.is_some()
     }
 
-    /// This content's file in the spool, if it has one.
+    /// Returns this content's file in the spool, if it has one.
     pub(super) async fn entry(&self) -> Result<Option<Arc<SpoolEntry>>> {
         let Some(Spooled { spool, entry }) = &self.spool else { return Ok(None) };
         entry.get_or_try_init(|| async { Ok(spool.claim(&self.node).await?.map(Arc::new)) }).await.cloned()
@@ -258,13 +259,13 @@ impl fmt::Debug for Body {
     }
 }
 
-/// Reads all of `node` into memory, checked, and again if it came damaged.
+/// Reads all of `node` into memory, checks it, and fetches it again if it was damaged.
 pub(super) async fn read_all(store: &dyn Store, node: &Descriptor) -> Result<Bytes> {
     Retry::default()
         .run(Retry::refetchable, || async {
             let mut stream = store.open(node, 0).await?;
             let first = stream.next().await.transpose()?.unwrap_or_default();
-            // Content that comes in one piece is held by somebody already: it is not held twice.
+            // Content in one piece is already in memory elsewhere: use that piece and make no copy.
             let is_whole = first.len() as u64 == node.size;
             let mut rest = BytesMut::new();
             while rest.len() as u64 <= node.size

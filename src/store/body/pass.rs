@@ -1,4 +1,4 @@
-//! One pass over a body: from its first byte to its last, hashed on the way, through the spool if there is one.
+//! One pass over a body: from its first byte to its last, hashed while it is read, through the spool if there is one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +17,24 @@ use crate::store::{ByteStream, Store};
 /// Longest silence on a stream before it is opened again.
 const STALL: Duration = Duration::from_secs(30);
 
-/// The way through a body, and how far it has come.
+/// A pass over a body, and how far it has come.
 pub(crate) struct Pass {
     body: Body,
-    /// What comes from the origin itself, where that does not go through the spool.
+    /// The stream from the origin, if it does not go through the spool.
     stream: Option<ByteStream>,
     trace: Option<Trace>,
     seen: u64,
-    /// Nothing before is handed out.
+    /// Bytes before this offset are not handed out.
     from: u64,
-    /// Bytes that the spool had when this pass began.
+    /// Bytes that the spool held when this pass started.
     kept: Option<u64>,
-    /// Bytes that it had when the origin last failed.
+    /// Bytes that the spool held when the origin last failed.
     reached: u64,
     tries: Tries,
 }
 
 impl Pass {
-    /// Goes on where `trace` is, and hands out what lies behind `from`.
+    /// Continues where `trace` is, and hands out the bytes after `from`.
     pub(crate) fn new(body: Body, trace: Trace, from: u64, tries: Tries) -> Self {
         let seen = trace.at();
         Self { body, stream: None, trace: Some(trace), seen, from, kept: None, reached: 0, tries }
@@ -49,7 +49,7 @@ impl Pass {
 
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
-            // The trace goes when the digest has been found right; only then has the last piece been handed out.
+            // The trace is dropped once the digest has been checked; only then has the last piece been handed out.
             if self.trace.is_none() {
                 return Ok(None);
             }
@@ -73,7 +73,7 @@ impl Pass {
         }
     }
 
-    /// The next piece; an empty one before the end says only that it goes on.
+    /// Returns the next piece; an empty one before the end only means that the caller must call again.
     async fn read(&mut self) -> Result<Bytes> {
         if self.seen == self.body.node().size {
             return Ok(Bytes::new());
@@ -102,7 +102,7 @@ impl Pass {
         Ok(piece)
     }
 
-    /// Starts counting anew if the spool has got something since the last failure, however far behind this pass is.
+    /// Starts the count of tries again if the spool has grown since the last failure, however far behind this pass is.
     async fn look_for_progress(&mut self) -> Result<()> {
         if let Some(entry) = self.body.entry().await? {
             let length = entry.length().await;
@@ -112,7 +112,7 @@ impl Pass {
         Ok(())
     }
 
-    /// Checks a piece; with the last one, all of them.
+    /// Checks a piece; with the last piece, checks the whole content.
     async fn take(&mut self, piece: Bytes) -> Result<Bytes> {
         let kept = self.kept.unwrap_or_default().saturating_sub(self.seen).min(piece.len() as u64);
         self.body.meter().count_spooled(kept);
@@ -120,7 +120,7 @@ impl Pass {
         if checked.is_err()
             && let Some(entry) = self.body.entry().await?
         {
-            // Which of the bytes are wrong, nobody knows.
+            // We cannot tell which bytes are wrong, so drop them all.
             entry.cut(0).await;
         }
         checked.map(|()| piece)
@@ -148,10 +148,10 @@ impl Pass {
     }
 }
 
-/// What a stream from the origin has to know of a body.
+/// The parts of a body that a stream from the origin needs.
 ///
-/// It is no owner of the body's file in the spool: the task that fills the file is given one, and ends when the file has
-/// no owner any more.
+/// It does not own the body's file in the spool: the task that fills the file holds one, and that task must end when
+/// the file has no owner any more.
 #[derive(Clone)]
 struct Source {
     node: Descriptor,
@@ -164,7 +164,7 @@ impl Source {
         Self { node: body.node().clone(), origin: body.origin().clone(), is_spooled: body.is_spooled() }
     }
 
-    /// What the origin gives from byte `at` on; fails if that ends early or falls silent.
+    /// Streams the origin's bytes from `at` on; fails if the stream ends early or stalls.
     async fn stream(self, at: u64) -> Result<ByteStream> {
         let store = match &self.origin {
             Origin::Bytes(bytes) => {
@@ -189,8 +189,8 @@ impl Source {
 
     async fn open(&self, store: &dyn Store, at: u64) -> Result<ByteStream> {
         match store.open(&self.node, at).await {
-            // There are sources, and things that stand before them, that do not do ranges right. A run without a spool would
-            // not begin with one, so no run with it may fail of that for ever.
+            // Some sources, and proxies in front of them, handle ranges wrongly. A run without a spool would not start
+            // with a range request, so a run with a spool must not fail on one for ever.
             Err(error) if at > 0 && self.is_spooled && is_about_the_place(&error) => {
                 let whole = store.open(&self.node, 0).await.map_err(|_| error)?;
                 Ok(without(whole, at))
@@ -205,7 +205,7 @@ impl Source {
     }
 }
 
-/// Leaves out the first `count` bytes.
+/// Skips the first `count` bytes.
 fn without(stream: ByteStream, count: u64) -> ByteStream {
     Box::pin(stream.scan(count, |left, piece| {
         std::future::ready(Some(piece.map(|mut piece| {
@@ -216,7 +216,7 @@ fn without(stream: ByteStream, count: u64) -> ByteStream {
     }))
 }
 
-/// Whether an origin may have refused because it was asked to begin in the middle.
+/// Whether an origin may have refused because the request starts in the middle.
 fn is_about_the_place(error: &Error) -> bool {
     matches!(error.kind(), Kind::Corrupt | Kind::Invalid | Kind::Unsupported)
 }

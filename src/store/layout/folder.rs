@@ -1,4 +1,4 @@
-//! The folder of a layout with its index in memory: reading it, changing it, making it. All of it blocks.
+//! The folder of a layout with its index in memory: reads it, changes it, creates it. All of it blocks.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,20 +16,20 @@ use crate::oci::Digest;
 pub(super) const VERSION_FILE: &str = "oci-layout";
 pub(super) const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// The file that writers of several processes lock. It is never replaced. Everybody may read the layout itself, and whoever
-/// can read a file can hold a lock on it.
+/// The file that writers of several processes lock. It is never replaced. It is not one of the layout's own files,
+/// because all users may read those, and a user who can read a file can hold a lock on it.
 pub(super) const LOCK_FILE: &str = ".lock";
 
 /// Longest wait for the lock. It is held for one change of the index, or for one portion of garbage.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Longest wait for those who look into an index that is to go. A look takes some milliseconds.
+/// Longest wait for readers of an index that must go. A read takes some milliseconds.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
-/// Times that a layout is made anew which a collection removes meanwhile.
+/// Number of tries to create a layout that garbage collection removes at the same time.
 const TRIES: usize = 16;
 
-/// Whether an index was changed and has to be written, and what is to be told about it.
+/// Whether an index was changed and must be written, with the result of the change.
 #[derive(Debug)]
 pub(super) enum Changed<T> {
     Yes(T),
@@ -37,30 +37,29 @@ pub(super) enum Changed<T> {
 }
 
 impl Changed<bool> {
-    /// Changed, if that is what happened.
+    /// Returns `Yes` if the index was changed.
     pub(super) fn so(is_changed: bool) -> Self {
         if is_changed { Self::Yes(true) } else { Self::No(false) }
     }
 }
 
-/// How the lock on a layout is held: alone by who changes `index.json` and who removes garbage, shared by all who add or
-/// vouch for blobs.
+/// How to hold the lock on a layout: alone to change `index.json` or remove garbage, shared to add or vouch for blobs.
 pub(super) use crate::disk::Hold;
 
-/// One folder, as all clones of a layout share it.
+/// The folder that all clones of a layout share.
 #[derive(Debug)]
 pub(super) struct LayoutFolder {
     pub(super) place: Place,
-    /// For messages, and for who asks where it lies: nothing is opened by it.
+    /// For messages, and for callers that ask for the path: nothing is opened by it.
     pub(super) path: PathBuf,
     pub(super) label: String,
-    /// None until it is first asked for. Locked for a moment only.
+    /// None until first use. Locked only for a moment.
     index: RwLock<Option<Arc<LayoutIndex>>>,
-    /// Held by who reads the index from its file, or changes it where it is.
+    /// Held while the index is read from its file, or changed in place.
     loading: Mutex<()>,
-    /// What the indexes of several layouts share; none for one that is alone.
+    /// The memory that the indexes of several layouts share; None for a single layout.
     pub(super) memory: Option<Arc<IndexMemory>>,
-    /// When the index was last asked for, by the clock of `memory`.
+    /// When the index was last used, by the clock of `memory`.
     used: AtomicU64,
     itself: Weak<Self>,
     /// Held by the one writer of this process.
@@ -102,12 +101,12 @@ impl LayoutFolder {
         })
     }
 
-    /// Looks into the index, read anew if another process wrote it, however much memory that takes.
+    /// Reads from the index, and loads it again if another process wrote it, however much memory that takes.
     pub(super) fn read<T>(&self, look: impl FnOnce(&LayoutIndex) -> T) -> Result<T> {
         Ok(look(&*self.load(usize::MAX)?.ok_or_else(|| self.too_large())?))
     }
 
-    /// The same with at most so many bytes for an index that is not held yet; where it needs more, nothing is done.
+    /// Does the same with at most `most` bytes for an index that is not in memory yet; does nothing if it needs more.
     pub(super) fn read_within<T, F: FnOnce(&LayoutIndex) -> T>(
         &self,
         most: usize,
@@ -127,7 +126,7 @@ impl LayoutFolder {
         }
     }
 
-    /// The index, if it is in memory and of the file that is there.
+    /// Returns the index if it is in memory and matches the current file.
     fn held(&self) -> Option<Arc<LayoutIndex>> {
         let held = self.index.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(memory) = &self.memory {
@@ -136,14 +135,14 @@ impl LayoutFolder {
         held.filter(|index| !index.is_stale(&self.place))
     }
 
-    /// About how many bytes the index takes, by the length of its file. In memory an entry takes three times its bytes, and more
-    /// if manifests list others.
+    /// Estimates the bytes that the index takes, from the length of its file. In memory an entry takes three times its
+    /// bytes, and more if manifests list others.
     fn estimate(&self) -> usize {
         let length = IndexStamp::of(&self.place).map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
         length.saturating_mul(4).saturating_add(1 << 10)
     }
 
-    /// How much has to be asked for to read the index.
+    /// Returns how much memory to request for reading the index.
     fn needs(&self) -> usize {
         match self.estimate() {
             0..=SMALL_BYTES => SMALL_BYTES,
@@ -151,7 +150,7 @@ impl LayoutFolder {
         }
     }
 
-    /// The index, read from its file if need be. None if it takes more than `most` bytes.
+    /// Returns the index, loaded from its file if necessary. None if it takes more than `most` bytes.
     fn load(&self, most: usize) -> Result<Option<Arc<LayoutIndex>>> {
         if let Some(index) = self.held() {
             return Ok(Some(index));
@@ -160,7 +159,7 @@ impl LayoutFolder {
         if let Some(index) = self.held() {
             return Ok(Some(index));
         }
-        // The former one goes first: both would take twice the memory.
+        // Drop the old one first: both would take twice the memory.
         self.forget();
         if let Some(memory) = &self.memory {
             memory.set(self, 0);
@@ -180,7 +179,7 @@ impl LayoutFolder {
         }
     }
 
-    /// The index, taken away from all who look into it.
+    /// Takes the index away from its readers.
     fn take(&self) -> Option<Arc<LayoutIndex>> {
         let taken = self.index.write().unwrap_or_else(PoisonError::into_inner).take()?;
         let begun = Instant::now();
@@ -196,12 +195,12 @@ impl LayoutFolder {
         told.hint("spread the images over several repositories")
     }
 
-    /// Waits for the lock that processes share. None where the file system knows no locks, as some network and FAT file
-    /// systems do; there one process at a time has to do.
+    /// Waits for the lock that processes share. None if the file system has no locks, as some network and FAT file
+    /// systems do; there the operator must run one process at a time.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Kind::NotFound) if there is no layout (any more): a collection removes empty ones.
+    /// [`NotFound`](Kind::NotFound) if there is no layout (any more): garbage collection removes empty ones.
     pub(super) fn lock(&self, how: Hold) -> Result<Option<File>> {
         let place = self.place.join(LOCK_FILE);
         for _ in 0..TRIES {
@@ -209,7 +208,7 @@ impl LayoutFolder {
             if !disk::acquire(&file, how, LONGEST_WAIT).map_err(place.failed("lock"))? {
                 return Ok(None);
             }
-            // Under the lock a layout stays where it is; before, it may have been moved away.
+            // Once the lock is held, the layout cannot move; before, it may have been moved away.
             if place.names(&file).map_err(place.failed("look at"))? {
                 return Ok(Some(file));
             }
@@ -217,7 +216,7 @@ impl LayoutFolder {
         Err(Error::new(Kind::Local, "lock").on(place.path().display()).because("it is replaced again and again"))
     }
 
-    /// The same, after making the folder an image layout if it is not one.
+    /// Does the same, after making the folder an image layout if it is not one.
     pub(super) fn lock_made(&self, how: Hold) -> Result<Option<File>> {
         for _ in 0..TRIES {
             self.create()?;
@@ -233,7 +232,7 @@ impl LayoutFolder {
             .because("it is removed again and again"))
     }
 
-    /// The same for who changes nothing: None if there is no lock yet, or it cannot be had.
+    /// Does the same for a caller that changes nothing: None if there is no lock file yet, or the lock fails.
     pub(super) fn lock_if_possible(&self, how: Hold) -> Option<File> {
         let (file, _) = self.place.join(LOCK_FILE).open().ok()?;
         disk::acquire(&file, how, LONGEST_WAIT).is_ok_and(|is_held| is_held).then_some(file)
@@ -244,13 +243,13 @@ impl LayoutFolder {
         self.place.join(VERSION_FILE).is_file()
     }
 
-    /// Changes the index and writes it, alone among processes. Alone in this one is whoever holds `writing`.
+    /// Changes the index and writes it, alone among processes. Within this process the caller must hold `writing`.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>) -> Result<T> {
         let _lock = self.lock_made(Hold::Alone)?;
         self.change_locked(change)
     }
 
-    /// The same for whoever holds the lock already.
+    /// Does the same for a caller that already holds the lock.
     pub(super) fn change_locked<T>(
         &self,
         change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>,
@@ -258,7 +257,7 @@ impl LayoutFolder {
         self.change_within(usize::MAX, change)?.map_err(|_| self.too_large())
     }
 
-    /// The same with at most so many bytes; where it needs more, nothing is done.
+    /// Does the same with at most `most` bytes; does nothing if it needs more.
     pub(super) fn change_within<T, F: FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>>(
         &self,
         most: usize,
@@ -274,7 +273,7 @@ impl LayoutFolder {
             Ok((_, None)) => return self.change_in_place(change).map(Ok),
             Err(Back { needs, .. }) => return Ok(Err(Back { work: change, needs })),
         };
-        // Readers go on with what was until the new index is on disk.
+        // Readers use the old index until the new one is on disk.
         match self.changed(&mut next, change)? {
             Changed::No(told) => Ok(Ok(told)),
             Changed::Yes(told) => {
@@ -284,12 +283,12 @@ impl LayoutFolder {
         }
     }
 
-    /// A change of a large index. Readers wait: a second one would take as much memory again.
+    /// Changes a large index in place. Readers wait: a copy would take as much memory again.
     fn change_in_place<T>(&self, change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>) -> Result<T> {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let mut index = match self.take().filter(|index| !index.is_stale(&self.place)).map(Arc::try_unwrap) {
             Some(Ok(index)) => index,
-            // Somebody has been looking into it for very long.
+            // A reader has held it for very long.
             Some(Err(shared)) => LayoutIndex::clone(&shared),
             // It was dropped meanwhile.
             None => LayoutIndex::load(&self.place, MAX_BYTES)?.ok_or_else(|| self.too_large())?,
@@ -300,7 +299,7 @@ impl LayoutFolder {
                 self.keep(Arc::new(index));
                 Ok(told)
             }
-            // It may be half changed: it is read anew.
+            // It may be half changed: load it again.
             Err(error) => {
                 if let Some(memory) = &self.memory {
                     memory.set(self, 0);
@@ -319,7 +318,7 @@ impl LayoutFolder {
         let changed = change(index, &self.place)?;
         if matches!(changed, Changed::Yes(_)) {
             if self.memory.is_some() && index.weight() > MAX_BYTES {
-                // It could not be read again.
+                // Such an index could not be loaded again.
                 let told = Error::new(Kind::Limit, "write").on(index::place(&self.place).path().display());
                 return Err(told.because(Outgrown));
             }
@@ -328,13 +327,13 @@ impl LayoutFolder {
         Ok(changed)
     }
 
-    /// Makes the folder an image layout if it is not one, and gives the place of a blob in it.
+    /// Makes the folder an image layout if it is not one, and returns the place of a blob in it.
     pub(super) fn ensure(&self, digest: &Digest) -> Result<Place> {
         self.create()?;
         self.make_room(digest)
     }
 
-    /// Makes the folder of a blob if need be, and gives its place.
+    /// Creates the folder of a blob if it is missing, and returns the blob's place.
     pub(super) fn make_room(&self, digest: &Digest) -> Result<Place> {
         let place = index::blob(&self.place, digest);
         let folder = place.parent();
@@ -349,7 +348,7 @@ impl LayoutFolder {
         }
         for _ in 0..TRIES {
             let made = self.create_as(&version);
-            // A collection may have moved an empty one away in the middle of it.
+            // Garbage collection may have moved an empty layout away in the middle.
             if !made.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
                 return made;
             }
@@ -360,7 +359,7 @@ impl LayoutFolder {
     fn create_as(&self, version: &Place) -> Result<()> {
         let blobs = self.place.join("blobs");
         blobs.make_folders().map_err(blobs.failed("create"))?;
-        // Last what makes it a layout. A second writer may be doing the same: what is there already stays.
+        // The file that makes it a layout comes last. A second writer may do the same: existing files stay.
         disk::publish_new(&index::place(&self.place), &LayoutIndex::empty().text()?)?;
         disk::publish_new(version, VERSION)
     }

@@ -1,7 +1,7 @@
-//! What one layout holds, as `index.json` and the manifests themselves say it.
+//! The index of one layout: its content according to `index.json` and the manifests themselves.
 //!
-//! `index.json` is the only thing that is written; tags, types and referrers are derived from it and from the manifests
-//! that it leads to. What another program wrote into it (annotations, platforms, names that are no tags) stays.
+//! Only `index.json` is written; tags, types and referrers are derived from it and from the manifests that it leads to.
+//! Additions of other programs (annotations, platforms, names that are not tags) stay.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
@@ -18,21 +18,22 @@ use crate::oci::{Descriptor, Digest, Manifest, MediaType, Tag};
 /// The annotation that names an entry (image-spec, "Image Layout", `index.json`).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// The member of `index.json` that holds the digests of manifests that were deleted and that another one lists still. Their
-/// bytes stay, and without it they would be found again by following that other one.
+/// The member of `index.json` that holds the digests of deleted manifests that another manifest still lists. Their
+/// bytes stay, and without this member they would be found again through that other manifest.
 const UNLISTED: &str = "com.autonomyops.unlisted";
 
-/// Most bytes of annotations with which a manifest is listed as a referrer; one with more is listed without any.
-/// Signatures, attestations and SBOMs have some hundred.
+/// Most bytes of annotations with which a manifest is listed as a referrer; above that it is listed without
+/// annotations. Signatures, attestations and SBOMs have some hundred.
 const MAX_ANNOTATION_BYTES: usize = 8 << 10;
 
-/// Most bytes of annotations of all referrers in one layout: they stay in memory. Beyond it referrers are listed without.
+/// Most bytes of annotations of all referrers in one layout: they stay in memory. Above that, referrers are listed
+/// without.
 const MAX_ALL_ANNOTATION_BYTES: usize = 8 << 20;
 
-/// Longest type of an artifact that is listed: two names of 127 characters (RFC 6838, section 4.2).
+/// Longest artifact type that is listed: two names of 127 characters (RFC 6838, section 4.2).
 const MAX_TYPE_BYTES: usize = 255;
 
-/// Bytes of memory that each of these takes beside its text, with what the maps leave free.
+/// Bytes of memory that each of these takes besides its text, including the free space in the maps.
 const ENTRY_BYTES: usize = 150;
 const TAG_BYTES: usize = 200;
 const MANIFEST_BYTES: usize = 240;
@@ -41,11 +42,12 @@ const REFERRER_BYTES: usize = 400;
 const UNLISTED_BYTES: usize = 130;
 const INDEX_BYTES: usize = 1 << 10;
 
-/// Manifests are read one at a time, however many layouts are being read: for a moment one may take ten times its bytes.
+/// Manifests are read one at a time, however many layouts are being read: for a moment one may take ten times its
+/// bytes.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// One entry of `index.json`. Every change writes all of them, so each is put into words once. Beside the words it holds what is
-/// asked for often, and no more: there may be a hundred thousand.
+/// One entry of `index.json`. Every change writes all entries, so each is serialized once. Besides its text it holds
+/// only the fields that are needed often: there may be a hundred thousand entries.
 #[derive(Debug, Clone)]
 struct IndexEntry {
     digest: Digest,
@@ -58,18 +60,18 @@ struct IndexEntry {
 impl IndexEntry {
     fn new(node: &Descriptor) -> Self {
         let is_named = node.annotations.contains_key(REF_NAME);
-        // A descriptor is text, numbers and maps by text: that can always be written.
+        // A descriptor is strings, numbers and maps with string keys: serializing cannot fail.
         let text = to_raw_value(node).unwrap_or_default().into();
         Self { digest: node.digest, media_type: node.media_type.clone(), size: node.size, is_named, text }
     }
 
-    /// What was put into words.
+    /// Returns the descriptor that was serialized.
     fn node(&self) -> Descriptor {
         let bare = || Descriptor::new(self.media_type.clone(), self.digest, self.size);
         serde_json::from_str(self.text.get()).unwrap_or_else(|_| bare())
     }
 
-    /// Whether its name is `tag`, which stands in the words as it is.
+    /// Whether its name is `tag`, which the text contains literally.
     fn is_of(&self, tag: &Tag) -> bool {
         self.is_named
             && self.text.get().contains(tag.as_str())
@@ -84,7 +86,7 @@ struct KnownManifest {
     size: u64,
 }
 
-/// One manifest that is attached to another, as it is listed.
+/// A manifest that refers to another one as its subject, as it is listed.
 #[derive(Debug, Clone)]
 struct Referrer {
     text: Arc<str>,
@@ -94,14 +96,14 @@ struct Referrer {
 
 impl Referrer {
     fn new(node: &Descriptor) -> Self {
-        // A descriptor is text, numbers and maps by text: that can always be written.
+        // A descriptor is strings, numbers and maps with string keys: serializing cannot fail.
         let text = serde_json::to_string(node).unwrap_or_default().into();
         let annotation_bytes = annotation_bytes(&node.annotations);
         Self { text, artifact_type: node.artifact_type.clone(), annotation_bytes }
     }
 }
 
-/// What tells one version of `index.json` from the next without reading it.
+/// Distinguishes one version of `index.json` from the next without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IndexStamp {
     modified: Option<std::time::SystemTime>,
@@ -111,7 +113,7 @@ pub(super) struct IndexStamp {
 }
 
 impl IndexStamp {
-    /// None if there is no `index.json`.
+    /// Returns the stamp; None if there is no `index.json`.
     pub(super) fn of(folder: &Place) -> Option<Self> {
         let data = place(folder).look().ok()??;
         let (_, number) = disk::number(&data);
@@ -119,15 +121,15 @@ impl IndexStamp {
     }
 }
 
-/// A layout's manifests, tags and referrers. A clone shares what does not change.
+/// A layout's manifests, tags and referrers. A clone shares the parts that do not change.
 #[derive(Debug, Clone)]
 pub(super) struct LayoutIndex {
     head: Head,
     entries: Vec<IndexEntry>,
     stamp: Option<IndexStamp>,
-    /// Deleted, though another manifest lists them.
+    /// Deleted manifests that another manifest lists.
     unlisted: BTreeSet<Digest>,
-    /// What each index lists.
+    /// The children of each index.
     children: HashMap<Digest, Arc<[Digest]>>,
     manifests: HashMap<Digest, KnownManifest>,
     tags: BTreeMap<Tag, Digest>,
@@ -137,7 +139,7 @@ pub(super) struct LayoutIndex {
     annotation_bytes: usize,
 }
 
-/// Why a layout takes no more: the list of what it holds is as long as it may be.
+/// Why a layout accepts no more: its index has reached the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the list of what the layout holds would be longer than {} bytes, or take more memory than it may",
@@ -145,26 +147,26 @@ pub(super) struct LayoutIndex {
 )]
 pub(crate) struct Outgrown;
 
-/// Some of the referrers of a manifest, in the order of their digests.
+/// Some of the referrers of a manifest, sorted by digest.
 #[derive(Debug, Default)]
 pub(crate) struct ReferrersPage {
-    /// Their descriptors in JSON, with commas between them.
+    /// Their descriptors in JSON, separated by commas.
     pub(crate) text: Vec<u8>,
     /// The last of them, if others follow.
     pub(crate) next: Option<Digest>,
 }
 
-/// Where `index.json` lies.
+/// Returns the place of `index.json`.
 pub(super) fn place(folder: &Place) -> Place {
     folder.join("index.json")
 }
 
-/// Where a blob lies (image-spec, "Image Layout", blobs).
+/// Returns the place of a blob (image-spec, "Image Layout", blobs).
 pub(super) fn blob(folder: &Place, digest: &Digest) -> Place {
     folder.join(format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex()))
 }
 
-/// What `index.json` lists, and of which version of it.
+/// Returns the entries of `index.json`, with the stamp of the version that was read.
 ///
 /// # Errors
 ///
@@ -174,7 +176,7 @@ pub(super) fn entries(folder: &Place) -> Result<(IndexStamp, Vec<Descriptor>)> {
     Ok((stamp, entries))
 }
 
-/// What `index.json` lists, and which manifests it says were deleted.
+/// Returns the entries of `index.json`, and the manifests that it lists as deleted.
 ///
 /// # Errors
 ///
@@ -190,7 +192,7 @@ pub(super) fn entries_and_deleted(folder: &Place) -> Result<(Vec<Descriptor>, BT
 
 fn unlisted(head: &mut Head) -> BTreeSet<Digest> {
     let list = head.rest.remove(UNLISTED);
-    // One that cannot be read costs what it was for, and nothing else.
+    // A member that cannot be read is ignored; everything else still works.
     list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }
 
@@ -199,7 +201,7 @@ fn stamped(folder: &Place) -> Result<(IndexStamp, Vec<Descriptor>, Head)> {
         let told = Error::new(Kind::Invalid, "find").on(place(folder).path().display());
         told.because("the list of what the layout holds is missing").hint("restore it, or copy the images again")
     };
-    // Taken first: a list that is replaced meanwhile counts as stale.
+    // The stamp comes first: a list that is replaced meanwhile counts as stale.
     let stamp = IndexStamp::of(folder).ok_or_else(missing)?;
     let mut entries = Vec::new();
     let head = index_json::read(&place(folder), |node| entries.push(node))?;
@@ -207,7 +209,7 @@ fn stamped(folder: &Place) -> Result<(IndexStamp, Vec<Descriptor>, Head)> {
 }
 
 impl LayoutIndex {
-    /// A layout with nothing in it.
+    /// Returns the index of an empty layout.
     pub(super) fn empty() -> Self {
         Self {
             head: Head::default(),
@@ -222,10 +224,10 @@ impl LayoutIndex {
         }
     }
 
-    /// Reads `index.json` and every manifest that it leads to. A folder without one is empty. None if that takes more than
-    /// about `most` bytes of memory.
+    /// Reads `index.json` and every manifest that it leads to. A folder without one is empty. None if that takes more
+    /// than about `most` bytes of memory.
     ///
-    /// Manifests that are missing or cannot be read are passed over: a layout may be sparse.
+    /// Skips manifests that are missing or cannot be read: a layout may be sparse.
     pub(super) fn load(folder: &Place, most: usize) -> Result<Option<Self>> {
         let mut index = Self::empty();
         let Some(stamp) = IndexStamp::of(folder) else { return Ok(Some(index)) };
@@ -243,13 +245,13 @@ impl LayoutIndex {
         Ok(index.follow(folder, most).then_some(index))
     }
 
-    /// Whether all of it took no more than `most` bytes.
+    /// Reads the manifests. Returns false if they take more than `most` bytes.
     fn follow(&mut self, folder: &Place, most: usize) -> bool {
         let (mut open, mut weight) = (Vec::new(), self.weight());
         for at in (0..self.entries.len()).rev() {
             let IndexEntry { media_type, digest, .. } = &self.entries[at];
             open.push((media_type.clone(), *digest));
-            // Each digest is read once, so this ends even on indexes that list one another.
+            // Each digest is read once, so this ends even on indexes that list each other.
             while let Some((media_type, digest)) = open.pop() {
                 if weight > most {
                     return false;
@@ -275,7 +277,7 @@ impl LayoutIndex {
         weight <= most
     }
 
-    /// Takes a manifest in, which takes about so many bytes of memory.
+    /// Adds a manifest; returns roughly how many bytes of memory it takes.
     fn learn(&mut self, node: &Descriptor, manifest: &Manifest) -> usize {
         self.manifests.insert(node.digest, KnownManifest { media_type: node.media_type.clone(), size: node.size });
         let mut weight = MANIFEST_BYTES;
@@ -299,7 +301,7 @@ impl LayoutIndex {
         weight
     }
 
-    /// About how many bytes of memory this takes.
+    /// Returns roughly how many bytes of memory the index takes.
     pub(super) fn weight(&self) -> usize {
         let texts: usize = self.entries.iter().map(|entry| entry.text.get().len()).sum();
         let tags: usize = self.tags.keys().map(|tag| tag.as_str().len()).sum();
@@ -319,8 +321,8 @@ impl LayoutIndex {
             + self.unlisted.len() * UNLISTED_BYTES
     }
 
-    /// The tags after `last`, in the order of their bytes, as long as they have no more than `most_bytes` together, and whether
-    /// others follow. One fits always.
+    /// Returns the tags after `last`, in byte order, at most `most_bytes` together, and whether others follow. Returns
+    /// at least one tag.
     pub(super) fn tags_after(&self, last: Option<&str>, most: usize, most_bytes: usize) -> (Vec<Tag>, bool) {
         let (mut page, mut bytes) = (Vec::new(), 0);
         for tag in self.tags.keys().filter(|tag| last.is_none_or(|last| tag.as_str() > last)) {
@@ -333,7 +335,7 @@ impl LayoutIndex {
         (page, false)
     }
 
-    /// The referrers of `subject` that come after `last`, as long as it is no more than `most_bytes`. One fits always.
+    /// Returns the referrers of `subject` after `last`, at most `most_bytes` together, but at least one.
     pub(super) fn referrers_after(
         &self,
         subject: &Digest,
@@ -358,38 +360,38 @@ impl LayoutIndex {
         page
     }
 
-    /// What is attached to `subject` and comes after `last`, in the order of the digests.
+    /// Returns the referrers of `subject` after `last`, sorted by digest.
     fn attached(&self, subject: &Digest, last: Option<Digest>) -> impl Iterator<Item = (Digest, &Referrer)> {
         let subject = *subject;
-        // The first digest that there can be.
+        // The smallest possible digest.
         let first = Bound::Included((subject, Digest::Sha256([0; 32])));
         let from = last.map_or(first, |last| Bound::Excluded((subject, last)));
         let found = self.referrers.range((from, Bound::Unbounded));
         found.take_while(move |((of, _), _)| *of == subject).map(|((_, digest), node)| (*digest, node))
     }
 
-    /// Whether `index.json` is another than the one that was read or written last.
+    /// Whether `index.json` has changed since it was last read or written.
     pub(super) fn is_stale(&self, folder: &Place) -> bool {
         IndexStamp::of(folder) != self.stamp
     }
 
-    /// The manifest of that digest: type, digest and size.
+    /// Returns the descriptor of a manifest: type, digest and size.
     pub(super) fn manifest(&self, digest: &Digest) -> Option<Descriptor> {
         let KnownManifest { media_type, size } = self.manifests.get(digest)?;
         Some(Descriptor::new(media_type.clone(), *digest, *size))
     }
 
-    /// What `tag` names.
+    /// Returns the digest that `tag` names.
     pub(super) fn tag(&self, tag: &Tag) -> Option<Digest> {
         self.tags.get(tag).copied()
     }
 
-    /// All tags in the order of their bytes.
+    /// Returns all tags in byte order.
     pub(super) fn tags(&self) -> impl Iterator<Item = &Tag> {
         self.tags.keys()
     }
 
-    /// What is attached to `subject`.
+    /// Returns the referrers of `subject`.
     pub(super) fn referrers(&self, subject: &Digest) -> Vec<Descriptor> {
         self.attached(subject, None).filter_map(|(_, node)| serde_json::from_str(&node.text).ok()).collect()
     }
@@ -400,7 +402,7 @@ impl LayoutIndex {
         is_listed && tags.iter().all(|tag| self.tag(tag) == Some(node.digest))
     }
 
-    /// Adds a manifest and lets `tags` name it; what they named before stays, without them.
+    /// Adds a manifest and moves `tags` to it; manifests that had these tags stay, without them.
     pub(super) fn add(&mut self, node: &Descriptor, manifest: &Manifest, tags: &[Tag]) {
         let node = Descriptor::new(node.media_type.clone(), node.digest, node.size);
         for tag in tags {
@@ -428,18 +430,18 @@ impl LayoutIndex {
         self.entries.iter().any(|entry| entry.digest == *digest) || (is_listed() && !self.unlisted.contains(digest))
     }
 
-    /// Manifests that `manifest` lists and this index does not know.
+    /// Returns the manifests that `manifest` lists and this index does not know.
     pub(super) fn strangers(&self, manifest: &Manifest) -> HashSet<Digest> {
         let children = manifest.manifests.iter().filter(|child| child.is_manifest()).map(|child| child.digest);
         children.filter(|digest| !self.manifests.contains_key(digest)).collect()
     }
 
-    /// Keeps what lies here as a blob from becoming a manifest because another one lists it, when it is read anew.
+    /// Marks blobs so that they do not become manifests when the index is loaded again and another manifest lists them.
     pub(super) fn leave_unlisted(&mut self, digests: impl Iterator<Item = Digest>) {
         self.unlisted.extend(digests);
     }
 
-    /// Takes a tag away; its manifest stays. False if there is no such tag.
+    /// Removes a tag; its manifest stays. Returns false if there is no such tag.
     pub(super) fn untag(&mut self, tag: &Tag) -> bool {
         let Some(digest) = self.tags.remove(tag) else { return false };
         self.entries.retain(|entry| !entry.is_of(tag));
@@ -449,7 +451,7 @@ impl LayoutIndex {
         true
     }
 
-    /// Takes a manifest away with all its tags. False if it is not there.
+    /// Removes a manifest with all its tags. Returns false if it is not there.
     pub(super) fn remove(&mut self, digest: &Digest) -> bool {
         self.entries.retain(|entry| entry.digest != *digest);
         self.tags.retain(|_, named| named != digest);
@@ -459,7 +461,7 @@ impl LayoutIndex {
         if listed.contains(digest) {
             self.unlisted.insert(*digest);
         }
-        // One that cannot be read at present may list some of them.
+        // A manifest that cannot be read at present may list some of them.
         let is_known =
             |entry: &IndexEntry| !entry.media_type.is_manifest() || self.manifests.contains_key(&entry.digest);
         if self.entries.iter().all(is_known) {
@@ -468,7 +470,7 @@ impl LayoutIndex {
         self.manifests.remove(digest).is_some()
     }
 
-    /// Takes referrers off the lists of what they are attached to.
+    /// Removes referrers from the lists of their subjects.
     fn detach(&mut self, is_doomed: impl Fn(&Digest) -> bool) {
         self.referrers.retain(|(_, digest), node| {
             let stays = !is_doomed(digest);
@@ -477,7 +479,7 @@ impl LayoutIndex {
         });
     }
 
-    /// Takes manifests without a name away. What one of them may have been the only one to list is listed by itself.
+    /// Removes manifests without a name. A child that perhaps only one of them listed gets an entry of its own.
     pub(super) fn dismiss(&mut self, doomed: &HashSet<Digest>, orphans: &HashSet<Digest>) {
         self.entries.retain(|entry| !doomed.contains(&entry.digest));
         self.manifests.retain(|digest, _| !doomed.contains(digest));
@@ -490,7 +492,7 @@ impl LayoutIndex {
         }
     }
 
-    /// One nameless entry for a manifest that has no other, none for one that has.
+    /// Gives a manifest one unnamed entry if it has no other, and none if it has.
     fn settle(&mut self, node: &Descriptor) {
         let mut own = self.entries.iter().filter(|entry| entry.digest == node.digest).peekable();
         match (own.peek().is_some(), own.any(|entry| entry.is_named)) {
@@ -500,9 +502,9 @@ impl LayoutIndex {
         }
     }
 
-    /// `index.json` as it is to be written.
+    /// Returns the text of `index.json` to write.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
-        // Digests are text: that can always be written.
+        // Digests are strings: serializing cannot fail.
         let unlisted = (!self.unlisted.is_empty()).then(|| to_raw_value(&self.unlisted).unwrap_or_default());
         let more = unlisted.as_deref().map(|list| (UNLISTED, list));
         let entries = self.entries.iter().map(|entry| &*entry.text).collect();
@@ -510,11 +512,11 @@ impl LayoutIndex {
         serde_json::to_vec(&written).map_err(|why| Error::new(Kind::Local, "write index.json").because(why))
     }
 
-    /// Writes `index.json` anew: whole or not at all.
+    /// Writes `index.json` again: whole or not at all.
     pub(super) fn save(&mut self, folder: &Place) -> Result<()> {
         let (place, text) = (place(folder), self.text()?);
         if text.len() as u64 > index_json::MAX_BYTES {
-            // It could not be read again.
+            // Such a file could not be read again.
             return Err(Error::new(Kind::Limit, "write").on(place.path().display()).because(Outgrown));
         }
         let mut temporary = disk::Temporary::in_folder(folder)?;
@@ -529,7 +531,7 @@ fn annotation_bytes(annotations: &BTreeMap<String, String>) -> usize {
     annotations.iter().map(|(key, value)| key.len() + value.len()).sum()
 }
 
-/// The tag that an entry carries, if its name is one: other programs put whole references there.
+/// Returns the tag of an entry, if its name is a tag: other programs store whole references there.
 fn tag_of(entry: &Descriptor) -> Option<Tag> {
     entry.annotations.get(REF_NAME)?.parse().ok()
 }

@@ -1,7 +1,7 @@
-//! `index.json` as it is read and written (image-spec, "Image Layout").
+//! Reads and writes `index.json` (image-spec, "Image Layout").
 //!
-//! It may come from a stranger, and a hundred thousand entries may stand in it: they are read one at a time, and what another
-//! program wrote beside them stays the text that it was.
+//! The file is untrusted, and may hold a hundred thousand entries: they are read one at a time, and members that
+//! another program wrote are kept as text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,16 +21,16 @@ use crate::oci::{Descriptor, MediaType, json_cost};
 pub(super) const MAX_BYTES: u64 = 32 << 20;
 const MAX_VALUES: usize = 1_000_000;
 
-/// Most values of one entry, and most members beside the entries.
+/// Most values of one entry, and most members besides the entries.
 const MAX_ENTRY_VALUES: usize = 1000;
 const MAX_MEMBERS: usize = 1000;
 
-/// What stands beside the entries.
+/// The members besides the entries.
 #[derive(Debug, Clone)]
 pub(super) struct Head {
     schema_version: u32,
     media_type: MediaType,
-    /// What another program wrote there.
+    /// Members that another program wrote.
     pub(super) rest: BTreeMap<String, Arc<RawValue>>,
 }
 
@@ -41,18 +41,18 @@ impl Default for Head {
 }
 
 impl Head {
-    /// About how many bytes of memory this takes.
+    /// Returns roughly how many bytes of memory this takes.
     pub(super) fn weight(&self) -> usize {
         self.rest.iter().map(|(name, value)| name.len() + value.get().len() + 100).sum()
     }
 }
 
-/// All of it, to be written.
+/// The whole document, for writing.
 #[derive(Debug)]
 pub(super) struct WrittenIndex<'a> {
     pub(super) head: &'a Head,
     pub(super) entries: Vec<&'a RawValue>,
-    /// One member more.
+    /// One additional member.
     pub(super) more: Option<(&'a str, &'a RawValue)>,
 }
 
@@ -72,15 +72,15 @@ impl Serialize for WrittenIndex<'_> {
     }
 }
 
-/// Deepest nesting of a member that is kept as it came; `serde_json` reads no deeper either.
+/// Deepest nesting of a member that is kept as text; `serde_json` reads no deeper either.
 const MAX_DEPTH: u32 = 128;
 
-/// Reads the file, and hands each entry to `take`.
+/// Reads the file, and passes each entry to `take`.
 ///
 /// # Errors
 ///
-/// [`Invalid`](Kind::Invalid) if it is no index, [`Limit`](Kind::Limit) if it is too large, [`Local`](Kind::Local) if it cannot
-/// be read.
+/// [`Invalid`](Kind::Invalid) if it is not an index, [`Limit`](Kind::Limit) if it is too large, [`Local`](Kind::Local)
+/// if it cannot be read.
 pub(super) fn read(place: &Place, mut take: impl FnMut(Descriptor)) -> Result<Head> {
     let bytes = disk::read_bounded(place, MAX_BYTES)?;
     if json_cost::exceeds(&bytes, MAX_VALUES) {
@@ -138,7 +138,7 @@ impl<'de, F: FnMut(Descriptor)> Visitor<'de> for Whole<'_, F> {
     }
 }
 
-/// Refuses text that is nested deeper than readers of JSON go: it is kept as it came, for others to read.
+/// Rejects text that is nested deeper than JSON readers go: it is kept as text, for other programs to read.
 fn check_depth(text: &str) -> Result<(), String> {
     let (mut depth, mut is_text, mut is_escaped) = (0, false, false);
     for byte in text.bytes() {

@@ -1,11 +1,12 @@
 //! The memory that the indexes of all layouts of one server share.
 //!
-//! A data folder may come from a stranger, and hold any number of lists as long as they may be. What is held of all of them
-//! together is bounded: before one is read, those that were not asked for in the longest time go. Small ones are read and
-//! changed a few at a time, large ones one at a time. Who waits too long for a turn is told to come again.
+//! A data folder is untrusted, and may hold any number of lists of any permitted length. The memory of all of them
+//! together is bounded: before an index is read, the least recently used ones are dropped. Small indexes are read and
+//! changed a few at a time, large ones one at a time. A caller that waits too long for a turn gets an error that says
+//! to retry.
 //!
-//! Large ones are read and changed on one thread: a freed piece of memory is used again by the thread that asked for it first,
-//! and by no other, so that on many threads the bound would count many times (glibc's arenas).
+//! Large indexes are read and changed on one thread: freed memory is used again only by the thread that first asked for
+//! it, so that with many threads the bound would count many times (glibc's arenas).
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,24 +20,24 @@ use tokio::time::timeout;
 use crate::disk::blocking;
 use crate::error::{Error, Kind, Result};
 
-/// Most bytes that all indexes may take, and one of them.
+/// Most bytes that all indexes together may take, and also a single one.
 pub(super) const MAX_BYTES: usize = 96 << 20;
 
-/// Most bytes of a small one.
+/// Most bytes of a small index.
 pub(super) const SMALL_BYTES: usize = 1 << 20;
 
-/// Small ones that are read or changed at the same time.
+/// Small indexes that are read or changed at the same time.
 const SMALL_TURNS: usize = 8;
 
 /// Longest wait for a turn.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Why an index cannot be had at this moment.
+/// Why an index is not available at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many long lists are asked for at this moment")]
 pub(crate) struct Busy;
 
-/// What has to be done with more memory than it was given, and about how much that is.
+/// Work that needs more memory than it was given, and roughly how much.
 #[derive(Debug)]
 pub(super) struct Back<F> {
     pub(super) work: F,
@@ -45,15 +46,15 @@ pub(super) struct Back<F> {
 
 /// A folder that holds its index in memory.
 pub(super) trait IndexHolder: std::fmt::Debug + Send + Sync {
-    /// What tells this folder from others in memory.
+    /// Identifies this folder among others in memory.
     fn key(&self) -> usize;
 
     fn itself(&self) -> Weak<dyn IndexHolder>;
 
-    /// When the index was last asked for.
+    /// Returns when the index was last used.
     fn used(&self) -> u64;
 
-    /// Drops the index, which is read again when it is next asked for. False if there is none.
+    /// Drops the index; the next use reads it again. Returns false if there is none.
     fn forget(&self) -> bool;
 }
 
@@ -65,10 +66,10 @@ pub(crate) struct IndexMemory {
     most: usize,
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
-    /// Where large ones are read and changed. None if there can be no such thread.
+    /// The thread that reads and changes large indexes. None if it could not be started.
     thread: OnceLock<Option<mpsc::Sender<IndexJob>>>,
     held: Mutex<HashMap<usize, HeldIndex>>,
-    /// Counts the times that one was asked for.
+    /// Counts the uses of all indexes.
     clock: AtomicU64,
 }
 
@@ -78,7 +79,7 @@ struct HeldIndex {
     bytes: usize,
 }
 
-/// The right to read or change an index that takes so many bytes.
+/// The right to read or change an index that takes this many bytes.
 #[derive(Debug)]
 pub(super) struct IndexTurn {
     pub(super) most: usize,
@@ -104,11 +105,11 @@ impl IndexMemory {
         }
     }
 
-    /// Waits for the right to `needs` bytes. What is held already needs none.
+    /// Waits for the right to `needs` bytes. An index that is already in memory needs none.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](Kind::Unavailable) because of [`Busy`] if others are at it for long.
+    /// [`Unavailable`](Kind::Unavailable) because of [`Busy`] if others hold their turns for too long.
     pub(super) async fn turn(self: &Arc<Self>, needs: usize) -> Result<IndexTurn> {
         let turns = match needs {
             0 => return Ok(IndexTurn { most: 0, memory: Arc::clone(self), permit: None }),
@@ -121,12 +122,12 @@ impl IndexMemory {
         Ok(IndexTurn { most: needs.clamp(SMALL_BYTES, MAX_BYTES), memory: Arc::clone(self), permit })
     }
 
-    /// The moment at which an index is asked for.
+    /// Returns the time of a use.
     pub(super) fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Makes room for `bytes` of `folder`: drops the indexes of others that were not asked for in the longest time.
+    /// Frees `bytes` for `folder`: drops the least recently used indexes of other folders.
     pub(super) fn make_room(&self, folder: &dyn IndexHolder, bytes: usize) {
         let mut others: Vec<(Arc<dyn IndexHolder>, usize)> = {
             let held = self.held();
@@ -139,7 +140,7 @@ impl IndexMemory {
             if sum.saturating_add(bytes) <= self.most {
                 return;
             }
-            // One that is being read or changed holds what it holds.
+            // An index that is being read or changed keeps its memory.
             if other.forget() {
                 sum = sum.saturating_sub(freed);
                 self.set(&*other, 0);
@@ -147,7 +148,7 @@ impl IndexMemory {
         }
     }
 
-    /// Takes note that the index of `folder` takes so many bytes now.
+    /// Records that the index of `folder` now takes this many bytes.
     pub(super) fn set(&self, folder: &dyn IndexHolder, bytes: usize) {
         let mut held = self.held();
         match bytes {
@@ -156,7 +157,7 @@ impl IndexMemory {
         }
     }
 
-    /// Bytes that all indexes take together.
+    /// Returns the bytes that all indexes take together.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.held().values().map(|held| held.bytes).sum()
@@ -172,7 +173,7 @@ impl IndexMemory {
             let run = move || {
                 // Ends with the server.
                 for job in queue {
-                    // Who waits for it sees that there is no result.
+                    // The waiting caller sees that there is no result.
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
             };
@@ -183,7 +184,7 @@ impl IndexMemory {
 }
 
 impl IndexTurn {
-    /// Does `work` where work of that size is done. It goes on when its caller no longer waits, and the turn ends with it.
+    /// Runs `work` on the thread for its size. It runs on when its caller no longer waits, and the turn ends with it.
     pub(super) async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(usize) -> Result<T> + Send + 'static,
@@ -226,7 +227,7 @@ mod tests {
     async fn no_more_is_held_than_may_be_and_what_was_dropped_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let root = DiskRoot::at(folder.path());
-        // A list takes some two kilobytes.
+        // A list takes about two kilobytes.
         let memory = Arc::new(IndexMemory::new(5_000));
         let layout = |n: usize| Layout::sharing(root.join(format!("r{n}")), Arc::clone(&memory));
         let layouts: Vec<_> = (0..5).map(layout).collect();

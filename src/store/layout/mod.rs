@@ -1,13 +1,14 @@
 //! An OCI image layout: one folder with `oci-layout`, `index.json` and `blobs/<algorithm>/<hex>`.
 //!
-//! What lies there is a standard thing (image-spec, "Image Layout"): skopeo and others read it as `oci:<folder>`, and
-//! folders that they made are read here. `index.json` lists every manifest that was put, tagged or not, so that the media
-//! type given with it comes back; of a foreign layout, which may list its roots alone, the rest is found by following
-//! them. Manifests may refer to what is not there.
+//! The folder is standard (image-spec, "Image Layout"): skopeo and others read it as `oci:<folder>`, and folders that
+//! they made are read here. `index.json` lists every manifest that was put, tagged or not, so that the media type given
+//! with it is returned later. A foreign layout may list its roots alone; the rest is found by following them. Manifests
+//! may refer to missing content.
 //!
-//! Files appear by temporary file, sync and rename: after a power cut they are there whole or not at all. Writers of one
-//! process wait for each other on a mutex, those of several on a lock on `.lock`, which is never replaced; a change
-//! that another process made to `index.json` is seen. Nothing below the folder is reached through a link (`disk`).
+//! Files appear by temporary file, sync and rename: after a power cut they exist whole or not at all. Writers of one
+//! process wait for each other on a mutex, writers of several processes on a lock on `.lock`, which is never replaced.
+//! A change that another process made to `index.json` is noticed. Nothing below the folder is reached through a link
+//! (`disk`).
 
 pub(crate) mod audit;
 mod folder;
@@ -44,27 +45,28 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout in `folder`. Nothing is read before something is asked, and nothing made before something is put.
+    /// Returns the layout in `folder`. Reads nothing before the first query, and creates nothing before the first put.
     #[must_use]
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self::below(Below::at(folder).place())
     }
 
-    /// The layout at a place below a folder, to which no link leads.
+    /// Returns the layout at a place below a folder; no link leads there.
     pub(crate) fn below(place: Place) -> Self {
         Self { inner: LayoutFolder::new(place, None) }
     }
 
-    /// The same, one of several whose indexes share `memory`.
+    /// Does the same for one of several layouts whose indexes share `memory`.
     pub(crate) fn sharing(place: Place, memory: Arc<IndexMemory>) -> Self {
         Self { inner: LayoutFolder::new(place, Some(memory)) }
     }
 
-    /// The layout that is in `folder` already, made here or by another program.
+    /// Returns the existing layout in `folder`, made here or by another program.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Kind::NotFound) if the folder holds none, [`Invalid`](Kind::Invalid) if its `index.json` is no index.
+    /// [`NotFound`](Kind::NotFound) if the folder holds none, [`Invalid`](Kind::Invalid) if its `index.json` is not an
+    /// index.
     pub async fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let layout = Self::at(folder);
         if !layout.exists().await? {
@@ -75,7 +77,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The folder.
+    /// Returns the folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.inner.path
@@ -87,25 +89,26 @@ impl Layout {
         blocking(move || Ok(inner.is_layout())).await
     }
 
-    /// Size of the blob of that digest, manifest or not. None if it is not held.
+    /// Returns the size of the blob of that digest, manifest or not. None if it is not held.
     pub(crate) async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         let (place, digest) = (self.blob(digest), *digest);
         blocking(move || Ok(held(&place, &digest)?.map(|data| data.len()))).await
     }
 
-    /// The same, and whoever hears that it is held may rely on it: as garbage it counts from now on.
+    /// Does the same, so that the caller may rely on the blob: its age for garbage collection starts again now.
     pub(crate) async fn vouch(&self, digest: &Digest) -> Result<Option<u64>> {
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
         blocking(move || gc::renew(&inner, &digest)).await
     }
 
-    /// The same of a manifest: false if it is not held under its own name, or not with that length.
+    /// Does the same for a manifest: false if it is not held under its own name, or has another length.
     pub(crate) async fn vouch_manifest(&self, digest: Digest, size: u64) -> Result<bool> {
-        // Listed after it was made young: whoever takes old ones off the list did so before and is seen, or sees that it is young.
+        // The list is read after the file became young: a garbage collection that takes old manifests off the list
+        // either did so before, and is noticed here, or finds the file young.
         Ok(self.vouch(&digest).await? == Some(size) && self.is_manifest(digest).await?)
     }
 
-    /// The file of a blob and its size.
+    /// Returns the file of a blob and its size.
     pub(crate) async fn file(&self, digest: &Digest) -> Result<(File, u64)> {
         let (place, digest) = (self.blob(digest), *digest);
         blocking(move || {
@@ -115,7 +118,7 @@ impl Layout {
                 }
                 Ok((file, about)) => Ok((file, about.len())),
                 Err(why) => {
-                    // A link or a pipe of that name is no blob.
+                    // A link or a pipe of that name is not a blob.
                     let why = if held(&place, &digest)?.is_none() { std::io::ErrorKind::NotFound.into() } else { why };
                     Err(place.failed("open")(why))
                 }
@@ -124,13 +127,13 @@ impl Layout {
         .await
     }
 
-    /// Takes over a complete file on the same file system, whose bytes are known to hash to `digest`. `file` is that file,
-    /// held so that nobody else can be writing to it.
+    /// Takes over a complete file on the same file system, whose bytes are known to hash to `digest`. `file` is that
+    /// file, locked so that no other process can write to it.
     pub(crate) async fn adopt(&self, from: Place, file: File, digest: Digest) -> Result<()> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             disk::open_up(&file, &inner.ensure(&digest)?).map_err(from.failed("make readable"))?;
-            // Its last bytes may have come long ago.
+            // Its last bytes may have arrived long ago.
             file.set_modified(SystemTime::now()).and_then(|()| file.sync_data()).map_err(from.failed("sync"))?;
             let to = {
                 let _lock = inner.lock_made(Hold::Shared)?;
@@ -143,7 +146,8 @@ impl Layout {
         .await
     }
 
-    /// Takes a blob over from another layout without copying it, where the file system can. False if it is not there.
+    /// Takes a blob over from another layout without copying it, if the file system can. Returns false if it is not
+    /// there.
     pub(crate) async fn mount(&self, from: &Self, digest: Digest) -> Result<bool> {
         let (inner, source) = (Arc::clone(&self.inner), from.blob(&digest));
         blocking(move || {
@@ -153,10 +157,10 @@ impl Layout {
             match disk::link(&source, &target) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(false),
                 Err(error) => Err(error),
-                // A file that was cut is replaced by whoever sends the bytes.
+                // A truncated file is replaced when a client sends the bytes.
                 Ok(()) if held(&target, &digest)?.is_none_or(|here| here.len() != about.len()) => Ok(false),
                 Ok(()) => {
-                    // The file is as old as in the other repository.
+                    // The file has the age that it has in the other repository.
                     gc::touch(&target);
                     Ok(true)
                 }
@@ -165,25 +169,26 @@ impl Layout {
         .await
     }
 
-    /// Takes a tag away. False if there is none.
+    /// Removes a tag. Returns false if there is none.
     pub(crate) async fn remove_tag(&self, tag: &Tag) -> Result<bool> {
         let tag = tag.clone();
         self.change(move |index, _| Ok(Changed::so(index.untag(&tag)))).await
     }
 
-    /// Takes a manifest and its tags off the list. False if it is not there. Its bytes may be a layer of another one: they
-    /// stay, and garbage collection takes them if nothing needs them.
+    /// Removes a manifest and its tags from the list. Returns false if it is not there. Its bytes may be a layer of
+    /// another manifest: they stay, and garbage collection removes them if nothing needs them.
     pub(crate) async fn remove_manifest(&self, digest: Digest) -> Result<bool> {
         self.change(move |index, _| Ok(Changed::so(index.remove(&digest)))).await
     }
 
-    /// Takes a blob away. False if it is not held: something else in its place stays.
+    /// Removes a blob. Returns false if it is not held: anything else in its place stays.
     pub(crate) async fn remove_blob(&self, digest: Digest) -> Result<bool> {
         let place = self.blob(&digest);
         blocking(move || Ok(place.is_file() && place.remove().map_err(place.failed("remove"))?)).await
     }
 
-    /// The tags after `last`, in the order of their bytes: so many at most, of so many bytes together; and whether others follow.
+    /// Returns at most `most` tags after `last`, in byte order, at most `most_bytes` together; and whether others
+    /// follow.
     pub(crate) async fn tags_after(
         &self,
         last: Option<String>,
@@ -193,8 +198,8 @@ impl Layout {
         self.read(move |index| index.tags_after(last.as_deref(), most, most_bytes)).await
     }
 
-    /// The referrers of `subject` that come after `last`, of one type if it is named: of so many bytes at most, but one at
-    /// least. Annotations of unusual size are left out.
+    /// Returns the referrers of `subject` after `last`, of one type if it is given: at most `most_bytes` together, but
+    /// at least one. Annotations of unusual size are left out.
     pub(crate) async fn referrers_after(
         &self,
         subject: Digest,
@@ -205,7 +210,7 @@ impl Layout {
         self.read(move |index| index.referrers_after(&subject, last, artifact_type.as_ref(), most_bytes)).await
     }
 
-    /// Whether clones of this are in use.
+    /// Whether clones of this layout are in use.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.inner) > 1
     }
@@ -224,7 +229,7 @@ impl Layout {
         index::blob(&self.inner.place, digest)
     }
 
-    /// Looks into the index, which is read first if need be.
+    /// Reads from the index, and loads it first if necessary.
     async fn read<T: Send + 'static>(&self, mut look: impl FnOnce(&LayoutIndex) -> T + Send + 'static) -> Result<T> {
         let Some(memory) = &self.inner.memory else {
             let inner = Arc::clone(&self.inner);
@@ -241,14 +246,14 @@ impl Layout {
         }
     }
 
-    /// Changes the index and writes it, alone among all writers of this and of other processes. `change` says whether
-    /// there was anything to do.
+    /// Changes the index and writes it, alone among all writers of this and of other processes. `change` returns
+    /// whether there was anything to do.
     async fn change<T: Send + 'static>(
         &self,
         mut change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>> + Send + 'static,
     ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
-        // The guard goes into the work: work on a blocking thread goes on when its caller no longer waits.
+        // The guard moves into the work: work on a blocking thread runs on when its caller no longer waits.
         let guard = Arc::clone(&self.inner.writing).lock_owned().await;
         let Some(memory) = &self.inner.memory else {
             let work = move || {
@@ -269,7 +274,7 @@ impl Layout {
         }
     }
 
-    /// The first of `expected` that is held with another length, and that length.
+    /// Returns the first of `expected` that is held with another length, and that length.
     pub(crate) async fn other_length(&self, expected: Vec<(Digest, u64)>) -> Result<Option<(Digest, u64)>> {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
@@ -284,7 +289,7 @@ impl Layout {
         .await
     }
 
-    /// Puts a manifest unless one of `needed` is missing, which is then named.
+    /// Puts a manifest, unless one of `needed` is missing; returns the missing one.
     pub(crate) async fn put_complete(
         &self,
         node: &Descriptor,
@@ -296,7 +301,7 @@ impl Layout {
         Ok(self.put_manifest(node, &body, tags, needed).await?.err())
     }
 
-    /// Puts a manifest, or names the one of `needed` that is missing.
+    /// Puts a manifest, or returns the one of `needed` that is missing.
     async fn put_manifest(
         &self,
         node: &Descriptor,
@@ -318,13 +323,13 @@ impl Layout {
         if !needed.is_empty()
             && let Some(missing) = self.first_missing(needed.clone()).await?
         {
-            // Refused before anything is made for it.
+            // Rejected before anything is created for it.
             return Ok(Err(missing));
         }
-        // Looked at and put under one lock: garbage is removed before that or after it.
+        // Checked and put under one lock: garbage is removed before or after both.
         self.change(move |index, folder| {
             let manifest = manifest::parse(&bytes, &node.media_type)?;
-            // A manifest that was deleted is not there, though its bytes may be.
+            // A deleted manifest counts as missing, even if its bytes exist.
             let strangers = index.strangers(&manifest);
             let is_there = |digest: &Digest| index::blob(folder, digest).is_file();
             if let Some(digest) = needed.into_iter().find(|digest| strangers.contains(digest) || !is_there(digest)) {
@@ -349,13 +354,13 @@ impl Layout {
         .await
     }
 
-    /// The first of `needed` that is not held.
+    /// Returns the first of `needed` that is not held.
     async fn first_missing(&self, needed: Vec<Digest>) -> Result<Option<Digest>> {
         let inner = Arc::clone(&self.inner);
         blocking(move || Ok(needed.into_iter().find(|digest| !index::blob(&inner.place, digest).is_file()))).await
     }
 
-    /// The bytes of `node` if they are here and right.
+    /// Returns the bytes of `node` if they are here and right.
     async fn held_bytes(&self, node: &Descriptor) -> Result<Option<Bytes>> {
         let (place, node) = (self.blob(&node.digest), node.clone());
         blocking(move || match manifest::read(&place) {
@@ -367,7 +372,7 @@ impl Layout {
     }
 
     async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
-        // A file of another size can only be damage: it is written anew.
+        // A file of another size can only be damage: it is written again.
         if !body.is_replacing() && self.vouch(&node.digest).await? == Some(node.size) {
             return Ok(Put::Present);
         }
@@ -399,7 +404,8 @@ impl Layout {
     }
 }
 
-/// About a blob, if it is there. Whatever else has its name is none: it is not served, and the next push takes its place.
+/// Returns the metadata of a blob, if it exists. Anything else of that name is no blob: it is not served, and the next
+/// push replaces it.
 fn held(place: &Place, digest: &Digest) -> Result<Option<std::fs::Metadata>> {
     let about = place.look().map_err(place.failed("look at"))?;
     if about.as_ref().is_some_and(|about| !about.is_file()) {
@@ -408,8 +414,8 @@ fn held(place: &Place, digest: &Digest) -> Result<Option<std::fs::Metadata>> {
     Ok(about.filter(|about| about.is_file() && !is_hollow(digest, about.len())))
 }
 
-/// Whether a file of that length cannot be `digest`, as far as that can be told without reading: a power cut on another
-/// program's copy of a folder leaves empty files.
+/// Whether a file of that length cannot be `digest`, as far as the length shows that: a power cut on another program's
+/// copy of a folder leaves empty files.
 fn is_hollow(digest: &Digest, size: u64) -> bool {
     size == 0 && !digest.matches(b"")
 }
@@ -455,7 +461,7 @@ impl Store for Layout {
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {
         let digest = node.digest;
-        // A manifest that lies here as a blob only, or is of another type, could not be had by its name.
+        // A manifest that is only a blob here, or has another type, could not be fetched by its name.
         if node.is_manifest() && !self.is_manifest(digest).await? {
             return Ok(false);
         }

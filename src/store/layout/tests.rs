@@ -20,7 +20,7 @@ fn empty_index(salt: u32) -> String {
     format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"salt":"{salt}"}}}}"#)
 }
 
-/// Names and digests that `index.json` lists.
+/// Returns the names and digests that `index.json` lists.
 fn listed(folder: &Path) -> Vec<(Option<String>, String)> {
     let bytes = fs::read(folder.join("index.json")).unwrap();
     let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
@@ -93,7 +93,7 @@ async fn a_foreign_layout_is_followed_from_its_roots_and_keeps_its_own_words() {
 #[tokio::test]
 async fn what_another_process_does_to_the_folder_is_seen_and_kept() {
     let folder = tempfile::tempdir().unwrap();
-    // Two values for one folder share no memory, just as two processes.
+    // Two values for one folder share no memory, like two processes.
     let (here, there) = (Layout::at(folder.path()), Layout::at(folder.path()));
     let tags: Vec<Tag> = (0..10).map(|n| tag(&format!("t{n}"))).collect();
     let puts = tags.iter().enumerate().map(|(n, tag)| {
@@ -165,7 +165,7 @@ async fn a_list_that_is_too_long_is_neither_read_nor_written() {
     put(&layout, &empty_index(1), &[tag("a")]).await;
     let list = folder.path().join("index.json");
     let text = fs::read_to_string(&list).unwrap();
-    // Another program's words are kept, and may be many.
+    // Another program's members are kept, and may be large.
     let long = |count| text.replacen('{', &format!(r#"{{"more":"{}","#, "x".repeat(count)), 1);
     fs::write(&list, long((32 << 20) - text.len() - 12)).unwrap();
     assert_eq!(Listing::tags(&layout).await.unwrap(), [tag("a")]);
@@ -221,14 +221,14 @@ async fn a_deleted_manifest_that_another_lists_stays_deleted_and_its_bytes_stay(
     let list = serde_json::json!({"schemaVersion": 2, "manifests": [child]}).to_string();
     let parent = put(&layout, &list, &[tag("parent")]).await;
     assert!(layout.remove_manifest(child.digest).await.unwrap());
-    // Another value for the folder reads it anew, as another process or the next start does.
+    // Another value for the folder loads the index again, as another process or the next start does.
     for layout in [layout.clone(), Layout::at(folder.path())] {
         assert!(!layout.is_manifest(child.digest).await.unwrap());
         assert!(!layout.remove_manifest(child.digest).await.unwrap());
         assert_eq!(layout.size(&child.digest).await.unwrap(), Some(child.size));
         assert_eq!(Listing::tags(&layout).await.unwrap(), [tag("parent")]);
     }
-    // The same if the one that lists it comes later.
+    // The same if the manifest that lists it comes later.
     let other = put(&layout, &empty_index(2), &[]).await;
     layout.remove_manifest(other.digest).await.unwrap();
     let list = serde_json::json!({"schemaVersion": 2, "manifests": [child, other]}).to_string();

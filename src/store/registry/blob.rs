@@ -1,4 +1,4 @@
-//! Reading: blobs and manifests by digest, from any offset.
+//! Reads blobs and manifests by digest, from any offset.
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
@@ -39,7 +39,7 @@ impl Registry {
         }
         let (op, is_manifest) = if node.is_manifest() { ("get manifest", true) } else { ("get blob", false) };
         let mut request = self.request(Method::GET, &place(node), op, what).header(ACCEPT, accepted(node));
-        // Ranges are for blobs (distribution-spec, "Pulling blobs"); a manifest is small enough to come again.
+        // Ranges are for blobs (distribution-spec, "Pulling blobs"); a manifest is small enough to fetch again.
         let is_ranged = from > 0 && !is_manifest;
         if is_ranged {
             request = request.header(RANGE, &format!("bytes={from}-"));
@@ -56,14 +56,14 @@ impl Registry {
                 Ok(answer.stream())
             }
             206 => Err(answer.error(Kind::Invalid, "a part, where all of it was asked for")),
-            // The body is not read: registry 2.8 announces the whole blob's length there and sends less.
+            // The body is not read: registry 2.8 declares the whole blob's length there and sends less.
             416 => Err(answer.error(Kind::Corrupt, format!("the registry holds no byte {from} of {}", node.size))),
             _ => Err(answer.problem().await.into()),
         }
     }
 }
 
-/// Where a node is found, below its repository.
+/// Returns the path of a node, below its repository.
 fn place(node: &Descriptor) -> String {
     let kind = if node.is_manifest() { "manifests" } else { "blobs" };
     format!("{kind}/{}", node.digest)
@@ -86,7 +86,7 @@ fn other_length(answer: &Response, length: u64, expected: u64) -> crate::error::
     answer.error(Kind::Corrupt, format!("the registry says {length} bytes, its manifest {expected}"))
 }
 
-/// A range that begins elsewhere would be spliced into the wrong place; that the digest would tell is no comfort.
+/// A range that starts elsewhere would be spliced into the wrong place; the digest would only notice it afterwards.
 fn check_range(answer: &Response, from: u64, size: u64) -> Result<()> {
     let said = answer.header(CONTENT_RANGE.as_str()).unwrap_or_default();
     match content_range(said) {
@@ -98,8 +98,8 @@ fn check_range(answer: &Response, from: u64, size: u64) -> Result<()> {
     }
 }
 
-/// Leaves out the first `count` bytes, for registries that answer a ranged request with everything. What is left out comes
-/// as empty pieces: whoever waits sees that something moves.
+/// Skips the first `count` bytes, for registries that answer a range request with everything. Skipped bytes come as
+/// empty pieces, so that the reader sees progress.
 fn skip(stream: ByteStream, count: u64) -> ByteStream {
     if count == 0 {
         return stream;
@@ -108,7 +108,7 @@ fn skip(stream: ByteStream, count: u64) -> ByteStream {
     Box::pin(stream.map_ok(move |piece: Bytes| {
         let cut = left.min(piece.len() as u64);
         left -= cut;
-        // No longer than the piece, whose length is a usize.
+        // At most the length of the piece, which is a usize.
         piece.slice(usize::try_from(cut).unwrap_or(piece.len())..)
     }))
 }

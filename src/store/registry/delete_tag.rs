@@ -1,4 +1,4 @@
-//! Taking a tag away (distribution-spec, "Deleting tags"): optional, and many registries do without.
+//! Deletes a tag (distribution-spec, "Deleting tags"): optional, and many registries do not support it.
 
 use http::Method;
 
@@ -6,23 +6,23 @@ use super::{Registry, own_failure_may_pass};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Tag;
 
-/// What became of a tag that was to go.
+/// The result of deleting a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Untagged {
-    /// The registry took it away.
+    /// The registry deleted it.
     Removed,
-    /// The registry knows no such tag, or says so.
+    /// The registry has no such tag, or says so.
     Absent,
-    /// The registry does not delete tags; why, in its words.
+    /// The registry does not delete tags; the reason in its words.
     Unsupported(String),
 }
 
 impl Registry {
-    /// Makes `tag` name nothing. What it named may go with it: that is the registry's affair.
+    /// Deletes `tag`. The registry may delete its manifest too, or not.
     ///
     /// # Errors
     ///
-    /// [`Denied`](Kind::Denied) without the right to delete; those of the transport.
+    /// [`Denied`](Kind::Denied) without the right to delete; otherwise fails like the transport.
     pub async fn untag(&self, tag: &Tag) -> Result<Untagged> {
         let scopes = self.scopes().and(&crate::wire::Scopes::delete(&self.path));
         let request =
@@ -38,7 +38,7 @@ impl Registry {
                     400 | 404 | 405 | 501 => {
                         let problem = answer.problem().await;
                         let is_absent = problem.status == 404 && !problem.has_code("UNSUPPORTED");
-                        // Registries that delete by digest alone say that the tag is none.
+                        // Registries that delete only by digest say that the tag is not a digest.
                         let is_refused = problem.kind == Kind::Unsupported
                             || problem.has_code("DIGEST_INVALID")
                             || problem.has_code("MANIFEST_INVALID");

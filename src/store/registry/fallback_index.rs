@@ -1,4 +1,4 @@
-//! The fallback index: how referrers are told to registries without a Referrers API (distribution-spec, "Referrers Tag
+//! The fallback index: lists referrers on registries without a Referrers API (distribution-spec, "Referrers Tag
 //! Schema"). The tag `sha256-<hex>` of the subject names an index that every client reads, changes and writes back.
 
 use std::collections::HashMap;
@@ -16,36 +16,36 @@ use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, json_cost};
 use crate::retry::Retry;
 use crate::store::{MAX_MANIFEST_BYTES, Store as _, Want};
 
-/// Most bytes of a list of referrers, by pages or as a fallback index: thousands of entries. Four lists may be read at
+/// Most bytes of a list of referrers, in pages or as a fallback index: thousands of entries. Four lists may be read at
 /// the same time, and each takes its bytes twice.
 pub(super) const MAX_REFERRER_BYTES: u64 = MAX_MANIFEST_BYTES;
 
-/// Most values in all that a list of referrers says.
+/// Most values in a whole list of referrers.
 pub(super) const MAX_VALUES: usize = 50_000;
 
-/// How often an entry is written that somebody else overwrites.
+/// How often an entry is written again after another client has overwritten it.
 const MAX_WRITES: u32 = 10;
-/// How long another client may take from reading an index to having written it, and so undo what was written meanwhile:
-/// at least this, and longer far away.
+/// How long another client may take from reading an index to writing it back, which undoes writes in between: at least
+/// this, and longer for a distant registry.
 const OVERTAKEN: Duration = Duration::from_millis(250);
 /// The same in round trips.
 const OVERTAKEN_TRIPS: u32 = 4;
-/// Entries of an index that are asked for at the same time.
+/// Entries of an index that are checked at the same time.
 const QUESTIONS: usize = 8;
 
 /// The fallback indexes that this run writes to, by repository and tag.
 #[derive(Debug, Default)]
 pub(super) struct FallbackIndexes(Mutex<HashMap<String, Arc<FallbackIndex>>>);
 
-/// One fallback index. Whoever holds the pen writes the entries of all that wait: one read and one write for all of them.
+/// One fallback index. The holder of `pen` writes the entries of all waiting callers: one read and one write for all.
 #[derive(Debug, Default)]
 struct FallbackIndex {
     pen: tokio::sync::Mutex<()>,
-    /// In the order of their arrival. Only the holder of the pen takes any away, and only from the front.
+    /// In order of arrival. Only the holder of `pen` removes entries, and only from the front.
     waiting: Mutex<Vec<Arc<PendingEntry>>>,
 }
 
-/// An entry that is to be written, and what became of it.
+/// An entry to write, and the outcome.
 #[derive(Debug)]
 struct PendingEntry {
     entry: Value,
@@ -53,7 +53,7 @@ struct PendingEntry {
     outcome: OnceLock<Result<bool>>,
 }
 
-/// What stands under a fallback tag.
+/// The content under a fallback tag.
 pub(super) enum FallbackContent {
     /// Nothing, or the subject itself.
     None,
@@ -76,7 +76,7 @@ impl FallbackIndex {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `entry` written by whoever gets to it first: this caller, or one before it. Says whether anything was.
+    /// Writes `entry`: this caller does, or an earlier one on its behalf. Returns whether anything had to be written.
     async fn write<F>(&self, entry: Value, together: impl FnOnce(Vec<Value>) -> F + Send) -> Result<bool>
     where
         F: Future<Output = Result<bool>> + Send,
@@ -87,12 +87,12 @@ impl FallbackIndex {
         if let Some(outcome) = own.outcome.get() {
             return outcome.clone();
         }
-        // They stay in the list until they are written: a writer that is given up half-way leaves them to the next.
+        // Entries stay in the list until they are written: if this writer is cancelled, the next one writes them.
         let group = self.waiting().clone();
         let outcome = together(group.iter().map(|pending| pending.entry.clone()).collect()).await;
         self.waiting().drain(..group.len());
         for pending in group {
-            // Nobody else sets it: that takes the pen.
+            // Only the holder of `pen` sets it.
             let _ = pending.outcome.set(outcome.clone());
         }
         outcome
@@ -100,7 +100,7 @@ impl FallbackIndex {
 }
 
 impl Registry {
-    /// Makes `node` an entry of its subject's fallback index, and sees that it stays.
+    /// Makes `node` an entry of its subject's fallback index, and checks that it stays.
     pub(super) async fn attach(&self, subject: &Digest, node: &Descriptor, manifest: Manifest) -> Result<()> {
         let tag = fallback_tag(subject)?;
         let entry = Descriptor {
@@ -116,13 +116,13 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes note that a list was written just now that other clients may be writing back as they had read it before.
+    /// Records that a list was written just now; other clients that read it before may still write the old one back.
     pub(crate) fn note_written(&self) {
         *self.last_entry() = Some(Instant::now());
     }
 
-    /// Waits, if an entry was written just now, for as long as a client that had read the index before may take to write
-    /// it back without that entry. What is listed then stays, unless somebody is slower still.
+    /// Waits after a recent write for as long as a client that read the old index may take to write it back without the
+    /// new entry. An entry that is listed then stays, unless a client is slower still.
     pub async fn settled(&self) {
         let Some(written) = *self.last_entry() else { return };
         let pause = OVERTAKEN.max(self.host.tally().fastest.unwrap_or_default() * OVERTAKEN_TRIPS);
@@ -135,20 +135,20 @@ impl Registry {
         self.last_entry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds those of `entries` that the index lacks, until it is seen to hold all of them. Says whether it lacked any.
+    /// Adds missing `entries` until the index is seen to hold all of them. Returns whether any was missing.
     async fn write_entries(&self, subject: &Digest, tag: Tag, entries: Vec<Value>) -> Result<bool> {
         let (mut found, mut has_rivals) = (None, false);
         for writes in 0..MAX_WRITES {
             let held = self.fallback_index(subject).await?;
             let digest = if let FallbackContent::Index(bytes) = &held { Some(Digest::sha256(bytes)) } else { None };
-            // What is as it was before our writing has been written by nobody.
+            // An index that is the same as before our write was not written by another client.
             has_rivals |= writes > 0 && digest != found;
             found = digest;
             let mut index: Value = match held {
                 FallbackContent::Index(bytes) => {
                     serde_json::from_slice(&bytes).map_err(|why| self.unattached(&tag, Kind::Invalid).because(why))?
                 }
-                // It is not overwritten (distribution-spec, "Pushing Manifests with Subject").
+                // Not overwritten (distribution-spec, "Pushing Manifests with Subject").
                 FallbackContent::Other(media_type) => {
                     let why = format!("the tag is kept for an index of referrers, and holds a {media_type}");
                     return Err(self.unattached(&tag, Kind::Invalid).because(why));
@@ -158,7 +158,7 @@ impl Registry {
                 }
             };
             if writes > 0 && self.refuses(&tag) {
-                // It is there now: a refusal does not mean its absence any more.
+                // The index exists now: a refusal no longer means that it is absent.
                 return Err(self.unattached(&tag, Kind::Denied).because("its index was taken, and is not shown"));
             }
             if entries.iter().all(|entry| holds(&index, entry)) {
@@ -171,15 +171,16 @@ impl Registry {
                 }
             }
             match self.put_index(&tag, &index).await {
-                // Some registries refuse an index because of what it has listed for long: without that it can be written.
-                // Where nothing is missing it was one that another client was putting at that moment.
+                // Some registries reject an index because of entries that it has listed for long: write it without
+                // missing ones. If none is missing, the rejected entry was one that another client was putting at that
+                // moment.
                 Err(error) if error.kind() == Kind::Incomplete => {
                     self.leave_out_missing(&mut index).await?;
                     self.put_index(&tag, &index).await?;
                 }
                 put => put?,
             }
-            // Once around: another client may have written between our reading and our writing.
+            // Check again: another client may have written between our read and our write.
         }
         let why = match has_rivals {
             true => format!("other clients have overwritten the entry {MAX_WRITES} times"),
@@ -190,7 +191,7 @@ impl Registry {
 
     async fn put_index(&self, tag: &Tag, index: &Value) -> Result<()> {
         let bytes = serde_json::to_vec(index).map_err(|why| self.unattached(tag, Kind::Invalid).because(why))?;
-        // What could not be read back must not be written: nobody could list, or attach, anything any more.
+        // Do not write an index that could not be read back: no client could list or attach anything any more.
         if is_too_large(&bytes) {
             let why = format!("its index would hold more than {MAX_REFERRER_BYTES} bytes or {MAX_VALUES} values");
             let hint = "a registry with the Referrers API keeps no such index";
@@ -205,7 +206,7 @@ impl Registry {
         self.host.retrying(own_failure_may_pass, put).await
     }
 
-    /// Takes out of `index` what is not there.
+    /// Removes missing manifests from `index`.
     async fn leave_out_missing(&self, index: &mut Value) -> Result<()> {
         let Some(entries) = index.get_mut("manifests").and_then(Value::as_array_mut) else { return Ok(()) };
         let kept = stream::iter(std::mem::take(entries)).map(|entry| async move {
@@ -225,8 +226,8 @@ impl Registry {
         self.error(kind, "attach", suffix(&Name::Tag(tag.clone())))
     }
 
-    /// What stands under the fallback tag of `subject`. GitLab takes that tag for the digest and answers with the subject
-    /// itself, which is no list about it (oras-go #1396).
+    /// Returns the content under the fallback tag of `subject`. GitLab takes that tag for the digest and returns the
+    /// subject itself, which is not a list about it (oras-go #1396).
     pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<FallbackContent> {
         let name = Name::Tag(fallback_tag(subject)?);
         let found = self.host.retrying(Retry::refetchable, || self.get(&name)).await;
@@ -264,7 +265,7 @@ fn holds(index: &Value, entry: &Value) -> bool {
     entries.is_some_and(|entries| entries.iter().any(|own| own.get("digest") == entry.get("digest")))
 }
 
-/// Adds an entry and leaves everything else as it is, known or not. `false` if there is no place for one.
+/// Adds an entry and leaves everything else as it is, known or not. Returns `false` if there is no place for it.
 fn add(index: &mut Value, entry: Value) -> bool {
     let Some(fields) = index.as_object_mut() else { return false };
     match fields.entry("manifests").or_insert(Value::Null) {

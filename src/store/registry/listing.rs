@@ -1,4 +1,4 @@
-//! Lists: tags, and what refers to a manifest. Every list that a registry continues has a bound.
+//! Lists tags and the referrers of a manifest. Every list that a registry continues has a bound.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -23,10 +23,10 @@ pub(super) struct TagBounds {
     bytes: u64,
 }
 
-/// All of it: all tags that are allowed for, at their longest.
+/// All of it: as many tags as are allowed, at their longest.
 pub(super) const ALL_TAGS: TagBounds = TagBounds { pages: 1_000, bytes: 16 << 20 };
 
-/// As much as costs no more than asking for each of an image's attachments by its name: a few dozen requests.
+/// As much as asking for each of an image's accessories by name would cost: a few dozen requests.
 pub(super) const FEW_TAGS: TagBounds = TagBounds { pages: 8, bytes: 512 << 10 };
 
 /// Most tags of a repository.
@@ -35,11 +35,11 @@ const MAX_TAGS: usize = 100_000;
 /// Most pages of a list of referrers.
 const MAX_REFERRER_PAGES: usize = 16;
 
-/// Most referrers of one subject: hundreds are already unheard of.
+/// Most referrers of one subject: hundreds are already unusual.
 const MAX_REFERRERS: usize = 10_000;
 
-// Both members are always there (distribution-spec, "Content Discovery"), even if null: an object without is something
-// else, an error for example, and must not pass for an empty list.
+// Both members must exist (distribution-spec, "Content Discovery"), even if null: an object without them is something
+// else, for example an error, and must not pass for an empty list.
 
 #[derive(Deserialize)]
 pub(super) struct TagsPage {
@@ -57,39 +57,39 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Statuses, besides 404, that say that there is no Referrers API: old gateways and servers answer an unknown path so
-/// (contract §6).
+/// Statuses besides 404 that mean that there is no Referrers API: old gateways and servers answer an unknown path like
+/// this (contract §6).
 const NO_REFERRERS_API: [u16; 5] = [400, 405, 406, 410, 501];
 
-/// A page as it came.
+/// A page as it was received.
 struct Page {
     bytes: Bytes,
     next: Option<Url>,
-    /// Whether it is such a list, and damaged where it cannot be read. What is none, a web page for example, comes from a
-    /// registry that has no such list.
+    /// Whether it is such a list, and is damaged if it cannot be read. Anything else, for example a web page, comes
+    /// from a registry that has no such list.
     is_list: bool,
 }
 
 /// Why there is no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPage {
-    /// The repository, or the manifest, is said to be unknown.
+    /// The registry says that the repository or the manifest is unknown.
     Subject,
     /// The list is not found.
     List,
-    /// The list is spoken of as something that does not exist here.
+    /// The registry says that such a list does not exist here.
     Api,
 }
 
 /// A page, or why there is none.
 type Listed<T> = std::result::Result<T, NoPage>;
 
-/// A page as it is asked for.
+/// Makes the request for a page.
 type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
 
 impl Registry {
     pub(super) async fn listed_tags(&self, most: &TagBounds) -> Result<Vec<Tag>> {
-        // No `n`: registries that cap a page cap it anyway, and the others then answer with everything at once.
+        // No `n`: registries that cap a page cap it anyway, and the others then return everything at once.
         let ask = |next| match next {
             None => self.request(Method::GET, "tags/list", "list tags of", ""),
             Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes()),
@@ -98,7 +98,7 @@ impl Registry {
         let mut pages = Pages::new(most.pages, MAX_TAGS, most.bytes);
         while let Some(url) = pages.next() {
             let Ok((page, next)) = self.page::<TagsPage>(&ask, url, &mut pages).await? else { break };
-            // What is no tag cannot be asked for either.
+            // Skip entries that are not valid tags: they could not be requested anyway.
             found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
             let is_bounded =
                 pages.continued(next).map_err(|why| self.error(Kind::Invalid, "list tags of", "").because(why))?;
@@ -126,7 +126,7 @@ impl Registry {
         }
     }
 
-    /// The Referrers API's answer, or `None` without one. Whether there is one is found out once.
+    /// Returns the Referrers API's answer, or `None` if there is no such API. Finds that out once.
     pub(super) async fn known_by_the_api(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         let is_past_first = |notes: &Notes| notes.is_past_first_referrers.load(Ordering::Acquire);
         let mut first = None;
@@ -151,7 +151,7 @@ impl Registry {
         })
     }
 
-    /// The Referrers API's answer, or why there is none (distribution-spec, "Listing Referrers").
+    /// Returns the Referrers API's answer, or why there is none (distribution-spec, "Listing Referrers").
     async fn ask_referrers(&self, subject: &Digest) -> Result<Listed<Vec<Descriptor>>> {
         let ask = |next| {
             let request = match next {
@@ -181,8 +181,9 @@ impl Registry {
         Ok(Ok(found))
     }
 
-    /// One page, and where the next one is. A list has no digest: one that cannot be read is fetched once more, in case it
-    /// was damaged on its way. [`Missing`] if there is no such list: of referrers also if what comes, twice, is something else.
+    /// Returns one page, and the URL of the next one. A list has no digest: a page that cannot be read is fetched once
+    /// more, in case it was damaged on its way. [`NoPage`] if there is no such list; for referrers also if both answers
+    /// are something else.
     async fn page<T: DeserializeOwned>(
         &self,
         ask: Ask<'_>,
@@ -211,8 +212,8 @@ impl Registry {
         }
     }
 
-    /// The bytes of a page. 404 means that there is none, and the Referrers API has more ways of not being there; but
-    /// only for the first page: a list that breaks off is not one that ends.
+    /// Returns the bytes of a page. 404 means that there is none, and a missing Referrers API has more ways to say so;
+    /// but only for the first page: a list that breaks off has not ended.
     async fn page_bytes(&self, ask: Ask<'_>, url: Option<Url>, limit: u64) -> Result<Listed<Page>> {
         self.host
             .retrying(Retry::transient, || async {
@@ -233,7 +234,7 @@ impl Registry {
                         let is_index = is_index(&answer);
                         let bytes = answer.bytes(limit).await?;
                         let is_list = !is_referrers || (is_index && !is_other_json(&bytes));
-                        // The links of a page that is no list lead nowhere.
+                        // The links of a page that is not a list lead nowhere.
                         let next = if is_list { next? } else { next.unwrap_or_default() };
                         Ok(Ok(Page { bytes, next, is_list }))
                     }
@@ -242,7 +243,7 @@ impl Registry {
             .await
     }
 
-    /// A 404 that does not speak of the repository is that of a path which the registry does not know.
+    /// Handles a 404: unless it is about the repository, it means that the registry does not know the path.
     async fn learn_from(&self, answer: Response) -> NoPage {
         let is_referrers = answer.collection() == Some("referrers");
         let problem = answer.problem().await;
@@ -255,8 +256,8 @@ impl Registry {
         }
     }
 
-    /// Takes note that the registry said in other words that it has no Referrers API, unless it has shown one: then it
-    /// speaks of this subject alone.
+    /// Records that the registry has no Referrers API, as it says in other words, unless it has shown one: then its
+    /// answer is about this subject alone.
     fn learn_of_no_referrers(&self) {
         if !self.notes(|notes| &notes.has_referrers) {
             self.note(|notes| &notes.lacks_referrers);
@@ -264,7 +265,7 @@ impl Registry {
     }
 }
 
-/// Reads a page: an object (a derived reader takes an array for one, too) of no more than `most` values.
+/// Parses a page: an object (a derived `Deserialize` also accepts an array) with at most `most` values.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl Fn(Kind) -> Error) -> Result<T> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(wrong(Kind::Invalid).because("not a JSON object"));
@@ -275,12 +276,12 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8], most: usize, wrong: impl F
     serde_json::from_slice(bytes).map_err(|why| wrong(Kind::Invalid).because(why))
 }
 
-/// Whether the answer is called an index, or nothing.
+/// Whether the answer's content type is an index, or missing.
 fn is_index(answer: &Response) -> bool {
     answer.header(CONTENT_TYPE.as_str()).is_none_or(|text| MediaType::new(text).is_index())
 }
 
-/// Whether `bytes` are a whole JSON object that lists no manifests, which damage does not make of a list.
+/// Whether `bytes` are a whole JSON object that lists no manifests; damage does not turn a list into that.
 fn is_other_json(bytes: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Members {
@@ -298,14 +299,14 @@ fn at(subject: &Digest) -> String {
     suffix(&Name::Digest(*subject))
 }
 
-/// Which page is next: each at most once, and no more than allowed.
+/// Decides which page is next: each at most once, and no more than allowed.
 struct Pages {
     next: Option<Option<Url>>,
     seen: HashSet<Url>,
     limit: usize,
-    /// How many values the pages to come may hold.
+    /// How many values the remaining pages may hold.
     values_left: usize,
-    /// How many bytes.
+    /// How many bytes the remaining pages may hold.
     bytes_left: u64,
 }
 
@@ -318,18 +319,18 @@ impl Pages {
         self.next.take()
     }
 
-    /// Takes the link of a page; `false` if there are too many.
+    /// Accepts the link of a page; returns `false` if there are too many pages.
     ///
     /// # Errors
     ///
-    /// Fails at a link to a page that was read already: nothing says what the list would have gone on with.
+    /// Fails on a link to a page that was already read: the rest of the list is then unknown.
     fn continued(&mut self, link: Option<Url>) -> Result<bool, &'static str> {
         let Some(link) = link else { return Ok(true) };
         if !self.seen.insert(link.clone()) {
             return Err("the pages of the list link in a circle");
         }
         self.next = Some(Some(link));
-        // The first page is not among them.
+        // The first page is not in `seen`.
         Ok(self.seen.len() < self.limit)
     }
 }

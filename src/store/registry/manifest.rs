@@ -13,15 +13,15 @@ use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Body, MAX_MANIFEST_BYTES, Put, Root, Want};
 use crate::wire::{Payload, Problem, Response};
 
-/// All types that can be copied, and schema 1 last, so that it is named as what it is and not converted by the registry.
+/// All types that can be copied; schema 1 last, so that the registry returns it as such and does not convert it.
 pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.artifact.manifest.v1+json, application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1";
 
-/// The header that names the digest of what is served or was stored.
+/// The header with the digest of the content that is served or was stored.
 pub(super) const DIGEST_HEADER: &str = "docker-content-digest";
 
-/// The header by which a registry says that it has taken note of a subject (distribution-spec, "Pushing Manifests with
+/// The header by which a registry confirms that it has recorded a subject (distribution-spec, "Pushing Manifests with
 /// Subject").
 const SUBJECT_HEADER: &str = "oci-subject";
 
@@ -36,7 +36,7 @@ impl Registry {
         Ok(Root { node, bytes: (want == Want::Bytes).then_some(bytes) })
     }
 
-    /// What the registry claims about `name`, if it claims enough.
+    /// Returns the registry's claim about `name`, if it claims enough.
     async fn head(&self, name: &Name) -> Result<Option<Descriptor>> {
         let request = self
             .request(Method::HEAD, &format!("manifests/{name}"), "find manifest", suffix(name))
@@ -55,7 +55,7 @@ impl Registry {
         Ok((media_type.is_manifest() && !is_other).then(|| Descriptor::new(media_type, digest, size)))
     }
 
-    /// The manifest itself, checked against what was asked for and against what the registry says of it.
+    /// Returns the manifest itself, checked against the requested name and against the registry's own headers.
     pub(super) async fn get(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
         let request = self
             .request(Method::GET, &format!("manifests/{name}"), "get manifest", suffix(name))
@@ -108,29 +108,29 @@ impl Registry {
         for name in &names {
             let (is_lost, is_damaged) = (AtomicBool::new(false), AtomicBool::new(false));
             let put = || async {
-                // The answer to an attempt was lost, and perhaps only the answer: a tag that is right is not put again.
-                // What has a subject is: only the answer says whether that was taken note of.
+                // An attempt failed, but perhaps only its answer was lost: a tag that is already right is not put
+                // again. A manifest with a subject is: only the answer says whether the subject was recorded.
                 if is_lost.load(Ordering::Relaxed) && !has_subject && self.names(name, node).await {
                     return Ok(true);
                 }
                 let put = self.put_once(name, node, &bytes, &is_damaged).await;
-                // Whoever says when to come again has taken nothing.
+                // A registry that says when to retry has stored nothing.
                 let may_have_moved =
                     |error: &Error| error.kind() == Kind::Unavailable && error.requested_pause().is_none();
                 is_lost.store(put.as_ref().err().is_some_and(may_have_moved), Ordering::Relaxed);
                 put
             };
             is_noted = match self.host.retrying(own_failure_may_pass, put).await {
-                // A registry that lets no tag be put twice refuses what is in place already, too.
+                // A registry that allows each tag only once also rejects a manifest that is already in place.
                 Err(error) if is_refusal(&error) && self.names(name, node).await => false,
-                // Said of these very bytes several times: what is held is not what it should be.
+                // Several answers say this of the same bytes: the registry's copy of the content is damaged.
                 Err(error) if error.kind() == Kind::Corrupt && is_damaged.into_inner() => {
                     return Err(self.error(Kind::Incomplete, "put manifest", suffix(name)).because(error));
                 }
                 put => put?,
             };
         }
-        // ECR says that it has taken note, and has no API to list it by (sigstore-js #1183).
+        // ECR confirms the subject, but has no API to list it by (sigstore-js #1183).
         is_noted &= !self.lacks_referrers_api();
         if let Some(manifest) = manifest
             && let Some(subject) = manifest.subject.clone()
@@ -141,7 +141,7 @@ impl Registry {
         Ok(Put::Sent(node.size))
     }
 
-    /// Says whether the registry has taken note of the manifest's subject.
+    /// Puts the manifest once; returns whether the registry has recorded its subject.
     async fn put_once(&self, name: &Name, node: &Descriptor, bytes: &Bytes, is_damaged: &AtomicBool) -> Result<bool> {
         let answer = self.sent(name, &node.media_type, bytes).await?.map_err(|problem| {
             is_damaged.store(problem.has_code("SIZE_INVALID"), Ordering::Relaxed);
@@ -155,20 +155,20 @@ impl Registry {
         }
     }
 
-    /// Whether `name` is a tag that names `node` now, as far as the registry can be asked.
+    /// Whether `name` is a tag that now names `node`, as far as the registry answers.
     async fn names(&self, name: &Name, node: &Descriptor) -> bool {
         let is_tag = matches!(name, Name::Tag(_));
         is_tag && self.resolve_once(name, Want::Digest).await.is_ok_and(|found| found.node.digest == node.digest)
     }
 
-    /// Sends a manifest. Success is what the registry then holds, and not the status: 200, 202 and 204 are answered too by
-    /// registries that have stored it (Quay, distribution before 2.2), and by whoever stores nothing. Where one of those comes
-    /// without a digest the registry is asked for it.
+    /// Sends a manifest. Success means that the registry then holds it, and not the status: 200, 202 and 204 come from
+    /// registries that have stored it (Quay, distribution before 2.2) and also from servers that store nothing. If one
+    /// of these statuses comes without a digest, a second request checks the registry.
     pub(super) async fn put_bytes(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Response> {
         Ok(self.sent(name, media_type, bytes).await??)
     }
 
-    /// The same, and what is said instead.
+    /// Does the same, and returns the registry's problem instead of an error.
     async fn sent(&self, name: &Name, media_type: &MediaType, bytes: &Bytes) -> Result<Result<Response, Problem>> {
         let request = self
             .request(Method::PUT, &format!("manifests/{name}"), "put manifest", suffix(name))
@@ -183,15 +183,15 @@ impl Registry {
             return self.held_after(answer, name, bytes).await.map(Ok);
         }
         let mut problem = answer.problem().await;
-        // What is not there in answer to a manifest is something that the manifest refers to. Registries say so under
-        // several names; only an unknown repository is something else.
+        // A missing thing in the answer to a manifest is something that the manifest refers to. Registries report it
+        // under several codes; only an unknown repository means something else.
         if problem.has_code("BLOB_UNKNOWN") || problem.has_code("MANIFEST_UNKNOWN") {
             problem.kind = Kind::Incomplete;
         }
         Ok(Err(problem))
     }
 
-    /// `answer`, a success that names nothing, if `name` names `bytes` now.
+    /// Returns `answer`, a success without a digest, if `name` now names `bytes`.
     async fn held_after(&self, answer: Response, name: &Name, bytes: &Bytes) -> Result<Response> {
         let why = format!("{}, and no such manifest is there", answer.status());
         let lost = answer.error(Kind::Unavailable, why);
@@ -208,14 +208,14 @@ impl Registry {
             let why = format!("{} bytes, at most {MAX_MANIFEST_BYTES} are allowed for", node.size);
             return Err(self.error(Kind::Limit, "put manifest", suffix(&Name::Digest(node.digest))).because(why));
         }
-        // What is at hand is checked where it lies: dozens of manifests may be on their way at the same time.
+        // Content in memory is checked in place: dozens of manifests may be on their way at the same time.
         if let Some(bytes) = body.at_hand()
             && bytes.len() as u64 == node.size
             && node.digest.matches(bytes)
         {
             return Ok(bytes.clone());
         }
-        // The stream checks as it goes, and has the words for what is wrong.
+        // The stream checks as it goes, and returns the right error.
         let mut stream = body.open();
         let mut bytes = BytesMut::new();
         while let Some(piece) = stream.next().await {
@@ -225,12 +225,12 @@ impl Registry {
     }
 }
 
-/// What the answer says the digest is; unknown algorithms say nothing that could be checked.
+/// Returns the digest that the answer claims; a digest of an unknown algorithm is ignored, as it cannot be checked.
 pub(super) fn claimed_digest(answer: &Response) -> Option<Digest> {
     answer.header(DIGEST_HEADER)?.trim().parse().ok()
 }
 
-/// Whether a manifest was refused for what it is, or for where it was to go.
+/// Whether a manifest was rejected because of its content, or of its destination.
 fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), Kind::Invalid | Kind::Denied | Kind::Unsupported)
 }

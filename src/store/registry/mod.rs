@@ -1,7 +1,7 @@
 //! A repository on a registry, over HTTP (OCI distribution-spec).
 //!
-//! Sends the fewest requests that the specification allows: a manifest is one GET or one PUT, a blob one GET, or one
-//! POST that asks for a mount and opens the upload session in the same breath, and one PUT.
+//! Sends the fewest requests that the specification allows: a manifest is one GET or one PUT; a blob is one GET, or one
+//! POST that asks for a mount and opens the upload session at the same time, and one PUT.
 
 mod blob;
 mod delete_tag;
@@ -30,10 +30,10 @@ use crate::wire::{Client, Host, Request, Scopes, Stats};
 
 pub use delete_tag::Untagged;
 
-/// How long a registry gets to find a blob that it says it does not hold.
+/// Pause before a second try if a registry says that it does not hold a blob.
 const SECOND_THOUGHT: Duration = Duration::from_millis(50);
 
-/// What a repository is opened for: which rights are asked for where a registry wants a token.
+/// The use of a repository: decides which rights are requested if the registry wants a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Reading.
@@ -42,7 +42,7 @@ pub enum Role {
     Sink,
 }
 
-/// One repository on a registry. Clones are the same one.
+/// One repository on a registry. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Registry {
     host: Host,
@@ -52,31 +52,31 @@ pub struct Registry {
     refusal: refused_tags::Refusal,
     unshown: Arc<refused_tags::RefusedTags>,
     notes: Arc<Notes>,
-    /// When an entry of a fallback index, or of a list that is kept in the same way, was last written for this repository.
+    /// When this repository last got an entry of a fallback index, or of a list that is kept in the same way.
     last_entry: Arc<Mutex<Option<Instant>>>,
 }
 
-/// What has been learnt about a registry, shared by all its repositories for the length of a run.
+/// Facts learned about a registry, shared by all its repositories during a run.
 #[derive(Debug, Default)]
 struct Notes {
     /// It does not understand a POST that asks for a mount.
     refuses_mounts: AtomicBool,
-    /// It does not let an upload whose connection broke be continued.
+    /// It does not let a client continue an upload after its connection broke.
     forgets_uploads: AtomicBool,
     /// It has no Referrers API.
     lacks_referrers: AtomicBool,
-    /// It has one: it has answered by it.
+    /// It has a Referrers API: it has answered through it.
     has_referrers: AtomicBool,
-    /// Held while that is being found out: those that come meanwhile would only be told the same.
+    /// Held by the first caller that finds that out: concurrent callers would only get the same answer.
     first_referrers: tokio::sync::Mutex<()>,
-    /// That has been found out.
+    /// Whether that has been found out.
     is_past_first_referrers: AtomicBool,
-    /// The fallback indexes that are written.
+    /// The fallback indexes that this run writes.
     ledgers: fallback_index::FallbackIndexes,
 }
 
 impl Registry {
-    /// The repository `repository`, spoken to through `client`. Nothing is contacted.
+    /// Returns the repository `repository`, reached through `client`. Sends no request.
     #[must_use]
     pub fn new(client: &Client, repository: &Repository, role: Role) -> Self {
         let path = repository.path.as_str();
@@ -94,37 +94,37 @@ impl Registry {
         }
     }
 
-    /// What was sent and received for this repository, token requests included.
+    /// Returns the traffic of this repository, including token requests.
     #[must_use]
     pub fn tally(&self) -> Stats {
         self.host.tally()
     }
 
-    /// Whether the registry was found to speak plain HTTP; false before anything was asked.
+    /// Whether the registry was found to speak plain HTTP; false before the first request.
     #[must_use]
     pub fn speaks_plain_http(&self) -> bool {
         self.host.speaks_plain_http()
     }
 
-    /// Whether credentials may be sent to the registry in what it was found to speak.
+    /// Whether credentials may be sent to the registry over the protocol that it was found to speak.
     #[must_use]
     pub fn may_log_in(&self) -> bool {
         self.host.may_log_in()
     }
 
-    /// Whether the registry was found to have no Referrers API; false before it was asked for referrers.
+    /// Whether the registry was found to have no Referrers API; false before the first request for referrers.
     #[must_use]
     pub fn lacks_referrers_api(&self) -> bool {
         self.notes(|notes| &notes.lacks_referrers)
     }
 
-    /// A request below the repository's root, such as `manifests/v1`.
+    /// Returns a request below the repository's root, such as `manifests/v1`.
     fn request(&self, method: Method, below: &str, op: &'static str, what: impl std::fmt::Display) -> Request {
         let path = format!("/v2/{}/{below}", self.path);
         Request::new(method, path, op, format!("{}{what}", self.label)).needing(self.scopes())
     }
 
-    /// What a token is asked for. Made when it is needed: thousands of repositories wait in a catalog.
+    /// Returns the token scopes. Computed on demand: thousands of repositories wait in a catalog.
     fn scopes(&self) -> Scopes {
         match self.role {
             Role::Source => Scopes::pull(&self.path),
@@ -145,7 +145,7 @@ impl Registry {
     }
 }
 
-/// `:tag` or `@digest`, as it follows a repository in a reference.
+/// Returns `:tag` or `@digest`, the part after the repository in a reference.
 fn suffix(name: &Name) -> String {
     match name {
         Name::Tag(tag) => format!(":{tag}"),
@@ -153,7 +153,7 @@ fn suffix(name: &Name) -> String {
     }
 }
 
-/// Whether this registry's side of a write failed in a way that may pass. What the source fails with is the engine's.
+/// Whether this registry's side of a write failed in a way that may pass. The engine handles errors of the source.
 fn own_failure_may_pass(error: &Error) -> bool {
     error.side() != Some(Side::Source) && Retry::refetchable(error)
 }
@@ -176,7 +176,7 @@ impl Store for Registry {
         self.host.retrying(Retry::refetchable, || self.contains_once(node)).await
     }
 
-    /// One attempt: whoever reads the stream tries again, there and here, in one count.
+    /// Makes one attempt: the reader of the stream retries, and counts errors of opening and reading together.
     async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
         self.open_once(node, from).await
     }
@@ -184,7 +184,8 @@ impl Store for Registry {
     async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
         if node.is_manifest() {
             return match self.put_manifest(node, body, tags).await {
-                // distribution 2.8 misses a blob that it holds while another client is putting the same one.
+                // distribution 2.8 reports a blob as missing, although it holds it, while another client puts the same
+                // one.
                 Err(error) if misses_a_blob(&error) && !node.media_type.is_index() => {
                     tokio::time::sleep(SECOND_THOUGHT).await;
                     self.put_manifest(node, body, tags).await

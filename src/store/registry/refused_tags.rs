@@ -1,4 +1,4 @@
-//! What a registry does not show: tags that it refuses to speak of, and manifests that its Referrers API leaves out.
+//! Content that a registry hides: tags for which it denies access, and manifests that its Referrers API leaves out.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use super::{Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Name, Tag};
 
-/// A refusal to show a tag, as a handle takes it.
+/// How a handle treats a refusal to show a tag.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Nobody knows what there is: an error.
+    /// The tag may or may not exist: an error.
     #[default]
     Unknown,
-    /// There is none: GHCR, GitLab and ECR answer 401 or 403 for what is absent.
+    /// The tag does not exist: GHCR, GitLab and ECR answer 401 or 403 for missing tags.
     Absent,
 }
 
-/// What was met so far by one handle and its clones.
+/// The refusals that one handle and its clones have met so far.
 #[derive(Debug, Default)]
 pub(super) struct RefusedTags(Mutex<Met>);
 
@@ -26,7 +26,7 @@ pub(super) struct RefusedTags(Mutex<Met>);
 struct Met {
     /// Tags whose refusal was taken for absence, and whether the last answer was one.
     refused: HashMap<Tag, bool>,
-    /// Subjects that a registry with a Referrers API speaks of as one without does.
+    /// Subjects for which a registry with a Referrers API answers as if it had none.
     unlisted: HashMap<Digest, NoPage>,
 }
 
@@ -38,15 +38,15 @@ impl RefusedTags {
 }
 
 impl Registry {
-    /// The same repository as one that hides what is absent: a refusal to show a tag means from here on that there is no
-    /// such tag, and is noted. For a destination: whoever may push finds out by pushing, and whoever may not is refused
-    /// then.
+    /// Returns a handle for a registry that hides missing tags: from here on a refusal to show a tag means that there
+    /// is no such tag, and is recorded. For a destination: a client that may push finds out by pushing, and another one
+    /// is refused then.
     #[must_use]
     pub fn taking_refused_tags_for_absent(self) -> Self {
         Self { refusal: Refusal::Absent, unshown: Default::default(), ..self }
     }
 
-    /// The same repository, where everything has been put: a refusal is an error again.
+    /// Returns a handle for use after all content has been put: a refusal is an error again.
     #[must_use]
     pub fn taking_refusals_as_errors(&self) -> Self {
         Self { refusal: Refusal::Unknown, ..self.clone() }
@@ -58,14 +58,14 @@ impl Registry {
         !self.unshown.lock().refused.is_empty()
     }
 
-    /// Whether the last question for `tag` was refused, and that taken for absence.
+    /// Whether the last request for `tag` was refused, and the refusal taken for absence.
     #[must_use]
     pub fn refuses(&self, tag: &Tag) -> bool {
         self.unshown.lock().refused.get(tag).copied().unwrap_or_default()
     }
 
-    /// The manifests of which the registry does not say what refers to them, although it has a Referrers API and keeps no
-    /// fallback tag for them.
+    /// Returns the manifests for which the registry does not list referrers, although it has a Referrers API and keeps
+    /// no fallback tag for them.
     #[must_use]
     pub fn unlisted(&self) -> Vec<Digest> {
         let mut unlisted: Vec<_> = self.unshown.lock().unlisted.keys().copied().collect();
@@ -73,7 +73,7 @@ impl Registry {
         unlisted
     }
 
-    /// Takes note of what was `found` under `name`. Gives "not found" for a refusal that means it.
+    /// Records the result `found` for `name`. Returns "not found" for a refusal that means it.
     pub(super) fn shown<T>(&self, name: &Name, found: Result<T>) -> Result<T> {
         let Name::Tag(tag) = name else { return found };
         let is_refused = match &found {
@@ -96,12 +96,12 @@ impl Registry {
         }
     }
 
-    /// Takes note that the Referrers API, which is there, was not there for `subject`.
+    /// Records that the Referrers API, which exists, gave no list for `subject`.
     pub(super) fn note_unlisted(&self, subject: &Digest, missing: NoPage) {
         self.unshown.lock().unlisted.insert(*subject, missing);
     }
 
-    /// Takes note that `subject` has a fallback index after all.
+    /// Records that `subject` has a fallback index after all.
     pub(super) fn note_listed(&self, subject: &Digest) {
         self.unshown.lock().unlisted.remove(subject);
     }
@@ -110,13 +110,13 @@ impl Registry {
         self.unshown.lock().unlisted.contains_key(subject)
     }
 
-    /// Whether an answer about `subject` contradicts the Referrers API. 404 does not: some registries give it where nothing
-    /// refers to a manifest.
+    /// Whether an answer about `subject` contradicts the Referrers API. 404 does not: some registries return it for a
+    /// manifest without referrers.
     pub(super) fn is_left_out(&self, subject: &Digest) -> bool {
         self.unshown.lock().unlisted.get(subject).is_some_and(|missing| *missing == NoPage::Api)
     }
 
-    /// The error where a list of referrers depends on that.
+    /// Returns the error for callers that depend on that list of referrers.
     pub(super) fn leaves_out(&self, subject: &Digest) -> Error {
         let why = "the registry has the Referrers API, does not answer it for this manifest, and keeps no fallback tag";
         let error = self.error(Kind::NotFound, "list referrers of", suffix(&Name::Digest(*subject)));

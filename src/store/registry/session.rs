@@ -1,4 +1,4 @@
-//! Upload sessions: used to their end, and cancelled when they are not.
+//! Upload sessions: used to their end, or cancelled.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::error::Result;
 use crate::oci::Digest;
 use crate::wire::{Host, Request, Scopes, arrived};
 
-/// Longest time that cancelling may take; nobody waits for it, but a program that ends does.
+/// Longest time for cancelling. No caller waits for it, but the program does at its end.
 const CANCEL: Duration = Duration::from_secs(3);
 
-/// An open session. Dropped before it is [`done`](Self::done), for whatever reason, it is cancelled in the background:
-/// registry 2.8 keeps what it has received until somebody tidies up (distribution-spec, end-14).
+/// An open session. If it is dropped before it is [`done`](Self::done), for any reason, it is cancelled in the
+/// background: registry 2.8 keeps the received bytes until the operator cleans up (distribution-spec, end-14).
 #[derive(Debug)]
 pub(super) struct PushSession {
     host: Host,
@@ -25,14 +25,14 @@ pub(super) struct PushSession {
     pub(super) arrived: u64,
 }
 
-/// How a session stands whose connection broke.
+/// The state of a session whose connection broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionStanding {
-    /// So many bytes have arrived, and the rest may follow.
+    /// This many bytes have arrived, and the rest may follow.
     At(u64),
-    /// There is no such session any more.
+    /// The session no longer exists.
     Gone,
-    /// The registry does not tell.
+    /// The registry does not say.
     Unknown,
 }
 
@@ -41,11 +41,11 @@ impl PushSession {
         Self { host: host.clone(), label: label.to_owned(), scopes, location: Some(location), arrived: 0 }
     }
 
-    /// Asks how much has arrived (distribution-spec, end-13). What comes next goes where the answer says.
+    /// Asks how much has arrived (distribution-spec, end-13). The next request goes to the Location of the answer.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](crate::Kind::Unavailable) if it cannot be asked now.
+    /// [`Unavailable`](crate::Kind::Unavailable) if the registry cannot answer now.
     pub(super) async fn standing(&mut self) -> Result<SessionStanding> {
         let Some(location) = self.location.clone() else { return Ok(SessionStanding::Gone) };
         let request = Request::at(Method::GET, location, "ask how far the upload came", &self.label);
@@ -70,7 +70,7 @@ impl PushSession {
         }
     }
 
-    /// Where the closing PUT goes. The Location is used as it was given: it may carry the registry's own state.
+    /// Returns the URL of the closing PUT. The Location is used as it was given: it may carry the registry's own state.
     pub(super) fn closing(&self, digest: &Digest) -> Option<Url> {
         let mut url = self.location.clone()?;
         let query = match url.query() {
@@ -81,7 +81,7 @@ impl PushSession {
         Some(url)
     }
 
-    /// Says that the session has come to its end.
+    /// Records that the session has ended.
     pub(super) fn done(mut self) {
         self.location = None;
     }
@@ -95,7 +95,7 @@ impl Drop for PushSession {
         self.host.tidy(async move {
             match tokio::time::timeout(CANCEL, host.send(&request)).await {
                 Ok(Ok(answer)) => answer.discard().await,
-                // The registry forgets it in its own time.
+                // The registry drops it in its own time.
                 Ok(Err(why)) => tracing::debug!(why = %why.chain(), "upload session not cancelled"),
                 Err(_) => tracing::debug!("upload session not cancelled in time"),
             }

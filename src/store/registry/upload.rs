@@ -1,9 +1,9 @@
-//! Writing blobs: one POST that asks whether the registry has the bytes and opens a session if not, and one PUT.
+//! Writes blobs: one POST that asks whether the registry has the bytes and opens a session if not, and one PUT.
 //!
-//! A PUT that broke is continued where the registry still knows the session and says how much has arrived (distribution
-//! 3); elsewhere a new session begins with the first byte. registry 2.8 answers 404 there from then on, zot deletes the
-//! session: each is asked once. A session that the registry does not know when everything is sent to it, because its
-//! Location was damaged on the way or led elsewhere, is lost: a new one begins, twice at most.
+//! A PUT that broke is continued if the registry still knows the session and says how much has arrived (distribution
+//! 3); otherwise a new session starts with the first byte. registry 2.8 answers 404 there from then on, zot deletes the
+//! session: each is asked once. If a registry does not know the session when all bytes are sent to it, because its
+//! Location was damaged on the way or led elsewhere, the session is lost: a new one starts, twice at most.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,21 +22,21 @@ use crate::store::body::checkpoints::Checkpoints;
 use crate::store::{Body, ByteStream, Put};
 use crate::wire::{Payload, Request, Response, Scopes};
 
-/// The slowest link on which an upload that broke is tried again, in bytes per second.
+/// The slowest link on which a broken upload is retried, in bytes per second.
 const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
 
-/// Fewer bytes than this are sent again rather than asked about.
+/// Below this many bytes, sending again is cheaper than asking how many arrived.
 const WORTH_ASKING: u64 = 64 << 10;
 
-/// What a registry said to a POST.
+/// A registry's answer to a POST.
 enum PostAnswer {
     /// It holds the blob now.
     Held,
-    /// It wants the bytes.
+    /// It needs the bytes.
     Session(PushSession),
 }
 
-/// What a POST asked for.
+/// The purpose of a POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PostPurpose {
     /// A mount, or else a session.
@@ -48,14 +48,14 @@ enum PostPurpose {
 /// An attempt that ended early.
 struct BrokenAttempt {
     error: Error,
-    /// What may still hold the bytes that have arrived.
+    /// The session that may still hold the bytes that arrived.
     session: Option<PushSession>,
     /// Whether another attempt may succeed.
     may_pass: bool,
 }
 
 impl BrokenAttempt {
-    /// Ended by a session that the registry does not know. It may know the next one.
+    /// Returns an attempt that ended because the registry does not know the session. It may know the next one.
     fn lost(error: Error) -> Self {
         Self { error, session: None, may_pass: true }
     }
@@ -67,23 +67,23 @@ impl From<Error> for BrokenAttempt {
     }
 }
 
-/// A blob on its way.
+/// A blob that is being uploaded.
 struct Upload<'a> {
     node: &'a Descriptor,
     body: &'a Body,
-    /// What has been read for it, in all attempts.
+    /// The checkpoints of all attempts.
     trail: Arc<Checkpoints>,
 }
 
 impl Upload<'_> {
-    /// What starts a pass over everything behind `from`.
+    /// Returns a function that starts a pass over the bytes after `from`.
     fn opener(&self, from: u64) -> impl Fn() -> ByteStream + use<> {
         let (source, trail) = (self.body.clone(), Arc::clone(&self.trail));
         move || source.open_at(from, &trail)
     }
 }
 
-/// Lets `stream` come to its first piece beside `work`; it may have begun, or not, when `work` is done.
+/// Reads `stream` to its first piece while `work` runs; the piece may be there or not when `work` is done.
 async fn begun_beside<T>(stream: ByteStream, work: impl Future<Output = T>) -> (T, ByteStream) {
     let mut stream = Box::pin(stream.peekable());
     let begin = async {
@@ -98,9 +98,9 @@ async fn begun_beside<T>(stream: ByteStream, work: impl Future<Output = T>) -> (
 }
 
 impl Registry {
-    /// Brings a blob, in as many attempts as it takes.
+    /// Uploads a blob, in as many attempts as necessary.
     pub(super) async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
-        // However slow the link, a large blob must not lose its second try by having been large.
+        // However slow the link, a large blob must not lose its second try because the first one took long.
         let mut tries = self.host.tries(Duration::from_secs(node.size / SLOWEST_BYTES_PER_SECOND));
         let upload = Upload { node, body, trail: Arc::default() };
         let mut left = None;
@@ -123,7 +123,7 @@ impl Registry {
 
     async fn begin_upload(&self, upload: &Upload<'_>) -> Result<Put, BrokenAttempt> {
         let (node, body) = (upload.node, upload.body);
-        // What is damaged here may be damaged there: nothing but its bytes will do.
+        // A copy that is damaged here may be damaged there too: only its bytes will do.
         let foreign = body.mount_from().filter(|_| !body.is_replacing()).map(|path| path.as_str());
         let foreign = foreign.filter(|path| **path != *self.path);
         let foreign = foreign.map(str::to_owned);
@@ -143,7 +143,7 @@ impl Registry {
         }
     }
 
-    /// Goes on with a session that broke, if it is still there; otherwise begins anew.
+    /// Continues a broken session if it still exists; otherwise starts again.
     async fn continue_upload(&self, upload: &Upload<'_>, mut session: PushSession) -> Result<Put, BrokenAttempt> {
         match session.standing().await {
             Ok(SessionStanding::At(count)) if count < WORTH_ASKING => {}
@@ -163,7 +163,7 @@ impl Registry {
         self.begin_upload(upload).await
     }
 
-    /// Sends what has not arrived, by `begun` where a pass has begun already, and closes the session.
+    /// Sends the bytes that have not arrived, from `begun` if a pass has already started, and closes the session.
     async fn finish_upload(
         &self,
         upload: &Upload<'_>,
@@ -181,7 +181,7 @@ impl Registry {
                 let may_go_on = is_worth_it && !self.notes(|notes| &notes.forgets_uploads);
                 Err(BrokenAttempt { session: may_go_on.then_some(session), ..error.into() })
             }
-            // What it said of the session did not hold: it is not believed again, and the blob is sent whole.
+            // The registry's answer about the session was wrong: do not trust it again, and send the whole blob.
             Err(error) if is_continued && matches!(error.kind(), Kind::NotFound | Kind::Invalid | Kind::Corrupt) => {
                 if error.side().is_none() {
                     self.note(|notes| &notes.forgets_uploads);
@@ -190,14 +190,15 @@ impl Registry {
                 }
                 Err(error.into())
             }
-            // Of the session, wherever its Location or a redirect led: the source's own has its side.
+            // An error of the session, wherever its Location or a redirect led: an error of the source carries its
+            // side.
             Err(error) if error.side().is_none() && error.kind() == Kind::NotFound => Err(BrokenAttempt::lost(error)),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Asks in a task of its own, which goes on if whoever waits goes away: a session that was opened meanwhile would
-    /// stay open for good, as nobody would know its place.
+    /// Asks in a separate task, which runs on if the caller is dropped: a session that was opened meanwhile would
+    /// otherwise stay open for ever, as no task would know its URL.
     async fn ask_to_the_end(
         &self,
         node: Descriptor,
@@ -207,7 +208,7 @@ impl Registry {
         let (answer, opened) = oneshot::channel();
         let this = self.clone();
         self.host.tidy(async move {
-            // Given back when nobody waits, and cancelled as it drops.
+            // Returned by `send` if no caller waits, and cancelled when dropped.
             let opened = match asked {
                 PostPurpose::Mount => this.ask(&node, foreign.as_deref()).await,
                 PostPurpose::Session => this.open_session(&node).await,
@@ -232,7 +233,7 @@ impl Registry {
         match answer.status().as_u16() {
             201 => self.opened(answer, PostPurpose::Mount).await,
             200..=299 if answer.header(LOCATION.as_str()).is_some() => self.opened(answer, PostPurpose::Mount).await,
-            // Not a refusal of the question, but of whoever asks, or of asking now.
+            // Not about the request itself, but about the client, or about the moment.
             401 | 403 | 408 | 413 | 425 | 429 | 500.. => Err(answer.problem().await.into()),
             _ => {
                 let problem = answer.problem().await;
@@ -244,8 +245,8 @@ impl Registry {
         }
     }
 
-    /// `POST ?mount=&from=`. With its own repository as `from` this is the question whether the blob is there, which
-    /// opens the session in the same request: a HEAD less.
+    /// `POST ?mount=&from=`. With its own repository as `from` this asks whether the blob is there, and opens the
+    /// session in the same request: this saves a HEAD.
     async fn mount(&self, node: &Descriptor, from: &str) -> Result<Response> {
         let below = format!("blobs/uploads/?mount={}&from={}{}", node.digest, query_safe(from), algorithm(node, '&'));
         let request = self
@@ -254,7 +255,7 @@ impl Registry {
         self.host.send(&request).await
     }
 
-    /// For registries that do not understand a mount: HEAD, and a POST if that says no.
+    /// For registries that do not understand a mount: a HEAD, and a POST if the blob is missing.
     async fn ask_plainly(&self, node: &Descriptor) -> Result<PostAnswer> {
         if self.contains_once(node).await? {
             return Ok(PostAnswer::Held);
@@ -272,7 +273,7 @@ impl Registry {
         self.opened(answer, PostPurpose::Session).await
     }
 
-    /// What a success came to. A session is wherever a Location says so, under 200 and 204 too.
+    /// Interprets a success. Any answer with a Location opens a session, under 200 and 204 too.
     async fn opened(&self, answer: Response, asked: PostPurpose) -> Result<PostAnswer> {
         let opened = match (asked, answer.status().as_u16()) {
             (PostPurpose::Mount, 201) => PostAnswer::Held,
@@ -282,7 +283,8 @@ impl Registry {
         Ok(opened)
     }
 
-    /// One PUT with everything that has not arrived. Content-Length always: zot does not read a body without it.
+    /// Sends one PUT with all bytes that have not arrived. Always with Content-Length: zot does not read a body without
+    /// it.
     async fn send(&self, upload: &Upload<'_>, session: &PushSession, begun: Option<ByteStream>) -> Result<()> {
         let (node, from) = (upload.node, session.arrived);
         let what = suffix(&Name::Digest(node.digest));
@@ -292,7 +294,7 @@ impl Registry {
         let mut request = Request::at(Method::PUT, url, "put blob", format!("{}{what}", self.label))
             .needing(self.scopes())
             .header(CONTENT_TYPE, "application/octet-stream");
-        // All of it arrived, and only the answer did not: the digest was right, or its last bytes would not have been sent.
+        // All bytes arrived, but the answer did not: the digest was right, or the last bytes would not have been sent.
         if from == 0 || from < node.size {
             let (open, begun) = (upload.opener(from), Mutex::new(begun));
             let open =
@@ -305,7 +307,7 @@ impl Registry {
         }
         let answer = self.host.send(&request).await?;
         if from > 0 && answer.status().as_u16() == 416 {
-            // The request that broke was still being taken in when it was asked.
+            // The registry was still receiving the broken request when it was asked.
             return Err(answer.error(Kind::Unavailable, "the upload stands elsewhere than the registry said"));
         }
         // Any other success than 201 counts if it names the digest, or if the blob turns out to be there.
@@ -331,7 +333,7 @@ impl Registry {
     }
 }
 
-/// Registries hash with SHA-256 unless they are told otherwise (distribution-spec, end-4c).
+/// Registries hash with SHA-256 unless the request names another algorithm (distribution-spec, end-4c).
 fn algorithm(node: &Descriptor, separator: char) -> String {
     match node.digest.algorithm() {
         Algorithm::Sha256 => String::new(),
@@ -339,8 +341,8 @@ fn algorithm(node: &Descriptor, separator: char) -> String {
     }
 }
 
-/// A repository path as a query's value. All its characters but the slash are safe, and so is that in practice; some
-/// gateways disagree.
+/// Escapes a repository path for a query. All its characters but the slash are safe, and in practice the slash is too;
+/// some gateways disagree.
 fn query_safe(path: &str) -> String {
     path.replace('/', "%2F")
 }

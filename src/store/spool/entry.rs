@@ -1,4 +1,4 @@
-//! One blob's file: filled at its end as fast as bytes come, read from its beginning as slowly as they are wanted.
+//! One blob's file: filled at its end as fast as bytes arrive, read from its beginning as slowly as the reader wants.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,13 +17,13 @@ use crate::error::Result;
 use crate::oci::Digest;
 use crate::store::ByteStream;
 
-/// Times that a file is looked for which others remove meanwhile.
+/// Number of tries to open a file that other processes remove at the same time.
 const LOOKS: usize = 8;
 
-/// The beginning of a blob on disk, for as long as one copy works on it. All passes over one body share it.
+/// The beginning of a blob on disk, while one copy works on it. All passes over one body share it.
 ///
-/// What comes from the source is taken by a task of its own and never waits for whoever reads: a sink that is slower than
-/// the source would otherwise leave megabytes of each stream with the kernel, where a kill takes them.
+/// A separate task receives the source's bytes and never waits for the reader: a sink that is slower than the source
+/// would otherwise leave megabytes of each stream in the kernel, where a kill loses them.
 #[derive(Debug)]
 pub(in crate::store) struct SpoolEntry(Arc<Shared>);
 
@@ -34,25 +34,25 @@ struct Shared {
     file: Arc<File>,
     size: u64,
     growth: Mutex<SpoolWriter>,
-    /// Counts what readers wait for: pieces that have come, and the end of filling.
+    /// Counts the events that readers wait for: new pieces, and the end of filling.
     news: watch::Sender<u64>,
-    /// Whether anybody is left who might read.
+    /// Whether any reader may still come.
     is_wanted: AtomicBool,
 }
 
-/// What there is to read.
+/// The result of one read.
 #[derive(Debug)]
 pub(in crate::store) enum Next {
     Piece(Bytes),
-    /// Not yet, and nobody is filling it: it is to be filled from where it ends.
+    /// No bytes yet, and no task is filling the file: fill it from its end.
     Unfilled,
-    /// Nothing, now or later.
+    /// No bytes, now or later.
     Nothing,
 }
 
 impl SpoolEntry {
-    /// Takes the file of `digest`, making it if need be; what cannot be of this blob, or may not have reached the disk
-    /// before the machine went down, is cut off.
+    /// Takes the file of `digest`, and creates it if it is missing. Cuts off bytes that cannot belong to this blob, or
+    /// that may not have reached the disk before the machine went down.
     pub(super) fn claim(folder: &Arc<SpoolFolder>, digest: &Digest, size: u64) -> io::Result<Option<Self>> {
         let place = folder.file(digest);
         for _ in 0..LOOKS {
@@ -72,12 +72,12 @@ impl SpoolEntry {
         Ok(None)
     }
 
-    /// Bytes that are there.
+    /// Returns how many bytes there are.
     pub(in crate::store) async fn length(&self) -> u64 {
         self.0.growth.lock().await.length()
     }
 
-    /// Sees to it that the file is being filled, if it may be: `open` gives what comes from the place that it is told.
+    /// Starts filling the file unless already started; `open(offset)` supplies the bytes from `offset`.
     pub(in crate::store) async fn fill<F>(&self, open: impl FnOnce(u64) -> F + Send)
     where
         F: Future<Output = Result<ByteStream>> + Send + 'static,
@@ -94,11 +94,12 @@ impl SpoolEntry {
         }
     }
 
-    /// The bytes from `from` on, some of them; waits for them if they are on their way.
+    /// Returns some of the bytes from `from` on; waits for them if they are on their way.
     ///
     /// # Errors
     ///
-    /// What filling has failed with, however much there is to read yet; [`Local`](crate::Kind::Local) if that is the disk.
+    /// Fails as filling failed, however many bytes are still unread; with [`Local`](crate::Kind::Local) if the disk
+    /// failed.
     pub(in crate::store) async fn next(&self, from: u64) -> Result<Next> {
         loop {
             let mut news = self.0.news.subscribe();
@@ -119,7 +120,7 @@ impl SpoolEntry {
         }
     }
 
-    /// Forgets everything from byte `at` on: it could not be read, or turned out wrong.
+    /// Drops everything from byte `at` on: it could not be read, or is wrong.
     pub(in crate::store) async fn cut(&self, at: u64) {
         self.0.cut(at).await;
     }
@@ -130,7 +131,7 @@ impl SpoolEntry {
         growth.forget().await;
         if growth.access.is_ours() {
             let shared = Arc::clone(&self.0);
-            // Nothing is lost if it stays: the bounds remove it later.
+            // If the file stays, nothing is lost: the bounds remove it later.
             let _ = blocking(move || Ok(shared.remove())).await;
         }
         growth.access = FileAccess::Nothing;
@@ -139,7 +140,7 @@ impl SpoolEntry {
 
 impl Drop for SpoolEntry {
     fn drop(&mut self) {
-        // Without a wait: if the lock is taken, by the task itself, that finds out at its next piece.
+        // No wait: if the filling task holds the lock, it sees the flag at its next piece.
         self.0.is_wanted.store(false, Ordering::Relaxed);
         if let Ok(mut growth) = self.0.growth.try_lock() {
             growth.stop();
@@ -148,7 +149,7 @@ impl Drop for SpoolEntry {
 }
 
 impl Shared {
-    /// Takes all of what `open` gives, which begins at byte `at`, as far as the blob goes and there is room.
+    /// Takes all bytes of `open`, which start at `at`, up to the blob's size and as far as there is room.
     async fn fill(&self, mut at: u64, open: impl Future<Output = Result<ByteStream>> + Send) -> Result<()> {
         let mut stream = open.await?;
         while at < self.size
@@ -156,13 +157,13 @@ impl Shared {
             && let Some(piece) = stream.next().await
         {
             let mut piece = piece?;
-            // What is too much is somebody else's mistake; the digest is about what is not.
+            // Bytes past the size are the source's mistake; the digest covers the bytes up to it.
             piece.truncate(usize::try_from(self.size - at).unwrap_or(usize::MAX));
             at += piece.len() as u64;
             let mut growth = self.growth.lock().await;
             growth.push(&self.folder, &self.file, &self.place, piece).await?;
             if at == self.size {
-                // However long its sink takes over it, nothing of it has to come again.
+                // However slow its sink is, no byte of it must be fetched again.
                 growth.write(&self.folder, &self.file, &self.place).await?;
             }
             if growth.access != FileAccess::Grow {
@@ -174,7 +175,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Some bytes from `from` on, if they are there: those on their way to the disk from memory.
+    /// Returns some bytes from `from` on, if they are there: from memory while they are on their way to the disk.
     async fn piece(&self, from: u64) -> Option<Bytes> {
         let growth = self.growth.lock().await;
         if growth.access == FileAccess::Nothing {
@@ -193,7 +194,7 @@ impl Shared {
         }
     }
 
-    /// What cannot be read is fetched.
+    /// Cuts the file at bytes that cannot be read; they are fetched instead.
     async fn unreadable(&self, from: u64, why: &str) -> Option<Bytes> {
         tracing::warn!(file = %self.place.path().display(), "going without the spool for the rest of one blob: {why}");
         self.cut(from).await;
@@ -213,20 +214,20 @@ impl Shared {
         }
     }
 
-    /// Removes the file, which is ours, if it has its name yet.
+    /// Removes the file, which is ours, if it still has its name.
     fn remove(&self) -> bool {
         self.place.names(&self.file).is_ok_and(|is| is && self.place.remove().is_ok())
     }
 }
 
 impl Drop for Shared {
-    /// Writes what is pending, so that a run that is stopped loses next to nothing, and leaves no empty file.
+    /// Writes pending bytes, so that a run that is stopped loses almost nothing, and leaves no empty file.
     fn drop(&mut self) {
         let growth = self.growth.get_mut();
-        // What is still being written must not be overtaken: a file with a hole would be worth nothing.
+        // This write must not overtake one that is still running: a file with a hole would be worthless.
         let is_settled = growth.settle().now_or_never().is_some_and(|done| done.is_ok());
         if is_settled && growth.access == FileAccess::Grow {
-            // At most 128 KiB into the kernel's memory, on the way out: another thread might not get to it any more.
+            // At most 128 KiB into the kernel's memory, at exit: another thread might not run any more.
             let _ = put(&self.folder, &self.file, growth.written, &growth.pending);
         }
         if is_settled && growth.access.is_ours() && self.file.metadata().is_ok_and(|about| about.len() == 0) {
@@ -235,12 +236,12 @@ impl Drop for Shared {
     }
 }
 
-/// How much of a file that is ours may be gone on with; the rest is cut off.
+/// Returns how many bytes of a file that is ours may be kept; the rest is cut off.
 fn trusted(file: &File, size: u64) -> io::Result<u64> {
     let about = file.metadata()?;
     let length = about.len();
     let trusted = match length {
-        // Not this blob's.
+        // The file is not this blob's.
         _ if length > size => 0,
         _ if has_restarted_since(about.modified()?) => flushed(length),
         _ => length,
@@ -248,19 +249,19 @@ fn trusted(file: &File, size: u64) -> io::Result<u64> {
     if trusted < length {
         file.set_len(trusted)?;
     }
-    // So that it counts as used, for the bounds.
+    // Marks the file as used, for the bounds.
     file.set_modified(SystemTime::now())?;
     Ok(trusted)
 }
 
-/// How much of `length` bytes has surely been flushed: all steps but the last two, of which one may be half written and
-/// one half flushed.
+/// Returns how many of `length` bytes have certainly been flushed: all steps but the last two, one of which may be half
+/// written and the other half flushed.
 fn flushed(length: u64) -> u64 {
     (length / STEP).saturating_sub(1) * STEP
 }
 
-/// Whether this machine has started since `then`, as far as its clock can be believed: whatever that misses, the digest
-/// finds.
+/// Whether this machine has restarted since `then`, as far as its clock is right: the digest finds everything that this
+/// check misses.
 fn has_restarted_since(then: SystemTime) -> bool {
     let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
     let up = text.split_whitespace().next().and_then(|seconds| seconds.parse().ok());

@@ -1,4 +1,4 @@
-//! The folder itself: names, safe opening, locks, and the bounds on what it holds.
+//! The folder itself: names, safe opening, locks, and the bounds on its content.
 
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, TryLockError};
@@ -11,16 +11,16 @@ use crate::disk::{self, DiskRoot, Missing, Place, is_sole};
 use crate::error::{Error, Kind};
 use crate::oci::Digest;
 
-/// How long an unused file is kept: longer than the pause between two tries to reach a site that is seldom reached.
+/// How long an unused file is kept: longer than the pause between two tries to reach a site that is rarely reachable.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Own growth after which the folder is looked through again: other processes grow too.
+/// Own growth, in bytes, after which the folder is scanned again: other processes write to it too.
 const LOOK_AGAIN: u64 = 8 << 20;
 
-/// What the name of every file of ours ends in.
+/// The suffix of all our file names.
 const ENDING: &str = ".partial";
 
-/// A spool's place on disk, and how much it may hold.
+/// A spool's folder on disk, and how much it may hold.
 #[derive(Debug)]
 pub(super) struct SpoolFolder {
     root: DiskRoot,
@@ -28,11 +28,11 @@ pub(super) struct SpoolFolder {
     room: Mutex<SpoolRoom>,
 }
 
-/// What the folder holds, as far as this process knows.
+/// The content of the folder, as far as this process knows.
 #[derive(Debug, Default)]
 struct SpoolRoom {
     bytes: u64,
-    /// Bytes of our own since it was looked through.
+    /// Bytes that this process has written since the last scan.
     since: u64,
 }
 
@@ -49,9 +49,9 @@ struct SpoolFile {
 pub(super) enum LockAttempt {
     /// It is ours until it is closed.
     Ours,
-    /// Somebody else has it.
+    /// Another process or task holds it.
     Theirs,
-    /// It is not the file of that name any more.
+    /// The name now refers to another file, or to none.
     Gone,
 }
 
@@ -64,25 +64,27 @@ impl SpoolFolder {
         self.root.path()
     }
 
-    /// Where the beginning of `digest` is kept. Hex and the algorithm's name: nothing that a path could be made of.
+    /// Returns the place for the beginning of `digest`. The name is hex and the algorithm's name: no path separators.
     pub(super) fn file(&self, digest: &Digest) -> Place {
         self.root.join(format!("{}-{}{ENDING}", digest.algorithm().as_str(), digest.hex()))
     }
 
-    /// Makes the folder if need be, brings it within its bounds, and tries all that it has to do. What it holds.
+    /// Creates the folder if it is missing, brings it within its bounds, and tests every operation that it needs.
+    /// Returns the digests that it holds.
     pub(super) fn prepare(&self) -> io::Result<HashSet<Digest>> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(self.place())?;
-        // The bounds first: a smaller --spool-max is one way to make room on a disk that is full.
+        // Bounds first: a smaller --spool-max is one way to free space on a full disk.
         self.tidy(&mut self.room.lock().unwrap_or_else(PoisonError::into_inner), 0)?;
         disk::Temporary::make(&self.root.place())?.try_out()?;
         Ok(self.held()?.into_iter().map(|held| held.digest).collect())
     }
 
-    /// Asks for room for `bytes` more; makes some if need be. Kept to within what all streams write at a time.
+    /// Reserves room for `bytes` more, and frees some if necessary. Exact up to what all streams write at the same
+    /// time.
     pub(super) fn take(&self, bytes: u64) -> bool {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
         let is_tight = room.bytes.saturating_add(bytes) > self.max_bytes;
@@ -97,7 +99,8 @@ impl SpoolFolder {
         true
     }
 
-    /// Removes what is too old, and the longest unused until there is room for `wanted` bytes. Nothing that is in use.
+    /// Removes files that are too old, and then the longest unused until there is room for `wanted` bytes. Removes
+    /// nothing that is in use.
     fn tidy(&self, room: &mut SpoolRoom, wanted: u64) -> io::Result<()> {
         let mut held = self.held()?;
         held.sort_by_key(|held| held.used);
@@ -112,7 +115,7 @@ impl SpoolFolder {
         Ok(())
     }
 
-    /// What there is of ours. Links, folders, and names that are no digest's are not.
+    /// Lists our files. Links, folders, and names that are not a digest's are not ours.
     fn held(&self) -> io::Result<Vec<SpoolFile>> {
         let mut all = Vec::new();
         for name in self.root.place().list()? {
@@ -128,17 +131,17 @@ impl SpoolFolder {
         Ok(all)
     }
 
-    /// Removes a file of ours, unless it is in use; says whether it did.
+    /// Removes a file of ours, unless it is in use; returns whether it did.
     pub(super) fn evict(&self, place: &Place) -> io::Result<bool> {
         let (file, _) = place.open_own(Missing::Fails)?;
         if lock(&file, place)? != LockAttempt::Ours {
             return Ok(false);
         }
-        // Under the lock, so that nobody is about to use what goes.
+        // Under the lock, so that no process is about to use the removed file.
         place.remove()
     }
 
-    /// A failure to write here, told to whoever can do something about it.
+    /// Converts a write error in this folder to ours, with a hint for the operator.
     pub(super) fn refused(&self, why: io::Error) -> Error {
         let is_full = is_full(&why);
         let error = Error::new(Kind::Local, "write to the spool").on(self.place().display()).because(why);
@@ -156,7 +159,7 @@ impl SpoolFolder {
 /// Tries to lock a file that was opened by its name.
 pub(super) fn lock(file: &File, place: &Place) -> io::Result<LockAttempt> {
     match file.try_lock() {
-        // Whoever had it may have removed it between our opening and our locking.
+        // The previous holder may have removed the file after we opened it and before we locked it.
         Ok(()) if place.names(file)? => Ok(LockAttempt::Ours),
         Ok(()) => Ok(LockAttempt::Gone),
         Err(TryLockError::WouldBlock) => Ok(LockAttempt::Theirs),
@@ -164,7 +167,7 @@ pub(super) fn lock(file: &File, place: &Place) -> io::Result<LockAttempt> {
     }
 }
 
-/// Whether more room would have helped.
+/// Whether more free space would have helped.
 pub(super) fn is_full(why: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(why.kind(), StorageFull | QuotaExceeded | FileTooLarge)

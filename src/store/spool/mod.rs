@@ -1,13 +1,14 @@
-//! The spool: a folder that keeps the beginnings of downloads, so that a run that was killed costs what was on its way
-//! and no more.
+//! The spool: a folder that keeps the beginnings of downloads, so that a killed run loses only the bytes that were on
+//! their way.
 //!
-//! One file a blob, `sha256-<hex>.partial`, which holds the blob's first bytes and nothing else: there is no header to
-//! parse and nothing to believe. Whoever goes on with a file hashes it from its first byte, and what then turns out wrong
-//! is thrown away and fetched anew. Several processes may share the folder: a file belongs to whoever holds the lock on it
-//! (the kernel lets go of it with the process, however that ends); others read what is there and write nothing.
+//! One file per blob, `sha256-<hex>.partial`, holds the blob's first bytes and nothing else: there is no header to
+//! parse and nothing to trust. A pass that continues a file hashes it from its first byte; if the content is wrong, the
+//! file is dropped and fetched again. Several processes may share the folder: a file belongs to the process that holds
+//! the lock on it (the kernel releases the lock with the process, however that ends); other processes read the file and
+//! write nothing.
 //!
-//! Stands beside [`Body`](super::Body), which is what reads through it, and knows no stores.
-//! Whatever else is found in the folder is not ours: never followed, never changed, never removed (`disk`).
+//! A sibling of [`Body`](super::Body), which reads through it; it knows no stores. Everything else in the folder is not
+//! ours: never followed, never changed, never removed (`disk`).
 
 mod entry;
 mod folder;
@@ -27,25 +28,26 @@ use crate::disk::blocking;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest};
 
-/// A folder of unfinished downloads. Clones are the same one.
+/// A folder of unfinished downloads. Clones share it.
 #[derive(Clone)]
 pub struct Spool {
     folder: Arc<SpoolFolder>,
-    /// What was there when it was opened: nothing else can be left of an earlier run.
+    /// The digests that the folder held when it was opened: an earlier run can have left nothing else.
     left: Arc<HashSet<Digest>>,
 }
 
 impl Spool {
-    /// Smallest blob that goes through the spool, in bytes: 1 MiB. A kill may cost that much of any stream, so a file for
-    /// less would save nothing that is promised, and takes longer to make, lock and remove than a fast link to refetch it.
+    /// Smallest blob that goes through the spool, in bytes: 1 MiB. A kill may cost that much of any stream, so a file
+    /// for less would save nothing that is promised, and takes longer to create, lock and remove than a fast link to
+    /// refetch it.
     pub const SMALLEST: u64 = 1 << 20;
 
-    /// Opens the spool in `folder`, which is made (for this user alone) if need be, after trying that it takes files and
-    /// locks. What nobody has used for 30 days goes, and beyond `max_bytes` what was unused the longest.
+    /// Opens the spool in `folder`, which is created (for this user alone) if it is missing, and tests that it takes
+    /// files and locks. Removes files that were unused for 30 days, and beyond `max_bytes` the longest unused ones.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if `folder` cannot be made or used; [`Local`](Kind::Local) if there is no room.
+    /// [`Usage`](Kind::Usage) if `folder` cannot be created or used; [`Local`](Kind::Local) if there is no room.
     pub async fn open(folder: &Path, max_bytes: u64) -> Result<Self> {
         let folder = Arc::new(SpoolFolder::new(folder, max_bytes));
         blocking(move || {
@@ -55,8 +57,8 @@ impl Spool {
         .await
     }
 
-    /// Takes the file of `node` for as long as the entry lives. None if it has to go without: something else lies there,
-    /// or another process is at work on a file of which nothing can be read yet.
+    /// Takes the file of `node` for as long as the entry lives. None if the node must do without: something else has
+    /// that name, or another process works on a file from which nothing can be read yet.
     ///
     /// # Errors
     ///
@@ -75,13 +77,13 @@ impl Spool {
         .await
     }
 
-    /// Removes what an earlier run has left of `digest`, unless somebody is using it.
+    /// Removes the file that an earlier run left for `digest`, unless it is in use.
     pub(super) async fn forget(&self, digest: &Digest) {
         if !self.left.contains(digest) {
             return;
         }
         let (folder, digest) = (Arc::clone(&self.folder), *digest);
-        // Nobody waits for it, and the bounds remove it otherwise.
+        // No caller waits for it, and otherwise the bounds remove it.
         let _ = blocking(move || Ok(folder.evict(&folder.file(&digest)).unwrap_or_default())).await;
     }
 }

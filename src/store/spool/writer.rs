@@ -12,29 +12,29 @@ use crate::disk::write_all;
 use crate::disk::{Place, joined};
 use crate::error::{Error, Result};
 
-/// Bytes that are gathered before they are written; as many are on their way to the kernel meanwhile, and no piece off the
-/// network is larger than 417 KiB. So a SIGKILL costs a stream less than 1 MiB and 64 KiB on average; a write for each
-/// piece, 8 KiB at worst, would cost a change of threads for each.
+/// Bytes gathered before they are written. As many again are on their way to the kernel meanwhile, and no piece from
+/// the network is larger than 417 KiB. So a SIGKILL costs a stream less than 1 MiB, and 64 KiB on average. One write
+/// per piece, 8 KiB at worst, would cost a thread switch for each.
 const BATCH: u64 = 128 << 10;
 
-/// Bytes between two `fdatasync`. What a power cut costs of a stream is at most what the last two of them have not reached,
-/// 16 MiB. Shorter steps cost: each sync waits for the file system's journal, 5 to 50 ms on the cards and disks of small
-/// machines, and is to be over before the next one is due, so that no download waits for it.
+/// Bytes between two `fdatasync` calls. A power cut costs a stream at most what the last two of them have not flushed,
+/// 16 MiB. Shorter steps cost more: each sync waits for the file system's journal, 5 to 50 ms on the cards and disks of
+/// small machines, and must end before the next one is due, so that no download waits for it.
 pub(super) const STEP: u64 = 8 << 20;
 
 /// Bytes per read.
 const PIECE: u64 = 256 << 10;
 
-/// What may be done with a file.
+/// How this process may use a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileAccess {
-    /// It is ours, and takes more.
+    /// The file is ours, and grows.
     Grow,
-    /// It is ours; what is there may be read, and no more be written.
+    /// The file is ours; its content may be read, but not extended.
     Keep,
-    /// It is another process's: what is there may be read.
+    /// The file is another process's; its content may be read.
     Borrow,
-    /// Nothing: it is gone, or not to be trusted.
+    /// No use: the file is gone, or not to be trusted.
     Nothing,
 }
 
@@ -44,28 +44,28 @@ impl FileAccess {
     }
 }
 
-/// A file's end, and what is to come after it.
+/// The end of a file, and the bytes that come after it.
 #[derive(Debug)]
 pub(super) struct SpoolWriter {
     pub(super) access: FileAccess,
-    /// Bytes that are in the file.
+    /// Bytes in the file.
     pub(super) written: u64,
     writing: Option<Writing>,
     pub(super) pending: Vec<Bytes>,
     flushing: Option<JoinHandle<Result<()>>>,
-    /// A step's end has been written since the last flush began.
+    /// Whether the end of a step has been written since the last flush began.
     is_flush_due: bool,
     pub(super) filling: Filling,
 }
 
-/// Whether what is missing is on its way.
+/// Whether the missing bytes are on their way.
 #[derive(Debug)]
 pub(super) enum Filling {
-    /// It is not.
+    /// No task is running.
     Idle,
-    /// A task is bringing it.
+    /// A task fetches them.
     UnderWay(JoinHandle<()>),
-    /// It failed, and nobody has been told yet.
+    /// The task failed, and no reader has seen the error yet.
     Broken(Error),
 }
 
@@ -76,7 +76,7 @@ struct Writing {
     pieces: Arc<Vec<Bytes>>,
 }
 
-/// How a write ended that did not fail.
+/// How a successful write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrote {
     All,
@@ -98,7 +98,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Where the next byte goes.
+    /// Returns the offset of the next byte.
     pub(super) fn length(&self) -> u64 {
         self.written + self.unwritten().map(|piece| piece.len() as u64).sum::<u64>()
     }
@@ -107,7 +107,7 @@ impl SpoolWriter {
         self.writing.iter().flat_map(|writing| writing.pieces.iter()).chain(&self.pending)
     }
 
-    /// The bytes from `from` on, if they are not yet written.
+    /// Returns the bytes from `from` on, if they are not yet written.
     pub(super) fn in_memory(&self, from: u64) -> Option<Bytes> {
         let mut skip = usize::try_from(from.checked_sub(self.written)?).ok()?;
         for piece in self.unwritten() {
@@ -119,7 +119,7 @@ impl SpoolWriter {
         None
     }
 
-    /// Takes the next piece. An error is about pieces taken earlier.
+    /// Accepts the next piece. An error is about earlier pieces.
     pub(super) async fn push(
         &mut self,
         folder: &Arc<SpoolFolder>,
@@ -136,7 +136,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Begins to write what is pending, once what was before it is in the file.
+    /// Starts to write the pending bytes, once the bytes before them are in the file.
     pub(super) async fn write(&mut self, folder: &Arc<SpoolFolder>, file: &Arc<File>, place: &Place) -> Result<()> {
         self.settle().await?;
         if self.access != FileAccess::Grow || self.pending.is_empty() {
@@ -147,7 +147,7 @@ impl SpoolWriter {
         }
         let (at, end) = (self.written, self.written + length_of(&self.pending));
         if at / STEP < end / STEP {
-            // Nothing is written past a step's end before the step before it is on disk: what `flushed` relies on.
+            // No write goes past the end of a step before the step before it is on disk: `flushed` relies on that.
             if let Some(job) = &mut self.flushing {
                 let done = joined(job).await;
                 self.flushing = None;
@@ -161,7 +161,7 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// Waits for what is being written. Given up while it waits, it has lost nothing.
+    /// Waits for the write in progress. Cancel-safe: loses nothing if dropped.
     pub(super) async fn settle(&mut self) -> Result<()> {
         let Some(Writing { job, pieces }) = &mut self.writing else { return Ok(()) };
         let (done, bytes) = (joined(job).await, length_of(pieces));
@@ -169,14 +169,14 @@ impl SpoolWriter {
         if let Ok(Wrote::All) = done {
             self.written += bytes;
         } else {
-            // What is there stays right. The rest goes from socket to socket, or nowhere.
+            // The bytes in the file stay valid. The rest goes from socket to socket, or nowhere.
             self.access = FileAccess::Keep;
             self.pending.clear();
         }
         done.map(drop)
     }
 
-    /// What filling has failed with, once.
+    /// Returns the error of filling, once.
     pub(super) fn failure(&mut self) -> Option<Error> {
         match std::mem::replace(&mut self.filling, Filling::Idle) {
             Filling::Broken(error) => Some(error),
@@ -187,17 +187,17 @@ impl SpoolWriter {
         }
     }
 
-    /// Ends filling, whatever it has come to.
+    /// Stops filling, whatever its state.
     pub(super) fn stop(&mut self) {
         if let Filling::UnderWay(task) = std::mem::replace(&mut self.filling, Filling::Idle) {
             task.abort();
         }
     }
 
-    /// Ends filling and lets go of what is not written.
+    /// Stops filling and drops the unwritten bytes.
     pub(super) async fn forget(&mut self) {
         self.stop();
-        // Whether it went well makes no difference to what goes.
+        // Success or failure makes no difference to the dropped bytes.
         let _ = self.settle().await;
         self.pending.clear();
     }
@@ -211,7 +211,7 @@ fn flush(folder: &Arc<SpoolFolder>, file: &Arc<File>, place: &Place) -> JoinHand
     let (folder, file, place) = (Arc::clone(folder), Arc::clone(file), place.clone());
     spawn_blocking(move || {
         file.sync_data().map_err(|why| folder.refused(why))?;
-        // And its name; where a folder cannot be synced, the file system's own journal has to do.
+        // Sync the name too; where a folder cannot be synced, the file system's own journal must do.
         let _ = place.sync_name();
         Ok(())
     })
@@ -228,7 +228,7 @@ pub(super) fn put(folder: &SpoolFolder, file: &File, at: u64, batch: &[Bytes]) -
     written.map(|()| Wrote::All).map_err(|why| folder.refused(why))
 }
 
-/// Some bytes from `at` on, at most `most`. Leaves the writer's place where it is.
+/// Reads some bytes from `at` on, at most `most`. Does not move the writer's position.
 pub(super) fn read(file: &File, at: u64, most: u64) -> io::Result<Bytes> {
     let mut buffer = vec![0; usize::try_from(most.min(PIECE)).unwrap_or_default()];
     #[cfg(unix)]

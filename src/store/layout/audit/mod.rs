@@ -1,7 +1,8 @@
-//! Looking at one layout whole: every file is hashed, and every manifest has what it refers to, in the right length.
+//! Audits one whole layout: hashes every file, and checks that every manifest has its content, in the right length.
 //!
-//! It may run while others write to the layout. Files appear whole, so one that does not hash to its name is damaged however
-//! busy the layout is; what is missing is believed only if `index.json` is still the one that was read, or could not change.
+//! The audit may run while others write to the layout. Files appear whole, so a file that does not hash to its name is
+//! damaged however busy the layout is. A missing file is reported only if `index.json` has not changed since it was
+//! read, or could not change.
 
 pub(crate) mod odd;
 #[cfg(test)]
@@ -25,32 +26,32 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Hasher};
 use crate::store::{Body, MAX_MANIFEST_BYTES};
 
-/// How often a layout is looked at that others are changing. The last time nobody can.
+/// How often a changing layout is audited. The last time runs under the lock, so that it cannot change.
 const MAX_LOOKS: u32 = 3;
 
-/// Bytes that are hashed in a second or so, and how often it is tried to have no more left.
+/// Bytes that are hashed in about a second, and the number of tries to have no more left.
 const LITTLE: u64 = 256 << 20;
 const MAX_CATCHING_UP: u32 = 8;
 
 /// How often a file is read that others replace meanwhile.
 const MAX_READS: u32 = 3;
 
-/// How a node fails.
+/// The fault of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeFault {
-    /// Its file is there and is not what its name or a manifest says.
+    /// Its file exists and does not match its name or a manifest.
     Damaged,
-    /// A manifest needs it, and there is no such file.
+    /// A manifest needs it, and its file does not exist.
     Missing,
 }
 
-/// Something that is wrong in one layout.
+/// A fault in one layout.
 #[derive(Debug, Clone)]
 pub(crate) struct Finding {
     /// None for `index.json`, which has no digest.
     pub(crate) digest: Option<Digest>,
-    /// What a manifest or `index.json` says of it; none if nothing refers to it.
+    /// The descriptor in a manifest or `index.json`; None if nothing refers to the node.
     pub(crate) node: Option<Descriptor>,
     pub(crate) path: PathBuf,
     pub(crate) fault: NodeFault,
@@ -59,12 +60,12 @@ pub(crate) struct Finding {
     pub(crate) names: Vec<String>,
 }
 
-/// What a look at one layout showed.
+/// The result of an audit of one layout.
 #[derive(Debug, Default)]
 pub(crate) struct LayoutAudit {
     pub(crate) manifests: u64,
     pub(crate) findings: Vec<Finding>,
-    /// Entries that are not what belongs there, without those in the place of a blob, which are findings.
+    /// Odd entries, without entries in the place of a blob, which are findings.
     pub(crate) odd: Vec<Odd>,
 }
 
@@ -79,7 +80,7 @@ pub(crate) struct Hashed {
     meddler: tests::Meddler,
 }
 
-/// A file as it was when it was read.
+/// Identifies a file as it was when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct FileIdentity {
     digest: Digest,
@@ -89,21 +90,21 @@ struct FileIdentity {
     modified: Option<SystemTime>,
 }
 
-/// A file that carries a digest as its name.
+/// A file whose name is a digest.
 #[derive(Debug, Clone)]
 enum HeldFile {
-    /// Its bytes hash to its name, and are so many.
+    /// Its bytes hash to its name; their number.
     Right(u64),
-    /// They hash to something else.
+    /// Its bytes hash to something else; their number.
     Wrong(u64),
-    /// A folder, a link, or something else that is no plain file.
+    /// A folder, a link, or anything else that is not a plain file.
     Strange(&'static str),
     /// It cannot be opened.
     Closed(String),
 }
 
 impl HeldFile {
-    /// What is wrong with it if nothing refers to it.
+    /// Returns the fault if nothing refers to the file.
     fn alone(&self) -> Option<String> {
         let why = match self {
             Self::Right(_) => return None,
@@ -118,7 +119,7 @@ impl HeldFile {
 }
 
 impl Hashed {
-    /// Nothing yet; `workers` files are read at the same time.
+    /// Returns an empty set; reads `workers` files at the same time.
     pub(crate) fn new(workers: NonZeroUsize) -> Self {
         Self {
             workers,
@@ -130,12 +131,12 @@ impl Hashed {
         }
     }
 
-    /// How many files were read, and how many bytes.
+    /// Returns how many files were read, and how many bytes.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.files.load(Ordering::Relaxed) as u64, *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hashes the blobs of a layout. What vanishes meanwhile is not there.
+    /// Hashes the blobs of a layout. A blob that vanishes meanwhile counts as missing.
     fn all(&self, folder: &Place, digests: &[Digest]) -> Result<HashMap<Digest, HeldFile>> {
         let (next, held) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let work = || {
@@ -153,8 +154,8 @@ impl Hashed {
         Ok(held.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hashes what has come since, until little is left: nobody can change the list while the lock is held, and writers wait for
-    /// it for a minute only.
+    /// Hashes new files until little is left: the list cannot change while the lock is held, and writers wait for the
+    /// lock for a minute only.
     fn catch_up(&self, folder: &Place) -> Result<()> {
         for _ in 0..MAX_CATCHING_UP {
             let (_, before) = self.totals();
@@ -166,12 +167,12 @@ impl Hashed {
         Ok(())
     }
 
-    /// Looks at one blob, and hashes it unless that was done.
+    /// Checks one blob, and hashes it unless that was done.
     fn one(&self, folder: &Place, digest: &Digest) -> Option<HeldFile> {
         let place = index::blob(folder, digest);
         for _ in 1..MAX_READS {
             match self.read(&place, digest) {
-                // Damage that somebody has replaced while it was read is none any more.
+                // A damaged file that was replaced while it was read is no damage.
                 (Some(HeldFile::Wrong(_)), Some(file)) if place.names(&file).is_ok_and(|is_it| !is_it) => {}
                 (found, _) => return found,
             }
@@ -180,7 +181,7 @@ impl Hashed {
     }
 
     fn read(&self, place: &Place, digest: &Digest) -> (Option<HeldFile>, Option<File>) {
-        // Looked at first: a link or a pipe is not opened, and damage is no failure.
+        // Checks the type first: a link or a pipe is not opened, and damage is not an error here.
         let opened = match place.look() {
             Ok(Some(about)) if !about.is_file() => return (Some(HeldFile::Strange(kind_of(&about))), None),
             Ok(Some(_)) => place.open(),
@@ -218,7 +219,7 @@ impl Hashed {
                 *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) += read;
                 hasher.finish() == *digest
             }
-            // A disk that cannot give the bytes holds damage too.
+            // An I/O error while reading is damage too.
             Err(error) => {
                 tracing::warn!(file = %place.path().display(), %error, "cannot be read");
                 false
@@ -228,11 +229,11 @@ impl Hashed {
 }
 
 impl Layout {
-    /// Hashes every file and looks whether every manifest has what it refers to. Blocks.
+    /// Hashes every file and checks that every manifest has its content. Blocks.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if the work itself broke off. What this user may not read is a finding.
+    /// [`Local`](Kind::Local) if the work itself broke off. A file that this user may not read is a finding.
     pub(crate) fn audit(&self, hashed: &Hashed) -> Result<LayoutAudit> {
         let folder = &*self.inner;
         let mut look = 1;
@@ -252,15 +253,16 @@ impl Layout {
         }
     }
 
-    /// Gives the file of `digest` in `from` the place of whatever this layout has under that name. The name never vanishes.
+    /// Replaces this layout's file for `digest` with the one in `from`. The name never vanishes.
     pub(crate) async fn share(&self, from: &Self, digest: Digest) -> Result<()> {
         let (source, target) = (from.blob(&digest), self.blob(&digest));
-        // A copy where the file system knows no hard links.
+        // A copy if the file system has no hard links.
         blocking(move || disk::link_over(&source, &target)).await
     }
 
-    /// Puts the right bytes in the place of what this layout has under their name. A manifest is known again if it was listed:
-    /// one that was deleted meanwhile, or is a blob here, stays so, and so does everything that it lists.
+    /// Replaces this layout's copy of a blob or manifest with the right bytes. A manifest becomes known again if it was
+    /// listed. A manifest that was deleted meanwhile, or is a blob here, stays so, and so does everything that it
+    /// lists.
     pub(crate) async fn restore(&self, body: &Body) -> Result<()> {
         let node = body.node().clone();
         if !node.is_manifest() {
@@ -280,20 +282,21 @@ impl Layout {
                 return Ok(Changed::No(()));
             }
             index.add(&node, &manifest::parse(&bytes, &node.media_type)?, &[]);
-            // Written even if nothing in it is new: a server that runs reads the manifest when it finds another list.
+            // Written even if nothing changed: a running server reads the manifest again when it sees a new
+            // `index.json`.
             Ok(Changed::Yes(()))
         })
         .await
     }
 }
 
-/// How far a manifest needs what it lists.
+/// How strongly a manifest needs its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     Due,
     /// An index may be sparse.
     MayLack,
-    /// The manifest was deleted: nothing that it lists need be there, at any depth.
+    /// The manifest was deleted: its content may be missing, at any depth.
     OfDeleted,
 }
 
@@ -302,11 +305,11 @@ struct Walk<'a> {
     folder: &'a LayoutFolder,
     hashed: &'a Hashed,
     held: HashMap<Digest, HeldFile>,
-    /// Manifests that were deleted and that another one lists. They are blobs.
+    /// Deleted manifests that another manifest lists. They are blobs.
     deleted: BTreeSet<Digest>,
-    /// Which manifests list a node.
+    /// The manifests that list a node.
     parents: HashMap<Digest, Vec<Digest>>,
-    /// The names that entries of `index.json` carry.
+    /// The names in `index.json` of each entry.
     names: HashMap<Digest, Vec<String>>,
     seen: HashSet<Digest>,
     audit: LayoutAudit,
@@ -327,7 +330,8 @@ impl<'a> Walk<'a> {
     }
 
     fn over(folder: &'a LayoutFolder, hashed: &'a Hashed) -> Result<LayoutAudit> {
-        // The list first: what is pushed after that is not looked for, and what it needs is there before it is listed.
+        // The list comes first: later pushes are not checked, and a listed manifest's content exists before it is
+        // listed.
         let listed = index::entries_and_deleted(&folder.place);
         #[cfg(test)]
         hashed.meddler.meddle(tests::Moment::Listed);
@@ -342,7 +346,7 @@ impl<'a> Walk<'a> {
                 walk.deleted = deleted;
                 walk.entries(entries);
             }
-            // A repository that was never finished holds nothing.
+            // An unfinished repository holds nothing.
             Err(_) if walk.held.is_empty() && !folder.is_layout() => {}
             Err(error) => walk.note_file(&index::place(&folder.place), error.chain()),
         }
@@ -350,7 +354,8 @@ impl<'a> Walk<'a> {
         Ok(walk.end())
     }
 
-    /// Notes that the file is missing without which there is no layout. It is made before a blob or an entry, and goes after them.
+    /// Reports a missing `oci-layout` file, without which there is no layout. It is created before the first blob or
+    /// entry, and removed after the last.
     fn version(&mut self, has_entries: bool) {
         let (folder, version) = (&self.folder.place, self.folder.place.join(VERSION_FILE));
         let is_missing = || version.look().is_ok_and(|about| about.is_none());
@@ -369,9 +374,9 @@ impl<'a> Walk<'a> {
             self.names.entry(entry.digest).or_default().extend(name);
         }
         let mut open: Vec<_> = entries.into_iter().map(|entry| (entry, None)).collect();
-        // After everything that is needed: what a deleted manifest refers to may be missing, unless another one needs it.
+        // Deleted manifests come last: their content may be missing, unless another manifest needs it.
         let mut last = Vec::new();
-        // Each digest is looked at once, so this ends even on indexes that list one another.
+        // Each digest is visited once, so this ends even on indexes that list each other.
         while let Some((node, parent)) = open.pop().or_else(|| last.pop()) {
             if let Some((parent, _)) = parent {
                 self.parents.entry(node.digest).or_default().push(parent);
@@ -379,7 +384,7 @@ impl<'a> Walk<'a> {
             if self.seen.contains(&node.digest) {
                 continue;
             }
-            // An index may be sparse, and a foreign layer is had from its publisher.
+            // An index may be sparse, and a foreign layer comes from its publisher.
             let need = parent.filter(|_| !listed.contains(&node.digest)).map_or(Need::Due, |(_, need)| need);
             self.seen.insert(node.digest);
             if self.judge(&node, node.is_foreign() || need != Need::Due) && node.is_manifest() {
@@ -390,9 +395,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether `node` is there and right; notes what is wrong.
+    /// Whether `node` exists and is right; records its fault if not.
     fn judge(&mut self, node: &Descriptor, may_lack: bool) -> bool {
-        // One that came after its folder was listed, or whose folder cannot be listed, is looked for by its name.
+        // The listing may lack a blob that came later, or whose folder cannot be listed: look for it by name.
         let held = self.held.get(&node.digest).cloned();
         let (fault, why) = match held.or_else(|| self.hashed.one(&self.folder.place, &node.digest)) {
             None if may_lack => return false,
@@ -409,7 +414,7 @@ impl<'a> Walk<'a> {
         false
     }
 
-    /// What a manifest lists, and how far it is needed.
+    /// Returns a manifest's children, and how strongly it needs each.
     fn children(&mut self, node: &Descriptor, is_deleted: bool) -> Vec<(Descriptor, Option<(Digest, Need)>)> {
         self.audit.manifests += 1;
         let bytes = manifest::read(&index::blob(&self.folder.place, &node.digest));
@@ -422,7 +427,7 @@ impl<'a> Walk<'a> {
                 };
                 manifest.children().map(|child| (child.clone(), Some((node.digest, need(child))))).collect()
             }
-            // Removed since it was hashed.
+            // Removed after it was hashed.
             Err(error) if error.kind() == Kind::NotFound => Vec::new(),
             Err(error) => {
                 self.note(node.digest, Some(node.clone()), NodeFault::Damaged, error.chain());
@@ -431,7 +436,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes what is wrong with a file that has no digest.
+    /// Records the fault of a file that has no digest.
     fn note_file(&mut self, place: &Place, why: String) {
         let fault =
             if place.look().is_ok_and(|about| about.is_none()) { NodeFault::Missing } else { NodeFault::Damaged };
@@ -444,7 +449,7 @@ impl<'a> Walk<'a> {
         self.audit.findings.push(Finding { digest: Some(digest), node, path, fault, why, names: Vec::new() });
     }
 
-    /// Adds what is damaged and nothing refers to, and the names that lead to everything.
+    /// Adds damaged files that nothing refers to, and the names that lead to each finding.
     fn end(mut self) -> LayoutAudit {
         let others = self.held.iter().filter(|(digest, _)| !self.seen.contains(*digest));
         let others: Vec<_> = others.filter_map(|(digest, held)| Some((*digest, held.alone()?))).collect();

@@ -1,4 +1,4 @@
-//! Entries of a layout that are not what belongs there. Nothing of them is opened.
+//! Entries of a layout that do not belong there. None of them is opened.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use crate::error::printable;
 use crate::oci::{Algorithm, Digest};
 use crate::store::layout::folder::{LOCK_FILE, VERSION_FILE};
 
-/// What follows from an entry that does not belong where it is.
+/// The harm of an entry that does not belong there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Harm {
-    /// Something is not served or cannot be put.
+    /// Some content is not served, or cannot be put.
     Some,
-    /// Nothing: no program of ours reads it.
+    /// None: no program of ours reads the entry.
     None,
 }
 
-/// An entry that is not what belongs there.
+/// An entry that does not belong there.
 #[derive(Debug, Clone)]
 pub(crate) struct Odd {
     pub(crate) path: PathBuf,
@@ -31,7 +31,7 @@ impl Odd {
     }
 }
 
-/// Gives the names in the folder that belongs at `place` to `take`; there may be none. Returns what is wrong with it.
+/// Passes the names in the folder `place` to `take`; the folder may be missing. Returns the fault of the folder.
 pub(crate) fn each(place: &Place, take: &mut dyn FnMut(&OsStr)) -> Option<Odd> {
     let why = match place.look() {
         Ok(None) => return None,
@@ -47,7 +47,7 @@ pub(crate) fn each(place: &Place, take: &mut dyn FnMut(&OsStr)) -> Option<Odd> {
     Some(Odd::new(place, Harm::Some, why))
 }
 
-/// Returns what is wrong with a plain file that is to be locked; there may be none.
+/// Returns the fault of a lock file; the file may be missing.
 pub(crate) fn lock(place: &Place) -> Option<Odd> {
     let why = match place.look() {
         Ok(Some(about)) if is_sole(&about) => return None,
@@ -61,12 +61,12 @@ pub(crate) fn lock(place: &Place) -> Option<Odd> {
     Some(Odd::new(place, Harm::Some, why))
 }
 
-/// Whether it is a file that a writer has not finished.
+/// Whether it is a writer's unfinished file.
 pub(crate) fn is_passing(folder: &Place, name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with(TEMPORARY)) && folder.join(name).is_file()
 }
 
-/// Reports everything odd in a layout but what is in the place of `index.json` or of a blob.
+/// Reports every odd entry in a layout, except in the place of `index.json` or of a blob.
 pub(super) fn look_over(folder: &Place, report: &mut dyn FnMut(Odd)) {
     let odd = each(folder, &mut |name| {
         let is_known = [VERSION_FILE, LOCK_FILE, "index.json", "blobs"].iter().any(|known| name == *known);
@@ -80,7 +80,7 @@ pub(super) fn look_over(folder: &Place, report: &mut dyn FnMut(Odd)) {
         return;
     }
     lock(&folder.join(LOCK_FILE)).into_iter().for_each(&mut *report);
-    // It is never changed or locked, so it may have as many names as it likes.
+    // This file is never changed or locked, so it may have several names.
     let version = folder.join(VERSION_FILE);
     if let Ok(Some(about)) = version.look()
         && !about.is_file()
@@ -97,7 +97,7 @@ pub(super) fn look_over(folder: &Place, report: &mut dyn FnMut(Odd)) {
     odd.into_iter().for_each(report);
 }
 
-/// The digests that entries in the folders of blobs are called by. Reports the other ones.
+/// Returns the digests that name entries in the folders of blobs. Reports all other entries.
 pub(super) fn digests(folder: &Place, report: &mut dyn FnMut(Odd)) -> Vec<Digest> {
     let mut digests = Vec::new();
     let blobs = folder.join("blobs");

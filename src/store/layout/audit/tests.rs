@@ -7,16 +7,16 @@ use super::*;
 use crate::oci::{MediaType, Tag};
 use crate::store::Store as _;
 
-/// A point in a look at a layout.
+/// A point in an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
     /// `index.json` was read, and nothing else.
     Listed,
-    /// A file was opened and is about to be hashed.
+    /// A file was opened, but not yet hashed.
     Opened,
 }
 
-/// Does something at such a point, as others on the same folder do.
+/// Changes the folder at such a point, as other processes do.
 #[derive(Default)]
 pub(super) struct Meddler(Mutex<Option<Meddle>>);
 
@@ -49,7 +49,7 @@ async fn put(layout: &Layout, media_type: MediaType, bytes: &[u8], tag: Option<&
     node
 }
 
-/// An image of one layer.
+/// Puts an image of one layer.
 async fn image(layout: &Layout, salt: u32) -> (Descriptor, Descriptor) {
     let layer = put(layout, MediaType::OCI_LAYER, format!("layer {salt}").as_bytes(), None).await;
     let text = serde_json::json!({"schemaVersion": 2, "layers": [layer]}).to_string();
@@ -57,7 +57,7 @@ async fn image(layout: &Layout, salt: u32) -> (Descriptor, Descriptor) {
     (image, layer)
 }
 
-/// Deletes an image and what it needs, as a client and a collection do together.
+/// Deletes an image and its content, as a client and garbage collection do together.
 fn delete(folder: &Path, (image, layer): &(Descriptor, Descriptor)) {
     let layout = Layout::at(folder);
     layout.inner.change(|index, _| Ok(Changed::so(index.remove(&image.digest)))).unwrap();
@@ -121,7 +121,7 @@ async fn damage_that_is_replaced_while_it_is_read_is_none() {
     std::fs::write(place.path(), "layer X").unwrap();
     let mut is_done = false;
     let hashed = meddled(move |moment| {
-        // The first file that is opened is that one or the other.
+        // The first opened file may be this one or another.
         if moment == Moment::Opened && !std::mem::replace(&mut is_done, true) {
             let mut file = disk::Temporary::in_folder(&place.parent()).unwrap();
             file.write_all(&right).unwrap();
@@ -138,7 +138,7 @@ async fn a_blob_is_found_by_its_name_where_its_folder_does_not_list_it() {
     let layout = Layout::at(folder.path());
     let images = [image(&layout, 0).await, image(&layout, 1).await];
     let hashed = Hashed::new(NonZeroUsize::MIN);
-    // As if each were added while its folder was being listed.
+    // As if each file were added while its folder is listed.
     let (entries, _) = index::entries_and_deleted(&layout.inner.place).unwrap();
     let mut walk = Walk::new(&layout.inner, &hashed, HashMap::new());
     walk.entries(entries);

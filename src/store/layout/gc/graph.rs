@@ -1,4 +1,4 @@
-//! What the manifests of a layout need, read strictly: a layout with a fault anywhere has no graph.
+//! The references between the manifests of a layout, read strictly: a layout with any fault has no graph.
 
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
@@ -11,15 +11,15 @@ use crate::oci::{Descriptor, Digest, Hasher};
 use crate::store::layout::index::{self, IndexStamp};
 use crate::store::layout::manifest;
 
-/// All manifests of a layout and what is between them.
+/// All manifests of a layout and the references between them.
 #[derive(Debug)]
 pub(super) struct LayoutGraph {
-    /// Of the `index.json` that it begins with.
+    /// The stamp of the `index.json` that the graph starts from.
     pub(super) stamp: IndexStamp,
     manifests: HashMap<Digest, LayoutNode>,
-    /// What carries a name in `index.json`, be it a tag or what another program calls it.
+    /// Digests with a name in `index.json`: a tag, or another program's name.
     named: HashSet<Digest>,
-    /// What `index.json` lists and is no manifest.
+    /// Digests in `index.json` that are not manifests.
     others: HashSet<Digest>,
 }
 
@@ -29,7 +29,7 @@ struct LayoutNode {
     modified: SystemTime,
 }
 
-/// What one manifest refers to. Never changes.
+/// The references of one manifest. They never change.
 #[derive(Debug, Clone)]
 struct Needs {
     children: Vec<Descriptor>,
@@ -37,7 +37,7 @@ struct Needs {
 }
 
 impl LayoutGraph {
-    /// Reads `index.json` and every manifest that it leads to; those in `former` are not read again.
+    /// Reads `index.json` and every manifest that it leads to; manifests in `former` are not read again.
     pub(super) fn read(folder: &Place, former: Option<Self>) -> Result<Self> {
         let (stamp, entries) = index::entries(folder)?;
         let mut known = former.map(|former| former.manifests).unwrap_or_default();
@@ -59,7 +59,8 @@ impl LayoutGraph {
             graph.manifests.insert(entry.digest, node);
         }
         let mut leaves = HashSet::new();
-        // What is only listed by other manifests. Each is read once, so this ends even on indexes that list one another.
+        // Manifests that only other manifests list. Each is read once, so this ends even on indexes that list each
+        // other.
         while let Some(child) = open.pop() {
             let listed = (child.digest, child.media_type.clone());
             if graph.manifests.contains_key(&child.digest) || leaves.contains(&listed) {
@@ -80,7 +81,7 @@ impl LayoutGraph {
         Ok(graph)
     }
 
-    /// Manifests that no tag leads to, and that are old enough.
+    /// Returns the manifests that no tag leads to and that are old enough.
     pub(super) fn doomed(&self, rules: &GcRules) -> HashSet<Digest> {
         let mut referrers: HashMap<Digest, Vec<Digest>> = HashMap::new();
         for (digest, node) in &self.manifests {
@@ -104,7 +105,7 @@ impl LayoutGraph {
         self.manifests.keys().filter(|digest| !reached.contains(digest)).copied().collect()
     }
 
-    /// What stays though a doomed manifest may have been the only one to list it.
+    /// Returns manifests that stay, but that perhaps only a doomed manifest lists.
     pub(super) fn orphans(&self, doomed: &HashSet<Digest>) -> HashSet<Digest> {
         let children =
             doomed.iter().filter_map(|digest| self.manifests.get(digest)).flat_map(|node| &node.needs.children);
@@ -112,7 +113,7 @@ impl LayoutGraph {
         children.map(|child| child.digest).filter(stays).collect()
     }
 
-    /// Everything that manifests other than the doomed need, and they themselves.
+    /// Returns all manifests that are not doomed, and everything that they need.
     pub(super) fn kept(&self, doomed: &HashSet<Digest>) -> HashSet<Digest> {
         let mut kept = self.others.clone();
         for (digest, node) in self.manifests.iter().filter(|(digest, _)| !doomed.contains(digest)) {
@@ -123,7 +124,7 @@ impl LayoutGraph {
     }
 }
 
-/// One manifest. None if its file is not there.
+/// Reads one manifest. None if its file does not exist.
 fn node(folder: &Place, entry: &Descriptor, known: Option<LayoutNode>) -> Result<Option<LayoutNode>> {
     let place = index::blob(folder, &entry.digest);
     let Some(about) = place.look().map_err(place.failed("look at"))? else { return Ok(None) };
@@ -150,8 +151,8 @@ fn node(folder: &Place, entry: &Descriptor, known: Option<LayoutNode>) -> Result
     Ok(Some(LayoutNode { needs, modified }))
 }
 
-/// Whether what could not be read as a manifest never was one: an index may list any blob as a manifest, and the server has no
-/// say in that. Bytes that are not those of the digest are damage all the same.
+/// Whether an unreadable manifest never was one: an index may list any blob as a manifest, and the server cannot
+/// prevent that. Bytes that do not match the digest are damage all the same.
 fn is_leaf(folder: &Place, child: &Descriptor, why: Kind) -> Result<bool> {
     match why {
         // Its bytes were compared before they were parsed.

@@ -1,24 +1,25 @@
-//! Garbage in one layout: what nothing needs, removed without taking what somebody relies on.
+//! Garbage collection in one layout: removes content that nothing needs, and keeps content that a client relies on.
 //!
-//! Garbage are blobs that no manifest of `index.json` reaches, what writers left unfinished, and, if that is asked for,
-//! manifests that no tag leads to ([`Kept::Named`]). Blobs of several repositories may be one file (mounts are hard
-//! links): each repository decides for its own name alone, and the bytes go with the last one.
+//! Garbage is: blobs that no manifest in `index.json` reaches, files that writers left unfinished, and, on request,
+//! manifests that no tag leads to ([`KeptManifests::Named`]). Blobs of several repositories may be one file (mounts are
+//! hard links): each repository decides for its own name alone, and the bytes are freed with the last name.
 //!
 //! It may run while others write to the layout, for four reasons together:
 //!
-//! 1. What is younger than [`Rules::older_than`] is never taken. A push puts its blobs before its manifest, and an index
-//!    after what it lists. Whoever is told that a blob is there may rely on that and not send it, so saying so makes the
-//!    file young again ([`renew`]): with a time stamp from when it was adopted, mounted or asked for by name.
-//! 2. Files are added, renewed and linked under the shared lock on `.lock`, manifests are put, with the question whether
-//!    their blobs are there, under the exclusive one. Garbage is removed under the exclusive lock too, in small portions,
-//!    and only after age and, where `index.json` is not what it was, reachability were looked at once more under it.
-//! 3. `index.json` is written before a manifest's file goes: a crash leaves garbage, not a name without content.
+//! 1. Files younger than [`GcRules::older_than`] are never removed. A push puts its blobs before its manifest, and an
+//!    index after its children. A client that learns that a blob exists may rely on that and not send it, so this
+//!    answer makes the file young again ([`renew`]): its time stamp says when it was adopted, mounted or asked for by
+//!    name.
+//! 2. Files are added, renewed and linked under the shared lock on `.lock`; manifests are put, after a check that their
+//!    blobs exist, under the exclusive one. Garbage is removed under the exclusive lock too, in small portions, and
+//!    only after a second check under that lock: of the age, and, if `index.json` has changed, of reachability.
+//! 3. `index.json` is written before a manifest's file is removed: a crash leaves garbage, not a name without content.
 //!
-//! 4. A layout in which nothing is left is moved away in one step, under the exclusive lock: who waits for the lock finds
-//!    that it is gone and makes it anew.
+//! 4. A layout without content is moved away in one step, under the exclusive lock: a writer that waits for the lock
+//!    finds that the layout is gone and creates it again.
 //!
-//! A layout that is damaged loses nothing: what a lost or broken manifest needs looks like garbage, and may be what it takes to
-//! mend it.
+//! A damaged layout loses nothing: the content of a lost or broken manifest looks like garbage, and may be needed for
+//! the repair.
 
 mod graph;
 
@@ -34,14 +35,14 @@ use crate::disk::{self, Place, TEMPORARY};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Digest};
 
-/// Age below which a time stamp is good enough: a blob that everybody asks for is not written to with each request.
+/// Age below which a time stamp is not renewed: a blob that many clients ask for is not written to at each request.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Looks at a layout without `index.json`, and the pause between two: a writer that makes it needs some milliseconds.
+/// Number of tries on a layout without `index.json`, and the pause between two: a writer creates it in some milliseconds.
 const LOOKS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Files looked at and removed while the lock is held.
+/// Files checked and removed while the lock is held.
 const PORTION: usize = 64;
 
 /// Which manifests are kept.
@@ -49,21 +50,21 @@ const PORTION: usize = 64;
 pub enum KeptManifests {
     /// All that were put and not deleted, tagged or not.
     All,
-    /// Those with a tag, and all that those are connected with: what they list, what they are attached to, and what is attached
-    /// to them, at any depth.
+    /// All tagged manifests, and everything connected with them: their children, their subjects, and their referrers,
+    /// at any depth.
     Named,
 }
 
 /// Whether garbage is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It is.
+    /// Garbage is removed.
     Removed,
-    /// It is counted, and stays.
+    /// Garbage is counted, and stays.
     Counted,
 }
 
-/// What counts as garbage, and what becomes of it.
+/// Decides which content is garbage, and whether it is removed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GcRules {
     pub(crate) older_than: Duration,
@@ -72,13 +73,13 @@ pub(crate) struct GcRules {
 }
 
 impl GcRules {
-    /// Whether a file of that time is old enough. One from the future is not.
+    /// Whether a file with this time stamp is old enough. A time stamp in the future is not.
     pub(crate) fn is_old(&self, modified: std::io::Result<SystemTime>) -> bool {
         modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age >= self.older_than))
     }
 }
 
-/// What was garbage in one repository.
+/// The garbage of one repository.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
     /// Manifests that no tag leads to.
@@ -89,16 +90,16 @@ pub struct Swept {
     pub temporary_files: u64,
     /// Bytes of all of them.
     pub bytes: u64,
-    /// Those of them that came free: a blob that another repository has too still takes its place.
+    /// Bytes that were freed: a blob that another repository has too still takes its space.
     pub bytes_freed: u64,
 }
 
-/// How often the files of one run were met, so that the last name of each is known even if none is removed.
+/// How often each file was met in this run, so that the last name of each is known even if none is removed.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounts(HashMap<(u64, u64), u64>);
 
 impl LinkCounts {
-    /// Whether the name just met was the file's last one.
+    /// Whether this name was the file's last one.
     fn is_last(&mut self, data: &Metadata, effect: Effect) -> bool {
         #[cfg(unix)]
         {
@@ -115,18 +116,18 @@ impl LinkCounts {
     }
 }
 
-/// Size of a blob if it is held, which makes it young.
+/// Returns the size of a blob if it is held, and makes the blob young.
 pub(super) fn renew(folder: &LayoutFolder, digest: &Digest) -> Result<Option<u64>> {
     let place = index::blob(&folder.place, digest);
     let Some(data) = held(&place, digest)? else { return Ok(None) };
     let is_fresh = data.modified().is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < FRESH));
-    // What is no layout is not collected either.
+    // Garbage collection ignores a folder that is not a layout.
     if is_fresh || !folder.is_layout() {
         return Ok(Some(data.len()));
     }
     let _lock = match folder.lock(Hold::Shared) {
         Ok(lock) => lock,
-        // A collection has removed the whole layout meanwhile.
+        // Garbage collection has removed the whole layout meanwhile.
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
         Err(error) if is_denied(&error) => {
             // Another user's folder may be served all the same.
@@ -135,7 +136,7 @@ pub(super) fn renew(folder: &LayoutFolder, digest: &Digest) -> Result<Option<u64
         }
         Err(error) => return Err(error),
     };
-    // Looked at again: it may have been garbage a moment ago.
+    // Checks again: it may have been garbage a moment ago.
     let data = held(&place, digest)?;
     if data.is_some() {
         touch(&place);
@@ -143,7 +144,7 @@ pub(super) fn renew(folder: &LayoutFolder, digest: &Digest) -> Result<Option<u64
     Ok(data.map(|data| data.len()))
 }
 
-/// Whether this user may not write there, or nobody may.
+/// Whether this user may not write there, or the file system is read-only.
 fn is_denied(error: &Error) -> bool {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     let why = std::error::Error::source(error).and_then(|why| why.downcast_ref::<std::io::Error>());
@@ -154,19 +155,19 @@ fn is_denied(error: &Error) -> bool {
 pub(super) fn touch(place: &Place) {
     let touched = place.open().and_then(|(file, _)| file.set_modified(SystemTime::now()));
     if let Err(error) = touched {
-        // Another user's file: nothing is wrong with it, but it stays as old as it is.
+        // Another user's file: nothing is wrong with it, but it keeps its age.
         let file = place.path();
         tracing::warn!(file = %file.display(), %error, "time stamp cannot be renewed; run gc and server as one user");
     }
 }
 
 impl Layout {
-    /// Finds garbage and removes it, and counts it in `swept` as it goes. Blocks.
+    /// Finds and removes garbage, and counts it in `swept` on the way. Blocks.
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](Kind::Corrupt) and [`Invalid`](Kind::Invalid) if the layout is damaged, [`Unsupported`](Kind::Unsupported) if the
-    /// file system knows no locks.
+    /// [`Corrupt`](Kind::Corrupt) and [`Invalid`](Kind::Invalid) if the layout is damaged,
+    /// [`Unsupported`](Kind::Unsupported) if the file system has no locks.
     pub(crate) fn sweep(&self, rules: &GcRules, names: &mut LinkCounts, swept: &mut Swept) -> Result<()> {
         let folder = &*self.inner;
         if !folder.is_layout() {
@@ -174,9 +175,9 @@ impl Layout {
         }
         for _ in 1..LOOKS {
             match self.sweep_held(rules, names, swept) {
-                // Another collection has removed all of it meanwhile.
+                // Another garbage collection has removed the whole layout meanwhile.
                 Err(_) if !folder.is_layout() => return incomplete(folder),
-                // Two writers make the layout anew, and the second was quicker with `oci-layout`: the list comes now.
+                // Two writers create the layout, and the second wrote `oci-layout` first: `index.json` will follow.
                 Err(_) if !index::place(&folder.place).is_file() => std::thread::sleep(PAUSE),
                 done => return done,
             }
@@ -212,8 +213,8 @@ impl Layout {
         Ok(())
     }
 
-    /// Removes the whole layout if nothing is in it and nobody has changed it for as long as `rules` say. Says whether it is
-    /// so; if garbage is only counted, it stays. Blocks.
+    /// Removes the whole layout if it is empty and has not changed for as long as `rules` say. Returns whether that
+    /// holds; if garbage is only counted, the layout stays. Blocks.
     ///
     /// # Errors
     ///
@@ -227,11 +228,11 @@ impl Layout {
             return Ok(true);
         }
         let _lock = alone(folder)?;
-        // Once more, now that nobody can be adding anything.
+        // Checks once more, now that no other process can add content.
         if !is_empty(folder, rules)? {
             return Ok(false);
         }
-        // Moved in one step, so that whoever comes now finds no layout rather than half of one.
+        // Moved in one step, so that the next process finds no layout rather than half of one.
         let aside = folder.place.parent().join(disk::passing_name()?);
         folder.place.rename(&aside).map_err(folder.place.failed("move"))?;
         discard(&aside)?;
@@ -239,7 +240,7 @@ impl Layout {
     }
 }
 
-/// Removes an empty layout that was moved aside. One that is not empty after all stays where it is.
+/// Removes an empty layout that was moved aside. A layout that is not empty after all stays where it is.
 pub(crate) fn discard(aside: &Place) -> Result<()> {
     for name in ["blobs/sha256", "blobs/sha512", "blobs"] {
         let place = aside.join(name);
@@ -252,7 +253,7 @@ pub(crate) fn discard(aside: &Place) -> Result<()> {
     aside.remove_folder().map_err(aside.failed("remove")).map(drop)
 }
 
-/// Whether there is a layout with nothing in it that is old enough.
+/// Whether there is a layout without content that is old enough.
 fn is_empty(folder: &LayoutFolder, rules: &GcRules) -> Result<bool> {
     let place = &folder.place;
     let names = |place: &Place| place.list().map_err(place.failed("list"));
@@ -274,7 +275,7 @@ fn is_empty(folder: &LayoutFolder, rules: &GcRules) -> Result<bool> {
     Ok(is_old && index::entries(place)?.1.is_empty())
 }
 
-/// A layout that was not finished: nothing in it, or damage.
+/// Handles an unfinished layout: it is empty, or damaged.
 fn incomplete(folder: &LayoutFolder) -> Result<()> {
     for algorithm in ALGORITHMS {
         let blobs = folder.place.join("blobs").join(algorithm.as_str());
@@ -288,7 +289,7 @@ fn incomplete(folder: &LayoutFolder) -> Result<()> {
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// The exclusive lock, without which nothing is removed.
+/// Takes the exclusive lock; nothing is removed without it.
 fn alone(folder: &LayoutFolder) -> Result<File> {
     let told = || {
         let told = Error::new(Kind::Unsupported, "lock").on(folder.path.join(LOCK_FILE).display());
@@ -297,7 +298,7 @@ fn alone(folder: &LayoutFolder) -> Result<File> {
     folder.lock(Hold::Alone)?.ok_or_else(told)
 }
 
-/// Takes manifests that no tag leads to out of `index.json`. Their files are garbage then.
+/// Removes manifests that no tag leads to from `index.json`. Their files then become garbage.
 fn dismiss(folder: &LayoutFolder, rules: &GcRules, graph: LayoutGraph) -> Result<(LayoutGraph, HashSet<Digest>)> {
     let _lock = alone(folder)?;
     let graph = LayoutGraph::read(&folder.place, Some(graph))?;
@@ -314,7 +315,7 @@ fn dismiss(folder: &LayoutFolder, rules: &GcRules, graph: LayoutGraph) -> Result
 #[derive(Debug)]
 struct Suspect {
     place: Place,
-    /// None for what a writer left.
+    /// None for a file that a writer left.
     digest: Option<Digest>,
 }
 
@@ -340,13 +341,13 @@ fn suspects(folder: &Place, rules: &GcRules, kept: &HashSet<Digest>) -> Result<V
     Ok(found)
 }
 
-/// Links, pipes and folders are not ours.
+/// Whether it is a plain file that is old enough. Links, pipes and folders are not ours.
 fn is_old_file(place: &Place, rules: &GcRules) -> bool {
     place.look().is_ok_and(|data| data.is_some_and(|data| data.is_file() && rules.is_old(data.modified())))
 }
 
 impl Suspect {
-    /// Looks once more, now that nobody can be changing anything, and removes what is garbage still.
+    /// Checks once more, now that no other process can change anything, and removes the file if it is still garbage.
     fn judge(
         &self,
         rules: &GcRules,
@@ -375,12 +376,12 @@ impl Suspect {
 }
 
 impl LayoutGraph {
-    /// Reads it as it is at one moment. What vanishes between the list and the reading of what it lists is no damage: it is
-    /// read once more then, while nobody can change the list.
+    /// Reads the graph as of one moment. A file that vanishes between list and read is not damage: the graph is then
+    /// read once more, while the list cannot change.
     fn read_steady(folder: &LayoutFolder) -> Result<Self> {
         match Self::read(&folder.place, None) {
             Err(error) if error.kind() != Kind::Local => {
-                // Where no lock can be had, as on a medium that cannot be written, nobody changes anything either.
+                // If there is no lock, as on a read-only medium, no process changes anything either.
                 let _lock = folder.lock_if_possible(Hold::Shared);
                 tracing::debug!(layout = folder.label, error = %error.chain(), "reading once more");
                 Self::read(&folder.place, None)

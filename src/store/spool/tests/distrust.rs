@@ -1,4 +1,4 @@
-//! Files that are not what they should be: thrown away, fetched again in part, or left alone.
+//! Files with wrong content: dropped, fetched again in part, or left alone.
 
 use std::time::SystemTime;
 
@@ -45,7 +45,7 @@ async fn after_a_restart_of_the_machine_what_may_not_have_been_flushed_is_fetche
     assert_eq!(bed.source.asked(), [expected * MIB as u64]);
 }
 
-/// What lies in the file's place is neither followed nor touched, and the blob comes all the same.
+/// An obstacle in the file's place is neither followed nor touched, and the blob arrives all the same.
 #[cfg(unix)]
 #[tokio::test]
 async fn links_folders_and_pipes_under_the_name_of_a_file_are_left_alone() {

@@ -1,4 +1,4 @@
-//! Downloads: how much of them is kept while they go on, and what of a blob is fetched again.
+//! Downloads: how much is kept while they run, and which part of a blob is fetched again.
 
 use super::*;
 
@@ -26,7 +26,7 @@ async fn what_was_fetched_is_kept_until_it_has_landed_and_fetched_once() {
     assert!(!bed.file().exists());
 }
 
-/// As when a destination refuses the blob in the middle: nobody will read the rest.
+/// As when a destination refuses the blob in the middle: the rest will not be read.
 #[tokio::test(start_paused = true)]
 async fn a_source_is_asked_for_nothing_more_once_its_sink_has_failed() {
     let bed = Bed::new(4 * MIB);
@@ -35,7 +35,7 @@ async fn a_source_is_asked_for_nothing_more_once_its_sink_has_failed() {
     read(&body, 300_000).await.unwrap();
     drop(body);
     let given = source.given.load(Ordering::Relaxed);
-    // Longer than all of it would take.
+    // Longer than the whole blob would take.
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert!(source.given.load(Ordering::Relaxed) <= given + 100_000, "a piece that was on its way at most");
     assert_eq!(Arc::strong_count(&source), 1, "nobody holds the source any more");
@@ -116,7 +116,7 @@ async fn no_more_than_a_mebibyte_of_what_has_come_is_not_yet_written() {
             piece.unwrap();
         }
         let given = bed.source.given.load(Ordering::Relaxed);
-        // As a SIGKILL at this very moment would leave it.
+        // As a SIGKILL at this moment would leave it.
         most = most.max(given.saturating_sub(bed.kept()));
     }
     assert!((1..=MIB).contains(&most), "{most}");

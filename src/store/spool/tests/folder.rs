@@ -1,4 +1,4 @@
-//! The folder: what gets a file there, what goes when, and whose it is.
+//! The folder: which blobs get a file there, when files are removed, and who owns them.
 
 use std::time::SystemTime;
 
@@ -33,7 +33,7 @@ async fn what_is_found_to_have_landed_before_is_removed_unless_it_is_in_use() {
     assert!(!bed.file().exists());
 }
 
-/// Puts a file of ours there that was used so many days ago.
+/// Creates a file of ours that was last used this many days ago.
 fn used_before(place: &Path, content: u8, bytes: usize, days: u64) -> PathBuf {
     fs::create_dir_all(place).unwrap();
     let path = place.join(format!("sha256-{}.partial", Digest::sha256(&[content]).hex()));

@@ -1,4 +1,4 @@
-//! A body over a spool: what is fetched, what is kept, and what becomes of files that are not what they should be.
+//! A body with a spool: which bytes are fetched, which are kept, and how files with wrong content are treated.
 
 mod distrust;
 mod download;
@@ -21,18 +21,18 @@ use crate::store::{Body, ByteStream, Put, Root, Store, Want};
 
 const MIB: usize = 1 << 20;
 
-/// Holds one blob, gives it in pieces, and notes from where it was asked for it.
+/// Holds one blob, sends it in pieces, and records the offsets of the requests.
 #[derive(Debug)]
 struct Source {
     bytes: Bytes,
     asked: Mutex<Vec<u64>>,
-    /// Refuses to begin anywhere but at the beginning.
+    /// Refuses every start but the first byte.
     is_without_ranges: bool,
-    /// Ends every stream after this many bytes, and gives nothing more.
+    /// Stalls every stream after this many bytes.
     patience: usize,
-    /// Before each piece.
+    /// Pause before each piece.
     pause: Duration,
-    /// Bytes that somebody has taken.
+    /// Bytes that readers have taken.
     given: Arc<AtomicUsize>,
 }
 
@@ -106,7 +106,7 @@ struct Bed {
 
 impl Bed {
     fn new(size: usize) -> Self {
-        // Different everywhere, so that no byte can stand in for another.
+        // All bytes differ, so that none can replace another unnoticed.
         let bytes: Vec<u8> = (1..=size.div_ceil(8) as u64)
             .flat_map(|n| {
                 n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_le_bytes()
@@ -139,18 +139,18 @@ impl Bed {
         Body::stored(self.node.clone(), Arc::clone(source) as _).spooled(&self.spool(1 << 40).await)
     }
 
-    /// A source of the same blob that gives no more than `patience` bytes at a time.
+    /// Returns a source of the same blob that sends no more than `patience` bytes at a time.
     fn slow(&self, patience: usize) -> Arc<Source> {
         Arc::new(Source { patience, ..Source::new(&self.bytes) })
     }
 
-    /// Puts bytes where the blob's beginning is kept.
+    /// Puts bytes into the file for the blob's beginning.
     fn leave(&self, bytes: &[u8]) {
         fs::create_dir_all(self.place()).unwrap();
         fs::write(self.file(), bytes).unwrap();
     }
 
-    /// What is kept once nobody holds the file any more: the task that fills it ends a moment after its last reader.
+    /// Returns how much is kept once the file is released: the task that fills it ends a moment after its last reader.
     async fn released(&self) -> usize {
         let file = fs::File::open(self.file()).unwrap();
         while file.try_lock().is_err() {
@@ -159,7 +159,7 @@ impl Bed {
         self.kept()
     }
 
-    /// What is kept once nothing more is written.
+    /// Returns how much is kept once no more is written.
     fn settled(&self) -> usize {
         let mut last = usize::MAX;
         while last != self.kept() {
@@ -174,7 +174,7 @@ impl Bed {
     }
 }
 
-/// Reads `count` bytes of a body, or all, and goes away.
+/// Reads `count` bytes of a body, or all, and drops the stream.
 async fn read(body: &Body, count: usize) -> Result<Vec<u8>> {
     taken(body.open(), count).await
 }

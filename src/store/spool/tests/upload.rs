@@ -1,14 +1,14 @@
-//! Uploads that go on in the middle: fed from the spool, and not with what has changed there.
+//! Uploads that continue in the middle: fed from the spool, but not with bytes that changed there.
 
 use super::*;
 use crate::store::body::checkpoints::Checkpoints;
 
-/// A body that a sink has taken 2.5 MiB of, the trail of that, and the spool filled.
+/// Returns a body of which a sink has taken 2.5 MiB, its checkpoints, and a filled spool.
 async fn broken_off(bed: &Bed) -> (Body, Arc<Checkpoints>) {
     let (body, trail) = (bed.body().await, Arc::default());
     let beginning = taken(body.open_at(0, &trail), 5 * MIB / 2).await.unwrap();
     assert!(beginning.len() < 3 * MIB && bed.bytes.starts_with(&beginning));
-    // Whoever goes on fetches the rest, whatever the sink does with it.
+    // The filling task fetches the rest, whatever the sink does with it.
     assert_eq!(bed.settled(), bed.bytes.len());
     assert_eq!(bed.source.asked(), [0]);
     (body, trail)
@@ -30,7 +30,7 @@ async fn an_upload_that_goes_on_in_the_middle_is_fed_from_the_spool() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_that_changes_before_an_upload_goes_on_is_found_out_and_thrown_away() {
-    // In what the sink has been given already, and behind that.
+    // In the bytes that the sink already has, and after them.
     for at in [5 * MIB / 2 - 9, 3 * MIB] {
         let bed = Bed::new(4 * MIB);
         let (body, trail) = broken_off(&bed).await;
