@@ -1,5 +1,5 @@
-//! Who may come in: nobody asked, Basic (RFC 7617) by an htpasswd file, or what tests of clients need: Basic with one login, and
-//! Bearer with tokens of our own (distribution's "Token Authentication Specification").
+//! Authentication: open, Basic (RFC 7617) against an htpasswd file, or the modes that tests of clients need: Basic with
+//! one login, and Bearer with tokens of our own (distribution's "Token Authentication Specification").
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,19 +22,19 @@ use crate::http_server::acceptor::PeerAddress;
 use crate::http_server::connection_slots::network;
 use crate::http_server::password_check::{Logins, PasswordVerdict};
 
-/// Most characters of a name that are logged.
+/// Most characters of a user name that are logged.
 const MAX_LOGGED_CHARS: usize = 100;
 
 const SERVICE: &str = "autonomy-registry";
 
-/// Lets requests through, or tells them how to log in.
+/// Admits requests, or answers with a challenge.
 #[derive(Debug)]
 pub(super) struct Gate {
     auth: ServerAuth,
-    /// `http://host:port`, where the token endpoint is said to be.
+    /// `http://host:port` of the token endpoint in challenges.
     origin: String,
     tokens: Mutex<HashMap<String, Grant>>,
-    /// Instead of `auth`.
+    /// Users of an htpasswd file; replaces `auth`.
     logins: Option<Logins>,
 }
 
@@ -56,12 +56,12 @@ impl Gate {
         Self { auth, origin, tokens: Mutex::default(), logins }
     }
 
-    /// Whether everybody may come in.
+    /// Whether requests need no credentials.
     pub(super) fn is_open(&self) -> bool {
         self.logins.is_none() && self.auth == ServerAuth::None
     }
 
-    /// Lets the request through and says as whose it counts, or says 401 with a challenge.
+    /// Returns the owner that the request counts for, or 401 with a challenge.
     pub(super) async fn check(
         &self,
         head: &Parts,
@@ -107,7 +107,7 @@ impl Gate {
         })
     }
 
-    /// `GET /token?service=&scope=&scope=`: everything asked for is granted to whoever may log in.
+    /// Answers `GET /token?service=&scope=&scope=`: grants every requested scope once the login is right.
     pub(super) fn token(&self, headers: &HeaderMap, query: &Query) -> Result<Response<Body>, ErrorResponse> {
         let ServerAuth::Bearer { login, expires_in } = &self.auth else {
             return Err(ErrorResponse::unsupported("this registry gives no tokens"));
@@ -154,7 +154,7 @@ impl std::fmt::Display for Scope {
     }
 }
 
-/// What a request needs. A mount needs to read the other repository as well.
+/// Returns the scopes that a request needs. A mount also needs to read the other repository.
 fn needed(method: &Method, route: Option<&Route>, query: &Query) -> Vec<Scope> {
     let actions: &[&str] = match method.as_str() {
         "GET" | "HEAD" => &["pull"],
@@ -166,7 +166,7 @@ fn needed(method: &Method, route: Option<&Route>, query: &Query) -> Vec<Scope> {
             let from = query.get("from").map(|from| Scope::new(from, &["pull"]));
             [Scope::new(name, actions)].into_iter().chain(from).collect()
         }
-        // Giving up or asking after an upload is part of pushing.
+        // Cancelling an upload and asking for its status are part of pushing.
         Some(Route::Upload(name, _)) => vec![Scope::new(name, &["pull", "push"])],
         Some(Route::Blob(name, _) | Route::Manifest(name, _) | Route::Tags(name) | Route::Referrers(name, _)) => {
             vec![Scope::new(name, actions)]
@@ -192,7 +192,8 @@ async fn log_in(logins: &Logins, headers: &HeaderMap, from: IpAddr) -> Result<Se
     }
 }
 
-/// A name for a line of the log: in quotes, with everything escaped that could end them or begin another field or line.
+/// Formats a name for a log line: in quotes, with everything escaped that could end them or begin another field or
+/// line.
 fn quoted(name: &str) -> tracing::field::DebugValue<String> {
     tracing::field::debug(name.chars().take(MAX_LOGGED_CHARS).collect())
 }
@@ -207,7 +208,7 @@ fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
     found.eq_ignore_ascii_case(scheme).then_some(rest.trim())
 }
 
-/// What stands in `Authorization: Basic`, decoded: user, colon, password.
+/// Returns the decoded credentials of `Authorization: Basic`: user, colon, password.
 fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
     credentials(headers, "Basic").and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok())
 }
@@ -215,11 +216,11 @@ fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
 fn is_login(headers: &HeaderMap, user: &str, password: &str) -> bool {
     let sent = basic(headers);
     let right = format!("{user}:{password}");
-    // Hashed first, so that the time a comparison takes says nothing about the password.
+    // Hashed first, so that the time of the comparison reveals nothing about the password.
     sent.is_some_and(|sent| crate::oci::Digest::sha256(&sent) == crate::oci::Digest::sha256(right.as_bytes()))
 }
 
-/// The network that a request comes from.
+/// Returns the network that a request comes from.
 pub(super) fn network_of(head: &Parts) -> IpAddr {
     network(head.extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0))
 }

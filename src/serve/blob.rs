@@ -15,7 +15,7 @@ use crate::disk;
 use crate::error::Kind;
 use crate::oci::{Digest, RepositoryPath};
 
-/// Part of a blob: from, length.
+/// The part of a blob to send: offset, length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlobWindow {
     Whole,
@@ -33,7 +33,7 @@ pub(super) async fn pull(
 ) -> Result<Response<Body>, ErrorResponse> {
     let (blob, size) = match service.registry.repository_to_read(repository).file(&digest).await {
         Ok(found) => found,
-        // Only now is it worth asking whether there is such a repository at all.
+        // Asks whether the repository exists only now, when the answer matters.
         Err(error) if error.kind() == Kind::NotFound => {
             service.registry.existing(repository).await?;
             return Err(ErrorResponse::blob_unknown(digest));
@@ -41,7 +41,7 @@ pub(super) async fn pull(
         Err(error) => return Err(error.into()),
     };
     if method == Method::HEAD && !service.is_read_only {
-        // Who asks whether it is there goes on without sending it.
+        // A client that finds the blob here goes on without sending it.
         let held = service.registry.repository_to_read(repository).vouch(&digest).await?;
         held.ok_or_else(|| ErrorResponse::blob_unknown(digest))?;
     }
@@ -76,11 +76,11 @@ pub(super) async fn pull(
     Ok(response)
 }
 
-/// `length` bytes of a file from offset `from`.
+/// Returns a body of `length` bytes of a file from offset `from`.
 pub(super) fn body(service: &ServerState, file: File, from: u64, length: u64) -> Body {
     let (metrics, lane) = (Arc::clone(&service.metrics), service.memory.lane());
     Body::from_stream(disk::stream_in(lane.piece, file, from, length).inspect_ok(move |piece| {
-        // The lane is free once the last piece has been read.
+        // The lane becomes free once the last piece has been read.
         let _ = &lane;
         metrics.bytes_out.fetch_add(piece.len() as u64, Ordering::Relaxed);
     }))
@@ -102,7 +102,7 @@ pub(super) async fn delete(
     Ok(reply(StatusCode::ACCEPTED, [], Body::empty()))
 }
 
-/// Reads `Range` (RFC 9110 §14.1.2). What is not one range of bytes is ignored, as §14.2 allows.
+/// Reads `Range` (RFC 9110 §14.1.2). Ignores anything but one range of bytes, as §14.2 allows.
 pub(super) fn window(text: &str, size: u64) -> BlobWindow {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
         return BlobWindow::Whole;

@@ -1,4 +1,4 @@
-//! A data folder looked at whole, and single files put in place again. It may run beside a server.
+//! Checks a whole data folder, and puts single files back. It may run beside a server.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -17,10 +17,10 @@ pub use crate::store::layout::audit::NodeFault;
 use crate::store::layout::audit::odd::{Harm, Odd};
 use crate::store::layout::audit::{Finding, Hashed};
 
-/// Most entries that are named which do not belong where they are: a folder may hold any number.
+/// Most misplaced entries that are named: a folder may hold any number.
 const MAX_ODD: usize = 1000;
 
-/// What a look at a data folder showed.
+/// The result of an audit of a data folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct DataAudit {
     /// How many repositories there are.
@@ -31,11 +31,11 @@ pub struct DataAudit {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What is damaged or missing.
+    /// Content that is damaged or missing.
     pub faults: Vec<Damage>,
-    /// What does not belong there and does no harm.
+    /// Entries that do not belong there and do no harm.
     pub notes: Vec<Note>,
-    /// How many more entries do not belong there than are named.
+    /// How many misplaced entries are not named.
     #[serde(skip_serializing_if = "is_none")]
     pub not_named: u64,
 }
@@ -50,16 +50,16 @@ fn is_none(count: &u64) -> bool {
 pub struct Note {
     /// Its path below the data folder.
     pub path: String,
-    /// What it is or is not.
+    /// Why it does not belong there.
     pub why: String,
 }
 
 /// One digest that is damaged or missing.
 #[derive(Debug, Clone, Serialize)]
 pub struct Damage {
-    /// The digest; null for what has none, such as an `index.json` or a folder.
+    /// The digest; null for something without one, such as an `index.json` or a folder.
     pub digest: Option<Digest>,
-    /// What is wrong.
+    /// The kind of damage.
     pub fault: NodeFault,
     /// Why.
     pub why: String,
@@ -70,23 +70,23 @@ pub struct Damage {
     /// Why it could not be repaired, if that was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_repaired: Option<String>,
-    /// What it is by those who refer to it.
+    /// The descriptor in the manifests that refer to it.
     #[serde(skip)]
     node: Option<Descriptor>,
     #[serde(skip)]
     repositories: Vec<RepositoryPath>,
 }
 
-/// A repository that uses something.
+/// A repository that uses a damaged or missing digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct User {
     /// Its path.
     pub repository: String,
-    /// The tags that lead there.
+    /// The tags that lead to the digest.
     pub tags: Vec<String>,
 }
 
-/// A data folder that is being looked at. What was hashed once and is unchanged is not read again.
+/// An audit of one data folder. Does not read again a file that it has hashed and that is unchanged since.
 #[derive(Debug)]
 pub struct Auditor {
     data: PathBuf,
@@ -94,41 +94,42 @@ pub struct Auditor {
 }
 
 impl Auditor {
-    /// Looks at `data`, with `workers` files at the same time. Nothing is read yet.
+    /// Audits `data`, and hashes `workers` files at the same time. Reads nothing yet.
     #[must_use]
     pub fn new(data: impl Into<PathBuf>, workers: NonZeroUsize) -> Self {
         Self { data: data.into(), hashed: Arc::new(Hashed::new(workers)) }
     }
 
-    /// Hashes every file and looks whether every manifest has what it refers to.
+    /// Hashes every file and checks that every manifest has the content it refers to.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Kind::NotFound) if there is no such data folder, [`Local`](Kind::Local) for what this user may not read.
+    /// [`NotFound`](Kind::NotFound) if there is no such data folder, [`Local`](Kind::Local) if this user may not read
+    /// something.
     pub async fn audit(&self) -> Result<DataAudit> {
         let (data, hashed) = (self.data.clone(), Arc::clone(&self.hashed));
         blocking(move || audit(&data, &hashed)).await
     }
 
-    /// Puts what `body` brings in the place of what is damaged, in every repository that uses it. Each file appears whole.
-    /// Where one repository cannot be written to, the others come all the same.
+    /// Replaces the damaged files by `body` in every repository that uses them. Each file appears whole. A repository
+    /// that cannot be written to does not stop the others.
     ///
     /// # Errors
     ///
-    /// The first of the body or of the disk.
+    /// The first error of the body or of the disk.
     pub async fn replace(&self, damage: &Damage, body: &Body) -> Result<()> {
         let (body, root) = (body.clone().replacing(), DiskRoot::at(&self.data));
         let layouts = damage.repositories.iter().map(|path| DataDir::layout_in(&root, path));
         let (mut first, mut failure) = (None, None);
         for layout in layouts {
             let placed = match &first {
-                // One file in all of them, as mounts are. A manifest is small, and has to be listed.
+                // All repositories share one file, as mounts do. A manifest is small, and has to be listed.
                 Some(first) if !body.node().is_manifest() => layout.share(first, body.node().digest).await,
                 _ => layout.restore(&body).await,
             };
             match placed {
                 Ok(()) => drop(first.get_or_insert(layout)),
-                // The disk's, and another repository may lie on another one.
+                // An error of this disk: another repository may be on another disk.
                 Err(error) if error.kind() == Kind::Local => drop(failure.get_or_insert(error)),
                 Err(error) => return Err(failure.unwrap_or(error)),
             }
@@ -138,7 +139,7 @@ impl Auditor {
 }
 
 impl Damage {
-    /// What would replace it; none for what has no digest or is not referred to.
+    /// Returns the descriptor of the content that would replace it; none if it has no digest or nothing refers to it.
     #[must_use]
     pub fn wanted(&self) -> Option<&Descriptor> {
         self.node.as_ref()
@@ -163,7 +164,7 @@ fn audit(data: &Path, hashed: &Hashed) -> Result<DataAudit> {
         found.odd.into_iter().for_each(&mut report);
         for finding in found.findings {
             let below = below(data, &finding.path);
-            // What has no digest is a case of its own.
+            // A finding without a digest is keyed by its path.
             let key = (finding.digest.map_or_else(|| below.clone(), |digest| digest.to_string()), finding.fault as u8);
             add(faults.entry(key).or_insert_with(|| Damage::of(&finding)), path, below, finding);
         }
@@ -186,7 +187,7 @@ impl Damage {
         Self { digest: finding.digest, fault: finding.fault, ..Self::at(printable(&finding.why)) }
     }
 
-    /// Something that is no blob and does harm where it lies.
+    /// Returns damage that is no blob and does harm where it is.
     fn at(why: String) -> Self {
         Self {
             digest: None,

@@ -1,4 +1,4 @@
-//! The data folder: which repositories there are, and where each lies.
+//! The data folder: which repositories exist, and where each is.
 //!
 //! ```text
 //! <data>/repositories/<repository path>/_layout/{oci-layout,index.json,blobs/,.lock}
@@ -6,10 +6,11 @@
 //! <data>/serving
 //! ```
 //!
-//! `_layout` is no legal part of a repository's path, which starts with a letter or a digit: whatever repositories are
-//! called and however they nest (`a` and `a/blobs`, `a/index.json`), none can lie inside another one's layout. Uploads
-//! are on the same file system, so that a finished one is renamed into its layout and not copied. `serving` is locked by whoever
-//! serves the folder (see `residence.rs`). The folder may come from a stranger: nothing in it is reached through a link (`disk`).
+//! `_layout` is no legal part of a repository's path, which starts with a letter or a digit: whatever the names and the
+//! nesting of repositories (`a` and `a/blobs`, `a/index.json`), none can be inside another one's layout. Uploads are on
+//! the same file system, so that a finished one is renamed into its layout and not copied. Each server of the folder
+//! holds a lock on `serving` (see `data_dir_lock.rs`). The folder may come from a stranger: no access follows a link
+//! (`disk`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,29 +25,30 @@ use crate::oci::RepositoryPath;
 use crate::store::Layout;
 use crate::store::layout::index_memory::IndexMemory;
 
-/// What a writer left behind goes at the next start once it is this old.
+/// Age at which the next start removes files that an interrupted writer left.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// Most repositories that are known, whether their lists are held or not.
+/// Most repositories that are remembered, whether their lists are in memory or not.
 const MAX_KNOWN: usize = 4096;
 
-/// After so many questions what is held is looked through.
+/// Number of look-ups between two trims of what is in memory.
 const TRIM_EVERY: u64 = 16;
 
 /// All repositories of one data folder.
 #[derive(Debug)]
 pub(super) struct DataDir {
     data: DiskRoot,
-    /// One value for each repository, so that its writers find the same mutex. Only those that exist or are written to.
+    /// One value for each repository, so that its writers share a mutex. Holds only repositories that exist or are
+    /// written to.
     layouts: Mutex<Layouts>,
-    /// What the lists of what repositories hold may take.
+    /// The memory for the repositories' indexes.
     memory: Arc<IndexMemory>,
 }
 
 #[derive(Debug, Default)]
 struct Layouts {
     known: HashMap<RepositoryPath, KnownLayout>,
-    /// Counts the times that one was asked for.
+    /// Counts the look-ups.
     clock: u64,
 }
 
@@ -68,8 +70,8 @@ impl Layouts {
         known.layout.clone()
     }
 
-    /// Forgets what was not asked for in the longest time, until no more is known than may be. A layout in use stays: its
-    /// writers must find the same mutex.
+    /// Forgets the least recently used repositories until at most [`MAX_KNOWN`] are left. A layout in use stays: its
+    /// writers must share a mutex.
     fn trim(&mut self) {
         if self.known.len() <= MAX_KNOWN {
             return;
@@ -88,17 +90,17 @@ impl Layouts {
 }
 
 impl DataDir {
-    /// The repositories in `data`. Nothing is touched.
+    /// Returns the repositories in `data`. Touches nothing.
     pub(super) fn new(data: &DiskRoot) -> Self {
         Self { data: data.clone(), layouts: Mutex::default(), memory: Arc::default() }
     }
 
-    /// The repository, for writing: it comes into being when something is put.
+    /// Returns the repository for writing: the first write creates it.
     pub(super) fn repository(&self, path: &RepositoryPath) -> Layout {
         self.lock().get(path, || self.layout(path))
     }
 
-    /// The repository, for reading: whether there is one or not.
+    /// Returns the repository for reading, whether it exists or not.
     pub(super) fn repository_to_read(&self, path: &RepositoryPath) -> Layout {
         let known = self.lock().known.get(path).map(|known| known.layout.clone());
         known.unwrap_or_else(|| self.layout(path))
@@ -108,7 +110,7 @@ impl DataDir {
         Layout::sharing(layout_place(&self.data, path), Arc::clone(&self.memory))
     }
 
-    /// The repository, if there is one.
+    /// Returns the repository if it exists.
     pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Layout, ErrorResponse> {
         let layout = self.repository_to_read(path);
         if !layout.exists().await? {
@@ -117,8 +119,8 @@ impl DataDir {
         Ok(self.repository(path))
     }
 
-    /// Forgets the repository if nothing was put into it after all: refused pushes may name any number of them. One that
-    /// others are at stays, for its writers must find the same mutex.
+    /// Forgets the repository if nothing was put into it after all: refused pushes may name any number of repositories.
+    /// One that other requests use stays, because its writers must share a mutex.
     pub(super) async fn forget_unless_made(&self, layout: Layout, path: &RepositoryPath) -> Result<()> {
         if layout.exists().await? {
             return Ok(());
@@ -135,28 +137,28 @@ impl DataDir {
         self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Paths of all repositories in order.
+    /// Returns the paths of all repositories in order.
     pub(super) async fn list(&self) -> Result<Vec<RepositoryPath>> {
         let data = self.data.clone();
         blocking(move || Ok(Self::list_in(&data))).await
     }
 
-    /// The same of any data folder. Blocks.
+    /// Lists like [`Self::list`], for any data folder. Blocks.
     pub(super) fn list_in(data: &DiskRoot) -> Vec<RepositoryPath> {
         find(&repositories(data)).paths()
     }
 
-    /// Empty layouts that a collection has moved aside and not removed. Blocks.
+    /// Returns empty layouts that a garbage collection has moved aside and not removed. Blocks.
     pub(super) fn aside_in(data: &DiskRoot) -> Vec<Place> {
         find(&repositories(data)).aside
     }
 
-    /// Where a repository lies.
+    /// Returns the layout of a repository.
     pub(super) fn layout_in(data: &DiskRoot, path: &RepositoryPath) -> Layout {
         Layout::below(layout_place(data, path))
     }
 
-    /// Removes the folders that only led to a repository which is gone, as far as nothing else is in them. Blocks.
+    /// Removes the folders that only led to a removed repository, as long as they are empty. Blocks.
     pub(super) fn remove_way_to(data: &DiskRoot, path: &RepositoryPath) {
         let mut way = path.as_str();
         while repositories(data).join(way).remove_folder().is_ok_and(|is_removed| is_removed)
@@ -171,7 +173,7 @@ fn layout_place(data: &DiskRoot, path: &RepositoryPath) -> Place {
     repositories(data).join(path.as_str()).join(LAYOUT)
 }
 
-/// Makes the folder ready to be written to, and clears away what crashes left.
+/// Creates the folders for writing, and removes files that crashes left.
 pub(super) async fn prepare(data: &DiskRoot) -> Result<()> {
     let (folder, uploads) = (repositories(data), uploads(data));
     blocking(move || {
@@ -190,14 +192,14 @@ pub(super) async fn prepare(data: &DiskRoot) -> Result<()> {
     .await
 }
 
-/// What lies below the folder of repositories; what does not belong there is passed over.
+/// Surveys the folder of repositories, and skips what does not belong there.
 fn find(root: &Place) -> Surveyed {
     data_dir_survey::find(root, &mut drop)
 }
 
-/// Removes what writers left in one folder. What cannot be removed is no reason not to start.
+/// Removes temporary files of writers from one folder. A file that cannot be removed is no reason not to start.
 fn sweep(folder: &Place) {
-    // One by one: there may be any number of blobs beside them.
+    // One at a time: the folder may also hold any number of blobs.
     let _ = folder.each(&mut |name| {
         let file = folder.join(&name);
         let is_temporary = name.to_str().is_some_and(|name| name.starts_with(TEMPORARY));

@@ -1,7 +1,8 @@
-//! Who lives in a data folder: servers hold a lock on it together, and garbage collection asks for it alone.
+//! The lock on a data folder: servers share it, and garbage collection asks for it exclusively.
 //!
-//! While a server lives there its uploads are its own to expire, and what it said is there must stay for a while
-//! (`store::layout::garbage`). Locks of the operating system go with the process, so a killed server leaves none.
+//! A server that holds it expires its own uploads, and content that it reported as present must stay for a while
+//! (`store::layout::gc`). The operating system releases the locks of a process that ends, so a killed server leaves
+//! none.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -13,18 +14,18 @@ use crate::store::layout::gc::Effect;
 
 pub(super) const NAME: &str = "serving";
 
-/// Longest wait for a collection that must be alone.
+/// Longest wait for a garbage collection that holds the lock exclusively.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// A lock on a data folder, held until the value goes.
+/// A lock on a data folder, held until the value is dropped.
 #[derive(Debug)]
 pub(super) struct Residence {
-    /// None where the file system knows no locks; garbage collection does nothing there.
+    /// None if the file system has no locks; garbage collection does nothing there.
     _lock: Option<File>,
 }
 
 impl Residence {
-    /// Moves in beside other servers. Waits for a collection that must be alone. Blocks.
+    /// Takes a shared lock. Waits for a garbage collection that holds it exclusively. Blocks.
     pub(super) fn shared(data: &DiskRoot) -> Result<Self> {
         let (place, file) = open(data)?;
         match disk::acquire(&file, Hold::Shared, Duration::ZERO) {
@@ -40,11 +41,13 @@ impl Residence {
         Ok(Self { _lock: is_held.then_some(file) })
     }
 
-    /// Keeps servers out; whoever only counts writes nothing for that. None if there is one. Blocks.
+    /// Takes the exclusive lock, which keeps servers out; a dry run writes nothing for it. None if there is a server.
+    /// Blocks.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](Kind::Unsupported) where the file system knows no locks: nobody can say then who is there.
+    /// [`Unsupported`](Kind::Unsupported) if the file system has no locks: then it cannot say whether a server is
+    /// running.
     pub(super) fn alone(data: &DiskRoot, effect: Effect) -> Result<Option<Self>> {
         if effect == Effect::Counted {
             return counted(&data.join(NAME));
@@ -68,7 +71,7 @@ fn open(data: &DiskRoot) -> Result<(Place, File)> {
     Ok((place, file))
 }
 
-/// The same for who changes nothing: makes no file, and takes what cannot be opened for a server's.
+/// Takes the exclusive lock for a dry run: creates no file, and treats a file that it cannot open as a server's.
 fn counted(place: &Place) -> Result<Option<Residence>> {
     match place.open() {
         Ok((file, _)) => match file.try_lock() {

@@ -1,4 +1,5 @@
-//! What lies in a data folder: repositories, what a collection moved aside, and what does not belong there.
+//! Surveys a data folder: repositories, layouts that a garbage collection moved aside, and entries that do not belong
+//! there.
 
 use super::data_dir_lock;
 use super::upload_files;
@@ -9,7 +10,7 @@ use crate::store::layout::audit::odd::{self, Harm, Odd};
 /// The folder of a repository's layout, below the repository's own.
 pub(super) const LAYOUT: &str = "_layout";
 
-/// What lies below the folder of repositories.
+/// The contents of the folder of repositories.
 #[derive(Debug, Default)]
 pub(super) struct Surveyed {
     /// Paths of the repositories.
@@ -27,8 +28,8 @@ impl Surveyed {
     }
 }
 
-/// Every folder that holds a layout, as the path of its repository. Goes only where a repository may lie, which bounds
-/// how deep that is, and through no link. Reports what is neither that nor on the way to it.
+/// Returns every folder that holds a layout, as the path of its repository. Enters only folders where a repository may
+/// be, which bounds the depth, and follows no link. Reports any other entry.
 pub(super) fn find(root: &Place, report: &mut dyn FnMut(Odd)) -> Surveyed {
     let (mut found, mut open) = (Surveyed::default(), vec![String::new()]);
     while let Some(path) = open.pop() {
@@ -52,7 +53,7 @@ pub(super) fn find(root: &Place, report: &mut dyn FnMut(Odd)) -> Surveyed {
                         let why = format!("{} lies where the folder of a repository belongs", kind_of(&about));
                         report(Odd::new(&place, Harm::Some, why));
                     }
-                    // Removed meanwhile.
+                    // It was removed meanwhile.
                     Ok(None) => {}
                     Err(why) => report(Odd::new(&place, Harm::Some, format!("it cannot be looked at: {why}"))),
                 }
@@ -65,7 +66,7 @@ pub(super) fn find(root: &Place, report: &mut dyn FnMut(Odd)) -> Surveyed {
 
 const NO_NAME: &str = "no name of a repository; nothing reads it";
 
-/// Reports what is odd beside the repositories. Whatever else lies in a data folder is not ours.
+/// Reports misplaced entries beside the repositories. Anything else in a data folder is not ours.
 pub(super) fn beside(data: &DiskRoot, report: &mut dyn FnMut(Odd)) {
     odd::lock(&data.join(data_dir_lock::NAME)).into_iter().for_each(&mut *report);
     let folder = uploads(data);
@@ -78,7 +79,7 @@ pub(super) fn beside(data: &DiskRoot, report: &mut dyn FnMut(Odd)) {
     odd.into_iter().for_each(report);
 }
 
-/// Where uploads in progress lie.
+/// Returns the folder of uploads in progress.
 pub(super) fn uploads(data: &DiskRoot) -> Place {
     data.join("uploads")
 }

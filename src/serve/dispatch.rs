@@ -1,4 +1,4 @@
-//! From a request to the function that answers it.
+//! Routes each request to the function that answers it.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ async fn answer(service: &ServerState, request: Request) -> Result<Response<Body
     if query.len() > MAX_PARAMETERS {
         return Err(ErrorResponse::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", "the query has too many parameters"));
     }
-    // Being alive and logging in come before the gate: whoever balances loads has no password. Everything else, known or not,
-    // comes behind it, the metrics too: they tell what goes on here, and Prometheus can log in.
+    // `/healthz` and `/token` skip authentication: load balancers have no password. Everything else, known or not,
+    // needs it, the metrics too: they show what goes on here, and Prometheus can log in.
     let client = match &route {
         Ok(Some(Route::Health)) => return Ok(reply(StatusCode::OK, [], Body::from("ok\n"))),
         Ok(Some(Route::Token)) => return service.gate.token(headers, query),

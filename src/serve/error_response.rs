@@ -1,4 +1,4 @@
-//! Failures as the specification's JSON (distribution-spec, "Error Codes").
+//! Errors as the specification's JSON (distribution-spec, "Error Codes").
 
 use std::error::Error as StdError;
 use std::io;
@@ -13,7 +13,7 @@ use crate::oci::{Digest, RepositoryPath};
 use crate::store::layout::Outgrown;
 use crate::store::layout::index_memory::Busy;
 
-/// When to ask again for a share.
+/// Seconds until a client asks again for a share of the memory.
 const RETRY_SECONDS: u16 = 5;
 
 /// One failed request.
@@ -40,7 +40,7 @@ struct ErrorEntry<'a> {
 }
 
 impl ErrorResponse {
-    /// Too much is under way at this moment (429).
+    /// Returns 429: too many requests are in progress at this moment.
     pub(super) fn busy() -> Self {
         Self::too_many("too much is under way at this moment; try again", RETRY_SECONDS)
     }
@@ -106,7 +106,7 @@ impl ErrorResponse {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", why)
     }
 
-    /// A refusal for now.
+    /// Returns 429, with a time after which the client may retry.
     pub(super) fn too_many(why: impl Into<String>, retry_seconds: u16) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", why);
         problem.with(header::RETRY_AFTER, HeaderValue::from(retry_seconds))
@@ -115,7 +115,7 @@ impl ErrorResponse {
     pub(super) fn response(self) -> Response<Body> {
         let Self { status, code, message, detail, headers } = self;
         let entry = ErrorEntry { code, message: &message, detail: detail.as_deref() };
-        // A document of three strings cannot fail to be written.
+        // Serializing three strings cannot fail.
         let text = serde_json::to_vec(&ErrorDocument { errors: [entry] }).unwrap_or_default();
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = status;
@@ -125,7 +125,7 @@ impl ErrorResponse {
     }
 }
 
-/// Whether a disk took no more: full, over a quota, or a file larger than it allows.
+/// Whether the disk took no more bytes: full, over a quota, or a file larger than it allows.
 pub(super) fn is_no_room(error: &Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
@@ -139,7 +139,7 @@ pub(super) fn is_no_room(error: &Error) -> bool {
     false
 }
 
-/// Whether uploads held as much as they may.
+/// Returns the error of the upload quota, if `error` is one.
 fn exceeded(error: &Error) -> Option<Exceeded> {
     let cause = error.source()?.downcast_ref::<io::Error>()?;
     cause.get_ref()?.downcast_ref::<Exceeded>().copied()
@@ -150,7 +150,7 @@ fn cause<T: StdError + 'static>(error: &Error) -> Option<&T> {
 }
 
 impl From<Error> for ErrorResponse {
-    /// For failures that no request should see: the store's own. Its paths stay in the log.
+    /// Converts the store's own errors, which no request should see. Their paths stay in the log.
     fn from(error: Error) -> Self {
         if let Some(exceeded) = exceeded(&error) {
             return Self::new(
@@ -164,9 +164,9 @@ impl From<Error> for ErrorResponse {
         }
         tracing::error!(error = %error.chain(), "request failed");
         if is_no_room(&error) {
-            // RFC 4918 §11.5. Unlike 500 it is not in the lists of what go-containerregistry 0.22, regclient 0.11 and we try
-            // again: they stop and show the text, where a 500 would bring the whole layer several times more. (oras-go 2
-            // repeats every 5xx.)
+            // RFC 4918 §11.5. Unlike 500, go-containerregistry 0.22, regclient 0.11 and we do not retry it: they stop
+            // and show the text, where a 500 would send the whole layer several times more. (oras-go 2 retries every
+            // 5xx.)
             let told =
                 "the registry has no room left on its disk; free some, or remove garbage with: autonomy registry gc";
             return Self::new(StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN", told);
@@ -174,7 +174,7 @@ impl From<Error> for ErrorResponse {
         if let Some(outgrown) = cause::<Outgrown>(&error) {
             return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", outgrown.to_string());
         }
-        // What cannot be read because it is damaged or too large was not sent with this request.
+        // Content that cannot be read because it is damaged or too large did not come with this request.
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the registry's storage failed; see its log")
     }
 }

@@ -1,4 +1,4 @@
-//! What holds of requests to the embedded registry, whatever the bytes.
+//! Properties of requests to the embedded registry that hold for any bytes.
 
 use super::blob::{BlobWindow, window};
 use super::query::Query;
@@ -6,8 +6,8 @@ use super::route::Route;
 use super::upload::span;
 use crate::http_server::htpasswd::fuzzing as passwords;
 
-/// A path leads to an endpoint that stays inside its repository, a range lies inside its blob, and a chunk where the last
-/// one ended.
+/// Checks that a path leads to an endpoint inside its repository, that a range is inside its blob, and that a chunk
+/// starts where the last one ended.
 pub(crate) fn request(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut lines = text.splitn(3, '\n');
@@ -28,7 +28,7 @@ pub(crate) fn request(bytes: &[u8]) {
     assert_eq!(query.get("n"), query.all("n").next());
 }
 
-/// A chunk that is taken begins where the last one ended and is as long as its body.
+/// Checks that an accepted chunk begins where the last one ended and is as long as its body.
 fn chunk(range: &str) {
     for offset in [0, 1, 10, u64::MAX] {
         for length in [None, Some(0), Some(1), Some(10), Some(u64::MAX)] {
@@ -61,7 +61,7 @@ fn routed(route: &Route, path: &str) {
     assert_eq!(Route::parse(&printed).ok().flatten().as_ref(), Some(route), "printed and read again");
 }
 
-/// Files of users and hashes.
+/// Parses a file of users and password hashes.
 pub(crate) fn htpasswd(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         passwords::htpasswd(text);

@@ -1,8 +1,8 @@
-//! Garbage collection over a data folder: every repository, then the uploads that nobody came back to.
+//! Garbage collection over a data folder: every repository, then abandoned uploads.
 //!
-//! What makes it safe beside a running server stands in `store::layout::garbage`: age, and a second look under a lock. Uploads
-//! are the server's while one lives in the folder (`residence.rs`), because it alone knows which are in flight; it removes the
-//! old ones itself.
+//! Age, and a second look under a lock, make it safe beside a running server (see `store::layout::gc`). While a server
+//! holds the folder (`data_dir_lock.rs`), uploads are the server's, because it alone knows which are in flight; it
+//! removes the old ones itself.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,15 +19,16 @@ use crate::oci::RepositoryPath;
 pub use crate::store::layout::gc::{Effect, KeptManifests, Swept};
 use crate::store::layout::gc::{GcRules, LinkCounts, discard};
 
-/// Youngest age that is taken beside a running server: a push must have the time to follow up on what it was told.
+/// Least age of garbage to collect beside a running server: a push needs time to act on the answers that it got.
 pub const LEAST_AGE: Duration = Duration::from_secs(600);
 
-/// What to collect.
+/// The options of a garbage collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collection {
     /// The data folder of a server.
     pub data_dir: PathBuf,
-    /// What is younger stays. Default 24 h: a push that takes longer is refused its manifest and sends the layers again.
+    /// Keeps younger content. Default 24 h: the manifest of a longer push is refused, and the client sends the layers
+    /// again.
     pub older_than: Duration,
     /// Which manifests are kept. Default [`KeptManifests::All`].
     pub kept: KeptManifests,
@@ -36,7 +37,7 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// The garbage of `data_dir`, with the defaults.
+    /// Returns the options for `data_dir`, with the defaults.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let day = Duration::from_secs(24 * 3600);
@@ -44,36 +45,36 @@ impl Collection {
     }
 }
 
-/// What was collected.
+/// The result of a garbage collection.
 #[derive(Debug, Clone, Serialize)]
 pub struct Collected {
     /// Whether it was only counted.
     pub dry_run: bool,
     /// Every repository, in order of their paths.
     pub repositories: Vec<CollectedRepository>,
-    /// Uploads that nobody came back to. None while a server is running, which removes its own.
+    /// Abandoned uploads. None while a server is running, which removes its own.
     pub uploads: Option<Uploads>,
     /// The sums over all repositories and uploads.
     pub totals: Swept,
 }
 
-/// One repository.
+/// The result for one repository.
 #[derive(Debug, Clone, Serialize)]
 pub struct CollectedRepository {
     /// Its path.
     pub repository: String,
-    /// What was garbage in it.
+    /// The garbage in it.
     #[serde(flatten)]
     pub swept: Swept,
-    /// Whether nothing was in it (any more), so that all of it was removed.
+    /// Whether the repository is empty now, so that it was removed whole.
     #[serde(rename = "removed", skip_serializing_if = "std::ops::Not::not")]
     pub is_removed: bool,
-    /// Why it was left as it is, or at this point.
+    /// Why it was left as it is, or stopped at this point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_alone: Option<String>,
 }
 
-/// Uploads that nobody came back to.
+/// Abandoned uploads.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Uploads {
     /// How many.
@@ -83,7 +84,7 @@ pub struct Uploads {
 }
 
 impl Collected {
-    /// Repositories in which something was wrong.
+    /// Returns the number of repositories with an error.
     #[must_use]
     pub fn left_alone(&self) -> usize {
         self.repositories.iter().filter(|repository| repository.left_alone.is_some()).count()
@@ -94,9 +95,9 @@ impl Collected {
 ///
 /// # Errors
 ///
-/// [`NotFound`](Kind::NotFound) if there is no such data folder, [`Usage`](Kind::Usage) if a server is running and the age is
-/// below [`LEAST_AGE`], [`Unsupported`](Kind::Unsupported) if the file system knows no locks. What is wrong in one repository is
-/// told there and keeps none of the others.
+/// [`NotFound`](Kind::NotFound) if there is no such data folder, [`Usage`](Kind::Usage) if a server is running and the
+/// age is below [`LEAST_AGE`], [`Unsupported`](Kind::Unsupported) if the file system has no locks. An error in one
+/// repository is in that repository's result and does not stop the others.
 pub async fn collect(collection: Collection) -> Result<Collected> {
     blocking(move || run(&collection)).await
 }
@@ -115,7 +116,7 @@ fn run(collection: &Collection) -> Result<Collected> {
     }
     let rules = GcRules { older_than: *older_than, kept: *kept, effect: *effect };
     let uploads = alone.as_ref().map(|_| sweep_uploads(&data_dir_survey::uploads(root), &rules)).transpose()?;
-    // A young push of a server that starts now is in no danger, unless young things are taken too.
+    // A server may start now: its young pushes are in no danger, unless this run removes young content too.
     let _alone = alone.filter(|_| *older_than < LEAST_AGE);
     let mut names = LinkCounts::default();
     let sweep = |path: &RepositoryPath| repository(root, path, &rules, &mut names);
@@ -153,7 +154,7 @@ fn repository(data: &DiskRoot, path: &RepositoryPath, rules: &GcRules, names: &m
     CollectedRepository { repository: path.as_str().to_owned(), swept, is_removed, left_alone }
 }
 
-/// Empty layouts that a collection before this one was stopped in the middle of removing.
+/// Removes empty layouts that an earlier, interrupted collection moved aside.
 fn remove_aside(data: &DiskRoot) {
     for aside in DataDir::aside_in(data) {
         if let Err(error) = discard(&aside) {
@@ -162,7 +163,7 @@ fn remove_aside(data: &DiskRoot) {
     }
 }
 
-/// Only for whoever is alone: no server has any of them in flight.
+/// Removes old uploads. Needs the exclusive lock: then no server has an upload in flight.
 fn sweep_uploads(folder: &Place, rules: &GcRules) -> Result<Uploads> {
     let mut found = Uploads::default();
     for name in folder.list().map_err(folder.failed("list"))? {

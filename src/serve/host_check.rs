@@ -1,9 +1,9 @@
-//! Which hosts a server answers to, and which pages may write to it through somebody's browser.
+//! Checks which hosts a server answers to, and which pages may write to it through a user's browser.
 //!
-//! A browser reaches servers on loopback that no other machine can reach. A page whose name resolves to 127.0.0.1 a moment
-//! later (DNS rebinding) counts as the same origin, but its name stays in `Host`: on loopback only known names are
-//! answered. Any page may send simple requests to any server: the browser says where they come from (`Origin`,
-//! Fetch Metadata), and clients of registries, which are no browsers, send neither header.
+//! A browser reaches servers on loopback that no other machine can reach. A page whose name resolves to 127.0.0.1 a
+//! moment later (DNS rebinding) counts as the same origin, but its name stays in `Host`: on loopback the server answers
+//! only to known names. Any page may send simple requests to any server: the browser says where they come from
+//! (`Origin`, Fetch Metadata), and clients of registries, which are no browsers, send neither header.
 
 use std::net::IpAddr;
 
@@ -13,20 +13,20 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, heade
 use super::error_response::ErrorResponse;
 use crate::error::printable;
 
-/// Longest name of a host that is repeated in an answer (RFC 1035, section 2.3.4).
+/// Longest host name that an error repeats (RFC 1035, section 2.3.4).
 const MAX_NAME_CHARS: usize = 255;
 
 /// The hosts that a server answers to.
 #[derive(Debug)]
 pub(super) enum AllowedHosts {
-    /// Every name: other machines reach the server, under names that it cannot know.
+    /// Every name: other machines reach the server under names that it cannot know.
     All,
     /// Loopback, and these names.
     Loopback(Vec<String>),
 }
 
 impl AllowedHosts {
-    /// The hosts of a server that listens at `address`; `names` as users write them, with or without a port.
+    /// Returns the hosts of a server that listens at `address`; `names` as users write them, with or without a port.
     pub(super) fn new(address: IpAddr, names: &[String]) -> Self {
         if address.to_canonical().is_loopback() {
             Self::Loopback(names.iter().filter_map(|name| name_of(name)).collect())
@@ -54,7 +54,7 @@ impl AllowedHosts {
         Ok(())
     }
 
-    /// A request of HTTP/1.0 may name no host; no browser sends one.
+    /// Whether the server answers to that host. An HTTP/1.0 request may name no host; no browser sends one.
     fn answers(&self, asked: Option<&str>) -> bool {
         match (self, asked) {
             (Self::All, _) | (_, None) => true,
@@ -63,7 +63,7 @@ impl AllowedHosts {
     }
 }
 
-/// A host as it is written in `Host` or in an origin: the name in its one spelling, and the port if it is told.
+/// A host as in `Host` or in an origin: the normalized name, and the port if there is one.
 #[derive(Debug, PartialEq, Eq)]
 struct HostAndPort {
     name: String,
@@ -82,7 +82,7 @@ impl HostAndPort {
     }
 }
 
-/// The host that a request is for (RFC 9112, sections 3.2 and 3.2.2).
+/// Returns the host that a request is for (RFC 9112, sections 3.2 and 3.2.2).
 fn asked(head: &Parts) -> Result<Option<HostAndPort>, ErrorResponse> {
     let refused = |why| ErrorResponse::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", why);
     let mut sent = head.headers.get_all(header::HOST).iter();
@@ -98,8 +98,8 @@ fn asked(head: &Parts) -> Result<Option<HostAndPort>, ErrorResponse> {
     HostAndPort::parse(host).map(Some).ok_or_else(|| refused("Host is not a name"))
 }
 
-/// Whether a browser says that the request comes from a page of another host or port. Another server of the same host is
-/// somebody else's (`same-site`): on loopback, any user's.
+/// Whether a browser says that the request comes from a page of another host or port. Another server on the same host
+/// (`same-site`) belongs to another party: on loopback, to any user.
 fn is_cross_origin(headers: &HeaderMap, asked: Option<&HostAndPort>) -> bool {
     let is_own = |value: &HeaderValue| value == "same-origin" || value == "none";
     let says_so = !headers.get_all("sec-fetch-site").iter().all(is_own);
@@ -108,8 +108,8 @@ fn is_cross_origin(headers: &HeaderMap, asked: Option<&HostAndPort>) -> bool {
     says_so || origins.any(|origin| !origin.to_str().is_ok_and(|origin| is_origin(origin, asked)))
 }
 
-/// Whether pages of `origin` are those of the host that was asked. Schemes are not compared, since a reverse proxy may speak
-/// TLS for this server; the port that neither names is then that of the browser's scheme.
+/// Whether pages of `origin` belong to the host that was asked. Ignores the scheme, because a reverse proxy may speak
+/// TLS for this server; if neither names a port, it is the default of the browser's scheme.
 fn is_origin(origin: &str, asked: Option<&HostAndPort>) -> bool {
     let (Ok(origin), Some(asked)) = (origin.parse::<Uri>(), asked) else { return false };
     let default = match origin.scheme_str() {
@@ -125,12 +125,13 @@ fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// The name in `HOST[:PORT]` in its one spelling: lower case, without the final dot, without brackets. None if there is none.
+/// Returns the normalized name in `HOST[:PORT]`: lower case, without the final dot, without brackets. None if there is
+/// none.
 pub(crate) fn name_of(text: &str) -> Option<String> {
     split(text).map(|(name, _)| name)
 }
 
-/// The same with the digits of the port, if there are any.
+/// Returns the same, and the digits of the port, if any.
 fn split(text: &str) -> Option<(String, &str)> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {

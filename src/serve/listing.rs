@@ -1,6 +1,6 @@
 //! Discovery (distribution-spec, "Content Discovery"): tags, repositories, referrers.
 //!
-//! Lists come in pages: a long one if there is memory for it, else a short one that holds nobody up.
+//! Lists come in pages: long ones if there is memory, else short ones, which need not wait.
 
 use std::net::IpAddr;
 
@@ -18,10 +18,10 @@ use crate::store::layout::ReferrersPage;
 
 type Answer = Result<Response<Body>, ErrorResponse>;
 
-/// A long page, in bytes. Clients bound the number of pages that they read: ours and ORAS's take sixteen and more.
+/// A long page, in bytes. Clients bound the number of pages that they read: ours and ORAS's read sixteen or more.
 const PAGE_BYTES: u64 = 1 << 20;
 
-/// A short page, in bytes: with the text around it and a descriptor that goes beyond it is what a request may hold.
+/// A short page, in bytes: with the text around it and a descriptor that exceeds it, this is what a request may hold.
 const SHORT_PAGE_BYTES: usize = 24 << 10;
 
 /// `GET /v2/<name>/tags/list`.
@@ -66,7 +66,7 @@ pub(super) async fn catalog(service: &ServerState, query: &Query, from: IpAddr) 
     Ok(linked(answer(bytes), "/v2/_catalog", next))
 }
 
-/// `GET /v2/<name>/referrers/<digest>`. Never 404 where the API exists, not even for a repository that does not.
+/// `GET /v2/<name>/referrers/<digest>`. Never 404 where the API exists, not even for a repository that does not exist.
 pub(super) async fn referrers(
     service: &ServerState,
     repository: &RepositoryPath,
@@ -75,7 +75,7 @@ pub(super) async fn referrers(
     from: IpAddr,
 ) -> Answer {
     if !service.behaviour.has_referrers_api {
-        // What Go's router says of a path that it does not know, and what distribution therefore answers.
+        // Go's router answers this for an unknown path, and therefore distribution does.
         let headers = [("content-type", "text/plain; charset=utf-8".to_owned())];
         return Ok(reply(StatusCode::NOT_FOUND, headers, Body::from("404 page not found\n")));
     }
@@ -113,7 +113,7 @@ pub(super) async fn referrers(
     Ok(linked(answer, &format!("/v2/{repository}/referrers/{subject}"), next))
 }
 
-/// The page that a query asks for: the names after `last`, at most so many.
+/// The page that a query asks for: at most `most` names after `last`.
 struct PageRequest {
     last: Option<String>,
     most: usize,
@@ -128,7 +128,7 @@ impl PageRequest {
     }
 }
 
-/// One page of names as JSON, and what the next one is asked for with.
+/// Returns one page of names as JSON, and the query for the next page.
 async fn names<F: Future<Output = Result<(Vec<String>, bool), ErrorResponse>>>(
     service: &ServerState,
     query: &Query,
@@ -143,7 +143,7 @@ async fn names<F: Future<Output = Result<(Vec<String>, bool), ErrorResponse>>>(
     };
     let (found, has_more) = page(SHORT_PAGE_BYTES).await?;
     let is_cut = has_more && n.and_then(|n| n.parse().ok()).is_none_or(|n: usize| found.len() < n);
-    // In memory a name takes several times its bytes, and is held as text too.
+    // In memory a name takes several times its bytes, and the page is held as text too.
     let Some(share) = is_cut.then(|| service.memory.share_now(from, 4 * PAGE_BYTES)).flatten() else {
         return Ok((write(&found).into(), next(&found, has_more)));
     };
@@ -151,7 +151,8 @@ async fn names<F: Future<Output = Result<(Vec<String>, bool), ErrorResponse>>>(
     Ok((share.hold(write(&found)), next(&found, has_more)))
 }
 
-/// The first names: so many at most, of so many bytes together, but one at least; and whether others follow.
+/// Returns the first names: at most `most`, of at most `most_bytes` together, but one at least; and whether others
+/// follow.
 fn cut<'a>(all: impl Iterator<Item = &'a str>, most: usize, most_bytes: usize) -> (Vec<String>, bool) {
     let (mut page, mut bytes) = (Vec::new(), 0);
     for name in all {
@@ -165,7 +166,7 @@ fn cut<'a>(all: impl Iterator<Item = &'a str>, most: usize, most_bytes: usize) -
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {
-    // Text and lists of it can always be written.
+    // Serializing text and lists of text cannot fail.
     serde_json::to_vec(value).unwrap_or_default()
 }
 

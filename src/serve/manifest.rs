@@ -31,10 +31,10 @@ type Answer = Result<Response<Body>, ErrorResponse>;
 pub(super) async fn pull(service: &ServerState, repository: &RepositoryPath, name: &Name, method: &Method) -> Answer {
     let layout = service.registry.existing(repository).await?;
     let root = layout.resolve(name, Want::Digest).await.map_err(|error| unknown(error, name))?;
-    // Read first: a manifest that is damaged is an error, and not one that is not there.
+    // Read first: a damaged manifest is an error, and not a missing one.
     let body = if method == Method::GET { content(service, &layout, &root.node, name).await? } else { Body::empty() };
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
-        // Whoever finds it by its digest may go on to list it in an index without sending it.
+        // A client that finds it by digest may list it in an index without sending it.
         if !layout.vouch_manifest(*digest, root.node.size).await? {
             return Err(ErrorResponse::manifest_unknown(name));
         }
@@ -48,7 +48,7 @@ pub(super) async fn pull(service: &ServerState, repository: &RepositoryPath, nam
     Ok(reply(StatusCode::OK, headers, body))
 }
 
-/// A manifest's bytes, which are known to be right. Large ones come from their file twice: those who read them slowly hold no
+/// Returns the verified bytes of a manifest. Reads a large one from its file twice: a client that reads slowly holds no
 /// memory.
 async fn content(
     service: &ServerState,
@@ -109,7 +109,7 @@ pub(super) async fn push(
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
     let needed = needed(service, &manifest);
-    // One of the two is wrong. Whoever has the blob sends it again.
+    // One of the two lengths is wrong. The client sends the blob again.
     if let Some((digest, held)) = layout.other_length(needed.clone()).await? {
         return Err(ErrorResponse::other_length(digest, held));
     }
@@ -122,7 +122,7 @@ pub(super) async fn push(
     Ok(created(service, repository, digest, name, &tags, &manifest))
 }
 
-/// The reference in the path if it is a tag, and those that the query names beside a digest.
+/// Returns the reference in the path if it is a tag, and the tags that the query names beside a digest.
 fn tags(name: &Name, query: &Query) -> Result<Vec<Tag>, ErrorResponse> {
     match name {
         Name::Tag(tag) => Ok(vec![tag.clone()]),
@@ -156,17 +156,18 @@ fn created(
     response
 }
 
-/// An image must find its blobs here; an index may be sparse, unless this server insists.
+/// Returns the content that a manifest needs here. An image needs its blobs; an index may be sparse, unless this server
+/// refuses that.
 fn needed(service: &ServerState, manifest: &Manifest) -> Vec<(Digest, u64)> {
     if manifest.shape == Shape::Index && !service.behaviour.refuses_sparse {
         return Vec::new();
     }
-    // Foreign layers are had from their publisher and need not be here.
+    // Clients download foreign layers from their publisher, so they need not be here.
     let own = |node: &&Descriptor| !node.is_foreign();
     manifest.children().filter(own).map(|node| (node.digest, node.size)).collect()
 }
 
-/// A manifest on its way in, and its share of the memory.
+/// Reads a manifest from a request's body, with its share of the memory.
 async fn gather(
     service: &ServerState,
     headers: &HeaderMap,
@@ -182,7 +183,7 @@ async fn gather(
         return Err(too_large());
     }
     let (memory, whole) = (&service.memory, announced.unwrap_or(MAX_MANIFEST_BYTES));
-    // What is only announced takes nothing.
+    // An announced length alone reserves no memory.
     let mut bytes = BytesMut::with_capacity(whole.min(SMALL_BYTES) as usize);
     let (mut share, mut stream, begun) = (None, PacedBody::new(body, &service.limits), Instant::now());
     loop {
@@ -199,7 +200,7 @@ async fn gather(
                 }
                 if share.is_none() && length > SMALL_BYTES {
                     share = Some(memory.share(from, whole).await?);
-                    // At once, for a buffer that grows is held twice for a moment.
+                    // Reserved at once: a buffer that grows is held twice for a moment.
                     bytes.reserve((whole as usize).saturating_sub(bytes.len()));
                 }
                 bytes.extend_from_slice(&piece);
@@ -214,7 +215,7 @@ async fn gather(
     }
 }
 
-/// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest with all its tags.
+/// `DELETE /v2/<name>/manifests/<reference>`: removes a tag alone, or a manifest with all its tags.
 pub(super) async fn delete(service: &ServerState, repository: &RepositoryPath, name: &Name) -> Answer {
     let layout = service.registry.existing(repository).await?;
     let is_removed = match name {
@@ -232,7 +233,7 @@ pub(super) async fn delete(service: &ServerState, repository: &RepositoryPath, n
     Ok(reply(StatusCode::ACCEPTED, [], Body::empty()))
 }
 
-/// What the tags name before they move, for a server that drops it afterwards.
+/// Returns the digests that the tags name before they move, for a server that drops untagged manifests.
 async fn former(service: &ServerState, layout: &Layout, tags: &[Tag]) -> Vec<Digest> {
     let mut found = Vec::new();
     for tag in tags.iter().filter(|_| service.behaviour.forgets_untagged) {
@@ -245,9 +246,9 @@ async fn former(service: &ServerState, layout: &Layout, tags: &[Tag]) -> Vec<Dig
 
 async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), ErrorResponse> {
     let mut open = former;
-    // What other tagged indexes list stays.
+    // Manifests that other tagged indexes list stay.
     let listed = if open.is_empty() { HashSet::new() } else { listed(layout).await? };
-    // Ends because what was removed is not found again.
+    // Ends because a removed manifest is not found again.
     while let Some(digest) = open.pop() {
         if listed.contains(&digest) || layout.is_tagged(digest).await? {
             continue;
@@ -261,7 +262,7 @@ async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), ErrorRespons
     Ok(())
 }
 
-/// Everything that tagged indexes list, at any depth.
+/// Returns every digest that tagged indexes list, at any depth.
 async fn listed(layout: &Layout) -> Result<HashSet<Digest>, ErrorResponse> {
     let (mut open, mut found) = (Vec::new(), HashSet::new());
     for tag in layout.tags().await? {

@@ -1,10 +1,10 @@
 //! The memory that all connections share.
 //!
-//! Each connection may hold a little: its buffers, a small manifest, a short page of a list. Larger things (manifests on their
-//! way in, long pages) take their bytes from one budget first. Where the budget is used up, a page is short and a manifest waits;
-//! after a while its client is told to come again. Blobs pass in pieces, the first few at a time in large ones. Together this is
-//! far below 256 MiB at 400 connections that do their worst (`tests/it/serve_memory.rs`). One network (`places.rs`) has half of
-//! the budget at most.
+//! Each connection may hold a little: its buffers, a small manifest, a short page of a list. Larger things (incoming
+//! manifests, long pages) take their bytes from one budget first. When the budget is used up, a page is short and a
+//! manifest waits; after a while its client gets 429. Blobs pass in pieces, the first few at a time in large ones.
+//! Together this is far below 256 MiB at 400 connections that do their worst (`tests/it/serve_memory.rs`). One network
+//! (`connection_slots.rs`) has at most half of the budget.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,16 +19,17 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error_response::ErrorResponse;
 use crate::store::MAX_MANIFEST_BYTES;
 
-/// Bytes that each request may hold without asking. Manifests of images have a few kilobytes.
+/// Bytes that each request may hold without a share. Manifests of images have a few kilobytes.
 pub(super) const SMALL_BYTES: u64 = 32 << 10;
 
-/// Most values of a small manifest: in memory each takes a hundred bytes and more.
+/// Most values of a small manifest: each takes a hundred bytes or more in memory.
 pub(super) const SMALL_VALUES: usize = 500;
 
 /// Bytes that all requests may hold beyond that: eight of the largest manifests.
 const BUDGET_BYTES: u64 = 8 * MAX_MANIFEST_BYTES;
 
-/// How long whoever has a share may take for its manifest while others wait for theirs, and how long it may be silent.
+/// How long a request with a share may take for its manifest while others wait for a share, and how long it may be
+/// silent.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -45,29 +46,29 @@ const UNIT: u64 = 1 << 10;
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
     budget: Arc<Semaphore>,
-    /// What each network may have of it, while it has or waits for any.
+    /// The part of each network, while it has or waits for a share.
     networks: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
     waiting: AtomicUsize,
     lanes: Arc<Semaphore>,
-    /// One large manifest at a time is read into values, which take many times its bytes.
+    /// One large manifest at a time is parsed, which takes many times its bytes.
     desk: Arc<Semaphore>,
     /// One walk through all repositories at a time.
     walks: Arc<Semaphore>,
 }
 
-/// Bytes of the budget, until it is dropped.
+/// Bytes of the budget, held until the value is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     _permit: Option<OwnedSemaphorePermit>,
     _of_network: Option<OwnedSemaphorePermit>,
 }
 
-/// How a blob passes.
+/// The sizes of the pieces in which a blob passes.
 #[derive(Debug)]
 pub(super) struct BlobLane {
-    /// Bytes that are read from a file at once.
+    /// Bytes that one read takes from a file.
     pub(super) piece: u64,
-    /// Bytes that are gathered before they are written to a file.
+    /// Bytes that are collected before one write to a file.
     pub(super) batch: usize,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -87,7 +88,7 @@ impl Default for MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// Waits for a share of so many bytes for a client in `network`.
+    /// Waits for a share of `bytes` bytes for a client in `network`.
     ///
     /// # Errors
     ///
@@ -97,7 +98,7 @@ impl MemoryBudget {
             return Ok(Share { _permit: None, _of_network: None });
         }
         let _waiting = WaitingShare::new(&self.waiting);
-        // First what the network has to itself: whoever waits for that keeps no other network waiting.
+        // The network's own part first: a wait for that keeps no other network waiting.
         let taking = async {
             let of_network = self.of(network).acquire_many_owned(units(bytes)).await?;
             Ok::<_, AcquireError>((of_network, Arc::clone(&self.budget).acquire_many_owned(units(bytes)).await?))
@@ -107,14 +108,14 @@ impl MemoryBudget {
         Ok(Share { _permit: Some(permit), _of_network: Some(of_network) })
     }
 
-    /// A share of so many bytes if it can be had at once.
+    /// Returns a share of `bytes` bytes if there is one at once.
     pub(super) fn share_now(&self, network: IpAddr, bytes: u64) -> Option<Share> {
         let of_network = self.of(network).try_acquire_many_owned(units(bytes)).ok()?;
         let permit = Arc::clone(&self.budget).try_acquire_many_owned(units(bytes)).ok()?;
         Some(Share { _permit: Some(permit), _of_network: Some(of_network) })
     }
 
-    /// What a network may have: half of all.
+    /// Returns the part of a network: half of all.
     fn of(&self, network: IpAddr) -> Arc<Semaphore> {
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = networks.get(&network).and_then(Weak::upgrade) {
@@ -126,8 +127,8 @@ impl MemoryBudget {
         new
     }
 
-    /// Ready once whoever has had a share since `begun`, and nothing to fill it with from now on, must give it back: others
-    /// wait for one.
+    /// Returns once a request must give its share back because others wait: it has had the share since `begun`, and its
+    /// body is silent from now on.
     pub(super) async fn is_wanted_back(&self, begun: Instant) {
         let silent = Instant::now();
         while !self.is_short() || (silent.elapsed() < SILENCE && begun.elapsed() < PATIENCE) {
@@ -139,7 +140,7 @@ impl MemoryBudget {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// The way that a blob takes.
+    /// Returns the lane for a blob: large pieces while there are lanes left, else small ones.
     pub(super) fn lane(&self) -> BlobLane {
         match Arc::clone(&self.lanes).try_acquire_owned() {
             Ok(permit) => BlobLane { piece: 256 << 10, batch: 512 << 10, _permit: Some(permit) },
@@ -147,27 +148,27 @@ impl MemoryBudget {
         }
     }
 
-    /// The place where large manifests are read.
+    /// Waits for the permit to parse a large manifest.
     ///
     /// # Errors
     ///
-    /// 429 if it is taken for a while.
+    /// 429 if others have it for a while.
     pub(super) async fn desk(&self) -> Result<Share, ErrorResponse> {
         alone(&self.desk).await
     }
 
-    /// The right to walk through all repositories.
+    /// Waits for the permit to walk through all repositories.
     ///
     /// # Errors
     ///
-    /// 429 if others do so for a while.
+    /// 429 if others have it for a while.
     pub(super) async fn walk(&self) -> Result<Share, ErrorResponse> {
         alone(&self.walks).await
     }
 }
 
 impl Share {
-    /// Bytes that carry the share until the last of them has left.
+    /// Returns `bytes` with the share, which is released when the last of them is sent.
     pub(super) fn hold(self, bytes: Vec<u8>) -> Bytes {
         struct Held(Vec<u8>, #[expect(dead_code, reason = "dropped with the bytes")] Share);
         impl AsRef<[u8]> for Held {
@@ -179,7 +180,7 @@ impl Share {
     }
 }
 
-/// One of those who wait, until it is dropped: a client may go away meanwhile.
+/// Counts one waiting request until it is dropped: a client may go away meanwhile.
 struct WaitingShare<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingShare<'a> {

@@ -1,14 +1,14 @@
 //! An OCI distribution server on one folder (distribution-spec 1.1, HTTP/1.1).
 //!
-//! The folder holds one OCI image layout for each repository (see `registry.rs` for the scheme), so what was pushed can
-//! be carried away and read with other tools, and what other tools put there is served. Bodies are streamed; nothing but
-//! manifests, which are bounded, is ever held in memory.
+//! The folder holds one OCI image layout for each repository (see `data_dir.rs` for the scheme), so users can carry the
+//! pushed content away and read it with other tools, and the server serves content that other tools put there. Bodies
+//! are streamed; memory holds nothing but manifests, which are bounded.
 //!
-//! What was acknowledged is on disk: it outlives `kill -9` and a power cut, and nothing else becomes visible. On a full disk
-//! pushes are refused with 507 and leave nothing behind.
+//! Acknowledged content is on disk: it survives `kill -9` and a power cut, and nothing else becomes visible. On a full
+//! disk pushes are refused with 507 and leave nothing behind.
 //!
-//! Nobody can hold more of it than is fair: heads, silences, trickles, connections and password checks are bounded
-//! ([`Limits`]).
+//! No peer can hold more than a fair share: [`Limits`] bounds heads, silent and slow connections, the number of
+//! connections and password checks.
 //!
 //! Knows stores, and nothing about copying.
 
@@ -67,38 +67,40 @@ use crate::http_server::password_check::Logins;
 pub use crate::http_server::tls::ServerCertificates;
 use crate::http_server::tls::ServerTls;
 
-/// Docker's own clients ask `/v2/` for it: `docker manifest` works with no registry that does not send it (docker/cli#3161).
+/// Docker's own clients need it from `/v2/`: `docker manifest` works with no registry that does not send it
+/// (docker/cli#3161).
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// Longest time between two looks for abandoned uploads.
+/// Longest time between two sweeps of abandoned uploads.
 const SWEEP: Duration = Duration::from_secs(900);
 
-/// What to serve, and where.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// The folder that holds everything. Made if it is not there, unless the server is read-only.
+    /// The folder that holds everything. Created if it does not exist, unless the server is read-only.
     pub data_dir: PathBuf,
     /// Address and port to listen at; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Names that the server answers to besides `localhost` and loopback addresses, where it listens on one. Default none.
+    /// Names that the server answers to besides `localhost` and loopback addresses, if it listens on loopback. Default
+    /// none.
     pub hosts: Vec<String>,
     /// Whether everything but reading is refused (405 `UNSUPPORTED`). Default false.
     pub is_read_only: bool,
     /// Choices that the specification leaves open.
     pub behaviour: Profile,
-    /// What to speak TLS with. Default none: plain HTTP.
+    /// The certificates for TLS. Default none: plain HTTP.
     pub tls: Option<ServerCertificates>,
-    /// The users (an htpasswd file, bcrypt alone), in the place of `behaviour.auth`. Default none.
+    /// The users (an htpasswd file, bcrypt only); replaces `behaviour.auth`. Default none.
     pub htpasswd: Option<PathBuf>,
-    /// How much one peer may have.
+    /// The limits for one peer and for all.
     pub limits: Limits,
 }
 
 impl ServeOptions {
-    /// Serves `data_dir` at `listen`, for reading and writing, to everybody.
+    /// Serves `data_dir` at `listen`, for reading and writing, without authentication.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
         Self {
@@ -114,7 +116,7 @@ impl ServeOptions {
     }
 }
 
-/// A server that listens, but does not answer before it runs.
+/// A server that listens, but answers nothing until [`run`](Self::run).
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -131,12 +133,12 @@ fn unusable(folder: &DiskRoot, why: Error) -> Error {
 }
 
 impl Server {
-    /// Takes the port and opens the data folder. Waits for a garbage collection that must be alone there.
+    /// Binds the port and opens the data folder. Waits for a garbage collection that holds the folder exclusively.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if the port is taken or the folder cannot be written, [`Usage`](Kind::Usage) if certificates or
-    /// passwords cannot be used.
+    /// [`Local`](Kind::Local) if the port is taken or the folder cannot be written, [`Usage`](Kind::Usage) if
+    /// certificates or passwords cannot be used.
     pub async fn bind(options: ServeOptions) -> Result<Self> {
         let ServeOptions { data_dir, listen, hosts, is_read_only, behaviour, tls, htpasswd, limits } = options;
         let (tls, logins) = blocking(move || {
@@ -151,7 +153,7 @@ impl Server {
         };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        // Read-only means the folder too: it may be a medium that cannot be written.
+        // Read-only holds for the folder too: it may be on a read-only medium.
         let data_dir = DiskRoot::at(data_dir);
         let residence = if is_read_only { None } else { Some(move_in(&data_dir).await?) };
         let scheme = if tls.is_some() { "https" } else { "http" };
@@ -174,13 +176,13 @@ impl Server {
         Ok(Self { listener, address, service, router, tls, _residence: residence })
     }
 
-    /// Where it listens; with the port that was taken.
+    /// Returns the address that it listens at, with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as a URL: `https://` with TLS.
+    /// Returns the address as a URL: `https://` with TLS.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
@@ -192,12 +194,12 @@ impl Server {
         !self.service.gate.is_open()
     }
 
-    /// Answers requests until `shutdown` is ready, and then for a moment those that are under way. Nothing of it goes on
+    /// Answers requests until `shutdown` is ready, then gives requests in flight a grace period. No task goes on
     /// afterwards.
     ///
     /// # Errors
     ///
-    /// None today: what is wrong with one connection ends that one.
+    /// None today: an error on one connection ends that connection.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let Self { listener, service, router, tls, _residence, .. } = self;
         let limits = service.limits;
@@ -220,7 +222,7 @@ impl Server {
     }
 }
 
-/// Locks the folder, makes it ready and clears away what crashes left.
+/// Locks the folder, creates what is missing and removes files that crashes left.
 async fn move_in(data_dir: &DiskRoot) -> Result<Residence> {
     let unusable = |why| unusable(data_dir, why);
     data_dir::prepare(data_dir).await.map_err(unusable)?;

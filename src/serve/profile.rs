@@ -1,25 +1,26 @@
-//! What a server may do one way or the other, where the specification or the world leaves a choice.
+//! Choices of a server that the specification, or practice, leaves open.
 //!
-//! The server that people run has the defaults. The others exist so that a client can be tested against what registries
-//! in the field really do; each names the registry it was seen at.
+//! The server that people run has the defaults. The other choices let tests run a client against the behaviour of
+//! registries in the field; each names the registry where it was seen.
 
 use std::time::Duration;
 
-/// Choices of a server.
+/// The choices of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Whether `/v2/<name>/referrers/` exists; without it clients keep fallback tags. Default true; distribution up to
     /// 3.1 has none.
     pub has_referrers_api: bool,
-    /// Whether an index whose children are not all there is refused. Default false; distribution and zot refuse it.
+    /// Whether an index with missing children is refused. Default false; distribution and zot refuse it.
     pub refuses_sparse: bool,
-    /// Status and code for a manifest that refers to what is not there. Default 404 and `MANIFEST_BLOB_UNKNOWN`, as the
-    /// specification's table of errors has it for what is unknown; distribution says 400, zot 400 and `MANIFEST_INVALID`.
+    /// Status and code for a manifest that refers to missing content. Default 404 and `MANIFEST_BLOB_UNKNOWN`, as in
+    /// the specification's table of errors for unknown content; distribution answers 400, zot 400 and
+    /// `MANIFEST_INVALID`.
     pub missing_child: (u16, &'static str),
-    /// Whether the answer to a range past the end announces the whole blob's length and sends nothing, as the test bed acts
-    /// it out. Default false; distribution 2.8 does so.
+    /// Whether the answer to a range past the end announces the whole blob's length and sends nothing, as the test bed
+    /// simulates it. Default false; distribution 2.8 does so.
     pub overstates_unsatisfiable: bool,
-    /// What becomes of an upload whose connection breaks inside a body. Default [`AfterCut::Resumable`].
+    /// The state of an upload after its connection breaks inside a body. Default [`AfterCut::Resumable`].
     pub after_cut: AfterCut,
     /// Whether a chunk that does not start where the last one ended gets 416, as the specification says. Default true;
     /// distribution 2.8 appends it.
@@ -31,16 +32,17 @@ pub struct Profile {
     pub mounts_from_anywhere: bool,
     /// Whether the body of a closing PUT counts even without Content-Length. Default true; zot ignores such a body.
     pub takes_unsized_put: bool,
-    /// Whether a manifest goes when the last tag that named it moves away. Default false; zot drops it with its children.
+    /// Whether a manifest is deleted when the last tag that named it moves. Default false; zot drops it with its
+    /// children.
     pub forgets_untagged: bool,
-    /// Who may come in. Default [`ServerAuth::None`].
+    /// The authentication. Default [`ServerAuth::None`].
     pub auth: ServerAuth,
 }
 
-/// What becomes of an upload whose connection breaks inside a body.
+/// The state of an upload after its connection breaks inside a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterCut {
-    /// What arrived stays; the status says how much, and the next chunk goes on from there (distribution 3).
+    /// The bytes that arrived stay; the status says how many, and the next chunk goes on from there (distribution 3).
     Resumable,
     /// The session cannot be used any more and is not found (distribution 2.8, Harbor).
     Unusable,
@@ -48,23 +50,23 @@ pub enum AfterCut {
     Deleted,
 }
 
-/// Who may come in.
+/// The authentication of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerAuth {
-    /// Everybody.
+    /// No authentication.
     None,
-    /// Whoever sends this user and password with each request.
+    /// This user and password with each request.
     Basic {
         /// The name.
         user: String,
         /// The password.
         password: String,
     },
-    /// Whoever brings a token for the repository from this server's own `/token`.
+    /// A token for the repository from this server's own `/token`.
     Bearer {
-        /// User and password that the token endpoint asks for; without them anybody gets a token.
+        /// User and password that the token endpoint requires; without them every client gets a token.
         login: Option<(String, String)>,
-        /// How long a token lasts, and what the endpoint says about it.
+        /// The lifetime of a token, which the endpoint also announces.
         expires_in: Duration,
     },
 }
@@ -88,7 +90,7 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// As distribution 2.8 and what is built on it (Harbor).
+    /// The choices of distribution 2.8 and of registries built on it (Harbor).
     #[must_use]
     pub fn distribution_2() -> Self {
         Self {
@@ -99,7 +101,7 @@ impl Profile {
         }
     }
 
-    /// As distribution 3.
+    /// The choices of distribution 3.
     #[must_use]
     pub fn distribution_3() -> Self {
         Self {
@@ -111,7 +113,7 @@ impl Profile {
         }
     }
 
-    /// As zot.
+    /// The choices of zot.
     #[must_use]
     pub fn zot() -> Self {
         Self {

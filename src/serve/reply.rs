@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-/// An answer. Values that cannot stand in a header are left out; ours all can.
+/// Returns a response. Leaves out header values that HTTP does not allow; all of ours are allowed.
 pub(super) fn reply<const N: usize>(
     status: StatusCode,
     headers: [(&'static str, String); N],
@@ -19,7 +19,7 @@ pub(super) fn reply<const N: usize>(
     response
 }
 
-/// A JSON answer.
+/// Returns a JSON response.
 pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(Body::from(value.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

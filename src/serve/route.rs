@@ -1,4 +1,4 @@
-//! Which endpoint a path is, by its last words: repository names contain slashes and may even be called `blobs`.
+//! Finds the endpoint of a path by its last words: repository names contain slashes and may even be called `blobs`.
 
 use super::error_response::ErrorResponse;
 use crate::oci::{Digest, Name, RepositoryPath};
@@ -20,7 +20,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// Reads a request's path. None is no endpoint at all.
+    /// Parses a request's path. Returns None for a path that is no endpoint.
     pub(super) fn parse(path: &str) -> Result<Option<Self>, ErrorResponse> {
         match path {
             "/v2" | "/v2/" => return Ok(Some(Self::Ping)),
@@ -32,7 +32,7 @@ impl Route {
         }
         let Some(rest) = path.strip_prefix("/v2/") else { return Ok(None) };
         let Some((before, last)) = rest.rsplit_once('/') else { return Ok(None) };
-        // The colon of a digest is the only character of a legal path that clients are seen to escape.
+        // Clients are seen to escape only one character of a legal path: the colon of a digest.
         let last = &last.replace("%3A", ":").replace("%3a", ":");
         let Some((name, word)) = before.rsplit_once('/') else { return Ok(None) };
         let repository = |name: &str| name.parse().map_err(|_| ErrorResponse::name_invalid(name));

@@ -17,12 +17,12 @@ use crate::error::{Error, Kind};
 use crate::http_server::paced_body::PacedBody;
 use crate::oci::{Algorithm, Digest, RepositoryPath};
 
-/// When to ask again for a session: they end when pushes do.
+/// Seconds until a client asks again for a session: sessions end when pushes do.
 const UPLOADS_RETRY_SECONDS: u16 = 30;
 
 type Answer = Result<Response<Body>, ErrorResponse>;
 
-/// `POST /v2/<name>/blobs/uploads/`: begins an upload, mounts, or takes a whole blob.
+/// `POST /v2/<name>/blobs/uploads/`: begins an upload, mounts a blob, or takes a whole blob.
 pub(super) async fn begin(
     service: &ServerState,
     repository: &RepositoryPath,
@@ -47,7 +47,7 @@ pub(super) async fn begin(
     if let Some(digest) = digest.filter(|_| service.behaviour.takes_single_post) {
         let closed = close_with(service, repository, &id, digest, headers, body).await;
         if closed.is_err() {
-            // Nobody was told its name, so that nobody could go on with it or cancel it.
+            // No client knows its name, so none can go on with it or cancel it.
             let _ = cancel(service, repository, &id).await;
         }
         return closed;
@@ -72,7 +72,7 @@ async fn mount(
     digest: Digest,
     from: Option<&str>,
 ) -> Result<bool, ErrorResponse> {
-    // Not remembered before there is something in it.
+    // Not remembered before there is content in it.
     let target = service.registry.repository_to_read(repository);
     if service.behaviour.mounts_from_anywhere {
         for path in service.registry.list().await? {
@@ -89,7 +89,7 @@ async fn mount(
     }
     match service.registry.existing(&from).await {
         Ok(source) => Ok(target.mount(&source, digest).await?),
-        // A source that does not exist is no failure: the upload begins (tried on distribution 2.8 and 3).
+        // A source that does not exist is no error: the upload begins (tried on distribution 2.8 and 3).
         Err(_) => Ok(false),
     }
 }
@@ -141,7 +141,7 @@ async fn close_with(
         return Err(ErrorResponse::digest_invalid(format!("the bytes sent hash to {found}, not to {digest}")));
     }
     let adopted = service.registry.repository(repository).adopt(session.place(), file, digest).await;
-    // On a full disk what the session holds is room.
+    // On a full disk, removing the session frees room.
     if adopted.as_ref().err().is_none_or(is_no_room) {
         service.sessions.end(&mut session).await?;
     }
@@ -155,7 +155,7 @@ pub(super) async fn status(service: &ServerState, repository: &RepositoryPath, i
     Ok(accepted(repository, id, offset, StatusCode::NO_CONTENT))
 }
 
-/// `DELETE /v2/<name>/blobs/uploads/<id>`: gives the upload up.
+/// `DELETE /v2/<name>/blobs/uploads/<id>`: cancels the upload.
 pub(super) async fn cancel(service: &ServerState, repository: &RepositoryPath, id: &str) -> Answer {
     let mut session = take(service, repository, id).await?;
     service.sessions.end(&mut session).await?;
@@ -172,7 +172,7 @@ async fn take(
 
 fn taken(error: Error) -> ErrorResponse {
     match error.kind() {
-        // It was swept away for its age at this very moment, or another server has made a blob of it.
+        // A sweep has just removed it for its age, or another server has made a blob of it.
         Kind::NotFound => ErrorResponse::upload_unknown(),
         Kind::Unavailable => ErrorResponse::upload_invalid("another request is writing to this upload"),
         _ => error.into(),
@@ -206,15 +206,16 @@ async fn append(
     Err(ErrorResponse::upload_invalid("the connection broke inside the body"))
 }
 
-/// Checks `Content-Range` against what has arrived and what is to come.
+/// Checks `Content-Range` against the bytes that have arrived and the length of this body.
 fn check_range(session: &UploadSession, headers: &HeaderMap, length: Option<u64>) -> Result<(), ErrorResponse> {
     let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
     span(value.to_str().unwrap_or_default(), session.offset(), length)
 }
 
-/// Checks `<start>-<end>` (no unit, both ends inclusive) against where a chunk must start, and its length if that is known.
+/// Checks `<start>-<end>` (no unit, both ends inclusive) against the offset where a chunk must start, and its length if
+/// known.
 pub(super) fn span(text: &str, offset: u64, length: Option<u64>) -> Result<(), ErrorResponse> {
-    // `parse` takes a sign, which no header has.
+    // `parse` accepts a sign, which no header has.
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     let range = text.split_once('-').and_then(|(start, end)| Some((number(start)?, number(end)?)));
     let Some((start, end)) = range.filter(|(start, end)| start <= end) else {
@@ -225,7 +226,7 @@ pub(super) fn span(text: &str, offset: u64, length: Option<u64>) -> Result<(), E
         let problem = ErrorResponse::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message);
         return Err(problem.with(header::RANGE, arrived(offset)));
     }
-    // Subtracted, because a range may reach to the last number there is.
+    // Subtracts, because a range may reach the largest number.
     if length.is_some_and(|length| length.checked_sub(1) != Some(end - start)) {
         return Err(ErrorResponse::new(
             StatusCode::BAD_REQUEST,
@@ -240,7 +241,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// `0-<last byte>`; nothing yet is `0-0`, as everybody writes it.
+/// Returns `0-<last byte>`; an empty upload is `0-0`, as all registries write it.
 fn arrived(offset: u64) -> String {
     format!("0-{}", offset.saturating_sub(1))
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use crate::disk::{Missing, Place, is_sole, taken};
 use crate::error::{Error, Kind, Result};
 
-/// The session's file, locked, and what is known about it. None if another server has it.
+/// Opens and locks a session's file, and returns it with its metadata. None if another server has locked it.
 pub(super) fn seize(place: &Place) -> Result<Option<(File, Metadata)>> {
     let gone = || place.failed("open")(io::ErrorKind::NotFound.into());
-    // Whatever else lies there under its name is no session.
+    // Any other kind of entry under that name is no session.
     let (file, _) = match place.open_own_to_append() {
         Err(why) if held(place).is_some() => return Err(place.failed("open")(why)),
         opened => opened.map_err(|_| gone())?,
@@ -19,7 +19,7 @@ pub(super) fn seize(place: &Place) -> Result<Option<(File, Metadata)>> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
-        // A file system without locks: there one process at a time has to do.
+        // A file system without locks: only one process at a time may use it.
         Err(TryLockError::Error(why)) if why.kind() == io::ErrorKind::Unsupported => {}
         Err(TryLockError::Error(why)) => return Err(place.failed("lock")(why)),
     }
@@ -30,12 +30,12 @@ pub(super) fn seize(place: &Place) -> Result<Option<(File, Metadata)>> {
     Ok(Some((file, about)))
 }
 
-/// About a session's file, if it is one.
+/// Returns the metadata of a session's file, if it is one.
 pub(super) fn held(place: &Place) -> Option<Metadata> {
     place.look().ok().flatten().filter(is_sole)
 }
 
-/// Whether what lies there under `name` may be a session, or was one until a moment ago.
+/// Whether the entry under `name` may be a session, or was one until a moment ago.
 pub(super) fn may_be(place: &Place, name: &OsStr) -> bool {
     let is_other = |about: &Metadata| !is_sole(about);
     name.to_str().is_some_and(is_identifier) && !place.look().ok().flatten().is_some_and(|about| is_other(&about))
@@ -46,7 +46,7 @@ pub(super) fn is_identifier(name: &str) -> bool {
     name.len() == 36 && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
-/// Names and sizes of the sessions' files in `folder`. What has another name can be nobody's upload.
+/// Returns the names and sizes of the session files in `folder`. A file with any other name belongs to no upload.
 pub(super) fn files(folder: &Place) -> Vec<(String, u64)> {
     let names = folder.list().unwrap_or_default().into_iter();
     let sized = names.filter_map(|name| {
@@ -57,34 +57,35 @@ pub(super) fn files(folder: &Place) -> Vec<(String, u64)> {
     sized.collect()
 }
 
-/// Names of the files in `folder` that nothing was written to for so long.
+/// Returns the names of files in `folder` that were not written to for `expiry`.
 pub(super) fn old_files(folder: &Place, expiry: Duration) -> Vec<String> {
     let names = folder.list().unwrap_or_default().into_iter();
     let old = names.filter(|name| is_old(&folder.join(name), expiry));
     old.filter_map(|name| name.into_string().ok()).collect()
 }
 
-/// Whether that file is so old, or gone. A time that lies as far in the future says nothing: the clock was wrong.
+/// Whether that file is that old, or gone. A time just as far in the future counts as old too: the clock was wrong.
 pub(super) fn is_old(place: &Place, expiry: Duration) -> bool {
     let Ok(Some(data)) = place.look() else { return true };
     let is_far = |modified: SystemTime| modified.elapsed().unwrap_or_else(|ahead| ahead.duration()) >= expiry;
     data.is_file() && data.modified().is_ok_and(is_far)
 }
 
-/// The same, and no server is writing to it.
+/// Whether that file is that old and no server is writing to it.
 pub(super) fn is_abandoned(place: &Place, expiry: Duration) -> bool {
     let is_locked = |(file, _): (File, Metadata)| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
     !place.open_own(Missing::Fails).is_ok_and(is_locked) && is_old(place, expiry)
 }
 
-/// Removes that file if it is so old and no server is writing to it. Under its lock: nobody begins to meanwhile.
+/// Removes that file if it is that old and no server is writing to it. Holds its lock: no server begins to write
+/// meanwhile.
 pub(super) fn remove_abandoned(place: &Place, expiry: Duration) -> bool {
     let opened = place.open_own(Missing::Fails).ok().map(|(file, _)| file);
     let is_locked = opened.as_ref().is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
     !is_locked && is_old(place, expiry) && place.remove().is_ok()
 }
 
-/// A random UUID (RFC 9562, version 4).
+/// Returns a random UUID (RFC 9562, version 4).
 pub(super) fn identifier() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)

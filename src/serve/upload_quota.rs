@@ -1,7 +1,7 @@
-//! How many upload sessions there are and how many bytes they hold, for each client and in all.
+//! Counts upload sessions and the bytes that they hold, for each client and in all.
 //!
-//! A session is a file that stays for a day: without a bound one client can fill the disk, the memory and the folder. Bytes are
-//! measured against the room that there is for them: what is free on the disk and what sessions hold already.
+//! A session is a file that stays for a day: without a bound one client can fill the disk, the memory and the folder.
+//! The bound for bytes is a share of the room: the free bytes on the disk and the bytes that sessions hold already.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,13 +15,13 @@ use crate::http_server::limits::Limits;
 pub(super) enum SessionOwner {
     /// A user who has logged in.
     User(Arc<str>),
-    /// Everybody behind an address, or in the /64 of an IPv6 address (`places::network`).
+    /// All clients behind an address, or in the /64 of an IPv6 address (`connection_slots::network`).
     Network(IpAddr),
-    /// A process before this one has left it; nothing says for whom.
+    /// An earlier process left it; its client is not known.
     Unknown,
 }
 
-/// The sessions of a server, counted.
+/// The counts of all sessions of a server.
 #[derive(Debug)]
 pub(super) struct UploadQuota {
     limits: Limits,
@@ -40,7 +40,7 @@ struct Count {
     bytes: u64,
 }
 
-/// Why there is no session, or no room in it.
+/// Why a session, or bytes in it, are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Exceeded {
     #[error("open uploads of this client hold as much as they may")]
@@ -49,7 +49,7 @@ pub(super) enum Exceeded {
     All,
 }
 
-/// One session's part, until it is dropped.
+/// One session's part of the counts, until it is dropped.
 #[derive(Debug)]
 pub(super) struct SessionPart {
     quota: Arc<UploadQuota>,
@@ -69,7 +69,7 @@ impl UploadQuota {
         Arc::new(Self { limits, state: Mutex::default() })
     }
 
-    /// A part for a new session.
+    /// Counts a new session.
     ///
     /// # Errors
     ///
@@ -87,20 +87,20 @@ impl UploadQuota {
         Ok(SessionPart { quota: Arc::clone(self), client, bytes: 0 })
     }
 
-    /// A part for a session that is there already, however many there are.
+    /// Counts a session that exists already, however many there are.
     pub(super) fn found(self: &Arc<Self>, bytes: u64) -> SessionPart {
         self.lock().add(&SessionOwner::Unknown, 1, bytes);
         SessionPart { quota: Arc::clone(self), client: SessionOwner::Unknown, bytes }
     }
 
-    /// The room for sessions on the disk of `file`: the limits, or where there are none a share of what is free and of
-    /// what sessions hold. Blocks.
+    /// Returns the room for sessions on the disk of `file`: the limits, or without limits a share of the free bytes and
+    /// the bytes that sessions hold. Blocks.
     pub(super) fn room(&self, file: &File) -> SessionRoom {
         let limits = &self.limits;
         let share = |percent: u64| {
             let held = self.lock().all.bytes;
             let share = |free: u64| (free.saturating_add(held) / 100 * percent).max(Limits::SESSION_BYTES_AT_LEAST);
-            // A disk that cannot be asked says itself when it is full.
+            // A disk that does not report its free bytes still reports when it is full.
             free(file).map_or(u64::MAX, share)
         };
         SessionRoom {
@@ -139,12 +139,12 @@ impl SessionPart {
         &self.quota
     }
 
-    /// The client that it is counted for.
+    /// Returns the client that it is counted for.
     pub(super) fn client(&self) -> &SessionOwner {
         &self.client
     }
 
-    /// Bytes that are counted.
+    /// Returns the bytes that are counted.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -162,7 +162,8 @@ impl SessionPart {
         Ok(())
     }
 
-    /// Counts as many bytes as the session's file holds: a write may have failed, or another server may have gone on with it.
+    /// Sets the count to the size of the session's file: a write may have failed, or another server may have gone on
+    /// with it.
     pub(super) fn correct(&mut self, bytes: u64) {
         let mut state = self.quota.lock();
         state.add(&self.client, 0, bytes);
@@ -170,7 +171,7 @@ impl SessionPart {
         self.bytes = bytes;
     }
 
-    /// Whether so many bytes more would find room.
+    /// Checks whether that many more bytes have room.
     ///
     /// # Errors
     ///
@@ -195,7 +196,7 @@ impl Drop for SessionPart {
     }
 }
 
-/// Bytes that this user may still write to the file system of `file`.
+/// Returns the bytes that this user may still write to the file system of `file`.
 fn free(file: &File) -> Option<u64> {
     #[cfg(unix)]
     {

@@ -1,11 +1,12 @@
-//! Upload sessions: files that grow until their digest is told.
+//! Upload sessions: files that grow until the client gives their digest.
 //!
-//! The file's length is the session's offset, so a session outlives the process; only the hash of what has arrived is
-//! lost then, and is made again from the file when it is next needed. One request at a time works on a session.
+//! The file's length is the session's offset, so a session outlives the process; only the hash of the bytes so far is
+//! lost then, and is computed again from the file when it is next needed. One request at a time works on a session.
 //!
-//! Several servers may work on one folder. Whoever writes to a session's file, or makes a blob of it, therefore holds the
-//! lock on it, and looks under the lock whether it has the session's name yet: a file that has become a blob has not, so
-//! nobody who has it open writes to it any more. It is for its owner alone until then, so that nobody else can hold the lock.
+//! Several servers may work on one folder. A request that writes to a session's file, or makes a blob of it, therefore
+//! holds the lock on the file, and checks under the lock that the file still has the session's name: a file that has
+//! become a blob has lost it, so no process with the file open writes to it any more. Until then only its owner may
+//! open it, so that no other user can hold the lock.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -28,11 +29,11 @@ use crate::http_server::limits::Limits;
 use crate::http_server::paced_body::{BodyStep, PacedBody};
 use crate::oci::{Algorithm, Digest, Hasher, RepositoryPath};
 
-/// How long nothing must have come for a session that its client gives up for another one: longer than clients wait for a link
-/// to come back.
+/// Idle time after which a client's session may be removed to make room for another one of that client: longer than
+/// clients wait for a link to come back.
 const IDLE: Duration = Duration::from_secs(1800);
 
-/// How often a session's file is asked for that another server is writing to, and how long between two tries.
+/// How often to try a session's file that another server is writing to, and the pause between two tries.
 const TRIES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,13 +43,13 @@ pub(super) struct UploadSessions {
     folder: Place,
     open: Mutex<HashMap<String, SessionHandle>>,
     quota: Arc<UploadQuota>,
-    /// Parts of those that a process before this one left and nobody has come back to.
+    /// Parts of sessions that an earlier process left and that no client has resumed.
     left: Mutex<HashMap<String, SessionPart>>,
 }
 
 type SessionHandle = Arc<tokio::sync::Mutex<UploadSession>>;
 
-/// One upload. Whoever holds it is alone with it.
+/// One upload. The holder of its mutex has it alone.
 #[derive(Debug)]
 pub(super) struct UploadSession {
     id: String,
@@ -56,19 +57,19 @@ pub(super) struct UploadSession {
     repository: RepositoryPath,
     offset: u64,
     algorithm: Algorithm,
-    /// Of the first `offset` bytes. None after a restart or a failed write.
+    /// Hash of the first `offset` bytes. None after a restart or a failed write.
     hasher: Option<Hasher>,
     is_over: bool,
-    /// None once it is over.
+    /// None once the session is over.
     part: Option<SessionPart>,
-    /// When a request last came for it.
+    /// When a request last used it.
     used: Instant,
 }
 
 /// How a request's body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyEnd {
-    /// All of it came.
+    /// The whole body arrived.
     Whole,
     /// The connection broke, or went silent.
     Cut,
@@ -79,7 +80,7 @@ impl UploadSessions {
         Self { folder, open: Mutex::default(), quota: UploadQuota::new(limits), left: Mutex::default() }
     }
 
-    /// Counts what a process before this one left.
+    /// Counts the sessions that an earlier process left.
     pub(super) async fn count_left(&self) -> Result<()> {
         let folder = self.folder.clone();
         let found = blocking(move || Ok(files(&folder))).await?;
@@ -90,7 +91,8 @@ impl UploadSessions {
         Ok(())
     }
 
-    /// Room for one more session of `client`. One that it has abandoned makes room.
+    /// Returns a part for one more session of `client`. Removes an abandoned session of that client if there is no
+    /// room.
     ///
     /// # Errors
     ///
@@ -102,9 +104,9 @@ impl UploadSessions {
         }
     }
 
-    /// Ends the session of `client` that was not asked for in the longest time, if it is idle. False if there is none.
+    /// Removes the least recently used session of `client`, if it is idle. Returns false if there is none.
     async fn give_up_oldest(&self, client: &SessionOwner) -> bool {
-        // Who has one in flight holds it.
+        // A request in flight holds the mutex of its session.
         let idle = |handle: &SessionHandle| {
             let session = handle.try_lock().ok()?;
             (session.part.as_ref()?.client() == client).then_some(session.used)
@@ -129,7 +131,7 @@ impl UploadSessions {
         self.lock().remove(&session.id);
     }
 
-    /// Opens a session and says its name.
+    /// Opens a session and returns its name.
     pub(super) async fn begin(
         &self,
         repository: &RepositoryPath,
@@ -155,7 +157,7 @@ impl UploadSessions {
         Ok(id)
     }
 
-    /// Waits for the session of that name. None if `repository` has no such session.
+    /// Waits for the session of that name. Returns None if `repository` has no such session.
     pub(super) async fn take(
         &self,
         repository: &RepositoryPath,
@@ -167,23 +169,23 @@ impl UploadSessions {
         Ok((!session.is_over && session.repository == *repository).then_some(session))
     }
 
-    /// Bytes that have arrived so far, without waiting for a request that is bringing more.
+    /// Returns the number of bytes so far, without waiting for a request that is sending more.
     pub(super) async fn offset(&self, repository: &RepositoryPath, id: &str) -> Result<Option<u64>> {
         let Some(handle) = self.find(repository, id).await? else { return Ok(None) };
         if handle.try_lock().is_ok_and(|session| session.is_over || session.repository != *repository) {
             return Ok(None);
         }
-        // The file knows what another server has added, or that it has made a blob of it.
+        // The file shows bytes that another server has added, or that it has made a blob of it.
         let place = self.folder.join(id);
         blocking(move || Ok(held(&place).map(|data| data.len()))).await
     }
 
-    /// Sessions in progress.
+    /// Returns the number of sessions in progress.
     pub(super) fn count(&self) -> usize {
         self.lock().len()
     }
 
-    /// Ends a session and removes what it has gathered, unless that was moved away.
+    /// Ends a session and removes its file, unless it was moved away.
     pub(super) async fn end(&self, session: &mut UploadSession) -> Result<()> {
         self.forget(session);
         let place = session.place.clone();
@@ -194,7 +196,7 @@ impl UploadSessions {
         .await
     }
 
-    /// Ends the sessions that nobody came back to, those of a process before this one among them.
+    /// Removes abandoned sessions, also of an earlier process.
     pub(super) async fn sweep(&self, expiry: Duration) {
         let folder = self.folder.clone();
         let old = move || Ok(old_files(&folder, expiry));
@@ -209,7 +211,7 @@ impl UploadSessions {
                 self.discard(&name, expiry).await;
                 continue;
             };
-            // Busy is not abandoned, and what came back while this was waiting neither.
+            // A session in use is not abandoned, nor is one that was resumed while this was waiting.
             let Ok(mut session) = handle.try_lock_owned() else { continue };
             let place = session.place.clone();
             if blocking(move || Ok(is_abandoned(&place, expiry))).await.unwrap_or_default() {
@@ -220,7 +222,7 @@ impl UploadSessions {
         self.forget_gone().await;
     }
 
-    /// Forgets sessions that another server has ended, and those that found no room.
+    /// Forgets sessions that another server has ended, and those that had no room.
     async fn forget_gone(&self) {
         let handles: Vec<SessionHandle> = self.lock().values().map(Arc::clone).collect();
         for handle in handles {
@@ -232,7 +234,7 @@ impl UploadSessions {
         }
     }
 
-    /// Removes what a process before this one left. Who has just come back to it finds that it is gone.
+    /// Removes a session that an earlier process left. A client that has just resumed it finds it gone.
     async fn discard(&self, name: &str, expiry: Duration) {
         let place = self.folder.join(name);
         if blocking(move || Ok(remove_abandoned(&place, expiry))).await.unwrap_or_default() {
@@ -254,7 +256,7 @@ impl UploadSessions {
         let found = blocking(move || Ok(held(&file).map(|data| (data.len(), taken(&data))))).await?;
         let Some((offset, taken)) = found else { return Ok(None) };
         let part = self.left().remove(id).unwrap_or_else(|| self.quota.found(taken));
-        // Left by a process before this one. Its name cannot be guessed: whoever knows it began it.
+        // An earlier process left it. Its name cannot be guessed: a client that knows it began it.
         let session = UploadSession {
             id: id.to_owned(),
             place,
@@ -280,22 +282,21 @@ impl UploadSessions {
 }
 
 impl UploadSession {
-    /// Bytes that have arrived.
+    /// Returns the number of bytes so far.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Where the bytes lie.
+    /// Returns the session's file.
     pub(super) fn place(&self) -> Place {
         self.place.clone()
     }
 
-    /// Opens the file, alone among all requests of all servers for as long as it is open, and brings what is known about it
-    /// up to date.
+    /// Opens the file, exclusively among all requests of all servers, and updates offset and count from it.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Kind::NotFound) if there is no such session any more: it has become a blob, or was given up.
+    /// [`NotFound`](Kind::NotFound) if the session is gone: it has become a blob, or was cancelled.
     /// [`Unavailable`](Kind::Unavailable) if another server is writing to it.
     pub(super) async fn open(&mut self) -> Result<File> {
         for _ in 0..TRIES {
@@ -310,11 +311,11 @@ impl UploadSession {
             };
             let length = about.len();
             if length != self.offset {
-                // Another server has gone on with it, or what was written before a failure is there after all.
+                // Another server has gone on with it, or bytes written before an error are there after all.
                 (self.offset, self.hasher) = (length, None);
             }
             if let Some(part) = &mut self.part {
-                // What is written may not have come to its place on the disk yet.
+                // The disk may not have allocated the written bytes yet.
                 part.correct(length.min(taken(&about).max(part.bytes())));
             }
             return Ok(file);
@@ -322,7 +323,7 @@ impl UploadSession {
         Err(Error::new(Kind::Unavailable, "take upload").on(&self.id).because("another server is writing to it"))
     }
 
-    /// Notes which hash will be asked for, so that the bytes need not be read twice.
+    /// Sets the hash algorithm early, so that the bytes need not be read twice.
     pub(super) fn expect(&mut self, algorithm: Algorithm) {
         if self.offset == 0 && self.algorithm != algorithm {
             self.algorithm = algorithm;
@@ -330,7 +331,7 @@ impl UploadSession {
         }
     }
 
-    /// The digest of all bytes that have arrived.
+    /// Returns the digest of all bytes so far.
     pub(super) async fn digest(&mut self, file: &File, algorithm: Algorithm) -> Result<Digest> {
         if self.hasher.is_none() || self.algorithm != algorithm {
             self.algorithm = algorithm;
@@ -355,7 +356,7 @@ impl UploadSession {
         Ok(())
     }
 
-    /// Ends it, because nobody can go on with it before there is room, and what it holds is room.
+    /// Ends the session, because it cannot go on before there is room, and removing it frees room.
     fn give_up(&mut self, error: Error) -> Error {
         self.is_over = true;
         self.part = None;
@@ -363,10 +364,10 @@ impl UploadSession {
         error
     }
 
-    /// Takes a body of `expected` bytes, where that is known, into `file`. What arrived before a break stays.
+    /// Appends a body of `expected` bytes, if known, to `file`. Bytes that arrived before a break stay.
     ///
-    /// The work goes on in a task of its own: a server drops the request of a connection that broke, and what has
-    /// arrived must be counted all the same.
+    /// The work runs in its own task: a server drops the request of a broken connection, and the bytes that arrived
+    /// must be counted all the same.
     pub(super) async fn append(
         self_: OwnedMutexGuard<Self>,
         file: File,
@@ -433,14 +434,14 @@ async fn take_in(
             if is_no_room(&error) {
                 return Err(session.give_up(error));
             }
-            // How much was written before the failure only the file knows.
+            // Only the file shows how many bytes were written before the error.
             session.offset = held(&session.place).map(|data| data.len()).unwrap_or_default();
             Err(error)
         }
     }
 }
 
-/// As a disk that takes no more.
+/// Returns the error of a full disk.
 fn full(why: Exceeded) -> Error {
     Error::new(Kind::Local, "take upload").because(io::Error::new(io::ErrorKind::QuotaExceeded, why))
 }

@@ -1,4 +1,4 @@
-//! Attachments: the manifests that carry signatures and sidecars, as bytes. Nothing here writes to a store.
+//! Manifests that carry signatures and sidecars, as bytes. Nothing here writes to a store.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{sigstore_bundle, simple_signing};
 use crate::document::sidecar::SidecarKind;
 use crate::oci::{Descriptor, Digest, MediaType, empty_json};
 
-/// A manifest and the blobs that it needs; put the blobs first.
+/// A manifest and the blobs that it needs; write the blobs first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
     /// Type, digest and size of the manifest.
@@ -24,10 +24,10 @@ pub struct Attachment {
     pub blobs: Vec<(Descriptor, Bytes)>,
 }
 
-/// The manifest for `verify::signature_tag`, in the exact form that cosign writes: a layer a signature.
+/// Returns the manifest for `verify::signature_tag`, exactly as cosign writes it: one layer for each signature.
 ///
-/// Each of `signatures` is a [`simple_signing::legacy`] with the signature over it. `carried` are the layers that stand under
-/// the tag already: a tag holds one manifest, and a new signature must not push out those of others.
+/// Each of `signatures` is a [`simple_signing::legacy`] and the signature over it. `carried` are the layers that the
+/// tag has already: a tag names one manifest, and a new signature must not remove the signatures of others.
 #[must_use]
 pub fn legacy_manifest(carried: &[Descriptor], signatures: &[(Vec<u8>, Vec<u8>)]) -> Attachment {
     let media_type = MediaType::new(simple_signing::MEDIA_TYPE);
@@ -52,7 +52,7 @@ pub fn legacy_manifest(carried: &[Descriptor], signatures: &[(Vec<u8>, Vec<u8>)]
     manifest.attach(blobs)
 }
 
-/// The manifest that attaches a [`sigstore_bundle`] to `subject` as a referrer, in the form that cosign 3 writes.
+/// Returns the manifest that attaches a [`sigstore_bundle`] to `subject` as a referrer, as cosign 3 writes it.
 #[must_use]
 pub fn bundle_manifest(subject: &Descriptor, bundle: &[u8], created: Timestamp) -> Attachment {
     let layer = Descriptor::of(MediaType::new(sigstore_bundle::MEDIA_TYPE), bundle);
@@ -62,7 +62,7 @@ pub fn bundle_manifest(subject: &Descriptor, bundle: &[u8], created: Timestamp) 
         ("org.opencontainers.image.created", seconds(created).to_string()),
     ];
     let manifest = WrittenManifest {
-        // The stray artifact type inside the configuration is what cosign really emits.
+        // cosign really writes this stray artifact type into the configuration.
         config: WrittenDescriptor {
             artifact_type: Some(layer.media_type.clone()),
             ..WrittenDescriptor::new(&empty_json().0)
@@ -75,19 +75,20 @@ pub fn bundle_manifest(subject: &Descriptor, bundle: &[u8], created: Timestamp) 
     manifest.attach(with_empty(layer, bundle))
 }
 
-/// The manifest of a sidecar of `subject`, for the tag [`SidecarKind::tag`] (contract §7).
+/// Returns the manifest of a sidecar of `subject`, for the tag [`SidecarKind::tag`] (contract §7).
 #[must_use]
 pub fn sidecar_manifest(kind: SidecarKind, subject: &Descriptor, content: &[u8]) -> Attachment {
     artifact_manifest(&MediaType::new(kind.media_type()), subject, content)
 }
 
-/// The manifest of an artifact of one layer that refers to `subject` (image-spec, "Guidelines for Artifact Usage").
+/// Returns the manifest of an artifact with one layer that refers to `subject` (image-spec, "Guidelines for Artifact
+/// Usage").
 #[must_use]
 pub fn artifact_manifest(media_type: &MediaType, subject: &Descriptor, content: &[u8]) -> Attachment {
     artifact(Descriptor::of(media_type.clone(), content), subject, content, BTreeMap::new())
 }
 
-/// The same for a file: dated, and with its name, under which clients pull it.
+/// Returns the same for a file: with a date, and with the name under which clients pull it.
 #[must_use]
 pub fn file_manifest(
     media_type: &MediaType,
@@ -137,7 +138,7 @@ struct WrittenManifest {
     artifact_type: Option<MediaType>,
 }
 
-/// A descriptor, likewise.
+/// A descriptor with its fields in the order in which cosign writes them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WrittenDescriptor {

@@ -1,9 +1,9 @@
-//! The claims of a verified signature: who was named, and when it was signed.
+//! The claims of a verified signature: the name that it was signed for, and the time of signing.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// The annotation, in the signed data, of the time of signing.
+/// The annotation of the signed data that holds the time of signing.
 pub const SIGNED_AT: &str = "autonomy.signed-at";
 
 /// The claims of a verified signature beyond its type and digest.
@@ -11,7 +11,7 @@ pub const SIGNED_AT: &str = "autonomy.signed-at";
 pub(crate) struct Claim {
     /// The repository's name, where the format has room for one.
     pub(crate) identity: Option<String>,
-    /// The time of signing as it stands there.
+    /// The time of signing as it was written.
     pub(crate) signed_at: Option<Value>,
 }
 

@@ -1,4 +1,4 @@
-//! Error classes: why verification failed, in a word that scripts and auditors can rely on.
+//! Error classes: the reason for a failed verification, in one fixed word for scripts and auditors.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,13 +9,13 @@ use crate::error::{Error, Kind, printable, shortened};
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        /// Why verification failed. The text is fixed: it stands in reports and logs.
+        /// The reason for a failed verification. The text is fixed: reports and logs contain it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorClass { $($(#[$doc])* $name,)* }
 
         impl ErrorClass {
-            /// The class in capitals, such as `SIG_NO_MATCH`.
+            /// Returns the class in capitals, such as `SIG_NO_MATCH`.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -32,7 +32,7 @@ classes! {
     SigNotFound = "SIG_NOT_FOUND";
     /// Signatures are attached; no trusted key made one.
     SigNoMatch = "SIG_NO_MATCH";
-    /// A signature object is not of the form it should have.
+    /// A signature object has the wrong form.
     SigFormat = "SIG_FORMAT";
     /// Signed by a trusted key, but as something other than an image signature.
     SigPayloadType = "SIG_PAYLOAD_TYPE";
@@ -42,7 +42,7 @@ classes! {
     SigIdentityMismatch = "SIG_IDENTITY_MISMATCH";
     /// Too many or too large signature objects.
     SigLimit = "SIG_LIMIT";
-    /// Bytes that stay different from their digest.
+    /// Bytes that differ from their digest even after retries.
     BlobDigest = "BLOB_DIGEST";
     /// A key file that holds no usable key.
     KeyInvalid = "KEY_INVALID";
@@ -50,9 +50,9 @@ classes! {
     KeyPassword = "KEY_PASSWORD";
     /// A private key whose password derivation asks for too much, or too little.
     KeyKdfParams = "KEY_KDF_PARAMS";
-    /// No transparency log vouches: an entry is demanded and there is none, or there is one that does not hold.
+    /// No transparency log vouches: a required entry is missing, or an entry is not valid.
     TlogRequired = "TLOG_REQUIRED";
-    /// The signed data holds no time of signing.
+    /// The signed data has no time of signing.
     TimeMissing = "TIME_MISSING";
     /// The time of signing is not RFC 3339.
     TimeMalformed = "TIME_MALFORMED";
@@ -60,34 +60,34 @@ classes! {
     TimeStale = "TIME_STALE";
     /// Signed in the future.
     TimeFuture = "TIME_FUTURE";
-    /// Signed before what it would replace.
+    /// Signed before the image that it would replace.
     TimeRollback = "TIME_ROLLBACK";
-    /// Image, lock and policy were not signed at one time: they are of different seals.
+    /// Image, lock and policy were not signed at one time: they belong to different seals.
     TimeSet = "TIME_SET";
-    /// A demanded lock or policy is not there.
+    /// A required lock or policy is missing.
     SidecarMissing = "SIDECAR_MISSING";
     /// Tag and referrers name different sidecars.
     SidecarAmbiguous = "SIDECAR_AMBIGUOUS";
-    /// The lock cannot be read.
+    /// The lock is not readable.
     LockParse = "LOCK_PARSE";
     /// The lock is for another image.
     LockAgentDigest = "LOCK_AGENT_DIGEST";
     /// The lock is for another policy.
     PolicyDigest = "POLICY_DIGEST";
-    /// The lock's fingerprint was made with another hash function.
+    /// The lock's fingerprint uses another hash function.
     FingerprintAlgo = "FINGERPRINT_ALGO";
-    /// The lock's fingerprint is not that of its content.
+    /// The lock's fingerprint does not match its content.
     FingerprintMismatch = "FINGERPRINT_MISMATCH";
-    /// A version that cannot be read.
+    /// A version that does not parse.
     SemverParse = "SEMVER_PARSE";
-    /// The policy's version is not the one that the lock names.
+    /// The policy's version differs from the one in the lock.
     SemverMismatch = "SEMVER_MISMATCH";
-    /// The registry could not be asked. Never the same as "there is none".
+    /// The registry could not be queried. Never the same as "there is none".
     Transport = "TRANSPORT";
 }
 
 impl ErrorClass {
-    /// How far a signature of this class got. When several fail, the furthest one is told.
+    /// Returns how far a signature of this class got. If several fail, the report names the one that got furthest.
     pub(crate) fn distance(self) -> u8 {
         match self {
             Self::TlogRequired => 9,
@@ -103,7 +103,7 @@ impl ErrorClass {
         }
     }
 
-    /// What an operator can do about it.
+    /// Returns advice for the operator.
     #[must_use]
     pub fn hint(self) -> &'static str {
         match self {
@@ -152,7 +152,7 @@ impl ErrorClass {
         }
     }
 
-    /// The class of an error: see [`Failure::of`].
+    /// Returns the class of an error: see [`Failure::of`].
     #[must_use]
     pub fn of(error: &Error) -> Option<Self> {
         Failure::of(error).map(|failure| failure.class)
@@ -171,26 +171,25 @@ impl Serialize for ErrorClass {
     }
 }
 
-/// A failure of trust: its class, and what was checked against what.
+/// A failure of trust: its class, and the compared values in words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{class}: {detail}")]
 pub struct Failure {
-    /// Why.
+    /// The reason.
     pub class: ErrorClass,
-    /// What was checked against what, fit for a terminal.
+    /// The compared values in words, safe for a terminal.
     pub detail: String,
 }
 
 impl Failure {
-    /// Control characters of a registry's or a signature's text are escaped here, once, and what is too long is cut.
+    /// Escapes control characters in text of a registry or a signature, here and only here, and cuts long text.
     #[must_use]
     pub fn new(class: ErrorClass, detail: impl AsRef<str>) -> Self {
         Self { class, detail: printable(&shortened(detail.as_ref())) }
     }
 
-    /// What an error says about trust: the failure that it carries, else one of [`ErrorClass::Transport`], because a
-    /// registry that could not be asked must never look like an unsigned image. None for errors that have nothing to do
-    /// with trust.
+    /// Returns the failure that an error carries, else one of [`ErrorClass::Transport`], because a registry that could
+    /// not be queried must never look like an unsigned image. None for errors that have nothing to do with trust.
     #[must_use]
     pub fn of(error: &Error) -> Option<Self> {
         let mut next = error.source();

@@ -1,7 +1,7 @@
-//! Keys: which signatures an operator trusts.
+//! Public keys that an operator trusts.
 //!
-//! The scheme comes from the key, never from a signature: a peer must not choose how it is checked. Reading and all
-//! arithmetic are aws-lc's; what this adds is the choice of what may pass.
+//! The scheme comes from the key, never from a signature: a peer must not choose how it is checked. aws-lc parses and
+//! computes; this module restricts which keys and schemes are allowed.
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ use super::{pem, pss};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 
-/// The algorithms tried on a key, in order, by what the key is.
+/// The algorithms to try on a key, in order, by scheme.
 const SCHEMES: [(KeyScheme, &[&dyn VerificationAlgorithm]); 5] = [
     (KeyScheme::EcdsaP256, &[&ECDSA_P256_SHA256_ASN1]),
-    // cosign signs with the curve's own hash and verifies with SHA-256 (cosign #5091): both are in the wild.
+    // cosign signs with the curve's own hash and verifies with SHA-256 (cosign #5091): both occur in practice.
     (KeyScheme::EcdsaP384, &[&ECDSA_P384_SHA384_ASN1, &ECDSA_P384_SHA256_ASN1]),
     (KeyScheme::EcdsaP521, &[&ECDSA_P521_SHA512_ASN1, &ECDSA_P521_SHA256_ASN1]),
     (KeyScheme::Ed25519, &[&ED25519]),
@@ -31,7 +31,7 @@ const SCHEMES: [(KeyScheme, &[&dyn VerificationAlgorithm]); 5] = [
 
 const NO_KEY: &str = "it holds no key that is supported: ECDSA P-256, P-384, P-521, Ed25519, RSA 2048, 3072, 4096";
 
-/// What kind of key it is, and so how its signatures are checked.
+/// The kind of a key, which decides how its signatures are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyScheme {
     /// ECDSA on P-256 with SHA-256.
@@ -44,7 +44,7 @@ pub enum KeyScheme {
     Ed25519,
     /// RSA of 2048, 3072 or 4096 bits, PKCS #1 v1.5 with SHA-256.
     Rsa,
-    /// The same, but the key says that it is for PSS: PSS with SHA-256, a salt of 32 bytes, and nothing else.
+    /// The same, but the key is marked for PSS: PSS with SHA-256, a salt of 32 bytes, and nothing else.
     RsaPss,
 }
 
@@ -58,11 +58,11 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads a PEM file: `PUBLIC KEY` (SPKI) or `RSA PUBLIC KEY` (PKCS #1).
+    /// Parses a PEM file: `PUBLIC KEY` (SPKI) or `RSA PUBLIC KEY` (PKCS #1).
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) with the class `KEY_INVALID`; a private key given by mistake is named as such.
+    /// [`Usage`](Kind::Usage) with the class `KEY_INVALID`; the error says so if it is a private key.
     pub fn from_pem(bytes: &[u8]) -> Result<Self> {
         Self::parse(bytes).map_err(|why| {
             Error::new(Kind::Usage, "read public key")
@@ -79,7 +79,7 @@ impl PublicKey {
         Self::parse_der(label, der)
     }
 
-    /// A key that is marked for PSS, from what it is without the mark.
+    /// Returns the key of an SPKI that is marked for PSS; `plain` is the same SPKI without the mark.
     fn parse_pss(spki: Vec<u8>, plain: &[u8]) -> Option<Self> {
         let key = Self::parse_der("PUBLIC KEY", plain.to_owned()).ok().filter(|key| key.scheme == KeyScheme::Rsa)?;
         let parsed = vec![ParsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, plain).ok()?];
@@ -98,8 +98,8 @@ impl PublicKey {
             let parse = |algorithm: &&'static dyn VerificationAlgorithm| ParsedPublicKey::new(*algorithm, &der).ok();
             let Some(parsed) = algorithms.iter().map(parse).collect::<Option<Vec<_>>>() else { continue };
             let spki: PublicKeyX509Der<'_> = parsed[0].as_der().map_err(|_| NO_KEY.to_owned())?;
-            // The reader underneath takes bare points, compressed ones and both RSA forms; a file holds what its label
-            // says, in the one encoding that Go's reader takes too.
+            // aws-lc also accepts bare points, compressed points and both RSA forms; this accepts only the form of the
+            // PEM label, in the one encoding that Go's parser accepts too.
             let is_canonical = match label {
                 "PUBLIC KEY" => spki.as_ref() == der,
                 _ => scheme == KeyScheme::Rsa && spki.as_ref() != der && spki.as_ref().ends_with(&der),
@@ -121,19 +121,19 @@ impl PublicKey {
         is_pure || self.prehashed.as_ref().is_some_and(|key| verifies_prehashed(key, message, signature))
     }
 
-    /// What kind of key it is.
+    /// Returns the kind of the key.
     #[must_use]
     pub fn scheme(&self) -> KeyScheme {
         self.scheme
     }
 
-    /// The key's name for people: SHA-256 of its SPKI, in hex.
+    /// Returns the key's name for people: SHA-256 of its SPKI, in hex.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         Digest::sha256(&self.spki).hex()
     }
 
-    /// The SPKI encoding.
+    /// Returns the SPKI encoding.
     #[must_use]
     pub fn spki(&self) -> &[u8] {
         &self.spki
@@ -146,18 +146,19 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// 2048, 3072 or 4096 bits, as the format's description allows; aws-lc alone would take all between 2048 and 8192.
+/// Whether the key has 2048, 3072 or 4096 bits, as the format's description allows; aws-lc alone would accept every
+/// length between 2048 and 8192.
 fn is_allowed_rsa(spki: &[u8]) -> bool {
     PublicEncryptingKey::from_der(spki).is_ok_and(|key| [2048, 3072, 4096].contains(&key.key_size_bits()))
 }
 
-/// The same key for the pre-hashed scheme; none if it is of small order, whose signatures say nothing.
+/// Returns the same key for the pre-hashed scheme; none if it is of small order, because its signatures prove nothing.
 fn dalek(spki: &[u8]) -> Option<ed25519_dalek::VerifyingKey> {
     let raw: &[u8; 32] = spki.last_chunk()?;
     ed25519_dalek::VerifyingKey::from_bytes(raw).ok().filter(|key| !key.is_weak())
 }
 
-/// Ed25519ph: what `cosign sign` writes with an Ed25519 key.
+/// Verifies Ed25519ph, which `cosign sign` writes with an Ed25519 key.
 fn verifies_prehashed(key: &ed25519_dalek::VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
     let hash = ed25519_dalek::Sha512::new_with_prefix(message);
     let Ok(signature) = ed25519_dalek::Signature::from_slice(signature) else { return false };

@@ -1,7 +1,8 @@
-//! Encrypted private keys as cosign keeps them in `cosign.key`: PEM around JSON around a NaCl secretbox around PKCS #8.
+//! Encrypted private keys as cosign stores them in `cosign.key`: PEM around JSON around a NaCl secretbox around PKCS
+//! #8.
 //!
-//! The file says how much work it takes to open. Only the three settings that cosign has ever used are believed, and
-//! that is decided before any of the work is done: a file must not choose how much memory this process takes.
+//! The file says how much work it takes to open. This module accepts only the three settings that cosign has ever used,
+//! and checks that before the work: a file must not choose how much memory this process takes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,14 +17,14 @@ use crate::document::json;
 use crate::error::{Error, Kind, Result};
 
 pub(crate) const LABEL: &str = "ENCRYPTED SIGSTORE PRIVATE KEY";
-/// What cosign wrote before version 2.
+/// The label that cosign wrote before version 2.
 const OLD_LABEL: &str = "ENCRYPTED COSIGN PRIVATE KEY";
 const KDF: &str = "scrypt";
 const CIPHER: &str = "nacl/secretbox";
 const SALT_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 
-/// How much work the password derivation is: N as a power of two; r = 8 and p = 1 always.
+/// The work of the password derivation: N as a power of two; r = 8 and p = 1 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ScryptCost {
     log_n: u8,
@@ -32,26 +33,26 @@ struct ScryptCost {
 impl ScryptCost {
     const R: u32 = 8;
     const P: u32 = 1;
-    /// What cosign writes, and so do we. Takes 64 MiB.
+    /// The setting that cosign and this program write. Takes 64 MiB.
     const STANDARD: Self = Self { log_n: 16 };
-    /// What is read: cosign's first setting, its present one, and the one that OWASP advises.
+    /// The settings that are accepted: cosign's first one, its present one, and the one that OWASP advises.
     const READ: [Self; 3] = [Self { log_n: 15 }, Self::STANDARD, Self { log_n: 17 }];
 
     fn n(self) -> u64 {
         1 << self.log_n
     }
 
-    /// Those parameters, if they are among the three that are read.
+    /// Returns the setting with these parameters, if it is among the three that are accepted.
     fn of(n: &Value, r: &Value, p: &Value) -> Option<Self> {
         let is_usual = r.as_u64() == Some(Self::R.into()) && p.as_u64() == Some(Self::P.into());
         Self::READ.into_iter().find(|cost| is_usual && n.as_u64() == Some(cost.n()))
     }
 
-    /// The key that `password` stands for. Takes 128 · N · r bytes of memory and a tenth of a second or more.
+    /// Derives the key from `password`. Takes 128 · N · r bytes of memory and a tenth of a second or more.
     fn derive(self, password: &[u8], salt: &[u8]) -> Result<[u8; 32]> {
         let failed = |why: String| Error::new(Kind::Local, "derive the key from the password").because(why);
         let bytes = usize::try_from(128 * self.n() * u64::from(Self::R)).unwrap_or(usize::MAX);
-        // Asked first, because running out of memory later on would end the process without a word.
+        // Reserved first, because running out of memory later would end the process without an error.
         Vec::<u8>::new()
             .try_reserve_exact(bytes)
             .map_err(|_| failed(format!("it takes {} MiB of memory", bytes >> 20)))?;
@@ -63,7 +64,7 @@ impl ScryptCost {
     }
 }
 
-/// What a file says, once its form is checked.
+/// The contents of a key file whose form was checked.
 #[derive(Debug)]
 pub(crate) struct SealedKey {
     cost: ScryptCost,
@@ -74,7 +75,7 @@ pub(crate) struct SealedKey {
 
 #[cfg(feature = "fuzzing")]
 impl SealedKey {
-    /// Says that no file chooses how much work or memory it takes.
+    /// Asserts that no file chooses how much work or memory it takes.
     pub(crate) fn assert_bounds(&self) {
         assert!(ScryptCost::READ.contains(&self.cost) && 128 * self.cost.n() * u64::from(ScryptCost::R) <= 128 << 20);
         assert!(self.salt.len() == SALT_BYTES && self.ciphertext.len() <= pem::MAX_BYTES);
@@ -82,13 +83,13 @@ impl SealedKey {
 }
 
 impl SigningKey {
-    /// Opens a `cosign.key` with its password, which may be empty.
+    /// Decrypts a `cosign.key` with its password, which may be empty.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) with the class `KEY_PASSWORD` if the password does not open it, `KEY_KDF_PARAMS` if it
-    /// asks for other work than cosign's files do, `KEY_INVALID` if it is something else or holds a key of another kind
-    /// than [`SigningKey::from_pkcs8`] takes.
+    /// [`Usage`](Kind::Usage) with the class `KEY_PASSWORD` if the password is wrong, `KEY_KDF_PARAMS` if the file asks
+    /// for other work than cosign's files do, `KEY_INVALID` if it is something else or holds a key of another kind than
+    /// [`SigningKey::from_pkcs8`] accepts.
     pub fn from_encrypted_pem(bytes: &[u8], password: &[u8]) -> Result<Self> {
         let SealedKey { cost, salt, nonce, ciphertext } = read(bytes).map_err(refused)?;
         let key = cost.derive(password, &salt)?;
@@ -97,11 +98,11 @@ impl SigningKey {
         Self::from_pkcs8(&opened.map_err(|_| wrong())?)
     }
 
-    /// The key as a `cosign.key` that `password` opens.
+    /// Returns the key as a `cosign.key`, encrypted with `password`.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if there is no randomness or too little memory.
+    /// [`Local`](Kind::Local) if the system has no randomness or too little memory.
     pub fn to_encrypted_pem(&self, password: &[u8]) -> Result<String> {
         let (mut salt, mut nonce) = ([0; SALT_BYTES], [0; NONCE_BYTES]);
         for bytes in [&mut salt[..], &mut nonce] {
@@ -130,7 +131,7 @@ fn refused(failure: Failure) -> Error {
     Error::new(Kind::Usage, "open signing key").because(failure).hint(hint)
 }
 
-/// Takes a file apart. No work is done for what it says.
+/// Parses a file. Does none of the work that the file asks for.
 pub(crate) fn read(bytes: &[u8]) -> Result<SealedKey, Failure> {
     let invalid = |why: String| Failure::new(ErrorClass::KeyInvalid, why);
     let (label, content) = pem::decode(bytes).map_err(invalid)?;
@@ -225,7 +226,7 @@ mod tests {
         assert_ne!(one, two, "salt and nonce are new each time");
     }
 
-    /// A vector with a piece of its JSON replaced.
+    /// Returns a test vector with a piece of its JSON replaced.
     fn edited(old: &str, new: &str) -> Vec<u8> {
         let file = std::fs::read(vectors().join("keys/keyA.N65536.key")).unwrap();
         let (label, content) = pem::decode(&file).unwrap();
@@ -251,7 +252,7 @@ mod tests {
             ("\"scrypt\"", "\"argon2id\""),
         ] {
             let failure = read(&edited(old, new)).unwrap_err();
-            // A number past what JSON readers hold is no JSON to ours.
+            // A number beyond the range of our JSON parser is no JSON to it.
             let expected = if new == "1e400" { ErrorClass::KeyInvalid } else { ErrorClass::KeyKdfParams };
             assert_eq!(failure.class, expected, "{new}: {failure}");
         }

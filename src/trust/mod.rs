@@ -1,6 +1,6 @@
 //! Keys, signatures, envelopes and transparency logs. Pure: no I/O, no store.
 //!
-//! `verify` asks the questions; this module answers them from bytes.
+//! `verify` decides; this module works on bytes alone.
 
 pub mod artifact;
 pub(crate) mod claim;

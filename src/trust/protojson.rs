@@ -1,6 +1,6 @@
-//! Protobuf's JSON, in which sigstore bundles are written: names in camelCase or snake_case, `null` for absent.
+//! Protobuf's JSON, the format of sigstore bundles: names in camelCase or snake_case, `null` for absent.
 //!
-//! Stricter than protobuf asks for: a name that is unknown, or said twice in either spelling, is refused.
+//! Stricter than protobuf requires: refuses an unknown name, and a name that occurs twice in either spelling.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::failure::{ErrorClass, Failure};
 
-/// A number that is exact in every JSON reader, 2^53 - 1 (RFC 7493); logs sign JSON, and count to far less.
+/// The largest number that is exact in every JSON parser, 2^53 - 1 (RFC 7493); logs sign JSON, and count to far less.
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 pub(crate) fn format(why: &str) -> Failure {
@@ -23,7 +23,7 @@ pub(crate) fn bounded(count: usize, limit: usize, what: &str) -> Result<(), Fail
     Err(Failure::new(ErrorClass::SigLimit, format!("the bundle has {count} {what}; {limit} are read")))
 }
 
-/// The fields of a protobuf message, by their camelCase names.
+/// Returns the fields of a protobuf message, by their camelCase names.
 pub(crate) fn message<'a, const N: usize>(
     value: &'a Value,
     names: [&str; N],
@@ -55,7 +55,7 @@ fn snake_case(name: &str) -> String {
     text
 }
 
-/// An absent text is an empty one, as protobuf has it.
+/// Returns a text. An absent one is empty, as in protobuf.
 pub(crate) fn text(value: Option<&Value>) -> Result<&str, Failure> {
     match value {
         None => Ok(""),
@@ -75,7 +75,7 @@ pub(crate) fn list(value: Option<&Value>) -> Result<&[Value], Failure> {
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
-/// Standard or URL-safe base64, padded or not (DSSE, "Protocol").
+/// Decodes standard or URL-safe base64, padded or not (DSSE, "Protocol").
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, Failure> {
     let is_url_safe = text.contains(['-', '_']);
     let alphabet = if is_url_safe { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
@@ -83,7 +83,7 @@ pub(crate) fn decode(text: &str) -> Result<Vec<u8>, Failure> {
     engine.decode(text).map_err(|why| format(&format!("has a field that is not base64: {why}")))
 }
 
-/// A number of 64 bits that is not negative, which protobuf writes as a text. An absent one is 0.
+/// Returns a non-negative number of 64 bits, which protobuf writes as a text. An absent one is 0.
 pub(crate) fn number(value: Option<&Value>) -> Result<u64, Failure> {
     let number = match value {
         None => Some(0),
@@ -93,7 +93,7 @@ pub(crate) fn number(value: Option<&Value>) -> Result<u64, Failure> {
     number.filter(|number| *number <= MAX_NUMBER).ok_or_else(|| format("has something else where a count belongs"))
 }
 
-/// Bytes, in base64; absent ones are none.
+/// Returns bytes in base64; absent ones are empty.
 pub(crate) fn bytes(value: Option<&Value>) -> Result<Vec<u8>, Failure> {
     decode(text(value)?)
 }

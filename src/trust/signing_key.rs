@@ -1,4 +1,4 @@
-//! Signing keys: what a demonstration makes for itself, and every kind that a `cosign.key` can hold.
+//! Signing keys: the one that a demonstration generates, and every kind that a `cosign.key` can hold.
 //!
 //! The scheme is the one that `cosign verify --key` checks by default, because that is what a seal promises: SHA-256 on
 //! every curve, PKCS #1 v1.5 with SHA-256, pure Ed25519. cosign itself signs with P-384, P-521 and Ed25519 keys in
@@ -21,7 +21,7 @@ use super::key::PublicKey;
 use super::pem;
 use crate::error::{Error, Kind, Result};
 
-/// A private key of this process: for demonstrations, for sealing, for tests.
+/// A private key in this process: for demonstrations, for sealing, for tests.
 pub struct SigningKey {
     pair: Pair,
 }
@@ -35,26 +35,26 @@ enum Pair {
 }
 
 impl SigningKey {
-    /// Makes a new key, ECDSA on P-256, from the operating system's randomness.
+    /// Generates a new key, ECDSA on P-256, from the operating system's randomness.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if there is no randomness.
+    /// [`Local`](Kind::Local) if the system has no randomness.
     pub fn generate() -> Result<Self> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING);
         let pair = pair.map_err(|_| Error::new(Kind::Local, "make signing key"))?;
         Ok(Self { pair: Pair::Ecdsa(pair) })
     }
 
-    /// Takes a private key in PKCS #8, such as the inside of a `cosign.key`: ECDSA on P-256, P-384 or P-521, Ed25519, or
-    /// RSA of 2048, 3072 or 4096 bits.
+    /// Parses a private key in PKCS #8, such as the decrypted content of a `cosign.key`: ECDSA on P-256, P-384 or
+    /// P-521, Ed25519, or RSA of 2048, 3072 or 4096 bits.
     ///
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) with the class `KEY_INVALID` if it is something else.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self> {
         let key = Pair::read(der).map(|pair| Self { pair });
-        // What nobody here would verify is not signed with: RSA of other lengths ends here.
+        // Refuses a key whose signatures our own verifier would refuse: RSA of other lengths.
         key.filter(|key| key.public_key().is_ok()).ok_or_else(|| {
             let why = Failure::new(
                 ErrorClass::KeyInvalid,
@@ -66,7 +66,7 @@ impl SigningKey {
         })
     }
 
-    /// The private key in PKCS #8, for whoever encrypts and stores it.
+    /// Returns the private key in PKCS #8, for a caller that encrypts and stores it.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl SigningKey {
         self.pair.pkcs8().map_err(|_| Error::new(Kind::Local, "encode signing key"))
     }
 
-    /// The public half, as the PEM file that [`PublicKey::from_pem`] and cosign read.
+    /// Returns the public half as a PEM file, which [`PublicKey::from_pem`] and cosign read.
     ///
     /// # Errors
     ///
@@ -85,20 +85,20 @@ impl SigningKey {
         Ok(pem::encode("PUBLIC KEY", spki.as_ref()))
     }
 
-    /// The public half, to verify with.
+    /// Returns the public half, to verify with.
     ///
     /// # Errors
     ///
-    /// As [`SigningKey::public_pem`].
+    /// Fails as [`SigningKey::public_pem`] does.
     pub fn public_key(&self) -> Result<PublicKey> {
         PublicKey::from_pem(self.public_pem()?.as_bytes())
     }
 
-    /// Signs `message`, in the scheme that cosign's verifier expects of such a key.
+    /// Signs `message` in the scheme that cosign's verifier expects of such a key.
     ///
     /// # Errors
     ///
-    /// [`Local`](Kind::Local) if there is no randomness.
+    /// [`Local`](Kind::Local) if the system has no randomness.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         self.pair.sign(message).map_err(|_| Error::new(Kind::Local, "sign"))
     }
@@ -159,10 +159,10 @@ impl Pair {
     }
 }
 
-/// The SHA-256 of `message` for a curve for which aws-lc-rs signs longer hashes only.
+/// Returns the SHA-256 of `message` for a curve for which aws-lc-rs signs longer hashes only.
 ///
-/// ECDSA reads a hash as a number (FIPS 186-5, section 6.4.1): one that is shorter than the curve's order is the same
-/// number with zeros before it.
+/// ECDSA reads a hash as a number (FIPS 186-5, section 6.4.1): a hash shorter than the curve's order is the same number
+/// with zeros in front.
 fn short_hash(message: &[u8]) -> Result<Digest, Unspecified> {
     let mut number = [0; SHA384_OUTPUT_LEN];
     let hash = digest::digest(&digest::SHA256, message);

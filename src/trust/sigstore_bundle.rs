@@ -1,7 +1,7 @@
 //! Sigstore bundles, version 0.3, as cosign 3 attaches them: a DSSE envelope around an in-toto statement.
 //!
-//! Read as protobuf's JSON: names in camelCase or snake_case, `null` for absent, unknown and repeated names refused.
-//! One signature, made by a bare key; certificates and what else a bundle may hold are read past or refused.
+//! Parsed as protobuf's JSON: names in camelCase or snake_case, `null` for absent, unknown and repeated names refused.
+//! One signature, made by a bare key; certificates and other content of a bundle are ignored or refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,9 +18,9 @@ use crate::oci::Digest;
 
 /// The media type of a bundle, as cosign writes it.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// The same version in the older spelling of bundle types, found inside bundles.
+/// The same version in the older spelling of bundle types, which occurs inside bundles.
 const OTHER_MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle+json;version=0.3";
-/// What the media type of every version's bundle begins with.
+/// The start of the media type of a bundle of any version.
 pub(crate) const MEDIA_TYPE_PREFIX: &str = "application/vnd.dev.sigstore.bundle";
 /// Largest bundle that is read, in bytes; cosign writes 700.
 pub const MAX_BYTES: u64 = 4 << 20;
@@ -28,26 +28,26 @@ pub const MAX_BYTES: u64 = 4 << 20;
 pub const MAX_SUBJECTS: usize = 1024;
 /// Most digests of one subject.
 pub const MAX_DIGESTS: usize = 32;
-/// Most log entries, and most time stamps, in a bundle.
+/// Most log entries, and most timestamps, in a bundle.
 pub const MAX_TLOG_ENTRIES: usize = 32;
-/// What a statement must be to count as an image signature; anything else signed by the key is an attestation.
+/// The predicate type of an image signature; any other statement signed by the key is an attestation.
 pub const PREDICATE_TYPE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
-/// An envelope taken out of its bundle; nothing in it is believed yet.
+/// The envelope of a bundle; nothing in it is trusted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) payload_type: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
     pub(crate) is_by_key: bool,
-    /// Log entries, whose insides are looked into only if there is a log to believe.
+    /// Log entries, which are parsed only if there is a trusted log.
     pub(crate) entries: Vec<Value>,
 }
 
-/// The bytes that are signed: DSSE's pre-authentication encoding of an in-toto statement.
+/// Returns the bytes that are signed: DSSE's pre-authentication encoding of an in-toto statement.
 #[must_use]
 pub fn pae(statement: &[u8]) -> Vec<u8> {
     encode(PAYLOAD_TYPE, statement)
@@ -59,7 +59,8 @@ fn encode(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The statement that says: `digest` is signed, at `signed_at`. To the byte what cosign writes.
+/// Returns the statement that `digest` is signed, at `signed_at`. Identical byte for byte to the statement that cosign
+/// writes.
 #[must_use]
 pub fn statement(digest: &Digest, signed_at: Option<Timestamp>) -> Vec<u8> {
     let annotations = match signed_at {
@@ -73,7 +74,7 @@ pub fn statement(digest: &Digest, signed_at: Option<Timestamp>) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// The bundle of `statement` and the `signature` that `key` made over its [`pae`].
+/// Returns the bundle of `statement` and the `signature` that `key` made over its [`pae`].
 #[must_use]
 pub fn build(key: &PublicKey, statement: &[u8], signature: &[u8]) -> Vec<u8> {
     let hint = STANDARD.encode(Digest::sha256(key.spki()).as_bytes());
@@ -85,7 +86,7 @@ pub fn build(key: &PublicKey, statement: &[u8], signature: &[u8]) -> Vec<u8> {
 }
 
 impl Envelope {
-    /// Takes the envelope out of a bundle.
+    /// Parses the envelope of a bundle.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Failure> {
         let whole = json::parse(bytes).map_err(|why| format(&format!("is not readable: {why}")))?;
         let [media_type, material, blob_signature, envelope] =
@@ -101,7 +102,7 @@ impl Envelope {
         let [signature] = list(signatures)? else {
             return Err(format(&format!("holds {} signatures; one is allowed", list(signatures)?.len())));
         };
-        // keyid is a hint that nothing authenticates: read, and ignored.
+        // keyid is a hint that nothing authenticates: parsed, and ignored.
         let [sig, _keyid] = message(signature, ["sig", "keyid"])?;
         let (is_by_key, entries) = check_material(material)?;
         Ok(Self {
@@ -113,14 +114,15 @@ impl Envelope {
         })
     }
 
-    /// The key among `keys` that signed, if one did.
+    /// Returns the key among `keys` that signed, if there is one.
     pub(crate) fn signer<'a>(&self, keys: &'a [PublicKey]) -> Option<&'a PublicKey> {
-        // With a certificate or none the signature is checked otherwise than by a key, even if a key would fit.
+        // With a certificate, or with no key at all, the signature needs another check than a key, even if a key would
+        // fit.
         let signed = self.message();
         keys.iter().filter(|_| self.is_by_key).find(|key| key.verifies(&signed, &self.signature))
     }
 
-    /// What the signature is over.
+    /// Returns the bytes that the signature covers.
     fn message(&self) -> Vec<u8> {
         encode(&self.payload_type, &self.payload)
     }
@@ -137,7 +139,7 @@ impl Envelope {
         tlog::check(log_keys, tlog, &signed, || self.entries.iter().map(tlog::Entry::from_bundle).collect())
     }
 
-    /// Reads the statement, once its signature is verified, and checks that it is about `digest`.
+    /// Parses the statement after its signature is verified, and checks that it is about `digest`.
     pub(crate) fn read(&self, digest: &Digest) -> Result<Claim, Failure> {
         let other = |what: &str, said: &str| {
             Err(Failure::new(

@@ -1,7 +1,7 @@
-//! Legacy payloads: what cosign signs under the tag `sha256-<hex>.sig` ("simple signing").
+//! Legacy payloads ("simple signing"): cosign signs them under the tag `sha256-<hex>.sig`.
 //!
-//! The reader is stricter than cosign's own, in the way of the containers tools: exact sets of fields, exact letters, no
-//! key twice, nothing after the end. A payload that two readers could understand differently is refused.
+//! The parser is stricter than cosign's own, like the one of the containers tools: exact sets of fields, exact letters,
+//! no key twice, nothing after the end. Refuses a payload that two parsers could understand differently.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -20,21 +20,22 @@ pub const MAX_BYTES: u64 = 1 << 20;
 
 const TYPE: &str = "cosign container image signature";
 
-/// The payload that says: `digest` is signed, under the name `repository`, at `signed_at`. To the byte what cosign writes.
+/// Returns the payload that `digest` is signed, under the name `repository`, at `signed_at`. Identical byte for byte to
+/// the payload that cosign writes.
 #[must_use]
 pub fn legacy(repository: &Repository, digest: &Digest, signed_at: Option<Timestamp>) -> Vec<u8> {
     let optional = match signed_at {
         Some(time) => format!(r#"{{"{SIGNED_AT}":"{}"}}"#, seconds(time)),
         None => "null".to_owned(),
     };
-    // Neither a repository nor a digest holds a character that JSON escapes.
+    // Neither a repository nor a digest contains a character that JSON escapes.
     let text = format!(
         r#"{{"critical":{{"identity":{{"docker-reference":"{repository}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"{TYPE}"}},"optional":{optional}}}"#
     );
     text.into_bytes()
 }
 
-/// Reads a payload whose signature has been verified, and checks that it is about `digest`.
+/// Parses a payload whose signature has been verified, and checks that it is about `digest`.
 pub(crate) fn read(bytes: &[u8], digest: &Digest) -> Result<Claim, Failure> {
     let format = |why: String| Failure::new(ErrorClass::SigFormat, format!("the signed payload {why}"));
     let whole = json::parse(bytes).map_err(|why| format(format!("is not readable: {why}")))?;
@@ -61,7 +62,7 @@ pub(crate) fn read(bytes: &[u8], digest: &Digest) -> Result<Claim, Failure> {
     Ok(Claim { identity: Some(reference), signed_at })
 }
 
-/// The values of exactly the fields `names`.
+/// Returns the values of exactly the fields `names`.
 pub(crate) fn fields<'a, const N: usize>(value: &'a Value, names: [&str; N]) -> Result<[&'a Value; N], String> {
     let map: &Map<_, _> = value.as_object().ok_or("has something else where an object belongs")?;
     if let Some(other) = map.keys().find(|key| !names.contains(&key.as_str())) {
@@ -122,7 +123,7 @@ mod tests {
             let mut bytes = GOLDEN.as_bytes().to_vec();
             bytes[at] = byte;
             if read(&bytes, &digest()).is_ok() {
-                // Only what the payload does not pin may differ: the name and what stands under `optional`.
+                // Only the parts that the payload does not fix may differ: the name and the value of `optional`.
                 let (reference, optional) = ((45..74), (GOLDEN.len() - 45)..GOLDEN.len());
                 proptest::prop_assert!(GOLDEN.as_bytes()[at] == byte || reference.contains(&at) || optional.contains(&at));
             }

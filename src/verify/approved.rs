@@ -1,7 +1,7 @@
 //! Approval: the right to copy an image, and to let a tag name it.
 //!
-//! It can be made in two ways only: from a report in which every demanded step holds, or with a reason for going without.
-//! Whoever makes something smaller of what was approved carries the approval over to that.
+//! It comes from one of two sources only: a report in which every demanded step holds, or a reason for skipping
+//! verification. A caller that makes something smaller from approved content derives the approval for that.
 
 use super::evidence::Evidence;
 use super::report::{Step, VerifyReport};
@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 use crate::trust::failure::Failure;
 
-/// The right to copy an image: it was verified, or somebody said why not.
+/// The right to copy an image: it was verified, or the operator gave a reason for skipping that.
 #[derive(Debug, Clone)]
 pub struct Approved {
     basis: Basis,
@@ -22,19 +22,19 @@ enum Basis {
 }
 
 impl Approved {
-    /// Only [`VerifyReport::approve`] calls this, once every demanded step holds.
+    /// Makes an approval from a report; only [`VerifyReport::approve`] calls this, after every demanded step holds.
     fn verified(digest: Digest, report: VerifyReport) -> Self {
         Self { basis: Basis::Verified { digest, report: Box::new(report) } }
     }
 
-    /// Goes without verification; `reason` is printed and recorded by whoever does.
+    /// Skips verification; the caller prints and records `reason`.
     #[must_use]
     pub fn unchecked(reason: impl Into<String>) -> Self {
         Self { basis: Basis::Unchecked { reason: reason.into() } }
     }
 
-    /// The same approval for `made`, which the caller has made of `whole` and of nothing else. What is then shown under a
-    /// tag has to be verified by itself: no signature that stands behind this approval is one over `made`.
+    /// Returns the same approval for `made`, which the caller has made from `whole` and from nothing else. Content that
+    /// is then tagged must be verified by itself: no signature behind this approval covers `made`.
     #[must_use]
     pub fn derived(&self, whole: &Digest, made: Digest) -> Option<Self> {
         match &self.basis {
@@ -46,7 +46,7 @@ impl Approved {
         }
     }
 
-    /// The content that was verified, and nothing else; none without verification.
+    /// Returns the only content that was verified; none without verification.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match &self.basis {
@@ -55,13 +55,13 @@ impl Approved {
         }
     }
 
-    /// Whether this allows to copy `digest`: it is what was verified, or nothing was.
+    /// Whether this allows copying `digest`: it was verified, or verification was skipped.
     #[must_use]
     pub fn covers(&self, digest: &Digest) -> bool {
         self.digest().is_none_or(|verified| verified == *digest)
     }
 
-    /// The report that it rests on.
+    /// Returns the report behind the approval.
     #[must_use]
     pub fn report(&self) -> Option<&VerifyReport> {
         match &self.basis {
@@ -70,13 +70,13 @@ impl Approved {
         }
     }
 
-    /// The signature objects that proved it, which have to travel along.
+    /// Returns the signature objects that proved it, which must be copied too.
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
         self.report().map_or(&[], VerifyReport::evidence)
     }
 
-    /// Why there was no verification.
+    /// Returns the reason for skipping verification.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match &self.basis {
@@ -93,12 +93,11 @@ impl Approved {
 }
 
 impl VerifyReport {
-    /// Turns a verification that holds into the right to copy, and one that does not into an error.
+    /// Turns a successful verification into the right to copy, and a failed one into an error.
     ///
     /// # Errors
     ///
-    /// [`Untrusted`](Kind::Untrusted), with the step, the class and what was checked against what; the hint says what
-    /// an operator can do.
+    /// [`Untrusted`](Kind::Untrusted), with the step, the class and the compared values; the hint advises the operator.
     pub fn approve(self) -> Result<Approved> {
         if let Some(digest) = self.digest().filter(|_| self.is_verified()) {
             return Ok(Approved::verified(digest, self));
@@ -115,7 +114,7 @@ impl VerifyReport {
     }
 }
 
-/// A failure together with its step, as a cause in an error's chain.
+/// A failure with its step, as a cause in an error's chain.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", step.as_str())]
 struct StepFailure {

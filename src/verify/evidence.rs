@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::oci::{Descriptor, Digest, Tag};
 use crate::trust::tlog::Recorded;
 
-/// A signature object that proved something, and has to travel along so that a destination can verify again.
+/// A signature object that proved something, which must be copied too, so that the destination can be verified again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// A manifest of legacy signatures, under its tag.
@@ -14,10 +14,10 @@ pub enum Evidence {
         tag: Tag,
         /// The manifest.
         node: Descriptor,
-        /// Which of its signatures holds, by position among them.
+        /// The valid signature, by its position in the manifest.
         layer: usize,
     },
-    /// A manifest that refers to what it signs.
+    /// A manifest that refers to the content it signs.
     Referrer {
         /// The manifest.
         node: Descriptor,
@@ -25,7 +25,7 @@ pub enum Evidence {
 }
 
 impl Evidence {
-    /// The manifest.
+    /// Returns the manifest.
     #[must_use]
     pub fn node(&self) -> &Descriptor {
         match self {
@@ -33,7 +33,7 @@ impl Evidence {
         }
     }
 
-    /// The same, found in the layer at `position`.
+    /// Returns the same evidence for the layer at `position`.
     pub(super) fn of_layer(mut self, position: usize) -> Self {
         if let Self::Tagged { layer, .. } = &mut self {
             *layer = position;
@@ -45,11 +45,11 @@ impl Evidence {
 /// A signature that met every demand.
 #[derive(Debug, Clone)]
 pub(super) struct SignatureProof {
-    /// What is signed.
+    /// The digest that is signed.
     pub(super) signs: Digest,
     pub(super) key: String,
     pub(super) signed_at: Option<Timestamp>,
-    /// What a transparency log says of it, if one was asked for and does.
+    /// The entry of a transparency log, if one was required and verified.
     pub(super) recorded: Option<Recorded>,
     pub(super) form: &'static str,
     pub(super) evidence: Evidence,

@@ -1,4 +1,4 @@
-//! What holds of payloads, bundles and key files, whatever the bytes.
+//! Properties of payloads, bundles and key files that hold for any bytes.
 
 use std::sync::LazyLock;
 
@@ -16,16 +16,17 @@ use crate::trust::key::PublicKey;
 use crate::trust::sigstore_bundle::{self, Envelope, MAX_SUBJECTS, PAYLOAD_TYPE};
 use crate::trust::{key_file, pem, simple_signing as legacy};
 
-/// What the seeds of the corpora are about, and the key that signed them.
+/// The digest that the seeds of the corpora are about, and the key that signed them.
 const SUBJECT: &str = "sha256:cff63a9b0b189864419c222c2b65bfcf6f004ed2cd3c8d78fe8eca9dee6c07de";
 const TRUSTED: &[u8] = include_bytes!("../../tests/verify-vectors/keys/keyA.pub");
 
 static SUBJECT_DIGEST: LazyLock<Digest> = LazyLock::new(|| SUBJECT.parse().expect("a digest"));
 static KEYS: LazyLock<[PublicKey; 1]> = LazyLock::new(|| [PublicKey::from_pem(TRUSTED).expect("a public key")]);
-/// New in each process, so that no input can have been signed by it.
+/// New in each process, so that it cannot have signed any input.
 static OWN: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate().expect("a signing key"));
 
-/// A payload that is taken says its digest, name and time to an independent reader too, and no other digest.
+/// Checks that an independent parser reads the same digest, name and time from an accepted payload, and no other
+/// digest.
 pub(crate) fn payload(bytes: &[u8]) {
     match legacy::read(bytes, &SUBJECT_DIGEST) {
         Ok(claim) => {
@@ -44,7 +45,7 @@ pub(crate) fn payload(bytes: &[u8]) {
     }
 }
 
-/// The value as another reader sees it.
+/// Returns the value as another parser reads it.
 fn independent(bytes: &[u8]) -> Value {
     match json::parse(bytes) {
         Ok(ours) if is_private(&ours) => ours,
@@ -52,7 +53,7 @@ fn independent(bytes: &[u8]) -> Value {
     }
 }
 
-/// A time is only taken that lies within the limits, and only a claim without one goes without.
+/// Checks that only a time within the limits is accepted, and that only a claim without a time may have none.
 fn demanded(claim: &Claim) {
     let now = "2026-06-01T00:00:00Z".parse().expect("a time");
     let demands = Demands { clock: Clock::Fixed(now), ..Demands::new(Vec::new()) };
@@ -75,7 +76,7 @@ fn demanded(claim: &Claim) {
     assert!(off.check(claim, &repository, Freshness::Demanded).is_ok());
 }
 
-/// An envelope says what its bytes say, and a signature covers all that is read from it.
+/// Checks that an envelope matches its bytes, and that a signature covers everything that is read from it.
 pub(crate) fn bundle(bytes: &[u8]) {
     match Envelope::parse(bytes) {
         Ok(envelope) => {
@@ -88,7 +89,7 @@ pub(crate) fn bundle(bytes: &[u8]) {
         }
         Err(failure) => told(&failure, &[ErrorClass::SigFormat, ErrorClass::SigLimit]),
     }
-    // The statement by itself, so that a change in it need not come through base64.
+    // The statement alone, so that a mutation need not pass through base64.
     let payload = bytes.to_vec();
     statement(&Envelope {
         payload_type: PAYLOAD_TYPE.into(),
@@ -144,9 +145,10 @@ fn statement(envelope: &Envelope) {
     }
 }
 
-/// A key file that is taken holds one key in its one encoding; an encrypted one asks for no more work than is allowed.
+/// Checks that an accepted key file holds one key in its one encoding; an encrypted one asks for no more work than is
+/// allowed.
 ///
-/// Goes no further than the decision on the work: deriving the key takes a tenth of a second, and is not a parser.
+/// Stops after the decision on the work: deriving the key takes a tenth of a second, and is not a parser.
 pub(crate) fn key_file(bytes: &[u8]) {
     public(bytes, None);
     public(pem::encode("PUBLIC KEY", bytes).as_bytes(), Some(bytes));

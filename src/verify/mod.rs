@@ -1,11 +1,12 @@
-//! Trust: decides whether an image may be shown to a site. Reads stores, never writes.
+//! Trust: decides whether a site may use an image. Reads stores, never writes.
 //!
-//! [`Candidate`] says what is verified, resolved once; [`Demands`] what must hold; [`Pipeline`] runs the four steps and
-//! gives a [`VerifyReport`]; [`VerifyReport::approve`] turns a good one into an [`Approved`], without which nothing is copied.
+//! [`Candidate`] is the subject, resolved once; [`Demands`] are the requirements; [`Pipeline`] runs the four steps and
+//! returns a [`VerifyReport`]; [`VerifyReport::approve`] turns a successful one into an [`Approved`], without which
+//! nothing is copied.
 //!
-//! Everything that comes from a registry is hostile until a trusted key vouches for it: sizes are checked before bytes
-//! are fetched, signatures before bytes are interpreted, and only a 404 means that there is no signature. A store that
-//! could not be asked is an error of its own kind.
+//! Everything from a registry is hostile until a trusted key vouches for it: sizes are checked before bytes are
+//! fetched, signatures before bytes are parsed, and only a 404 means that there is no signature. A store that cannot be
+//! queried is an error of its own kind.
 
 mod approved;
 mod evidence;

@@ -25,22 +25,22 @@ pub struct Pipeline {
     demands: Demands,
 }
 
-/// A sidecar's bytes, with the digest of the manifest that they were wrapped in.
+/// A sidecar's bytes, and the digest of the manifest around them.
 struct SidecarContent {
     manifest: Digest,
     bytes: Bytes,
 }
 
-/// When something was signed, as far as that was read.
+/// The time of signing, as far as the signatures were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedAt {
-    /// The time of the newest signature; none if nothing meets the demands, or nothing says when it was signed.
+    /// The time of the newest signature; none if no signature meets the demands, or none has a time.
     pub time: Option<Timestamp>,
-    /// Why there may be newer ones: more is attached than is read.
+    /// The reason why there may be newer ones: more is attached than is read.
     pub unread: Option<Failure>,
 }
 
-/// Why the steps end early: one of them failed, or the store could not be asked.
+/// Why the steps end early: one of them failed, or the store could not be queried.
 enum Stop {
     Failed(Step, Failure),
     Broken(Error),
@@ -53,26 +53,25 @@ impl From<Error> for Stop {
 }
 
 impl Pipeline {
-    /// A pipeline with these demands.
+    /// Returns a pipeline with these demands.
     #[must_use]
     pub fn new(demands: Demands) -> Self {
         Self { demands }
     }
 
-    /// What is demanded.
+    /// Returns the demands.
     #[must_use]
     pub fn demands(&self) -> &Demands {
         &self.demands
     }
 
-    /// Verifies `subject` with what `store` holds. No tag of the image is resolved here.
+    /// Verifies `subject` with the content of `store`. Resolves no tag of the image.
     ///
-    /// A verification that fails is a report. An image with a legacy signature costs two requests, one with a bundle
-    /// four.
+    /// A failed verification is a report. An image with a legacy signature costs two requests, one with a bundle four.
     ///
     /// # Errors
     ///
-    /// Those of the store when it could not be asked: never a report that says "not signed".
+    /// Fails as the store does: never a report that says "not signed".
     pub async fn run(&self, store: &dyn store::ListingStore, subject: &Candidate) -> Result<VerifyReport> {
         let mut report = VerifyReport::begin(subject.reference.clone(), subject.root.digest, self.demands.weakened());
         match self.steps(store, subject, &mut report).await {
@@ -122,11 +121,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// When `digest` in `repository` was signed, by the newest signature that meets the demands, wherever it lies in `store`.
+    /// Returns the time of the newest signature of `digest` in `repository` that meets the demands, anywhere in
+    /// `store`.
     ///
     /// # Errors
     ///
-    /// Those of the store when it could not be asked.
+    /// Fails as the store does.
     pub async fn signed_at(
         &self,
         store: &dyn store::ListingStore,
@@ -140,7 +140,7 @@ impl Pipeline {
         Ok(SignedAt { time: times.max(), unread })
     }
 
-    /// The proofs for the image and each demanded sidecar, which must be of one seal.
+    /// Returns the proofs for the image and each demanded sidecar, which must belong to one seal.
     async fn proofs(
         &self,
         store: &dyn store::ListingStore,
@@ -153,14 +153,14 @@ impl Pipeline {
         match self.signatures(store, subject, Reach::OnePlace).await?.map(seal_time::of_one_seal) {
             Ok(Ok(chosen)) => return Ok(Ok(chosen)),
             Err(failure) => return Ok(Err(failure)),
-            // It may have been sealed in the other format, beside what was found.
+            // The seal may be signed in the other format, beside the signatures found so far.
             Ok(Err(_)) => {}
         }
         let parts = self.signatures(store, subject, Reach::Everywhere).await?;
         Ok(parts.and_then(|parts| seal_time::of_one_seal(parts).map_err(|parts| seal_time::mismatch(&parts))))
     }
 
-    /// With a name demanded, the lock must be that of the image by this name.
+    /// If a name is demanded, the lock must belong to the image of this name.
     fn check_name(&self, subject: &Candidate, lock: &Lock) -> Result<(), Failure> {
         let Some(demanded) = self.demands.name(&subject.reference.repository) else { return Ok(()) };
         let said = &lock.agent_artifact().reference;
@@ -173,8 +173,8 @@ impl Pipeline {
         }
     }
 
-    /// The signatures of the image and of each demanded sidecar. All are searched for side by side; the first that is lacking, in
-    /// this order, is told.
+    /// Returns the signatures of the image and of each demanded sidecar. Searches for all concurrently; the failure is
+    /// the first in this order.
     async fn signatures(
         &self,
         store: &dyn store::ListingStore,
@@ -223,7 +223,7 @@ impl Pipeline {
         Ok(search.run().await?.proofs)
     }
 
-    /// What the first step says when it holds: who signed what, when, and how.
+    /// Returns the text of a successful first step: the key, the time and the form of each signature.
     fn told(&self, subject: &Candidate, proofs: &[ChosenProofs]) -> String {
         let tell = |ChosenProofs { name, proof, .. }: &ChosenProofs| {
             let time = proof.signed_at.map(|time| format!(" at {time}")).unwrap_or_default();
@@ -246,7 +246,7 @@ impl Pipeline {
         proofs.iter().map(tell).collect::<Vec<_>>().join("; ")
     }
 
-    /// The bytes of a demanded sidecar. Only called once its signature is known to be good.
+    /// Returns the bytes of a demanded sidecar. Call it only after its signature is verified.
     async fn content(
         &self,
         store: &dyn store::ListingStore,
@@ -339,7 +339,8 @@ fn check_fingerprint(lock: &Lock) -> Result<String, Failure> {
     }
 }
 
-/// Major and minor of the tag in the lock's `policy_bundle.ref` and of the bundle's own version must be the same.
+/// Checks that major and minor of the tag in the lock's `policy_bundle.ref` and of the bundle's own version are the
+/// same.
 fn check_semver(lock: &Lock, policy: &[u8]) -> Result<String, Failure> {
     let unreadable = |why: String| Failure::new(ErrorClass::SemverParse, why);
     let reference = &lock.policy_bundle().reference;
@@ -356,7 +357,7 @@ fn check_semver(lock: &Lock, policy: &[u8]) -> Result<String, Failure> {
     Ok(format!("policy {found} fits {wanted}, which the lock names"))
 }
 
-/// The tag of a reference. The host may be missing: a lock's references are read by people, and older ones are short.
+/// Returns the tag of a reference. The host may be missing: people write a lock's references, and older ones are short.
 fn version_tag(reference: &str) -> Option<&str> {
     let name = reference.split('@').next()?;
     let last = name.rsplit('/').next()?;

@@ -1,6 +1,7 @@
-//! Reports: the four steps of a verification, what each of them found, and what proved it.
+//! Reports: the four steps of a verification, the result of each, and the evidence.
 //!
-//! A failed verification is a value: it can be printed, kept and compared. Only [`VerifyReport::approve`] makes an error of it.
+//! A failed verification is a value: it can be printed, kept and compared. Only [`VerifyReport::approve`] turns it into
+//! an error.
 
 use std::fmt;
 
@@ -19,11 +20,11 @@ use crate::trust::failure::{ErrorClass, Failure};
 pub enum Step {
     /// Image and sidecars are signed by a trusted key, recently enough.
     Signatures,
-    /// Image and policy are those that the lock names.
+    /// Image and policy match the digests in the lock.
     Digests,
-    /// The lock is as it was sealed.
+    /// The lock is unchanged since it was sealed.
     Fingerprint,
-    /// The policy's version is the one that the lock names.
+    /// The policy's version is the one in the lock.
     Semver,
 }
 
@@ -31,7 +32,7 @@ impl Step {
     /// All steps, in order.
     pub const ALL: [Self; 4] = [Self::Signatures, Self::Digests, Self::Fingerprint, Self::Semver];
 
-    /// The step's name.
+    /// Returns the step's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,27 +44,28 @@ impl Step {
     }
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutcome {
-    /// It holds; what was found.
+    /// It holds, with this finding.
     Ok(String),
-    /// It does not.
+    /// It failed.
     Failed(Failure),
-    /// It did not run; why.
+    /// It did not run, for this reason.
     Skipped(String),
 }
 
-/// A step and what became of it.
+/// A step and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepResult {
-    /// Which step.
+    /// The step.
     pub step: Step,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: StepOutcome,
 }
 
-/// The outcome of verifying one image. Read-only outside this module: nobody can make one that approves what did not hold.
+/// The outcome of verifying one image. Read-only outside this module: no caller can make a report that approves a
+/// failed verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyReport {
     reference: Reference,
@@ -76,14 +78,14 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// The report of a verification that came to no verdict: a key was unusable, or the store could not be asked. `digest`
-    /// is what the image had been resolved to by then.
+    /// Returns the report of a verification without a verdict: a key was unusable, or the store could not be queried.
+    /// `digest` is the image's digest if it was resolved by then.
     #[must_use]
     pub fn unreached(reference: Reference, digest: Option<Digest>, failure: Failure) -> Self {
         Self { digest, error: Some(failure), ..Self::blank(reference) }
     }
 
-    /// A report whose steps have yet to run.
+    /// Returns a report whose steps have not run yet.
     pub(super) fn begin(reference: Reference, digest: Digest, weakened: Vec<String>) -> Self {
         Self { digest: Some(digest), weakened, ..Self::blank(reference) }
     }
@@ -94,44 +96,45 @@ impl VerifyReport {
         Self { reference, digest: None, steps: Step::ALL.map(skipped), weakened, evidence, signed, error: None }
     }
 
-    /// What was verified, as it was named.
+    /// Returns the reference of the image, as the caller gave it.
     #[must_use]
     pub fn reference(&self) -> &Reference {
         &self.reference
     }
 
-    /// What it was then; none if it was not resolved.
+    /// Returns the digest that was verified; none if the reference was not resolved.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         self.digest
     }
 
-    /// The four steps, in order.
+    /// Returns the four steps, in order.
     #[must_use]
     pub fn steps(&self) -> &[StepResult; 4] {
         &self.steps
     }
 
-    /// What of the defaults was switched off, in words.
+    /// Returns the defaults that were switched off, in words.
     #[must_use]
     pub fn weakened(&self) -> &[String] {
         &self.weakened
     }
 
-    /// What proved the image, then the lock, then the policy; each followed by its newest signature where that is another.
+    /// Returns the evidence for the image, then the lock, then the policy; each followed by its newest signature if
+    /// that is another one.
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
         &self.evidence
     }
 
-    /// What failed outside of the steps: an unusable key, a registry that can't be asked.
+    /// Returns the failure outside of the steps: an unusable key, a registry that cannot be queried.
     #[must_use]
     pub fn error(&self) -> Option<&Failure> {
         self.error.as_ref()
     }
 
-    /// When the image or the sidecar `digest` was signed, by the newest of the signatures that were looked at; none if those
-    /// do not say.
+    /// Returns the time of the newest signature of the image or the sidecar `digest`, among the signatures that were
+    /// read; none if they have no time.
     #[must_use]
     pub fn signed_at(&self, digest: &Digest) -> Option<Timestamp> {
         self.signed.iter().find(|(signs, _)| signs == digest).map(|(_, time)| *time)
@@ -150,7 +153,7 @@ impl VerifyReport {
         self.steps[step as usize].outcome = outcome;
     }
 
-    /// Notes a failure; the steps after it stay skipped, and say why.
+    /// Records a failure; the steps after it stay skipped, with the reason.
     pub(super) fn fail(&mut self, step: Step, failure: Failure) {
         let why = format!("not reached: {} failed", step.as_str());
         for later in &mut self.steps[step as usize + 1..] {
@@ -159,13 +162,13 @@ impl VerifyReport {
         self.set(step, StepOutcome::Failed(failure));
     }
 
-    /// Whether the image may be shown to a site: nothing failed, and its signature was checked.
+    /// Whether a site may use the image: nothing failed, and its signature was checked.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.failure().is_none() && self.digest.is_some() && matches!(self.steps[0].outcome, StepOutcome::Ok(_))
     }
 
-    /// The step that failed and why; without a step if none could run.
+    /// Returns the step that failed and the reason; without a step if none could run.
     #[must_use]
     pub fn failure(&self) -> Option<(Option<Step>, &Failure)> {
         let early = self.error.as_ref().map(|failure| (None, failure));
@@ -178,7 +181,7 @@ impl VerifyReport {
     }
 }
 
-/// One aligned line a step, the error before them, and a line for each weakness after them.
+/// Prints one aligned line for each step, the error before them, and a line for each weakness after them.
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Vec::new();

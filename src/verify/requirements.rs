@@ -1,4 +1,4 @@
-//! Demands: what one signature must meet, all of it by itself.
+//! Demands: the requirements that one signature must meet, all of them by itself.
 
 use std::time::Duration;
 
@@ -12,75 +12,76 @@ use crate::trust::failure::{ErrorClass, Failure};
 use crate::trust::key::PublicKey;
 use crate::trust::tlog::Tlog;
 
-/// What an operator demands before an image counts as verified.
+/// The requirements of an operator for a verified image.
 #[derive(Debug, Clone)]
 pub struct Demands {
-    /// The trusted keys; any one of them will do. With none, nothing verifies.
+    /// The trusted keys; a signature by any one of them is enough. With none, nothing verifies.
     pub keys: Vec<PublicKey>,
     /// Greatest age of a signature. Default 8,760 h, a year (contract §8).
     pub max_age: Duration,
-    /// How far in the future a signature may lie, because clocks differ. Default 5 min (contract §8).
+    /// How far in the future the time of a signature may be, because clocks differ. Default 5 min (contract §8).
     pub clock_skew: Duration,
     /// Whether the time of signing is checked. Default on; `AUTONOMY_TRUST_TIME=false` switches it off.
     pub trust_time: TrustTime,
     /// Whether the signature must name the repository. Default any.
     pub identity: IdentityRule,
-    /// Whether what was signed before what it would replace is refused. Default refused. For those who replace something:
-    /// a verification alone replaces nothing.
+    /// Whether to refuse an image that was signed before the one it would replace. Default refuse. For callers that
+    /// replace something: a verification alone replaces nothing.
     pub rollback: RollbackRule,
-    /// Whether the lock must be there, signed and right. Default not asked.
+    /// Whether the lock must be present, signed and correct. Default not asked.
     pub lock: SidecarDemand,
-    /// Whether the policy must be there, signed and the lock's. Default not asked. The lock is then demanded too: without
-    /// it nothing says that the policy belongs to the image.
+    /// Whether the policy must be present, signed and the lock's. Default not asked. The lock is then demanded too:
+    /// without it nothing proves that the policy belongs to the image.
     pub policy: SidecarDemand,
-    /// The keys of transparency logs that are believed. Default none: log entries are not looked at. With one, an entry
-    /// that is there is checked, offline, and refused with its signature if it does not hold.
+    /// The keys of trusted transparency logs. Default none: log entries are ignored. With a key, an existing entry is
+    /// checked, offline, and refused with its signature if it is not valid.
     pub log_keys: Vec<PublicKey>,
-    /// Whether a transparency log must vouch for the signature. Default not: many are made without one.
+    /// Whether a transparency log must vouch for the signature. Default not: many signatures are made without one.
     pub tlog: Tlog,
-    /// What time it is. Default this machine's clock.
+    /// The source of the present time. Default this machine's clock.
     pub clock: Clock,
 }
 
 /// Whether the time of signing is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrustTime {
-    /// It must be in the image signature's signed data, and recent. Where a sidecar's signature has one, that too.
+    /// The image signature's signed data must contain it, and it must be recent. If a sidecar's signature has one, that
+    /// too.
     On,
-    /// It is not looked at, and reports say that verification is weakened.
+    /// It is ignored, and reports say that verification is weakened.
     Off,
 }
 
-/// Whose name the signed data must bear.
+/// The name that the signed data must contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IdentityRule {
-    /// Anybody's: an image that was mirrored bears the name of where it came from.
+    /// Any name: a mirrored image keeps the name of its origin.
     Any,
-    /// The name of the repository verified. The bundle format bears no name, so only legacy signatures can meet this.
+    /// The name of the repository verified. The bundle format has no name, so only legacy signatures can meet this.
     MatchRepository,
-    /// This name, wherever the image stands by now.
+    /// This name, wherever the image is now.
     Named(Repository),
 }
 
 /// Whether an image may replace one that was signed after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollbackRule {
-    /// No: an old release that is offered again under a tag that moves is an attack.
+    /// No: an old release that is offered again under a moving tag is an attack.
     Refuse,
-    /// Yes: somebody wants to go back, and records say so.
+    /// Yes: the operator wants to go back, and records say so.
     Allow,
 }
 
-/// Whether a sidecar is part of what is verified.
+/// Whether a sidecar is part of the verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SidecarDemand {
-    /// It is not looked at.
+    /// It is ignored.
     NotAsked,
-    /// It must be there, signed, and fit the image.
+    /// It must be present, signed, and fit the image.
     Required,
 }
 
-/// Where the time comes from.
+/// The source of the present time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
     /// This machine's clock, read anew for every image.
@@ -89,17 +90,17 @@ pub enum Clock {
     Fixed(Timestamp),
 }
 
-/// Whether a claim must say when it was signed.
+/// Whether a claim must contain a time of signing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Freshness {
-    /// It must, and recently: the image (contract §8).
+    /// It must, and a recent one: the image (contract §8).
     Demanded,
-    /// If it does, then recently: the sidecars.
+    /// If it does, it must be recent: the sidecars.
     IfSaid,
 }
 
 impl Demands {
-    /// The defaults, with these keys.
+    /// Returns the defaults, with these keys.
     #[must_use]
     pub fn new(keys: Vec<PublicKey>) -> Self {
         Self {
@@ -117,7 +118,7 @@ impl Demands {
         }
     }
 
-    /// What these demands leave out that the defaults ask for, for reports.
+    /// Returns the defaults that these demands switch off, for reports.
     #[must_use]
     pub fn weakened(&self) -> Vec<String> {
         let off = "trust-time off: the age of signatures is not checked (AUTONOMY_TRUST_TIME=false)";
@@ -134,7 +135,7 @@ impl Demands {
         }
     }
 
-    /// The name that the signed data of what stands in `repository` must bear; none if any will do.
+    /// Returns the name that the signed data of content in `repository` must contain; none if any name is enough.
     pub(super) fn name<'a>(&'a self, repository: &'a Repository) -> Option<&'a Repository> {
         match &self.identity {
             IdentityRule::Any => None,
@@ -143,7 +144,7 @@ impl Demands {
         }
     }
 
-    /// Checks what the signed data says, once key, type and digest are right: name and time. Gives the time of signing.
+    /// Checks name and time of the signed data, after key, type and digest are verified. Returns the time of signing.
     pub(super) fn check(
         &self,
         claim: &Claim,
@@ -227,7 +228,7 @@ fn check_identity(said: Option<&str>, repository: &Repository) -> Result<(), Fai
     }
 }
 
-/// Reads RFC 3339 as Go does: `2026-01-15T12:00:00Z`, with a fraction or an offset if need be, and nothing looser.
+/// Parses RFC 3339 as Go does: `2026-01-15T12:00:00Z`, with an optional fraction or offset, and nothing looser.
 fn parse_time(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     let is_shape = bytes.len() >= 20

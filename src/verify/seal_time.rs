@@ -1,12 +1,12 @@
-//! The time of a seal: image, lock and policy of one seal bear signatures of one time.
+//! The time of a seal: image, lock and policy of one seal have signatures of one time.
 //!
-//! Each of them may have been signed again since, alone, by the same signer or where two sites' signatures were merged. So
-//! they are of one seal if *some* choice of one valid signature of each lies within an hour. That refuses no less than a
-//! stricter rule could: whoever serves a bundle can leave signatures out, so a choice is all that could be held against
-//! them anyway. Signatures of a time that a part does not bear cannot be made without the key: an older lock beside an
-//! image that has newer signatures only is of another seal, whatever it is served with.
+//! Each of them may have been signed again since, alone, by the same signer or where two sites' signatures were merged.
+//! So they belong to one seal if *some* choice of one valid signature of each is within an hour. A stricter rule would
+//! refuse no more: a server of a bundle can omit signatures, and so make any such choice itself. Signatures of a time
+//! that a part does not have need the key: an older lock beside an image with newer signatures only belongs to another
+//! seal, whatever else is served with it.
 //!
-//! Which release is the newer one is another question, and another time answers it: see [`Chosen::newest`].
+//! Another time decides which release is newer: see [`ChosenProofs::newest`].
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,8 +14,8 @@ use super::evidence::SignatureProof;
 
 use crate::trust::failure::{ErrorClass, Failure};
 
-/// How far apart the signatures of one seal may lie. They bear one time; signers that ask for it anew for each take as long
-/// as their key needs.
+/// How far apart the times of the signatures of one seal may be. They have one time; a signer that takes a new time for
+/// each signature needs as long as its key does.
 const ONE_SEAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// The signatures of a part that meet every demand.
@@ -29,22 +29,22 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct ChosenProofs {
     pub(super) name: &'static str,
-    /// The signature that is of one seal with those of the other parts.
+    /// The signature that belongs to one seal with those of the other parts.
     pub(super) proof: SignatureProof,
-    /// The newest of all, where that is another one. It travels too: its time is what tells a step back from a step on
-    /// (contract §1: of several the newest valid one), since the publisher has vouched for the part as late as that.
+    /// The newest of all, if it is another one. It is copied too: its time decides between a rollback and an update
+    /// (contract §1: of several the newest valid one), because the publisher has vouched for the part at that time.
     pub(super) newest: Option<SignatureProof>,
 }
 
 impl Part {
-    /// The part `name` with what was found: at least one.
+    /// Makes the part `name` of the signatures found: at least one.
     pub(super) fn new(name: &'static str, mut proofs: Vec<SignatureProof>) -> Self {
-        // Stable: of those of one time, the one that was found first.
+        // Stable: among signatures of the same time, the one found first comes first.
         proofs.sort_by_key(|proof| std::cmp::Reverse(proof.signed_at));
         Self { name, proofs }
     }
 
-    /// The newest signature between an hour before `end` and `end`; of a part that says no time at all, any.
+    /// Returns the newest signature between an hour before `end` and `end`; any signature of a part without any time.
     fn at(&self, end: Timestamp) -> Option<usize> {
         if !self.says_a_time() {
             return Some(0);
@@ -72,14 +72,14 @@ impl Part {
     }
 }
 
-/// Takes the newest signature of each part, whatever the others bear.
+/// Returns the newest signature of each part, independently of the others.
 pub(super) fn newest(parts: Vec<Part>) -> Vec<ChosenProofs> {
     parts.into_iter().filter_map(|part| part.chosen(0)).collect()
 }
 
-/// Chooses one signature of each part so that all lie within an hour: of all such choices the newest.
+/// Chooses one signature of each part so that all are within an hour: the newest of all such choices.
 ///
-/// The parts come back if there is none.
+/// Returns the parts as the error if there is no such choice.
 pub(super) fn of_one_seal(parts: Vec<Part>) -> Result<Vec<ChosenProofs>, Vec<Part>> {
     let times = parts.iter().flat_map(|part| &part.proofs).filter_map(|proof| proof.signed_at);
     let mut ends: Vec<_> = times.collect();
@@ -95,7 +95,7 @@ pub(super) fn of_one_seal(parts: Vec<Part>) -> Result<Vec<ChosenProofs>, Vec<Par
     }
 }
 
-/// Why `parts` are not of one seal, by the newest signature of each.
+/// Returns the reason why `parts` are not of one seal, by the newest signature of each.
 pub(super) fn mismatch(parts: &[Part]) -> Failure {
     let times = parts.iter().filter_map(|part| Some((part.newest_time()?, part.name)));
     let why = match (times.clone().min(), times.max()) {
@@ -128,7 +128,7 @@ mod tests {
         Part::new(name, minutes.iter().map(proof).collect())
     }
 
-    /// The minutes that are chosen, and those of the newest where they are others.
+    /// Returns the minutes of the chosen signatures, and of the newest ones where they differ.
     fn chosen(parts: [&[Option<i64>]; 3]) -> Option<Vec<(Option<i64>, Option<i64>)>> {
         let [image, lock, policy] = parts;
         let parts = vec![part("image", image), part("lock", lock), part("policy", policy)];
@@ -148,7 +148,7 @@ mod tests {
                 [&[at(0), at(500)], &[at(10), at(510)], &[at(520), at(20)]],
                 Some([(500, None), (510, None), (520, None)]),
             ),
-            // A chain in which each fits the next is no set.
+            // A chain in which each fits only the next is no seal.
             ([&[at(0)], &[at(40)], &[at(80)]], None),
             ([&[at(0), at(40)], &[at(40)], &[at(80)]], Some([(40, None), (40, None), (80, None)])),
             ([&[at(0), at(500)], &[at(0)], &[at(500)]], None),

@@ -1,8 +1,8 @@
-//! Search: finds, among all that is attached to a digest, one signature that meets every demand by itself.
+//! Search: finds, among everything attached to a digest, one signature that meets every demand by itself.
 //!
-//! The legacy tag comes first, because it costs one request; referrers are asked for only if nothing there satisfies.
-//! The first signature that satisfies ends the search. A place that cannot be asked does not: a refusal is told if nothing
-//! elsewhere satisfies either. Everything that a registry can make long has a bound here.
+//! The legacy tag comes first, because it costs one request; referrers are requested only if no signature there meets
+//! the demands. The first good signature ends the search. An error of one place does not end it: the search returns
+//! that error if no signature elsewhere is good either. Everything that a registry can make long has a bound here.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,44 +21,44 @@ use crate::trust::sigstore_bundle::{self, Envelope};
 use crate::trust::simple_signing;
 use crate::trust::tlog::{self, Entry, Recorded, Signed};
 
-/// Most signatures of one legacy manifest that are looked into: the first ones.
+/// Most signatures of one legacy manifest that are checked: the first ones.
 pub const MAX_SIGNATURES: usize = 100;
-/// Most layers of a legacy manifest: of a longer one nothing is looked into, as cosign has it.
+/// Most layers of a legacy manifest: a longer one is ignored whole, as in cosign.
 pub const MAX_LISTED_SIGNATURES: usize = 1_000;
-/// Most referrers of one subject that are looked into.
+/// Most referrers of one subject that are read.
 pub const MAX_REFERRERS: usize = 256;
 /// Most bytes that are read in the search for one signature. Each object has a bound of its own; without this one, a
 /// registry that lists 256 of the largest would still make an edge site fetch a gigabyte.
 pub const MAX_TOTAL_BYTES: u64 = 64 << 20;
 
-/// How many places are waited for that do not answer.
+/// Most places that may fail to answer before the search waits for no more.
 const MAX_WAITS: usize = 3;
 
 /// The type of a legacy signature that is attached as a referrer (cosign's `oci-1-1` mode).
 const ATTACHED_LEGACY: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 
-/// Where a search ends.
+/// The end of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// With the first signature that meets every demand.
+    /// At the first signature that meets every demand.
     First,
-    /// With all that lie in one place: under the tag, else among the referrers. What was signed again keeps its older
+    /// After all in one place: under the tag, else among the referrers. Content that was signed again keeps its older
     /// signatures.
     OnePlace,
-    /// With all, wherever they lie.
+    /// After all, in every place.
     Everywhere,
 }
 
 /// The result of a search.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// The signatures that meet every demand, as they were met; else why none does.
+    /// The signatures that meet every demand, in the order in which they were found; else the reason why there is none.
     pub(super) proofs: Result<Vec<SignatureProof>, Failure>,
-    /// Why there may be more than were read: a list that is too long.
+    /// The reason why there may be more than were read: a list that is too long.
     pub(super) unread: Option<Failure>,
 }
 
-/// What a signature that meets every demand says: whose it is, of when, and where it is recorded.
+/// The content of a signature that meets every demand: its key, its time, and its log entry.
 type Verdict<'a> = (&'a PublicKey, Option<Timestamp>, Option<Recorded>);
 
 impl SignatureProof {
@@ -68,7 +68,7 @@ impl SignatureProof {
     }
 }
 
-/// What is searched for, and where.
+/// The subject of a search, and the places to search.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     pub(super) store: &'a dyn store::ListingStore,
@@ -77,23 +77,23 @@ pub(super) struct Search<'a> {
     pub(super) digest: Digest,
     pub(super) freshness: Freshness,
     pub(super) reach: Reach,
-    /// The referrers, where somebody has asked for them already.
+    /// The referrers, if the caller has requested them already.
     pub(super) referrers: Option<&'a [Descriptor]>,
 }
 
-/// The failures so far: how many, and the one that got furthest; and the bytes that were read for it.
+/// The failures so far: how many, and the one that got furthest; and the bytes that were read.
 #[derive(Debug, Default)]
 struct SearchTally {
     count: usize,
     furthest: Option<Failure>,
     bytes: u64,
-    /// Why a place could not be asked: the first that could not.
+    /// The error of the first place that could not be read.
     refusal: Option<Error>,
-    /// How many places were waited for in vain.
+    /// How many places were unavailable.
     waits: usize,
-    /// Why not all was read that may be a signature.
+    /// The reason why some possible signatures were not read.
     unread: Option<Failure>,
-    /// Whether what is being read is called something else by the list: attestations may be as long as they like.
+    /// Whether the list gives another type for the present object: attestations may have any length.
     is_another_kind: bool,
 }
 
@@ -105,7 +105,7 @@ impl SearchTally {
         }
     }
 
-    /// Notes that not all of what there is was read.
+    /// Records that some possible signatures were not read.
     fn cut_short(&mut self, why: String) {
         let failure = Failure::new(ErrorClass::SigLimit, why);
         if !self.is_another_kind {
@@ -114,8 +114,8 @@ impl SearchTally {
         self.add(failure);
     }
 
-    /// Takes in an error. What is wrong with the *content* of a signature object is a failure; what went wrong with the
-    /// *asking* stays an error. Mixing them up would let a registry that refuses to answer pass for one that holds nothing.
+    /// Records an error. Wrong *content* of a signature object is a failure; an error of the *request* stays an error.
+    /// Mixing them up would make a registry that refuses to answer look like one without signatures.
     fn take(&mut self, error: Error) {
         match error.kind() {
             Kind::Corrupt => self.add(Failure::new(ErrorClass::BlobDigest, error.chain())),
@@ -127,7 +127,7 @@ impl SearchTally {
         }
     }
 
-    /// Whether another place may be asked: each that does not answer is waited for.
+    /// Whether the search may query another place: each unavailable one costs a wait.
     fn may_wait(&self) -> bool {
         self.waits < MAX_WAITS
     }
@@ -135,7 +135,7 @@ impl SearchTally {
     /// Whether `node` may be fetched: it is no larger than `limit`, and the search has not read too much already.
     fn admits(&mut self, node: &Descriptor, what: &str, limit: u64) -> bool {
         if node.size > limit {
-            // By its size it is no signature, for whoever put it there either.
+            // An object of this size is no signature to its publisher either.
             let why = format!("a {what} says that it is {} bytes long; at most {limit} are read", node.size);
             self.add(Failure::new(ErrorClass::SigLimit, why));
             return false;
@@ -149,7 +149,7 @@ impl SearchTally {
     }
 }
 
-/// The tag under which cosign keeps the legacy signatures of `digest`; none where it would be too long for a tag.
+/// Returns the tag under which cosign stores the legacy signatures of `digest`; none if it would be too long for a tag.
 #[must_use]
 pub fn signature_tag(digest: &Digest) -> Option<Tag> {
     format!("{}-{}.sig", digest.algorithm().as_str(), digest.hex()).parse().ok()
@@ -160,7 +160,7 @@ impl Search<'_> {
     ///
     /// # Errors
     ///
-    /// That of the store when it could not be asked. Anything that was found wanting is a [`Failure`] instead.
+    /// Fails as the store does. Any defect of the content is a [`Failure`] instead.
     pub(super) async fn run(&self) -> Result<Found> {
         let (mut tally, mut proofs) = (SearchTally::default(), Vec::new());
         self.under_the_tag(&mut tally, &mut proofs).await;
@@ -168,7 +168,7 @@ impl Search<'_> {
             self.among_the_referrers(&mut tally, &mut proofs).await;
         }
         let SearchTally { count, furthest, refusal, unread, .. } = tally;
-        // Where a place was refused there may be a newer one: what was found is the least that is known.
+        // A place that refused may have a newer signature: the ones found are the least that is known.
         if !proofs.is_empty() {
             return Ok(Found { proofs: Ok(proofs), unread });
         }
@@ -187,7 +187,7 @@ impl Search<'_> {
         Ok(Found { proofs: Err(failure), unread })
     }
 
-    /// Whether nothing more is looked for.
+    /// Whether the search is complete.
     fn is_over(&self, proofs: &[SignatureProof]) -> bool {
         self.reach == Reach::First && !proofs.is_empty()
     }
@@ -202,7 +202,7 @@ impl Search<'_> {
         }
     }
 
-    /// Goes on from what was found elsewhere.
+    /// Continues among the referrers.
     async fn among_the_referrers(&self, tally: &mut SearchTally, proofs: &mut Vec<SignatureProof>) {
         let asked;
         let listed = match self.referrers {
@@ -221,7 +221,7 @@ impl Search<'_> {
             },
         };
         let mut listed: Vec<_> = listed.iter().collect();
-        // The list's word on types decides nothing, because lists are wrong (buildx #4010); it does say where to begin.
+        // The list's types decide nothing, because lists are wrong (buildx #4010); they do give the order.
         listed.sort_by_key(|node| likelihood(node));
         for node in listed.iter().take(MAX_REFERRERS) {
             tally.is_another_kind = likelihood(node) == ANOTHER_KIND;
@@ -243,8 +243,8 @@ impl Search<'_> {
 
     async fn referrer(&self, node: &Descriptor, tally: &mut SearchTally, proofs: &mut Vec<SignatureProof>) {
         let Some(root) = self.fetch(&Name::Digest(node.digest), tally).await else { return };
-        // What is no manifest, or one of something else, is not a signature that fails: it is none. What refers to other
-        // content would be lost at the next registry, which lists by what the manifest says.
+        // An object that is no manifest, or refers to another subject, is no failed signature: it is none at all. One
+        // that refers to other content would be lost at the next registry, which lists by the manifest's subject.
         let Ok(manifest) = parse(&root) else { return };
         if manifest.subject.as_ref().is_none_or(|subject| subject.digest != self.digest) {
             return;
@@ -259,7 +259,7 @@ impl Search<'_> {
         }
     }
 
-    /// The entries of the fallback index, where the list of referrers was refused: both may be kept.
+    /// Returns the entries of the fallback index, if the list of referrers was refused: a registry may have both.
     async fn fallback_entries(&self, tally: &mut SearchTally) -> Vec<Descriptor> {
         let Ok(tag) = self.digest.fallback_tag().parse() else { return Vec::new() };
         let root = self.fetch(&Name::Tag(tag), tally).await;
@@ -332,7 +332,7 @@ impl Search<'_> {
         }
     }
 
-    /// Signature first, then the reading of those same bytes: nothing unsigned is interpreted.
+    /// Verifies the signature first, then parses those same bytes: nothing unsigned is parsed.
     fn judge_legacy(&self, layer: &Descriptor, bytes: &[u8], signature: &[u8]) -> Result<Verdict<'_>, Failure> {
         let key = self.demands.keys.iter().find(|key| key.verifies(bytes, signature));
         let key = key.ok_or_else(|| self.stranger("legacy signature"))?;
@@ -360,7 +360,7 @@ impl Search<'_> {
         Failure::new(ErrorClass::SigNoMatch, why)
     }
 
-    /// A signature's manifest, or none if it is not there or not to be had; the tally knows why.
+    /// Returns a signature's manifest, or none if it is missing or cannot be read; the tally has the reason.
     async fn fetch(&self, name: &Name, tally: &mut SearchTally) -> Option<Root> {
         if !tally.may_wait() {
             return None;
@@ -375,7 +375,7 @@ impl Search<'_> {
         }
     }
 
-    /// What a signature's manifest refers to. Nothing is fetched that says it is too large.
+    /// Returns the content of a signature's manifest. Fetches nothing whose descriptor is too large.
     async fn content(&self, node: &Descriptor, limit: u64, what: &str, tally: &mut SearchTally) -> Option<Bytes> {
         if !tally.may_wait() || !tally.admits(node, what, limit) {
             return None;
@@ -404,15 +404,15 @@ fn parse(root: &Root) -> Result<Manifest, String> {
 }
 
 fn is_attached_legacy(manifest: &Manifest) -> bool {
-    // Older writers leave the artifact type out and say it in the configuration alone.
+    // Older writers omit the artifact type and give it in the configuration alone.
     let config = manifest.config.as_ref().map(|config| &config.media_type);
     manifest.artifact_type.as_ref().into_iter().chain(config).any(|media_type| media_type.as_str() == ATTACHED_LEGACY)
 }
 
-/// The sort key of what the list calls something else than an image signature.
+/// The sort key of objects that the list gives another type than an image signature.
 const ANOTHER_KIND: u8 = 3;
 
-/// A sort key: what the list calls an image signature, then what says nothing, then what it calls something else.
+/// Returns a sort key: image signatures by the list's type first, then objects without a type, then other types.
 fn likelihood(node: &Descriptor) -> u8 {
     let artifact_type = node.artifact_type.as_ref().map_or("", |artifact_type| artifact_type.as_str());
     let predicate = node.annotations.get("dev.sigstore.bundle.predicateType");
@@ -428,7 +428,7 @@ fn likelihood(node: &Descriptor) -> u8 {
     }
 }
 
-/// The signature in a layer's annotation. cosign's own reader passes over line breaks, and over nothing else.
+/// Returns the signature in a layer's annotation. cosign's own parser skips line breaks, and nothing else.
 fn signature_of(layer: &Descriptor) -> Result<Vec<u8>, Failure> {
     let format = |why: String| Failure::new(ErrorClass::SigFormat, why);
     let text = layer.annotations.get(simple_signing::SIGNATURE);

@@ -1,4 +1,4 @@
-//! Subjects: what is verified, resolved once. From here on only digests count, so that a tag that moves between
+//! Subjects: images to verify, resolved once. From here on only digests count, so that a tag that moves between
 //! verification and copy changes nothing.
 
 use futures_util::future::try_join3;
@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, Digest, Manifest, Name, Reference, Tag};
 use crate::store::{ListingStore, Root, Want};
 use crate::trust::failure::{ErrorClass, Failure};
 
-/// What stands for a sidecar.
+/// The sidecar of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Sidecar {
     /// There is none.
@@ -22,56 +22,56 @@ pub enum Sidecar {
     Ambiguous(Vec<Digest>),
 }
 
-/// What is verified.
+/// An image to verify.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// How it was named: for messages, and for the identity that may be demanded.
+    /// The reference as the caller gave it: for messages, and for a demanded identity.
     pub reference: Reference,
-    /// The image's manifest or index. Its digest is what is verified.
+    /// The image's manifest or index. Its digest is verified.
     pub root: Descriptor,
     /// The lock beside it.
     pub lock: Sidecar,
     /// The policy beside it.
     pub policy: Sidecar,
-    /// What refers to the image, where that is known already: it saves asking again.
+    /// The referrers of the image, if they are known already: saves a request.
     pub referrers: Option<Vec<Descriptor>>,
 }
 
 impl Candidate {
-    /// An image alone.
+    /// Returns an image without sidecars.
     #[must_use]
     pub fn new(reference: Reference, root: Descriptor) -> Self {
         Self { reference, root, lock: Sidecar::Absent, policy: Sidecar::Absent, referrers: None }
     }
 
-    /// Resolves `reference` in its `store`, and the sidecars that are demanded.
+    /// Resolves `reference` in its `store`, and the demanded sidecars.
     ///
-    /// One request for an image alone; with sidecars two more side by side and one a sidecar.
+    /// Costs one request for an image alone; with sidecars two more concurrently and one for each sidecar.
     ///
     /// # Errors
     ///
-    /// Those of the store. A sidecar that is missing or ambiguous is for the verification to judge.
+    /// Fails as the store does. A missing or ambiguous sidecar is no error here: the verification decides.
     pub async fn resolve(store: &dyn ListingStore, reference: &Reference, demands: &Demands) -> Result<Self> {
         let mut subject = Self::resolve_image(store, reference).await?;
         subject.resolve_sidecars(store, demands).await?;
         Ok(subject)
     }
 
-    /// The first half of [`Candidate::resolve`], one request: the image alone.
+    /// Runs the first half of [`Candidate::resolve`], one request: the image alone.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Fails as the store does.
     pub async fn resolve_image(store: &dyn ListingStore, reference: &Reference) -> Result<Self> {
         let root = store.resolve(&reference.name(), Want::Bytes).await?;
         Ok(Self::new(reference.clone(), root.node))
     }
 
-    /// The second half: the sidecars that are demanded.
+    /// Runs the second half: the demanded sidecars.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Fails as the store does.
     pub async fn resolve_sidecars(&mut self, store: &dyn ListingStore, demands: &Demands) -> Result<()> {
         let asked = |kind| demands.sidecar(kind) == SidecarDemand::Required;
         if !asked(SidecarKind::Lock) && !asked(SidecarKind::Policy) {
@@ -96,24 +96,24 @@ impl Candidate {
 }
 
 impl Sidecar {
-    /// What the sidecar's tag beside `tag` names, if anything.
+    /// Returns the manifest that the sidecar's tag beside `tag` names, if any.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Fails as the store does.
     pub async fn tagged(store: &dyn ListingStore, kind: SidecarKind, tag: &Tag) -> Result<Option<Root>> {
         let Some(tag) = kind.tag(tag) else { return Ok(None) };
         absent_is_none(store.resolve(&Name::Tag(tag), Want::Bytes).await)
     }
 
-    /// Decides what the sidecar is, from what its tag names and what refers to the image.
+    /// Chooses the sidecar from its tag and from the referrers of the image.
     ///
-    /// The tag decides if the referrers know what it names: older locks of one image stay among its referrers. If they
-    /// know others only, or there is no tag and they know several, nobody can tell.
+    /// The tag decides if the referrers contain its manifest: older locks of one image stay among its referrers. If
+    /// they contain only others, or there is no tag and there are several, the sidecar is ambiguous.
     ///
     /// # Errors
     ///
-    /// Those of the store, for a referrer that has to be fetched.
+    /// Fails as the store does, for a referrer that has to be fetched.
     pub async fn choose(
         store: &dyn ListingStore,
         kind: SidecarKind,
@@ -124,7 +124,7 @@ impl Sidecar {
             node.artifact_type.as_ref().is_some_and(|artifact_type| artifact_type.as_str() == kind.media_type())
         };
         let mut referring: Vec<_> = referrers.iter().filter(is_of_kind).map(|node| node.digest).collect();
-        // A list may say one thing twice.
+        // A list may contain an entry twice.
         referring.sort_unstable();
         referring.dedup();
         match (tagged, referring.as_slice()) {
@@ -140,11 +140,11 @@ impl Sidecar {
         }
     }
 
-    /// The sidecar's manifest, or why there is none to verify.
+    /// Returns the sidecar's manifest, or the reason why there is none to verify.
     ///
     /// # Errors
     ///
-    /// The failure of a verification that demands it.
+    /// Fails as a verification that demands it does.
     pub fn found(&self, kind: SidecarKind) -> Result<&Root, Failure> {
         let kind = kind.as_str();
         match self {
@@ -162,7 +162,8 @@ impl Sidecar {
     }
 }
 
-/// The one layer of a sidecar's manifest. Layer and manifest must be of its type; older writers leave the manifest's out.
+/// Returns the one layer of a sidecar's manifest. Layer and manifest must have its type; older writers omit the
+/// manifest's.
 pub(super) fn layer(root: &Root, bytes: &[u8], kind: SidecarKind) -> Result<Descriptor, Failure> {
     let wrong = |why: String| {
         let what = format!("{} is no {} sidecar: {why}", root.node.digest, kind.as_str());
@@ -181,7 +182,7 @@ pub(super) fn layer(root: &Root, bytes: &[u8], kind: SidecarKind) -> Result<Desc
     }
 }
 
-/// Only "there is none" is none; "could not ask" stays an error.
+/// Turns only "not found" into None; a query that fails stays an error.
 pub(super) fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),

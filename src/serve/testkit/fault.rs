@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Faults to inject: which, and into which requests.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Kind;
 
-/// Something that goes wrong with some requests.
+/// A fault in some requests.
 ///
 /// Reads as a sentence: `Fault::next(Kind::BlobGet, What::CutBody { after: 4 }).at("sha256:ab").from_the(2).times(3)` cuts
 /// three answers in a row, beginning with the second request for that blob.
@@ -15,50 +15,50 @@ use super::Kind;
 pub struct Fault {
     /// Requests of this kind.
     pub on: Kind,
-    /// Only those whose path, or what stands behind its question mark, holds this text.
+    /// Only requests whose path or query contains this text.
     pub path_contains: Option<String>,
-    /// Only those whose path ends in this text.
+    /// Only requests whose path ends in this text.
     pub path_ends: Option<String>,
-    /// The first one that it befalls: 1 is the next one.
+    /// The first matching request that it affects: 1 is the next one.
     pub nth: u32,
-    /// How many in a row it befalls.
+    /// How many matching requests in a row it affects.
     pub times: u32,
-    /// What happens to them.
+    /// The fault in them.
     pub what: What,
 }
 
 impl Fault {
-    /// Befalls the next request of that kind, once.
+    /// Affects the next request of that kind, once.
     #[must_use]
     pub fn next(on: Kind, what: What) -> Self {
         Self { on, path_contains: None, path_ends: None, nth: 1, times: 1, what }
     }
 
-    /// Befalls every request of that kind from now on.
+    /// Affects every request of that kind from now on.
     #[must_use]
     pub fn always(on: Kind, what: What) -> Self {
         Self { times: u32::MAX, ..Self::next(on, what) }
     }
 
-    /// Befalls only requests whose path or query holds `text`.
+    /// Affects only requests whose path or query contains `text`.
     #[must_use]
     pub fn at(self, text: impl Into<String>) -> Self {
         Self { path_contains: Some(text.into()), ..self }
     }
 
-    /// Befalls only requests whose path ends in `text`.
+    /// Affects only requests whose path ends in `text`.
     #[must_use]
     pub fn at_the_end(self, text: impl Into<String>) -> Self {
         Self { path_ends: Some(text.into()), ..self }
     }
 
-    /// Spares the first ones: 2 begins with the second.
+    /// Skips the first requests: 2 begins with the second.
     #[must_use]
     pub fn from_the(self, nth: u32) -> Self {
         Self { nth, ..self }
     }
 
-    /// Befalls so many in a row.
+    /// Affects that many requests in a row.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times, ..self }
@@ -84,37 +84,37 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What happens to a request.
+/// The ways in which a request goes wrong.
 #[derive(Debug, Clone)]
 pub enum What {
-    /// This status with an error document, instead of what was asked for. The request's body is read and dropped.
+    /// This status with an error document, instead of the requested content. The request's body is read and dropped.
     Status(u16),
-    /// The same, with a pause to be kept: seconds or a date, as the header has it.
+    /// The same, with a pause: seconds or a date, as in the header.
     StatusWith {
         /// The status.
         status: u16,
         /// The value of `Retry-After`.
         retry_after: Option<String>,
     },
-    /// What is not there is refused with this status: GHCR, GitLab and ECR hide in this way that they do not hold it.
+    /// Missing content is refused with this status: GHCR, GitLab and ECR hide in this way that they do not hold it.
     RefuseAbsent(u16),
-    /// The same path and query at another place, with a status that says so. The request's body is read and dropped.
+    /// A redirect with the same path and query to another host. The request's body is read and dropped.
     Redirect {
         /// 301, 302, 303, 307 or 308.
         status: u16,
         /// Scheme, host and port, such as `http://127.0.0.1:5000`.
         to: String,
     },
-    /// All is done as asked, and answered with this status in place of the right one.
+    /// The request is carried out, and answered with this status instead of the right one.
     StatusAfter {
         /// The status.
         status: u16,
         /// Whether the answer keeps its headers. Without them it names nothing.
         keeps_headers: bool,
     },
-    /// The connection is dropped before anything is answered; nothing is done.
+    /// The connection is dropped before an answer; nothing is done.
     ResetBefore,
-    /// All is done as asked, but the connection is dropped before anything is answered.
+    /// The request is carried out, but the connection is dropped before an answer.
     ResetAfter,
     /// The connection is dropped after so many bytes of the answer's body.
     CutBody {
@@ -126,33 +126,33 @@ pub enum What {
         /// How many.
         after: u64,
     },
-    /// The answer's body comes as it should up to a point, and slowly from there on: never silent for long, never fast.
+    /// The answer's body is normal up to a point, and slow from there on: never silent for long, never fast.
     Trickle {
         /// How many bytes come at once.
         after: u64,
         /// How fast the others come.
         bytes_per_second: u64,
     },
-    /// One bit of the answer's body is turned over.
+    /// One bit of the answer's body is flipped.
     FlipBit {
         /// In which byte.
         at: u64,
     },
-    /// One bit of the request's body is turned over before the server sees it.
+    /// One bit of the request's body is flipped before the server sees it.
     FlipRequestBit {
         /// In which byte.
         at: u64,
     },
-    /// One bit of the last character in a header of the answer is turned over.
+    /// One bit of the last character in a header of the answer is flipped.
     FlipHeaderBit(&'static str),
-    /// A header of the answer says something else, or is there where it was not.
+    /// A header of the answer is added or has another value.
     SetHeader {
         /// Its name, in lower case.
         name: &'static str,
-        /// What it says.
+        /// Its value.
         value: String,
     },
-    /// A header of the answer is not there.
+    /// A header of the answer is missing.
     DropHeader(&'static str),
     /// `Content-Length` announces one byte more than there is.
     WrongLength,
@@ -161,33 +161,34 @@ pub enum What {
         /// Its length.
         to: u64,
     },
-    /// Nothing happens for a while.
+    /// A pause.
     Delay(Duration),
-    /// 200 and a web page, as captive portals have it.
+    /// 200 and a web page, as captive portals send it.
     Html,
     /// Another body under the same headers.
     Replace(Bytes),
-    /// What this server says to a request for another path, with that answer's own headers: a lie that contradicts
-    /// nothing.
+    /// This server's answer to a request for another path, with that answer's own headers: a wrong answer without a
+    /// contradiction.
     AnswerOf(String),
-    /// 200 and these bytes, with their own digest and length and this type: what a registry might say that checks nothing.
+    /// 200 and these bytes, with their own digest and length and this type: the answer of a registry that checks
+    /// nothing.
     Serve {
         /// The value of `Content-Type`.
         media_type: &'static str,
         /// The body.
         bytes: Bytes,
     },
-    /// A list without its entries that hold this text.
+    /// A list without the entries that contain this text.
     Hide(String),
-    /// Status and headers as they should be, and a body that is made while it is sent: nobody holds it.
+    /// Correct status and headers, and a body that is generated while it is sent: it is never in memory whole.
     Pour {
         /// How it begins.
         head: Bytes,
-        /// What comes after that, over and over.
+        /// The bytes that follow, repeated.
         unit: Bytes,
         /// How many bytes in all.
         total: u64,
-        /// Whether `Content-Length` tells.
+        /// Whether there is a `Content-Length`.
         is_length_told: bool,
     },
     /// This body, and a link to a next page, on every page.

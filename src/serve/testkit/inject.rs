@@ -1,4 +1,4 @@
-//! What befalls a request, carried out.
+//! Injects a fault into a request.
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -11,7 +11,7 @@ use super::made_up;
 use super::streams::{counted, cut, dropped, ending, flipped, taken, trickled};
 use crate::serve::error_response::ErrorResponse;
 
-/// Answers `request` as `what` has it.
+/// Answers `request` with the fault `what`.
 pub(super) async fn strike(what: What, request: Request, next: Next) -> Response<Body> {
     match what {
         What::Status(status) => refuse(request, status, None).await,
@@ -43,7 +43,7 @@ pub(super) async fn strike(what: What, request: Request, next: Next) -> Response
     }
 }
 
-/// Changes an answer that was right.
+/// Damages a correct answer.
 async fn spoil(what: What, answer: Response<Body>) -> Response<Body> {
     match what {
         What::WrongLength => {
@@ -125,13 +125,13 @@ async fn elsewhere(mut request: Request, path: &str, next: Next) -> Response<Bod
     }
 }
 
-/// Reads a request to its end, so that its sender is sure to read the answer.
+/// Reads a request to its end, so that the client is sure to read the answer.
 async fn drain(request: Request) {
     let mut body = request.into_body().into_data_stream();
     while let Some(Ok(_)) = body.next().await {}
 }
 
-/// An answer in whose place the connection is dropped: the first look at its body fails, before its head has left.
+/// Returns an answer that drops the connection: the first poll of its body fails, before its head has left.
 fn broken() -> Response<Body> {
     let mut answer = Response::new(Body::from_stream(stream::once(async { dropped() })));
     answer.extensions_mut().insert(BrokenStream);
@@ -142,12 +142,12 @@ fn broken() -> Response<Body> {
 #[derive(Clone)]
 struct BrokenStream;
 
-/// Whether nothing is answered at all.
+/// Whether no answer is sent at all.
 pub(super) fn is_broken(answer: &Response<Body>) -> bool {
     answer.extensions().get::<BrokenStream>().is_some()
 }
 
-/// The answer to a range past the end with the whole blob's length in its header, and nothing after it.
+/// Returns the answer to a range past the end with the whole blob's length in its header, and no body.
 pub(super) fn overstated(answer: Response<Body>) -> Response<Body> {
     let range = answer.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let Some(whole) = range.and_then(|range| range.strip_prefix("bytes */")?.parse().ok()) else { return answer };
@@ -161,12 +161,12 @@ fn with_header(mut answer: Response<Body>, name: &str, value: Option<HeaderValue
     answer
 }
 
-/// Has the header tell the length that the body has.
+/// Sets the length in the header to the length of the body.
 fn told(answer: Response<Body>) -> Response<Body> {
     resize(answer, |length| length)
 }
 
-/// Sets the length that the header tells.
+/// Changes the length in the header.
 fn resize(mut answer: Response<Body>, change: impl FnOnce(u64) -> u64) -> Response<Body> {
     let told = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(length) = told.or(answer.body().size_hint().exact()) {

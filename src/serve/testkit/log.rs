@@ -1,4 +1,4 @@
-//! What a server was asked.
+//! The log of requests to a server.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use axum::http::{Method, header};
 
 use crate::serve::route::Route;
 
-/// What a request asks for.
+/// The endpoint and method of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is a method on an endpoint, and says which")]
 pub enum Kind {
@@ -59,13 +59,13 @@ impl Kind {
 pub struct Seen {
     /// `GET`, `PUT`, …
     pub method: String,
-    /// What it asks for.
+    /// The endpoint and method.
     pub kind: Kind,
     /// The path, as it was sent.
     pub path: String,
-    /// What stood behind the question mark, as it was sent; empty without one.
+    /// The query, as it was sent; empty without one.
     pub query: String,
-    /// The status that was answered; 0 while there is none, and if the connection was dropped instead.
+    /// The status of the answer; 0 while there is none, and if the connection was dropped instead.
     pub status: u16,
     /// Whether it came with an `Authorization` header.
     pub has_authorization: bool,
@@ -79,7 +79,7 @@ pub struct Seen {
     pub arrived: Instant,
 }
 
-/// One request while it goes on.
+/// One request in progress.
 #[derive(Debug)]
 pub(super) struct OpenEntry {
     first: Seen,
@@ -114,7 +114,7 @@ impl OpenEntry {
         &self.first.path
     }
 
-    /// Whether `text` stands in the path, or behind the question mark.
+    /// Whether the path or the query contains `text`.
     pub(super) fn holds(&self, text: &str) -> bool {
         self.first.path.contains(text) || self.first.query.contains(text)
     }

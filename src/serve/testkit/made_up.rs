@@ -1,6 +1,6 @@
-//! Answers with made-up bodies: lists that leave things out, bodies and lists without an end.
+//! Answers with invented bodies: lists with missing entries, endless bodies and lists.
 //!
-//! Whatever the length that is asked for, no more than a piece of it is ever held.
+//! Memory holds no more than one piece, for any requested length.
 
 use std::convert::Infallible;
 
@@ -13,19 +13,19 @@ use serde_json::Value;
 use crate::oci::Digest;
 use crate::serve::reply::reply;
 
-/// Largest list that entries are taken out of, in bytes.
+/// Largest list to remove entries from, in bytes.
 const MAX_LIST_BYTES: usize = 16 << 20;
 
-/// Largest piece that a poured body comes in.
+/// Largest piece of a poured body.
 const PIECE: usize = 64 << 10;
 
-/// `bytes` as if they were stored.
+/// Returns `bytes` as if they were stored.
 pub(super) fn served(media_type: &'static str, bytes: Bytes) -> Response<Body> {
     let headers = [("docker-content-digest", Digest::sha256(&bytes).to_string()), ("content-type", media_type.into())];
     reply(StatusCode::OK, headers, Body::from(bytes))
 }
 
-/// The list in `answer`, without the entries that hold `text`. Anything else stays what it is.
+/// Returns the list in `answer` without the entries that contain `text`. Anything else stays as it is.
 pub(super) async fn hidden(answer: Response<Body>, text: &str) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
     let bytes = to_bytes(body, MAX_LIST_BYTES).await.unwrap_or_default();
@@ -38,7 +38,7 @@ pub(super) async fn hidden(answer: Response<Body>, text: &str) -> Response<Body>
     Response::from_parts(head, Body::from(bytes))
 }
 
-/// `answer` with a body of `total` bytes: `head`, and then `unit` over and over.
+/// Returns `answer` with a body of `total` bytes: `head`, and then `unit` repeated.
 pub(super) fn poured(
     answer: Response<Body>,
     head: Bytes,
@@ -65,7 +65,7 @@ pub(super) fn poured(
     answer.map(|_| Body::from_stream(stream::iter(pieces)))
 }
 
-/// `answer` with another body, and a link to the page after the one that `uri` asks for.
+/// Returns `answer` with another body, and a link to the page after the one that `uri` asks for.
 pub(super) fn paged(answer: Response<Body>, uri: &Uri, bytes: Bytes) -> Response<Body> {
     let page = uri.query().and_then(|query| query.strip_prefix("page=")?.parse::<u64>().ok()).unwrap_or_default();
     let link = format!("<{}?page={}>; rel=\"next\"", uri.path(), page + 1);

@@ -1,7 +1,6 @@
-//! The server as a test bed: on a free port over a temporary folder, with a log of what it was asked and a script of
-//! what goes wrong.
+//! The server as a test bed: on a free port over a temporary folder, with a log of requests and a script of faults.
 //!
-//! It is the same server behind one layer; what registries in the field do differently is [`Behaviour`]. It runs on
+//! It is the same server behind one layer; [`Profile`] covers the differences of registries in the field. It runs on
 //! threads of its own, so that a test may pause its clock, and stops with all its connections when it is dropped.
 
 mod fault;
@@ -33,22 +32,22 @@ pub struct Testbed {
     host: String,
     data_dir: PathBuf,
     script: Arc<Script>,
-    /// None once it is being dropped.
+    /// None once the drop has begun.
     runtime: Option<Runtime>,
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Testbed {
-    /// Starts a server that behaves as ours does.
+    /// Starts a server with our own defaults.
     ///
     /// # Panics
     ///
-    /// If no port or no temporary folder can be had, as all functions that start one.
+    /// If there is no free port or no temporary folder, as all functions that start one.
     pub async fn start() -> Self {
         Self::with(Profile::default()).await
     }
 
-    /// Starts a server that behaves otherwise.
+    /// Starts a server with other choices.
     ///
     /// # Panics
     ///
@@ -92,7 +91,7 @@ impl Testbed {
         &self.host
     }
 
-    /// A repository on this server.
+    /// Returns a repository on this server.
     ///
     /// # Panics
     ///
@@ -103,31 +102,31 @@ impl Testbed {
         Repository { host: self.host.clone(), path: path.parse().expect("a repository path") }
     }
 
-    /// The folder of a repository, for putting content there and looking at it without asking the server.
+    /// Returns the folder of a repository, for writing and reading content there without the server.
     #[must_use]
     pub fn layout(&self, path: &str) -> Layout {
         DataDir::layout_in(&crate::disk::DiskRoot::at(&self.data_dir), &self.repository(path).path)
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// Every request so far, in the order of their arrival.
+    /// Returns every request so far, in the order of arrival.
     #[must_use]
     pub fn log(&self) -> Vec<Seen> {
         self.script.log()
     }
 
-    /// How many requests there were.
+    /// Returns the number of requests so far.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.log().len()
     }
 
-    /// How many requests of that kind there were.
+    /// Returns the number of requests of that kind.
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {
         self.log().iter().filter(|seen| seen.kind == kind).count()
@@ -138,18 +137,18 @@ impl Testbed {
         self.script.clear();
     }
 
-    /// Lets something go wrong.
+    /// Adds a fault.
     pub fn fault(&self, fault: Fault) {
         self.script.add(fault);
     }
 
-    /// Lets each request that no fault befalls go wrong with this chance (0.02 is one of fifty), in a way that is drawn:
-    /// refused, reset, cut, damaged, delayed, answered by a portal. The same `seed` draws the same.
+    /// Adds random faults to requests without a planned fault, with this chance (0.02 is one of fifty): an error
+    /// status, a reset, a cut, damage, a delay, a portal's page. The same `seed` gives the same faults.
     pub fn weather(&self, chance: f64, seed: u64) {
         self.script.set(Weather::new(chance, seed));
     }
 
-    /// Lets nothing go wrong any more.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.script.heal();
     }
@@ -158,7 +157,7 @@ impl Testbed {
 impl Drop for Testbed {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Without waiting: a test may be dropping this on a thread that must not block.
+            // Does not wait: a test may drop this on a thread that must not block.
             runtime.shutdown_background();
         }
     }

@@ -1,26 +1,26 @@
-//! Faults that nobody has planned: each request goes wrong with a small chance, in one of the ways of bad links and busy
-//! registries. For runs that are long enough to meet them all.
+//! Random faults: each request goes wrong with a small chance, in one of the ways of bad links and busy registries. For
+//! runs that are long enough to meet them all.
 
 use std::time::Duration;
 
 use super::fault::What;
 
-/// Chance and dice.
+/// The chance of a fault, and the random numbers.
 #[derive(Debug)]
 pub(super) struct Weather {
-    /// Of a request to go wrong, in millionths.
+    /// Chance of a fault in one request, in millionths.
     chance: u64,
     dice: Dice,
 }
 
 impl Weather {
     pub(super) fn new(chance: f64, seed: u64) -> Self {
-        // Between 0 and a million, whatever the float was.
+        // Between 0 and a million, whatever the float.
         let chance = (chance.clamp(0.0, 1.0) * 1e6) as u64;
         Self { chance, dice: Dice(seed) }
     }
 
-    /// What befalls the next request, if anything.
+    /// Returns the fault for the next request, if any.
     pub(super) fn draw(&mut self) -> Option<What> {
         let dice = &mut self.dice;
         if dice.below(1_000_000) >= self.chance {
@@ -45,8 +45,8 @@ impl Weather {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): the same seed, the same
-/// weather.
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): the same seed gives the
+/// same faults.
 #[derive(Debug)]
 struct Dice(u64);
 

@@ -1,4 +1,4 @@
-//! The layer around the server: writes down what is asked, and lets go wrong what was ordered.
+//! The layer around the server: logs requests, and injects the planned faults.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +14,7 @@ use super::random_faults::Weather;
 use super::streams::{add, counted, incoming};
 use crate::serve::Profile;
 
-/// Log and faults of one server.
+/// The log and the faults of one server.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     log: Mutex<Vec<Arc<OpenEntry>>>,
@@ -26,7 +26,7 @@ pub(super) struct Script {
 #[derive(Debug)]
 struct Pending {
     fault: Fault,
-    /// Requests that it might have befallen so far.
+    /// Matching requests so far.
     met: u32,
 }
 
@@ -62,8 +62,8 @@ impl Script {
         entry
     }
 
-    /// What befalls this request: the first fault that does, or else whatever the weather has. All faults that might have
-    /// count it.
+    /// Returns the fault for this request: the first planned one that is due, else a random one. Every planned fault
+    /// that matches the request counts it.
     fn draw(&self, entry: &OpenEntry) -> Option<What> {
         let mut drawn = None;
         for Pending { fault, met } in lock(&self.faults).iter_mut() {
@@ -81,7 +81,7 @@ impl Script {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere leaves all of them whole: every change is one call.
+    // A panic elsewhere leaves each value consistent: every change is one call.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn intercept(State(script): State<Arc<Script>>, request: Reques
     if !is_broken(&answer) {
         entry.answered(answer.status().as_u16());
     }
-    // Streams do not tell their length; it is told in the header, as the server would have had it.
+    // Streams have no known length; the header gives the length that the server would have sent.
     let length = answer.body().size_hint().exact();
     if length != Some(0) {
         if let Some(length) = length.filter(|_| !answer.headers().contains_key(header::CONTENT_LENGTH)) {

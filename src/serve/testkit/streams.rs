@@ -1,4 +1,4 @@
-//! Bodies on their way: counted, cut, turned over, slowed down.
+//! Request and response bodies: counted, cut, damaged, slowed down.
 
 use std::io;
 use std::sync::Arc;
@@ -13,28 +13,29 @@ use super::log::OpenEntry;
 
 pub(super) type Piece = io::Result<Bytes>;
 
-/// How often a slow body gives something: often enough for nobody to take it for silent.
+/// Interval between pieces of a slow body: short enough that no client takes it for silent.
 const BEAT: Duration = Duration::from_millis(50);
 
-/// Time for what was handed to a connection to leave this machine before the connection goes.
+/// Time for bytes that the connection has taken to leave this machine before the connection is dropped.
 const PARTING: Duration = Duration::from_millis(30);
 
 pub(super) fn add(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
 }
 
-/// What a lost connection looks like to the server's own code.
+/// Returns a lost connection as the server's own code sees it.
 pub(super) fn dropped() -> Piece {
     Err(io::Error::new(io::ErrorKind::ConnectionAborted, "dropped by the test"))
 }
 
-/// The drop, after what came before it has left.
+/// Drops the connection after the earlier bytes have left.
 pub(super) async fn cut() -> Piece {
     tokio::time::sleep(PARTING).await;
     dropped()
 }
 
-/// No more bytes, after what came before has left: a head and a body that contradict each other must both be seen.
+/// Ends the body after the earlier bytes have left: the client must see both of a head and a body that contradict each
+/// other.
 pub(super) fn ending() -> impl Stream<Item = Piece> + Send {
     stream::once(tokio::time::sleep(PARTING)).filter_map(|()| std::future::ready(None))
 }
@@ -47,7 +48,7 @@ pub(super) fn counted(body: Body, mut count: impl FnMut(usize) + Send + 'static)
     })
 }
 
-/// The request's body up to `after` bytes, and then a lost connection.
+/// Returns the request's body up to `after` bytes, and then a lost connection.
 pub(super) fn incoming(body: Body, entry: Arc<OpenEntry>, after: u64) -> impl Stream<Item = Piece> + Send {
     let within = taken(body, after);
     let mut left = after;
@@ -74,7 +75,7 @@ pub(super) fn incoming(body: Body, entry: Arc<OpenEntry>, after: u64) -> impl St
         .boxed()
 }
 
-/// The first `limit` bytes.
+/// Returns the first `limit` bytes.
 pub(super) fn taken(body: Body, limit: u64) -> impl Stream<Item = Piece> + Send {
     let state = (body.into_data_stream(), limit);
     stream::try_unfold(state, |(mut pieces, left)| async move {
@@ -89,7 +90,7 @@ pub(super) fn taken(body: Body, limit: u64) -> impl Stream<Item = Piece> + Send 
     })
 }
 
-/// The same bytes, with one bit of the byte at `at` turned over.
+/// Returns the same bytes, with one bit of the byte at `at` flipped.
 pub(super) fn flipped(body: Body, at: u64) -> impl Stream<Item = Piece> + Send {
     let mut seen = 0;
     body.into_data_stream().map(move |piece| {
@@ -103,7 +104,7 @@ pub(super) fn flipped(body: Body, at: u64) -> impl Stream<Item = Piece> + Send {
     })
 }
 
-/// The same bytes: the first `after` at once, the others no faster than `bytes_per_second`.
+/// Returns the same bytes: the first `after` at once, the others no faster than `bytes_per_second`.
 pub(super) fn trickled(body: Body, after: u64, bytes_per_second: u64) -> impl Stream<Item = Piece> + Send {
     let bytes_per_second = bytes_per_second.max(1);
     let beat = u64::try_from(BEAT.as_millis()).unwrap_or(u64::MAX);

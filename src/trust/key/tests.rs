@@ -75,7 +75,7 @@ fn keys_outside_the_list_are_refused() {
     let mut off_the_curve = spki;
     *off_the_curve.last_mut().unwrap() ^= 1;
     refusal(pem::encode("PUBLIC KEY", &off_the_curve).as_bytes());
-    // The neutral element: every signature of a certain form would verify.
+    // The neutral element: with it every signature of a certain form would verify.
     let mut small_order = PublicKey::from_pem(vector!("keyed25519.pub")).unwrap().spki().to_vec();
     small_order[12..].fill(0);
     small_order[12] = 1;
@@ -97,7 +97,7 @@ fn rsa_sizes_between_the_allowed_ones_are_refused() {
     refusal(pem::encode("RSA PUBLIC KEY", &odd).as_bytes());
 }
 
-/// A third party's vector: made by cosign, published with another implementation's tests.
+/// A third party's test vector: made by cosign, published with another implementation's tests.
 #[test]
 fn a_signature_that_cosign_made_verifies() {
     let der = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAENptdY/l3nB0yqkXLBWkZWQwo6+cuOSWS1X9vPavpiQOoTTGC0xX57OojUadxF1cdQmrsiReWg2Wn4FneJfa8xw==";
@@ -132,7 +132,7 @@ fn a_raw_signature_is_refused() {
     assert!(!public.verifies(b"hello", signature.as_ref()));
 }
 
-/// An RSA key pair, and its public half under the algorithm identifier `mark`.
+/// Returns an RSA key pair, and its public half under the algorithm identifier `mark`.
 fn marked(mark: &[u8]) -> (aws_lc_rs::rsa::KeyPair, Vec<u8>) {
     let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
     let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
@@ -179,7 +179,7 @@ fn marks_of_other_kinds_and_broken_ones_are_refused() {
     refusal(pem::encode("PUBLIC KEY", &spki).as_bytes());
     spki.truncate(100);
     refusal(pem::encode("PUBLIC KEY", &spki).as_bytes());
-    // Too short a key, marked: as little of a key as without the mark.
+    // A key that is too short, with the mark: refused as without the mark.
     let short = pem::decode(vector!("rsa1024.pub")).unwrap().1;
     let content = [&hex::decode(PSS).unwrap()[..], &short[18..]].concat();
     let short = [&[0x30, 0x81, u8::try_from(content.len()).unwrap()], &content[..]].concat();

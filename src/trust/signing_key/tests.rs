@@ -33,7 +33,7 @@ fn what_our_key_signs_its_public_half_verifies_and_no_other() {
     assert!(SigningKey::from_pkcs8(b"x").is_err());
 }
 
-/// One key of each kind, with what `cosign verify --key` checks its signatures with.
+/// Returns one key of each kind, with the algorithm that `cosign verify --key` uses for its signatures.
 fn every_kind() -> Vec<(KeyScheme, Vec<u8>, &'static dyn VerificationAlgorithm)> {
     vec![
         (KeyScheme::EcdsaP384, ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING), &ECDSA_P384_SHA256_ASN1),
@@ -50,7 +50,7 @@ fn every_kind_signs_in_the_scheme_that_cosign_verifies() {
         let public = key.public_key().unwrap();
         assert_eq!(public.scheme(), scheme);
         let reader = UnparsedPublicKey::new(algorithm, public.spki());
-        // A hash begins with a zero byte now and then: a number that loses it is another one.
+        // A hash begins with a zero byte now and then: without that byte it is another number.
         for message in 0..20u32 {
             let message = message.to_be_bytes();
             let signature = key.sign(&message).unwrap();
@@ -78,7 +78,7 @@ fn every_kind_survives_being_written_and_read() {
 fn private_keys_of_other_kinds_are_refused_with_what_is_supported() {
     use aws_lc_rs::signature::ECDSA_P256K1_SHA256_ASN1_SIGNING;
     let plain = rsa(KeySize::Rsa2048);
-    // The same key, marked for PSS: cosign cannot open such a key either.
+    // The same key, marked for PSS: cosign cannot read such a key either.
     let (oid, marked) = (hex::decode("2a864886f70d010101").unwrap(), hex::decode("2a864886f70d01010a").unwrap());
     let at = plain.windows(oid.len()).position(|bytes| bytes == oid).unwrap();
     let pss = [&plain[..at], &marked, &plain[at + oid.len()..]].concat();

@@ -1,7 +1,7 @@
-//! Bodies of log entries: which signature, by which key, over what, a log has recorded.
+//! Bodies of log entries: the signature, key and content that a log has recorded.
 //!
-//! An entry of anything else proves nothing about the signature that it hangs on, however well the log vouches for it
-//! (CVE-2022-23649, CVE-2022-36056, CVE-2026-22703): signature, key and content must all be the same.
+//! An entry about anything else proves nothing about the signature that it is attached to, even if the log vouches for
+//! it (CVE-2022-23649, CVE-2022-36056, CVE-2026-22703): signature, key and content must all be the same.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,29 +17,30 @@ use crate::document::json;
 /// Largest body that is read, in bytes. One with a key takes 600.
 pub(super) const MAX_BYTES: usize = 128 << 10;
 
-/// A signature by a trusted key, verified: what an entry must be about.
+/// A verified signature by a trusted key, which an entry must be about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signed<'a> {
-    /// Who signed.
+    /// The key that signed.
     pub(crate) key: &'a PublicKey,
     /// The signature itself.
     pub(crate) signature: &'a [u8],
-    /// What it is over.
+    /// The bytes that it covers.
     pub(crate) message: &'a [u8],
-    /// The payload inside the message, where the signature is an envelope's; a legacy one's message is its payload.
+    /// The payload inside the message, if the signature is an envelope's; the message of a legacy signature is its
+    /// payload.
     pub(crate) enveloped: Option<&'a [u8]>,
 }
 
-/// Which version of Rekor wrote an entry, and so how it vouches.
+/// The version of Rekor that wrote an entry, which decides how the log vouches for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Generation {
-    /// With a promise, which signs the time and the number.
+    /// With a promise, which signs the time and the index.
     One,
     /// With a place in a tree, and no time.
     Two,
 }
 
-/// What an entry is about.
+/// The signature, key and content that an entry is about.
 #[derive(Debug)]
 struct EntrySubject {
     signature: Vec<u8>,
@@ -48,13 +49,13 @@ struct EntrySubject {
     generation: Generation,
 }
 
-/// The kind and version that a body says it is of.
+/// Returns the kind and version that a body claims.
 pub(super) fn kind(body: &Value) -> (&str, &str) {
     let field = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default();
     (field("kind"), field("apiVersion"))
 }
 
-/// Reads a body.
+/// Parses a body.
 pub(super) fn parse(body: &[u8]) -> Result<Value, Failure> {
     json::parse(body).map_err(|why| format(&format!("has a body that is not readable: {why}")))
 }
@@ -74,7 +75,7 @@ pub(super) fn check(body: &Value, signed: &Signed<'_>) -> Result<Generation, Fai
     Ok(generation)
 }
 
-/// Takes a body apart, by its kind. Legacy signatures and envelopes are recorded as different kinds.
+/// Reads the fields of a body, by its kind. Rekor records legacy signatures and envelopes as different kinds.
 fn subject(body: &Value, signed: &Signed<'_>) -> Result<EntrySubject, Failure> {
     let spec = Spec(body.get("spec").unwrap_or(&Value::Null));
     match (kind(body), signed.enveloped) {
@@ -106,7 +107,7 @@ fn subject(body: &Value, signed: &Signed<'_>) -> Result<EntrySubject, Failure> {
         }
         (("hashedrekord", "0.0.2"), Some(_)) => Ok(EntrySubject {
             signature: spec.bytes("/hashedRekordV002/signature/content")?,
-            // Where a certificate stands instead, no key that we trust does.
+            // An entry with a certificate has no key here, so no trusted key matches.
             key: spec.bytes("/hashedRekordV002/signature/verifier/publicKey/rawBytes").unwrap_or_default(),
             is_content: spec.is_hash("/hashedRekordV002/data", signed.message)?,
             generation: Generation::Two,
@@ -132,14 +133,16 @@ impl Spec<'_> {
         bytes.map_err(|why| format(&format!("has a {path} in its body that is not base64: {why}")))
     }
 
-    /// A key in base64 of PEM, as DER; or whatever else is there, such as a certificate, which is no key that we trust.
+    /// Returns a key in base64 of PEM, as DER; or any other PEM content, such as a certificate, which is no trusted
+    /// key.
     fn pem(&self, path: &str) -> Result<Vec<u8>, Failure> {
         let text = self.bytes(path)?;
         let (_, der) = pem::decode(&text).map_err(|why| format(&format!("has no key at {path} in its body: {why}")))?;
         Ok(der)
     }
 
-    /// One envelope may bear several signatures; we verify one, and so must the entry be about one.
+    /// Checks that the body has one signature. An envelope may have several; we verify one, so the entry must be about
+    /// one.
     fn check_single(&self, path: &str) -> Result<(), Failure> {
         let signatures = self.0.pointer(path).and_then(Value::as_array);
         if signatures.is_some_and(|signatures| signatures.len() == 1) {
@@ -153,7 +156,7 @@ impl Spec<'_> {
         Ok(algorithm == "sha256" && value == hex::encode(Sha256::digest(content)))
     }
 
-    /// By the hash that goes with the key's curve, which Rekor's second version asks for.
+    /// Compares with the hash that belongs to the key's curve, which Rekor's second version requires.
     fn is_hash(&self, path: &str, content: &[u8]) -> Result<bool, Failure> {
         let hash = self.bytes(&format!("{path}/digest"))?;
         Ok(match self.text(&format!("{path}/algorithm"))? {

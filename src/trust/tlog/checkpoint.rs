@@ -1,7 +1,7 @@
-//! Checkpoints: what a log signs when it says how long it is (C2SP `tlog-checkpoint` and `signed-note`).
+//! Checkpoints: a log's signed statement of its size and root (C2SP `tlog-checkpoint` and `signed-note`).
 //!
-//! Origin, size and root, a line each; an empty line; then signatures, of the log and of whoever else has seen it. Only a
-//! signature by the trusted key counts; those of witnesses are passed over.
+//! Origin, size and root, one line each; an empty line; then signatures of the log and of witnesses. Only a signature
+//! by the trusted key counts; signatures of witnesses are ignored.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,10 +15,10 @@ const MAX_BYTES: usize = 64 << 10;
 /// Most signatures on one checkpoint, as in Go's reader.
 const MAX_SIGNATURES: usize = 100;
 
-/// A checkpoint; nothing in it is believed before [`Checkpoint::check`].
+/// A checkpoint; nothing in it is trusted before [`Checkpoint::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Checkpoint {
-    /// What is signed: all lines before the empty one.
+    /// The signed text: all lines before the empty one.
     text: String,
     origin: String,
     pub(super) size: u64,
@@ -26,7 +26,7 @@ pub(super) struct Checkpoint {
     signatures: Vec<SignatureLine>,
 }
 
-/// A signature line: who signed, by which key, what.
+/// A signature line: name, key hint, signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SignatureLine {
     name: String,
@@ -36,7 +36,7 @@ struct SignatureLine {
 }
 
 impl Checkpoint {
-    /// Takes a checkpoint apart; or says what it lacks, in words.
+    /// Parses a checkpoint; the error says in words what is wrong.
     pub(super) fn parse(note: &str) -> Result<Self, String> {
         if note.len() > MAX_BYTES {
             return Err(format!("is longer than {MAX_BYTES} bytes"));
@@ -53,7 +53,7 @@ impl Checkpoint {
         }
         let signatures = signatures.into_iter().map(SignatureLine::parse).collect::<Option<_>>();
         let signatures = signatures.ok_or("has a signature that is none")?;
-        // Whatever lines follow are extensions, signed and without a meaning here.
+        // Further lines are extensions: signed, and without a meaning here.
         let mut lines = text.split('\n');
         let mut line = || lines.next().filter(|line| !line.is_empty());
         let (Some(origin), Some(size), Some(root)) = (line(), line(), line()) else {
@@ -65,14 +65,14 @@ impl Checkpoint {
         Ok(Self { text, origin, size, root, signatures })
     }
 
-    /// Whether `id` is how the log of `key` calls itself: the SHA-256 of the key, or its [`identity`] under this origin.
+    /// Whether the log of `key` uses the identity `id`: the SHA-256 of the key, or its [`identity`] under this origin.
     pub(super) fn is_of(&self, id: &[u8], key: &PublicKey) -> bool {
         id == identity(key, &self.origin).as_bytes()
     }
 
-    /// Checks that the log of `key` has signed this; or says why not, in words.
+    /// Checks that the log of `key` has signed this; the error says in words why not.
     pub(super) fn check(&self, key: &PublicKey) -> Result<(), String> {
-        // A log signs a checkpoint once. That line decides, so that a hundred copies cost no more than one.
+        // A log signs a checkpoint once. The first such line decides, so that a hundred copies cost no more than one.
         let line = self.signatures.iter().find(|line| self.is_name(&line.name) && line.is_by(key));
         let line = line.ok_or_else(|| format!("bears no signature of {:?} by the log's key", self.origin))?;
         if key.verifies(self.text.as_bytes(), &line.signature) {
@@ -81,8 +81,8 @@ impl Checkpoint {
         Err("bears a signature by the log's key that does not verify".to_owned())
     }
 
-    /// Whether a log of this name may have this origin: they are the same, but for Rekor's first version, which says the
-    /// number of its tree behind the name.
+    /// Whether a log of this name may have this origin: they are the same, except that Rekor's first version adds the
+    /// number of its tree to the name.
     fn is_name(&self, name: &str) -> bool {
         let rest = self.origin.strip_prefix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix(" - ").and_then(decimal).is_some())
@@ -99,26 +99,27 @@ impl SignatureLine {
     }
 
     fn is_by(&self, key: &PublicKey) -> bool {
-        // Rekor's first version takes the SHA-256 of the key for all kinds of keys.
+        // Rekor's first version uses the SHA-256 of the key for all kinds of keys.
         [identity(key, &self.name), Digest::sha256(key.spki())].iter().any(|id| id.as_bytes().starts_with(&self.hint))
     }
 }
 
-/// The identity of a log's key under a name (C2SP `signed-note`, "Signature types"; for ECDSA the name says nothing).
+/// Returns the identity of a log's key under a name (C2SP `signed-note`, "Signature types"; for ECDSA the name has no
+/// effect).
 fn identity(key: &PublicKey, name: &str) -> Digest {
     let named = |kind: &[u8], key: &[u8]| Digest::sha256(&[name.as_bytes(), b"\n", kind, key].concat());
     match key.scheme() {
-        // No type of signature is defined for PSS: such a key is known by itself alone.
+        // No type of signature is defined for PSS: only the key itself identifies such a log.
         KeyScheme::EcdsaP256 | KeyScheme::EcdsaP384 | KeyScheme::EcdsaP521 | KeyScheme::RsaPss => {
             Digest::sha256(key.spki())
         }
-        // The last 32 bytes of the SPKI are the key itself (RFC 8410).
+        // The last 32 bytes of the SPKI are the raw key (RFC 8410).
         KeyScheme::Ed25519 => named(&[1], &key.spki()[key.spki().len().saturating_sub(32)..]),
         KeyScheme::Rsa => named(b"\xffPKIX-RSA-PKCS#1v1.5", key.spki()),
     }
 }
 
-/// A number as text has it: digits, and no zero in front.
+/// Parses a decimal number without a leading zero.
 fn decimal(text: &str) -> Option<u64> {
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
@@ -134,7 +135,7 @@ mod tests {
     const LOG: &str = "log2025-alpha1.rekor.sigstage.dev";
     const ROOT: &str = "rs1YPY0ydAV0lxgfrq5pE4oRpUJwo3syeps5+eGUTDI=";
 
-    /// The key of sigstore's staging log of that name, and a checkpoint that it signed.
+    /// Returns the key of sigstore's staging log of that name, and a checkpoint that it signed.
     fn staging() -> (PublicKey, String) {
         let spki = STANDARD.decode("MCowBQYDK2VwAyEAPn+AREHoBaZ7wgS1zBqpxmLSGnyhxXj4lFxSdWVB8o8=").unwrap();
         let key = PublicKey::from_pem(pem::encode("PUBLIC KEY", &spki).as_bytes()).unwrap();
@@ -157,7 +158,7 @@ mod tests {
     fn signatures_of_others_are_passed_over_wherever_they_stand() {
         let (key, note) = staging();
         let witness = format!("\u{2014} witness.example {}\n", STANDARD.encode([7; 76]));
-        // Another key of the same log: not ours to judge.
+        // Another key of the same log, which we do not know.
         let second = format!("\u{2014} {LOG} {}\n", STANDARD.encode([8; 68]));
         let (head, tail) = note.split_once("\n\n").unwrap();
         for signatures in [format!("{witness}{tail}"), format!("{tail}{witness}"), format!("{second}{tail}{witness}")] {

@@ -1,19 +1,19 @@
-//! Merkle trees of logs (RFC 6962, section 2.1): whether a leaf is in the tree that a root stands for.
+//! Merkle trees of logs (RFC 6962, section 2.1): whether a leaf is in the tree with a given root.
 
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 hash of a leaf or of an inner node.
 pub(super) type Hash = [u8; 32];
 
-/// Longest audit path: a tree of 2^64 leaves has no longer one.
+/// Longest audit path: that of a tree of 2^64 leaves.
 pub(super) const MAX_PATH: usize = 64;
 
-/// The hash of a leaf.
+/// Returns the hash of a leaf.
 pub(super) fn leaf(content: &[u8]) -> Hash {
     hash(&[&[0], content])
 }
 
-/// The hash of the node above two others.
+/// Returns the hash of the node above two others.
 fn node(left: &Hash, right: &Hash) -> Hash {
     hash(&[&[1], left, right])
 }
@@ -22,8 +22,8 @@ fn hash(parts: &[&[u8]]) -> Hash {
     Sha256::digest(parts.concat()).into()
 }
 
-/// The root of the tree of `size` leaves in which `leaf` stands at `index`, by its audit path (RFC 9162, section
-/// 2.1.3.2, which tells how; the trees are the same). None if no path of this length leads there.
+/// Returns the root of the tree of `size` leaves with `leaf` at `index`, from its audit path (RFC 9162, section
+/// 2.1.3.2, gives the algorithm; the trees are the same). None if a path of this length is not possible there.
 pub(super) fn root(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash> {
     if index >= size {
         return None;
@@ -36,7 +36,7 @@ pub(super) fn root(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<H
         }
         if at & 1 == 1 || at == last {
             root = node(sibling, &root);
-            // The last node of a level has no sibling where the level is odd: it stands for itself further up.
+            // The last node of an odd level has no sibling: it moves up unchanged.
             while at & 1 == 0 && at != 0 {
                 (at, last) = (at >> 1, last >> 1);
             }
@@ -52,7 +52,7 @@ pub(super) fn root(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<H
 pub(super) mod tests {
     use super::*;
 
-    /// The root of the tree over `leaves`, as RFC 6962 defines it: by halves, without a thought for proofs.
+    /// Returns the root of the tree over `leaves`, as RFC 6962 defines it: by halves, without proofs.
     pub(in super::super) fn tree(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => hash(&[]),
@@ -64,7 +64,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The audit path of `index` (RFC 6962, section 2.1.1).
+    /// Returns the audit path of `index` (RFC 6962, section 2.1.1).
     pub(in super::super) fn path(leaves: &[Hash], index: usize) -> Vec<Hash> {
         if leaves.len() == 1 {
             return Vec::new();
@@ -79,7 +79,7 @@ pub(super) mod tests {
         below
     }
 
-    /// The largest power of two below `count`.
+    /// Returns the largest power of two below `count`.
     fn half(count: usize) -> usize {
         count.next_power_of_two() / 2
     }
@@ -90,7 +90,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_hashes_are_those_of_the_known_test_trees() {
-        // The eight inputs and roots that implementations of RFC 6962 are commonly tested with.
+        // The usual eight inputs and roots for tests of RFC 6962 implementations.
         let inputs =
             ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
         let leaves: Vec<_> = inputs.iter().map(|input| leaf(&hex::decode(input).unwrap())).collect();

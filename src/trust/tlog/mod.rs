@@ -1,10 +1,10 @@
-//! Transparency-log entries: whether a log that an operator trusts has recorded a signature. Offline: an entry brings
-//! its proof along, and nobody is asked.
+//! Transparency-log entries: whether a trusted log has recorded a signature. Offline: an entry contains its proof, and
+//! no request is sent.
 //!
-//! An entry is checked from two sides: the log must vouch for it, by a promise (a *signed entry timestamp*) or by a place
-//! in its tree; and it must be about this very signature ([`body`]). It stands outside of what is signed, so whoever
-//! serves a signature can leave its entry out: only [`Tlog::Required`] makes that a failure. Its time is the log's word on
-//! when it recorded the signature. It is told, and never stands for the signed time of signing.
+//! An entry needs two checks: the log must vouch for it, by a promise (a *signed entry timestamp*) or by a place in its
+//! tree; and it must be about this very signature ([`body`]). The signature does not cover the entry, so a server can
+//! omit it: only [`Tlog::Required`] makes that a failure. The time of an entry is the log's claim of when it recorded
+//! the signature. Reports print it, but it never replaces the signed time of signing.
 
 mod body;
 mod checkpoint;
@@ -38,20 +38,20 @@ const MAX_ANNOTATION_BYTES: usize = 2 * body::MAX_BYTES;
 /// Whether a transparency log must vouch for the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tlog {
-    /// A signature without an entry will do.
+    /// A signature without an entry is accepted.
     NotAsked,
-    /// An entry must be there, of a log whose key is known, and verify.
+    /// There must be an entry, of a log whose key is known, and it must verify.
     Required,
 }
 
-/// An entry as it hangs on a signature; nothing in it is believed yet.
+/// The entry of a signature; nothing in it is trusted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     log: Vec<u8>,
     index: u64,
     /// Seconds since 1970, of the promise.
     time: u64,
-    /// What stands beside the body about its kind and version, in a bundle.
+    /// The kind and version that a bundle gives beside the body.
     kind: Option<(String, String)>,
     body: Vec<u8>,
     promise: Option<Vec<u8>>,
@@ -68,12 +68,12 @@ struct Inclusion {
     checkpoint: Checkpoint,
 }
 
-/// An entry that was verified: a log has recorded the signature.
+/// A verified entry: a log has recorded the signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recorded {
     log: String,
     index: u64,
-    /// When; none if the log does not sign that.
+    /// The time; none if the log does not sign it.
     time: Option<Timestamp>,
 }
 
@@ -84,11 +84,11 @@ impl fmt::Display for Recorded {
     }
 }
 
-/// Checks the entries of a signature, once everything else about it is right. They are read only if there is a log to
-/// believe; none is no failure unless one is demanded.
+/// Checks the entries of a signature, after all other checks of it. Reads them only if there is a trusted log; a
+/// missing entry is a failure only if one is required.
 ///
-/// Those of logs that nobody trusts are passed over, if one of a trusted log is there: a signature may be recorded in
-/// several. One that a trusted log does not vouch for is refused in any case.
+/// Ignores entries of untrusted logs if there is one of a trusted log: a signature may be recorded in several. Refuses
+/// an entry of a trusted log that the log does not vouch for, in any case.
 pub(crate) fn check(
     log_keys: &[PublicKey],
     tlog: Tlog,
@@ -122,7 +122,7 @@ pub(crate) fn check(
     }
 }
 
-/// The fields of an entry in a bundle.
+/// Returns the fields of an entry in a bundle.
 pub(crate) fn parts(entry: &Value) -> Result<[Option<&Value>; 7], Failure> {
     let names = [
         "logIndex",
@@ -141,7 +141,7 @@ pub(crate) fn parts(entry: &Value) -> Result<[Option<&Value>; 7], Failure> {
 }
 
 impl Entry {
-    /// Reads the [`ANNOTATION`] of a legacy signature: a promise, and no place in a tree.
+    /// Parses the [`ANNOTATION`] of a legacy signature: a promise, and no place in a tree.
     pub(crate) fn from_annotation(text: &str) -> Result<Self, Failure> {
         if text.len() > MAX_ANNOTATION_BYTES {
             return Err(too_long(text.len(), MAX_ANNOTATION_BYTES));
@@ -172,7 +172,7 @@ impl Entry {
         .bounded()
     }
 
-    /// Reads an entry of a bundle.
+    /// Parses an entry of a bundle.
     pub(super) fn from_bundle(entry: &Value) -> Result<Self, Failure> {
         let [index, log, kind, time, promise, inclusion, body] = parts(entry)?;
         let [log] = message(log.unwrap_or(&Value::Null), ["keyId"])?;
@@ -194,7 +194,8 @@ impl Entry {
         if self.body.len() > body::MAX_BYTES { Err(too_long(self.body.len(), body::MAX_BYTES)) } else { Ok(self) }
     }
 
-    /// Whether the entry says that it is of the log of `key`: by the hash of the key, or as newer logs call themselves.
+    /// Whether the entry claims to be of the log of `key`: by the hash of the key, or by the identity that newer logs
+    /// use.
     fn is_of(&self, key: &PublicKey) -> bool {
         self.log == Digest::sha256(key.spki()).as_bytes()
             || self.inclusion.as_ref().is_some_and(|inclusion| inclusion.checkpoint.is_of(&self.log, key))
@@ -210,7 +211,7 @@ impl Entry {
         }
         match body::check(&body, signed)? {
             Generation::One if self.promise.is_none() => return Err(untrusted("bears no promise of its log")),
-            // Without a promise nothing else signs the number.
+            // Without a promise nothing else signs the index.
             Generation::Two if self.inclusion.as_ref().is_none_or(|inclusion| inclusion.index != self.index) => {
                 return Err(untrusted("stands elsewhere in its log than it says"));
             }
@@ -222,7 +223,7 @@ impl Entry {
         Ok(Recorded { log: hex::encode(&self.log), index: self.index, time })
     }
 
-    /// Checks the log's side: everything that the entry brings along as a proof must hold.
+    /// Checks the log's side: every proof in the entry must be valid.
     fn vouched(&self, key: &PublicKey) -> Result<(), Failure> {
         if let Some(promise) = &self.promise
             && !key.verifies(self.promised().as_bytes(), promise)
@@ -232,7 +233,7 @@ impl Entry {
         self.inclusion.as_ref().map_or(Ok(()), |inclusion| inclusion.check(&self.body, key))
     }
 
-    /// What a promise signs: these four fields as canonical JSON (RFC 8785).
+    /// Returns the text that a promise signs: these four fields as canonical JSON (RFC 8785).
     fn promised(&self) -> String {
         let (body, log) = (STANDARD.encode(&self.body), hex::encode(&self.log));
         format!(r#"{{"body":"{body}","integratedTime":{},"logID":"{log}","logIndex":{}}}"#, self.time, self.index)
@@ -273,12 +274,12 @@ impl Inclusion {
     }
 }
 
-/// The entry is not of the form that it should have.
+/// Returns the failure that the entry has the wrong form.
 fn format(why: &str) -> Failure {
     Failure::new(ErrorClass::SigFormat, format!("the log entry {why}"))
 }
 
-/// No trusted log vouches for the signature by this entry.
+/// Returns the failure that no trusted log vouches for the signature by this entry.
 fn untrusted(why: &str) -> Failure {
     Failure::new(ErrorClass::TlogRequired, format!("the log entry {why}"))
 }

@@ -1,4 +1,4 @@
-//! Annotations of legacy signatures: a promise is believed, and nothing in it can be changed.
+//! Annotations of legacy signatures: a valid promise is trusted, and any change to it is detected.
 
 use super::*;
 

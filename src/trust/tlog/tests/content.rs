@@ -1,4 +1,4 @@
-//! What an entry is about: the signature in question, in a kind that belongs there, and nothing else.
+//! The content of an entry: it must be about the signature in question, in a kind that fits, and nothing else.
 
 use super::*;
 
@@ -57,7 +57,7 @@ fn a_body_of_a_kind_that_does_not_belong_there_is_refused() {
         assert!(body.contains(old), "{old} in {body}");
         body.replacen(old, new, 1).into_bytes()
     };
-    // The first in-toto kind holds no signature that could be compared.
+    // The first in-toto kind contains no signature to compare.
     assert_eq!(bundled(&edited("intoto", "0.0.2", "0.0.1")).class, ErrorClass::TlogRequired);
     let (old, new) = (r#""payloadHash":{"algorithm":"sha256""#, r#""payloadHash":{"algorithm":"sha512""#);
     assert_eq!(bundled(&edited("dsse", old, new)).class, ErrorClass::TlogRequired);

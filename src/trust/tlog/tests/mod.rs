@@ -1,4 +1,4 @@
-//! Entries of transparency logs: which are believed, of what, and by whom.
+//! Entries of transparency logs: which are trusted, for which signature and which log keys.
 
 mod annotation;
 mod content;
@@ -14,7 +14,7 @@ use super::*;
 use crate::trust::signing_key::SigningKey;
 use crate::trust::sigstore_bundle::pae;
 
-/// A log of this test's own: some entries of others, and a key.
+/// A log of this test: a key, and entries of others.
 struct Log {
     key: SigningKey,
     name: &'static str,
@@ -39,7 +39,7 @@ impl Log {
         STANDARD.encode(self.key.sign(text.as_bytes()).unwrap())
     }
 
-    /// The annotation that cosign puts on a legacy signature.
+    /// Returns the annotation that cosign puts on a legacy signature.
     fn annotation(&self, body: &[u8]) -> Value {
         json!({
             "SignedEntryTimestamp": self.promise(body, TIME, 12345),
@@ -53,7 +53,7 @@ impl Log {
         format!("{text}\n\u{2014} {} {}\n", self.name, STANDARD.encode(signature))
     }
 
-    /// An entry of Rekor's first version, at `index` of a tree of `size`, as a bundle holds it.
+    /// Returns an entry of Rekor's first version, at `index` of a tree of `size`, as a bundle holds it.
     fn entry(&self, body: &[u8], index: usize, size: usize) -> Value {
         let leaves: Vec<_> = (0..size)
             .map(|n| if n == index { merkle::leaf(body) } else { merkle::leaf(format!("of others: {n}").as_bytes()) })
@@ -77,7 +77,7 @@ impl Log {
         })
     }
 
-    /// The same by Rekor's second version: no promise and no time, and the number is that in the tree.
+    /// Returns the same by Rekor's second version: no promise and no time, and the index is that in the tree.
     fn second_entry(&self, body: &[u8], index: usize, size: usize) -> Value {
         let mut entry = self.entry(body, index, size);
         let map = entry.as_object_mut().unwrap();
@@ -96,7 +96,7 @@ fn kind_of(body: &[u8]) -> (String, String) {
     (kind.to_owned(), version.to_owned())
 }
 
-/// A signature, and what it is over.
+/// A signature, and the bytes that it covers.
 struct Signature {
     public: PublicKey,
     pem: String,
@@ -125,7 +125,7 @@ impl Signature {
         Signed { key, signature, message, enveloped: payload.as_deref() }
     }
 
-    /// The body of the kind `kind`, as Rekor writes it.
+    /// Returns the body of the kind `kind`, as Rekor writes it.
     fn body(&self, kind: &str) -> Vec<u8> {
         let (signature, key) = (STANDARD.encode(&self.bytes), STANDARD.encode(&self.pem));
         let sha256 = |content: &[u8]| json!({"algorithm": "sha256", "value": Digest::sha256(content).hex()});

@@ -1,4 +1,4 @@
-//! Text of any kind, which makes no reader panic.
+//! Any text: no parser panics.
 
 use super::*;
 

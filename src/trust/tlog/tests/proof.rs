@@ -1,4 +1,4 @@
-//! Entries of bundles: a place in a tree is believed, and nothing in it can be changed.
+//! Entries of bundles: a valid place in a tree is trusted, and any change to it is detected.
 
 use super::*;
 
@@ -84,7 +84,7 @@ fn without_a_promise_the_number_is_that_in_the_tree() {
     let (log, signature) = (Log::new(), Signature::enveloped());
     let good = log.second_entry(&signature.body("second"), 2, 7);
     assert_eq!(class(judge(&[&log], &signature, &[replaced(&good, "/logIndex", "3")])), Some(ErrorClass::TlogRequired));
-    // The time is nobody's word then, and is not told.
+    // Nothing signs the time then, so it is not reported.
     let mut timed = good;
     timed["integratedTime"] = json!("1");
     assert_eq!(judge(&[&log], &signature, &[timed]).unwrap().unwrap().time, None);

@@ -1,4 +1,4 @@
-//! Entries of the public Rekor, as they came from there.
+//! Real entries of the public Rekor.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn entries_of_the_public_log_are_believed() {
     let entry = Entry::from_bundle(&entry).unwrap();
     assert!(entry.is_of(&log));
     entry.vouched(&log).unwrap();
-    // Signature and key are those of the entry; what was signed is not at hand here.
+    // Signature and key are those of the entry; the signed content is not available here.
     let signature = STANDARD.decode(signature).unwrap();
     let signed = Signed { key: &signer, signature: &signature, message: b"", enveloped: None };
     assert!(entry.check(&log, &signed).unwrap_err().to_string().contains("other content"));

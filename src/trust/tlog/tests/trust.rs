@@ -1,4 +1,4 @@
-//! Which logs are believed, and when an entry is demanded.
+//! Which logs are trusted, and when an entry is required.
 
 use super::*;
 
