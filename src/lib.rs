@@ -14,7 +14,7 @@
 //! floor 3  store
 //! floor 2  wire  http_server  trust  render
 //! floor 1  document  disk  retry  named_certificates
-//! floor 0  oci  error  sync  stream
+//! floor 0  oci  error  clock  sync  stream
 //! ```
 //!
 //! Each room has a border: `oci` knows no HTTP and no files; `disk`, `wire` and `http_server` no images; `trust` no store and no I/O;
@@ -46,6 +46,7 @@
 //! ```
 
 pub mod cli;
+pub mod clock;
 pub mod copy;
 mod disk;
 pub mod document;

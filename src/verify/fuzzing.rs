@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::SigningKey;
-use super::requirements::{Clock, Demands, Freshness, TrustTime};
+use super::requirements::{Demands, Freshness, TrustTime};
+use crate::clock::Clock;
 use crate::document::fuzzing::{elsewhere, is_private};
 use crate::document::json;
 use crate::error::{Kind, LONGEST_TEXT, printable};

@@ -19,6 +19,7 @@ mod seal_time;
 mod search;
 mod subject;
 
+pub use crate::clock::Clock;
 pub use crate::document::sidecar::SidecarKind;
 pub use crate::trust::claim::SIGNED_AT;
 pub use crate::trust::failure::{ErrorClass, Failure};
@@ -29,6 +30,6 @@ pub use approved::Approved;
 pub use evidence::Evidence;
 pub use pipeline::{Pipeline, SignedAt};
 pub use report::{Step, StepOutcome, StepResult, VerifyReport};
-pub use requirements::{Clock, Demands, IdentityRule, RollbackRule, SidecarDemand, TrustTime};
+pub use requirements::{Demands, IdentityRule, RollbackRule, SidecarDemand, TrustTime};
 pub use search::{MAX_LISTED_SIGNATURES, MAX_REFERRERS, MAX_SIGNATURES, MAX_TOTAL_BYTES, signature_tag};
 pub use subject::{Candidate, Sidecar};

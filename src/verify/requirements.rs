@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::clock::Clock;
 use crate::document::sidecar::SidecarKind;
 use crate::oci::{Reference, Repository};
 use crate::trust::claim::{Claim, SIGNED_AT, seconds};
@@ -79,15 +80,6 @@ pub enum SidecarDemand {
     NotAsked,
     /// It must be present, signed, and fit the image.
     Required,
-}
-
-/// The source of the present time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clock {
-    /// This machine's clock, read anew for every image.
-    System,
-    /// Always the same time: for tests, and for judging by an audit's date.
-    Fixed(Timestamp),
 }
 
 /// Whether a claim must contain a time of signing.
@@ -194,15 +186,6 @@ impl Demands {
             return Err(Failure::new(ErrorClass::TimeFuture, why));
         }
         Ok(Some(signed_at))
-    }
-}
-
-impl Clock {
-    fn now(self) -> Timestamp {
-        match self {
-            Self::System => Timestamp::now(),
-            Self::Fixed(time) => time,
-        }
     }
 }
 

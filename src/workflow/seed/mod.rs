@@ -294,5 +294,5 @@ pub(super) async fn put_tag(sink: &Registry, step: &Move) -> Result<()> {
 /// Returns the current time, to the second as in the record.
 pub(super) fn now() -> Result<jiff::Timestamp> {
     let failed = |why| Error::new(Kind::Local, "read the clock").because(why);
-    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).map_err(failed)
+    jiff::Timestamp::from_second(crate::clock::Clock::System.now().as_second()).map_err(failed)
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::accessories::cosign_list::{Keeps, List};
 use super::accessories::cosign_merge::{ListOrigin, Wanted};
 use super::accessories::cosign_tags::CosignTags;
+use crate::clock::Clock;
 use crate::copy::Events;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Repository, Tag};
@@ -85,7 +86,7 @@ pub(crate) async fn kept(placed: Vec<Placed>) -> Result<Vec<Signature>> {
 impl<'a> Signer<'a> {
     /// Creates a signer with `key` and the current time, which sends its warnings to `events`.
     pub(crate) fn new(key: &'a SigningKey, format: SignatureFormat, events: &Events) -> Self {
-        Self { key, format, time: Timestamp::now(), events: events.clone() }
+        Self { key, format, time: Clock::System.now(), events: events.clone() }
     }
 
     /// Puts a signature over `node` in each requested format, and checks that it stays.
