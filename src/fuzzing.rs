@@ -1,8 +1,8 @@
-//! Doors for fuzzing: one function for every parser of bytes that come from elsewhere.
+//! Entry points for fuzzing: one function for every parser of untrusted bytes.
 //!
-//! Here only with the feature `fuzzing`, for the targets in `fuzz/` and for the test that replays their corpora on a
-//! stable compiler (`tests/it/corpora.rs`). A function takes any bytes and panics if a property of the parser does not
-//! hold; the properties stand beside the parsers, in the file `fuzzing.rs` of each floor.
+//! Compiled only with the feature `fuzzing`, for the targets in `fuzz/` and for the test that replays their corpora on a
+//! stable compiler (`tests/it/corpora.rs`). A function takes any bytes and panics if the parser violates a property; the
+//! properties are next to the parsers, in the file `fuzzing.rs` of each module.
 
 macro_rules! targets {
     ($($(#[$doc:meta])* $name:ident = $properties:path;)*) => {
@@ -11,19 +11,20 @@ macro_rules! targets {
             ///
             /// # Panics
             ///
-            /// If a property does not hold.
+            /// If a property is violated.
             pub fn $name(bytes: &[u8]) {
                 $properties(bytes);
             }
         )*
 
-        /// Every target by its name, which is that of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
+        /// Every target by its name, which is also the name of its file in `fuzz/fuzz_targets` and of its folder in
+        /// `fuzz/corpus`.
         pub const TARGETS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), $name)),*];
     };
 }
 
 targets! {
-    /// `Range` and `Content-Range` as uploads and downloads have them, and `Date`.
+    /// `Range` and `Content-Range` of uploads and downloads, and `Date`.
     arrived = crate::wire::fuzzing::arrived;
     /// Sigstore bundles, and the statements inside them.
     bundle = crate::verify::fuzzing::bundle;
@@ -47,13 +48,13 @@ targets! {
     manifest = crate::oci::fuzzing::manifest;
     /// Legacy payloads.
     payload = crate::verify::fuzzing::payload;
-    /// Policy bundles; what is not gzip is taken for the tar inside.
+    /// Policy bundles; bytes that are not gzip are treated as the tar inside.
     policy = crate::document::fuzzing::policy;
-    /// Bodies of errors; the first two bytes choose the status.
+    /// Bodies of error responses; the first two bytes choose the status.
     problem = crate::wire::fuzzing::problem;
     /// References, tags and repository paths.
     reference = crate::oci::fuzzing::reference;
-    /// Requests to the embedded registry: path, `Range` or `Content-Range`, and query, a line each.
+    /// Requests to the embedded registry: path, `Range` or `Content-Range`, and query, one per line.
     request = crate::serve::fuzzing::request;
     /// `seed-manifest.json`.
     seed_manifest = crate::document::fuzzing::seed_manifest;

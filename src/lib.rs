@@ -2,7 +2,7 @@
 //!
 //! # Floors
 //!
-//! A module imports from lower floors only; modules on one floor do not see each other (floor 0 excepted). The test
+//! A module imports only from lower floors; modules on one floor do not see each other (except on floor 0). The test
 //! `floors` reads the `use` lines of every file and fails on an upward or sideways import.
 //!
 //! ```text
@@ -17,9 +17,10 @@
 //! floor 0  oci  error  clock  sync  stream
 //! ```
 //!
-//! Each room has a border: `oci` knows no HTTP and no files; `disk`, `wire` and `http_server` no images; `trust` no store and no I/O;
-//! `document` and `render` no I/O; `store` no seeds; `copy` neither verification nor HTTP nor files; `verify` and `serve` not the engine;
-//! `transport` not the command line; `workflow` neither clap nor terminals; `observe` not the engine's insides.
+//! Each module has a border: `oci` knows no HTTP and no files; `disk`, `wire` and `http_server` know no images; `trust`
+//! knows no store and no I/O; `document` and `render` know no I/O; `store` knows no seeds; `copy` knows neither
+//! verification nor HTTP nor files; `verify` and `serve` do not know the engine; `transport` does not know the command
+//! line; `workflow` knows neither clap nor terminals; `observe` does not know the engine's internals.
 //!
 //! # As a library
 //!

@@ -20,7 +20,7 @@ Exit codes:
   0    done
   1    failed for a reason not listed below
   2    usage: flags, references, catalog or key file are wrong; nothing was contacted
-  3    verification failed (fail-closed), at the source or at the destination; a served folder is damaged (check)
+  3    verification failed (fail-closed), at the source or at the destination; a data folder is damaged (check)
   4    source or destination could not be read or written
   5    some entries failed (--keep-going), some tags could not be put back (rollback), or some repositories
        were left alone (gc)
@@ -42,41 +42,41 @@ enum Command {
     /// Verify and make signed bundles: an image with its lock and its policy
     #[command(subcommand)]
     Bundle(commands::bundle::Bundle),
-    /// The same as bundle verify, with the image and the key named by flags
+    /// Same as bundle verify, with flags for image and key
     Verify(commands::bundle::verify::ByFlags),
 }
 
 #[derive(Debug, Subcommand)]
 enum RegistryCommand {
-    /// Copy one image to another registry, verified at both ends, its tag put last
+    /// Copy an image between registries; verify both ends; tag last
     Seed(Box<commands::copying::seed::SeedArgs>),
-    /// Copy every image of a catalog in one run; what they share moves once
+    /// Copy every image of a catalog in one run; shared layers move once
     SeedCatalog(Box<commands::copying::seed_catalog::SeedCatalog>),
     /// Copy repositories from one registry to another under the same names
     Sync(Box<commands::copying::seed_catalog::Sync>),
-    /// Publish what became of a catalog where one query finds it
+    /// Publish a catalog's results as an OCI artifact
     PublishIndex(commands::prepare::publish_index::PublishIndex),
     /// Write the files that start zot as a site's registry; nothing is pulled or started
     BootstrapZot(commands::prepare::bootstrap_zot::BootstrapZot),
     /// Write a catalog's images as a Zarf package; nothing is pulled
     Package(commands::prepare::package::PackageArgs),
-    /// Put back what the tags of a seed-catalog or sync run named before
+    /// Move the tags of a seed-catalog or sync run back to the previous images
     Rollback(Box<commands::copying::rollback::RollbackArgs>),
-    /// Log in to a registry, and keep the login where docker and podman find it too
+    /// Log in to a registry; docker and podman find the login too
     Login(commands::serving::login::LoginCommand),
-    /// Forget the login for a registry
+    /// Log out of a registry
     Logout(commands::serving::login::Logout),
     /// Serve a folder as an OCI registry
     Serve(Box<commands::serving::serve::ServeArgs>),
-    /// Remove from a served folder what nobody needs
+    /// Garbage-collect a data folder
     Gc(commands::serving::gc::Gc),
-    /// Read back everything in a served folder, and name or repair what is damaged
+    /// Read and hash everything in a data folder; report or repair damage
     Check(Box<commands::serving::check::Check>),
-    /// The two-minute tour: two registries, a signed bundle, a verified seed, refused forgeries
+    /// Two-minute demo: two registries, a signed bundle, a verified seed, refused forgeries
     Demo(commands::serving::demo::DemoArgs),
 }
 
-/// Runs the program and says how it ended.
+/// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let Autonomy { command } = Autonomy::parse();
@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
-    /// The form in which a failure is told.
+    /// Returns the output form for errors.
     fn form(&self) -> terminal::print::Output {
         match self {
             Self::Registry(RegistryCommand::Seed(seed)) => seed.movement.form(),
@@ -137,14 +137,14 @@ impl Command {
 fn run(command: Command) -> Result<ExitCode> {
     let runtime = runtime(&command).map_err(|cause| Error::new(Kind::Local, "start").because(cause))?;
     let done = runtime.block_on(command.run());
-    // A name look-up that hangs must not keep the program from ending.
+    // A DNS lookup that hangs must not keep the program from ending.
     runtime.shutdown_background();
     done
 }
 
-/// What moves images needs one processor for 5 Gbit/s, hashing included. Where there are no more than two, the other is
-/// left to whoever is on this machine beside it: several threads would then only wake each other, for a third more
-/// processor time with many small blobs (`benches/README.md`). A server answers many at once.
+/// Builds the runtime. Moving images needs one processor for 5 Gbit/s, hashing included. With no more than two, the other
+/// is left to the rest of the machine: several threads would then only wake each other, for a third more processor time
+/// with many small blobs (`benches/README.md`). A server serves many clients at once.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     let serves = matches!(command, Command::Registry(RegistryCommand::Serve(_) | RegistryCommand::Demo(_)));
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -153,7 +153,7 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-/// Does `work`, which leaves nothing behind, unless somebody presses Ctrl-C or sends SIGTERM.
+/// Does `work`, which leaves nothing behind, until the user presses Ctrl-C or SIGTERM arrives.
 async fn unless_interrupted<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
     tokio::select! {
         done = work => done,
@@ -161,7 +161,7 @@ async fn unless_interrupted<T: Send>(work: impl Future<Output = Result<T>> + Sen
     }
 }
 
-/// Ends when somebody presses Ctrl-C or sends SIGTERM.
+/// Resolves when the user presses Ctrl-C or SIGTERM arrives.
 async fn interrupted() {
     #[cfg(unix)]
     {

@@ -1,10 +1,10 @@
-//! What is attached to manifests (contract §6): cosign's tags, and OCI 1.1 referrers, each with what is attached to it.
+//! Accessories of manifests (contract §6): cosign's tags and OCI 1.1 referrers, each with its own accessories.
 //!
-//! One list of tags answers for all cosign tags of a repository, and for the fallback indexes where there is no Referrers
-//! API; with the API it takes one request a manifest more. "None" and "could not ask" are different answers.
+//! One tag list covers all cosign tags of a repository, and the fallback indexes of a registry without the Referrers API;
+//! with the API each manifest takes one more request. "None" and "could not ask" are different results.
 //!
-//! Cosign's tags are taken of the subjects alone. Anybody may attach an index that lists foreign images, or name a foreign
-//! image in a list of referrers: their tags would take the place of what the destination has under the same names.
+//! Cosign's tags are read for the subjects only. Anyone may attach an index that lists foreign images, or put a foreign
+//! image in a referrers list: the tags of such an image would replace what the destination has under the same names.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,32 +20,32 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Listing, ListingStore, Root, Store, Want, read_manifest};
 
-/// What cosign appends to `sha256-<hex>`.
+/// The suffixes that cosign appends to `sha256-<hex>`.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
-/// Most things attached to one image and to what is attached to it.
+/// Most accessories of one image, those of its accessories included.
 const MAX_ATTACHED: usize = 10_000;
-/// Most bytes of manifests that are read on the way: the attachments', and those of the indexes that have them.
+/// Most bytes of manifests read here: the accessories' own, and those of indexes that have accessories.
 const MAX_BYTES: u64 = 16 << 20;
-/// Manifests whose attachments are asked for at the same time.
+/// Manifests whose accessories are listed at the same time.
 const QUESTIONS: usize = 4;
 
-/// Something attached to a manifest.
+/// An accessory of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
-    /// What it is attached to.
+    /// The manifest that it is attached to.
     pub subject: Digest,
-    /// The manifest itself. Of a referrer, as far as the list of referrers says it: only the digest can be relied on.
+    /// The manifest itself. For a referrer, as the referrers list describes it: only the digest is reliable.
     pub node: Descriptor,
-    /// Its bytes, where finding it has brought them.
+    /// Its bytes, if they were read while finding it.
     pub bytes: Option<Bytes>,
-    /// The tag by which it is attached; none for a referrer.
+    /// The tag that attaches it; none for a referrer.
     pub tag: Option<Tag>,
 }
 
-/// What is known of a repository before its tags are listed.
+/// How much is known of a repository before its tags are listed.
 #[derive(Debug, Clone, Copy)]
 pub enum KnownTags<'a> {
-    /// Nothing: there may be no such repository.
+    /// Nothing: the repository may not exist.
     Nothing,
     /// It holds something, with or without a tag.
     Something,
@@ -53,13 +53,13 @@ pub enum KnownTags<'a> {
     Tag(&'a Tag),
 }
 
-/// The tags of a repository under which attachments are kept.
+/// The tags of a repository that hold accessories.
 #[derive(Debug, Clone, Default)]
 pub struct AttachmentTags(Option<Arc<HashSet<Tag>>>);
 
 impl AttachmentTags {
-    /// Lists the tags of `store`. A list that cannot be had, or that lacks what is `known` to be there, is none; every
-    /// tag is then asked for by itself. The list only saves requests: ECR lets many pull who may not list.
+    /// Lists the tags of `store`. If the list fails, or lacks what is `known` to exist, there is no list, and each tag is
+    /// requested by name. The list only saves requests: on ECR many accounts may pull and not list.
     pub async fn list(store: &dyn Listing, known: KnownTags<'_>) -> Self {
         let tags = match store.few_tags().await {
             Ok(tags) => tags,
@@ -77,19 +77,19 @@ impl AttachmentTags {
         Self(is_likely.then(|| Arc::new(attachments.collect())))
     }
 
-    /// Whether it is worth asking for `tag`.
+    /// Returns whether `tag` is worth a request.
     #[must_use]
     pub fn may_hold(&self, tag: &Tag) -> bool {
         self.0.as_ref().is_none_or(|tags| tags.contains(tag))
     }
 }
 
-/// The manifests that `root` is made of, itself first; of indexes that `selection` knows, the chosen entries. Only
-/// indexes are read.
+/// Returns the manifests that make up `root`, `root` first; from indexes in `selection`, only the chosen entries. Reads
+/// indexes only.
 ///
 /// # Errors
 ///
-/// Those of [`read_manifest`]; [`Limit`](Kind::Limit) past the bounds of an image's graph.
+/// Fails like [`read_manifest`]; [`Limit`](Kind::Limit) past the bounds of an image's graph.
 pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) -> Result<Vec<Digest>> {
     let mut seen = HashSet::from([root.node.digest]);
     let mut found = vec![root.node.digest];
@@ -105,7 +105,7 @@ pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) ->
             Some(bytes) if index.digest == root.node.digest => bytes.clone(),
             _ => read_manifest(store, &index).await?,
         };
-        // What cannot be read as a manifest is told by whoever copies it.
+        // Skipped: the copy reports a manifest that cannot be parsed.
         let Ok(manifest) = Manifest::parse(&bytes, &index.media_type) else { continue };
         let is_chosen = |child: &Descriptor| child.is_manifest() && selection.takes(&index.digest, &child.digest);
         for child in manifest.manifests.into_iter().filter(is_chosen) {
@@ -118,11 +118,11 @@ pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) ->
     Ok(found)
 }
 
-/// Everything that is attached to `subjects`: cosign's tags, and what refers to them; and what refers to that in turn.
+/// Returns every accessory of `subjects` (cosign's tags and referrers), and the referrers of those in turn.
 ///
 /// # Errors
 ///
-/// Whatever keeps the store from answering; [`Limit`](Kind::Limit) past 10,000 attachments.
+/// Any error of the store; [`Limit`](Kind::Limit) past 10,000 accessories.
 pub async fn attached(store: &dyn ListingStore, tags: &AttachmentTags, subjects: &[Digest]) -> Result<Vec<Attached>> {
     let mut seen: HashSet<Digest> = subjects.iter().copied().collect();
     let mut queue: Vec<_> = subjects.iter().rev().map(|subject| (*subject, Cosign::Asked)).collect();
@@ -147,21 +147,21 @@ pub async fn attached(store: &dyn ListingStore, tags: &AttachmentTags, subjects:
             return Err(Error::new(Kind::Limit, "list what is attached").on(store.label()).because(why));
         }
     }
-    // The order of answers is chance.
+    // Sorted: answers arrive in no fixed order.
     found.sort_by(|a, b| (&a.tag, a.subject, a.node.digest).cmp(&(&b.tag, b.subject, b.node.digest)));
     Ok(found)
 }
 
-/// Whether cosign's tags of a manifest are taken.
+/// Whether the cosign tags of a manifest are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cosign {
     /// It is part of what is copied.
     Asked,
-    /// It is attached to that.
+    /// It is an accessory of that.
     NotAsked,
 }
 
-/// What is attached to `subject`, and the manifests that this is made of.
+/// Returns the accessories of `subject`, and the manifests that they consist of.
 async fn attached_to(
     store: &dyn ListingStore,
     tags: &AttachmentTags,
@@ -174,15 +174,15 @@ async fn attached_to(
     let referrers = referrers.into_iter().map(|node| Attached { subject, node, bytes: None, tag: None });
     let attached: Vec<_> = tagged.into_iter().flatten().chain(referrers).collect();
     let mut digests: Vec<_> = attached.iter().map(|attached| attached.node.digest).collect();
-    // Rare, and read one after the other: nothing says how many there are, and each may be as large as a manifest can.
+    // Read one at a time: they are rare, their number is unknown, and each may be as large as a manifest can be.
     for attached in attached.iter().filter(|attached| attached.node.media_type.is_index()) {
         digests.extend(entries(store, attached).await?);
     }
     Ok((attached, digests))
 }
 
-/// The manifests in an index that is attached. One that is not there, or is not attached at all, has none; whoever carries
-/// it says so.
+/// Returns the manifests in an attached index. Empty if the index does not exist or is not attached after all; copying it
+/// reports that.
 async fn entries(store: &dyn ListingStore, index: &Attached) -> Result<Vec<Digest>> {
     let root = match &index.bytes {
         Some(bytes) => Root { node: index.node.clone(), bytes: Some(bytes.clone()) },
@@ -196,7 +196,7 @@ async fn entries(store: &dyn ListingStore, index: &Attached) -> Result<Vec<Diges
     manifests(store, &root, &Selection::default()).await
 }
 
-/// Whether the manifest itself names `subject` as its own: a list can say anything.
+/// Returns whether the manifest itself names `subject` as its subject: a list can claim anything.
 #[must_use]
 pub fn refers_to(root: &Root, subject: &Digest) -> bool {
     let manifest = root.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &root.node.media_type).ok());
@@ -211,13 +211,13 @@ async fn tagged(store: &dyn ListingStore, subject: Digest, tag: Tag) -> Result<O
     }
 }
 
-/// The referrers of `subject`. Where there is no Referrers API, its fallback index is asked for only if `tags` has it.
+/// Returns the referrers of `subject`. Without a Referrers API, requests the fallback index only if `tags` has it.
 async fn referrers(store: &dyn ListingStore, tags: &AttachmentTags, subject: &Digest) -> Result<Vec<Descriptor>> {
     let listed = match store.api_referrers(subject).await? {
         Some(listed) => listed,
         None => match subject.fallback_tag().parse() {
             Ok(tag) if tags.may_hold(&tag) => match store.referrers(subject).await {
-                // The store keeps in mind which these are.
+                // The store remembers which these are.
                 Err(error) if error.kind() == Kind::NotFound => Vec::new(),
                 listed => listed?,
             },
@@ -227,7 +227,7 @@ async fn referrers(store: &dyn ListingStore, tags: &AttachmentTags, subject: &Di
     Ok(listed.iter().map(slim).collect())
 }
 
-/// What is used of a list's entry. The rest is a stranger's, and can be as long as the list.
+/// Keeps the fields of a list entry that are used. The others are untrusted, and can be as long as the list.
 fn slim(entry: &Descriptor) -> Descriptor {
     let media_type = if entry.is_manifest() { entry.media_type.clone() } else { MediaType::OCTET_STREAM };
     Descriptor::new(media_type, entry.digest, entry.size)
@@ -237,7 +237,7 @@ fn is_attachment(tag: &Tag) -> bool {
     ["sha256-", "sha512-"].iter().any(|start| tag.as_str().starts_with(start))
 }
 
-/// The tags that cosign keeps for `digest`. A SHA-512 digest has none: they would be too long.
+/// Returns the tags that cosign uses for `digest`. A SHA-512 digest has none: they would be too long.
 fn cosign_tags(digest: &Digest) -> impl Iterator<Item = Tag> + use<> {
     let stem = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
     SUFFIXES.into_iter().filter_map(move |suffix| format!("{stem}{suffix}").parse().ok())

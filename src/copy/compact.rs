@@ -1,34 +1,34 @@
-//! What the engine keeps of a descriptor.
+//! The part of a descriptor that the engine keeps.
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType};
 
 /// Longest media type (RFC 6838, section 4.2: two names of at most 127 characters).
 const MAX_TYPE_CHARS: usize = 255;
-/// Largest embedded content (base64) that is used. What is larger is fetched like everything else.
+/// Largest embedded content (base64) that is used. Larger content is fetched like any other.
 const MAX_EMBEDDED: usize = 64 << 10;
 
-/// A node by type, name and length: the plans of thousands of images wait in memory, and most of what a descriptor has
-/// room for is of no use there. The rest stands in the manifest's bytes, and can be as long as those.
+/// A node by type, digest and length: the plans of thousands of images wait in memory and do not need the other fields of
+/// a descriptor. The others remain in the manifest, and can be as long as it.
 #[derive(Debug, Clone)]
 pub struct Slim {
-    /// What the content is.
+    /// The media type of the content.
     pub media_type: MediaType,
-    /// The name of the content.
+    /// The digest of the content.
     pub digest: Digest,
     /// Length in bytes.
     pub size: u64,
-    /// Whether it may be a layer that only its publisher hands out.
+    /// Whether it may be a layer that only its publisher distributes.
     pub(super) is_foreign: bool,
     data: Option<Box<str>>,
 }
 
 impl Slim {
-    /// What is needed of `node`.
+    /// Keeps the needed fields of `node`.
     ///
     /// # Errors
     ///
-    /// [`Invalid`](Kind::Invalid) for a media type that can be none.
+    /// [`Invalid`](Kind::Invalid) if the media type is too long to be one.
     pub(super) fn of(node: &Descriptor) -> Result<Self> {
         if node.media_type.as_str().len() > MAX_TYPE_CHARS {
             let why = format!("its media type is longer than {MAX_TYPE_CHARS} characters");
@@ -43,13 +43,13 @@ impl Slim {
         })
     }
 
-    /// Whether this names a manifest, which refers to more nodes.
+    /// Returns whether this is a manifest, which refers to more nodes.
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         self.media_type.is_manifest()
     }
 
-    /// The descriptor that stores are asked by.
+    /// Returns the descriptor to pass to stores.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         Descriptor { data: self.data.clone(), ..Descriptor::new(self.media_type.clone(), self.digest, self.size) }

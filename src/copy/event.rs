@@ -1,4 +1,4 @@
-//! What the engine tells about its work while it works.
+//! Events that the engine sends while it works.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,32 +9,32 @@ use super::PlanTotals;
 use crate::oci::Descriptor;
 use crate::store::{Meter, Put};
 
-/// Something that happened. Bytes in flight are not events: whoever wants them reads the [`Meter`] at its own pace.
+/// Something that happened. Bytes in flight are not events: read the [`Meter`] for them, as often as needed.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A new part of the run begins.
     Stage(Stage),
-    /// What is about to be done is known.
+    /// The plan is known.
     Planned(PlanTotals),
-    /// A node is on its way.
+    /// A node is being copied.
     Started {
-        /// What.
+        /// The node.
         node: Descriptor,
-        /// How far it is.
+        /// Its progress.
         meter: Arc<Meter>,
     },
-    /// A node is held by the sink.
+    /// The sink holds a node.
     Finished {
-        /// What.
+        /// The node.
         node: Descriptor,
-        /// How it came to be held.
+        /// How the sink got it.
         put: Put,
     },
-    /// A foreign layer that the source does not serve was left out, as its publisher wants it.
+    /// A foreign layer that the source does not serve was left out, as its publisher intends.
     LeftOut(Descriptor),
-    /// Something that a person should know and that stops nothing.
+    /// A message for the user that stops nothing.
     Warning(String),
-    /// An image of several has come to its end.
+    /// One image of several has ended.
     Image {
         /// Its destination.
         to: String,
@@ -43,10 +43,10 @@ pub enum Event {
     },
 }
 
-/// A part of a run, in the order in which they come.
+/// A part of a run; the variants are in the order of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Names are asked for at both ends.
+    /// Names are resolved at both ends.
     Resolving,
     /// Signatures are checked at the source.
     VerifyingSource,
@@ -101,7 +101,8 @@ impl ImageEnd {
     }
 }
 
-/// The way up for events: a bounded channel that drops what nobody takes in time, so that it never blocks the engine.
+/// Sends events to the caller: a bounded channel that drops events when the receiver is slow, so that it never blocks the
+/// engine.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
     sender: Option<mpsc::Sender<Event>>,
@@ -110,26 +111,27 @@ pub struct Events {
 }
 
 impl Events {
-    /// A channel that holds up to `capacity` events.
+    /// Creates a channel that holds up to `capacity` events.
     #[must_use]
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel(capacity);
         (Self { sender: Some(sender), ..Self::default() }, receiver)
     }
 
-    /// Nobody listens.
+    /// Discards all events.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// The same way up for one of several images at a time, whose stages would only contradict each other.
+    /// Returns a sender on the same channel for one of several images copied at once; drops stages, which would
+    /// contradict each other.
     #[must_use]
     pub fn of_one_among_many(&self) -> Self {
         Self { is_one_of_many: true, ..self.clone() }
     }
 
-    /// Tells `event`, unless the listener is too far behind.
+    /// Sends `event`, or drops it if the channel is full.
     pub fn send(&self, event: Event) {
         let Some(sender) = &self.sender else { return };
         if self.is_one_of_many && matches!(event, Event::Stage(_)) {
@@ -140,7 +142,7 @@ impl Events {
         }
     }
 
-    /// How many events were not told.
+    /// Returns how many events were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)

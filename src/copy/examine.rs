@@ -1,7 +1,7 @@
-//! Looking at what the sink says that it holds: how long it is, or every byte of it.
+//! Checks what the sink claims to hold: its length, or every byte of it.
 //!
-//! A disk cuts files and turns bits over, and a registry vouches for both until somebody looks. The length costs one small
-//! request and shows the cut; only reading back shows the rest.
+//! Disks truncate files and flip bits, and a registry reports both as present until the bytes are read. The length costs
+//! one small request and shows truncation; only reading back shows the rest.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Descriptor;
 use crate::store::{Body, Store};
 
-/// The result of looking at one node.
+/// The result of checking one node.
 #[derive(Debug)]
 pub(super) enum Look {
-    /// It is there, and right as far as was looked.
+    /// The sink holds it, and it is right as far as it was checked.
     Sound,
-    /// It is not there, or the sink cannot be asked.
+    /// The sink does not hold it, or cannot be asked.
     Absent,
-    /// It is there, and is not what its descriptor says; how.
+    /// The sink holds something that does not match the descriptor; the error says how.
     Damaged(Error),
 }
 
-/// Looks at `node` at the sink, as closely as `presence` says.
+/// Checks `node` at the sink, as closely as `presence` says.
 ///
 /// # Errors
 ///
@@ -36,16 +36,16 @@ pub(super) async fn look(sink: &Arc<dyn Store>, node: &Descriptor, presence: Pre
     match looked {
         Ok(true) => Ok(Look::Sound),
         Ok(false) => Ok(Look::Absent),
-        // A node that cannot be asked for is put: the PUT asks in another way.
+        // A node that the sink cannot be asked about is put: the PUT asks in another way.
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unsupported) => Ok(Look::Absent),
         Err(error) if error.kind() == Kind::Corrupt => Ok(Look::Damaged(error)),
-        // A registry that checks what it reads answers 500 to a manifest that is damaged at its place.
+        // A registry that checks what it reads answers 500 for a manifest that is damaged in its storage.
         Err(error) if error.kind() == Kind::Unavailable && node.is_manifest() => Ok(Look::Damaged(error)),
         Err(error) => Err(error.at(Side::Destination)),
     }
 }
 
-/// Reads all of `node` and forgets it. A body checks what it hands out, and takes its store for a source.
+/// Reads all of `node` and discards it. A body checks its bytes; it treats its store as a source.
 async fn read_back(sink: &Arc<dyn Store>, node: &Descriptor) -> Result<()> {
     let mut stream = Body::stored(node.clone(), Arc::clone(sink)).open();
     while let Some(piece) = stream.next().await {
@@ -57,7 +57,7 @@ async fn read_back(sink: &Arc<dyn Store>, node: &Descriptor) -> Result<()> {
     Ok(())
 }
 
-/// The failure of a sink that does not give what was put there.
+/// Returns the error for a sink that does not return what was put there.
 pub(super) fn still_damaged(sink: &dyn Store, node: &Descriptor, look: Look) -> Error {
     let told = Error::new(Kind::Corrupt, "replace what is damaged").on(format!("{}@{}", sink.label(), node.digest));
     let told = match look {

@@ -1,4 +1,4 @@
-//! The graph of one or more roots: every manifest read once, children in parallel, all within bounds.
+//! The graph of one or more roots: every manifest is read once, children in parallel, all within bounds.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,53 +16,53 @@ use crate::store::{Store, read_manifest};
 const FETCHES: usize = 16;
 /// Deepest nesting of indexes that is followed.
 pub(super) const MAX_DEPTH: u32 = 16;
-/// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container is made of. This image and the
-/// former one then stay below the 64 MiB that a whole run may take.
+/// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container can have. The graphs of this
+/// image and of the former one then stay below the 64 MiB that a whole run may use.
 pub(super) const MAX_NODES: usize = 20_000;
-/// Most manifest bytes in one graph, which stay in memory until they are put.
+/// Most manifest bytes in one graph; they stay in memory until they are put.
 const MAX_MANIFEST_BYTES_IN_ALL: u64 = 16 << 20;
-/// Most bytes that all nodes together may announce, a pebibyte: sizes are a stranger's words, and sums must not overflow.
+/// Most bytes that all nodes together may announce, one pebibyte: sizes are untrusted, and their sum must not overflow.
 const MAX_BYTES_ANNOUNCED: u64 = 1 << 50;
 
-/// One node, and what it refers to.
+/// One node, and the nodes that it refers to.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) slim: Slim,
-    /// The content, of a manifest.
+    /// The content, for a manifest.
     pub(super) bytes: Option<Bytes>,
     /// Positions in the graph.
     pub(super) children: Vec<usize>,
 }
 
-/// Where to begin: a root, and its bytes where they are at hand.
+/// Where to begin: a root, with its bytes if they are known.
 pub(super) type Start = (Descriptor, Option<Bytes>);
 
 /// Which entries of indexes are followed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum View<'a> {
-    /// What is to be copied: those that were chosen.
+    /// For the graph to copy: the chosen entries.
     Chosen(&'a Selection),
-    /// What a sink holds of another image: those that may hold what was chosen. What is not there is passed over: the
-    /// other image may have come without all its platforms.
+    /// For another image at the sink: the entries that may hold what was chosen. Skips missing entries: the other image
+    /// may have been copied without all its platforms.
     Alike(&'a Selection),
 }
 
-/// A directed acyclic graph, each node once.
+/// A directed acyclic graph that holds each node once.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     nodes: Vec<Node>,
     positions: HashMap<(Digest, bool), usize>,
-    /// Sum of what the nodes say of their sizes.
+    /// Sum of the sizes that the nodes announce.
     announced: u64,
 }
 
 impl Graph {
-    /// Reads everything that `starts` refer to. A manifest that `known` has is not fetched.
+    /// Reads everything that `starts` refer to. Does not fetch manifests that `known` has.
     ///
     /// # Errors
     ///
-    /// Those of [`read_manifest`]; [`Unsupported`](Kind::Unsupported) for schema 1, [`Invalid`](Kind::Invalid) for what
-    /// is no manifest, [`Limit`](Kind::Limit) past the bounds of this module.
+    /// Fails like [`read_manifest`]; [`Unsupported`](Kind::Unsupported) for schema 1, [`Invalid`](Kind::Invalid) for
+    /// content that is no manifest, [`Limit`](Kind::Limit) past the bounds of this module.
     pub(super) async fn read(
         store: &Arc<dyn Store>,
         starts: &[Start],
@@ -83,7 +83,8 @@ impl Graph {
                 && let Some((position, depth, bytes)) = queue.pop_front()
             {
                 let node = graph.nodes[position].slim.descriptor();
-                // By what it announces, which is all that will be read of it: the bound holds before the bytes come.
+                // Counts the announced size, which is the most that will be read: the bound holds before the bytes
+                // arrive.
                 total += node.size;
                 if depth > MAX_DEPTH || total > MAX_MANIFEST_BYTES_IN_ALL {
                     let why = format!("deeper than {MAX_DEPTH} levels, or more than {MAX_MANIFEST_BYTES_IN_ALL} bytes");
@@ -110,7 +111,7 @@ impl Graph {
         }
     }
 
-    /// Adds `node`; says where it is, and whether it is a manifest that is still to be read.
+    /// Adds `node`; returns its position, and whether it is a manifest that is still to be read.
     fn add(&mut self, node: Slim) -> Result<(usize, bool)> {
         let key = (node.digest, node.is_manifest());
         if let Some(&position) = self.positions.get(&key) {
@@ -133,7 +134,7 @@ impl Graph {
         Ok((position, is_manifest))
     }
 
-    /// Takes in the content of a manifest; says which new manifests are to be read.
+    /// Stores the content of a manifest; returns the new manifests to read.
     fn fill(&mut self, position: usize, bytes: Bytes, label: &str, view: View<'_>) -> Result<Vec<usize>> {
         let node = &self.nodes[position].slim;
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(|why| {
@@ -159,18 +160,18 @@ impl Graph {
         Ok(unread)
     }
 
-    /// All nodes; the starts come first.
+    /// Returns all nodes; the starts come first.
     pub(super) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Where a node is.
+    /// Returns the position of a node.
     pub(super) fn position(&self, digest: Digest, is_manifest: bool) -> Option<usize> {
         self.positions.get(&(digest, is_manifest)).copied()
     }
 
-    /// Whether `node` is part of this graph, and a manifest was read. What is known by another size is not the same node:
-    /// one of the two lies.
+    /// Returns whether `node` is in this graph and, for a manifest, was read. A node with another size is not the same
+    /// node: one of the two sizes is wrong.
     pub(super) fn contains(&self, node: &Slim) -> bool {
         self.position(node.digest, node.is_manifest()).is_some_and(|position| {
             let found = &self.nodes[position];
@@ -182,7 +183,7 @@ impl Graph {
         self.nodes[self.position(node.digest, node.is_manifest())?].bytes.clone()
     }
 
-    /// Takes in another graph.
+    /// Adds the nodes of another graph.
     pub(super) fn merge(&mut self, other: Self) -> Result<()> {
         let moved = other.nodes.iter().map(|node| Ok(self.add(node.slim.clone())?.0)).collect::<Result<Vec<_>>>()?;
         for (node, &position) in other.nodes.iter().zip(&moved) {

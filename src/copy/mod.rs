@@ -1,10 +1,10 @@
 //! The engine: copies content-addressed graphs from one store to another.
 //!
-//! Decide, then do. `graph` reads what there is to copy, `presence` what the sink holds, `plan` turns both into a
-//! value that can be printed and compared, `transfer` carries it out, `report` says what happened. Events go up a
-//! bounded channel that never holds the engine back.
+//! Decide, then do. `graph` reads what there is to copy, `presence` finds what the sink holds, `plan` turns both into a
+//! value that can be printed and compared, `transfer` carries it out, `report` counts the results. Events go up a bounded
+//! channel that never blocks the engine.
 //!
-//! Knows stores, and neither HTTP nor files nor why something is copied. A node is put only after everything it refers
+//! Knows stores; knows neither HTTP nor files nor why something is copied. Puts a node only after everything it refers
 //! to, so that no reader of the sink ever sees half an image.
 
 mod accessories;
@@ -46,72 +46,72 @@ pub use watch::Watch;
 /// How to copy.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// What may be in flight at once, together with all other copies on the same lanes.
+    /// Limits on work in flight, shared with all other copies on the same lanes.
     pub lanes: Lanes,
-    /// What the sink's own manifests prove.
+    /// How far the sink's own manifests are trusted.
     pub presence: Presence,
     /// Where unfinished downloads are kept for a later run. Default none: bytes go from socket to socket.
     pub spool: Option<Spool>,
 }
 
-/// One graph to copy, with the tags that shall name its root.
+/// One graph to copy, with the tags for its root.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The root.
     pub node: Descriptor,
-    /// The root's bytes where they are at hand; they hash to `node.digest`.
+    /// The root's bytes if they are known; they hash to `node.digest`.
     pub bytes: Option<Bytes>,
-    /// Tags that the root is put under. Without any it is put by digest.
+    /// Tags to put the root under. If empty, the root is put by digest.
     pub tags: Vec<Tag>,
-    /// What the sink holds in its place now: what the tag names, or `node` itself if it is known to be held.
+    /// The node that the tag names at the sink now, or `node` itself if the sink is known to hold it.
     pub former: Option<Descriptor>,
 }
 
-/// Whether the tags that a run is about have begun to move: from there on a run is finished and not broken off, so that
-/// "interrupted" always means that the tag is where it was.
+/// Whether the tags that this run is about have begun to move. From then on an interrupt does not end the run, so that
+/// "interrupted" always means that the tag was not moved.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     has_begun: Arc<AtomicBool>,
 }
 
 impl Commit {
-    /// Says that the next thing sent may move a tag.
+    /// Records that the next request may move a tag.
     pub fn begin(&self) {
         self.has_begun.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a tag may have moved.
+    /// Returns whether a tag may have moved.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun.load(Ordering::Relaxed)
     }
 }
 
-/// What to copy from where to where.
+/// A copy: content, source and destination.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// Where content comes from.
     pub source: Arc<dyn Store>,
-    /// Where it goes to.
+    /// Where it goes.
     pub sink: Arc<dyn Store>,
-    /// The sink as one repository of a registry, where other copies bring things to the same registry.
+    /// The sink as one repository of a registry, if other copies write to the same registry.
     pub site: Option<Destination>,
-    /// The graphs. What they share is copied once.
+    /// The graphs. Nodes that they share are copied once.
     pub targets: Vec<Target>,
     /// Which entries of the targets' indexes are copied. Default all.
     pub selection: Selection,
-    /// The root whose tags the run is about. Default the first target, whichever targets are taken out later.
+    /// The root whose tags this run is about. Default the first target, even if targets are removed later.
     pub tagged: Option<Digest>,
-    /// Told before the tags of that root move.
+    /// Set before the tags of that root move.
     pub commit: Commit,
-    /// Tags that are looked at right before they move. Default the first target's, if it names another root.
+    /// Tags that are checked right before they move. Default the first target's, if it names another root.
     pub watched: Vec<Watch>,
-    /// What [`plan`](plan()) has worked out for this very job. Without it that is done first.
+    /// The result of [`plan`](plan()) for this job. If none, [`copy`] plans first.
     pub plan: Option<Arc<Plan>>,
 }
 
 impl Job {
-    /// Copies `targets` from `source` to `sink`, with nobody else at work there.
+    /// Copies `targets` from `source` to `sink`, with no other copy to the same registry.
     #[must_use]
     pub fn new(source: Arc<dyn Store>, sink: Arc<dyn Store>, targets: Vec<Target>) -> Self {
         let first = targets.first();
@@ -129,11 +129,11 @@ impl Job {
     }
 }
 
-/// Works out what copying `job` will do, without moving a blob.
+/// Plans what copying `job` will do, without moving a blob.
 ///
 /// # Errors
 ///
-/// Those of reading manifests, with the side they happened on.
+/// Any error of reading manifests, with its side.
 pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
     let held = presence::held(job, options.presence).await?;
     let missing = presence::missing(job, options.presence).await?;
@@ -143,16 +143,16 @@ pub async fn plan(job: &Job, options: &Options) -> Result<Plan> {
     Ok(Plan::new(&graph, job, &held))
 }
 
-/// Copies `job`, as it is planned where it has a plan.
+/// Copies `job`, by its plan if it has one.
 ///
-/// A sink that finds something missing under a manifest which was taken for complete is asked for every node, once.
+/// If the sink lacks something below a manifest that was taken as complete, copies once more and checks every node.
 ///
 /// # Errors
 ///
-/// Those of both stores, with the side they happened on. Whatever arrived before stays; it is found again next time.
+/// Any error of either store, with its side. Nodes that arrived before stay; the next run finds them.
 pub async fn copy(job: &Job, options: &Options, events: &Events) -> Result<CopyReport> {
     if let Some(lanes) = options.lanes.far() {
-        // Made while the manifests are read: a round trip less for the first of the blobs.
+        // Opens connections while the manifests are read: saves one round trip for the first blobs.
         let count = presence::outlook(job, options.presence).min(lanes);
         [&job.source, &job.sink].into_iter().for_each(|end| end.expect(count));
     }

@@ -1,4 +1,4 @@
-//! The plan: a pure value that says what will be put, in which order, and what that will cost.
+//! The plan: a pure value that says what will be put, in which order, and at what cost.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,10 +9,10 @@ use super::graph::Graph;
 use super::{Job, Slim, Target};
 use crate::oci::{Digest, Tag};
 
-/// What becomes of a node.
+/// Whether a node is put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeFate {
-    /// It is put: its bytes move unless the sink turns out to hold it, or can mount it.
+    /// It is put: its bytes move unless the sink turns out to hold it or can mount it.
     Put,
     /// The sink is known to hold it.
     Held,
@@ -21,11 +21,11 @@ pub enum NodeFate {
 /// One node of the plan.
 #[derive(Debug, Clone)]
 pub struct PlanStep {
-    /// What.
+    /// The node.
     pub node: Slim,
-    /// What becomes of it.
+    /// Whether it is put.
     pub fate: NodeFate,
-    /// What a blob has nothing of.
+    /// Fields that only manifests have.
     rest: Option<Box<Remaining>>,
 }
 
@@ -37,46 +37,46 @@ struct Remaining {
 }
 
 impl PlanStep {
-    /// The content, of a manifest.
+    /// Returns the content, for a manifest.
     #[must_use]
     pub fn bytes(&self) -> Option<&Bytes> {
         self.rest.as_ref()?.bytes.as_ref()
     }
 
-    /// Tags to put it under.
+    /// Returns the tags to put it under.
     #[must_use]
     pub fn tags(&self) -> &[Tag] {
         self.rest.as_ref().map_or(&[], |rest| &rest.tags)
     }
 
-    /// Steps that have to be done before this one, by position.
+    /// Returns the positions of the steps that must end before this one.
     #[must_use]
     pub fn needs(&self) -> &[usize] {
         self.rest.as_ref().map_or(&[], |rest| &rest.needs)
     }
 }
 
-/// What a plan amounts to.
+/// The sums of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PlanTotals {
     /// Manifests in the graph, indexes included.
     pub manifests: u64,
     /// Blobs in the graph, each digest once.
     pub blobs: u64,
-    /// Blobs that are put: those the sink is not known to hold. For displays, which count them off.
+    /// Blobs to put: those the sink is not known to hold. For progress displays.
     #[serde(skip)]
     pub blobs_to_put: u64,
     /// Bytes of all nodes.
     pub bytes_total: u64,
-    /// Bytes of the nodes that are put; what the sink then turns out to hold does not move.
+    /// Bytes of the nodes to put; nodes that the sink turns out to hold do not move.
     pub bytes_to_move: u64,
     /// Bytes of the nodes that the sink is known to hold.
     pub bytes_present: u64,
-    /// Bytes of blobs that another image of the run brings to the same registry, so that they are mounted.
+    /// Bytes of blobs that another image of this run copies to the same registry, so that they are mounted.
     pub bytes_mountable: u64,
 }
 
-/// What to do, children before parents.
+/// The steps of a copy, children before parents.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// The steps; every step comes after those it needs.
@@ -86,7 +86,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Orders `graph` bottom-up and marks what `held` shows to be at the sink.
+    /// Orders `graph` bottom-up and marks the nodes that `held` shows to be at the sink.
     pub(super) fn new(graph: &Graph, job: &Job, held: &Graph) -> Self {
         let order = bottom_up(graph);
         let mut places = vec![0; order.len()];
@@ -99,7 +99,8 @@ impl Plan {
         };
         let last = last.and_then(place);
         let mut names: HashMap<Digest, Vec<Tag>> = HashMap::new();
-        // A tag that is right is never put again, not even where every node is: some registries let no tag be put twice.
+        // A tag that is right is never put again, not even if every node is checked: some registries do not allow putting
+        // a tag twice.
         let is_right =
             |target: &Target| target.former.as_ref().is_some_and(|former| former.digest == target.node.digest);
         for target in job.targets.iter().filter(|target| !target.tags.is_empty() && !is_right(target)) {
@@ -111,7 +112,7 @@ impl Plan {
             .into_iter()
             .map(|position| {
                 let node = &graph.nodes()[position];
-                // A blob has no names, whatever its digest.
+                // A blob has no tags, whatever its digest.
                 let rest = node.slim.is_manifest().then(|| Remaining {
                     bytes: node.bytes.clone(),
                     tags: names.get(&node.slim.digest).cloned().unwrap_or_default(),
@@ -126,7 +127,8 @@ impl Plan {
         if let Some(last) = last
             && let Some(rest) = &mut steps[last].rest
         {
-            // What travels with the image is there before the tag is. Of two that refer to each other neither can wait.
+            // The tag is put after everything that travels with the image. If two nodes refer to each other, neither can
+            // wait.
             rest.needs.extend(job.targets.iter().filter_map(place).filter(|&place| place < last));
         }
         Self { steps, totals }
@@ -134,7 +136,7 @@ impl Plan {
 }
 
 impl PlanTotals {
-    /// The sums of several plans, each with the registry that it is for. What several bring to one registry moves once.
+    /// Sums several plans, each with its registry. Content of several plans for one registry moves once.
     #[must_use]
     pub fn of_all<'a>(plans: impl Iterator<Item = (&'a str, &'a Plan)>) -> Self {
         let mut totals = Self::default();
@@ -162,7 +164,8 @@ impl PlanTotals {
     }
 }
 
-/// Positions in the graph, children before parents, the first root as late as it can be. Without recursion: the depth is a stranger's.
+/// Returns positions in the graph, children before parents, the first root as late as possible. Not recursive: the depth
+/// is untrusted.
 fn bottom_up(graph: &Graph) -> Vec<usize> {
     let nodes = graph.nodes();
     let mut order = Vec::with_capacity(nodes.len());

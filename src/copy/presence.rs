@@ -1,13 +1,12 @@
-//! What the sink holds already, learned with the fewest questions.
+//! Finds what the sink holds already, with the fewest requests.
 //!
-//! The root that a tag names now proves itself and, unless every node is to be asked for, all that it refers to. When
-//! a tag moves, the former image is read from the sink (one request a manifest, no matter how many layers) and shows
-//! which manifests and blobs need not move; whatever it does not show is asked for by the sink's own way of putting.
-//! That is cheaper than a HEAD for each blob whenever images share anything, and never costs more than the manifests
-//! of the former image.
+//! The root that a tag names now proves itself and, unless every node is checked, everything that it refers to. When a
+//! tag moves, the former image is read from the sink (one request per manifest, however many layers) and shows which
+//! manifests and blobs need not move; for all other nodes, the sink's `put` asks. That is cheaper than one HEAD per blob
+//! whenever images share anything, and never costs more than the manifests of the former image.
 //!
-//! An index that was seeded without all its platforms vouches for nothing, though it is the root: which of its children
-//! are there is asked, one small question each, as long as a selection knows it.
+//! An index that was seeded without all its platforms vouches for nothing, even as the root: if a selection knows it,
+//! each of its children takes one small request.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -18,31 +17,31 @@ use crate::error::{Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};
 use crate::store::read_manifest;
 
-/// Questions asked at the same time.
+/// Requests sent at the same time.
 const QUESTIONS: usize = 8;
 
-/// What an image has at least, most of the time: a configuration and a few layers. Too few only wait a little, too many
-/// would cost what nobody uses.
+/// The fewest blobs that most images have: a configuration and a few layers. Too low a number costs a short wait, too
+/// high a number costs unused connections.
 const BLOBS: usize = 4;
 
-/// What a manifest takes for each blob, in bytes, without annotations: 160 in one line, 200 to 250 on lines of their own.
+/// Bytes of a manifest per blob, without annotations: 160 in one line, 200 to 250 on lines of their own.
 const BYTES_A_BLOB: u64 = 200;
 
-/// What a manifest at the sink proves.
+/// How far a manifest at the sink is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Presence {
     /// A manifest vouches for everything it refers to: registries refuse manifests whose blobs they do not hold.
     #[default]
     Vouched,
-    /// It proves nothing: every node is asked for, its length is compared, and what is missing or of another length is put.
+    /// Nothing: every node is requested, its length is compared, and missing nodes or nodes of another length are put.
     EveryNode,
-    /// Nothing that the sink says proves anything: every byte is read back, and what is missing or damaged is put.
+    /// Nothing that the sink says counts: every byte is read back, and missing or damaged nodes are put.
     EveryByte,
 }
 
-/// Everything that the former roots at the sink refer to.
+/// Returns everything that the former roots at the sink refer to.
 ///
-/// A former image that cannot be read whole proves nothing; the copy then mends it.
+/// A former image that cannot be read completely proves nothing; the copy then repairs it.
 pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
     let mut held = Graph::default();
     if presence != Presence::Vouched {
@@ -54,7 +53,7 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
         let read = Graph::read(&job.sink, &[(former.clone(), None)], Some(&held), view).await;
         match read.and_then(|graph| held.merge(graph)) {
             Ok(()) => {}
-            // Too large to be looked at is no reason to leave it there.
+            // A former image past the limits proves nothing either; the copy replaces it.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -75,7 +74,7 @@ pub(super) async fn held(job: &Job, presence: Presence) -> Result<Graph> {
     Ok(held)
 }
 
-/// Tells other copies what an image vouches for that is in place, as far as that costs no request.
+/// Tells other copies which blobs an image in place vouches for, as far as that costs no request.
 fn note_blobs(site: &Destination, target: &Target) {
     let manifest = target.bytes.as_ref().map(|bytes| Manifest::parse(bytes, &target.node.media_type));
     let Some(Ok(manifest)) = manifest else { return };
@@ -83,7 +82,7 @@ fn note_blobs(site: &Destination, target: &Target) {
     blobs.filter(|blob| !blob.is_foreign()).for_each(|blob| site.holds(&blob.digest));
 }
 
-/// Where copying begins: the roots that are not in place yet, and what is missing below those that vouch for nothing.
+/// Returns where copying begins: roots that are not in place yet, and missing nodes below roots that vouch for nothing.
 pub(super) async fn missing(job: &Job, presence: Presence) -> Result<Vec<Start>> {
     let mut starts = Vec::new();
     for target in &job.targets {
@@ -96,21 +95,21 @@ pub(super) async fn missing(job: &Job, presence: Presence) -> Result<Vec<Start>>
     Ok(starts)
 }
 
-/// The chosen manifests below `target` that the sink does not hold. The sink is asked for each; one that is there vouches
-/// for what it refers to, unless it is such an index itself.
+/// Returns the chosen manifests below `target` that the sink lacks. Asks the sink for each; one that exists vouches for
+/// what it refers to, unless it is such an index itself.
 async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
     let mut missing = Vec::new();
     let mut indexes = vec![(target.node.clone(), target.bytes.clone())];
-    // Ends: the selection knows a bounded number of indexes, and none of them holds itself.
+    // Ends: the selection knows a bounded number of indexes, and no index contains itself.
     while let Some((index, bytes)) = indexes.pop() {
         let bytes = match bytes {
             Some(bytes) => bytes,
             None => read_manifest(job.source.as_ref(), &index).await.map_err(|error| error.at(Side::Source))?,
         };
-        // What cannot be read as a manifest has not come here by a selection.
+        // Skipped: a selection contains only manifests that could be parsed.
         let Ok(manifest) = Manifest::parse(&bytes, &index.media_type) else { continue };
         let children = manifest.children().filter(|child| job.selection.takes(&index.digest, &child.digest));
-        // Collected first: a future over a stream of closures cannot be told to be sendable.
+        // Collected first: rustc cannot prove that a stream of these closures is `Send`.
         let questions: Vec<_> = children.cloned().map(|child| is_there(job, child)).collect();
         let answers: Vec<_> = stream::iter(questions).buffered(QUESTIONS).try_collect().await?;
         for (child, is_there) in answers {
@@ -124,9 +123,9 @@ async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
     Ok(missing)
 }
 
-/// How many small blobs `job` is going to ask for, about, as what is at hand tells it: those of images that are not in
-/// place, and what the length of each manifest lets expect that an index lists, but not fewer than [`BLOBS`]. To large
-/// blobs a round trip more or less is nothing.
+/// Estimates how many small blobs `job` will request, from what is known: the blobs of images that are not in place, and
+/// for each manifest in an index a number from its length, but at least [`BLOBS`]. Large blobs are not counted: one round
+/// trip does not matter to them.
 pub(super) fn outlook(job: &Job, presence: Presence) -> usize {
     let roots = job.targets.iter().filter(|target| !is_named(target, presence));
     let blobs = roots.filter_map(|root| {
@@ -146,7 +145,7 @@ async fn is_there(job: &Job, node: Descriptor) -> Result<(Descriptor, bool)> {
     Ok((node, is_there))
 }
 
-/// Whether the sink already names this very root where it shall be named.
+/// Returns whether the sink already has this root under the right tag.
 fn is_named(target: &Target, presence: Presence) -> bool {
     presence == Presence::Vouched && target.former.as_ref().is_some_and(|former| former.digest == target.node.digest)
 }

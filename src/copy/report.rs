@@ -1,4 +1,4 @@
-//! What a copy did.
+//! The result of a copy.
 
 use serde::Serialize;
 
@@ -16,17 +16,17 @@ pub struct CopyReport {
     pub blobs_moved: u64,
     /// Bytes of blobs and manifests that were sent.
     pub bytes_moved: u64,
-    /// Bytes of what the sink held already.
+    /// Bytes of nodes that the sink held already.
     pub bytes_present: u64,
-    /// Bytes of what the sink took from another of its repositories.
+    /// Bytes of blobs that the sink mounted from another of its repositories.
     pub bytes_mounted: u64,
-    /// Blobs that the sink took from another of its repositories.
+    /// Blobs that the sink mounted from another of its repositories.
     pub blobs_mounted: u64,
     /// Foreign layers that the source does not serve.
     pub foreign_left_out: u64,
     /// Bytes that came from the spool and not from the source.
     pub bytes_spooled: u64,
-    /// Bytes of what the sink held, where every node was asked for, and only its length was compared.
+    /// Bytes of nodes at the sink that were only compared by length, when every node is checked.
     pub bytes_not_read_back: u64,
 }
 

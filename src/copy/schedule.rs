@@ -1,8 +1,8 @@
-//! What goes next: large blobs on a few lanes, largest first; everything small on lanes of its own.
+//! Decides the order of work: large blobs on a few lanes, largest first; everything small on separate lanes.
 //!
-//! Two kinds of lane, because the two wait for different things: a layer for the link's rate, a small request for its
-//! round trip. A layer can therefore never keep a manifest waiting, and the largest blob, which decides how long the
-//! whole takes, never starts last.
+//! There are two kinds of lane because their work waits for different things: a layer for bandwidth, a small request for
+//! a round trip. So a layer never delays a manifest, and the largest blob, which decides how long the copy takes, never
+//! starts last.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// From here on a blob counts as large: at this size a stream over a 100 ms, 100 Mbit/s path is limited by its rate.
+/// Blobs of at least this size are large: at this size a stream over a 100 ms, 100 Mbit/s path is limited by its rate.
 pub(super) const LARGE: u64 = 1 << 20;
 
-/// The round trip up to which the small lanes keep their number. On this machine and in a local network fewer would do;
-/// what waits for a peer far away keeps nobody busy meanwhile, so that more of it is on its way.
+/// Round trip up to which the small lanes keep their number. On this machine and in a local network fewer would do; a
+/// request to a distant peer only waits and uses no processor, so more of them run at once.
 const NEAR: Duration = Duration::from_micros(12_500);
 
-/// How many times as many small lanes there are at most, from round trips of four times [`NEAR`] on.
+/// Most times that the small lanes are multiplied, reached at a round trip of four times [`NEAR`].
 const WIDEST: usize = 4;
 
-/// How much may be in flight at once. Clones are the same lanes: several copies share them.
+/// How much may be in flight at once. Clones share the same lanes, so that several copies share one limit.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     large: Arc<Semaphore>,
@@ -31,15 +31,15 @@ pub struct Lanes {
     width: Arc<Width>,
 }
 
-/// How many of what `near` are enough for nearby keep a peer busy that is `round_trip` away: in proportion, up to four
-/// times as many.
+/// Returns how many requests keep a peer busy at `round_trip`, if `near` are enough for a nearby one: in proportion to
+/// the round trip, up to four times as many.
 #[must_use]
 pub fn at_a_distance(near: usize, round_trip: Duration) -> usize {
     let times = (round_trip.as_secs_f64() / NEAR.as_secs_f64()).clamp(1.0, WIDEST as f64);
     (near as f64 * times) as usize
 }
 
-/// How many small lanes there are.
+/// The number of small lanes.
 #[derive(Debug)]
 struct Width {
     first: usize,
@@ -47,7 +47,7 @@ struct Width {
 }
 
 impl Lanes {
-    /// `large` lanes for large blobs, and `small` ones beside them for everything that waits for round trips and not for
+    /// Creates `large` lanes for large blobs, and `small` lanes for everything that waits for round trips and not for
     /// bytes.
     #[must_use]
     pub fn new(large: NonZeroUsize, small: NonZeroUsize) -> Self {
@@ -57,7 +57,7 @@ impl Lanes {
         Self { large: lanes(count(large)), small: lanes(count(small)), width: Arc::new(width) }
     }
 
-    /// Adds small lanes for a peer that is `round_trip` away, as [`at_a_distance`] says. Lanes that were added stay.
+    /// Adds small lanes for a peer at `round_trip`, as [`at_a_distance`] computes. Added lanes stay.
     pub fn widen(&self, round_trip: Duration) {
         let Width { first, now } = self.width.as_ref();
         let wanted = at_a_distance(*first, round_trip);
@@ -65,7 +65,7 @@ impl Lanes {
         self.small.add_permits(wanted.saturating_sub(before));
     }
 
-    /// How many small lanes there are for a peer far away; none if all are near.
+    /// Returns the number of small lanes for distant peers; none if all peers are near.
     pub(super) fn far(&self) -> Option<usize> {
         let now = self.width.now.load(Ordering::Acquire);
         (now > self.width.first).then_some(now)
@@ -73,21 +73,21 @@ impl Lanes {
 }
 
 impl Default for Lanes {
-    /// 4 large: with two ends on a network, more streams only divide the same rate. 16 small.
+    /// 4 large: between two networks, more streams only divide the same bandwidth. 16 small.
     fn default() -> Self {
         let at_least_one = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
         Self::new(at_least_one(4), at_least_one(16))
     }
 }
 
-/// A lane, held until it is dropped.
+/// A lane, held until dropped.
 pub(super) type LanePermit = OwnedSemaphorePermit;
 
 /// Steps of one copy that may begin.
 #[derive(Debug)]
 pub(super) struct Schedule {
     lanes: Lanes,
-    /// The largest in front; of equals, the earliest.
+    /// The largest in front; among equals, the earliest.
     large: BinaryHeap<(u64, Reverse<usize>)>,
     small: BinaryHeap<(u64, Reverse<usize>)>,
 }
@@ -97,20 +97,20 @@ impl Schedule {
         Self { lanes: lanes.clone(), large: BinaryHeap::new(), small: BinaryHeap::new() }
     }
 
-    /// Says that `step`, which will move about `size` bytes, may begin.
+    /// Marks `step`, which will move about `size` bytes, as ready to begin.
     pub(super) fn ready(&mut self, step: usize, size: u64) {
         let queue = if size >= LARGE { &mut self.large } else { &mut self.small };
         queue.push((size, Reverse(step)));
     }
 
-    /// Whether no step is ready.
+    /// Returns whether no step is ready.
     pub(super) fn is_empty(&self) -> bool {
         self.large.is_empty() && self.small.is_empty()
     }
 
-    /// The next step to begin, once a lane for it is free. Never ends while no step is ready.
+    /// Returns the next step, once a lane for it is free. Never resolves while no step is ready.
     ///
-    /// Given up while it waits, it has taken nothing.
+    /// Cancel safe: if dropped while it waits, it has taken nothing.
     pub(super) async fn next(&mut self) -> (usize, LanePermit) {
         let (large, small) = (Arc::clone(&self.lanes.large), Arc::clone(&self.lanes.small));
         let (queue, lane) = tokio::select! {
@@ -121,7 +121,7 @@ impl Schedule {
         };
         match (queue.pop(), lane) {
             (Some((_, Reverse(step))), Ok(lane)) => (step, lane),
-            // Neither happens: the queue was asked, and nobody closes the lanes.
+            // Neither happens: the queue was checked above, and the semaphores are never closed.
             _ => std::future::pending().await,
         }
     }

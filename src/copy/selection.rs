@@ -1,7 +1,7 @@
-//! Which entries of which indexes are copied: those for the platforms asked for, and the attestations that belong to them.
+//! Chooses which entries of which indexes are copied: those for the requested platforms, and their attestations.
 //!
-//! Chosen once, at the source, before anything moves; from there on it is a value that says of an index by its digest
-//! which of its entries count. The index's own bytes are not touched: at the sink it is *sparse*, and vouches for nothing.
+//! The choice is made once, at the source, before anything moves; after that it is a value that tells, for an index
+//! digest, which entries count. The index's own bytes do not change: at the sink it is *sparse*, and vouches for nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,46 +13,47 @@ use crate::error::{Error, Kind, Result, printable};
 use crate::oci::{Descriptor, Digest, Manifest, Platform};
 use crate::store::{Root, Store, read_manifest};
 
-/// What BuildKit writes on an attestation: the manifest that it is about.
+/// The annotation that BuildKit writes on an attestation: the manifest that it is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
 /// Most bytes of indexes that are read to choose from.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The entries that count, of every index that it knows. Of one that it does not know, all do.
+/// The entries that count, for every index that it knows. For any other index, all entries count.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     platforms: Arc<[Platform]>,
     indexes: Arc<HashMap<Digest, IndexPart>>,
 }
 
-/// What counts of one index.
+/// The entries of one index that count.
 #[derive(Debug, Default)]
 struct IndexPart {
     kept: HashSet<Digest>,
     left_out: usize,
 }
 
-/// What was chosen, and from what.
+/// The chosen entries, and the indexes that they were chosen from.
 #[derive(Debug)]
 pub struct Chosen {
     /// The entries.
     pub selection: Selection,
-    /// What they run on, in the order of the indexes.
+    /// Their platforms, in the order of the indexes.
     pub platforms: Vec<Platform>,
     /// The indexes that were chosen from, nested ones before those that list them.
     pub indexes: Vec<Descriptor>,
 }
 
 impl Selection {
-    /// Chooses from the index `root` what runs on `platforms`; all of it if there are none, which makes a selection that
-    /// takes no index's word at the sink. A nested index is read unless its entry names a platform that nobody wants.
+    /// Chooses from the index `root` the entries for `platforms`. If `platforms` is empty, chooses all; the selection
+    /// then still makes the copy check each entry at the sink. Reads a nested index unless its entry names a platform
+    /// that was not requested.
     ///
-    /// An entry that names no platform runs nowhere and is left out, unless it is an attestation of one that is kept.
+    /// Leaves out an entry that names no platform, unless it is an attestation of a kept entry.
     ///
     /// # Errors
     ///
-    /// Those of [`read_manifest`]; [`NotFound`](Kind::NotFound) for a platform that is not there, with those that are;
-    /// [`Limit`](Kind::Limit) past the bounds of an image's graph.
+    /// Fails like [`read_manifest`]; [`NotFound`](Kind::NotFound) if a platform is missing, with the platforms that
+    /// exist; [`Limit`](Kind::Limit) past the bounds of an image's graph.
     pub async fn choose(store: &dyn Store, root: &Root, platforms: &[Platform]) -> Result<Chosen> {
         let mut choice =
             Choosing { wanted: platforms, read: read_indexes(store, root, platforms).await?, ..Choosing::default() };
@@ -67,45 +68,45 @@ impl Selection {
         Ok(Chosen { selection, platforms: found, indexes: order })
     }
 
-    /// Whether `index` is one of those that were chosen from: what it lists may not be there even if it is itself.
+    /// Returns whether `index` was chosen from: entries of it may be missing at the sink even if it exists there itself.
     #[must_use]
     pub fn covers(&self, index: &Digest) -> bool {
         self.indexes.contains_key(index)
     }
 
-    /// How many entries of `index` are left out.
+    /// Returns how many entries of `index` are left out.
     #[must_use]
     pub fn left_out(&self, index: &Digest) -> usize {
         self.indexes.get(index).map_or(0, |part| part.left_out)
     }
 
-    /// Whether anything of `index` counts.
+    /// Returns whether any entry of `index` counts.
     #[must_use]
     pub fn keeps_any(&self, index: &Digest) -> bool {
         self.indexes.get(index).is_none_or(|part| !part.kept.is_empty())
     }
 
-    /// Whether anything is left out.
+    /// Returns whether any entry is left out.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.indexes.values().any(|part| part.left_out > 0)
     }
 
-    /// Whether the entry `child` of `index` counts.
+    /// Returns whether the entry `child` of `index` counts.
     #[must_use]
     pub fn takes(&self, index: &Digest, child: &Digest) -> bool {
         self.indexes.get(index).is_none_or(|part| part.kept.contains(child))
     }
 
-    /// Whether an index that nobody has chosen from, such as the image's former one, may hold under `entry` what is
-    /// wanted.
+    /// Returns whether `entry` may hold a wanted platform, in an index that was not chosen from, such as the image's
+    /// former one.
     pub(super) fn resembles(&self, entry: &Descriptor) -> bool {
         let platform = entry.platform.as_deref().filter(|platform| platform.is_known());
         platform.is_none_or(|platform| wants(&self.platforms, platform))
     }
 }
 
-/// What is asked for and not there, and what is there.
+/// The error for missing platforms, with the platforms that exist.
 pub fn absent(missing: &[&Platform], offered: &[Platform]) -> Error {
     let list = |platforms: Vec<String>| printable(&platforms.join(", "));
     let missing = list(missing.iter().map(ToString::to_string).collect());
@@ -120,7 +121,7 @@ fn wants(platforms: &[Platform], platform: &Platform) -> bool {
     platforms.is_empty() || platforms.iter().any(|wanted| platform.answers(wanted))
 }
 
-/// The root and every index below it that may hold something wanted, by digest.
+/// Reads the root and every index below it that may hold a wanted platform; returns them by digest.
 async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Result<HashMap<Digest, Manifest>> {
     let mut read = HashMap::new();
     let mut queue = vec![(root.node.clone(), root.bytes.clone(), 0)];
@@ -151,7 +152,7 @@ async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Re
     Ok(read)
 }
 
-/// A choice being made.
+/// The state of a choice.
 #[derive(Default)]
 struct Choosing<'a> {
     wanted: &'a [Platform],
@@ -163,9 +164,10 @@ struct Choosing<'a> {
 }
 
 impl Choosing<'_> {
-    /// Chooses from `index`; entries that name no platform count if `is_wanted`. Says whether anything was chosen.
+    /// Chooses from `index`; entries that name no platform count if `is_wanted`. Returns whether anything was chosen.
     ///
-    /// No deeper than what was read, which is bounded; and an index cannot hold itself, by the nature of digests.
+    /// Recursion goes no deeper than what was read, which is bounded; and an index cannot contain itself, because of its
+    /// digest.
     fn choose(&mut self, index: &Descriptor, is_wanted: bool) -> bool {
         let Some(manifest) = self.read.get(&index.digest).cloned() else { return false };
         let mut kept = HashSet::new();
@@ -177,7 +179,7 @@ impl Choosing<'_> {
             if is_kept {
                 kept.insert(entry.digest);
             }
-            // A nested index whose entries say what they run on says nothing more by its own entry.
+            // If the entries of a nested index name their platforms, the platform of its own entry adds nothing.
             if let Some(platform) = platform
                 && (!entry.media_type.is_index() || (is_kept && self.found.len() == before) || !is_chosen)
             {

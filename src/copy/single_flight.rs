@@ -1,4 +1,4 @@
-//! One flight per digest: what several copies need at the same registry crosses the wire once, and is mounted after that.
+//! One flight per digest: content that several copies need at the same registry is sent once, and mounted after that.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use crate::oci::{Digest, RepositoryPath};
 
-/// What is on its way to one registry in this run, and what is known to have arrived in which of its repositories.
+/// Blobs on their way to one registry in this run, and the repositories where blobs are known to have arrived.
 ///
-/// Only blobs: a manifest cannot be mounted. Takes some 150 bytes for each digest, and 20 for each further repository that
-/// holds it (half of a table may be empty).
+/// Only blobs: a manifest cannot be mounted. Takes about 150 bytes per digest, and 20 per further repository that holds
+/// it (half of a table may be empty).
 #[derive(Debug, Default)]
 pub struct Flights {
     state: Mutex<FlightState>,
@@ -22,7 +22,7 @@ struct FlightState {
     names: Vec<RepositoryPath>,
     numbers: HashMap<RepositoryPath, u32>,
     landed: HashMap<Digest, Landed>,
-    /// Which other repositories have what has landed: both by number, as a digest takes 65 bytes.
+    /// Pairs of a digest's number and a further repository that has it: a digest itself takes 65 bytes.
     held: HashSet<(u32, u32)>,
     flying: HashMap<Digest, watch::Sender<()>>,
 }
@@ -37,7 +37,7 @@ struct Landed {
 }
 
 impl FlightState {
-    /// Takes note that a repository has `digest`.
+    /// Records that a repository has `digest`.
     fn land(&mut self, digest: &Digest, repository: u32) {
         let number = u32::try_from(self.landed.len()).unwrap_or(u32::MAX);
         let landed = *self.landed.entry(*digest).or_insert(Landed { number, first: repository });
@@ -46,7 +46,7 @@ impl FlightState {
         }
     }
 
-    /// Where `digest` has landed first, and whether `repository` has it too.
+    /// Returns where `digest` landed first, and whether `repository` has it too.
     fn find(&self, digest: &Digest, repository: u32) -> Option<(u32, bool)> {
         let landed = self.landed.get(digest)?;
         let is_here = landed.first == repository || self.held.contains(&(landed.number, repository));
@@ -57,7 +57,7 @@ impl FlightState {
         if let Some(&number) = self.numbers.get(path) {
             return number;
         }
-        // As many repositories as descriptors would fill the memory long before the number is too large.
+        // So many repositories would fill the memory long before the number overflows.
         let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
         self.names.push(path.clone());
         self.numbers.insert(path.clone(), number);
@@ -79,7 +79,7 @@ pub enum Whereabouts {
     Here,
     /// In another repository of the registry.
     Elsewhere,
-    /// Nobody has said so.
+    /// Unknown.
     Unknown,
 }
 
@@ -90,45 +90,45 @@ pub(super) enum Clearance {
     Held,
     /// Another repository of the registry holds it.
     Mount(RepositoryPath),
-    /// Nobody has it: whoever asked brings it.
+    /// No repository is known to have it: the caller must send it.
     Fly(Flight),
-    /// Somebody is bringing it.
+    /// Another copy is sending it.
     Wait(FlightEnd),
 }
 
-/// The one way of a digest to a registry. Given up unless it has landed, so that somebody else may try.
+/// The only transfer of a digest to a registry. Dropped without landing, it lets another copy try.
 #[derive(Debug)]
 pub(super) struct Flight {
     site: Destination,
     digest: Digest,
 }
 
-/// The end of somebody else's flight, whether it landed or not.
+/// The end of another copy's flight, whether it landed or not.
 #[derive(Debug)]
 pub(super) struct FlightEnd(watch::Receiver<()>);
 
 impl Flights {
-    /// The repository `path` of this registry.
+    /// Returns the repository `path` of this registry.
     #[must_use]
     pub fn site(self: &Arc<Self>, path: &RepositoryPath) -> Destination {
         Destination { flights: Arc::clone(self), path: path.clone() }
     }
 
     fn state(&self) -> MutexGuard<'_, FlightState> {
-        // A panic elsewhere leaves it whole: what is half noted is only not known.
+        // A panic in another thread leaves it consistent: a record may only be missing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Destination {
-    /// Takes note that the repository holds `digest`.
+    /// Records that the repository holds `digest`.
     pub fn holds(&self, digest: &Digest) {
         let mut state = self.flights.state();
         let number = state.number(&self.path);
         state.land(digest, number);
     }
 
-    /// Where `digest` is known to be.
+    /// Returns where `digest` is known to be.
     #[must_use]
     pub fn whereabouts(&self, digest: &Digest) -> Whereabouts {
         let mut state = self.flights.state();
@@ -140,7 +140,7 @@ impl Destination {
         }
     }
 
-    /// Asks how `digest` may come here.
+    /// Decides how `digest` may come to this repository.
     pub(super) fn clear(&self, digest: &Digest) -> Clearance {
         let mut state = self.flights.state();
         let number = state.number(&self.path);
@@ -158,7 +158,7 @@ impl Destination {
 }
 
 impl Flight {
-    /// Says that the digest has arrived.
+    /// Records that the digest has arrived.
     pub(super) fn landed(self) {
         self.site.holds(&self.digest);
     }
@@ -166,7 +166,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        // Whoever waits sees the sender go, and asks again.
+        // Dropping the sender wakes the waiters, which then retry.
         self.site.flights.state().flying.remove(&self.digest);
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind};
 use crate::oci::{Digest, MediaType, Name};
 use crate::store::{Body, ByteStream, Memory, Put, Root, Want, read_manifest};
 
-/// A memory store that counts what is asked of it, and spoils what it is told to.
+/// A memory store that counts its calls, and corrupts one node if asked to.
 #[derive(Debug, Default)]
 struct Spy {
     memory: Memory,
@@ -275,7 +275,7 @@ async fn the_plan_says_what_the_run_then_does() {
     }
 }
 
-/// Two images that share a layer, each with a repository of its own at one registry.
+/// Two images that share a layer, each with its own repository at one registry.
 async fn neighbours(first: Spy) -> [(Job, Arc<Spy>, Arc<Spy>); 2] {
     let second = Spy::default();
     let roots = [image(&first.memory, "a", &["shared", "1"]).await, image(&second.memory, "b", &["shared", "2"]).await];
@@ -337,7 +337,7 @@ async fn the_tag_comes_after_all_that_travels_with_the_image() {
     let source = Spy::default();
     let root = image(&source.memory, "a", &["1"]).await;
     let companion = image(&source.memory, "b", &["2"]).await;
-    // One that refers to the image cannot be waited for by it.
+    // The image cannot wait for a target that refers to it.
     let around = index(&source.memory, std::slice::from_ref(&root)).await;
     let (mut job, _, sink) = job(source, Spy::default(), &root, None);
     for node in [&companion, &around] {
@@ -359,8 +359,8 @@ async fn ends_far_away_are_told_what_is_to_come_and_near_ones_are_not() {
     let names: Vec<_> = (0..40).map(|number| format!("layer {number}")).collect();
     let many = image(&*source, "many", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let many = index(&*source, &[many, one.clone()]).await;
-    // A configuration and two small layers; four for each image of an index, and about as many as there are (41) where the
-    // length of its manifest says more; nothing for what is in place.
+    // A configuration and two small layers; four for each image of an index, and about the real number (41) if the length
+    // of its manifest shows more; nothing for an image in place.
     for (node, is_held, expected) in [(&one, false, 3), (&both, false, 8), (&many, false, 4 + 31), (&both, true, 0)] {
         for (round_trip, told) in [(1, vec![]), (50, vec![expected])] {
             let (sink, former) = (Arc::new(Spy::default()), is_held.then(|| node.clone()));
@@ -382,7 +382,7 @@ async fn what_a_sink_far_away_will_lack_is_fetched_without_waiting_for_its_word(
     let names: Vec<_> = (0..40).map(|number| format!("layer {number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let root = image(&*source, "a", &names).await;
-    // Of 41 blobs eight have to be lacking first, and as many as there are lanes are under way by then.
+    // Eight of 41 blobs must be missing first, and by then as many as there are lanes are in flight.
     for (held, round_trip, early) in [(0, 50, 29..=33), (0, 1, 0..=0), (7, 50, 0..=0), (1, 50, 0..=0)] {
         let sink = Arc::new(Spy::default());
         for name in names.iter().step_by(held.max(1)).filter(|_| held > 0) {

@@ -1,4 +1,4 @@
-//! Carries out a plan: one call a node, children before parents, a bounded number at a time.
+//! Carries out a plan: one `put` per node, children before parents, a bounded number at a time.
 
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use crate::oci::{Descriptor, Manifest};
 use crate::retry::Retry;
 use crate::store::{Body, Put, Spool, Store};
 
-/// After so many blobs in a row that a sink far away did not have, the next is fetched while the sink is being asked for
-/// it: a round trip less. If it has that one, the bytes of one small blob on each lane have come for nothing.
+/// After this many blobs in a row that a distant sink did not have, the next blob is fetched while the sink is still
+/// being asked for it, which saves a round trip. If the sink has that one, the bytes of one small blob per lane were
+/// fetched for nothing.
 const ABSENT_IN_A_ROW: usize = 8;
 
 /// How one step ended.
@@ -22,7 +23,7 @@ enum StepEnd {
     Held(Put),
     /// A foreign layer that the source does not serve.
     LeftOut,
-    /// Somebody else was bringing it, and has ended: it is to be asked for again.
+    /// Another copy was sending it and has ended: retry.
     Again,
 }
 
@@ -30,16 +31,16 @@ enum StepEnd {
 struct Done {
     step: usize,
     outcome: Result<StepEnd>,
-    /// Bytes that the spool had of it.
+    /// Bytes of it that came from the spool.
     spooled: u64,
 }
 
 /// Runs all steps of `plan`.
 ///
-/// The first failure ends the run: what is in flight is dropped, and nothing new begins.
+/// The first error ends the run: steps in flight are dropped, and no step begins.
 pub(super) async fn run(job: &Job, plan: &Plan, options: &Options, events: &Events) -> Result<CopyReport> {
     let mut run = TransferRun::new(job, plan, options, events);
-    // Dropping it on the way out aborts what is still in flight.
+    // Dropping it on return aborts the steps in flight.
     let mut tasks = JoinSet::new();
     while !run.schedule.is_empty() || !tasks.is_empty() {
         let done = tokio::select! {
@@ -105,14 +106,14 @@ impl<'a> TransferRun<'a> {
         run
     }
 
-    /// Queues a step: by its size, unless the registry has its bytes already and one small request will do.
+    /// Queues a step by its size, or as small if the registry has its bytes already and one small request is enough.
     fn ready(&mut self, step: usize) {
         let node = &self.plan.steps[step].node;
         let whereabouts = self.job.site.as_ref().map_or(Whereabouts::Unknown, |site| site.whereabouts(&node.digest));
         self.schedule.ready(step, if whereabouts == Whereabouts::Unknown { node.size } else { 0 });
     }
 
-    /// Begins a step; gives back how it ended if nothing had to be done.
+    /// Begins a step; returns its end if nothing had to be done.
     fn begin(&mut self, step: usize, lane: LanePermit, tasks: &mut JoinSet<Done>) -> Option<Done> {
         let site = self.job.site.as_ref().filter(|_| !self.plan.steps[step].node.is_manifest());
         let mut body = body(self.job, &self.plan.steps[step]);
@@ -199,7 +200,7 @@ impl<'a> TransferRun<'a> {
         }
     }
 
-    /// Lets the parents of a finished step begin if it was the last they waited for.
+    /// Begins the parents of a finished step that waited only for it.
     fn release(&mut self, step: usize) {
         for parent in std::mem::take(&mut self.parents[step]) {
             self.waiting[parent] -= 1;
@@ -215,7 +216,7 @@ async fn again(step: usize, arrival: FlightEnd) -> Done {
     Done { step, outcome: Ok(StepEnd::Again), spooled: 0 }
 }
 
-/// Ends a flight: it has landed where its bytes are held now.
+/// Ends a flight: it has landed if the sink now holds its bytes.
 fn land(flight: Option<Flight>, outcome: &Result<StepEnd>) {
     if let (Some(flight), Ok(StepEnd::Held(_))) = (flight, outcome) {
         flight.landed();
@@ -229,8 +230,8 @@ fn body(job: &Job, step: &PlanStep) -> Body {
     }
 }
 
-/// Puts one node; a body that comes damaged is fetched again, a bounded number of times. Where nothing vouches for it, the
-/// sink is looked at before, and after what was damaged has been put again.
+/// Puts one node; fetches a body that arrives damaged again, a bounded number of times. If manifests do not vouch for the
+/// node, checks the sink before, and again after replacing a damaged node.
 fn carry(
     job: &Job,
     step: &PlanStep,
@@ -255,7 +256,7 @@ fn carry(
                 }
             }
         }
-        // Ends: only what was not sent as a replacement is sent once more.
+        // Ends: only content that was not sent as a replacement is sent once more.
         loop {
             let node = body.node();
             let error = match Retry::default().run(came_damaged, || sink.put(node, &body, &tags)).await {
@@ -275,7 +276,7 @@ fn carry(
                 Err(error) => error,
             };
             return match error {
-                // This machine's own failure is neither side's.
+                // A local error belongs to neither side.
                 error if error.kind() == Kind::Local => Err(error),
                 error if is_foreign && is_absent_at_source(&error) => Ok(StepEnd::LeftOut),
                 error if left_out > 0 && is_refusal(&error) => Err(sparse(&error, node, left_out)),
@@ -285,7 +286,7 @@ fn carry(
     }
 }
 
-/// Looks at what was put where the answer is not enough. Says how it is damaged if sending the bytes may help.
+/// Checks what was put if the response is not enough. Returns the damage if sending the bytes may help.
 async fn settled(sink: &Arc<dyn Store>, body: &Body, presence: Presence, put: Put) -> Result<Option<Error>> {
     let is_taken_over = presence != Presence::Vouched && put == Put::Mounted;
     if !is_taken_over && !body.is_replacing() && presence != Presence::EveryByte {
@@ -298,25 +299,26 @@ async fn settled(sink: &Arc<dyn Store>, body: &Body, presence: Presence, put: Pu
     }
 }
 
-/// Whether a manifest is attached to another: only putting it again makes up for a list that has lost it.
+/// Returns whether a manifest has a subject: if a registry has lost it from its list, only putting it again repairs the
+/// list.
 fn has_subject(step: &PlanStep) -> bool {
     let manifest = step.bytes().and_then(|bytes| Manifest::parse(bytes, &step.node.media_type).ok());
     manifest.is_some_and(|manifest| manifest.subject.is_some())
 }
 
-/// Whether the sink may be without something that a manifest refers to: distribution says so, zot only that the manifest
-/// is invalid.
+/// Returns whether the sink may lack something that a manifest refers to: distribution says so, zot says only that the
+/// manifest is invalid.
 pub(super) fn may_lack(error: &Error) -> bool {
     error.side() != Some(Side::Source) && matches!(error.kind(), Kind::Incomplete | Kind::Invalid)
 }
 
-/// Whether the sink does not want what it was given.
+/// Returns whether the sink refused the content.
 fn is_refusal(error: &Error) -> bool {
     may_lack(error) || error.kind() == Kind::Unsupported
 }
 
-/// Why an index was refused of which not all is there. Asking for every node, as after other things that are missing,
-/// would find nothing: it is the registry that cannot do it.
+/// The error for a sparse index that the registry refused. Checking every node, as for other missing content, would find
+/// nothing: the registry does not support sparse indexes.
 fn sparse(refused: &Error, node: &Descriptor, left_out: usize) -> Error {
     let why = format!("this registry wants all that an index lists, and {left_out} of it were not asked for");
     let why = Error::new(Kind::Unsupported, why).because(refused.clone());
@@ -326,12 +328,12 @@ fn sparse(refused: &Error, node: &Descriptor, left_out: usize) -> Error {
     )
 }
 
-/// Whether this step moves the tags that the run is about.
+/// Returns whether this step moves the tags that the run is about.
 fn moves_the_tag(job: &Job, step: &PlanStep) -> bool {
     !step.tags().is_empty() && job.tagged == Some(step.node.digest)
 }
 
-/// The tags of a step that are to be looked at before.
+/// Returns the tags of a step that are checked before it.
 fn watched(job: &Job, step: &PlanStep) -> Vec<Watch> {
     let is_put = |watch: &&Watch| watch.node == step.node.digest && step.tags().contains(&watch.tag);
     job.watched.iter().filter(is_put).cloned().collect()

@@ -1,4 +1,4 @@
-//! Tags that somebody else may move while a run is under way: looked at right before they move.
+//! Tags that another process may move during a run: checked right before they move.
 
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Name, Tag};
@@ -6,44 +6,44 @@ use crate::store::{Store, Want};
 
 use super::Target;
 
-/// A tag that is looked at right before `node` is put under it.
+/// A tag that is checked right before `node` is put under it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
     /// The tag.
     pub tag: Tag,
-    /// The root that it is to name.
+    /// The root that it will name.
     pub node: Digest,
     /// The root that it named when the run began; none if it did not exist then.
     pub former: Option<Digest>,
 }
 
 impl Watch {
-    /// The first tag of `target`, if it is to move away from another root.
+    /// Returns the first tag of `target`, if it currently names another root.
     pub(super) fn of(target: &Target) -> Option<Self> {
         let former = target.former.as_ref().map(|former| former.digest).filter(|it| *it != target.node.digest)?;
         Some(Self { tag: target.tags.first()?.clone(), node: target.node.digest, former: Some(former) })
     }
 
-    /// Asks `sink` what the tag names. True if that is `node` already, so that there is nothing to do.
+    /// Asks `sink` what the tag names. Returns true if that is `node` already, so that there is nothing to do.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](Kind::Conflict) if it names a third root: what somebody else has put there meanwhile stays. Whatever
-    /// keeps the sink from telling.
+    /// [`Conflict`](Kind::Conflict) if it names a third root: what another process put there meanwhile stays. Any error
+    /// of the sink.
     pub async fn has_moved(&self, sink: &dyn Store) -> Result<bool> {
         match sink.resolve(&Name::Tag(self.tag.clone()), Want::Digest).await {
             Ok(root) => self.is_named_by(&root.node.digest),
-            // Nothing is lost where nothing is named any more.
+            // A tag that was deleted has nothing to lose.
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error.at(Side::Destination)),
         }
     }
 
-    /// The same for a tag that was seen to name `now`.
+    /// Does the same for a tag that was seen to name `now`.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](Kind::Conflict), likewise.
+    /// [`Conflict`](Kind::Conflict) if it names a third root.
     pub fn is_named_by(&self, now: &Digest) -> Result<bool> {
         if *now == self.node || Some(now) == self.former.as_ref() {
             return Ok(*now == self.node);

@@ -1,4 +1,4 @@
-//! What holds of locks, policy bundles and seed manifests, whatever the bytes.
+//! Properties of locks, policy bundles and seed manifests, for any bytes.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -12,14 +12,14 @@ use super::policy_bundle::{self, Policy};
 use super::{SeedManifest, json};
 use crate::oci::json_cost;
 
-/// Strict JSON is JSON that means the same to every reader, and a lock's canonical bytes are a fixed point.
+/// Checks that strict JSON means the same to every reader, and that a lock's canonical bytes are a fixed point.
 pub(crate) fn lock(bytes: &[u8]) {
     strict_json(bytes);
     let Ok(lock) = Lock::parse(bytes) else { return };
     let said = lock.check_fingerprint();
     for escapes in [Escapes::Go, Escapes::Plain] {
         let canonical = lock.canonical(escapes);
-        // Most that a byte becomes: `<` six characters, and `1e20` twenty-one digits.
+        // The most that a byte becomes: six characters for `<`, and twenty-one digits for `1e20`.
         assert!(canonical.len() <= 8 * bytes.len(), "{} bytes became {}", bytes.len(), canonical.len());
         assert!(escapes == Escapes::Plain || !canonical.iter().any(|b| b"<>&".contains(b)));
         written_otherwise(&lock, &canonical, escapes);
@@ -35,7 +35,7 @@ pub(crate) fn lock(bytes: &[u8]) {
     assert_eq!((sealed.agent_artifact(), sealed.inputs()), (lock.agent_artifact(), lock.inputs()));
 }
 
-/// What another writer makes of the lock: the same to the byte but for numbers, and those are the same numbers.
+/// Checks the lock as another writer encodes it: the same bytes except for numbers, and the numbers are equal.
 fn written_otherwise(lock: &Lock, canonical: &[u8], escapes: Escapes) {
     let mut whole = json::parse(&lock.to_bytes()).expect("what is written can be read");
     whole.as_object_mut().and_then(|map| map.remove("behavioral_fingerprint")).expect("the fingerprint");
@@ -45,7 +45,7 @@ fn written_otherwise(lock: &Lock, canonical: &[u8], escapes: Escapes) {
         assert_eq!(text, theirs, "keys sorted by bytes, nothing between");
     }
     assert!(is_same(&whole, &json::parse(canonical).expect("canonical bytes are JSON")));
-    // Go writes an exponent from 1e21 on and below 1e-6: twenty-five characters are the most.
+    // Go writes an exponent from 1e21 on and below 1e-6: twenty-five characters at most.
     let is_number = |c: char| c.is_ascii_digit() || "+-.e".contains(c);
     let outside = text.split('"').step_by(2).filter(|_| !text.contains('\\'));
     assert!(outside.flat_map(|text| text.split(|c| !is_number(c))).all(|number| number.len() <= 25), "{text}");
@@ -59,7 +59,7 @@ fn has_floats(value: &Value) -> bool {
     }
 }
 
-/// Whether both say the same, be a number written as `1.0` or as `1`.
+/// Returns whether both are equal, whether a number is written as `1.0` or as `1`.
 fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Array(one), Value::Array(other)) => {
@@ -103,7 +103,7 @@ fn members(value: &Value) -> usize {
     }
 }
 
-/// How many colons stand outside texts: one a member.
+/// Counts the colons outside strings: one per member.
 fn colons(json: &[u8]) -> usize {
     let mut bytes = json.iter();
     let (mut count, mut is_text) = (0, false);
@@ -118,12 +118,12 @@ fn colons(json: &[u8]) -> usize {
     count
 }
 
-/// The value as another reader sees it; none where it sees none.
+/// Returns the value as another reader sees it; none if that reader fails.
 pub(crate) fn elsewhere(bytes: &[u8]) -> Option<Value> {
     serde_json::from_slice(bytes).ok()
 }
 
-/// Whether a key stands in it that means something else to serde_json's own reader than to all others.
+/// Returns whether a key in it means something else to serde_json's own reader than to all others.
 pub(crate) fn is_private(value: &Value) -> bool {
     match value {
         Value::Array(list) => list.iter().any(is_private),
@@ -142,10 +142,10 @@ fn values(value: &Value) -> usize {
     }
 }
 
-/// An archive that is taken holds what it says it does, once each, in its own folder and within its bounds.
+/// Checks that an accepted archive holds the files that it reports, once each, in its own folder and within its bounds.
 ///
-/// Bytes that are not gzip are taken for the tar inside, with the checksums of its headers set right: a change in
-/// compressed bytes would never come past them.
+/// Bytes that are not gzip are treated as the tar inside, with the right checksums in its headers: a mutation of
+/// compressed bytes would never pass them.
 pub(crate) fn policy(bytes: &[u8]) {
     let archive = if bytes.starts_with(&[0x1f, 0x8b]) { bytes.to_vec() } else { stored(&mended(bytes)) };
     let Ok(policy) = Policy::read(&archive) else { return };
@@ -162,7 +162,7 @@ pub(crate) fn policy(bytes: &[u8]) {
     packed_again(&policy, files(&archive));
 }
 
-/// What is in an archive, read by nothing but the crates.
+/// Returns the files in an archive, read with the crates alone.
 fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut tar = tar::Archive::new(MultiGzDecoder::new(archive));
     let (mut found, mut total) = (Vec::new(), 0);
@@ -199,7 +199,7 @@ fn stored(tar: &[u8]) -> Vec<u8> {
     gzip.finish().expect("memory takes everything")
 }
 
-/// Every block that looks like a header gets its checksum (POSIX ustar: the sum of its bytes, the field as spaces).
+/// Sets the checksum of every block that looks like a header (POSIX ustar: the sum of its bytes, the field as spaces).
 fn mended(tar: &[u8]) -> Vec<u8> {
     let mut tar = tar.to_vec();
     for block in tar.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
@@ -210,7 +210,7 @@ fn mended(tar: &[u8]) -> Vec<u8> {
     tar
 }
 
-/// A document that is taken is written and read again as it was.
+/// Checks that an accepted document is the same after writing and reading.
 pub(crate) fn seed_manifest(bytes: &[u8]) {
     let Ok(manifest) = SeedManifest::parse(bytes) else { return };
     assert_eq!(manifest.schema_version, SeedManifest::version());

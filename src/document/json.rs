@@ -1,8 +1,8 @@
-//! JSON that means one thing: an object that says a key twice is refused, at any depth.
+//! JSON with one meaning: an object with a duplicate key is refused, at any depth.
 //!
-//! `serde_json` alone keeps the last of two equal keys, other readers the first or either, whatever the case of the
-//! letters. Two readers of one signed text would then see two meanings. Nesting past serde_json's limit of 128 and data
-//! after the value are refused too, and more values than any document has: most of what is read here was not verified yet.
+//! `serde_json` alone keeps the last of two equal keys; other readers keep the first, or compare keys without case. Two
+//! readers of one signed text would then see two meanings. Also refuses nesting past serde_json's limit of 128, data
+//! after the value, and more values than any document has: most input here is not verified yet.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::oci::json_cost;
 /// Most values in one document.
 pub(super) const MAX_VALUES: usize = 50_000;
 
-/// Reads one JSON value that fills `bytes` and holds no duplicate keys, and no more than [`MAX_VALUES`] in all.
+/// Reads one JSON value that fills `bytes`, without duplicate keys, and with at most [`MAX_VALUES`] values.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     if json_cost::exceeds(bytes, MAX_VALUES) {
         return Err(de::Error::custom(format_args!("more than {MAX_VALUES} values")));

@@ -1,7 +1,7 @@
 //! The lock: which image, which policy and which inputs belong together, under one behavioural fingerprint.
 //!
-//! Unknown keys are kept and hashed, so that a lock of tomorrow verifies today; duplicate keys are refused at any depth,
-//! because two readers would see two locks. The fingerprint is BLAKE3 over the canonical bytes (contract §7).
+//! Unknown keys are kept and hashed, so that locks of later versions verify today; duplicate keys are refused at any
+//! depth, because two readers would see two locks. The fingerprint is BLAKE3 over the canonical bytes (contract §7).
 
 use serde_json::{Map, Value, json};
 
@@ -16,16 +16,16 @@ pub const MAX_BYTES: u64 = 1 << 20;
 const FINGERPRINT: &str = "behavioral_fingerprint";
 const FINGERPRINT_PREFIX: &str = "blake3:";
 
-/// Something that a lock pins: what it was called, and what it is.
+/// Something that a lock pins: its name and its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
-    /// The reference at the time of sealing. For people; only its version tag is ever looked at.
+    /// The reference at the time of sealing. For people; only its version tag is ever used.
     pub reference: String,
-    /// The content, by SHA-256.
+    /// The digest of the content, SHA-256.
     pub digest: Digest,
 }
 
-/// Hashes of what else shaped the behaviour: `sha256:` or `blake3:` and 64 hex digits.
+/// Hashes of other inputs that shaped the behaviour: `sha256:` or `blake3:` and 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inputs {
     /// The prompt's hash.
@@ -34,34 +34,34 @@ pub struct Inputs {
     pub tool_inputs_hash: String,
 }
 
-/// A lock that has been read, or is about to be written.
+/// A lock that was read, or is about to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lock {
     agent_artifact: Pin,
     policy_bundle: Pin,
     inputs: Inputs,
     fingerprint: String,
-    /// Everything, unknown keys too.
+    /// All keys, unknown ones too.
     whole: Map<String, Value>,
 }
 
 /// Why bytes are not a lock.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
-    /// Not JSON, a key that stands twice, or nested too deep.
+    /// Not JSON, a duplicate key, or nested too deeply.
     #[error("the lock is not readable: {0}")]
     Json(String),
-    /// A field that is missing or of the wrong form.
+    /// A field that is missing or has the wrong form.
     #[error("the lock's {field} must be {expected}")]
     Field {
         /// The path of the field, such as `agent_artifact.digest`.
         field: &'static str,
-        /// What should stand there.
+        /// The expected form.
         expected: &'static str,
     },
 }
 
-/// Why a fingerprint is not that of its lock.
+/// Why a fingerprint does not match its lock.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FingerprintError {
     /// Made with another hash function, or not a hash at all.
@@ -70,24 +70,24 @@ pub enum FingerprintError {
     /// The lock was changed after it was sealed.
     #[error("the lock says {said}, its content hashes to {computed}")]
     Mismatch {
-        /// What stands in the lock.
+        /// The fingerprint in the lock.
         said: String,
-        /// What its canonical bytes hash to.
+        /// The hash of its canonical bytes.
         computed: String,
     },
 }
 
-/// How characters that HTML minds are written in the canonical bytes.
+/// How the characters that HTML treats specially are written in the canonical bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escapes {
-    /// As Go's `encoding/json` does by default: `<`, `>`, `&`, U+2028 and U+2029 as `\uXXXX`. What is written.
+    /// As Go's `encoding/json` does by default: `<`, `>`, `&`, U+2028 and U+2029 as `\uXXXX`. Used for writing.
     Go,
-    /// As they are.
+    /// Unchanged.
     Plain,
 }
 
 impl Lock {
-    /// Seals a new lock: its fingerprint is that of its content.
+    /// Seals a new lock: computes the fingerprint of its content.
     #[must_use]
     pub fn new(agent_artifact: Pin, policy_bundle: Pin, inputs: Inputs) -> Self {
         let pin = |pin: &Pin| json!({"ref": pin.reference, "digest": pin.digest.to_string()});
@@ -103,7 +103,7 @@ impl Lock {
         lock
     }
 
-    /// Reads a lock. Whether its fingerprint is right is a question of its own: [`Lock::check_fingerprint`].
+    /// Reads a lock. Does not check its fingerprint: see [`Lock::check_fingerprint`].
     ///
     /// # Errors
     ///
@@ -131,31 +131,31 @@ impl Lock {
         })
     }
 
-    /// The image that the lock is for.
+    /// Returns the image that the lock is for.
     #[must_use]
     pub fn agent_artifact(&self) -> &Pin {
         &self.agent_artifact
     }
 
-    /// The policy bundle that the lock is for: the digest is that of the `.tar.gz`.
+    /// Returns the policy bundle that the lock is for: the digest is that of the `.tar.gz`.
     #[must_use]
     pub fn policy_bundle(&self) -> &Pin {
         &self.policy_bundle
     }
 
-    /// The hashes of the inputs.
+    /// Returns the hashes of the inputs.
     #[must_use]
     pub fn inputs(&self) -> &Inputs {
         &self.inputs
     }
 
-    /// The fingerprint as the lock says it.
+    /// Returns the fingerprint in the lock.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// Compares the fingerprint with the content, in either way of escaping.
+    /// Compares the fingerprint with the content, with either form of escapes.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl Lock {
         Err(FingerprintError::Mismatch { said: self.fingerprint.clone(), computed: go })
     }
 
-    /// The bytes that are hashed: compact, keys sorted by their bytes at every level, without the fingerprint.
+    /// Returns the bytes that are hashed: compact, keys sorted by their bytes at every level, without the fingerprint.
     #[must_use]
     pub fn canonical(&self, escapes: Escapes) -> Vec<u8> {
         let mut out = String::new();
@@ -182,7 +182,7 @@ impl Lock {
         out.into_bytes()
     }
 
-    /// The lock as a file: indented, with a newline at the end.
+    /// Returns the lock as a file: indented, with a newline at the end.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         format!("{:#}\n", Value::Object(self.whole.clone())).into_bytes()
@@ -215,7 +215,7 @@ fn input(whole: &Map<String, Value>, name: &str, field: &'static str) -> Result<
     text.filter(is_hash).map(str::to_owned).ok_or(LockError::Field { field, expected })
 }
 
-/// Nesting is bounded by the reader: 128 levels.
+/// Recursive: the reader bounds the nesting to 128 levels.
 fn write(value: &Value, escapes: Escapes, out: &mut String) {
     match value {
         Value::Object(map) => write_map(map.iter(), escapes, out),
@@ -237,7 +237,7 @@ fn write(value: &Value, escapes: Escapes, out: &mut String) {
 
 fn write_map<'a>(entries: impl Iterator<Item = (&'a String, &'a Value)>, escapes: Escapes, out: &mut String) {
     let mut entries: Vec<_> = entries.collect();
-    // Sorted here, and not left to the map: a feature of serde_json, switched on by anybody, changes its order.
+    // Sorted here, not by the map: if any crate enables a certain feature of serde_json, the order of its map changes.
     entries.sort_by_key(|(key, _)| key.as_bytes());
     out.push('{');
     for (at, (key, value)) in entries.into_iter().enumerate() {
@@ -263,7 +263,8 @@ fn write_text(text: &str, escapes: Escapes, out: &mut String) {
     }
 }
 
-/// A number with a fraction or an exponent as Go writes a `float64`: shortest, an exponent below 1e-6 and from 1e21 on.
+/// Writes a number with a fraction or an exponent as Go writes a `float64`: shortest, with an exponent below 1e-6 and
+/// from 1e21 on.
 fn go_float(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-6..1e21).contains(&size) {

@@ -1,6 +1,6 @@
-//! What users and auditors read and write: pure data, a version each, and one check at the border.
+//! Documents that users and auditors read and write: pure data, each with a version and one check at the border.
 //!
-//! No I/O. Formats that we own refuse unknown fields; foreign ones are kept as they came.
+//! No I/O. Formats of this project refuse unknown fields; foreign formats keep them unchanged.
 
 pub mod catalog;
 #[cfg(feature = "fuzzing")]

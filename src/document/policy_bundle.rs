@@ -1,7 +1,7 @@
-//! The policy bundle: a `.tar.gz` of `manifest.json` and `*.rego`, read in memory and never unpacked to a disk.
+//! The policy bundle: a `.tar.gz` of `manifest.json` and `*.rego`, read in memory and never unpacked to disk.
 //!
-//! It comes from a registry, so every dimension of it has a bound: what is fetched, what it inflates to, how many
-//! entries it has. Links, devices and sparse files have no business in it and are refused.
+//! It comes from a registry, so everything in it has a bound: fetched bytes, inflated bytes, number of entries. Links,
+//! devices and sparse files are refused: a policy needs none.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -16,11 +16,11 @@ use super::json;
 
 /// The media type of a policy bundle, as a layer and as an artifact.
 pub const MEDIA_TYPE: &str = "application/vnd.autonomyops.policy-bundle.v1+tar";
-/// Largest `.tar.gz` that is read, in bytes. Rego is text: bundles of kilobytes are the rule.
+/// Largest `.tar.gz` that is read, in bytes. Rego is text: most bundles are a few kilobytes.
 pub const MAX_BYTES: u64 = 16 << 20;
 /// Most bytes that it may inflate to, padding and headers included.
 pub const MAX_INFLATED_BYTES: u64 = 64 << 20;
-/// Most gzip members; compressors that work in blocks write one for each 64 KiB at the least.
+/// Most gzip members; block compressors write at most one per 64 KiB.
 pub const MAX_MEMBERS: usize = 4096;
 /// Most entries, folders included.
 pub const MAX_ENTRIES: usize = 4096;
@@ -31,17 +31,17 @@ pub const MAX_NAME_BYTES: u64 = 1024;
 /// Largest header that extends an entry's own, in bytes.
 pub const MAX_EXTENSION_BYTES: u64 = 64 << 10;
 
-/// Most bytes of a name in a message.
+/// Most bytes of a name in an error message.
 const MAX_TOLD: usize = 128;
 
 const MANIFEST: &str = "manifest.json";
 
-/// What a policy bundle says of itself.
+/// The metadata of a policy bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The bundle's own version.
     pub version: Version,
-    /// The runtime that it needs: `>= > <= < =` constraints with spaces between. Reported, not judged here.
+    /// The runtime that it needs: `>= > <= < =` constraints with spaces between. Reported, not checked here.
     pub required_runtime_version: Option<String>,
     /// Its name.
     pub name: Option<String>,
@@ -55,26 +55,26 @@ pub enum PolicyError {
     /// Not a gzip stream, or not a tar inside.
     #[error("the policy bundle is not a readable .tar.gz: {0}")]
     Archive(#[from] io::Error),
-    /// Larger, or of more parts, than a policy has reason to be.
+    /// Larger, or with more parts, than a policy needs.
     #[error("the policy bundle has more than {limit} {what}")]
     Limit {
-        /// What there is too much of.
+        /// The thing that exceeds its limit.
         what: &'static str,
-        /// How much there may be.
+        /// The limit.
         limit: u64,
     },
-    /// An entry that is no plain file of the bundle's own folder, or stands twice.
+    /// An entry that is not a plain file in the bundle's own folder, or a duplicate.
     #[error("the policy bundle's entry {name:?} {why}")]
     Entry {
         /// The name in the archive.
         name: String,
-        /// What is wrong with it.
+        /// The problem with it.
         why: &'static str,
     },
     /// No `manifest.json`.
     #[error("the policy bundle holds no manifest.json")]
     NoManifest,
-    /// A `manifest.json` that does not say what it must.
+    /// A `manifest.json` with missing or wrong fields.
     #[error("the policy bundle's manifest.json {0}")]
     Manifest(String),
 }
@@ -84,7 +84,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// See [`PolicyError`]. The whole archive is read, within its bounds, so that a second `manifest.json` is noticed.
+    /// See [`PolicyError`]. Reads the whole archive, within its bounds, so that a second `manifest.json` is found.
     pub fn read(bytes: &[u8]) -> Result<Self, PolicyError> {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(PolicyError::Limit { what: "bytes", limit: MAX_BYTES });
@@ -125,7 +125,7 @@ impl Policy {
 ///
 /// # Errors
 ///
-/// Those of [`semver::Version`].
+/// Fails like [`semver::Version::parse`].
 pub fn parse_version(text: &str) -> Result<Version, semver::Error> {
     Version::parse(text.strip_prefix('v').unwrap_or(text))
 }
@@ -134,7 +134,7 @@ fn read_archive(inflated: impl Read) -> Result<Policy, PolicyError> {
     let mut archive = tar::Archive::new(inflated);
     let mut seen = BTreeSet::new();
     let (mut files, mut manifest, mut long_name, mut is_extended, mut count) = (Vec::new(), None, None, false, 0);
-    // Raw: left to itself the archive's reader takes in extending headers whole, however long.
+    // Raw: by default, the archive's reader loads extension headers completely, however long.
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         let kind = entry.header().entry_type();
@@ -178,13 +178,13 @@ fn read_archive(inflated: impl Read) -> Result<Policy, PolicyError> {
     Policy::parse(&manifest.ok_or(PolicyError::NoManifest)?, files)
 }
 
-/// A name in a message.
+/// Returns a name for an error message.
 fn told(name: Option<&[u8]>) -> String {
     let name = name.unwrap_or_default();
     String::from_utf8_lossy(&name[..name.len().min(MAX_TOLD)]).into_owned()
 }
 
-/// The name that a header gives to the entry after it, if it does: GNU's long names are its content, PAX (POSIX.1-2017,
+/// Returns the name that a header gives to the next entry, if any: GNU long names are its content, PAX (POSIX.1-2017,
 /// "pax Extended Header") has records.
 fn extended_name(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, PolicyError> {
     let header = entry.header();
@@ -201,7 +201,7 @@ fn extended_name(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Vec<u8>
         let record = record?;
         match record.key_bytes() {
             b"path" => name = Some(whole_name(record.value_bytes())?),
-            // Where the next entry ends must have one answer, and a file no holes.
+            // Two readers must agree where the next entry ends, and a file must have no holes.
             key if key == b"size" || key.starts_with(b"GNU.sparse") => {
                 let name = String::from_utf8_lossy(key).into_owned();
                 return Err(PolicyError::Entry { name, why: "changes the size of a file" });
@@ -212,7 +212,7 @@ fn extended_name(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Vec<u8>
     Ok(name)
 }
 
-/// A name that ends in one place for everybody: C programs end it at the first zero byte, others do not.
+/// Returns a name that all readers end at the same place: C programs end it at the first zero byte, others do not.
 fn whole_name(name: &[u8]) -> Result<Vec<u8>, PolicyError> {
     if name.contains(&0) {
         return Err(PolicyError::Entry { name: told(Some(name)), why: "has a zero byte in its name" });
@@ -241,7 +241,7 @@ fn check_name(name: &str, is_file: bool, is_first: bool) -> Result<(), PolicyErr
 ///
 /// # Errors
 ///
-/// Those that [`Policy::read`] would give: what this makes can be read.
+/// Fails like [`Policy::read`] on the result, so that every bundle made here can be read.
 pub fn pack(mut files: Vec<(String, Vec<u8>)>) -> Result<Vec<u8>, PolicyError> {
     files.sort();
     let mut archive = tar::Builder::new(GzBuilder::new().mtime(0).write(Vec::new(), Compression::best()));
@@ -263,8 +263,8 @@ pub fn pack(mut files: Vec<(String, Vec<u8>)>) -> Result<Vec<u8>, PolicyError> {
     Ok(bytes)
 }
 
-/// What gzip members hold, one after the other (RFC 1952, section 2.2), up to [`MAX_MEMBERS`]: to set up the reader of one
-/// takes a while, even if nothing is in it, and 16 MiB have room for 800,000.
+/// The content of consecutive gzip members (RFC 1952, section 2.2), up to [`MAX_MEMBERS`]: creating a reader takes time
+/// even for an empty member, and 16 MiB have room for 800,000.
 struct GzipMembers<'a> {
     current: GzDecoder<&'a [u8]>,
     count: usize,
@@ -293,7 +293,7 @@ impl Read for GzipMembers<'_> {
     }
 }
 
-/// A reader that fails, and says so on the side, when more than `left` bytes come out of it.
+/// A reader that fails, and sets a flag, after more than `left` bytes.
 struct Bounded<'a, R> {
     inner: R,
     left: u64,

@@ -1,23 +1,23 @@
 //! The folder of one entry's record, named after its destination.
 //!
 //! `localhost:5000/fleet/robot:v1` becomes `localhost_5000+fleet+robot@v1`: no two references share a name, and every
-//! character is safe on every file system. Where that alone cannot be had (length, capitals on file systems that do not
-//! tell them apart, IPv6 addresses, Windows' device names), the name is cut or changed and ends with a hash of the whole.
+//! character is safe on every file system. If that is impossible (length, capitals on case-insensitive file systems, IPv6
+//! addresses, Windows device names), the name is cut or changed and ends with a hash of the whole reference.
 
 use crate::oci::{Digest, Reference};
 
-/// Longest name, in bytes. File systems that encrypt names take 143; the record's own files need no more in all.
+/// Longest name, in bytes. Encrypting file systems allow 143; the record's own files need no more than that in total.
 const MAX_BYTES: usize = 120;
 
-/// Hex digits of the hash. Sixteen: nobody meets a collision, and one that is made on purpose is the maker's own.
+/// Hex digits of the hash. Sixteen: no accidental collision is expected, and a deliberate one hurts only its maker.
 const HASH_DIGITS: usize = 16;
 
-/// The name of the folder for the record of what was put under `to`: one path component, unique for each reference, and
+/// Returns the folder name for the record of an image put under `to`: one path component, unique for each reference, and
 /// the same for all spellings of one.
 #[must_use]
 pub fn entry_directory(to: &Reference) -> String {
     let to = &to.canonical();
-    // Hosts hold no `_`, paths no `+`, tags neither `+` nor `@`, digests no `_`: what replaces what can be told back.
+    // Hosts have no `_`, paths no `+`, tags neither `+` nor `@`, digests no `_`: each replacement can be reversed.
     let host = to.repository.host.replace(':', "_");
     let mut name = format!("{host}+{}", to.repository.path.as_str().replace('/', "+"));
     if let Some(tag) = &to.tag {
@@ -31,21 +31,21 @@ pub fn entry_directory(to: &Reference) -> String {
     if is_safe(&name) { name } else { hashed(&name, to) }
 }
 
-/// Whether `name` can stand as it is.
+/// Returns whether `name` can be used unchanged.
 fn is_safe(name: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-+@=".contains(&b);
-    // Windows drops a dot at the end, and takes what stands before the first one for a device.
+    // Windows drops a dot at the end, and checks for device names before the first dot.
     name.len() <= MAX_BYTES && name.bytes().all(is_plain) && !name.ends_with('.') && !is_device(name)
 }
 
-/// Whether Windows takes `name` for a device, whatever comes after the first dot.
+/// Returns whether Windows treats `name` as a device, whatever comes after the first dot.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let numbered = |prefix| stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
     ["con", "prn", "aux", "nul"].contains(&stem.as_str()) || numbered("com") || numbered("lpt")
 }
 
-/// What can be read of `name`, and a hash. `~` stands in no name without one.
+/// Returns the readable part of `name`, and a hash. No name without a hash contains `~`.
 fn hashed(name: &str, to: &Reference) -> String {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || "._-+@=".contains(c);
     let mut readable: String = name.chars().map(|c| if is_fit(c) { c } else { '_' }).collect();
@@ -104,7 +104,7 @@ mod tests {
         assert!(directory("[::1]:5000/app:v1").starts_with("___1__5000+app@v1~"));
     }
 
-    /// References that are as alike as references can be.
+    /// References that are as similar as possible.
     fn alike() -> impl proptest::strategy::Strategy<Value = String> {
         proptest::string::string_regex(concat!(
             r"(a\.b|A\.b|a-b\.c|localhost|localhost:5000|\[::1\]|\[::1\]:5|a\.b:1|nul\.x)",

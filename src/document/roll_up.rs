@@ -1,4 +1,4 @@
-//! `catalog-seed-manifest.json`: what became of every entry of a catalog, for auditors, for publishing and for going back.
+//! `catalog-seed-manifest.json`: the result of every entry of a catalog, for auditors, publishing and rollback.
 
 use std::path::{Component, Path};
 
@@ -10,13 +10,13 @@ use super::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Reference};
 
-/// The version that stands in `schema_version`.
+/// The value of `schema_version`.
 const SCHEMA_VERSION: &str = "catalog-seed.v1";
 
-/// Largest roll-up that is read, in bytes: a full catalog of 100,000 entries takes two thirds of it.
+/// Largest roll-up that is read, in bytes: a full catalog of 100,000 entries uses two thirds of it.
 pub const MAX_ROLLUP_BYTES: usize = 256 << 20;
 
-/// The outcome of a catalog. The fields stand in this order.
+/// The results of a catalog. The fields are written in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RollUp {
@@ -24,7 +24,7 @@ pub struct RollUp {
     schema_version: String,
     /// The catalog's path as the user gave it.
     pub catalog: String,
-    /// When the last entry was done.
+    /// When the last entry ended.
     pub seeded_at: jiff::Timestamp,
     /// One for each image, in the order of the catalog.
     pub entries: Vec<Attempt>,
@@ -32,25 +32,25 @@ pub struct RollUp {
     pub totals: RollUpTotals,
 }
 
-/// What became of one image.
+/// The result of one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attempt {
-    /// The source; of an entry with a selection pinned to its digest.
+    /// The source; for an entry with a selection, pinned to its digest.
     pub from: Reference,
     /// The destination, with its tag.
     pub to: Reference,
-    /// The folder of its record, below the roll-up's own.
+    /// The folder of its record, below the roll-up's folder.
     pub dir: String,
     /// How it ended.
     pub status: EntryStatus,
-    /// Why it failed.
+    /// The error of a failed image.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// What the tag named before; null if it named nothing.
+    /// The image that the tag named before; null if there was none.
     #[serde(deserialize_with = "present")]
     pub previous_digest: Option<Digest>,
-    /// The tags of its sidecars that travelled, for going back; left out without any.
+    /// The tags of its sidecars that were copied, for rollback; omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub sidecars: Vec<SidecarTag>,
     /// Its `seed-manifest.json`.
@@ -58,21 +58,21 @@ pub struct Attempt {
     pub seed: Option<SeedManifest>,
 }
 
-/// A field that has to stand, be it null: serde takes an `Option` for one that may be left out.
+/// A field that must be present, even if null: serde treats an `Option` as one that may be missing.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
     Option::deserialize(deserializer)
 }
 
-/// What the tag of a sidecar names since, and what it named before. The tag itself is the image's with `-lock` or
-/// `-policy`, and is not for a document to choose.
+/// The new and the previous digest of a sidecar's tag. The tag itself is the image's with `-lock` or `-policy`; a
+/// document cannot choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SidecarTag {
-    /// Which.
+    /// Which sidecar.
     pub kind: SidecarKind,
-    /// What its tag names since.
+    /// The digest that its tag names now.
     pub digest: Digest,
-    /// What it named before; null if it named nothing.
+    /// The digest that it named before; null if there was none.
     #[serde(deserialize_with = "present")]
     pub previous_digest: Option<Digest>,
 }
@@ -83,7 +83,7 @@ pub struct SidecarTag {
 pub enum EntryStatus {
     /// The destination holds it.
     Seeded,
-    /// It does not, or it could not be verified there.
+    /// The destination lacks it, or it could not be verified there.
     Failed,
 }
 
@@ -93,27 +93,27 @@ pub enum EntryStatus {
 pub struct RollUpTotals {
     /// Images.
     pub entries: u64,
-    /// Those that the destination holds.
+    /// Images that the destination holds.
     pub seeded: u64,
-    /// Those that it does not.
+    /// Images that failed.
     pub failed: u64,
     /// Bytes of content sent.
     pub bytes_moved: u64,
     /// Bytes of content that the destinations held already.
     pub bytes_present: u64,
-    /// Bytes of content that a registry took from another of its repositories.
+    /// Bytes of content that registries mounted from another of their repositories.
     pub bytes_mounted: u64,
     /// Blobs whose bytes were sent.
     pub blobs_moved: u64,
-    /// Blobs that a registry took from another of its repositories.
+    /// Blobs that registries mounted from another of their repositories.
     pub blobs_mounted: u64,
     /// Requests to the sources, logins included.
     pub source_requests: u64,
     /// Requests to the destinations, logins included.
     pub dest_requests: u64,
-    /// Requests that had to be sent again.
+    /// Requests that were retried.
     pub retries: u64,
-    /// Bytes that a spool had kept and that the sources did not have to send again; left out without any.
+    /// Bytes that came from the spool, so that the sources did not send them again; omitted if zero.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub bytes_spooled: u64,
     /// Wall time of the whole run, in seconds.
@@ -121,8 +121,7 @@ pub struct RollUpTotals {
 }
 
 impl RollUpTotals {
-    /// Adds up what `entries` say of themselves. What they do not say (time, what failed entries cost) is
-    /// left to the caller.
+    /// Sums what `entries` record. The caller adds what they do not record (time, the cost of failed entries).
     #[must_use]
     pub fn of(entries: &[Attempt]) -> Self {
         let seeded = entries.iter().filter(|entry| entry.status == EntryStatus::Seeded).count() as u64;
@@ -147,10 +146,10 @@ impl RollUp {
     /// The media type of the document, and the type of the artifact that it is published as.
     pub const MEDIA_TYPE: &str = "application/vnd.autonomyops.catalog-seed.v1+json";
 
-    /// The file that holds it.
+    /// The name of its file.
     pub const FILE: &str = "catalog-seed-manifest.json";
 
-    /// The outcome of `catalog`.
+    /// Builds the results of `catalog`.
     #[must_use]
     pub fn new(catalog: String, seeded_at: jiff::Timestamp, entries: Vec<Attempt>, totals: RollUpTotals) -> Self {
         Self { schema_version: SCHEMA_VERSION.to_owned(), catalog, seeded_at, entries, totals }
@@ -160,7 +159,7 @@ impl RollUp {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if it is not a `catalog-seed.v1` document that holds together.
+    /// [`Usage`](Kind::Usage) if it is not a consistent `catalog-seed.v1` document.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         let invalid = |why: Box<dyn std::error::Error + Send + Sync>| {
             let error = Error::new(Kind::Usage, "read roll-up").because(why);
@@ -191,7 +190,7 @@ impl RollUp {
         ))
     }
 
-    /// The document as it is written: indented, with a newline at the end.
+    /// Returns the document as a file: indented, with a newline at the end.
     ///
     /// # Errors
     ///
@@ -209,7 +208,7 @@ impl Attempt {
         if self.to.tag.is_none() {
             return Err("to has no tag".into());
         }
-        // Whoever looks for the record joins this to a path.
+        // Readers join this to a path to find the record.
         let mut parts = Path::new(&self.dir).components();
         let is_one_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
         if !is_one_name || self.dir.contains(['/', '\\', '\0']) {
@@ -231,14 +230,14 @@ impl Attempt {
     }
 }
 
-/// Looks at the version before the rest, so that another document is named as what it is.
+/// Checks the version before the rest, so that the error for another document names its version.
 fn version(bytes: &[u8]) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Versioned {
         #[serde(default)]
         schema_version: Option<serde_json::Value>,
     }
-    // serde would take an array of the values for the object.
+    // serde would accept an array of the values as the object.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err("it is no JSON object".into());
     }

@@ -1,14 +1,14 @@
-//! `seed-manifest.json` and `seed.lock`: the record of what a seed brought, for auditors and for the next tool.
+//! `seed-manifest.json` and `seed.lock`: the record of a seed, for auditors and for the next tool.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Reference, Repository};
 
-/// The version that stands in `schema_version`.
+/// The value of `schema_version`.
 const SCHEMA_VERSION: &str = "seed.v1";
 
-/// What was seeded, from where to where, and whether it was verified. The ten fields stand always and in this order.
+/// The source, destination and verification of a seed. The ten fields are always present, in this order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedManifest {
@@ -16,26 +16,26 @@ pub struct SeedManifest {
     pub schema_version: String,
     /// The source as the user gave it.
     pub source_ref: Reference,
-    /// What the source reference stood for.
+    /// The digest that the source reference named.
     pub source_digest: Digest,
     /// The destination as the user gave it, with its tag.
     pub dest_ref: Reference,
-    /// What the destination holds now; equal to the source's, unless a smaller index took its place.
+    /// The digest that the destination holds now; equal to the source's, unless a smaller index replaced it.
     pub dest_digest: Digest,
-    /// `os/arch[/variant]` in the index's order; of a single image, that of its configuration; empty if nothing is known.
+    /// `os/arch[/variant]` in the index's order; for a single image, from its configuration; empty if unknown.
     pub platforms: Vec<String>,
     /// Whether at least one sidecar (lock or policy) was copied.
     pub copied_policy: bool,
-    /// The public key that verified, as the user named it; null after `--skip-verify`.
+    /// The public key that verified the image, as the user named it; null after `--skip-verify`.
     pub signing_key_ref: Option<String>,
     /// Whether the destination was verified from its own bytes.
     pub verified: bool,
-    /// When the destination was ready.
+    /// When the destination was complete.
     pub seeded_at: jiff::Timestamp,
-    /// Checks that were relaxed or skipped, in words, such as `rollback allowed`; left out if there were none.
+    /// Checks that were relaxed or skipped, in words, such as `rollback allowed`; omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub weakened: Vec<String>,
-    /// How it got there.
+    /// How the content moved.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub transfer: Option<Transfer>,
 }
@@ -50,13 +50,13 @@ pub struct Transfer {
     pub bytes_moved: u64,
     /// Bytes of content that the destination held already.
     pub bytes_present: u64,
-    /// Bytes of content that the destination took from another of its repositories.
+    /// Bytes of content that the destination mounted from another of its repositories.
     pub bytes_mounted: u64,
-    /// Blobs of the image and of what travelled with it.
+    /// Blobs of the image and of its accessories.
     pub blobs: u64,
     /// Blobs whose bytes were sent.
     pub blobs_moved: u64,
-    /// Blobs that the destination took from another of its repositories.
+    /// Blobs that the destination mounted from another of its repositories.
     #[serde(default)]
     pub blobs_mounted: u64,
     /// Manifests, indexes included.
@@ -65,30 +65,30 @@ pub struct Transfer {
     pub source_requests: u64,
     /// Requests to the destination, logins included.
     pub dest_requests: u64,
-    /// Requests that had to be sent again.
+    /// Requests that were retried.
     pub retries: u64,
     /// Foreign layers that the source does not serve and that were left out.
     pub foreign_layers_left_out: u64,
-    /// Bytes that a spool had kept and that the source did not have to send again; left out without any.
+    /// Bytes that came from the spool, so that the source did not send them again; omitted if zero.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub bytes_spooled: u64,
-    /// Bytes at the destination that `--deep` compared by their length and did not read; left out without any.
+    /// Bytes at the destination that `--deep` compared by length and did not read; omitted if zero.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub bytes_not_read_back: u64,
     /// Wall time of the whole seed, in seconds.
     pub seconds: f64,
-    /// Signatures and sidecars that travelled along.
+    /// Signatures and sidecars that were copied too.
     pub accessories: Vec<Digest>,
 }
 
-/// Whether there is nothing to tell.
+/// Returns whether the number is zero, so that the field is omitted.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 pub(super) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
 impl SeedManifest {
-    /// The text of the schema version.
+    /// Returns the value of `schema_version`.
     #[must_use]
     pub fn version() -> String {
         SCHEMA_VERSION.to_owned()
@@ -110,7 +110,7 @@ impl SeedManifest {
         }
     }
 
-    /// The document as it is written: indented, with a newline at the end.
+    /// Returns the document as a file: indented, with a newline at the end.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl SeedManifest {
     }
 }
 
-/// `seed.lock`: one line, `registry/repo@sha256:<hex>`.
+/// Returns `seed.lock`: one line, `registry/repo@sha256:<hex>`.
 #[must_use]
 pub fn seed_lock(repository: &Repository, digest: Digest) -> String {
     format!("{}\n", repository.pinned(digest))

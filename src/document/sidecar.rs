@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{lock, policy_bundle};
 use crate::oci::Tag;
 
-/// The two documents beside an image.
+/// The two documents next to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SidecarKind {
@@ -16,7 +16,7 @@ pub enum SidecarKind {
 }
 
 impl SidecarKind {
-    /// The media type of the layer, and the artifact type of the manifest.
+    /// Returns the media type of the layer, which is also the artifact type of the manifest.
     #[must_use]
     pub fn media_type(self) -> &'static str {
         match self {
@@ -25,13 +25,13 @@ impl SidecarKind {
         }
     }
 
-    /// The sidecar's tag beside `tag`; none if that would be too long.
+    /// Returns the sidecar's tag for `tag`; none if it would be too long.
     #[must_use]
     pub fn tag(self, tag: &Tag) -> Option<Tag> {
         format!("{tag}-{}", self.as_str()).parse().ok()
     }
 
-    /// `lock` or `policy`.
+    /// Returns `lock` or `policy`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,19 +1,19 @@
-//! Spellings of hosts: one by which they are compared.
+//! One spelling of a host, for comparison.
 
 use std::net::IpAddr;
 
 /// Docker Hub's name in references.
 pub(super) const DOCKER_HUB: &str = "docker.io";
-/// Docker Hub's other names: that of its API, and that under which docker keeps logins and cosign writes signatures.
+/// Docker Hub's other names: its API, and the name under which docker stores logins and cosign writes signatures.
 const HUB_HOSTS: [&str; 3] = [DOCKER_HUB, "index.docker.io", "registry-1.docker.io"];
 
-/// Whether `host` is Docker Hub, by one of its names, in any case and with or without its port.
+/// Returns whether `host` is Docker Hub, by one of its names, in any case and with or without its port.
 pub(super) fn is_docker_hub(host: &str) -> bool {
     canonical_host(host) == DOCKER_HUB
 }
 
-/// `host[:port]` in one spelling: lower case, addresses as the standard library writes them, no port where it is that of
-/// HTTPS. A name is read as the client reads it when it opens a connection, so that what is one host there is one here.
+/// Returns `host[:port]` in one spelling: lower case, addresses as the standard library writes them, no port if it is the
+/// HTTPS port. Parses names like the client does for a connection, so that both agree which hosts are the same.
 pub(super) fn canonical_host(host: &str) -> String {
     let end_of_name = host.rfind(']').map_or_else(|| host.find(':').unwrap_or(host.len()), |bracket| bracket + 1);
     let (name, port) = host.split_at(end_of_name);

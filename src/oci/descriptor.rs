@@ -6,20 +6,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Digest, MediaType, Platform};
 
-/// A typed, sized reference to content (image-spec, "OCI Content Descriptors"). A *node* of the graph that is copied.
+/// A typed, sized reference to content (image-spec, "OCI Content Descriptors"): a *node* of the graph that is copied.
 ///
-/// `null` stands for "absent" wherever the specification allows a field to be left out; writers in the wild do that.
+/// `null` means "absent" wherever the specification allows leaving a field out; some writers do that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What the content is.
+    /// The media type of the content.
     #[serde(default = "octet_stream", deserialize_with = "null_is_octet_stream")]
     pub media_type: MediaType,
-    /// The name of the content.
+    /// The digest of the content.
     pub digest: Digest,
     /// Length in bytes.
     pub size: u64,
-    /// Where a foreign layer may be had. Read to know that it is one; never fetched.
+    /// The URLs of a foreign layer. Read only to see that it is one; never fetched.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Free text by key, bounded by the manifest's own size limit.
@@ -28,11 +28,11 @@ pub struct Descriptor {
     /// The type of the artifact that the content is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<MediaType>,
-    /// What the content runs on; stands in the entries of an index, and there alone: thousands of other nodes are held
-    /// in memory without one.
+    /// The platform of the content; only entries of an index have one: thousands of other nodes are kept in memory
+    /// without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Box<Platform>>,
-    /// The content itself, base64. Believed only after [`Descriptor::inline`] has hashed it.
+    /// The content itself, base64. Used only after [`Descriptor::inline`] has checked its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<str>>,
 }
@@ -53,14 +53,14 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The two bytes `{}`, the content of [`MediaType::OCI_EMPTY`].
+/// Returns the two bytes `{}`, the content of [`MediaType::OCI_EMPTY`].
 #[must_use]
 pub fn empty_json() -> (Descriptor, &'static [u8]) {
     (Descriptor::of(MediaType::OCI_EMPTY, b"{}"), b"{}")
 }
 
 impl Descriptor {
-    /// Refers to content by type, name and length.
+    /// Refers to content by type, digest and length.
     #[must_use]
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
         Self {
@@ -81,19 +81,20 @@ impl Descriptor {
         Self::new(media_type, Digest::sha256(bytes), bytes.len() as u64)
     }
 
-    /// Whether this names a manifest, which refers to more nodes.
+    /// Returns whether this is a manifest, which refers to more nodes.
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         self.media_type.is_manifest()
     }
 
-    /// Whether this may be a layer that only its publisher hands out.
+    /// Returns whether this may be a layer that only its publisher distributes.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         !self.urls.is_empty() || self.media_type.is_foreign_layer()
     }
 
-    /// The content where it need not be fetched: nothing, the empty JSON object, or embedded `data` that hashes right.
+    /// Returns the content if it need not be fetched: nothing, the empty JSON object, or embedded `data` with the right
+    /// hash.
     #[must_use]
     pub fn inline(&self) -> Option<Vec<u8>> {
         use base64::Engine as _;

@@ -1,7 +1,7 @@
 //! Digests: `sha256:` or `sha512:` and lower-case hex of the right length, nothing else.
 //!
-//! Other algorithms that the image specification allows for (`blake3`) are refused: registries do not serve them, and
-//! a digest that cannot be checked is worth nothing here.
+//! Other algorithms that the image specification allows (`blake3`) are refused: registries do not serve them, and a
+//! digest that cannot be checked is useless here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,14 @@ use sha2::{Digest as _, Sha256, Sha512};
 /// A hash function that names content (image-spec, descriptor, "Registered algorithms").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// SHA-256; what everybody uses.
+    /// SHA-256; almost every registry and client uses it.
     Sha256,
-    /// SHA-512; allowed by the specification, three times slower where the processor has SHA instructions.
+    /// SHA-512; allowed by the specification, three times slower if the processor has SHA instructions.
     Sha512,
 }
 
 impl Algorithm {
-    /// The name before the colon.
+    /// Returns the name before the colon.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ impl Algorithm {
     }
 }
 
-/// The name of some bytes: algorithm and hash. Two words of text that can be trusted as a file name.
+/// The name of some bytes: algorithm and hash. Safe as a file name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
     /// A SHA-256 hash.
@@ -53,13 +53,13 @@ pub enum DigestError {
 }
 
 impl Digest {
-    /// The SHA-256 digest of `bytes`.
+    /// Returns the SHA-256 digest of `bytes`.
     #[must_use]
     pub fn sha256(bytes: &[u8]) -> Self {
         Self::Sha256(Sha256::digest(bytes).into())
     }
 
-    /// The digest of `bytes` under the algorithm of `self`, for comparing.
+    /// Returns the digest of `bytes` under the algorithm of `self`, for comparing.
     #[must_use]
     pub fn same_kind_of(&self, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(self.algorithm());
@@ -67,13 +67,13 @@ impl Digest {
         hasher.finish()
     }
 
-    /// Whether `bytes` hash to this digest.
+    /// Returns whether `bytes` hash to this digest.
     #[must_use]
     pub fn matches(&self, bytes: &[u8]) -> bool {
         *self == self.same_kind_of(bytes)
     }
 
-    /// The hash function.
+    /// Returns the hash function.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         match self {
@@ -82,13 +82,13 @@ impl Digest {
         }
     }
 
-    /// The hash in lower-case hex, without the algorithm.
+    /// Returns the hash in lower-case hex, without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {
         hex::encode(self.as_bytes())
     }
 
-    /// The hash itself: 32 or 64 bytes.
+    /// Returns the hash itself: 32 or 64 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -97,14 +97,14 @@ impl Digest {
         }
     }
 
-    /// The first twelve hex digits, for people.
+    /// Returns the first twelve hex digits, for people.
     #[must_use]
     pub fn short(&self) -> String {
         hex::encode(&self.as_bytes()[..6])
     }
 
-    /// The tag that stands in for the Referrers API (distribution-spec, "Referrers Tag Schema"): `sha256-<hex>`, the
-    /// hash cut at 64 characters.
+    /// Returns the fallback tag, used without a Referrers API (distribution-spec, "Referrers Tag Schema"):
+    /// `sha256-<hex>`, with the hash cut at 64 characters.
     #[must_use]
     pub fn fallback_tag(&self) -> String {
         let mut hex = self.hex();
@@ -160,12 +160,12 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A digest in the making, fed piece by piece.
+/// Computes a digest piece by piece.
 #[derive(Clone)]
 pub enum Hasher {
-    /// Makes a SHA-256 digest.
+    /// Computes a SHA-256 digest.
     Sha256(Sha256),
-    /// Makes a SHA-512 digest.
+    /// Computes a SHA-512 digest.
     Sha512(Sha512),
 }
 
@@ -179,7 +179,7 @@ impl Hasher {
         }
     }
 
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
@@ -187,7 +187,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes taken in.
+    /// Returns the digest of all bytes added.
     #[must_use]
     pub fn finish(self) -> Digest {
         match self {

@@ -1,5 +1,5 @@
-//! Indexes with fewer entries, made by cutting: every byte that stays is the source's own, in its order. What a writer put
-//! there that nobody here has heard of stays too, and the same cut gives the same digest on every machine.
+//! Removes entries from indexes: every remaining byte is the source's own, in its order. So unknown fields stay, and the
+//! same removal gives the same digest on every machine.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 
 use super::{Digest, ManifestError};
 
-/// What becomes of an entry.
+/// Whether an entry stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryFate {
     /// It stays as it is.
     Keep,
-    /// It goes.
+    /// It is removed.
     Drop,
-    /// It refers to this content from now on, and says all else that it said.
+    /// It refers to this content instead, and keeps all its other fields.
     Become(Bytes),
 }
 
@@ -36,13 +36,13 @@ struct KeptEntry<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// The index `bytes` with each entry as `fate` has it by its digest.
+/// Returns the index `bytes`, with each entry as `fate` decides for its digest.
 ///
 /// # Errors
 ///
 /// [`ManifestError::Json`] if it is not an index.
 pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> EntryFate) -> Result<Bytes, ManifestError> {
-    // The same bounds as for every other reader: a deep or an endless text ends there.
+    // The same bounds as for every other reader: text that is too deep or too long is refused here.
     let text = std::str::from_utf8(bytes).map_err(|why| ManifestError::Json(serde::de::Error::custom(why)))?;
     let FilteredIndex { manifests } = serde_json::from_str(text)?;
     let mut kept = Vec::with_capacity(manifests.len());
@@ -60,7 +60,7 @@ pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> EntryFate) -> Result<Bytes
     if kept.iter().map(String::as_str).eq(manifests.iter().map(|entry| entry.get())) {
         return Ok(Bytes::copy_from_slice(bytes));
     }
-    // With the source's own way of writing lists: on one line, or on many.
+    // Keeps the source's list style: on one line, or on many.
     let between = match &manifests[..] {
         [one, two, ..] => &text[end(text, one.get())..start(text, two.get())],
         _ => ",",
@@ -69,7 +69,7 @@ pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> EntryFate) -> Result<Bytes
     Ok(format!("{head}{}{tail}", kept.join(between)).into())
 }
 
-/// `entry` with the values changed that say which content it is.
+/// Returns `entry` with the fields replaced that identify its content.
 fn replaced(entry: &str, parts: &KeptEntry<'_>, content: &[u8]) -> String {
     let mut values = vec![
         (parts.digest.get(), format!("\"{}\"", Digest::sha256(content))),
@@ -86,7 +86,7 @@ fn replaced(entry: &str, parts: &KeptEntry<'_>, content: &[u8]) -> String {
     made + &entry[done..]
 }
 
-/// Where `part`, a slice of `text`, begins in it.
+/// Returns where `part`, a slice of `text`, begins in it.
 fn start(text: &str, part: &str) -> usize {
     part.as_ptr().addr() - text.as_ptr().addr()
 }
@@ -108,7 +108,7 @@ mod tests {
         move |digest| if gone.contains(digest) { EntryFate::Drop } else { EntryFate::Keep }
     }
 
-    /// Pretty-printed, with fields that nobody knows and numbers that not every writer would write so.
+    /// Returns a pretty-printed index with unknown fields, and with numbers that few writers would write so.
     fn index() -> String {
         let entry = |name: &str| {
             format!(

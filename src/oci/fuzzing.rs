@@ -1,4 +1,4 @@
-//! What holds of references, digests and manifests, whatever the bytes.
+//! Properties of references, digests and manifests, for any bytes.
 
 use super::manifest::MAX_VALUES;
 use super::{Digest, Manifest, MediaType, Reference, RepositoryPath, Shape, Tag};
@@ -15,7 +15,7 @@ const OUTSIDE: [MediaType; 8] = [
     MediaType::OCI_LAYER,
 ];
 
-/// What is taken prints as it was, or as its full spelling, and is safe as a path.
+/// Checks that an accepted reference prints as it was, or as its full spelling, and is safe as a path.
 pub(crate) fn reference(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(tag) = text.parse::<Tag>() {
@@ -42,7 +42,7 @@ fn taken(reference: &Reference, text: &str) {
     assert!(!repository.host.is_empty() && !repository.host.contains(['/', '@', '\\', '?', '#', '%']));
     safe(&repository.path);
     assert_eq!(repository.to_string(), format!("{}/{}", repository.host, repository.path));
-    // What is believed to be this machine must be so for whoever opens the connection.
+    // A host that counts as this machine must also be this machine for the HTTP client.
     let url = url::Url::parse(&format!("https://{}/", repository.api_host())).ok();
     let host = url.as_ref().and_then(url::Url::host_str);
     assert!(
@@ -54,7 +54,7 @@ fn taken(reference: &Reference, text: &str) {
     }
 }
 
-/// No part of the path climbs, hides or is empty.
+/// Checks that no part of the path is `..`, hidden or empty.
 fn safe(path: &RepositoryPath) {
     assert!(path.as_str().len() <= 255 && !path.as_str().contains(".."));
     for part in path.as_str().split('/') {
@@ -62,7 +62,7 @@ fn safe(path: &RepositoryPath) {
     }
 }
 
-/// A digest has one spelling, which is its own.
+/// Checks that a digest has one spelling, which it prints.
 pub(crate) fn digest(bytes: &[u8]) {
     let own = Digest::sha256(bytes);
     assert!(own.matches(bytes) && own.to_string().parse() == Ok(own));
@@ -76,7 +76,7 @@ pub(crate) fn digest(bytes: &[u8]) {
     assert_eq!(serde_json::from_slice::<Digest>(&json).ok(), Some(digest));
 }
 
-/// Bytes that refer to something mean one thing, whatever they are served as.
+/// Checks that bytes that refer to something have one meaning, whatever they are served as.
 pub(crate) fn manifest(bytes: &[u8]) {
     let read: Vec<_> =
         OUTSIDE.iter().filter_map(|outside| Some((outside, Manifest::parse(bytes, outside).ok()?))).collect();

@@ -1,18 +1,19 @@
-//! The weight of JSON: how many values it holds, counted before a reader makes something of each.
+//! The cost of JSON: the number of its values, counted before a reader allocates each.
 //!
-//! A bound on bytes is not one on memory. `"",` is three bytes and becomes a string of twenty-four, `"a":"",` a tree's
-//! node: four mebibytes of JSON from a stranger can fill hundreds. Whoever reads foreign JSON into values asks here first.
+//! A bound on bytes is not a bound on memory. `"",` is three bytes and becomes a string of twenty-four, `"a":"",` a node
+//! of a tree: four mebibytes of untrusted JSON can fill hundreds. Code that parses untrusted JSON into values calls this
+//! first.
 
-/// Whether `json` holds more than about `limit` values.
+/// Returns whether `json` holds more than about `limit` values.
 #[must_use]
 pub(crate) fn exceeds(json: &[u8], limit: usize) -> bool {
     count(json) > limit
 }
 
-/// About how many values `json` holds. Of text that is no JSON this says nothing: its reader refuses it.
+/// Returns about how many values `json` holds. For text that is not JSON the number means nothing: its reader refuses it.
 #[must_use]
 pub(crate) fn count(json: &[u8]) -> usize {
-    // Every value but the first of its list or object comes after a comma.
+    // Every value except the first of its list or object comes after a comma.
     let (mut commas, mut is_text, mut is_escaped) = (0_usize, false, false);
     for &byte in json {
         match byte {

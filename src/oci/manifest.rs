@@ -1,4 +1,4 @@
-//! Manifests: what of them a replicator has to know, read from bytes that are shipped as they came.
+//! Manifests: the parts that a replicator needs, read from bytes that are copied unchanged.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::descriptor::null_is_default;
 use super::{Descriptor, MediaType, Platform, json_cost};
 
-/// The two things a manifest can be: a list of manifests, or something made of blobs.
+/// The two forms of a manifest: a list of manifests, or something made of blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// An OCI index or a Docker manifest list.
@@ -20,58 +20,58 @@ pub enum Shape {
     Image,
 }
 
-/// What a manifest refers to.
+/// The parsed references of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// The type: that of the bytes where they name one, else the one it was served with.
+    /// The type: from the bytes if they name one, else the type it was served with.
     pub media_type: MediaType,
     /// Whether it lists manifests or blobs.
     pub shape: Shape,
-    /// The configuration, of an image.
+    /// The configuration, for an image.
     pub config: Option<Descriptor>,
-    /// The layers, of an image. (The artifact manifest of the 1.1 candidates calls them `blobs`.)
+    /// The layers, for an image. (The artifact manifest of the 1.1 candidates calls them `blobs`.)
     pub layers: Vec<Descriptor>,
-    /// The entries, of an index.
+    /// The entries, for an index.
     pub manifests: Vec<Descriptor>,
-    /// What this is attached to.
+    /// The manifest that this one is attached to.
     pub subject: Option<Descriptor>,
-    /// The type of artifact that this declares.
+    /// The artifact type that this manifest declares.
     pub artifact_type: Option<MediaType>,
     /// Free text by key.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Most values in one manifest. An index of 1,000 platforms has some 10,000; a value of two bytes can take a hundred in
+/// Most values in one manifest. An index of 1,000 platforms has about 10,000; a value of two bytes can use a hundred in
 /// memory, so a bound on bytes alone would let 4 MiB become 400.
 pub(super) const MAX_VALUES: usize = 50_000;
 
 /// Why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// More parts than a manifest has reason to have.
+    /// More parts than a manifest needs.
     #[error("manifest holds more than {0} values")]
     Limit(usize),
-    /// Not JSON, or not of a manifest's form.
+    /// Not JSON, or not the form of a manifest.
     #[error("not a manifest: {0}")]
     Json(#[from] serde_json::Error),
-    /// The bytes say one type and whoever served or referred to them says another (CVE-2021-41190).
+    /// The type in the bytes differs from the type that they were served with or referred to by (CVE-2021-41190).
     #[error("manifest says it is {inside}, but was served as {outside}")]
     Type {
-        /// What the bytes say.
+        /// The type in the bytes.
         inside: MediaType,
-        /// What was said of them.
+        /// The type from outside.
         outside: MediaType,
     },
-    /// Both a list of manifests and of layers: what it means depends on the reader (CVE-2021-41190).
+    /// Lists both manifests and layers: its meaning depends on the reader (CVE-2021-41190).
     #[error("manifest holds both manifests and layers")]
     Ambiguous,
-    /// Neither the bytes nor whoever served them tells a type that is known.
+    /// Neither the bytes nor the server names a known type.
     #[error("{0} is not a manifest type that can be copied")]
     Unknown(MediaType),
-    /// None of the fields that make a manifest: `{}` is a JSON object and nothing else.
+    /// None of the fields that make a manifest: `{}` is only a JSON object.
     #[error("not a manifest: it has no {0}")]
     Missing(&'static str),
-    /// Another version of the form than the one that is known.
+    /// A version of the form other than the known one.
     #[error("not a manifest: schemaVersion is {0}, not 2")]
     Version(u64),
     /// Docker's schema 1.
@@ -81,7 +81,7 @@ pub enum ManifestError {
     Schema1,
 }
 
-/// A JSON object and nothing else: a derived reader takes an array for a struct, too.
+/// A JSON object and nothing else: a derived reader also accepts an array for a struct.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -102,7 +102,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A list that may be left out, which is something else than `null`: Go writes that for an empty one.
+/// A list that may be missing; `null` is different: Go writes it for an empty list.
 struct Listed<T>(Option<Vec<T>>);
 
 impl<T> Default for Listed<T> {
@@ -151,22 +151,23 @@ struct TypeOnly {
 impl Manifest {
     /// Reads `bytes`, which were served as, or referred to as, `outside`.
     ///
-    /// A generic outside type (none, `application/json`, `text/plain`, octet-stream) leaves the word to the bytes.
+    /// If the outside type is generic (none, `application/json`, `text/plain`, octet-stream), the type in the bytes
+    /// counts.
     ///
     /// # Errors
     ///
-    /// See [`ManifestError`]; nothing else can go wrong, and no input panics (tested with random bytes).
+    /// See [`ManifestError`]; nothing else can fail, and no input panics (tested with random bytes).
     pub fn parse(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
         Self::of(read(bytes, outside)?, outside)
     }
 
-    /// The same of a manifest that is new to a registry and says which version of the form it has: some that lie about do not,
-    /// and no client writes one without.
+    /// Reads a manifest that is new to a registry, and requires its `schemaVersion`: some stored manifests have none, but
+    /// no client writes one without.
     ///
     /// # Errors
     ///
-    /// Those of [`Manifest::parse`], and [`Missing`](ManifestError::Missing) without `schemaVersion`, which only the artifact
-    /// manifest of the 1.1 candidates does not have.
+    /// Fails like [`Manifest::parse`], and with [`Missing`](ManifestError::Missing) without `schemaVersion`, which only
+    /// the artifact manifest of the 1.1 candidates does not have.
     pub fn parse_new(bytes: &[u8], outside: &MediaType) -> Result<Self, ManifestError> {
         let raw = read(bytes, outside)?;
         let has_version = raw.schema_version.is_some();
@@ -211,7 +212,7 @@ impl Manifest {
         })
     }
 
-    /// The type that `bytes` should be served with, without reading further than needed.
+    /// Returns the type to serve `bytes` with; reads no further than needed.
     #[must_use]
     pub fn sniff(bytes: &[u8]) -> Option<MediaType> {
         let Object(raw): Object<TypeOnly> = serde_json::from_slice(bytes).ok()?;
@@ -219,20 +220,20 @@ impl Manifest {
         Some(raw.media_type.unwrap_or(implied))
     }
 
-    /// All nodes that this one needs, in order: configuration first, then layers; or the entries of an index.
+    /// Returns all nodes that this one needs, in order: configuration first, then layers; or the entries of an index.
     ///
-    /// The subject is not among them: an attached manifest may be stored before what it is attached to.
+    /// The subject is not included: an accessory may be stored before its subject.
     pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
         self.config.iter().chain(&self.layers).chain(&self.manifests)
     }
 
-    /// What the image runs on, by the entries of an index, without attestations and other entries that run nowhere.
+    /// Returns the platforms in the entries of an index, without attestations and other entries that do not run.
     #[must_use]
     pub fn platforms(&self) -> Vec<&Platform> {
         self.manifests.iter().filter_map(|entry| entry.platform.as_deref()).filter(|p| p.is_known()).collect()
     }
 
-    /// The type that a referrers list shows for this manifest: its own, else its configuration's
+    /// Returns the type that a referrers list shows for this manifest: its own, else that of its configuration
     /// (distribution-spec, "Listing Referrers").
     #[must_use]
     pub fn referrer_type(&self) -> Option<&MediaType> {

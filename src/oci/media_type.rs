@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A media type without parameters, such as `application/vnd.oci.image.manifest.v1+json`.
 ///
-/// Well-known ones cost no memory: a plan of thousands of nodes holds thousands of these.
+/// Well-known types use no heap memory: a plan of thousands of nodes holds thousands of these.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaType(Cow<'static, str>);
 
@@ -29,7 +29,7 @@ known! {
     DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
     /// A Docker manifest list.
     DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// The artifact manifest that the OCI 1.1 release candidates had; still found in registries.
+    /// The artifact manifest of the OCI 1.1 release candidates; registries still hold some.
     OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json";
     /// A Docker manifest, version 2 schema 1, signed. Its digest is not that of its bytes.
     DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json";
@@ -49,12 +49,12 @@ known! {
     OCI_LAYER = "application/vnd.oci.image.layer.v1.tar";
     /// A Docker layer.
     DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    /// Bytes of no particular kind.
+    /// Bytes of unknown type.
     OCTET_STREAM = "application/octet-stream";
 }
 
 impl MediaType {
-    /// Takes `text` up to the first `;`: registries add parameters such as `charset=utf-8`, which mean nothing here.
+    /// Takes `text` up to the first `;`: registries add parameters such as `charset=utf-8`, which have no meaning here.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let text = text.split(';').next().unwrap_or_default().trim();
@@ -64,19 +64,19 @@ impl MediaType {
         }
     }
 
-    /// The type as text.
+    /// Returns the type as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is an index: an OCI image index or a Docker manifest list.
+    /// Returns whether this is an index: an OCI image index or a Docker manifest list.
     #[must_use]
     pub fn is_index(&self) -> bool {
         *self == Self::OCI_INDEX || *self == Self::DOCKER_LIST
     }
 
-    /// Whether content of this type is stored and served as a manifest and not as a blob.
+    /// Returns whether content of this type is stored and served as a manifest and not as a blob.
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         self.is_index()
@@ -84,13 +84,13 @@ impl MediaType {
             || [Self::OCI_MANIFEST, Self::DOCKER_MANIFEST, Self::OCI_ARTIFACT].contains(self)
     }
 
-    /// Whether this is Docker's schema 1, which is not content-addressed by its bytes.
+    /// Returns whether this is Docker's schema 1, which is not content-addressed by its bytes.
     #[must_use]
     pub fn is_schema1(&self) -> bool {
         *self == Self::DOCKER_SCHEMA1 || *self == Self::DOCKER_SCHEMA1_SIGNED
     }
 
-    /// Whether the layer may be one that only its publisher may hand out ("foreign", "non-distributable").
+    /// Returns whether the layer may be one that only its publisher may distribute ("foreign", "non-distributable").
     #[must_use]
     pub fn is_foreign_layer(&self) -> bool {
         self.0.contains(".foreign.") || self.0.contains(".nondistributable.")

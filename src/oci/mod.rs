@@ -1,8 +1,8 @@
-//! The nouns of the OCI specifications: digest, descriptor, media type, platform, reference, manifest.
+//! The types of the OCI specifications: digest, descriptor, media type, platform, reference, manifest.
 //!
-//! Pure: no I/O, no async, no clock. Manifests are read leniently, because a replicator has to carry what the world
-//! holds (`layers: null`, a platform without `os`, media types nobody has heard of) and ships the bytes as they are.
-//! Digests are read strictly, because they become file names and the root of all trust.
+//! Pure: no I/O, no async, no clock. Manifests are read leniently, because a replicator must copy what registries hold
+//! (`layers: null`, a platform without `os`, unknown media types); their bytes are copied unchanged. Digests are read
+//! strictly, because they become file names and the root of all trust.
 
 mod canonical;
 mod descriptor;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What an image runs on. Every field may be missing in the wild; a replicator only shows it.
+/// The platform of an image. Some images leave any field out; a replicator only shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Platform {
@@ -24,15 +24,15 @@ pub struct Platform {
 pub struct PlatformError(String);
 
 impl Platform {
-    /// Whether this names something to run on: attestation entries say `unknown/unknown`, some entries say nothing.
+    /// Returns whether this names a platform: attestation entries say `unknown/unknown`, some entries say nothing.
     #[must_use]
     pub fn is_known(&self) -> bool {
         let says = |text: &str| !text.is_empty() && text != "unknown";
         says(&self.os) && says(&self.architecture)
     }
 
-    /// Whether this is what `wanted` asks for: one without a variant asks for every variant. arm64 has but one in the
-    /// field, v8, which is written or left out as chance would have it.
+    /// Returns whether this matches `wanted`: a `wanted` without a variant matches every variant. arm64 has only one
+    /// variant in practice, v8, which some images write and others leave out.
     #[must_use]
     pub fn answers(&self, wanted: &Self) -> bool {
         let is_same = self.os == wanted.os && self.architecture == wanted.architecture;
@@ -96,7 +96,7 @@ mod tests {
             let [platform, asked] = [is, wanted].map(|text| text.parse::<Platform>().unwrap());
             assert_eq!(platform.answers(&asked), fits, "{is} {wanted}");
         }
-        // "The default, written out" must not mean "whatever".
+        // "The default, written out" must not mean "any variant".
         let [v9, v8] = ["linux/arm64/v9", "linux/arm64/v8"].map(|text| text.parse::<Platform>().unwrap());
         assert!(!v9.answers(&v8));
     }

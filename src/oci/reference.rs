@@ -1,7 +1,7 @@
-//! References: `host[:port]/repository[:tag][@digest]`, with the host always named.
+//! References: `host[:port]/repository[:tag][@digest]`, always with a host.
 //!
-//! Short names are refused: which registry `nginx` means depends on the machine, and an audit record must not. The error
-//! gives the spelling to use instead.
+//! Short names are refused: the registry of `nginx` depends on the machine's configuration, and an audit record must not.
+//! The error gives the spelling to use instead.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Digest;
 use super::canonical::{DOCKER_HUB, canonical_host, is_docker_hub};
 
-/// A tag: up to 128 of letters, digits, `_`, `.`, `-`, not starting with `.` or `-` (distribution-spec, "Pulling manifests").
+/// A tag: up to 128 letters, digits, `_`, `.`, `-`, not starting with `.` or `-` (distribution-spec, "Pulling
+/// manifests").
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(String);
 
-/// The path of a repository on its registry, such as `library/nginx`. Safe as a relative path: it holds no `..`.
+/// The path of a repository on its registry, such as `library/nginx`. Safe as a relative path: it has no `..`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryPath(String);
 
@@ -28,19 +29,19 @@ pub struct Repository {
     pub path: RepositoryPath,
 }
 
-/// What to ask a repository for.
+/// A name in a repository: a tag or a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Name {
-    /// Whatever the tag names now.
+    /// The content that the tag names now.
     Tag(Tag),
-    /// This content and no other.
+    /// This content only.
     Digest(Digest),
 }
 
 /// A repository with a tag, a digest, both or neither.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
-    /// Where.
+    /// The repository.
     pub repository: Repository,
     /// The tag, if one was written.
     pub tag: Option<Tag>,
@@ -54,25 +55,25 @@ pub enum ReferenceError {
     /// `docker://…`, `https://…`.
     #[error("a reference has no scheme; write {0}")]
     Scheme(String),
-    /// No host in front.
+    /// No host at the start.
     #[error("the registry's host must be named; write {0}")]
     Host(String),
-    /// The host part cannot be one.
+    /// The host part is not a valid host.
     #[error("{0:?} is not a host[:port]")]
     BadHost(String),
-    /// The repository part does not hold to the specification.
+    /// The repository part violates the specification.
     #[error("{0:?} is not a repository name: lower-case letters and digits, separated by one of . _ __ - or /")]
     Repository(String),
-    /// The tag does not hold to the specification.
+    /// The tag violates the specification.
     #[error("{0:?} is not a tag: at most 128 letters, digits, _ . and -, not starting with . or -")]
     Tag(String),
-    /// The digest does not hold to the specification.
+    /// The digest violates the specification.
     #[error("{0:?} is not a digest: {1}")]
     Digest(String, super::DigestError),
 }
 
 impl Tag {
-    /// The tag as text.
+    /// Returns the tag as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -80,7 +81,7 @@ impl Tag {
 }
 
 impl RepositoryPath {
-    /// The path as text.
+    /// Returns the path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -104,7 +105,7 @@ impl FromStr for RepositoryPath {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        // 255 with the host is the limit that registries share; the path alone is held to it.
+        // Registries share a limit of 255 with the host; here it applies to the path alone.
         if text.len() <= 255 && text.split('/').all(is_path_component) {
             Ok(Self(text.to_owned()))
         } else {
@@ -127,13 +128,13 @@ fn is_path_component(text: &str) -> bool {
 }
 
 impl Repository {
-    /// The host to speak to: Docker Hub's API lives under another name than its references.
+    /// Returns the host to connect to: Docker Hub's API has another name than its references.
     #[must_use]
     pub fn api_host(&self) -> &str {
         if is_docker_hub(&self.host) { "registry-1.docker.io" } else { &self.host }
     }
 
-    /// Whether the host is this machine itself: `localhost`, `127.0.0.0/8` or `[::1]`.
+    /// Returns whether the host is this machine itself: `localhost`, `127.0.0.0/8` or `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let name = match self.host.strip_prefix('[') {
@@ -143,13 +144,13 @@ impl Repository {
         name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    /// This repository with a tag.
+    /// Returns this repository with a tag.
     #[must_use]
     pub fn tagged(&self, tag: &Tag) -> Reference {
         Reference { repository: self.clone(), tag: Some(tag.clone()), digest: None }
     }
 
-    /// This repository with a digest.
+    /// Returns this repository with a digest.
     #[must_use]
     pub fn pinned(&self, digest: Digest) -> Reference {
         Reference { repository: self.clone(), tag: None, digest: Some(digest) }
@@ -157,7 +158,7 @@ impl Repository {
 }
 
 impl Reference {
-    /// What to ask the repository for: the digest if there is one, else the tag, else `latest`.
+    /// Returns the name to request: the digest if there is one, else the tag, else `latest`.
     #[must_use]
     pub fn name(&self) -> Name {
         match (&self.digest, &self.tag) {
@@ -192,7 +193,7 @@ impl FromStr for Reference {
     }
 }
 
-/// Splits `host/rest`; without a host, says which spelling was probably meant.
+/// Splits `host/rest`; without a host, returns the spelling that was probably meant.
 fn split_host<'a>(text: &'a str, whole: &str) -> Result<(&'a str, &'a str), ReferenceError> {
     let (first, rest) = text.split_once('/').unwrap_or(("", text));
     let names_host = first.contains(['.', ':', '[']) || first == "localhost";
@@ -209,7 +210,7 @@ fn full_spelling(short: &str) -> String {
     format!("{DOCKER_HUB}/{library}{short}{latest}")
 }
 
-/// A DNS name, an IPv4 address or a bracketed IPv6 address, with or without a port.
+/// Returns whether `text` is a DNS name, an IPv4 address or a bracketed IPv6 address, with or without a port.
 fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -257,7 +258,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// The name as the distribution specification's `<reference>`.
+/// Prints the name as the distribution specification's `<reference>`.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -294,14 +295,14 @@ impl<'de> Deserialize<'de> for Reference {
 }
 
 impl Repository {
-    /// This repository in the one spelling that all its spellings share: for comparing, and for names that are made of it.
-    /// To people and in records it is shown as it was written.
+    /// Returns this repository in its canonical spelling: for comparing, and for names made from it. Output for people
+    /// and records show it as it was written.
     #[must_use]
     pub fn canonical(&self) -> Self {
         Self { host: canonical_host(&self.host), path: self.path.clone() }
     }
 
-    /// Whether both are the same repository, however they are spelled.
+    /// Returns whether both are the same repository, in any spelling.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self == other || self.canonical() == other.canonical()
@@ -309,7 +310,7 @@ impl Repository {
 }
 
 impl Reference {
-    /// This reference with its repository in the one spelling, see [`Repository::canonical`].
+    /// Returns this reference with its repository in canonical spelling, see [`Repository::canonical`].
     #[must_use]
     pub fn canonical(&self) -> Self {
         Self { repository: self.repository.canonical(), ..self.clone() }

@@ -1,4 +1,4 @@
-//! One transport, and another for what the first cannot do.
+//! Uses one transport, and another for copies that the first does not support.
 
 use async_trait::async_trait;
 
@@ -6,8 +6,8 @@ use super::{Carried, Job, Transport};
 use crate::copy::{self, Event, Events};
 use crate::error::Result;
 
-/// Tries `first`; only if that says *unsupported*, `second`. Every other failure is final: a transport that was refused,
-/// or found content damaged, must not be gone around. A part of an index is for `first` alone.
+/// Tries `first`, and `second` only if `first` fails with *unsupported*. Every other error is final: a refusal or damaged
+/// content must not be bypassed. A part of an index is for `first` alone.
 #[derive(Debug)]
 pub struct FallbackTransport<A, B> {
     first: A,
@@ -15,7 +15,7 @@ pub struct FallbackTransport<A, B> {
 }
 
 impl<A, B> FallbackTransport<A, B> {
-    /// Tries `first`, then `second` if there is one on this machine.
+    /// Tries `first`, then `second` if it exists on this machine.
     #[must_use]
     pub fn new(first: A, second: Option<B>) -> Self {
         Self { first, second }

@@ -1,6 +1,6 @@
-//! Movers of whole images behind one trait: the engine itself, skopeo as a subprocess, and one after the other.
+//! Transports of whole images behind one trait: the engine itself, skopeo as a subprocess, and one after the other.
 //!
-//! Nothing moves without an [`Approved`]: a [`Job`] cannot be made without one, and holds its root to it.
+//! Nothing moves without an [`Approved`]: a [`Job`] requires one, and its root must match it.
 
 mod fallback;
 mod native;
@@ -19,39 +19,39 @@ pub use fallback::FallbackTransport;
 pub use native::Native;
 pub use skopeo::Skopeo;
 
-/// An approved root with all that travels along, and where it goes.
+/// An approved root with all its accessories, and where it goes.
 #[derive(Debug)]
 pub struct Job {
-    /// Where content comes from, for movers that find their own way there.
+    /// The source, for transports that connect to it themselves.
     pub(crate) from: Location,
-    /// Where it goes to, likewise.
+    /// The destination, likewise.
     pub(crate) to: Location,
     /// Stores and targets; the image is the first target.
     pub(crate) copy: copy::Job,
 }
 
-/// A repository, and how its registry is spoken to.
+/// A repository, and the scheme of its registry.
 #[derive(Debug, Clone)]
 pub struct Location {
     /// The repository.
     pub repository: oci::Repository,
-    /// What our own wire found that its registry speaks.
+    /// The scheme that our own client found at its registry.
     pub scheme: LocationScheme,
 }
 
-/// How a registry is spoken to.
+/// The scheme for a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocationScheme {
-    /// TLS, with a certificate that verifies.
+    /// TLS, with a valid certificate.
     Https,
-    /// Plain HTTP: permitted by the user, and what our own wire found that the host speaks.
+    /// Plain HTTP: permitted by the user, and found at the host by our own client.
     Http,
-    /// The same, at a host that was neither named nor is this machine: no credentials are sent to it.
+    /// Plain HTTP at a host that was not named and is not this machine: no credentials are sent to it.
     HttpWithoutLogin,
 }
 
 impl Job {
-    /// Allows `copy` to move, if its first target is what `approved` is about.
+    /// Allows `copy` to move, if its first target is the approved root.
     ///
     /// # Errors
     ///
@@ -64,26 +64,26 @@ impl Job {
     }
 }
 
-/// What was carried, and by whom.
+/// The result of a transport, and its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Carried {
-    /// The name of the transport that did it.
+    /// The name of the transport that moved the image.
     pub engine: &'static str,
-    /// What it did.
+    /// Its counts.
     pub report: CopyReport,
 }
 
 /// Moves approved images.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync {
-    /// The name that the record shows, such as `native`.
+    /// Returns the name for the record, such as `native`.
     fn name(&self) -> &'static str;
 
     /// Makes the destination hold all targets of `job`, under their tags.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](Kind::Unsupported) if this mover cannot do it and another may; otherwise what the two ends fail
-    /// with. Whatever arrived before stays.
+    /// [`Unsupported`](Kind::Unsupported) if this transport cannot do it and another may; otherwise any error of the
+    /// source or destination. Content that arrived before stays.
     async fn carry(&self, job: &Job, options: &copy::Options, events: &Events) -> Result<Carried>;
 }

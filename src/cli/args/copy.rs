@@ -1,4 +1,4 @@
-//! What the commands share that move images: flags, the client, progress, and tidying up.
+//! Shared by the commands that move images: flags, the client, progress and clean-up.
 
 use std::time::Duration;
 
@@ -16,20 +16,20 @@ use crate::transport::{FallbackTransport, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
 use crate::workflow::Tagging;
 
-/// Longest time that cancelling open uploads may take at the end.
+/// Longest time for cancelling open uploads at the end.
 const TIDY: Duration = Duration::from_secs(3);
 
 /// How images are moved.
 #[derive(Debug, Args)]
 pub(crate) struct Movement {
-    /// What moves the images; auto takes skopeo only for what native cannot do
+    /// Transport that moves the images; auto uses skopeo only if native does not support the copy
     #[arg(long, value_enum, default_value_t = PlatformChoice::Native)]
     transport: PlatformChoice,
-    /// Which signatures, attestations and other attachments travel along
+    /// Which signatures, attestations and other accessories to copy
     #[arg(long, value_enum, default_value_t = Attachments::All)]
     accessories: Attachments,
-    /// Ask the destination for every node, even below manifests that it holds, compare its size, and repair it; with
-    /// --deep=bytes every byte is read back
+    /// Check every node at the destination, even below manifests that exist there, compare its size, and repair it;
+    /// --deep=bytes also reads back every byte
     #[arg(
         long,
         value_enum,
@@ -41,10 +41,10 @@ pub(crate) struct Movement {
         hide_default_value = true
     )]
     deep: Deep,
-    /// Say what would be done and what it would cost; move and write nothing
+    /// Show the actions and their cost; move and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Keep what a tag named before it moves: under TAG-was-<12 hex digits>
+    /// Before a tag moves, keep the previous image under TAG-was-<12 hex digits>
     #[arg(long)]
     pub(super) keep_previous: bool,
     #[command(flatten)]
@@ -64,22 +64,22 @@ enum PlatformChoice {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Attachments {
-    /// Those of every manifest that is copied
+    /// Accessories of every copied manifest
     All,
-    /// Those of the root alone
+    /// Accessories of the root only
     Root,
-    /// What verification needs and no more
+    /// Only the accessories that verification needs
     None,
 }
 
-/// How closely the destination is looked at.
+/// How closely the destination is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Deep {
-    /// Every node is asked for, and its size compared
+    /// Check that every node exists and compare its size
     True,
-    /// A manifest that is there vouches for what it refers to
+    /// Trust that a manifest has everything it refers to
     False,
-    /// Every node is read back and hashed
+    /// Read back and hash every node
     Bytes,
 }
 
@@ -87,7 +87,7 @@ enum Deep {
 pub(crate) struct Moving {
     pub(crate) client: Client,
     pub(crate) transport: Box<dyn Transport>,
-    /// How the engine works.
+    /// Options of the engine.
     pub(crate) engine: copy::Options,
     pub(crate) events: Events,
     progress: Listener,
@@ -98,7 +98,7 @@ impl Movement {
         self.reporting.voice.output
     }
 
-    /// Whether skopeo has to move everything.
+    /// Returns whether skopeo moves everything.
     pub(crate) fn is_skopeo(&self) -> bool {
         self.transport == PlatformChoice::Skopeo
     }
@@ -113,7 +113,7 @@ impl Movement {
             return Err(Error::new(Kind::Usage, "--spool does not go with --transport skopeo, which keeps nothing")
                 .hint("leave one of them out"));
         }
-        // A dry run fetches nothing that could be kept, and leaves no folder behind.
+        // A dry run fetches nothing to keep, and leaves no folder behind.
         let spool = if self.dry_run { None } else { self.spooling.open().await? };
         Ok(copy::Options { presence, spool, ..self.network.engine() })
     }
@@ -130,7 +130,7 @@ impl Movement {
         }
     }
 
-    /// Sets up all that a run needs. Nothing is contacted.
+    /// Sets up everything that a run needs. Contacts no registry.
     pub(crate) async fn begin(&self, is_unverified: bool) -> Result<Moving> {
         let transport = self.transport()?;
         let engine = self.engine().await?;
@@ -160,14 +160,14 @@ impl Movement {
         Ok(match self.transport {
             PlatformChoice::Native => Box::new(Native),
             PlatformChoice::Skopeo => Box::new(skopeo()?),
-            // Without skopeo on this machine native is all there is.
+            // Without skopeo on this machine, native is the only transport.
             PlatformChoice::Auto => Box::new(FallbackTransport::new(Native, skopeo().ok())),
         })
     }
 }
 
 impl Moving {
-    /// Lets the display show what is left, and open uploads be cancelled.
+    /// Lets the progress display finish, and cancels open uploads.
     pub(crate) async fn end(self) {
         drop(self.events);
         self.progress.finish().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The units, longest names first so that `m` does not take the beginning of `ms`.
+/// The units, longest names first so that `m` does not match the beginning of `ms`.
 const UNITS: [(&str, u64); 9] = [
     ("ns", 1),
     ("us", 1_000),
@@ -15,25 +15,25 @@ const UNITS: [(&str, u64); 9] = [
     ("d", 24 * 3_600_000_000_000), // ours: Go stops at hours
 ];
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DurationError {
     /// Not numbers with units.
     #[error("not a duration: write numbers with units, such as 8760h, 1h30m or 90s")]
     Form,
-    /// Weeks and years are not taken: not all are of one length.
+    /// Weeks and years are not accepted: their lengths differ.
     #[error("{0:?} is not a unit: write d (24 h), h, m, s, ms, us or ns (a year is 365d or 8760h)")]
     Unit(String),
-    /// Below nothing.
+    /// Negative.
     #[error("a duration before nothing makes no sense here")]
     Negative,
-    /// Past what Go can hold: 292 years in nanoseconds.
+    /// More than Go can hold: 292 years in nanoseconds.
     #[error("too long: at most 2562047h")]
     Range,
 }
 
-/// Reads a duration by the rules of Go's `time.ParseDuration`, except that none may be negative, and that `d` stands for
-/// 24 hours.
+/// Reads a duration by the rules of Go's `time.ParseDuration`, except that it must not be negative, and that `d` means 24
+/// hours.
 pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     let (is_negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -58,7 +58,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     }
 }
 
-/// One number with its unit, in nanoseconds, and what stands after it.
+/// Reads one number with its unit; returns nanoseconds, and the rest of the text.
 fn part(text: &str) -> Result<(u64, &str), DurationError> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -76,7 +76,7 @@ fn part(text: &str) -> Result<(u64, &str), DurationError> {
     let unit = UNITS.iter().find(|(unit, _)| *unit == name).map(|(_, unit)| u128::from(*unit));
     let unit = unit.ok_or_else(|| DurationError::Unit(name.to_owned()))?;
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::Range)? };
-    // Nineteen digits of a fraction are more than an hour has nanoseconds; the rest says nothing.
+    // Nineteen digits are more than an hour has nanoseconds; further digits add nothing.
     let fraction = &fraction[..fraction.len().min(19)];
     let parts: u128 = fraction.parse().unwrap_or(0);
     let part = parts * unit / 10u128.pow(u32::try_from(fraction.len()).unwrap_or(0));

@@ -13,22 +13,22 @@ use crate::oci::Repository;
 use crate::store::Spool;
 use crate::wire;
 
-/// How registries are spoken to.
+/// How to connect to registries.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct AccessArgs {
-    /// Permit plain-HTTP registries, or with hosts named (HOST or HOST:PORT) only those. TLS is tried first; credentials
-    /// go over plain HTTP only to this machine itself and to hosts that are named; never excuses a certificate
+    /// Permit plain-HTTP registries; with HOST or HOST:PORT, only these. TLS is tried first; credentials go over plain
+    /// HTTP only to this machine itself and to the named hosts; never excuses a certificate
     #[arg(long, value_name = "HOST,…", num_args = 0..=1, require_equals = true, default_missing_value = "true",
           default_value = "false", hide_default_value = true, value_parser = PlainHttp::parse)]
     pub(crate) allow_insecure_registry: PlainHttp,
-    /// Credentials file (docker config or podman auth.json), asked before the usual places
+    /// Credentials file (docker config or podman auth.json), read before the usual files
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
-    /// Longest time that a credential helper (docker-credential-*) may take; one that hangs is asked once
+    /// Longest time for a credential helper (docker-credential-*); one that does not answer is not run again
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     pub(super) helper_timeout: Duration,
-    /// Certificate authorities (PEM) to trust besides the system's
+    /// Trust these certificate authorities (PEM) besides the system's
     #[arg(long, value_name = "PEM")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Folder of per-host certificates: DIR/host[:port]/{ca.crt,client.cert,client.key}
@@ -72,7 +72,7 @@ impl AccessArgs {
         }
     }
 
-    /// For the `bundle` commands: on this machine itself plain HTTP needs no flag (contract §8).
+    /// Returns options for the `bundle` commands: on this machine itself plain HTTP needs no flag (contract §8).
     pub(crate) fn client_for(&self, repository: &Repository) -> wire::ClientOptions {
         let mut client = self.client();
         if repository.is_loopback() {
@@ -82,13 +82,13 @@ impl AccessArgs {
     }
 }
 
-/// How registries are spoken to by what moves images.
+/// How the commands that move images connect to registries.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Network {
     #[command(flatten)]
     pub(crate) access: AccessArgs,
-    /// Large blobs, and of a catalog images, in flight at once
+    /// Most large blobs in flight at once; also most images of a catalog at once
     #[arg(long, value_name = "N", default_value = "4")]
     pub(crate) jobs: NonZeroUsize,
 }
@@ -100,20 +100,21 @@ impl Network {
     }
 }
 
-/// What is kept of downloads that do not come to their end.
+/// Where unfinished downloads are kept.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct Spooling {
-    /// Keep unfinished downloads in this folder: a later run with the same one goes on with them, even after a power cut
+    /// Keep unfinished downloads in this folder: a later run with the same folder resumes them, even after a power
+    /// failure
     #[arg(long, value_name = "DIR")]
     pub(crate) spool: Option<PathBuf>,
-    /// Most that the spool holds, such as 500MB; beyond it what was unused the longest goes
+    /// Largest size of the spool, such as 500MB; beyond it the least recently used files are removed
     #[arg(long, value_name = "SIZE", default_value = "10GiB", requires = "spool", value_parser = size::parse)]
     spool_max: u64,
 }
 
 impl Spooling {
-    /// Opens the spool, if one is asked for.
+    /// Opens the spool, if the flag is given.
     pub(crate) async fn open(&self) -> Result<Option<Spool>> {
         match &self.spool {
             Some(folder) => Spool::open(folder, self.spool_max).await.map(Some),

@@ -9,14 +9,14 @@ use crate::observe::{self, Listener, Screen, logging};
 /// Events that may wait for a slow terminal before they are dropped.
 const WAITING_EVENTS: usize = 4096;
 
-/// How results are told.
+/// How results are printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Voice {
     /// Form of the result on stdout
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
-    /// Say more: -v what is tried again and why, -vv every request
+    /// Verbose: -v logs retries, -vv every request
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
     /// No progress, no warnings: errors and the result only
@@ -24,7 +24,7 @@ pub(crate) struct Voice {
     quiet: bool,
 }
 
-/// How results and progress are told.
+/// How results and progress are printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Reporting {
@@ -43,7 +43,7 @@ pub(crate) enum ProgressForm {
     Plain,
     /// One JSON object a line
     Json,
-    /// Warnings alone; --quiet leaves them out too
+    /// Warnings only; --quiet hides them too
     None,
 }
 
@@ -62,7 +62,7 @@ impl Voice {
         screen
     }
 
-    /// Tells a person something that is no failure.
+    /// Prints a warning, unless --quiet is given.
     pub(crate) fn warn(&self, text: &str) {
         if !self.quiet {
             note(&format!("warning: {text}"));

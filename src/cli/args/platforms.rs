@@ -1,4 +1,4 @@
-//! Flags that choose platforms, and what becomes of the index then.
+//! Flags that choose platforms, and how the index is handled then.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Platform;
 use crate::workflow::{IndexHandling, SiteKey};
 
-/// Which platforms, and how.
+/// Which platforms to copy, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Subset {
-    /// Copy this platform alone (repeatable): os/arch[/variant]. Without a variant every variant will do; linux/arm64 is
+    /// Copy only this platform (repeatable): os/arch[/variant]. Without a variant, any variant matches; linux/arm64 is
     /// linux/arm64/v8. The index keeps its digest, which distribution and zot refuse: see --rewrite-index
     #[arg(long = "platform", value_name = "PLATFORM")]
     pub(crate) platforms: Vec<Platform>,
-    /// With --platform: put a smaller index in its place, under a digest of its own. Needs --sign-key with --pub-key, or
+    /// With --platform: write a smaller index instead, with its own digest. Needs --sign-key with --pub-key, or
     /// --skip-verify
     #[arg(long)]
     rewrite_index: bool,
-    /// The site's own private key (cosign.key), which signs the rewritten index; the destination is verified with it. Its
-    /// password comes from COSIGN_PASSWORD, or is asked for
+    /// The site's own private key (cosign.key), which signs the rewritten index; the destination is verified with it. The
+    /// password comes from COSIGN_PASSWORD or a prompt
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
 }
 
 impl Subset {
-    /// What holds between these flags and the others, as far as no file is read.
+    /// Checks these flags against the others, without reading a file.
     ///
     /// # Errors
     ///
@@ -68,16 +68,16 @@ impl Subset {
         }
     }
 
-    /// Whether an index takes the place of the source's.
+    /// Returns whether a new index replaces the source's.
     pub(crate) fn makes_an_index(&self) -> bool {
         self.rewrite_index
     }
 
-    /// What becomes of the index. Reads the key, and may ask for its password.
+    /// Returns how the index is handled. Reads the key, and may ask for its password.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) for a key that cannot be used.
+    /// [`Usage`](Kind::Usage) if the key cannot be used.
     pub(crate) async fn index(&self) -> Result<IndexHandling> {
         if !self.rewrite_index {
             return Ok(IndexHandling::Keep);

@@ -1,6 +1,6 @@
 //! Sizes as people and other tools write them: `10GiB`, `500MB`, `1.5 GiB`, or plain bytes.
 
-/// The units: powers of 1024 and of 1000 are different things, so `10G` is neither.
+/// The units: powers of 1024 differ from powers of 1000, so `10G` is refused.
 const UNITS: [(&str, u64); 13] = [
     ("B", 1),
     ("KiB", 1 << 10),
@@ -17,7 +17,7 @@ const UNITS: [(&str, u64); 13] = [
     ("EB", 1_000_000_000_000_000_000),
 ];
 
-/// Why a text is no size.
+/// Why a text is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SizeError {
     /// Not a number with a unit.
@@ -26,18 +26,18 @@ pub(crate) enum SizeError {
     /// Not a unit at all.
     #[error("{0:?} is not a unit: write KiB, MiB, GiB, TiB, PiB (of 1024) or kB, MB, GB, TB, PB (of 1000)")]
     Unit(String),
-    /// Nearly a unit.
+    /// Similar to a unit.
     #[error("{0:?} is not a unit: did you mean {1}?")]
     NearUnit(String, String),
-    /// Nothing.
+    /// Zero.
     #[error("a size of nothing makes no sense here: leave the flag out")]
     Nothing,
-    /// Past what 64 bits hold.
+    /// More than 64 bits hold.
     #[error("too large: at most 15.9EiB")]
     Range,
 }
 
-/// Reads a size of at least one byte, in bytes. A fraction of a byte is left out.
+/// Reads a size of at least one byte, in bytes. Drops a fraction of a byte.
 pub(crate) fn parse(text: &str) -> Result<u64, SizeError> {
     let (whole, rest) = digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -47,11 +47,11 @@ pub(crate) fn parse(text: &str) -> Result<u64, SizeError> {
     if whole.is_empty() && fraction.is_empty() {
         return Err(SizeError::Form);
     }
-    // As this program prints it: `34.5 MiB`.
+    // With a space, as this program prints it: `34.5 MiB`.
     let name = rest.strip_prefix(' ').unwrap_or(rest);
     let unit = u128::from(if rest.is_empty() { 1 } else { unit(name)? });
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| SizeError::Range)? };
-    // Eighteen digits of a fraction, in any unit, fit beside it in 128 bits; the rest says next to nothing.
+    // Eighteen digits of a fraction, in any unit, fit in 128 bits beside it; further digits add almost nothing.
     let fraction = &fraction[..fraction.len().min(18)];
     let parts = fraction.parse().unwrap_or(0) * unit / 10u128.pow(u32::try_from(fraction.len()).unwrap_or(0));
     let bytes = whole.checked_mul(unit).and_then(|whole| whole.checked_add(parts)).ok_or(SizeError::Range)?;
@@ -66,7 +66,7 @@ fn unit(name: &str) -> Result<u64, SizeError> {
         return Ok(*unit);
     }
     let lower = name.to_lowercase();
-    // In another case, or what other programs take for one of two things.
+    // A unit in another case, or a name with two meanings in other programs.
     let meant: Vec<_> = UNITS[1..]
         .iter()
         .map(|(unit, _)| *unit)

@@ -1,5 +1,5 @@
-//! What an operator trusts and signs with: keys from files, transparency logs, and whether the time of signing counts, from
-//! the environment.
+//! The operator's trust: keys from files, transparency logs, and, from the environment, whether the time of signing
+//! counts.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,25 +31,25 @@ pub(crate) fn public_key(flag: &str, path: &Path) -> Result<PublicKey> {
     PublicKey::from_pem(&pem).map_err(refused)
 }
 
-/// Which transparency logs are believed, and whether one must vouch.
+/// Which transparency logs are trusted, and whether an entry is required.
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
-    /// Public key of a transparency log (SPKI PEM): a signature's log entry, if it has one, is checked with it, offline;
-    /// may be repeated
+    /// Public key of a transparency log (SPKI PEM): the log entry of a signature, if any, is checked with it, offline;
+    /// repeatable
     #[arg(long, value_name = "FILE")]
     rekor_key: Vec<PathBuf>,
-    /// A transparency log must vouch for each signature; needs --rekor-key
+    /// Require a transparency log entry for each signature; needs --rekor-key
     #[arg(long)]
     require_tlog: bool,
 }
 
 impl LogArgs {
-    /// Whether anything was said about logs.
+    /// Returns whether any log flag was given.
     pub(crate) fn is_asked(&self) -> bool {
         self.require_tlog || !self.rekor_key.is_empty()
     }
 
-    /// Adds what was said to `demands`.
+    /// Adds these flags to `demands`.
     ///
     /// # Errors
     ///
@@ -62,30 +62,30 @@ impl LogArgs {
     }
 }
 
-/// What the signed data of images that travel must say: when, and under which name.
+/// Requirements on the signed data of copied images: time and name.
 #[derive(Debug, Args)]
 pub(crate) struct Claims {
-    /// Greatest age of a signature, as Go writes durations: 720h, 1h30m [default: 8760h]
+    /// Greatest age of a signature, as a Go duration: 720h, 1h30m [default: 8760h]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, allow_hyphen_values = true)]
     max_age: Option<Duration>,
     /// The signed data must name the source's repository, at both ends; a bundle names none, and fails
     #[arg(long)]
     match_identity: bool,
-    /// The repository that the signed data must name in place of the source's: host[:port]/repository
+    /// The signed data must name this repository instead of the source's: host[:port]/repository
     #[arg(long, value_name = "NAME", value_parser = repository)]
     identity: Option<Repository>,
-    /// Permit an image that was signed before the one that it replaces; recorded
+    /// Permit an image that was signed before the one it replaces; recorded
     #[arg(long)]
     allow_rollback: bool,
 }
 
 impl Claims {
-    /// Whether anything is demanded.
+    /// Returns whether any of these flags is given, except --allow-rollback.
     fn is_asked(&self) -> bool {
         self.max_age.is_some() || self.match_identity || self.identity.is_some()
     }
 
-    /// Refuses what demands something where nothing is verified.
+    /// Refuses flags that need verification if nothing is verified.
     ///
     /// # Errors
     ///
@@ -98,7 +98,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Adds what was said to `demands`.
+    /// Adds these flags to `demands`.
     pub(crate) fn demand(&self, demands: &mut Demands) {
         demands.max_age = self.max_age.unwrap_or(demands.max_age);
         demands.identity = match &self.identity {
@@ -122,7 +122,7 @@ fn repository(text: &str) -> Result<Repository, String> {
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for what is no key, or not with that password; those of asking.
+/// [`Usage`](Kind::Usage) if the file is not a key or the password is wrong; fails like [`password::get`].
 pub(crate) async fn signing_key(flag: &str, path: &Path) -> Result<SigningKey> {
     let refused = |error: Error| error.during(format!("use the key of {flag}"), path.display());
     let pem = disk::read_file(path).map_err(|why| refused(Error::new(Kind::Usage, "read").because(why)))?;
@@ -130,11 +130,11 @@ pub(crate) async fn signing_key(flag: &str, path: &Path) -> Result<SigningKey> {
     SigningKey::from_encrypted_pem(&pem, &password).map_err(refused)
 }
 
-/// Whether the time of signing is checked: `AUTONOMY_TRUST_TIME` (contract §8).
+/// Returns whether the time of signing is checked: `AUTONOMY_TRUST_TIME` (contract §8).
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) for a value that is neither yes nor no: a misspelt `false` must not pass for a choice.
+/// [`Usage`](Kind::Usage) for a value that is neither true nor false: a misspelt `false` must not count as a choice.
 pub(crate) fn time() -> Result<TrustTime> {
     match std::env::var("AUTONOMY_TRUST_TIME").as_deref() {
         Err(std::env::VarError::NotPresent) | Ok("true" | "1" | "") => Ok(TrustTime::On),

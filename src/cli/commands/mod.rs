@@ -1,4 +1,4 @@
-//! The commands, a folder for each group and a file for each command.
+//! The commands: one folder per group, one file per command.
 
 pub(super) mod bundle;
 pub(super) mod copying;

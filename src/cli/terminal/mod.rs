@@ -1,4 +1,4 @@
-//! The terminal: results on stdout, notes on stderr, passwords that are typed.
+//! The terminal: results on stdout, notes on stderr, passwords from the keyboard.
 
 pub(super) mod password;
 pub(super) mod print;

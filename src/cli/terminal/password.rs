@@ -1,27 +1,28 @@
-//! Passwords: that of a private key from `COSIGN_PASSWORD`, as cosign has it, all others typed without being shown.
+//! Passwords: for a private key from `COSIGN_PASSWORD`, as cosign does it; all others typed without echo.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::error::{Error, Kind, Result};
 
-/// Longest password that is typed, in bytes.
+/// Longest typed password, in bytes.
 const MAX_BYTES: u64 = 4096;
 
-/// What the password is for.
+/// The purpose of the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A new key: asked for twice, because a slip could never be put right.
+    /// A new key: asked for twice, because a typing error could not be corrected later.
     New,
-    /// A key that is there.
+    /// An existing key.
     Open,
 }
 
-/// The password, which may be empty.
+/// Returns the password, which may be empty.
 ///
 /// # Errors
 ///
-/// [`Usage`](Kind::Usage) if there is none and nobody to ask, or two that differ; [`Interrupted`](Kind::Interrupted).
+/// [`Usage`](Kind::Usage) if the variable is not set and stdin is no terminal, or if the two entries differ;
+/// [`Interrupted`](Kind::Interrupted).
 pub(crate) async fn get(purpose: Purpose) -> Result<Vec<u8>> {
     if let Some(password) = std::env::var_os("COSIGN_PASSWORD") {
         return Ok(OsString::into_encoded_bytes(password));
@@ -38,19 +39,19 @@ pub(crate) async fn get(purpose: Purpose) -> Result<Vec<u8>> {
     Ok(password)
 }
 
-/// Whether what is typed is seen.
+/// Whether typed characters are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shown {
     Yes,
     No,
 }
 
-/// Reads a line from the terminal. Ctrl-C gives the terminal back as it was.
+/// Reads a line from the terminal. Restores the terminal on Ctrl-C.
 pub(crate) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
     let failed = |why: io::Error| Error::new(Kind::Local, "ask at the terminal").because(why);
     let stopped = || Error::new(Kind::Interrupted, "ask at the terminal");
     let mut interrupted = std::pin::pin!(crate::cli::interrupted());
-    // Listened for before anything is hidden: a Ctrl-C that ends the program at once would leave the terminal so.
+    // Registered before echo is turned off: a Ctrl-C that ends the program at once would leave the terminal without echo.
     tokio::select! {
         biased;
         () = &mut interrupted => return Err(stopped()),
@@ -68,7 +69,7 @@ pub(crate) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
     };
     if hidden.is_some() {
         drop(hidden);
-        // The line's end was not shown either.
+        // The line break was not echoed either.
         let _ = writeln!(io::stderr());
     }
     let line = line?.map_err(failed)?;
@@ -78,7 +79,7 @@ pub(crate) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
     Ok(line.trim_end_matches(['\n', '\r']).as_bytes().to_vec())
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
+/// A terminal without echo, until dropped.
 #[cfg(unix)]
 struct Hidden(rustix::termios::Termios);
 

@@ -1,4 +1,4 @@
-//! Results on stdout, failures on stderr.
+//! Results on stdout, errors on stderr.
 
 use std::io::Write as _;
 
@@ -17,13 +17,13 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Prints one line of result. A reader that has gone away is no failure of ours.
+/// Prints one line of the result. A closed stdout is not an error.
 pub(crate) fn line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Prints one line for people.
+/// Prints one line for the user on stderr.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
 }
@@ -35,7 +35,7 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Prints what a seed did, for people.
+/// Prints the result of a seed, for people.
 pub(crate) fn outcome(outcome: &Outcome) {
     let Outcome { status, seed, verification, files, .. } = outcome;
     line(&format!("{} {}", verb(*status), seed.dest_ref));
@@ -87,7 +87,7 @@ pub(crate) fn outcome(outcome: &Outcome) {
     row("record", files.join(", "));
 }
 
-/// Prints what became of a catalog.
+/// Prints the results of a catalog.
 pub(crate) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
     let Seeded { roll_up, entries, file } = seeded;
     if form == Output::Json {
@@ -125,13 +125,13 @@ pub(crate) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
     Ok(())
 }
 
-/// Says which bytes a comparison of lengths did not read.
+/// Says how many bytes were compared only by length.
 fn not_read(bytes: u64) -> String {
     let bytes = human::bytes(bytes);
     format!("{bytes} at the destination were compared by length and not read back; --deep=bytes reads them")
 }
 
-/// Prints what a run would cost.
+/// Prints the cost of a dry run.
 pub(crate) fn forecasts(forecasts: &Forecasts, form: Output) -> Result<()> {
     if form == Output::Json {
         return json(forecasts);
@@ -175,7 +175,7 @@ struct Told {
     exit_code: u8,
 }
 
-/// Tells a failure: a line and what to do about it; as JSON too if that was asked for.
+/// Prints an error and its hint; as JSON too, if requested.
 pub(crate) fn failure(error: &Error, form: Output) {
     note(&format!("error: {}", error.chain()));
     if let Some(hint) = error.hint_text() {
@@ -189,7 +189,7 @@ pub(crate) fn failure(error: &Error, form: Output) {
             hint: error.hint_text().map(printable),
             exit_code: error.kind().exit_code(),
         };
-        // There is nobody left to tell if this fails.
+        // If this fails, there is no other place to report it.
         let _ = json(&FailureJson { error: told });
     }
 }

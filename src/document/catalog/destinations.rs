@@ -1,4 +1,4 @@
-//! Which destination tags are taken, so that no two images of a run are put under one.
+//! The destination tags already used, so that no two images of a run are put under one tag.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::{Entry, located};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 
-/// Destination tags and who has claimed them. The tags of sidecars count: `<tag>-lock` of one image must not be another.
+/// Destination tags and the entries that claimed them. Sidecar tags count: `<tag>-lock` of one image must not be another.
 #[derive(Debug, Default)]
 pub struct Destinations {
     claims: HashMap<String, ClaimedTag>,
@@ -19,11 +19,11 @@ struct ClaimedTag {
 }
 
 impl Destinations {
-    /// Takes `to`, and the tags of its sidecars, for an image of `entry`.
+    /// Claims `to`, and the tags of its sidecars, for an image of `entry`.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage), naming both lines, if one of them is taken.
+    /// [`Usage`](Kind::Usage), naming both lines, if one of them is claimed already.
     pub fn claim(&mut self, to: &Reference, entry: &Entry) -> Result<()> {
         let Some(tag) = &to.tag else { return Ok(()) };
         let repository = to.repository.canonical();

@@ -1,4 +1,4 @@
-//! The catalog as it stands in its file, and what is said to the person who wrote it.
+//! The catalog as its file writes it, and the error messages for its author.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use crate::oci::{Platform, Reference, Tag};
 /// The version that this program reads.
 const VERSION: u64 = 1;
 
-/// Bounds on what a text of [`MAX_CATALOG_BYTES`] may unfold to. A full catalog of [`MAX_ENTRIES`] with every key stays
+/// Bounds on the parsed size of a text of [`MAX_CATALOG_BYTES`]. A full catalog of [`MAX_ENTRIES`] with every key stays
 /// within them.
 const MAX_NODES: usize = 3_000_000;
 const MAX_DEPTH: usize = 16;
@@ -27,7 +27,7 @@ struct CatalogDocument {
     entries: At<Vec<At<CatalogFile>>>,
 }
 
-/// The version alone: a file of another version may have other keys, and that it is one is what has to be said.
+/// The version alone: a file of another version may have other keys, and the error must name the version.
 #[derive(serde::Deserialize)]
 struct Versioned {
     version: At<u64>,
@@ -54,7 +54,7 @@ struct CatalogFile {
     allow_rollback: Option<bool>,
 }
 
-/// A key that is there has a value: an empty one is a slip of the pen, not the same as no key.
+/// Requires a value for a key that is present: an empty key is a mistake, not the same as no key.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -89,7 +89,7 @@ impl<'de> Visitor<'de> for TagsVisitor {
     }
 }
 
-/// A value and where it stands. Smaller than what the parser has for it: a catalog holds many.
+/// A value and its position. Smaller than the parser's own type: a catalog holds many.
 struct At<T> {
     value: T,
     place: FilePlace,
@@ -120,7 +120,7 @@ impl FilePlace {
 }
 
 impl<T> At<T> {
-    /// Reads the value on, telling what is wrong with it under the name of its key.
+    /// Parses the value further; an error names its key.
     fn read<U, E: fmt::Display>(&self, key: &str, read: impl FnOnce(&T) -> Result<U, E>) -> Result<U> {
         read(&self.value).map_err(|why| self.place.error(format_args!("{key}: {why}")))
     }
@@ -132,7 +132,7 @@ pub(super) fn parse(text: &str) -> Result<Catalog> {
         return Err(Error::new(Kind::Usage, why).hint("split the catalog"));
     }
     let file: CatalogDocument = serde_saphyr::from_str_with_options(text, options()).map_err(|why| {
-        // Whatever else is wrong with it, that a file is of another version explains it.
+        // If the file has another version, that explains every other error.
         match serde_saphyr::from_str_with_options::<Versioned>(text, options()) {
             Ok(other) if other.version.value != VERSION => wrong_version(&other.version),
             _ => told(&why, text),
@@ -158,14 +158,14 @@ fn options() -> serde_saphyr::Options {
             max_documents: 2,
             max_aliases: MAX_ALIASES,
             max_anchors: MAX_ENTRIES,
-            // One key named by an anchor and used by every entry is what aliases are for.
+            // Aliases exist for this: one key with an anchor, used by every entry.
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_ALIASES,
             max_replay_stack_depth: 4,
         },
-        // What an entry says stands in the entry.
+        // No merge keys: an entry contains all of its own keys.
         merge_keys: MergeKeyPolicy::Error,
         strict_booleans: true,
         reject_unsupported_tags: true,
@@ -267,11 +267,11 @@ fn wrong_version(version: &At<u64>) -> Error {
     version.place.error(format_args!("version is {found}, this program reads catalogs of version {VERSION}"))
 }
 
-/// What the parser has to say, in words for the writer of a catalog.
+/// Returns the parser's error, in words for the author of a catalog.
 fn told(error: &serde_saphyr::Error, text: &str) -> Error {
     use serde_saphyr::Error as Yaml;
     let error = error.without_snippet();
-    // Of a text that ends too early it may not know where: at the end.
+    // The parser may not know where a text ends too early: at the end.
     let end = || FilePlace { line: u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX), column: 1 };
     let place = error.location().filter(|location| location.line() > 0).map_or_else(end, FilePlace::of);
     match error {
@@ -292,10 +292,10 @@ fn told(error: &serde_saphyr::Error, text: &str) -> Error {
     }
 }
 
-/// The key that was probably meant: one or two slips away, and not another word altogether.
+/// Returns the key that was probably meant: one or two typing errors away, and not a different word.
 fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
-    // Some people's long keys are megabytes.
+    // The long keys of some files are megabytes.
     let written = if written.len() <= 32 { plain(written) } else { return None };
     let slips = |key: &str| strsim::osa_distance(&written, key);
     let (slips, key) = known.iter().map(|key| (slips(key), *key)).min()?;

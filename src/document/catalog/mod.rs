@@ -1,8 +1,8 @@
 //! The catalog: which images go where, in one YAML file that people write.
 //!
-//! Read once and strictly: whatever is unknown, said twice or of the wrong type is refused with its line and column,
-//! before anybody is contacted. What comes out can be expressed without a file too; [`Catalog::new`] checks that alike.
-//! Knows neither files nor registries: tags that are chosen by a pattern are chosen from a list that the caller brings.
+//! Read once and strictly: unknown keys, duplicate keys and wrong types are errors with line and column, before any
+//! registry is contacted. A catalog can also be built without a file; [`Catalog::new`] checks it in the same way. Knows
+//! neither files nor registries: tags for a pattern are chosen from a list that the caller passes.
 
 mod destinations;
 mod file;
@@ -26,7 +26,7 @@ pub const MAX_CATALOG_BYTES: u64 = 16 << 20;
 /// Most entries of one catalog.
 pub const MAX_ENTRIES: usize = 100_000;
 
-/// What goes where: at least one entry, and no destination tag twice.
+/// Images and their destinations: at least one entry, and no destination tag twice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalog {
     /// In the order of the file.
@@ -40,31 +40,31 @@ pub struct Entry {
     pub from: Reference,
     /// The destination as it was written, see [`Entry::destination`]; a repository alone if there is a selection.
     pub to: Reference,
-    /// Which tags of the source, in place of one in `from`.
+    /// Which tags of the source, instead of one in `from`.
     pub select: Option<Select>,
     /// Whether the lock and policy sidecars travel along.
     pub copy_policy: bool,
     /// The file of the public key as it was written: relative to the catalog's folder.
     pub pub_key: Option<String>,
-    /// Platforms to copy; none stands for all.
+    /// Platforms to copy; empty means all.
     pub platforms: Vec<Platform>,
-    /// Whether an image may replace one that was signed after it.
+    /// Whether an image may replace one that was signed later.
     pub allow_rollback: bool,
-    /// What else travels along, where the entry says so.
+    /// Which accessories are copied, if the entry says so.
     pub accessories: Option<Accessories>,
-    /// The line at which the entry begins; 0 if it comes from no file.
+    /// The line where the entry begins; 0 without a file.
     pub line: u64,
 }
 
-/// Which of the things attached to an image travel with it.
+/// Which accessories of an image are copied with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Accessories {
-    /// Those of every manifest that is copied.
+    /// Accessories of every copied manifest.
     #[default]
     All,
-    /// Those of the root alone.
+    /// Accessories of the root only.
     Root,
-    /// What verification needs and no more.
+    /// Only the accessories that verification needs.
     None,
 }
 
@@ -78,11 +78,12 @@ impl Catalog {
         file::parse(text)
     }
 
-    /// A catalog that comes from no file.
+    /// Builds a catalog without a file.
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if there is no entry, if one asks for what cannot be, or if two have one destination.
+    /// [`Usage`](Kind::Usage) if there is no entry, if the fields of one contradict each other, or if two have the same
+    /// destination.
     pub fn new(entries: Vec<Entry>) -> Result<Self> {
         if entries.is_empty() {
             return Err(Error::new(Kind::Usage, "there is no entry"));
@@ -103,7 +104,7 @@ impl Catalog {
 }
 
 impl Entry {
-    /// An entry that says no more than from where to where.
+    /// Builds an entry with a source and a destination only.
     #[must_use]
     pub fn new(from: Reference, to: Reference) -> Self {
         Self {
@@ -119,7 +120,7 @@ impl Entry {
         }
     }
 
-    /// Where the image goes: `to`, with the source's tag if it names none. Of an entry with a selection, see
+    /// Returns where the image goes: `to`, with the source's tag if it names none. For an entry with a selection, see
     /// [`Entry::chosen`].
     ///
     /// # Errors
@@ -137,19 +138,19 @@ impl Entry {
         Ok(self.to.repository.tagged(&tag))
     }
 
-    /// Whether the source says for good which image it is: by its digest, or by a tag that is not `latest`.
+    /// Returns whether the source is fixed: by its digest, or by a tag that is not `latest`.
     #[must_use]
     pub fn is_pinned(&self) -> bool {
         self.from.digest.is_some() || self.from.tag.as_ref().is_some_and(|tag| tag.as_str() != "latest")
     }
 
-    /// From where to where the image of a chosen tag goes.
+    /// Returns source and destination of the image of a chosen tag.
     #[must_use]
     pub fn chosen(&self, tag: &Tag) -> (Reference, Reference) {
         (self.from.repository.tagged(tag), self.to.repository.tagged(tag))
     }
 
-    /// The destinations that are known before any registry is asked.
+    /// Returns the destinations that are known before any registry is contacted.
     fn known_destinations(&self) -> Vec<Reference> {
         match &self.select {
             None => self.destination().into_iter().collect(),
@@ -160,7 +161,7 @@ impl Entry {
         }
     }
 
-    /// What holds between the fields of an entry.
+    /// Checks the fields of an entry against each other.
     fn check(&self) -> Result<()> {
         let refused = |text: &str| Err(Error::new(Kind::Usage, text));
         if self.to.digest.is_some() {
@@ -183,7 +184,7 @@ impl Entry {
     }
 }
 
-/// Says at which line of the file it is, if there is a file.
+/// Adds the line of the file to the error, if there is a file.
 fn located(error: Error, line: u64) -> Error {
     if line == 0 { error } else { error.during(format!("line {line}"), "") }
 }

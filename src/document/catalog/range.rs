@@ -1,13 +1,13 @@
-//! Ranges of versions: comparators that all must hold, separated by commas, such as `>=1.2, <2`.
+//! Ranges of versions: comparators that all must match, separated by commas, such as `>=1.2, <2`.
 //!
-//! A range means what npm and Masterminds (Helm) take it for, or it is refused with the spelling that does:
+//! A range means the same as in npm and Masterminds (Helm), or it is refused with a spelling that does:
 //!
-//! - `^`, `~`, `=`, `>`, `>=`, `<` and `<=` stand before a version, of which the last numbers may be left out or be an `x`.
-//! - `1.2.x`, `1.x` and `x` are ranges without an operator. A version without one is refused beside other comparators: it is
-//!   that version alone for npm and everything compatible for Cargo.
+//! - `^`, `~`, `=`, `>`, `>=`, `<` and `<=` precede a version, whose last numbers may be missing or be an `x`.
+//! - `1.2.x`, `1.x` and `x` are ranges without an operator. A version without an operator is refused beside other
+//!   comparators: for npm it means that version alone, for Cargo everything compatible.
 //! - Pre-releases are in a range if one of its comparators names a pre-release of the same version (`>=1.2.0-rc.1` takes
-//!   `1.2.0-rc.2` and not `1.3.0-rc.1`), or if a lower bound ends with `-0`: `>=1.2.0-0`, `^1.2.0-0` and `~1.2.0-0` take those
-//!   of all versions within the bounds. A bound that names no pre-release has those of its own version on its far side:
+//!   `1.2.0-rc.2` and not `1.3.0-rc.1`), or if a lower bound ends with `-0`: `>=1.2.0-0`, `^1.2.0-0` and `~1.2.0-0` take the
+//!   pre-releases of all versions within the bounds. A bound that names no pre-release excludes those of its own version:
 //!   `>=1.2.0-0, <2` ends before `2.0.0-rc.1`.
 
 use std::cmp::Ordering;
@@ -21,27 +21,27 @@ use semver::{BuildMetadata, Comparator, Op, Prerelease, Version, VersionReq};
 pub struct Range {
     text: String,
     comparators: VersionReq,
-    /// Whether pre-releases of all versions within the bounds are in it.
+    /// Whether the range takes pre-releases of all versions within its bounds.
     takes_pre_releases: bool,
 }
 
-/// Why a text is no range of versions.
+/// Why a text is not a range of versions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
-    /// Other tools mean something by it, and this is how it is written here.
+    /// A spelling that other tools accept, with the spelling for this program.
     #[error("write {0}")]
     Spelling(String),
     /// `||`.
     #[error("|| is not taken: give each alternative an entry of its own, with tags: {0:?} for the first")]
     Either(String),
-    /// No version with an operator.
+    /// Not a version with an operator.
     #[error("{0}")]
     Comparator(String),
 }
 
 impl Range {
-    /// Whether `text` can only be meant as a range, be it a good one or not: it begins with an operator, or is one with an
-    /// `x` in place of a number, or consists of several.
+    /// Returns whether `text` can only be meant as a range, valid or not: it begins with an operator, has an `x` in place
+    /// of a number, or has several parts.
     pub(super) fn is_meant(text: &str) -> bool {
         let text = text.trim();
         let first = text.split(',').next().unwrap_or_default().trim();
@@ -51,7 +51,7 @@ impl Range {
             || is_x_range(first)
     }
 
-    /// Whether `version` is in the range.
+    /// Returns whether `version` is in the range.
     pub(super) fn holds(&self, version: &Version) -> bool {
         if version.pre.is_empty() || !self.takes_pre_releases {
             return self.comparators.matches(version);
@@ -81,7 +81,7 @@ impl FromStr for Range {
     }
 }
 
-/// The two ends of `1.2 - 1.4`.
+/// Returns the two ends of `1.2 - 1.4`.
 fn hyphen_range(text: &str) -> Option<(&str, &str)> {
     let (from, to) = text.split_once(" - ")?;
     let is_version = |text: &str| text.starts_with(|c: char| c.is_ascii_digit() || c == 'v');
@@ -89,7 +89,7 @@ fn hyphen_range(text: &str) -> Option<(&str, &str)> {
     (is_version(from) && is_version(to)).then(|| (from.trim_start_matches('v'), to.trim_start_matches('v')))
 }
 
-/// `x`, `1.x`, `1.2.x` and so on. A `*` alone makes a pattern, which has been read as one for longer.
+/// Returns whether this is `x`, `1.x`, `1.2.x` and so on. A `*` alone is a pattern, as in earlier versions.
 fn is_x_range(text: &str) -> bool {
     let is_x = |part: &str| part == "x" || part == "X";
     let parts: Vec<_> = text.split('.').collect();
@@ -100,7 +100,7 @@ fn is_x_range(text: &str) -> bool {
         && parts.iter().any(|part| is_x(part))
 }
 
-/// Refuses what Cargo's rules read otherwise than npm's do, and what they do not read at all, with what is meant.
+/// Refuses spellings that Cargo's rules read differently from npm's or not at all, and names the right spelling.
 fn check_spelling(part: &str) -> Result<(), RangeError> {
     let spelled = |right: String| Err(RangeError::Spelling(format!("{right:?}")));
     let end_of_operator = part.find(|c: char| !"<>=^~!".contains(c)).unwrap_or(part.len());
@@ -127,7 +127,7 @@ fn check_spelling(part: &str) -> Result<(), RangeError> {
             "={version} for that version alone, or ^{version} for all that are compatible with it"
         ));
     }
-    // `>=1.2-0`, which Helm's users write.
+    // `>=1.2-0`, as Helm users write.
     if let Some((numbers, pre)) = version.split_once('-')
         && numbers.bytes().all(|b| b.is_ascii_digit() || b == b'.')
         && numbers.split('.').count() < 3
@@ -138,7 +138,7 @@ fn check_spelling(part: &str) -> Result<(), RangeError> {
     Ok(())
 }
 
-/// Comparators that blanks separate, with commas.
+/// Puts commas between comparators that are separated by spaces.
 fn apart(part: &str) -> String {
     let mut out = String::new();
     for word in part.split_whitespace() {
@@ -156,7 +156,7 @@ fn is_open_to_pre_releases(comparator: &Comparator) -> bool {
     is_lower_bound && comparator.pre.as_str() == "0"
 }
 
-/// Whether a pre-release is within the bounds that `comparator` sets.
+/// Returns whether a pre-release is within the bounds of `comparator`.
 fn admits(comparator: &Comparator, version: &Version) -> bool {
     let Comparator { op, major, minor, patch, pre } = comparator;
     let named = Version {
@@ -167,7 +167,7 @@ fn admits(comparator: &Comparator, version: &Version) -> bool {
         build: BuildMetadata::EMPTY,
     };
     let is_whole = patch.is_some();
-    // Where what the comparator names begins, and where all that it stands for ends.
+    // The first version that the comparator names, and the end of all that it covers.
     let begin = if is_whole { named.clone() } else { before(named.clone()) };
     let end = match (minor, patch) {
         (None, _) => after(*major, None, None),
@@ -191,7 +191,7 @@ fn admits(comparator: &Comparator, version: &Version) -> bool {
     }
 }
 
-/// The first version that is not compatible: the leftmost number that is not zero stays.
+/// Returns the first version that is not compatible: the leftmost number that is not zero must stay.
 fn end_of_caret(major: u64, minor: Option<u64>, patch: Option<u64>) -> Version {
     match (major, minor, patch) {
         (0, Some(0), Some(patch)) => after(0, Some(0), Some(patch)),
@@ -200,12 +200,12 @@ fn end_of_caret(major: u64, minor: Option<u64>, patch: Option<u64>) -> Version {
     }
 }
 
-/// What comes before every pre-release of `version`.
+/// Returns the version before every pre-release of `version`.
 fn before(version: Version) -> Version {
     Version { pre: Prerelease::new("0").unwrap_or(Prerelease::EMPTY), ..version }
 }
 
-/// The version after all that begin with these numbers, before its pre-releases.
+/// Returns the version after all that begin with these numbers, before its pre-releases.
 fn after(major: u64, minor: Option<u64>, patch: Option<u64>) -> Version {
     before(match (minor, patch) {
         (Some(minor), Some(patch)) => Version::new(major, minor, patch.saturating_add(1)),

@@ -1,8 +1,8 @@
-//! Which tags of a repository an entry is about. Pure: the tags are brought, the answer depends on nothing else.
+//! Chooses the tags of a repository for an entry. Pure: the result depends only on the tags that the caller passes.
 //!
 //! A tag is a *version* if it is a whole semantic version, `1.2.3` or `v1.2.3`, with or without a pre-release. `1.2` and
-//! `v1` are none: they are tags that move. What stands beside an image (signatures, fallback indexes, `<tag>-lock`,
-//! `<tag>-policy`, `<tag>-catalog`, `<tag>-was-<hex>`) is no image and is never chosen by a pattern, a range or `latest`.
+//! `v1` are not: they are tags that move. Tags next to an image (signatures, fallback indexes, `<tag>-lock`,
+//! `<tag>-policy`, `<tag>-catalog`, `<tag>-was-<hex>`) are not images; a pattern, a range or `latest` never chooses them.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
@@ -19,27 +19,27 @@ use crate::oci::Tag;
 /// A choice among the tags of a repository.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Select {
-    /// Which tags count.
+    /// Which tags match.
     pub which: Which,
-    /// How many versions of them, from the highest down; all if it is not said.
+    /// How many versions of them, from the highest down; all if none.
     pub latest: Option<NonZeroUsize>,
 }
 
-/// Which tags count.
+/// Which tags match.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Which {
-    /// Those of images.
+    /// All tags of images.
     Every,
-    /// These, each of which must be there.
+    /// These tags, each of which must exist.
     List(Vec<Tag>),
-    /// Those that fit.
+    /// Tags that match a pattern.
     Pattern(Pattern),
     /// Versions within a range.
     Range(Range),
 }
 
 impl Which {
-    /// Whether `latest` may choose pre-releases: if they are spelled out, or the range (which was asked before) took them.
+    /// Returns whether `latest` may choose pre-releases: if they are listed, or the range (applied before) took them.
     fn wants_pre_releases(&self) -> bool {
         match self {
             Self::Every => false,
@@ -50,14 +50,14 @@ impl Which {
 }
 
 impl Select {
-    /// Chooses among `tags`, whatever their order, and says each tag once: a list without `latest` in its own order,
-    /// everything else from the highest version down, then what is no version, by its bytes.
+    /// Chooses among `tags`, in any order, and returns each tag once: a list without `latest` in its own order; otherwise
+    /// from the highest version down, then tags that are not versions, by their bytes.
     ///
     /// `latest` counts versions: `1.2.3` and `v1.2.3` are one, and both are chosen.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](Kind::NotFound) if nothing is chosen, or if one of a list is not there.
+    /// [`NotFound`](Kind::NotFound) if nothing is chosen, or if a tag of a list is missing.
     pub fn choose(&self, tags: &[Tag]) -> Result<Vec<Tag>> {
         let mut chosen = match &self.which {
             Which::List(list) => listed(list, tags)?,
@@ -117,13 +117,13 @@ fn listed(list: &[Tag], tags: &[Tag]) -> Result<Vec<Tag>> {
     }
 }
 
-/// The version that a tag is.
+/// Returns the version in a tag.
 fn version(tag: &Tag) -> Option<Version> {
     let text = tag.as_str();
     Version::parse(text.strip_prefix('v').unwrap_or(text)).ok()
 }
 
-/// The tags that name images, and not what stands beside one.
+/// Returns the tags that name images, without the tags next to an image.
 fn images(tags: &[Tag]) -> impl Iterator<Item = &Tag> {
     let all: HashSet<_> = tags.iter().map(Tag::as_str).collect();
     tags.iter().filter(move |tag| !stands_beside(tag.as_str(), &all))
@@ -133,7 +133,8 @@ fn stands_beside(tag: &str, all: &HashSet<&str>) -> bool {
     let is_hex = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
-    // Referrers' fallback tags and cosign's: sha256-<hex>, sha256-<hex>.sig; of SHA-512 cut at 64 digits, or whole.
+    // The fallback tags of referrers and of cosign: sha256-<hex>, sha256-<hex>.sig; for SHA-512 cut at 64 digits, or
+    // whole.
     for algorithm in ["sha256-", "sha512-"] {
         let hex = tag.strip_prefix(algorithm).map(|rest| rest.split('.').next().unwrap_or_default());
         if hex.is_some_and(|hex| is_hex(hex, 64) || is_hex(hex, 128)) {

@@ -33,7 +33,7 @@ fn tags(texts: &[&str]) -> Vec<Tag> {
     texts.iter().map(|text| tag(text)).collect()
 }
 
-/// The whole of what is said about `text`, with its hint.
+/// Returns the complete error for `text`, with its hint.
 #[track_caller]
 fn told(text: &str) -> String {
     let error = Catalog::parse(text).expect_err(text);
@@ -41,13 +41,13 @@ fn told(text: &str) -> String {
     format!("{} ({})", error.chain(), error.hint_text().unwrap_or_default())
 }
 
-/// The same about a catalog of one entry that says `fields` besides from and to.
+/// Returns the error for a catalog of one entry that has `fields` besides from and to.
 #[track_caller]
 fn told_of(fields: &str) -> String {
     told(&format!("version: 1\nentries:\n  - from: a.io/x:v1\n    to: b.io/x:v1\n    {fields}\n"))
 }
 
-/// The same of one that chooses tags.
+/// Returns the error for an entry that chooses tags.
 #[track_caller]
 fn told_of_choice(fields: &str) -> String {
     told(&format!("version: 1\nentries:\n  - from: a.io/x\n    to: b.io/x\n    {fields}\n"))

@@ -10,7 +10,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-/// An archive as an attacker would write it: any name, any type.
+/// Builds an archive as an attacker would: any name, any type.
 fn archive(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, kind, content) in entries {
@@ -131,7 +131,7 @@ fn thousands_of_entries_are_refused() {
     assert!(matches!(Policy::read(&archive(&entries)), Err(PolicyError::Limit { what: "entries", .. })));
 }
 
-/// A PAX record (POSIX.1-2017, "pax Extended Header"): its length stands before it and counts itself.
+/// Builds a PAX record (POSIX.1-2017, "pax Extended Header"): its length comes first and includes its own digits.
 fn record(key: &str, value: &str) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let length = (rest..).find(|length| length - rest == length.to_string().len()).unwrap();
@@ -151,7 +151,7 @@ fn names_that_do_not_fit_their_header_are_read_from_the_one_before() {
         let files = Policy::read(&bytes).unwrap().files;
         assert!(files.contains(&long) && files.contains(&MANIFEST.to_owned()), "{files:?}");
     }
-    // A manifest by its long name alone is the manifest, and may not stand there twice.
+    // A manifest that is named only by its long name is the manifest, and must not occur twice.
     let hidden = [("x", XHeader, &record("path", MANIFEST)[..]), ("y", Regular, MANIFEST_JSON)];
     assert_eq!(Policy::read(&archive(&hidden)).unwrap().files, [MANIFEST]);
     let twice = archive(&[hidden[0], hidden[1], manifest]);

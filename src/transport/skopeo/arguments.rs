@@ -1,4 +1,4 @@
-//! The command line that skopeo gets.
+//! The command line for skopeo.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -6,12 +6,12 @@ use std::path::Path;
 use super::{End, LocationScheme};
 use crate::oci::{Name, Reference};
 
-/// An end, and the folder of certificates for its host.
+/// A source or destination, and the folder of certificates for its host.
 type SideArguments<'a> = (&'a End, Option<&'a Path>);
 
-/// Everything after the program's name.
+/// Returns all arguments after the program's name.
 pub(super) fn copy(authfile: Option<&Path>, from: SideArguments<'_>, to: SideArguments<'_>) -> Vec<OsString> {
-    // `--preserve-digests` makes skopeo fail where it would otherwise convert a manifest silently.
+    // `--preserve-digests` makes skopeo fail if it would otherwise convert a manifest silently.
     let mut arguments: Vec<OsString> =
         ["copy", "--quiet", "--all", "--preserve-digests"].iter().map(OsString::from).collect();
     if let Some(authfile) = authfile {
@@ -21,7 +21,7 @@ pub(super) fn copy(authfile: Option<&Path>, from: SideArguments<'_>, to: SideArg
         if let Some(folder) = certificates {
             arguments.extend([format!("--{name}-cert-dir").into(), folder.into()]);
         }
-        // Said either way: `registries.conf` may call a host insecure, and then a missing flag would mean "any certificate".
+        // Always set: `registries.conf` may call a host insecure, and then a missing flag would mean "any certificate".
         let verify = end.scheme == LocationScheme::Https;
         arguments.push(format!("--{name}-tls-verify={verify}").into());
         if end.scheme == LocationScheme::HttpWithoutLogin {
@@ -32,12 +32,12 @@ pub(super) fn copy(authfile: Option<&Path>, from: SideArguments<'_>, to: SideArg
     arguments
 }
 
-/// skopeo refuses references with both tag and digest. At the source the digest is what is meant.
+/// skopeo refuses references with both tag and digest. At the source, the digest counts.
 fn source(reference: &Reference) -> String {
     spelled(reference, reference.name())
 }
 
-/// At the destination the tag is what is to come into being; the digest is kept by `--preserve-digests`.
+/// At the destination, the tag is created; `--preserve-digests` keeps the digest.
 fn destination(reference: &Reference) -> String {
     let name = reference.tag.clone().map_or_else(|| reference.name(), Name::Tag);
     spelled(reference, name)

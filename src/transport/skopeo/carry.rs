@@ -1,4 +1,4 @@
-//! skopeo as a transport: the image by skopeo, what is attached to it by our own engine.
+//! skopeo as a transport: skopeo copies the image, our own engine its accessories.
 
 use async_trait::async_trait;
 
@@ -21,7 +21,7 @@ impl Transport for Skopeo {
             return Err(error.because(why).hint("use --transport native"));
         }
         let mut rest = job.copy.clone();
-        // A job holds its image to its approval when it is made, so there is a first target.
+        // A job checks its image against its approval when it is made, so there is a first target.
         let image = rest.targets.remove(0);
         let is_there = image.former.as_ref().is_some_and(|former| former.digest == image.node.digest);
         if !is_there || options.presence != Presence::Vouched {
@@ -40,7 +40,7 @@ impl Transport for Skopeo {
                 self.copy(&from, &end(&job.to, to.tagged(tag))).await?;
             }
         }
-        // Counts what went by our own engine: what skopeo moved it does not tell.
+        // Counts only what our own engine copied: skopeo does not report its counts.
         let report = copy::copy(&rest, options, events).await?;
         Ok(Carried { engine: self.name(), report })
     }

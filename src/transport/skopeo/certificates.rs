@@ -1,4 +1,4 @@
-//! Certificates for one host, in the one folder that skopeo takes.
+//! Certificates for one host, in the single folder that skopeo accepts.
 
 use std::fs;
 use std::io;
@@ -11,22 +11,22 @@ use super::{End, LocationScheme, Options};
 use crate::error::{Error, Kind, Result};
 use crate::wire::holds_certificates;
 
-/// Where skopeo looks by itself, as long as it is given no folder.
+/// Where skopeo looks by default, unless it is given a folder.
 const SYSTEM: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// The folder for one side of a copy.
 #[derive(Debug)]
 pub(super) enum CertificateFolder {
-    /// None is needed: skopeo looks in the system's places.
+    /// No folder is needed: skopeo looks in the system's folders.
     System,
-    /// One that is there.
+    /// An existing folder.
     Folder(PathBuf),
-    /// One that was made, and goes with this value.
+    /// A temporary folder, removed with this value.
     Made(TempDir),
 }
 
 impl CertificateFolder {
-    /// Puts together what `options` have for the host of `end`.
+    /// Collects the certificates in `options` for the host of `end`.
     pub(super) fn of(end: &End, options: &Options) -> Result<Self> {
         if end.scheme != LocationScheme::Https {
             return Ok(Self::System);
@@ -36,7 +36,7 @@ impl CertificateFolder {
         match (own, &options.ca_file) {
             (None, None) => Ok(Self::System),
             (Some(folder), None) => Ok(Self::Folder(folder)),
-            // A folder that is given takes the place of the system's, so what those have for the host comes along.
+            // A given folder replaces the system's, so the system's certificates for the host are included.
             (own, Some(ca_file)) => {
                 let system = SYSTEM.iter().map(|folder| Path::new(folder).join(host));
                 let folder = own.into_iter().chain(system).find(|folder| holds_certificates(folder));
@@ -47,7 +47,7 @@ impl CertificateFolder {
         }
     }
 
-    /// The folder to name, if any.
+    /// Returns the folder to pass, if any.
     pub(super) fn folder(&self) -> Option<&Path> {
         match self {
             Self::System => None,
@@ -57,10 +57,10 @@ impl CertificateFolder {
     }
 }
 
-/// Links, so that no private key is ever copied.
+/// Creates links, so that no private key is ever copied.
 fn together(ca_file: &Path, folder: Option<&Path>) -> io::Result<TempDir> {
     let made = tempfile::Builder::new().prefix("autonomy-certs-").tempdir()?;
-    // The name must end in `.crt`, and meet none that is customary in such a folder.
+    // The name must end in `.crt`, and must not collide with the usual names in such a folder.
     symlink(fs::canonicalize(ca_file)?, made.path().join("autonomy-ca-file.crt"))?;
     for entry in folder.map(fs::read_dir).transpose()?.into_iter().flatten() {
         let entry = entry?;

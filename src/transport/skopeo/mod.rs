@@ -1,19 +1,19 @@
 //! The second transport: the program `skopeo`, run as a subprocess.
 //!
-//! Copies one image, all platforms, digests unchanged, and turns what skopeo writes on its standard error into our
-//! errors. Does not verify, does not tag twice, does not carry what is attached to an image: skopeo knows neither
-//! referrers nor fallback tags, so signatures and sidecars, which are small, go by our own engine. A destination given by digest works (tried with skopeo 1.9.3
-//! against distribution 2.8.2: images, indexes with all platforms, and nothing is tagged); one with tag and digest does
-//! not exist for skopeo, and is put under its tag.
+//! Copies one image, all platforms, digests unchanged, and turns skopeo's standard error into our errors. Does not
+//! verify, does not tag twice, does not copy accessories: skopeo knows neither referrers nor fallback tags, so our own
+//! engine copies signatures and sidecars, which are small. A destination by digest works (tried with skopeo 1.9.3 against
+//! distribution 2.8.2: images, indexes with all platforms, and nothing is tagged); skopeo has no destination with tag and
+//! digest, so such an image is put under its tag.
 //!
-//! # What it is given
+//! # The environment of skopeo
 //!
-//! Its environment is cleared but for [`PASSED_ON`]; it reads the same `policy.json` and `registries.conf` as always.
-//! Plain HTTP: skopeo's `--tls-verify=false` falls back to HTTP only after TLS, and then takes any certificate, which
-//! ours never does. So it stands on one side only if the caller says [`LocationScheme::Http`] of that side, which it may only
-//! after the user permitted plain HTTP *and* our own wire found that this host speaks it. Such a host has no certificate
-//! that could be excused, and who can swap its answers could so before. It is given no credentials for a host that ours
-//! would give none to ([`LocationScheme::HttpWithoutLogin`]).
+//! Its environment holds only [`PASSED_ON`]; it reads its usual `policy.json` and `registries.conf`. Plain HTTP: skopeo's
+//! `--tls-verify=false` falls back to HTTP only after TLS, and then accepts any certificate, which our client never does.
+//! So the flag is set for one side only if the caller passes [`LocationScheme::Http`] for that side, which it may only do
+//! after the user permitted plain HTTP *and* our own client found that this host speaks it. Such a host has no
+//! certificate to excuse, and an attacker who can replace its responses could do so before. skopeo gets no credentials
+//! for a host that our client would send none to ([`LocationScheme::HttpWithoutLogin`]).
 
 mod arguments;
 mod carry;
@@ -39,7 +39,7 @@ use crate::retry::Retry;
 use super::LocationScheme;
 use certificates::CertificateFolder;
 
-/// Variables that skopeo and the credential helpers it starts need. Nothing else of the environment is theirs to know.
+/// Variables that skopeo and its credential helpers need. They get no other part of the environment.
 pub const PASSED_ON: [&str; 16] = [
     "PATH",
     "HOME",
@@ -59,12 +59,12 @@ pub const PASSED_ON: [&str; 16] = [
     "all_proxy",
 ];
 
-/// How much of its standard error is kept, from the end, in bytes.
+/// How much of skopeo's standard error is kept, from its end, in bytes.
 const KEPT: usize = 16 << 10;
-/// How long its standard error may stay open after it has ended: a helper that it started may hold on to it.
+/// How long standard error may stay open after skopeo has exited: a helper that it started may keep it open.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What skopeo is run with.
+/// Settings for running skopeo.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Credentials, in docker's or podman's format. Default none: skopeo looks where we look (contract §10).
@@ -76,20 +76,20 @@ pub struct Options {
     pub cert_dir: Option<PathBuf>,
     /// The environment of this process, of which [`PASSED_ON`] is passed on. Default none of it.
     pub environment: Vec<(OsString, OsString)>,
-    /// How often a copy is run that failed for a transient reason. What arrived before is not sent again.
+    /// How often a copy is retried after a transient error. Content that arrived before is not sent again.
     pub retry: Retry,
 }
 
-/// One end of a copy.
+/// The source or destination of a copy.
 #[derive(Debug, Clone)]
 pub struct End {
-    /// Where. The source is read by digest if there is one; the destination is put under its tag if there is one.
+    /// The reference. The source is read by digest if it has one; the destination is put under its tag if it has one.
     pub reference: Reference,
-    /// How its registry is spoken to.
+    /// The scheme of its registry.
     pub scheme: LocationScheme,
 }
 
-/// The program, and what it is run with.
+/// The skopeo program, and its settings.
 #[derive(Debug, Clone)]
 pub struct Skopeo {
     program: PathBuf,
@@ -101,15 +101,15 @@ impl Skopeo {
     ///
     /// # Errors
     ///
-    /// [`Usage`](Kind::Usage) if it is not there, or if an authfile was named that does not exist: skopeo would take
-    /// that for "no credentials".
+    /// [`Usage`](Kind::Usage) if it is not found, or if the named authfile does not exist: skopeo would treat that as "no
+    /// credentials".
     pub fn find(path_variable: Option<&OsStr>, options: Options) -> Result<Self> {
         if let Some(authfile) = options.authfile.as_ref().filter(|authfile| !authfile.is_file()) {
             let error = Error::new(Kind::Usage, "find authfile").on(authfile.display());
             return Err(error.hint("name an existing file, or leave --authfile out"));
         }
         let folders = path_variable.into_iter().flat_map(std::env::split_paths);
-        // A relative entry would run whatever lies in the folder we were started in.
+        // A relative entry would run a program from the current folder.
         let mut programs = folders.filter(|folder| folder.is_absolute()).map(|folder| folder.join("skopeo"));
         match programs.find(|program| is_executable(program)) {
             Some(program) => Ok(Self { program, options }),
@@ -122,12 +122,12 @@ impl Skopeo {
 
     /// Copies `from` to `to` with all its platforms, every digest unchanged.
     ///
-    /// Dropping the future kills the program; what it has put so far stays, and is found again.
+    /// Dropping the future kills the program; content that it has put stays, and the next run finds it.
     ///
     /// # Errors
     ///
-    /// Those that skopeo's last words amount to, with their side where it can be told; [`Local`](Kind::Local) for what
-    /// is not understood, and if the program cannot be run.
+    /// The error in skopeo's standard error, with its side if known; [`Local`](Kind::Local) if the text is unknown or the
+    /// program cannot be run.
     pub async fn copy(&self, from: &End, to: &End) -> Result<()> {
         self.options.retry.run(Retry::transient, || self.attempt(from, to)).await
     }

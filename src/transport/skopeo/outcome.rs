@@ -1,19 +1,20 @@
-//! What skopeo's last words mean.
+//! Interprets the end of skopeo's standard error.
 //!
-//! It ends with one line, `time="…" level=fatal msg="…"`, whose message is a Go error chain: `doing x: doing y: cause`.
-//! A chain is read piece by piece from its end, so that no name in it (a repository may be called `denied`) is taken for
-//! a cause: single words count only as a whole piece, and a phrase with a space occurs in no reference. The texts are
-//! those of skopeo 1.9.3 (containers/image 5.22), each met in a trial against distribution 2.8.2 or a proxy with faults.
+//! skopeo ends with one line, `time="…" level=fatal msg="…"`, whose message is a Go error chain: `doing x: doing y:
+//! cause`. The chain is read piece by piece from its end, so that no name in it (a repository may be called `denied`) is
+//! taken for a cause: a single word counts only as a whole piece, and a phrase with a space never occurs in a reference.
+//! The texts are those of skopeo 1.9.3 (containers/image 5.22), each seen in a trial against distribution 2.8.2 or a
+//! proxy with faults.
 
 use std::process::ExitStatus;
 
 use super::End;
 use crate::error::{Error, Kind, Side, printable};
 
-/// Longest cause that is told, in characters.
+/// Longest cause in an error, in characters.
 const LONGEST: usize = 1_000;
 
-/// Makes an error of what skopeo wrote before it ended with `status`.
+/// Returns the error for the text that skopeo wrote before it ended with `status`.
 pub(super) fn error(last_words: &str, status: ExitStatus, from: &End, to: &End) -> Error {
     let Some(message) = message(last_words) else {
         return Error::new(Kind::Local, "copy with skopeo")
@@ -33,7 +34,7 @@ pub(super) fn error(last_words: &str, status: ExitStatus, from: &End, to: &End) 
     }
 }
 
-/// The message of the last fatal line, else the last line that says anything.
+/// Returns the message of the last fatal line, else the last line that is not empty.
 fn message(last_words: &str) -> Option<String> {
     let lines = || last_words.lines().rev().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().find(|line| line.contains("level=fatal")).or_else(|| lines().next())?;
@@ -80,7 +81,7 @@ fn kind_of(piece: &str) -> Option<Kind> {
     })
 }
 
-/// An index inside an index is nothing that skopeo copies.
+/// skopeo does not copy an index inside an index.
 const NESTED: &str = "unexpectedly received a manifest list";
 
 const DIGEST: &[&str] = &[
@@ -104,7 +105,7 @@ const UNAVAILABLE: &[&str] = &[
     "temporary failure in name resolution",
 ];
 
-/// `503 Service Unavailable`, `403 (Forbidden)`, `invalid status code from registry 404 (Not Found)`.
+/// Reads `503 Service Unavailable`, `403 (Forbidden)`, `invalid status code from registry 404 (Not Found)`.
 fn status_code(piece: &str) -> Option<u16> {
     let piece = piece.strip_prefix("invalid status code from registry ").unwrap_or(piece);
     let (code, rest) = piece.split_once(' ')?;
@@ -122,7 +123,7 @@ fn kind_of_status(code: u16) -> Kind {
     }
 }
 
-/// What skopeo was doing says on which side. A read that breaks while a blob is written is the source's.
+/// Returns the side, from the action that skopeo names. A read that breaks while a blob is written belongs to the source.
 fn side(message: &str) -> Option<Side> {
     let text = message.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
@@ -162,7 +163,8 @@ fn hint(message: &str, kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// `message` without query strings (an upload session or a signed URL is a secret), fit for a terminal and bounded.
+/// Returns `message` without query strings (an upload session or a signed URL is a secret), fit for a terminal and
+/// bounded.
 fn tellable(message: &str) -> String {
     let mut words: Vec<_> = message.split(' ').map(str::to_owned).collect();
     for word in words.iter_mut().filter(|word| word.contains("://")) {

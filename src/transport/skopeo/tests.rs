@@ -1,4 +1,4 @@
-//! The program itself, played by a shell script that writes down how it was called.
+//! A shell script in place of skopeo, which records how it was called.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,11 +15,11 @@ use crate::store::{Body, Memory, Store as _};
 use crate::transport::{Job, Location, Transport as _};
 use crate::verify::Approved;
 
-/// A folder with a `skopeo` in it that does what `script` says. `$HOME` is the folder.
+/// Returns a folder with a `skopeo` that runs `script`. `$HOME` is the folder.
 fn fake(script: &str) -> (TempDir, Skopeo) {
     let folder = tempfile::tempdir().unwrap();
-    // Written by another process: as long as this one had it open for writing, a test that starts a program at that
-    // moment would inherit it, and it could not be run ("text file busy").
+    // Written by another process: while this process had it open for writing, a test that starts a program at that moment
+    // would inherit it, and the script could not run ("text file busy").
     let mut shell = std::process::Command::new("sh")
         .args(["-c", "cat > skopeo && chmod +x skopeo"])
         .current_dir(folder.path())
@@ -169,7 +169,7 @@ fn an_authfile_that_is_not_there_is_no_anonymous_access() {
     assert!(error.chain().contains("none.json"));
 }
 
-/// A job that moves `v1` from what it named to another image, with a sidecar that is put under a tag of its own.
+/// Returns a job that moves `v1` from its former image to another, with a sidecar under its own tag.
 async fn moving_job() -> (Job, Descriptor, Descriptor) {
     let (source, sink) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
     let hold = async |store: &Memory, text: &str, tags: &[&str]| {
@@ -210,7 +210,7 @@ async fn a_tag_that_somebody_else_has_moved_is_not_moved_by_it() {
 async fn what_is_looked_at_is_the_images_tag_and_not_that_of_what_goes_by_the_engine() {
     let (folder, program) = fake(r#"echo "$@" >> "$HOME/calls""#);
     let (mut job, image, rival) = moving_job().await;
-    // The image's tag is where it was; the lock's names nothing at the sink, whatever was known of it.
+    // The image's tag was not moved; the lock's tag names nothing at the sink, although its target has a former image.
     job.copy.targets[0].former = Some(rival.clone());
     job.copy = copy::Job::new(job.copy.source, job.copy.sink, job.copy.targets);
     program.carry(&job, &copy::Options::default(), &copy::Events::none()).await.unwrap();

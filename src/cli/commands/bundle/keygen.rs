@@ -10,14 +10,13 @@ use crate::cli::terminal::{password, print};
 use crate::error::Result;
 use crate::workflow::{Existing, KeyPairPlace as Workflow};
 
-/// Makes a pair of keys, cosign.key and cosign.pub, in cosign's format. The password comes from COSIGN_PASSWORD, or is
-/// asked for.
+/// Makes a key pair, cosign.key and cosign.pub, in cosign's format. The password comes from COSIGN_PASSWORD or a prompt.
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
-    /// Folder for the two files; made if it does not exist
+    /// Folder for the two files; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Replace keys that are there, for good
+    /// Replace existing keys permanently
     #[arg(long)]
     force: bool,
     #[command(flatten)]

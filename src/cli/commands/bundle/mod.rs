@@ -14,11 +14,11 @@ use crate::error::Result;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bundle {
-    /// Verify an image where it stands: signatures, digests, fingerprint, policy version
+    /// Verify an image in its registry: signatures, digests, fingerprint, policy version
     Verify(verify::Verify),
-    /// Make a pair of keys to sign bundles with
+    /// Make a key pair that signs bundles
     Keygen(keygen::KeygenArgs),
-    /// Put lock and policy beside an image, and sign all three
+    /// Add lock and policy to an image, and sign all three
     Seal(seal::SealArgs),
 }
 

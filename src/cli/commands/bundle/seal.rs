@@ -15,23 +15,23 @@ use crate::oci::Reference;
 use crate::wire::Client;
 use crate::workflow::{self, SealContent, SealedBundle};
 
-/// Makes a bundle of an image that stands in a registry: packs the policy, puts lock and policy beside the image, signs
-/// all three with the time of signing, and verifies what came of it. Without --policy the image is signed alone.
+/// Makes a bundle of an image in a registry: packs the policy, puts lock and policy next to the image, signs all three
+/// with the time of signing, and verifies the result. Without --policy, only the image is signed.
 #[derive(Debug, Args)]
 pub(crate) struct SealArgs {
     /// The image: host[:port]/repository:tag
     #[arg(value_name = "REF")]
     image: Reference,
-    /// Private key, as bundle keygen or cosign made it; its password comes from COSIGN_PASSWORD, or is asked for
+    /// Private key from bundle keygen or cosign; the password comes from COSIGN_PASSWORD or a prompt
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// Folder of the policy: manifest.json and *.rego
     #[arg(long, value_name = "DIR")]
     policy: Option<PathBuf>,
-    /// The prompt, whose hash the lock holds; without it the hash is of zero bytes
+    /// The prompt, whose hash goes into the lock; without it, the hash of zero bytes
     #[arg(long, value_name = "FILE", requires = "policy")]
     prompt: Option<PathBuf>,
-    /// The inputs of the tools, likewise
+    /// The inputs of the tools; hashed like --prompt
     #[arg(long, value_name = "FILE", requires = "policy")]
     tool_inputs: Option<PathBuf>,
     /// Format of the signatures
@@ -47,13 +47,13 @@ pub(crate) struct SealArgs {
 enum FormatArg {
     /// Under the tag sha256-<hex>.sig: every version of cosign reads it
     Legacy,
-    /// As a bundle that refers to what it signs: what cosign 3 writes
+    /// As a bundle that refers to the signed manifest: the format of cosign 3
     Bundle,
     /// Both
     Both,
 }
 
-/// Longest time that cancelling open uploads may take at the end.
+/// Longest time for cancelling open uploads at the end.
 const TIDY: Duration = Duration::from_secs(3);
 
 impl SealArgs {

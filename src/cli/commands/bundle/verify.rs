@@ -18,43 +18,43 @@ use crate::verify::{Demands, Failure, IdentityRule, SidecarDemand, VerifyReport}
 use crate::wire::Client;
 use crate::workflow::{self, Unfinished};
 
-/// Verifies an image where it stands, fail-closed; nothing is copied. The age of the signature is checked unless
+/// Verifies an image in its registry, fail-closed; nothing is copied. The age of the signature is checked unless
 /// AUTONOMY_TRUST_TIME=false.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The image: host[:port]/repository[:tag][@digest]
     #[arg(value_name = "REF")]
     image: Reference,
-    /// Cosign public key (SPKI PEM); may be repeated, any one of the keys will do
+    /// Cosign public key (SPKI PEM); repeatable, one matching key is enough
     #[arg(long, value_name = "FILE", required = true)]
     pub_key: Vec<PathBuf>,
     #[command(flatten)]
     demanded: Demanded,
 }
 
-/// The same as bundle verify, with the image and the key named by flags.
+/// Same as bundle verify, with flags for image and key.
 #[derive(Debug, Args)]
 pub(crate) struct ByFlags {
     /// The image: host[:port]/repository[:tag][@digest]
     #[arg(long, value_name = "REF")]
     image: Reference,
-    /// Cosign public key (SPKI PEM); may be repeated, any one of the keys will do
+    /// Cosign public key (SPKI PEM); repeatable, one matching key is enough
     #[arg(long = "pub", alias = "pub-key", value_name = "FILE", required = true)]
     pub_key: Vec<PathBuf>,
     #[command(flatten)]
     demanded: Demanded,
 }
 
-/// What is demanded beyond the image's signature.
+/// Requirements beyond the image's signature.
 #[derive(Debug, Args)]
 struct Demanded {
-    /// The lock sidecar must be there, signed, and fit the image
+    /// Require the lock sidecar: signed, and matching the image
     #[arg(long)]
     require_lock: bool,
-    /// The policy sidecar must be there, signed, and be the one that the lock names
+    /// Require the policy sidecar: signed, and the one that the lock names
     #[arg(long, requires = "require_lock")]
     require_policy: bool,
-    /// Greatest age of a signature, as Go writes durations: 8760h, 1h30m
+    /// Greatest age of a signature, as a Go duration: 8760h, 1h30m
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = duration::parse, allow_hyphen_values = true)]
     max_age: Duration,
     /// The signed data must name this repository: refuses images mirrored from another one
@@ -84,7 +84,7 @@ impl Verify {
         self.demanded.voice.output
     }
 
-    /// Verifies and tells the report, whatever it says. An error is left only where there is no report to tell.
+    /// Verifies and prints the report, whatever its result. Returns an error only if there is no report.
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let voice = &self.demanded.voice;
         voice.start();
@@ -106,7 +106,7 @@ impl Verify {
             Output::Human => human(&report),
         }
         let Some(error) = error else { return Ok(ExitCode::SUCCESS) };
-        // Its JSON is the report, which has been printed.
+        // No JSON here: the report was printed as JSON already.
         print::failure(&error, Output::Human);
         Ok(ExitCode::from(error.kind().exit_code()))
     }
@@ -138,7 +138,7 @@ impl Verify {
     }
 }
 
-/// Prints a report for people, in colour on a terminal that has not asked for none (<https://no-color.org>).
+/// Prints a report for people, in colour on a terminal unless `NO_COLOR` is set (<https://no-color.org>).
 fn human(report: &VerifyReport) {
     let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let is_coloured = is_wanted && std::io::stdout().is_terminal();
@@ -153,10 +153,10 @@ fn human(report: &VerifyReport) {
     }
 }
 
-/// A line of a report with its status in colour. Details are foreign text, and stay as they are.
+/// Colours the status in a line of a report. The details come from outside, and stay unchanged.
 fn coloured(line: &str) -> String {
     const COLOURS: [(&str, &str); 3] = [("ok", "32"), ("failed", "31"), ("skipped", "33")];
-    // Reports are aligned: the status begins after twelve characters of what and a space.
+    // Reports are aligned: the status begins after a name of twelve characters and a space.
     let Some((what, rest)) = line.split_at_checked(13) else { return line.to_owned() };
     let found = COLOURS.iter().find_map(|(status, colour)| Some((status, colour, rest.strip_prefix(status)?)));
     match found {

@@ -1,4 +1,4 @@
-//! Commands that copy images, and `rollback`, which undoes what they did.
+//! Commands that copy images, and `rollback`, which undoes a copy.
 
 pub(crate) mod rollback;
 pub(crate) mod seed;

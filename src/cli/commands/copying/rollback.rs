@@ -17,15 +17,15 @@ use crate::workflow::{self, RollbackFate, RollbackStep};
 /// Longest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 64;
 
-/// Puts back what the tags of a seed-catalog or sync run named before, sidecars included. A tag that did not exist is
-/// deleted where the registry allows it; a tag that somebody else has moved since is left alone. Everything is checked
-/// and shown first. Exit 5 if a tag could not be put back; running it again does no harm.
+/// Moves the tags of a seed-catalog or sync run, sidecars included, back to the previous images. Deletes tags that did
+/// not exist before, if the registry allows it; does not touch tags that another process has moved since. Checks and
+/// shows everything first. Exit 5 if a tag could not be moved back; it is safe to run again.
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
     /// The roll-up of the run: catalog-seed-manifest.json
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -67,7 +67,7 @@ impl RollbackArgs {
             Output::Human => human(&rollback.steps),
         }
         if let Err(error) = done {
-            // Its JSON is the report, which has been printed.
+            // No JSON here: the report was printed as JSON already.
             print::failure(&error, Output::Human);
             return Ok(ExitCode::from(error.kind().exit_code()));
         }
@@ -80,7 +80,7 @@ impl RollbackArgs {
     }
 }
 
-/// Shows what will be done, and goes on after a yes.
+/// Shows the steps, and continues after a yes.
 async fn ask(steps: &[RollbackStep]) -> Result<()> {
     for step in steps {
         print::note(&row(step));

@@ -15,20 +15,20 @@ use crate::oci::{Name, Reference};
 use crate::verify::Demands;
 use crate::workflow::{self, IndexHandling, Outcome, SidecarHandling, Trust};
 
-/// Copies one image, all its platforms, to another registry. Verified at the source before a blob moves and again at
-/// the destination from its own bytes; only then is the destination's tag put and the record written.
+/// Copies one image, all its platforms, to another registry. Verifies it at the source before a blob moves, and at the
+/// destination from the destination's own bytes; only then puts the destination's tag and writes the record.
 #[derive(Debug, Args)]
 pub(crate) struct SeedArgs {
     /// Source: host[:port]/repository[:tag][@digest]
     #[arg(long, value_name = "REF")]
     from: Reference,
-    /// Destination: host[:port]/repository[:tag]; without a tag it takes the source's
+    /// Destination: host[:port]/repository[:tag]; default tag is the source's
     #[arg(long, value_name = "REF")]
     to: Reference,
-    /// Also replicate the sidecars TAG-lock and TAG-policy
+    /// Also copy the sidecars TAG-lock and TAG-policy
     #[arg(long)]
     copy_policy: bool,
-    /// Cosign public key (SPKI PEM) that the image must be signed with
+    /// Cosign public key (SPKI PEM) that must have signed the image
     #[arg(long, value_name = "FILE", conflicts_with = "skip_verify")]
     pub_key: Option<PathBuf>,
     /// No verification: development only
@@ -65,7 +65,7 @@ impl SeedArgs {
         self.print(&done?)
     }
 
-    /// What is asked for, checked as far as that goes without contacting anybody.
+    /// Builds the request; checks it as far as possible without contacting a registry.
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
@@ -119,7 +119,7 @@ impl SeedArgs {
     }
 }
 
-/// The demands that the key at `path`, named by `flag`, the flags about logs and claims, and the environment make.
+/// Returns the demands from the key at `path`, named by `flag`, the log and claim flags, and the environment.
 pub(crate) fn demands(flag: &str, path: &Path, log: &trust::LogArgs, claims: &trust::Claims) -> Result<Trust> {
     let mut demands = Demands::new(vec![trust::public_key(flag, path)?]);
     demands.trust_time = trust::time()?;

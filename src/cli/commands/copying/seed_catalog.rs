@@ -17,8 +17,8 @@ use crate::oci::Reference;
 use crate::verify::RollbackRule;
 use crate::workflow::{self, CatalogEntry, Tagging, Trust};
 
-/// Copies every image of a catalog. Everything is resolved, verified and planned before the first blob moves; what
-/// images share moves once and is mounted after that.
+/// Copies every image of a catalog. Resolves, verifies and plans everything before the first blob moves; shared layers
+/// move once and are mounted after that.
 #[derive(Debug, Args)]
 pub(crate) struct SeedCatalog {
     /// The catalog (YAML): version 1, and entries with from, to, pub_key and more
@@ -38,7 +38,7 @@ pub(crate) struct SeedCatalog {
     run: Many,
 }
 
-/// Copies repositories from one registry to another under the same names. Only what the other lacks moves.
+/// Copies repositories from one registry to another under the same names. Moves only missing content.
 #[derive(Debug, Args)]
 pub(crate) struct Sync {
     /// Source registry: host[:port]
@@ -47,16 +47,16 @@ pub(crate) struct Sync {
     /// Destination registry: host[:port]
     #[arg(long, value_name = "HOST")]
     to_registry: String,
-    /// Images: repository[:tag][@digest], comma-separated or repeated; a missing tag means latest
+    /// Images: repository[:tag][@digest], comma-separated or repeated; default tag is latest
     #[arg(long, value_name = "REPO", value_delimiter = ',', required = true)]
     repos: Vec<String>,
-    /// Cosign public key (SPKI PEM) that the images must be signed with
+    /// Cosign public key (SPKI PEM) that must have signed the images
     #[arg(long, value_name = "FILE", conflicts_with = "skip_verify")]
     pub_key: Option<PathBuf>,
     /// No verification: development only
     #[arg(long)]
     skip_verify: bool,
-    /// Also replicate the sidecars TAG-lock and TAG-policy
+    /// Also copy the sidecars TAG-lock and TAG-policy
     #[arg(long)]
     copy_policy: bool,
     #[command(flatten)]
@@ -67,16 +67,16 @@ pub(crate) struct Sync {
     run: Many,
 }
 
-/// What both have in common.
+/// Flags that both commands share.
 #[derive(Debug, Args)]
 struct Many {
-    /// Folder for catalog-seed-manifest.json, and below it a folder for each image
+    /// Folder for catalog-seed-manifest.json; each image gets a folder inside
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Try every image, whatever fails; exit 5 if one did
+    /// Continue with the other images after a failure; exit 5 if one failed
     #[arg(long)]
     keep_going: bool,
-    /// All tags or none: they move once every image is in place, and are put back if one cannot; implies --keep-previous
+    /// All tags or none: tags move once every image is in place, and move back if one cannot; implies --keep-previous
     #[arg(long, conflicts_with = "keep_going")]
     atomic: bool,
     #[command(flatten)]
@@ -122,7 +122,7 @@ impl SeedCatalog {
     }
 }
 
-/// Public keys by the names that a catalog gives them, each read once.
+/// Public keys by their names in the catalog, each read once.
 struct Keys<'a> {
     folder: &'a Path,
     known: HashMap<String, Trust>,
@@ -137,7 +137,7 @@ impl Keys<'_> {
         }
         let mut trust = seed::demands("pub_key", &self.folder.join(key), self.log, self.claims)?;
         if let Trust::Verify { key: name, .. } = &mut trust {
-            // As it stands in the catalog: that is what an auditor looks for.
+            // As the catalog writes it: auditors look for that name.
             key.clone_into(name);
         }
         self.known.insert(key.to_owned(), trust.clone());
@@ -145,7 +145,7 @@ impl Keys<'_> {
     }
 }
 
-/// Adds the permissions that the entry gives by itself.
+/// Adds the permissions of the entry itself.
 fn relaxed(mut trust: Trust, entry: &Entry) -> Trust {
     if let Trust::Verify { demands, .. } = &mut trust
         && entry.allow_rollback

@@ -15,7 +15,7 @@ use crate::workflow::{self, Bootstrap, Bootstrapped, Existing, SearchExtension};
 /// contacted.
 #[derive(Debug, Args)]
 pub(crate) struct BootstrapZot {
-    /// Folder for the two files; made if it does not exist
+    /// Folder for the two files; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
     /// Port that zot serves on
@@ -24,13 +24,13 @@ pub(crate) struct BootstrapZot {
     /// Folder for zot's data on the host [default: zot-data beside the files]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Switch zot's search extension on
+    /// Enable zot's search extension
     #[arg(long)]
     enable_search: bool,
     /// Image to run, by version or digest [default: a pinned release of zot]
     #[arg(long, value_name = "REF")]
     image: Option<Reference>,
-    /// Replace files that are there
+    /// Replace existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]

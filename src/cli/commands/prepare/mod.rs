@@ -1,4 +1,4 @@
-//! Commands that write files or records for others: nothing is copied.
+//! Commands that write files or records for other tools: nothing is copied.
 
 pub(crate) mod bootstrap_zot;
 pub(crate) mod package;

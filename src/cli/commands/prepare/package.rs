@@ -13,22 +13,22 @@ use crate::workflow::{self, Existing, Packaged};
 /// Writes zarf.yaml, a package of the catalog's source images. Nothing is pulled or contacted: zarf package create does
 /// that.
 #[derive(Debug, Args)]
-// --version is the package's here.
+// Here --version is the version of the package.
 #[command(disable_version_flag = true)]
 pub(crate) struct PackageArgs {
     /// The catalog (YAML)
     #[arg(long, value_name = "FILE")]
     catalog: PathBuf,
-    /// Folder for zarf.yaml; made if it does not exist
+    /// Folder for zarf.yaml; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Name of the package; made lower case, digits and hyphens
+    /// Name of the package; converted to lower case, digits and hyphens
     #[arg(long, value_name = "NAME")]
     name: String,
     /// Version of the package
     #[arg(long, value_name = "VER", default_value = "0.0.0")]
     version: String,
-    /// Replace a zarf.yaml that is there
+    /// Replace an existing zarf.yaml
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -14,8 +14,8 @@ use crate::oci::{MediaType, Reference};
 use crate::wire::Client;
 use crate::workflow::{self, Change, Publication};
 
-/// Publishes the roll-up of a seeded catalog as an artifact that refers to the parent at --to: one Referrers query on
-/// the parent then lists it. A parent that does not exist is made, as an empty index.
+/// Publishes the roll-up of a seeded catalog as an artifact whose subject is the parent at --to: one Referrers query on
+/// the parent then lists it. If the parent does not exist, it is created as an empty index.
 #[derive(Debug, Args)]
 pub(crate) struct PublishIndex {
     /// The roll-up: catalog-seed-manifest.json of registry seed-catalog or sync
@@ -30,7 +30,7 @@ pub(crate) struct PublishIndex {
     voice: Voice,
 }
 
-/// Longest time that cancelling open uploads may take at the end.
+/// Longest time for cancelling open uploads at the end.
 const TIDY: Duration = Duration::from_secs(3);
 
 impl PublishIndex {

@@ -16,18 +16,18 @@ use crate::serve::{Damage, DataAudit, NodeFault};
 use crate::wire::Client;
 use crate::workflow::{self, Checked, DataCheck};
 
-/// Exit code for a folder that is damaged (contract §9).
+/// Exit code for a damaged folder (contract §9).
 const DAMAGED: u8 = 3;
 
-/// Reads every file in the folder of registry serve back and hashes it, and looks whether every manifest has what it refers to.
-/// Names what is damaged or missing, with exit code 3; what does not belong there and does no harm is noted. It may run while a
-/// server is running on the folder.
+/// Reads and hashes every file in the data folder of registry serve, and checks that everything manifests refer to
+/// exists. Lists damaged and missing content, with exit code 3; notes foreign files that do no harm. It may run while a
+/// server uses the folder.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Folder that registry serve was given
+    /// Data folder of registry serve
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Fetch what is damaged or missing, by its digest, from this repository: host[:port]/repository
+    /// Fetch damaged and missing content by digest from this repository: host[:port]/repository
     #[arg(long, value_name = "REF")]
     repair_from: Option<Reference>,
     #[command(flatten)]
@@ -85,7 +85,7 @@ fn human(checked: &Checked) {
 }
 
 fn one(state: &str, damage: &Damage) {
-    // What has no digest is called by its path.
+    // Content without a digest is named by its path.
     let (name, files) = match (&damage.digest, damage.paths.split_first()) {
         (None, Some((path, others))) => (path.clone(), others),
         (None, None) => (String::new(), &[][..]),

@@ -10,10 +10,10 @@ use crate::error::{Error, Kind, Result};
 use crate::workflow::{Demo as Tour, Forgery};
 
 /// Starts two registries on free loopback ports, publishes a signed bundle in the first, seeds the second from it with
-/// verification, and shows that forged bundles are refused. Needs nothing but this program.
+/// verification, and shows that forged bundles are refused. Needs only this program.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Folder for the registries' data and the record; default is a new folder for temporary files
+    /// Folder for the registries' data and the record; default is a new temporary folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -69,7 +69,7 @@ impl DemoArgs {
         Ok(())
     }
 
-    /// The folder to work in: a given one must be empty, so that no image of anybody's is touched.
+    /// Returns the folder to work in: a given one must be empty, so that no existing image is changed.
     fn folder(&self) -> Result<PathBuf> {
         let failed = |why: std::io::Error| Error::new(Kind::Usage, "use the folder of --out").because(why);
         let Some(folder) = &self.out else {

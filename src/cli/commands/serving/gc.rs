@@ -13,21 +13,21 @@ use crate::error::{Error, Kind, Result};
 use crate::observe::human;
 use crate::serve::{Collected, Collection, Effect, KeptManifests, Swept, collect};
 
-/// Removes from the folder of registry serve what nobody needs: blobs that no manifest refers to, uploads that nobody came back
-/// to, unfinished files, and repositories in which nothing is left. It may run while a server is running on the folder. A repository that is damaged is named and left
-/// as it is, with exit code 5.
+/// Garbage-collects the data folder of registry serve: removes blobs that no manifest refers to, abandoned uploads,
+/// unfinished files, and empty repositories. It may run while a server uses the folder. Reports a damaged repository and
+/// leaves it unchanged, with exit code 5.
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
-    /// Folder that registry serve was given
+    /// Data folder of registry serve
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Say what would be removed, and remove nothing
+    /// Show what would be removed; remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Leave alone what is younger than this; beside a running server at least 10m
+    /// Keep everything younger than this; at least 10m while a server uses the folder
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
     older_than: Duration,
-    /// Also remove manifests that no tag leads to, by an index, as the subject of what is tagged, or as attached to it
+    /// Also remove manifests that no tag leads to (as an index entry, a subject or an accessory of a tagged manifest)
     #[arg(long)]
     untagged: bool,
     #[command(flatten)]

@@ -17,21 +17,22 @@ use crate::workflow::{self, LoggedIn, LoggedOut};
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
 const FILES: &str = "\
-The login is written to --authfile, else to the file that REGISTRY_AUTH_FILE names, else to docker's config.json (in
-DOCKER_CONFIG or ~/.docker), and nothing else in that file changes. It is replaced as a whole, with mode 0600; a link is
-followed. If the file names a credential helper for the registry (credHelpers, credsStore), the helper keeps the login.";
+The login is written to --authfile, else to the file in REGISTRY_AUTH_FILE, else to docker's config.json (in \
+DOCKER_CONFIG or ~/.docker). Nothing else in that file changes. The file is replaced as a whole, with mode 0600; \
+symbolic links are followed. If the file names a credential helper for the registry (credHelpers, credsStore), the \
+helper stores the login.";
 
-/// Logs in to a registry. The account is tried first (GET /v2/), and kept only if the registry takes it.
+/// Logs in to a registry. Tries the account first (GET /v2/), and stores it only if the registry accepts it.
 #[derive(Debug, Args)]
 #[command(after_help = FILES)]
 pub(crate) struct LoginCommand {
     /// Registry: host[:port]
     #[arg(value_name = "HOST")]
     host: String,
-    /// User name; asked for at a terminal
+    /// User name; default is a prompt
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
-    /// Read the password from stdin instead of asking for it
+    /// Read the password from stdin instead of prompting
     #[arg(long, requires = "user")]
     password_stdin: bool,
     #[command(flatten)]
@@ -40,7 +41,7 @@ pub(crate) struct LoginCommand {
     voice: Voice,
 }
 
-/// Forgets the login for a registry, in the file that login would write to. No login to forget is no failure.
+/// Logs out of a registry: removes the login from the file that login writes to. Logging out twice is not an error.
 #[derive(Debug, Args)]
 #[command(after_help = FILES)]
 pub(crate) struct Logout {
@@ -87,7 +88,7 @@ impl LoginCommand {
                 typed("User name: ", password::Shown::Yes).await?
             }
         };
-        // A name ends at the first colon (RFC 7617, section 2).
+        // A user name ends at the first colon (RFC 7617, section 2).
         let is_name = !user.is_empty() && !user.contains(':') && !user.chars().any(char::is_control);
         if is_name { Ok(user) } else { Err(wrong("a user name is not empty and holds no colon")) }
     }
@@ -134,7 +135,7 @@ fn vault(options: &crate::wire::ClientOptions) -> Result<Vault> {
     Vault::new(options.authfile.as_deref(), &options.environment, options.helper_limit)
 }
 
-/// The registry that `text` names: a host as it stands in references.
+/// Returns the registry that `text` names: a host as references write it.
 fn registry(text: &str) -> Result<Repository> {
     let refused = |hint: String| Error::new(Kind::Usage, "use the registry").on(text).hint(hint);
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -163,7 +164,7 @@ async fn typed(prompt: &str, shown: password::Shown) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8"))
 }
 
-/// All of stdin, without the end of its last line.
+/// Reads all of stdin, without the last line break.
 fn piped() -> Result<String> {
     let mut bytes = Vec::new();
     io::stdin()

@@ -1,4 +1,4 @@
-//! Commands around the embedded registry, and logins.
+//! Commands for the embedded registry, and logins.
 
 pub(crate) mod check;
 pub(crate) mod demo;

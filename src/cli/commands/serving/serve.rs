@@ -14,16 +14,16 @@ use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::serve::{Limits, ServeOptions, Server, ServerCertificates, name_of};
 
-/// Serves a folder as an OCI registry until it is told to stop (Ctrl-C or SIGTERM).
+/// Serves a folder as an OCI registry until Ctrl-C or SIGTERM.
 ///
-/// Certificates and passwords are read again when their files change; no signal is needed. Told to stop, it ends what is in
-/// flight first, within --grace; told twice, it stops at once.
+/// Certificates and passwords are read again when their files change; no signal is needed. At shutdown it finishes
+/// requests in flight within --grace; a second signal stops it at once.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:5000")]
     listen: SocketAddr,
-    /// Folder that holds the images; made if it does not exist
+    /// Data folder for the images; created if it does not exist
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Answer every write with 405 UNSUPPORTED
@@ -37,23 +37,24 @@ pub(crate) struct ServeArgs {
     voice: Voice,
 }
 
-/// Who may come in, and how.
+/// Which clients have access, and how.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 struct LoginArgs {
-    /// Speak TLS with this certificate (PEM, with the certificates between it and its authority)
+    /// Serve TLS with this certificate (PEM, with intermediate certificates)
     #[arg(long, value_name = "PEM", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Private key of that certificate
     #[arg(long, value_name = "PEM", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let in only clients with a certificate of these authorities
+    /// Accept only clients with a certificate from these CAs
     #[arg(long, value_name = "PEM", requires = "tls_cert", visible_alias = "tls-client-ca")]
     client_ca: Option<PathBuf>,
-    /// Let in only these users: lines of USER:HASH as htpasswd -nB makes them (bcrypt alone). /healthz stays open, /metrics does not
+    /// Accept only these users: lines of USER:HASH from htpasswd -nB (bcrypt only). /healthz stays open, /metrics does
+    /// not
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
-    /// Answer to this host name too, on a loopback address that a reverse proxy makes reachable (repeatable)
+    /// Also accept this host name, on a loopback address behind a reverse proxy (repeatable)
     #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
     /// Permit plain HTTP on an address that other machines can reach
@@ -61,22 +62,22 @@ struct LoginArgs {
     allow_insecure_registry: bool,
 }
 
-/// How much of it one client may have.
+/// Limits for clients.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bounds")]
 struct Bounds {
-    /// Connections at the same time, half of them for one address; further ones wait, and idle ones are closed for them
+    /// Most connections at once, half of them for one address; more connections wait, and idle ones are closed for them
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
-    /// Age at which an upload is removed that nobody came back to
+    /// Remove unfinished uploads after this long
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
     upload_expiry: Duration,
-    /// How long requests in flight may go on when it is told to stop
+    /// Grace period for requests in flight at shutdown
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     grace: Duration,
 }
 
-/// Ports are not compared.
+/// Reads a host name; ports are not compared.
 fn host(text: &str) -> std::result::Result<String, &'static str> {
     name_of(text).ok_or("is not the name of a host")
 }

@@ -1,4 +1,4 @@
-//! Last words of skopeo 1.9.3, as they came from the trials; digests shortened.
+//! The final output of skopeo 1.9.3, as seen in the trials; digests shortened.
 
 use std::os::unix::process::ExitStatusExt as _;
 
