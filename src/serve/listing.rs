@@ -11,12 +11,10 @@ use serde::Serialize;
 
 use super::error_response::ErrorResponse;
 use super::query::Query;
-use super::reply::reply;
+use super::reply::{Reply, reply};
 use super::state::ServerState;
 use crate::oci::{Digest, MediaType, RepositoryPath};
 use crate::store::layout::ReferrersPage;
-
-type Answer = Result<Response<Body>, ErrorResponse>;
 
 /// A long page, in bytes. Clients bound the number of pages that they read: ours and ORAS's read sixteen or more.
 const PAGE_BYTES: u64 = 1 << 20;
@@ -25,7 +23,7 @@ const PAGE_BYTES: u64 = 1 << 20;
 const SHORT_PAGE_BYTES: usize = 24 << 10;
 
 /// `GET /v2/<name>/tags/list`.
-pub(super) async fn tags(service: &ServerState, repository: &RepositoryPath, query: &Query, from: IpAddr) -> Answer {
+pub(super) async fn tags(service: &ServerState, repository: &RepositoryPath, query: &Query, from: IpAddr) -> Reply {
     #[derive(Serialize)]
     struct Tags<'a> {
         name: &'a str,
@@ -46,7 +44,7 @@ pub(super) async fn tags(service: &ServerState, repository: &RepositoryPath, que
 }
 
 /// `GET /v2/_catalog`; not in the specification, but every registry has it.
-pub(super) async fn catalog(service: &ServerState, query: &Query, from: IpAddr) -> Answer {
+pub(super) async fn catalog(service: &ServerState, query: &Query, from: IpAddr) -> Reply {
     #[derive(Serialize)]
     struct Catalog<'a> {
         repositories: &'a [String],
@@ -73,7 +71,7 @@ pub(super) async fn referrers(
     subject: Digest,
     query: &Query,
     from: IpAddr,
-) -> Answer {
+) -> Reply {
     if !service.behaviour.has_referrers_api {
         // Go's router answers this for an unknown path, and therefore distribution does.
         let headers = [("content-type", "text/plain; charset=utf-8".to_owned())];

@@ -16,7 +16,7 @@ use super::blob;
 use super::error_response::ErrorResponse;
 use super::memory_budget::{SMALL_BYTES, SMALL_VALUES, Share};
 use super::query::Query;
-use super::reply::reply;
+use super::reply::{Reply, reply};
 use super::state::ServerState;
 use crate::disk;
 use crate::disk::blocking;
@@ -25,10 +25,8 @@ use crate::http_server::paced_body::{BodyStep, PacedBody};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, json_cost};
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
 
-type Answer = Result<Response<Body>, ErrorResponse>;
-
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
-pub(super) async fn pull(service: &ServerState, repository: &RepositoryPath, name: &Name, method: &Method) -> Answer {
+pub(super) async fn pull(service: &ServerState, repository: &RepositoryPath, name: &Name, method: &Method) -> Reply {
     let layout = service.registry.existing(repository).await?;
     let root = layout.resolve(name, Want::Digest).await.map_err(|error| unknown(error, name))?;
     // Read first: a damaged manifest is an error, and not a missing one.
@@ -87,7 +85,7 @@ pub(super) async fn push(
     query: &Query,
     head: &Parts,
     body: Body,
-) -> Answer {
+) -> Reply {
     let (headers, tags) = (&head.headers, tags(name, query)?);
     let (bytes, _share) = gather(service, headers, network_of(head), body).await?;
     let is_small = bytes.len() as u64 <= SMALL_BYTES && !json_cost::exceeds(&bytes, SMALL_VALUES);
@@ -216,7 +214,7 @@ async fn gather(
 }
 
 /// `DELETE /v2/<name>/manifests/<reference>`: removes a tag alone, or a manifest with all its tags.
-pub(super) async fn delete(service: &ServerState, repository: &RepositoryPath, name: &Name) -> Answer {
+pub(super) async fn delete(service: &ServerState, repository: &RepositoryPath, name: &Name) -> Reply {
     let layout = service.registry.existing(repository).await?;
     let is_removed = match name {
         Name::Tag(tag) => {

@@ -3,6 +3,11 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
+use super::error_response::ErrorResponse;
+
+/// The outcome of a request: a response, or the error that the specification has for it.
+pub(super) type Reply = Result<Response<Body>, ErrorResponse>;
+
 /// Returns a response. Leaves out header values that HTTP does not allow; all of ours are allowed.
 pub(super) fn reply<const N: usize>(
     status: StatusCode,

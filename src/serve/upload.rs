@@ -9,7 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::error_response::{ErrorResponse, is_no_room};
 use super::profile::AfterCut;
 use super::query::Query;
-use super::reply::reply;
+use super::reply::{Reply, reply};
 use super::state::ServerState;
 use super::upload_quota::{Exceeded, SessionOwner};
 use super::upload_session::{BodyEnd, UploadSession};
@@ -20,8 +20,6 @@ use crate::oci::{Algorithm, Digest, RepositoryPath};
 /// Seconds until a client asks again for a session: sessions end when pushes do.
 const UPLOADS_RETRY_SECONDS: u16 = 30;
 
-type Answer = Result<Response<Body>, ErrorResponse>;
-
 /// `POST /v2/<name>/blobs/uploads/`: begins an upload, mounts a blob, or takes a whole blob.
 pub(super) async fn begin(
     service: &ServerState,
@@ -30,7 +28,7 @@ pub(super) async fn begin(
     client: SessionOwner,
     headers: &HeaderMap,
     body: Body,
-) -> Answer {
+) -> Reply {
     if let Some(digest) = query.digest("mount")?
         && mount(service, repository, digest, query.get("from")).await?
     {
@@ -101,7 +99,7 @@ pub(super) async fn chunk(
     id: &str,
     headers: &HeaderMap,
     body: Body,
-) -> Answer {
+) -> Reply {
     let session = take(service, repository, id).await?;
     let session = append(service, session, headers, body).await?;
     Ok(accepted(repository, id, session.offset(), StatusCode::ACCEPTED))
@@ -115,7 +113,7 @@ pub(super) async fn close(
     query: &Query,
     headers: &HeaderMap,
     body: Body,
-) -> Answer {
+) -> Reply {
     let digest = query.digest("digest")?.ok_or_else(|| ErrorResponse::digest_invalid("the query names no digest"))?;
     close_with(service, repository, id, digest, headers, body).await
 }
@@ -127,7 +125,7 @@ async fn close_with(
     digest: Digest,
     headers: &HeaderMap,
     body: Body,
-) -> Answer {
+) -> Reply {
     let mut session = take(service, repository, id).await?;
     session.expect(digest.algorithm());
     if service.behaviour.takes_unsized_put || headers.contains_key(header::CONTENT_LENGTH) {
@@ -150,13 +148,13 @@ async fn close_with(
 }
 
 /// `GET /v2/<name>/blobs/uploads/<id>`: says how much has arrived.
-pub(super) async fn status(service: &ServerState, repository: &RepositoryPath, id: &str) -> Answer {
+pub(super) async fn status(service: &ServerState, repository: &RepositoryPath, id: &str) -> Reply {
     let offset = service.sessions.offset(repository, id).await?.ok_or_else(ErrorResponse::upload_unknown)?;
     Ok(accepted(repository, id, offset, StatusCode::NO_CONTENT))
 }
 
 /// `DELETE /v2/<name>/blobs/uploads/<id>`: cancels the upload.
-pub(super) async fn cancel(service: &ServerState, repository: &RepositoryPath, id: &str) -> Answer {
+pub(super) async fn cancel(service: &ServerState, repository: &RepositoryPath, id: &str) -> Reply {
     let mut session = take(service, repository, id).await?;
     service.sessions.end(&mut session).await?;
     Ok(reply(StatusCode::NO_CONTENT, [], Body::empty()))

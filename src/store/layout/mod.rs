@@ -17,6 +17,7 @@ mod index;
 mod index_json;
 pub(crate) mod index_memory;
 mod manifest;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
@@ -33,10 +33,10 @@ use self::folder::{Changed, Hold, LayoutFolder};
 use self::index::LayoutIndex;
 pub(crate) use self::index::{Outgrown, ReferrersPage};
 use self::index_memory::IndexMemory;
-use super::{Body, ByteStream, Listing, MAX_MANIFEST_BYTES, Put, Root, Store, Want};
+use super::{Body, MAX_MANIFEST_BYTES, Put};
 use crate::disk::{self, DiskRoot as Below, Place, blocking};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, MediaType, Name, Tag};
+use crate::oci::{Descriptor, Digest, MediaType, Tag};
 
 /// One OCI image layout folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -427,92 +427,4 @@ async fn gather(body: &Body, size: u64) -> Result<Bytes> {
         bytes.extend_from_slice(&piece?);
     }
     Ok(bytes.freeze())
-}
-
-#[async_trait]
-impl Store for Layout {
-    fn label(&self) -> &str {
-        &self.inner.label
-    }
-
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        let asked = name.clone();
-        let look = move |index: &LayoutIndex| {
-            let digest = match &asked {
-                Name::Digest(digest) => Some(*digest),
-                Name::Tag(tag) => index.tag(tag),
-            };
-            digest.and_then(|digest| index.manifest(&digest))
-        };
-        let node = self.read(look).await?.ok_or_else(|| self.missing(name))?;
-        if want == Want::Digest {
-            return Ok(Root { node, bytes: None });
-        }
-        let (inner, layout) = (Arc::clone(&self.inner), self.clone());
-        blocking(move || {
-            let bytes = manifest::read(&layout.blob(&node.digest))?;
-            if !node.digest.matches(&bytes) {
-                return Err(Error::new(Kind::Corrupt, "read").on(format!("{}@{}", inner.label, node.digest)));
-            }
-            Ok(Root { node, bytes: Some(bytes.into()) })
-        })
-        .await
-    }
-
-    async fn contains(&self, node: &Descriptor) -> Result<bool> {
-        let digest = node.digest;
-        // A manifest that is only a blob here, or has another type, could not be fetched by its name.
-        if node.is_manifest() && !self.is_manifest(digest).await? {
-            return Ok(false);
-        }
-        Ok(self.size(&digest).await? == Some(node.size))
-    }
-
-    async fn open(&self, node: &Descriptor, from: u64) -> Result<ByteStream> {
-        let found = self.file(&node.digest).await;
-        let (file, size) = found.map_err(|error| match error.kind() {
-            Kind::NotFound => self.missing(node.digest),
-            _ => error,
-        })?;
-        if size != node.size || from > size {
-            let why = format!("{size} bytes are held, {} from {from} on were asked for", node.size);
-            let subject = format!("{}@{}", self.inner.label, node.digest);
-            return Err(Error::new(Kind::Corrupt, "open").on(subject).because(why));
-        }
-        Ok(disk::stream(file, from, size - from))
-    }
-
-    async fn put(&self, node: &Descriptor, body: &Body, tags: &[Tag]) -> Result<Put> {
-        if node.is_manifest() {
-            let put = self.put_manifest(node, body, tags, Vec::new()).await?;
-            // Nothing is needed, so nothing is missing.
-            return Ok(put.unwrap_or(Put::Present));
-        }
-        if !tags.is_empty() {
-            return Err(Error::new(Kind::Usage, "tag a blob").on(node.digest));
-        }
-        self.put_blob(node, body).await
-    }
-
-    fn expect(&self, _: usize) {}
-}
-
-#[async_trait]
-impl Listing for Layout {
-    async fn tags(&self) -> Result<Vec<Tag>> {
-        self.read(|index| index.tags().cloned().collect()).await
-    }
-
-    async fn few_tags(&self) -> Result<Vec<Tag>> {
-        self.tags().await
-    }
-
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        let subject = *subject;
-        self.read(move |index| index.referrers(&subject)).await
-    }
-
-    async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
-        self.referrers(subject).await.map(Some)
-    }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 use super::folder::VERSION;
 use super::gc::{Effect, GcRules, KeptManifests, LinkCounts, Swept};
 use super::*;
-use crate::oci::MediaType;
+use crate::oci::{MediaType, Name};
+use crate::store::{Listing, Store as _, Want};
 
 fn tag(text: &str) -> Tag {
     text.parse().unwrap()
