@@ -1,10 +1,10 @@
-//! What does SIGKILL cost? Bytes of an image that cross the line twice when its seed is killed over and over.
+//! How much does SIGKILL cost? Bytes of an image that cross the link twice when its seed is killed repeatedly.
 //!
 //! Run `cargo bench --bench kill [-- KILLS [MIB_PER_SECOND [SEED]]]` with distribution 2.8 as `docker-registry` in
 //! `AUTONOMY_PEERS_BIN` (`tests/peers` prints that folder) or in `PATH`.
-//! One index of 3 platforms with 8 layers each, 1 GiB in all, goes from one registry to another, killed at 30 random points
-//! and started again, with `--spool` and without. Bytes are counted on the line between the source and the program, which
-//! brings 100 MiB a second unless told otherwise: neither by the program nor by what it says of itself.
+//! One index of 3 platforms with 8 layers each, 1 GiB in all, goes from one registry to another. The seed is killed at 30
+//! random points and restarted, with `--spool` and without. The link between the source and the program counts the bytes,
+//! at 100 MiB a second by default; the program's own figures are not used.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
@@ -65,7 +65,7 @@ fn main() {
     }
 }
 
-/// Where it is killed: once so many bytes have come in all.
+/// The kill points, in bytes received.
 fn points(seed: u64, kills: u64, size: u64) -> Vec<u64> {
     let noise = shape::noise(seed, kills * 8);
     let mut points: Vec<_> =
@@ -85,7 +85,7 @@ fn start(link: &Link, sink: &Server, home: &Path, is_spooled: bool) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).spawn().unwrap()
 }
 
-/// What a broken upload leaves at this registry is of no use to anybody, and would fill the memory.
+/// An interrupted upload at this registry is useless, and would fill the memory.
 fn forget_uploads(sink: &Server) {
     let _ = std::fs::remove_dir_all(sink.data().join("docker/registry/v2/repositories/app/_uploads"));
 }

@@ -1,12 +1,13 @@
-//! Does any request end the server, make it answer 5xx, or cost it what it has acknowledged?
+//! Does any request end the server, make it answer 5xx, or cost it acknowledged content?
 //!
-//! Run `cargo bench --bench serve_fuzz [-- [--seconds N] [--seed N] [--servers 1|2]]`; an hour and two if nothing is said. Eight clients send requests
-//! to `autonomy registry serve`, three out of four of them changed in their parts or their bytes, broken off, or several at
-//! once. Every few thousand requests a server is killed and started again, a second one comes or goes on the same folder, or
-//! garbage is collected. In the end every blob on the disk is hashed, and everything acknowledged is asked for.
+//! Run `cargo bench --bench serve_fuzz [-- [--seconds N] [--seed N] [--servers 1|2]]`; by default an hour and two servers.
+//! Eight clients send requests to `autonomy registry serve`, three out of four of them with changed parts or bytes, broken
+//! off, or several at once. Every few thousand requests a server is killed and restarted, a second one starts or stops on
+//! the same folder, or garbage is collected. In the end every blob on the disk is hashed, and all acknowledged content is
+//! requested.
 //!
-//! It prints each fault as it is found, with the bytes of the request, and ends with exit code 1 if there was one. The same
-//! seed draws the same requests.
+//! It prints each fault at once, with the bytes of the request, and ends with exit code 1 if there was one. The same seed
+//! draws the same requests.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 

@@ -1,10 +1,10 @@
 //! Does a program that seeds for an hour over bad links grow, and does a wrong digest ever pass?
 //!
-//! Run `cargo bench --bench soak [-- MINUTES [PERCENT [SEED]]]`; 60 minutes and 2 % if nothing is said. One process seeds
-//! without an end, through one client, from one embedded registry to another; each request to either goes wrong with the
-//! chance given: refused, reset, cut, damaged, delayed, answered by a portal. This process is the registries and the judge:
-//! it looks at each destination on the disk, from outside, and clears it away. Every minute it prints what the other one
-//! holds and how its seeds ended.
+//! Run `cargo bench --bench soak [-- MINUTES [PERCENT [SEED]]]`; by default 60 minutes and 2 %. One process seeds
+//! endlessly, through one client, from one embedded registry to another; each request to either fails with the given
+//! chance: refused, reset, cut, damaged, delayed, or answered by a portal. This process runs the registries and judges: it
+//! reads each destination on the disk, from outside, and removes it. Every minute it prints the memory of the other process
+//! and the results of its seeds.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
@@ -28,7 +28,7 @@ use testkit::images::shape;
 
 /// Images that take turns: of two platforms each, from a few KiB to a few MiB.
 const IMAGES: u64 = 8;
-/// Seeds that run at the same time.
+/// Concurrent seeds.
 const JOBS: usize = 4;
 
 fn main() {
@@ -43,14 +43,14 @@ fn main() {
     }
 }
 
-/// What is right, and what has happened so far.
+/// The expected content, and the results so far.
 struct Judge {
     sink: Testbed,
     roots: Vec<Digest>,
     seeder: Child,
     /// How the seeds ended, by kind.
     ended: BTreeMap<String, u64>,
-    /// Done, and yet not right; or on the disk under another name than its own.
+    /// Done, but wrong; or a file on disk that does not match its name.
     wrong: Vec<String>,
     retries: u64,
 }
@@ -78,7 +78,7 @@ async fn judge(minutes: f64, chance: f64, seed: u64) {
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                 sizes.push(judge.report(minute));
                 minute += 1.0;
-                // What has been counted is no longer needed, and would be what grows.
+                // Counted requests are no longer needed, and would grow.
                 source.clear_log();
                 judge.sink.clear_log();
             }
@@ -88,7 +88,7 @@ async fn judge(minutes: f64, chance: f64, seed: u64) {
     judge.end(&sizes);
 }
 
-/// The lines that the seeder prints, each as soon as it comes.
+/// The lines of the seeder, each as soon as it arrives.
 fn lines(stdout: ChildStdout) -> std::sync::mpsc::Receiver<String> {
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || BufReader::new(stdout).lines().try_for_each(|line| sender.send(line.unwrap())));
@@ -120,7 +120,7 @@ async fn publish(source: &Testbed, public: &Path) -> Vec<Digest> {
 }
 
 impl Judge {
-    /// Takes note of `<number> <how it ended> <retries>`, and looks at what is there.
+    /// Parses `<number> <how it ended> <retries>`, and checks the destination.
     async fn look(&mut self, line: &str) {
         let [number, ended, retries] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         *self.ended.entry(ended.to_owned()).or_default() += 1;
@@ -129,7 +129,7 @@ impl Judge {
         let path = format!("site/{number}");
         let name = Name::Tag("v1".parse().unwrap());
         let named = self.sink.layout(&path).resolve(&name, Want::Digest).await.ok().map(|found| found.node.digest);
-        // A seed that failed may have put its tag and not have heard of it; a tag on anything else is wrong.
+        // A failed seed may have put its tag without getting the answer; a tag on anything else is wrong.
         if named.is_some_and(|named| named != root) || (ended == "done" && named.is_none()) {
             self.wrong.push(format!("seed {number}, {ended}: its tag names {named:?}, not {root}"));
         }
@@ -146,7 +146,7 @@ impl Judge {
         let _ = std::fs::remove_dir_all(folder);
     }
 
-    /// Prints a line and gives what the seeder holds, in KiB.
+    /// Prints a line and returns the seeder's memory, in KiB.
     fn report(&self, minute: f64) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.seeder.id())).unwrap();
         let kib = |name: &str| {
@@ -166,7 +166,7 @@ impl Judge {
         now
     }
 
-    /// The verdict. Growth is told by the last quarter beside the second: the first fills caches and pools.
+    /// The verdict. Growth is the last quarter against the second: the first fills caches and pools.
     fn end(mut self, sizes: &[u64]) {
         let _ = self.seeder.kill();
         let _ = self.seeder.wait();
@@ -203,7 +203,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// The process that is watched: seeds one image after the other, each into a repository of its own.
+/// The observed process: seeds one image after the other, each into a repository of its own.
 async fn seed_without_end(from: &str, to: &str, key: &str) {
     let client = Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap();
     let demands = Demands::new(vec![PublicKey::from_pem(&std::fs::read(key).unwrap()).unwrap()]);
@@ -237,7 +237,7 @@ async fn seed_without_end(from: &str, to: &str, key: &str) {
                 }
             };
             let _ = std::fs::remove_dir_all(folder);
-            // Whoever reads this has gone: there is nothing left to seed for.
+            // The reader has gone, so no more seeds are needed.
             if writeln!(std::io::stdout(), "{number} {ended} {retries}").is_err() {
                 return;
             }

@@ -1,13 +1,13 @@
-//! What does it cost to plan a catalog, an image, and does that grow with the catalog? A dry run of 10 to 10,000 images, of
-//! three layers each, two of which all of them share, from one embedded registry to an empty one.
+//! How much does planning a catalog cost per image, and does that grow with the catalog? A dry run of 10 to 10,000 images,
+//! of three layers each, two of which are common to all, from one embedded registry to an empty one.
 //!
-//! `parse` reads the catalog and nothing else. `ask` asks the two registries, through the same client, what no plan can do
-//! without: where each tag of the destination stands, the image's manifest and configuration, and whether the destination
-//! holds the two blobs that no other image has. `plan` is the dry run, reading the catalog included. So `plan` less `ask`
-//! is the price of planning, and equal figures at all sizes mean that it grows with the catalog and no faster. Images per
-//! second; two threads, and the registries on the same processors.
+//! `parse` only reads the catalog. `ask` sends, through the same client, the requests that every plan needs: the
+//! destination's tag, the image's manifest and configuration, and two HEADs for the blobs that no other image has. `plan`
+//! is the dry run, reading the catalog included. So `plan` less `ask` is the price of planning, and equal figures at all
+//! sizes mean that it grows with the catalog and no faster. Images per second; two threads, and the registries on the same
+//! processors.
 //!
-//! `catalog plan/far` is the same with 50 ms of round trip to both, where what is asked one after the other shows.
+//! `catalog plan/far` is the same with 50 ms of round trip to both, which shows sequential requests.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -30,7 +30,7 @@ use crate::Registry;
 use crate::image::put;
 use crate::proxy::{Counting, Link, Proxy};
 
-/// Images under way at a time, and those that are asked about meanwhile: what the program does if it is not told otherwise.
+/// Images under way at a time, and images looked up meanwhile: the program's defaults.
 const AT_ONCE: usize = 4;
 const ASKED_AT_ONCE: usize = 16;
 /// Images of one repository, under a tag each.
@@ -103,7 +103,7 @@ impl Bed {
         Self { text, entries, source, sink, _proxies: proxies, runtime }
     }
 
-    /// A client as at the start of a run, and registries that remember no requests.
+    /// A client as at the start of a run, and registries with empty logs.
     fn begin(&self) -> Client {
         self.source.bed.clear_log();
         self.sink.bed.clear_log();
@@ -134,7 +134,7 @@ impl Bed {
     }
 }
 
-/// The requests that no plan of an image can do without.
+/// The requests that every plan of an image needs.
 async fn look_at(client: &Client, from: &Reference, to: &Reference) {
     let source = store::Registry::new(client, &from.repository, Role::Source);
     let sink = store::Registry::new(client, &to.repository, Role::Sink);

@@ -1,9 +1,9 @@
-//! What does the engine itself cost, a blob and a mebibyte? Whole copies between stores in memory.
+//! How much does the engine itself cost, per blob and per mebibyte? Whole copies between stores in memory.
 //!
 //! `copy` plans and carries everything out; `by hand` hashes and copies the same bytes in a loop and keeps them in a map,
-//! which is what such a store does. The difference is the engine: graph, plan, lanes, tasks, events. `engine/blobs`: 64 to
-//! 8,192 blobs of 1 KiB, in blobs per second; equal figures mean that cost grows with the image and no faster.
-//! `engine/bytes`: 32 blobs of 1 MiB, in bytes per second. One thread, so that all of it is processor time.
+//! like such a store. The difference is the engine: graph, plan, lanes, tasks, events. `engine/blobs`: 64 to 8,192 blobs of
+//! 1 KiB, in blobs per second; equal figures mean that cost grows with the image and no faster. `engine/bytes`: 32 blobs of
+//! 1 MiB, in bytes per second. One thread, so that all of it is processor time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -49,7 +49,7 @@ fn both(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, blobs: usiz
     });
     group.bench_function(BenchmarkId::new("copy", blobs), |bencher| {
         let (image, source) = &*bed;
-        // What the sink then holds is dropped when nobody measures.
+        // The sink's content is dropped outside the measured time.
         bencher.iter_batched(
             || job(image, source),
             |job| {

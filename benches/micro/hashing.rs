@@ -1,9 +1,9 @@
-//! What does checking cost? Drains the same bytes with and without verification, by 1, 2 and 8 streams at a time.
+//! How much does checking cost? Drains the same bytes with and without verification, by 1, 2 and 8 streams at a time.
 //!
 //! All arms copy every piece of 64 KiB into a scratch buffer, as a socket write would, on two threads. `read` does only
 //! that; `hashed` also feeds the pieces to SHA-256, by hand; `checked` reads through a [`Body`], as the engine does. So
-//! `checked` less `read` is the price of checking, and `checked` less `hashed` what of it is not the hash. Bytes per
-//! second of all streams together; the bytes lie in the processor's cache, where a socket's would too.
+//! `checked` less `read` is the price of checking, and `checked` less `hashed` is its part without the hash. Bytes per
+//! second of all streams together; the bytes are in the processor's cache, as a socket's would be.
 
 use std::hint::black_box;
 use std::iter;
@@ -74,7 +74,7 @@ async fn drain(arm: Arm, node: Descriptor, store: Arc<Pieces>) {
         }
         scratch[..piece.len()].copy_from_slice(&piece);
         black_box(&scratch);
-        // As after a socket: others get their turn.
+        // Yields to other tasks, as after a socket read.
         tokio::task::consume_budget().await;
     }
     if let Arm::Hashed = arm {
@@ -82,7 +82,7 @@ async fn drain(arm: Arm, node: Descriptor, store: Arc<Pieces>) {
     }
 }
 
-/// A store whose content comes in pieces, as it does from a network.
+/// A store whose content comes in pieces, as from a network.
 #[derive(Debug)]
 struct Pieces(Memory);
 

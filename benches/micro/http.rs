@@ -1,10 +1,10 @@
-//! What does the machinery around HTTP cost? One image of 24 blobs of 4 KiB from one embedded registry to another, with no
+//! How much does the HTTP machinery cost? One image of 24 blobs of 4 KiB from one embedded registry to another, without
 //! distance and with 50 ms of round trip to both.
 //!
-//! `copy` is a whole copy; `bare` sends the same requests over kept connections, as many at a time as there are small
-//! lanes, hashes what it carries, and knows all names beforehand. Both find the manifests, then the blobs, then put the
-//! manifests. The difference is the client, the engine and waiting that need not be. Time for an image; the registries'
-//! own time is in both, their folders lie in memory, and each copy goes to a repository that never was.
+//! `copy` is a whole copy; `bare` sends the same requests over kept connections, one per small lane, hashes the bytes, and
+//! knows all names beforehand. Both find the manifests, then the blobs, then put the manifests. The difference is the
+//! client, the engine and avoidable waits. Time for an image; the registries' own time is in both, their folders are in
+//! memory, and each copy goes to a new repository.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -40,7 +40,7 @@ pub(crate) fn ask(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("copy", &label), |bencher| {
             let runtime = crate::two_threads();
             let client = Client::new(wire::ClientOptions { allow_plain_http: true, ..Default::default() }).unwrap();
-            // Beforehand, as with `bare`: how the registries are spoken to is known, and connections are open.
+            // Warm-up, like in `bare`: the registries' schemes are known, and connections are open.
             runtime.block_on(bed.copy(&client, &bed.fresh()));
             bencher.iter_batched(
                 || bed.fresh(),
@@ -62,10 +62,10 @@ struct Bed {
     image: Image,
     source: Registry,
     sink: Registry,
-    /// Where they are reached.
+    /// Their addresses.
     hosts: [String; 2],
     copies: AtomicUsize,
-    /// End before what runs them.
+    /// Dropped before the runtime that they use.
     _proxies: Vec<Proxy>,
     _runtime: Runtime,
 }
@@ -87,7 +87,7 @@ impl Bed {
         Self { image, source, sink, hosts, copies: AtomicUsize::new(0), _proxies: proxies, _runtime: runtime }
     }
 
-    /// A repository that nobody has heard of, and registries that remember no requests.
+    /// A repository that does not exist yet, and registries with empty logs.
     fn fresh(&self) -> String {
         self.source.bed.clear_log();
         self.sink.bed.clear_log();
@@ -113,7 +113,7 @@ impl Bed {
 
     fn bare(&self, streams: &mut [Ends], to: &str) {
         let manifests: Vec<_> = self.image.manifests().map(|(node, _)| node).collect();
-        // The index first, by which the others are found.
+        // The index first: it names the others.
         let found: Vec<_> = manifests.iter().rev().map(|node| streams[0].manifest(node)).collect();
         let blobs: Vec<_> = self.image.blobs().map(|(node, _)| node).collect();
         let next = AtomicUsize::new(0);
@@ -140,7 +140,7 @@ impl Ends {
     }
 
     fn blob(&mut self, node: &Descriptor, to: &str) {
-        // Both questions are on their way before either answer is read, as the engine's are.
+        // Both requests are sent before either answer is read, as in the engine.
         self.source.begin("GET", &format!("/v2/{SOURCE}/blobs/{}", node.digest), "").unwrap();
         self.source.flush().unwrap();
         let opened = self.sink.ask("POST", &format!("/v2/{to}/blobs/uploads/")).unwrap();
@@ -160,7 +160,7 @@ impl Ends {
         expect(self.sink.answer("PUT").unwrap(), 201);
     }
 
-    /// The answer of the source to a GET that was sent.
+    /// The source's answer to a GET that was sent.
     fn whole(&mut self, node: &Descriptor) -> Vec<u8> {
         let length = expect(self.source.answer("GET").unwrap(), 200).length;
         let bytes = self.source.whole(length).unwrap();

@@ -5,18 +5,18 @@ use autonomy_registry::store::{Body, Memory, Store};
 use bytes::Bytes;
 use serde_json::json;
 
-/// What an image is made of.
+/// The shape of an image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     /// Entries of the index.
     pub(crate) platforms: usize,
-    /// Of each platform, beside the configuration.
+    /// Layers of each platform, beside the configuration.
     pub(crate) layers: usize,
-    /// Of each layer, and of each configuration.
+    /// Bytes of each layer, and of each configuration.
     pub(crate) blob_bytes: usize,
 }
 
-/// An index with everything below it. Nodes come before those that refer to them; the index is the last.
+/// An index with everything below it. Nodes come before the nodes that refer to them; the index is the last.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) nodes: Vec<(Descriptor, Bytes)>,
@@ -94,7 +94,7 @@ fn add(nodes: &mut Vec<(Descriptor, Bytes)>, media_type: MediaType, text: String
     node
 }
 
-/// Bytes that are like no others: xorshift, started from `seed`.
+/// Bytes that never repeat: xorshift, started from `seed`.
 pub(crate) fn content(seed: u64, length: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);

@@ -1,9 +1,9 @@
-//! Small questions, a module each: what does one part cost, beside the same work without it?
+//! Small questions, one module each: how much does one part cost, compared with the same work without it?
 //!
-//! `cargo bench --profile release-fast --bench micro -- PART` asks one of them, without a part all. Every question has a
-//! baseline in its own group that does the same work minus the thing measured, so that the difference is the price. All
-//! in one program, because linking is what seven would cost. Under `cargo test --bench micro` everything runs once, the
-//! largest catalogs left out.
+//! `cargo bench --profile release-fast --bench micro -- PART` runs one of them, and all of them without a part. Every
+//! question has a baseline in its own group that does the same work minus the thing measured, so that the difference is the
+//! price. All are in one program, to link once and not seven times. Under `cargo test --bench micro` everything runs once,
+//! without the largest catalogs.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 
 mod catalog_plan;
@@ -45,7 +45,7 @@ fn is_trial() -> bool {
     is_given("--test") || !is_given("--bench")
 }
 
-/// One thread: what it takes is processor time.
+/// One thread, so that the time is processor time.
 fn alone() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -55,7 +55,7 @@ fn two_threads() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// A registry on this machine whose folder is in memory where that can be had: disks are not what is measured here.
+/// A registry on this machine with its folder in memory where possible: the disk is not measured here.
 struct Registry {
     bed: Testbed,
     _folder: tempfile::TempDir,

@@ -1,9 +1,9 @@
-//! What does reading a manifest cost? An image of twelve layers, an index of nine platforms with their attestations, and an
-//! index of a thousand entries, from memory.
+//! How much does reading a manifest cost? An image of twelve layers, an index of nine platforms with their attestations,
+//! and an index of a thousand entries, from memory.
 //!
-//! `ignored` only finds out that the bytes are JSON, which nobody can do without; `value` builds a tree of all of it;
-//! `specification` is the reader of oci-spec, which keeps every field; `ours` counts values before it reads and keeps what
-//! a replicator needs. Bytes per second.
+//! `ignored` only checks that the bytes are JSON, which every reader must do; `value` builds a tree of all of it;
+//! `specification` is the reader of oci-spec, which keeps every field; `ours` counts values before it reads and keeps the
+//! fields that a replicator needs. Bytes per second.
 
 use std::hint::black_box;
 
@@ -64,7 +64,7 @@ fn image(layers: usize) -> String {
     manifest.to_string()
 }
 
-/// Two entries a platform: the image, and what attests its build, as BuildKit makes them.
+/// Two entries a platform: the image, and its build attestation, as BuildKit makes them.
 fn index(platforms: usize) -> String {
     let mut entries = Vec::new();
     for platform in 0..platforms {

@@ -1,10 +1,10 @@
-//! What does planning cost, a node, and does that grow with the image? Plans what a copy between stores in memory would do.
+//! How much does planning cost per node, and does that grow with the image? Plans a copy between stores in memory.
 //!
-//! `planning/nodes`: indexes of 100, 1,000 and 10,000 nodes, ten a platform, to a sink that holds nothing. `parse` reads the
-//! same manifests and nothing else, `checked` hashes them too, as whoever fetches them must; `plan` less `checked` is the
-//! price of the graph and its order. `planning/targets`: the same for an image with 100, 1,000 and 5,000 manifests
-//! attached to it, each a target of its own with one blob. Nodes per second: equal figures mean that cost grows with the
-//! image and no faster. One thread.
+//! `planning/nodes`: indexes of 100, 1,000 and 10,000 nodes, ten a platform, to a sink that holds nothing. `parse` only
+//! reads the same manifests, `checked` also hashes them, which any fetch must do; `plan` less `checked` is the price of the
+//! graph and its order. `planning/targets`: the same for an image with 100, 1,000 and 5,000 manifests attached to it, each
+//! a target of its own with one blob. Nodes per second: equal figures mean that cost grows with the image and no faster.
+//! One thread.
 
 use std::hint::black_box;
 use std::sync::{Arc, LazyLock};
@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use crate::image::{Image, Shape, put};
 
-/// Of each platform: a manifest, a configuration and so many layers.
+/// Nodes of each platform: a manifest, a configuration and this many layers.
 const LAYERS: usize = 8;
 const NODES_A_PLATFORM: usize = LAYERS + 2;
 
@@ -88,7 +88,7 @@ fn attached(count: usize, runtime: &Runtime) -> Bed {
     let mut manifests: Vec<_> = image.manifests().cloned().collect();
     let mut targets = vec![target(root)];
     for number in 0..count {
-        // No store holds the blob: planning reads manifests alone.
+        // No store holds the blob: planning only reads manifests.
         let blob = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(&number.to_le_bytes()), 8);
         let text = json!({"mediaType": MediaType::OCI_MANIFEST, "layers": [blob], "subject": root}).to_string();
         let node = Descriptor::of(MediaType::OCI_MANIFEST, text.as_bytes());

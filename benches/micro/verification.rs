@@ -1,11 +1,11 @@
-//! What does verification cost beyond its cryptography? Verifies one image in memory, with more and more demanded of it.
+//! How much does verification cost beyond its cryptography? Verifies one image in memory, with more and more required.
 //!
 //! `signature`: a cosign signature by a key (P-256), its name and its time. `recorded`: a transparency log's entry for it,
 //! too. `sealed`: lock and policy as well, each with a signature and an entry of its own, the lock's digests, its BLAKE3
-//! fingerprint, and the policy's version. `whole` resolves the names, searches, reads and judges; `bare` verifies the same
-//! signatures with aws-lc-rs and takes the SHA-256 of the same bytes, and nothing else. The difference is parsing, judging
-//! and the report; of it a few microseconds are the memory store's, which finds referrers by reading all that it holds.
-//! Time for an image, one thread.
+//! fingerprint, and the policy's version. `whole` resolves the names, searches, reads and evaluates; `bare` verifies the
+//! same signatures with aws-lc-rs and takes the SHA-256 of the same bytes, and nothing else. The difference is parsing,
+//! evaluation and the report, and a few microseconds of the memory store, which finds referrers by reading everything that
+//! it holds. Time for an image, one thread.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ use serde_json::Value;
 use testkit::rekor::{self, Log};
 use testkit::verify_bench::{Bench, RECENT, public, reference};
 
-/// What is demanded.
+/// The requirements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
     Signature,
@@ -29,7 +29,7 @@ enum Extent {
     Sealed,
 }
 
-/// A signature with what it was made over, and by which key.
+/// A signature, the signed bytes, and the key.
 struct Signed {
     key: ParsedPublicKey,
     message: Vec<u8>,
@@ -39,9 +39,9 @@ struct Signed {
 struct Bed {
     store: Memory,
     demands: Demands,
-    /// What is verified.
+    /// The image to verify.
     signed: Vec<Signed>,
-    /// What is read, with its digests.
+    /// The bytes to read, with their digests.
     read: Vec<(Digest, Bytes)>,
 }
 
@@ -88,7 +88,7 @@ impl Bed {
         assert!(report.is_verified(), "{report}");
         let mut read = Vec::new();
         for line in bench.site.log() {
-            // What does not read is a list of referrers.
+            // A referrers call reads no node.
             let Some((_, name)) = line.split_once(' ').filter(|(what, _)| *what != "referrers") else { continue };
             let root = bench.site.memory.resolve(&named(name), Want::Bytes).await.unwrap();
             read.push((root.node.digest, root.bytes.unwrap()));
@@ -112,14 +112,14 @@ impl Bed {
     }
 }
 
-/// Signs what `tag` names and has the log record it: the signature, and the log's own.
+/// Signs the content of `tag` and records it in the log: returns the signature, and the log's own.
 async fn sign(bench: &Bench, log: &Log, tag: &str) -> [Signed; 2] {
     let node = bench.site.memory.resolve(&named(tag), Want::Digest).await.unwrap().node;
     let made = rekor::legacy(bench.signed(&node, Some(RECENT)).0, &bench.key);
     let annotation = log.annotation(&made.body);
     let entry: Value = serde_json::from_str(&annotation).unwrap();
     rekor::put_legacy(&bench.site.memory, &node, &made.signed, &made.signature, annotation).await;
-    // The log signs these members in the order of their names, which is how they are written here.
+    // The log signs these members in alphabetical order, which is their order here.
     let (recorded, promise) = (entry["Payload"].to_string(), entry["SignedEntryTimestamp"].as_str().unwrap());
     [
         Signed { key: parsed(&public(&bench.key)), message: made.signed, signature: made.signature },

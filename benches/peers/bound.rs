@@ -1,9 +1,9 @@
-//! The bound: a copier that is told every step beforehand and does nothing else.
+//! The bound: a copier that gets every step in advance and does nothing else.
 //!
-//! It keeps one connection a stream to each side, hashes what it carries, sends the fewest requests there can be, and
-//! never sends the last piece of what hashes wrong. One thread a stream, blocking sockets, no library: what a real tool
-//! takes beyond this is the price of finding out what to do, and of its machinery. It runs as a process of its own
-//! (`peers bound STREAMS PLAN FROM TO`), so that it is measured as the tools are.
+//! It keeps one connection per stream to each side, hashes the bytes, sends the minimum of requests, and never sends the
+//! last piece of content with a wrong hash. One thread per stream, blocking sockets, no library: a real tool takes longer
+//! because it has to find out what to do, and because of its machinery. It runs as a process of its own (`peers bound
+//! STREAMS PLAN FROM TO`), so that it is measured as the tools are.
 
 use std::collections::BinaryHeap;
 use std::io;
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::connection::{Answer, Connection};
 use crate::plan::{Task, Verb};
 
-/// Runs as the bound; `arguments` are those after the word.
+/// Runs as the bound; `arguments` are the ones after the word `bound`.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
     let [streams, plan, from, to] = arguments else { return complain("bound STREAMS PLAN FROM TO") };
     let text = std::fs::read_to_string(plan).unwrap();
@@ -68,7 +68,7 @@ struct Ends {
 impl Ends {
     fn blob(&mut self, task: &Task) -> io::Result<()> {
         let Task { repository, digest, size, .. } = task;
-        // Both questions are on their way before either answer is read: one round trip for two.
+        // Both requests are sent before either answer is read: one round trip for two.
         self.source.begin("GET", &format!("/v2/{repository}/blobs/{digest}"), "")?;
         self.source.flush()?;
         let opened = self.destination.ask("POST", &format!("/v2/{repository}/blobs/uploads/"))?;
@@ -133,7 +133,7 @@ impl Ends {
     }
 }
 
-/// Every manifest that the workloads have.
+/// Every manifest type in the workloads.
 pub(crate) const ACCEPT: &str =
     "Accept: application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json\r\n";
 
@@ -146,18 +146,18 @@ fn matches(hash: Sha256, digest: &str) -> io::Result<()> {
     if found == digest { Ok(()) } else { Err(io::Error::other(format!("the bytes are {found}"))) }
 }
 
-/// Tasks whose turn has come, largest blobs first; what others wait for before all.
+/// Ready tasks, largest blobs first; but tasks that others wait for come before all.
 struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    /// For each task, those that wait for it.
+    /// For each task, the tasks that wait for it.
     next: Vec<Vec<usize>>,
     weight: Vec<u64>,
 }
 
 struct State {
     ready: BinaryHeap<(u64, usize)>,
-    /// For each task, how many it still waits for.
+    /// For each task, the number of tasks that it still waits for.
     waits: Vec<usize>,
     left: usize,
     failure: Option<String>,
@@ -203,7 +203,7 @@ impl Queue {
                 freed += 1;
             }
         }
-        // One of them is taken by who is here; nobody else need wake for it.
+        // This thread takes one of them; a single task wakes no other thread.
         if state.left == 0 || freed > 1 {
             self.changed.notify_all();
         }

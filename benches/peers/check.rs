@@ -1,4 +1,4 @@
-//! Whether a destination is right: every tag, manifest and blob of a workload is there, by name and length.
+//! Checks a destination: every tag, manifest and blob of a workload is there, by name and length.
 
 use std::io;
 use std::sync::Mutex;
@@ -8,17 +8,17 @@ use crate::bound::ACCEPT;
 use crate::connection::Connection;
 use crate::workload::Workload;
 
-/// Connections that ask.
+/// Connections of the check.
 const STREAMS: usize = 4;
 
-/// One thing that must be there: path, digest, length.
+/// One required thing: path, digest, length.
 type Claim = (String, String, u64);
 
-/// Asks `host` for all of `workload`.
+/// Requests all of `workload` from `host`.
 ///
 /// # Errors
 ///
-/// The first thing that is not as it should be.
+/// The first thing that is missing or wrong.
 pub(crate) fn check(host: &str, workload: &Workload) -> Result<(), String> {
     let claims = claims(workload);
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(None));
@@ -26,7 +26,7 @@ pub(crate) fn check(host: &str, workload: &Workload) -> Result<(), String> {
         for _ in 0..STREAMS.min(claims.len()) {
             scope.spawn(|| {
                 if let Err(why) = ask(host, &claims, &next) {
-                    // The others have nothing left to ask.
+                    // Stops the other threads.
                     next.store(claims.len(), Ordering::Relaxed);
                     wrong.lock().unwrap().get_or_insert(why);
                 }

@@ -1,7 +1,7 @@
-//! A bare HTTP/1.1 connection over a blocking socket: what the bound, the publisher and the check speak.
+//! A bare HTTP/1.1 connection over a blocking socket, for the bound, the publisher and the check.
 //!
-//! Knows as much HTTP as registries answer with on a good day: `Content-Length`, kept alive. What it does not know
-//! (chunked answers, TLS) it refuses. It shares nothing with the program that is measured.
+//! Handles only the simple HTTP of registries: `Content-Length`, kept alive. It refuses chunked answers and TLS. It shares
+//! no code with the measured program.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -9,14 +9,14 @@ use std::net::TcpStream;
 /// Largest piece read at once, in bytes. A head must fit into it.
 const PIECE: usize = 256 << 10;
 
-/// What came back, less its body.
+/// A response without its body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Of the body, or what the body of a HEAD would be long.
+    /// Length of the body, or for HEAD the length that it would have.
     pub(crate) length: u64,
     pub(crate) location: Option<String>,
-    /// What the registry says that the content is: `Docker-Content-Digest`.
+    /// The digest of the content according to the registry: `Docker-Content-Digest`.
     pub(crate) digest: Option<String>,
 }
 
@@ -25,10 +25,10 @@ pub(crate) struct Answer {
 pub(crate) struct Connection {
     host: String,
     stream: TcpStream,
-    /// Heads of requests wait here for the first piece of their body, so that small requests are one packet.
+    /// Request heads wait here for the first piece of their body, so that small requests are one packet.
     unsent: Vec<u8>,
     buffer: Box<[u8]>,
-    /// What has been read and not been used: `buffer[begin..end]`.
+    /// Bytes read and not used yet: `buffer[begin..end]`.
     begin: usize,
     end: usize,
 }
@@ -46,7 +46,7 @@ impl Connection {
         write!(self.unsent, "{method} {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", self.host)
     }
 
-    /// Sends a piece of the body, after whatever waits.
+    /// Sends a piece of the body, after all waiting bytes.
     pub(crate) fn send(&mut self, piece: &[u8]) -> io::Result<()> {
         if self.unsent.is_empty() {
             return self.stream.write_all(piece);
@@ -55,7 +55,7 @@ impl Connection {
         self.flush()
     }
 
-    /// Sends what waits.
+    /// Sends all waiting bytes.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.unsent)?;
         self.unsent.clear();
@@ -69,14 +69,14 @@ impl Connection {
         self.answer(method)
     }
 
-    /// Reads the head of the answer to a request of `method`. The body is for [`piece`](Self::piece), unless the
-    /// answer is to a HEAD or an upload: those are read past here.
+    /// Reads the head of the answer to a request of `method`. Read the body with [`piece`](Self::piece); bodies of answers
+    /// to HEAD and uploads are skipped here.
     pub(crate) fn answer(&mut self, method: &str) -> io::Result<Answer> {
         self.flush()?;
         loop {
             let head = self.head()?;
             let answer = parse(&head)?;
-            // 100 Continue and its like announce the answer, they are none.
+            // 100 Continue and similar ones announce the answer.
             if answer.status >= 200 {
                 if method != "GET" && method != "HEAD" {
                     self.skip(answer.length)?;
@@ -86,7 +86,7 @@ impl Connection {
         }
     }
 
-    /// The next piece of a body of which `left` bytes are to come.
+    /// The next piece of a body with `left` bytes to come.
     pub(crate) fn piece(&mut self, left: u64) -> io::Result<&[u8]> {
         if self.begin == self.end {
             self.begin = 0;
@@ -118,7 +118,7 @@ impl Connection {
     }
 
     fn head(&mut self) -> io::Result<String> {
-        // What is left over moves to the front, so that the head lies in one piece.
+        // The rest moves to the front, so that the head is in one piece.
         self.buffer.copy_within(self.begin..self.end, 0);
         (self.begin, self.end) = (0, self.end - self.begin);
         let mut seen = 0;
@@ -156,7 +156,7 @@ fn parse(head: &str) -> io::Result<Answer> {
     Ok(answer)
 }
 
-/// Path and query of a location, whose host is the one that was asked.
+/// Path and query of a location on the same host.
 fn path_of(location: &str) -> String {
     let after = location.split_once("://").map_or(location, |(_, rest)| rest);
     after.find('/').map_or("/", |at| &after[at..]).to_owned()

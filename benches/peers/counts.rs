@@ -1,18 +1,18 @@
-//! What the smoke run knows of requests: how few there can be, and how many more autonomy sends.
+//! Expected requests of the smoke run: the minimum, and the additional ones of autonomy.
 
 use crate::plan;
 use crate::record::Record;
 use crate::server::Kind;
 use crate::workload::{Transport, Workload};
 
-/// Of one run: at the source, at the destination.
+/// One run's requests: at the source, at the destination.
 type Requests = [u64; 2];
 
-/// Holds what the proxies counted on `workload` against what is known of it.
+/// Compares the proxies' counts on `workload` with the expected ones.
 ///
 /// # Panics
 ///
-/// If there was one request more, or one less.
+/// Panics if there was one request more, or one less.
 pub(crate) fn check(workload: &Workload, from: Kind, records: &[&Record]) {
     let name = &workload.name;
     let fewest = plan::plan(workload).iter().fold([0, 0], |sum: Requests, task| add(sum, task.verb.requests()));
@@ -30,7 +30,7 @@ pub(crate) fn check(workload: &Workload, from: Kind, records: &[&Record]) {
     }
     let own = add(fewest, more(workload));
     assert_eq!(counted(records, "autonomy"), Some(own), "autonomy on {name}");
-    // The embedded registry answers about referrers; what that takes is another number.
+    // The embedded registry has the Referrers API, so its count differs.
     if workload.link.is_near() && from == Kind::Distribution2 {
         assert_eq!(
             counted(records, "autonomy-defaults"),
@@ -40,7 +40,7 @@ pub(crate) fn check(workload: &Workload, from: Kind, records: &[&Record]) {
     }
 }
 
-/// The fewest that there can be, by hand.
+/// The minimum, by hand.
 fn bound(workload: &Workload) -> Requests {
     let images = workload.entries.len() as u64;
     match workload.name.as_str() {
@@ -58,26 +58,26 @@ fn bound(workload: &Workload) -> Requests {
     }
 }
 
-/// What autonomy has to find out, where the bound was told: nothing is verified, nothing brought along.
+/// Requests by which autonomy finds out what the bound is given: without verification and accessories.
 fn more(workload: &Workload) -> Requests {
     match workload.name.as_str() {
-        // What the destination has under the tag.
+        // The root of the destination's tag.
         "W1" | "W2" => [0, 1],
-        // That, and each of the 21 old layers once: the bound knows that they are there, and nothing else says so. The
-        // tag is new, and an older one beside it is not known of.
+        // That, and each of the 21 old layers once: the bound knows that they are there, and no other request shows it. The
+        // tag is new, and autonomy does not know of the older one beside it.
         "W4" => [0, 1 + 21],
-        // The tag of each image. No shared blob is asked for or fetched twice.
+        // The tag of each image. No shared blob is looked up or fetched twice.
         "W5" | "W11" => [0, workload.entries.len() as u64],
-        // The record names the platform, which of an image without an index only its configuration tells; where the last
-        // record lies in the folder it is not asked for again.
+        // The record names the platform, which for an image without an index only its configuration contains; where the
+        // folder has the last record it is not read again.
         "W11n" => [workload.entries.len() as u64, 0],
-        // An image that is there costs one request a side, as the bound's do.
+        // An unchanged image costs one request a side, as with the bound.
         _ => [0, 0],
     }
 }
 
-/// What autonomy asks beyond that if it is to bring along what is attached: once a registry whether it knows referrers
-/// (2.8.2 does not), and the list of each repository's tags. With nothing attached the destination is not asked.
+/// Additional requests for accessories: one per registry for the Referrers API (2.8.2 does not have it), and the tag list
+/// of each repository. Without accessories there is no request to the destination.
 fn accessories(workload: &Workload) -> Requests {
     [1 + workload.entries.len() as u64, 0]
 }

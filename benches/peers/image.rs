@@ -1,6 +1,6 @@
 //! Images of any shape, made from a seed: valid layers of bytes that do not compress, the same on every machine.
 //!
-//! Layers are recipes, made anew whenever they are read, so that gigabytes cost no memory here.
+//! Layers are recipes, generated at every read, so that gigabytes cost no memory here.
 
 use std::collections::HashSet;
 
@@ -12,19 +12,19 @@ use testkit::images::shape::layer::{Noise, Recipe};
 /// No clock: the same seed makes the same bytes on any day.
 const CREATED: &str = "2024-01-01T00:00:00Z";
 
-/// Bytes, or how to make them.
+/// Bytes, or a recipe for them.
 #[derive(Debug)]
 pub(crate) enum Content {
     Bytes(Vec<u8>),
     Layer(Layer),
 }
 
-/// A layer that is made when it is read.
+/// A layer that is generated when it is read.
 #[derive(Debug)]
 pub(crate) struct Layer(Recipe);
 
 impl Layer {
-    /// Its bytes. Needs a runtime, which makes them.
+    /// Its bytes. Requires a runtime, which generates them.
     pub(crate) fn open(&self) -> ByteStream {
         self.0.open(0)
     }
@@ -51,11 +51,11 @@ impl Image {
     }
 }
 
-/// What an image is made of.
+/// The shape of an image.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipes {
     pub(crate) seed: u64,
-    /// How many platforms, each with layers of its own. One and no index if `is_index` is false.
+    /// Number of platforms, each with layers of its own. One and no index if `is_index` is false.
     pub(crate) platforms: usize,
     pub(crate) is_index: bool,
     /// Bytes in each layer of a platform.
@@ -153,7 +153,7 @@ impl Maker {
     }
 }
 
-/// Three real ones, and then as many as there may be: no two alike.
+/// Three real ones, and then any number of distinct ones.
 fn platform(number: usize) -> Platform {
     let (architecture, variant) = match number {
         0 => ("amd64", None),

@@ -1,9 +1,9 @@
-//! How does each tool fare on each workload, beside the least that could be done? Wall and processor time, memory,
+//! How does each tool perform on each workload, compared with the minimum of work? Wall and processor time, memory,
 //! requests and connections of whole processes that copy between real registries.
 //!
-//! Run `cargo bench --profile release-fast --bench peers -- --help`; `benches/README.md` tells the method. What is not
-//! on this machine is left out and said so. Results go to `target/peers`: `runs.jsonl` (a line a run), `table.md`, and
-//! plots.
+//! Run `cargo bench --profile release-fast --bench peers -- --help`; `benches/README.md` describes the method. Tools that
+//! are not installed are left out with a message. Results go to `target/peers`: `runs.jsonl` (a line a run), `table.md`,
+//! and plots.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 
 mod bound;
@@ -51,10 +51,10 @@ struct Options {
     /// Growth series (autonomy, the bound, and tools given with --tool); W10 is `images`
     #[arg(long, value_delimiter = ',', value_parser = SERIES)]
     growth: Vec<String>,
-    /// Rounds that count; one more goes before
+    /// Rounds that count; one warm-up round precedes them
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// The same for growth series, if it is not to be as many
+    /// Rounds of growth series, if different
     #[arg(long)]
     growth_rounds: Option<usize>,
     /// Destinations
@@ -69,19 +69,19 @@ struct Options {
     /// One more tool, as name=template; {from} {to}, or {list}, {catalog} or {regsync} for a whole catalog
     #[arg(long, value_parser = tool::parse)]
     tool: Vec<Tool>,
-    /// Of the tools known, only these (the bound and those given with --tool always run)
+    /// Only these of the known tools (the bound and those given with --tool always run)
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Folder of the results
     #[arg(long, default_value = "target/peers")]
     output: PathBuf,
-    /// Measures nothing: tables and plots of what earlier runs have written (runs.jsonl), all together
+    /// Measures nothing: tables and plots of earlier runs (runs.jsonl), all together
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     render: Vec<PathBuf>,
     /// Tries everything once on something small and checks the outcome
     #[arg(long)]
     smoke: bool,
-    /// What cargo adds
+    /// Added by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     }
     if !options.render.is_empty() {
         let (circumstances, mut records) = record::read(&options.render).unwrap_or_else(|why| refuse(why));
-        // One table, in whichever order they were run.
+        // One table, in the fixed order of workloads.
         records.sort_by_key(|record| NAMES.iter().position(|name| *name == record.workload));
         publish(&options.output, &records, &tool::known(), &circumstances);
         return ExitCode::SUCCESS;
@@ -128,7 +128,7 @@ impl Options {
     }
 }
 
-/// Measures what is asked for and writes the results.
+/// Measures the requested workloads and writes the results.
 fn session(options: &Options) -> Vec<Record> {
     if let Some(kind) = options.to.iter().chain([&options.from]).find(|kind| kind.program().is_none()) {
         refuse(format!("no {}: tests/peers installs the registries, ZOT_BIN names zot", kind.name()));
@@ -157,7 +157,7 @@ fn session(options: &Options) -> Vec<Record> {
     bench.records
 }
 
-/// Writes the tables, and draws what there is.
+/// Writes the tables, and draws the available plots.
 fn publish(folder: &Path, records: &[Record], tools: &[Tool], circumstances: &serde_json::Value) {
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("table.md"), table::markdown(records, tools, circumstances)).unwrap();
@@ -182,7 +182,7 @@ fn publish(folder: &Path, records: &[Record], tools: &[Tool], circumstances: &se
 fn names(options: &Options) -> Vec<&str> {
     match (&options.workloads, &options.growth) {
         (none, series) if none.is_empty() && series.is_empty() => NAMES.to_vec(),
-        // In the order of the table, whatever the order of the flags: images are shared between neighbours.
+        // In the order of the table, whatever the order of the flags: neighbours share images.
         (some, _) => NAMES.into_iter().filter(|name| some.iter().any(|wanted| wanted == name)).collect(),
     }
 }

@@ -1,11 +1,11 @@
-//! The peers: who they are, and the command lines that make them do what autonomy does.
+//! The peers: their names, and the command lines that make them do the work of autonomy.
 
 use crate::tool::When;
 
-/// A peer: its name, the program that `{program}` stands for, the template, the one over TLS, and when.
+/// A peer: its name, the program behind `{program}`, the template, the one over TLS, and when.
 pub(crate) type Peer = (&'static str, &'static str, &'static str, Option<&'static str>, When);
 
-/// All that are known; which of them are here is found out when they are wanted.
+/// All known peers; the bench looks for installed ones when it needs them.
 pub(crate) const PEERS: [Peer; 8] = [
     (
         "skopeo",
@@ -25,7 +25,7 @@ pub(crate) const PEERS: [Peer; 8] = [
         Some("env SSL_CERT_FILE={ca} {program} image copy {from} {to}"),
         When::Always,
     ),
-    // More requests at once can only be asked for in its configuration.
+    // Only its configuration can set more requests at once.
     ("regctl-16", "regctl", "env REGCTL_CONFIG={regctl} {program} image copy {from} {to}", None, When::Far),
     ("regsync", "regsync", "{program} once -c {regsync}", None, When::Catalog),
     (

@@ -1,8 +1,8 @@
-//! What the bound is told beforehand: every request there must be, and what each has to wait for.
+//! The input of the bound: every necessary request, and its dependencies.
 //!
-//! One line a task, in an order in which they could be done one after another. A line holds the numbers of the tasks
-//! that must be done before, the verb and its words, and is read back without a parser worth the name, so that being
-//! told costs the bound next to nothing.
+//! One line a task, in an order in which they could run one after another. A line holds the numbers of the tasks that must
+//! be done before, the verb and its words; reading it takes no real parser, so that the input costs the bound next to
+//! nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use autonomy_registry::oci::Digest;
 
 use crate::workload::{Before, Workload};
 
-/// What is to be done with one node.
+/// The action on one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// Carry it: GET, POST and PUT.
@@ -20,7 +20,7 @@ pub(crate) enum Verb {
     Mount,
     /// Carry it under the name, and of the media type, in `detail`: GET and PUT.
     Manifest,
-    /// See that the name in `detail` stands for it on both sides: HEAD and HEAD.
+    /// Check that the name in `detail` resolves to it on both sides: HEAD and HEAD.
     Compare,
 }
 
@@ -81,7 +81,7 @@ impl Task {
     }
 }
 
-/// The fewest steps that bring `workload` to the destination.
+/// The minimum of steps that bring `workload` to the destination.
 pub(crate) fn plan(workload: &Workload) -> Vec<Task> {
     let mut plan = Plan::default();
     if let Before::Holding(former) = &workload.before {
@@ -101,9 +101,9 @@ pub(crate) fn plan(workload: &Workload) -> Vec<Task> {
 #[derive(Default)]
 struct Plan {
     tasks: Vec<Task>,
-    /// Where in the plan a node comes to be in a repository.
+    /// The step of the plan that puts a node into a repository.
     made: HashMap<(String, Digest), usize>,
-    /// Where in the plan a blob comes to be at the destination at all.
+    /// The step of the plan that first puts a blob to the destination.
     first: HashMap<Digest, usize>,
     held: HashSet<(String, Digest)>,
 }

@@ -1,4 +1,4 @@
-//! Plots, as SVG: how far each tool is from the bound, and how cost grows.
+//! Plots, as SVG: each tool compared with the bound, and growth of cost.
 
 use std::error::Error;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::table::{self, CPU, Group, PEAK, Pick, Spread, WALL};
 
 type Drawn = Result<(), Box<dyn Error>>;
 
-/// Colours that people who see few of them can still tell apart (Okabe and Ito, 2002), and a grey for the bound.
+/// Colours that colour-blind people can tell apart (Okabe and Ito, 2002), and a grey for the bound.
 const COLOURS: [RGBColor; 9] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 114, 178),
@@ -38,8 +38,8 @@ fn colour(tool: &str, tools: &[&str]) -> RGBColor {
     COLOURS[others.position(|other| *other == tool).unwrap_or(0) % COLOURS.len()]
 }
 
-/// Wall time of every tool on every workload as a multiple of the bound's: a point at the median, a line from the least
-/// to the most.
+/// Wall time of every tool on every workload as a multiple of the bound's: a point at the median, a line from the minimum
+/// to the maximum.
 pub(crate) fn ratios(path: &Path, groups: &[Group<'_>], title: &str) -> Drawn {
     let mut tools: Vec<&str> = Vec::new();
     for tool in groups.iter().flat_map(Group::timed_tools) {
@@ -97,7 +97,7 @@ pub(crate) fn ratios(path: &Path, groups: &[Group<'_>], title: &str) -> Drawn {
     Ok(())
 }
 
-/// How wall time, processor time and peak memory grow along a series, tool by tool.
+/// Growth of wall time, processor time and peak memory along a series, tool by tool.
 pub(crate) fn growth(path: &Path, series: &str, records: &[Record]) -> Drawn {
     let groups = table::groups(records);
     let mut tools: Vec<&str> = Vec::new();
@@ -114,7 +114,7 @@ pub(crate) fn growth(path: &Path, series: &str, records: &[Record]) -> Drawn {
         let all = || lines.iter().flat_map(|(_, points)| points).copied();
         let end = all().map(|(at, _)| at).fold(1.0, f64::max);
         let begin = all().map(|(at, _)| at).fold(end, f64::min);
-        // A round trip may be none, which a logarithm cannot show.
+        // A round trip may be zero, which a logarithm cannot show.
         if series == "rtt" {
             draw(panel, [series, what], 0.0..end * 1.02, &lines)?;
         } else {
@@ -141,7 +141,7 @@ where
     let most = all().map(|(_, spread)| spread.most).fold(0.001, f64::max);
     let least = all().map(|(_, spread)| spread.least).filter(|least| *least > 0.0).fold(most, f64::min);
     let tools: Vec<_> = lines.iter().map(|(tool, _)| *tool).collect();
-    // Whole decades, so that every panel has a mark or two to be read by.
+    // Whole decades, so that every panel has a mark or two to read.
     let decades = 10_f64.powf(least.log10().floor())..10_f64.powf(most.log10().ceil());
     let series = if series == "rtt" { "round trip, ms" } else { series };
     let mut chart = ChartBuilder::on(panel)
@@ -179,7 +179,7 @@ where
     Ok(())
 }
 
-/// As short as it can be: steps of a logarithmic axis come with the dust of their making.
+/// The shortest form: steps of a logarithmic axis have rounding errors.
 fn number(value: &f64) -> String {
     let digits = format!("{value:.3}");
     digits.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -8,29 +8,29 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// Processes at once where a tool takes one image at a time, as `xargs -P4` does.
+/// Concurrent processes where a tool takes one image at a time, as with `xargs -P4`.
 const LANES: usize = 4;
-/// Pauses between two looks at a process's memory: short ones at first, for those that last no longer.
+/// Pauses between two readings of a process's memory: short at first, for short processes.
 const LOOKS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(5)];
 
-/// What one run took.
+/// Cost of one run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     /// Seconds.
     pub(crate) wall: f64,
-    /// Seconds of processor, user and system, of all processes and of those that they waited for.
+    /// Seconds of processor, user and system, of all processes and of the children that they waited for.
     pub(crate) cpu: f64,
     /// MiB of the largest process.
     pub(crate) peak: f64,
 }
 
-/// Runs all `commands`, a few at once, and says what they took together.
+/// Runs all `commands`, a few at once, and returns their total cost.
 ///
-/// No other child of this program may end meanwhile: processor time is read from what all ended children took.
+/// No other child of this program may end meanwhile: processor time is read from the total of all ended children.
 ///
 /// # Errors
 ///
-/// How the first one failed, with the end of what it wrote to `log`.
+/// The failure of the first one, with the end of its `log`.
 pub(crate) fn measure(commands: Vec<Command>, log: &Path) -> Result<Cost, String> {
     let lanes = LANES.min(commands.len());
     let (waiting, peak, failure) = (Mutex::new(commands.into_iter()), Mutex::new(0.0_f64), Mutex::new(None));
@@ -62,7 +62,7 @@ pub(crate) fn measure(commands: Vec<Command>, log: &Path) -> Result<Cost, String
     }
 }
 
-/// Runs one to its end; gives its peak.
+/// Runs one to its end; returns its peak.
 fn run(mut command: Command, log: &Path) -> Result<f64, String> {
     let file = std::fs::File::options().create(true).append(true).open(log).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
@@ -78,8 +78,8 @@ fn run(mut command: Command, log: &Path) -> Result<f64, String> {
     Err(format!("{status}: {end}"))
 }
 
-/// Reads the high-water mark until the process is gone. The kernel's own account of an ended child will not do: it
-/// begins with the memory of the program that started it.
+/// Reads the high-water mark until the process is gone. The kernel's own figure for an ended child is unusable: it begins
+/// with the memory of the program that started it.
 fn look(child: &Child) -> thread::JoinHandle<f64> {
     let path = format!("/proc/{}/status", child.id());
     thread::spawn(move || {
@@ -95,7 +95,7 @@ fn look(child: &Child) -> thread::JoinHandle<f64> {
     })
 }
 
-/// Of all children that have ended and been waited for.
+/// Processor time of all children that have ended and been waited for.
 fn processor_seconds() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;

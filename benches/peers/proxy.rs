@@ -1,10 +1,10 @@
-//! A link in user space: delays what passes, holds it to a rate, counts it. Stands in front of a registry.
+//! A link in user space, in front of a registry: delays the traffic, limits its rate, counts it.
 //!
-//! The round trip is split between the two directions. Bytes are stamped when they come and leave when they are due, so
-//! a delay alone does not limit throughput; a rate does, for all connections of one direction together, as a line
-//! would. A connection's first bytes wait one round trip more: its handshake, which loopback does not show.
+//! The round trip is split between the two directions. Bytes are stamped on arrival and leave when they are due, so a delay
+//! alone does not limit throughput; a rate does, for all connections of one direction together, as on a real line. A
+//! connection's first bytes wait one round trip more: its handshake, which loopback does not show.
 //!
-//! Counting reads every request, unless it passes encrypted, and is for runs that are not timed.
+//! Counting reads every request, unless the traffic is encrypted, and is for runs that are not timed.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,11 +27,11 @@ const PIECE: usize = 64 << 10;
 /// Pieces on their way in one direction of one connection: room for 1 GB/s over 60 ms.
 const IN_FLIGHT: usize = 1024;
 
-/// How far away a registry is.
+/// The distance of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) round_trip: Duration,
-    /// In each direction. None for as fast as it goes.
+    /// In each direction. None for no limit.
     pub(crate) bits_per_second: Option<u64>,
 }
 
@@ -41,11 +41,11 @@ impl Link {
     }
 }
 
-/// What is counted.
+/// The counted events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counting {
     Requests,
-    /// No requests: what passes is encrypted.
+    /// No requests: the traffic is encrypted.
     Connections,
     Off,
 }
@@ -112,7 +112,7 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, link: Link, traffic:
 struct Line {
     delay: Duration,
     bytes_per_second: Option<f64>,
-    /// When the line has sent all that it was given.
+    /// Time when the line has sent all queued bytes.
     free: Mutex<Instant>,
 }
 
@@ -122,7 +122,7 @@ impl Line {
         Self { delay: link.round_trip / 2, bytes_per_second, free: Mutex::new(Instant::now()) }
     }
 
-    /// When `length` bytes that are there at `begin` have been put on the line.
+    /// Time when `length` bytes that are there at `begin` have been put on the line.
     fn departure(&self, begin: Instant, length: usize) -> Instant {
         let Some(rate) = self.bytes_per_second else { return begin };
         let mut free = self.free.lock().unwrap();
@@ -133,7 +133,7 @@ impl Line {
 
 struct Counter {
     traffic: Option<Arc<Mutex<Traffic>>>,
-    /// Set for what goes to the server.
+    /// Set for the direction to the server.
     requests: Option<Reader>,
 }
 
@@ -167,7 +167,7 @@ async fn take(
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(PIECE);
-        // An end and a break are passed on alike: the other side is closed once all has been delivered.
+        // An end and a break are forwarded alike: the other side is closed after the last delivery.
         if !matches!(from.read_buf(&mut buffer).await, Ok(1..)) {
             return;
         }
@@ -175,7 +175,7 @@ async fn take(
         counter.count(&piece);
         let departure = line.departure(Instant::now().max(earliest), piece.len());
         if line.bytes_per_second.is_some() {
-            // Nothing is read that could not be sent: whoever sends feels the rate.
+            // Reading waits for sending: so the sender is limited to the rate.
             sleep_until(departure).await;
         }
         if sender.send((departure + line.delay, piece)).await.is_err() {

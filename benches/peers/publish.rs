@@ -11,7 +11,7 @@ use crate::image::Content;
 use crate::plan::{Task, Verb, plan};
 use crate::workload::{Before, Workload};
 
-/// A source that fills up as workloads come to need it.
+/// A source that gets images when workloads need them.
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
     published: HashSet<String>,

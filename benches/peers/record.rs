@@ -1,4 +1,4 @@
-//! What was measured: one record a run, one line of JSON a record.
+//! The measurements: one record a run, one line of JSON a record.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,21 +18,21 @@ pub(crate) struct Record {
     /// The destination.
     pub(crate) to: String,
     pub(crate) workload: String,
-    /// Where the workload stands in a growth series.
+    /// Place of the workload in a growth series.
     pub(crate) at: Option<f64>,
     pub(crate) images: usize,
     /// Nodes and bytes, each counted once however many images have it.
     pub(crate) nodes: usize,
     pub(crate) bytes: u64,
     pub(crate) tool: String,
-    /// Round 0 warms and counts; its times mean nothing.
+    /// Round 0 warms and counts; its times are not used.
     pub(crate) round: usize,
     pub(crate) wall_seconds: f64,
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_mib: f64,
-    /// Why the run does not count: the tool failed, or the destination is not right.
+    /// The reason why the run does not count: the tool failed, or the destination is not right.
     pub(crate) wrong: Option<String>,
-    /// What passed to and from each side, in round 0.
+    /// Traffic on each side, in round 0.
     pub(crate) source: Option<Traffic>,
     pub(crate) destination: Option<Traffic>,
 }
@@ -68,7 +68,7 @@ impl Record {
     }
 }
 
-/// Where lines go as soon as there is one, so that a run that is broken off is not lost.
+/// Writes lines at once, so that an aborted run is not lost.
 #[derive(Debug)]
 pub(crate) struct Log {
     file: std::fs::File,
@@ -86,7 +86,7 @@ impl Log {
     }
 }
 
-/// What earlier runs have written: the circumstances of the first, and the records of all.
+/// Results of earlier runs: the circumstances of the first, and the records of all.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<(Value, Vec<Record>), String> {
     let mut circumstances = Value::Null;
     let mut records = Vec::new();

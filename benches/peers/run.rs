@@ -1,6 +1,7 @@
-//! Rounds: every tool in turn, A B C A B C, each at a destination that never was, so that the machine's moods meet all.
+//! Rounds: every tool in turn, A B C A B C, each at a new destination, so that variations of the machine affect all of
+//! them.
 //!
-//! Round 0 warms caches of files and pages, and is run through counting proxies; its times are thrown away.
+//! Round 0 warms caches of files and pages, and runs through counting proxies; its times are discarded.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,14 +18,14 @@ use crate::tls::Authority;
 use crate::tool::{Place, Tool};
 use crate::workload::{Before, Transport, Workload};
 
-/// Sources, the tools, and all that has been measured.
+/// Sources, the tools, and all measurements.
 #[derive(Debug)]
 pub(crate) struct Bench {
     runtime: Runtime,
     authority: Authority,
     from: Kind,
     source: Source,
-    /// With TLS; there once a workload wants it.
+    /// With TLS; started by the first workload that needs it.
     secured: Option<Source>,
     tools: Vec<Tool>,
     scratch: tempfile::TempDir,
@@ -32,19 +33,19 @@ pub(crate) struct Bench {
     pub(crate) records: Vec<Record>,
 }
 
-/// A registry that fills up as workloads come to need it.
+/// A registry that gets images when workloads need them.
 #[derive(Debug)]
 struct Source {
     server: Server,
     publisher: Publisher,
 }
 
-/// A destination, and what stands before both sides.
+/// A destination, and the proxies before both sides.
 #[derive(Debug)]
 struct Stage {
     transport: Transport,
     destination: Server,
-    /// Source and destination, where they are not spoken to directly.
+    /// Source and destination, where a proxy is used.
     proxies: Option<[Proxy; 2]>,
 }
 
@@ -63,11 +64,11 @@ impl Bench {
         }
     }
 
-    /// Measures all tools on `workload`, as often as `rounds` says and once before; `wanted` says which of them.
+    /// Measures all tools on `workload`, once to warm up and then `rounds` times; `wanted` selects the tools.
     pub(crate) fn measure(&mut self, workload: &Workload, to: Kind, rounds: usize, wanted: impl Fn(&Tool) -> bool) {
         self.publish(workload);
         let tools: Vec<_> = self.tools.iter().filter(|tool| wanted(tool) && tool.suits(workload)).cloned().collect();
-        // Where nothing is to change nothing has to be made anew either, and what tools remember may help them.
+        // If nothing is to change, the destination can be reused, and tools may use their caches.
         let is_kept = matches!(workload.before, Before::Everything);
         let mut kept = None;
         let begun = Instant::now();
@@ -119,7 +120,7 @@ impl Bench {
         };
         let link = workload.link;
         let (link, counting) = match (round, transport) {
-            // What is asked does not hang on how fast bytes come; waiting for them would.
+            // The requests do not depend on the rate, so round 0 runs without one and saves time.
             (0, Transport::Plain) => (Link { bits_per_second: None, ..link }, Counting::Requests),
             (0, Transport::Tls) => (Link { bits_per_second: None, ..link }, Counting::Connections),
             _ => (link, Counting::Off),
@@ -132,7 +133,7 @@ impl Bench {
         stage
     }
 
-    /// Brings there what the workload begins with; the bound does that, so that no tool meets its own work.
+    /// Puts the workload's initial content there; the bound does that, so that no tool finds its own work.
     fn prepare(&self, workload: &Workload, host: &str) {
         let entries = match &workload.before {
             Before::Nothing => return,
@@ -185,7 +186,7 @@ fn tell(record: &Record) {
     }
 }
 
-/// The rounds to come take about as long each as the one that has been, unless their line has a rate: that had not.
+/// The remaining rounds take about as long as the last one, unless their line has a rate, which round 0 had not.
 #[expect(clippy::print_stdout, reason = "says how long it is going to take")]
 fn forecast(workload: &Workload, to: Kind, rounds: usize, one: Duration) {
     let (to, name, seconds) = (to.name(), &workload.name, one.as_secs_f64() * rounds as f64);

@@ -1,4 +1,4 @@
-//! Registries to copy between, each with its storage in memory where there is room for that.
+//! Registries to copy between, each with its storage in memory where there is room.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// Its program, if that is there.
+    /// Its program, if installed.
     pub(crate) fn program(self) -> Option<PathBuf> {
         match self {
             Self::Distribution2 => find("docker-registry"),
@@ -62,18 +62,18 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 /// A folder of our own, in memory if possible.
 pub(crate) fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    // Named, so that what a broken-off run leaves behind is known for what it is.
+    // With a fixed prefix, so that leftovers of an aborted run are recognizable.
     let mut named = tempfile::Builder::new();
     named.prefix("autonomy-peers-");
     if memory.is_dir() { named.tempdir_in(memory) } else { named.tempdir() }.unwrap()
 }
 
-/// A registry that runs until it is dropped: on a port and a folder that nothing has used before, so that no tool's
-/// memory of an earlier run is any good.
+/// A registry that runs until it is dropped: on a new port and a new folder, so that no tool can use its cache of an
+/// earlier run.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) host: String,
-    /// The way round its TLS, where it has that.
+    /// The tunnel around its TLS, where it has that.
     tunnel: Option<Tunnel>,
     child: Child,
     home: tempfile::TempDir,
@@ -98,12 +98,12 @@ impl Server {
         server
     }
 
-    /// Where it is spoken to without TLS: not by tools.
+    /// Its address without TLS: not for tools.
     pub(crate) fn plain_host(&self) -> &str {
         self.tunnel.as_ref().map_or(&self.host, |tunnel| &tunnel.host)
     }
 
-    /// Where it keeps everything.
+    /// Its storage folder.
     #[allow(dead_code, reason = "`kill` clears away there what nobody else leaves behind")]
     pub(crate) fn data(&self) -> PathBuf {
         data_below(self.home.path())

@@ -1,4 +1,4 @@
-//! The smoke run: every part once, on something small, with the outcome checked. Part of `tests/run`.
+//! The smoke run: every part once, on something small, with the result checked. Part of `tests/run`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::tool::Tool;
 use crate::workload::Maker;
 use crate::{Options, counts, publish, record, session, tally, tool};
 
-/// A millionth of W1 is nothing; this leaves its largest layer a few hundred KiB.
+/// At this scale the largest layer of W1 still has a few hundred KiB.
 const SCALE: f64 = 0.002;
 const WORKLOADS: [&str; 12] = ["W1", "W1t", "W2", "W2t", "W3", "W4", "W5", "W5n", "W7", "W7c", "W11", "W11n"];
 const SERIES: &str = "platforms";
@@ -18,7 +18,7 @@ const SERIES: &str = "platforms";
 pub(crate) fn main() -> ExitCode {
     tally::rehearse();
     let folder = tempfile::tempdir().unwrap();
-    // From one that is not ours if there is one, to ours: that is always there.
+    // From a third-party registry if there is one, to ours: that is always there.
     let from = if Kind::Distribution2.program().is_some() { Kind::Distribution2 } else { Kind::Embedded };
     let to = Kind::Embedded;
     let options = Options {
@@ -57,14 +57,14 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The check itself is checked: what is not there must not be found right.
+/// Tests the check itself: it must find missing content.
 fn refuses_an_empty_destination() {
     let empty = Server::start(Kind::Embedded);
     let why = check(&empty.host, &Maker::new(SCALE).workload("W1").unwrap());
     assert!(why.as_ref().is_err_and(|why| why.contains("404")), "{why:?}");
 }
 
-/// A tool that does not run because of a slip would be missed only when all is over.
+/// Without this check, a mistyped tool name would only be noticed at the end of the run.
 fn leaves_out_nothing_that_was_named(options: &Options) {
     let given = tool::parse("given=program {from} {to}").unwrap();
     let asked = |only: &str| Options { only: vec![only.to_owned()], tool: vec![given.clone()], ..options.clone() };
@@ -73,7 +73,7 @@ fn leaves_out_nothing_that_was_named(options: &Options) {
     assert!(asked("autonmy").tools().is_err_and(|why| why.contains("autonmy") && why.contains("autonomy, ")));
 }
 
-/// Over 50 ms nothing is faster than a handshake and a question.
+/// Over 50 ms the minimum is a handshake and one request.
 fn takes_as_long_as_the_link(records: &[Record]) {
     for record in records.iter().filter(|record| record.counts() && record.workload.starts_with("W7")) {
         assert!(record.wall_seconds >= 0.1, "{record:?}");
@@ -91,12 +91,12 @@ fn writes_what_can_be_read(folder: &Path, records: &[Record], to: Kind) {
         let row = format!("| {} | {} | {} |", record.to, record.workload, record.tool);
         assert!(table.lines().any(|line| line.starts_with(&row) && line.ends_with("| yes |")), "{row}");
     }
-    // Tables and plots come out of the lines alone.
+    // The lines alone give the same tables and plots.
     let again = folder.join("again");
     let (circumstances, read) = record::read(&[folder.join("runs.jsonl")]).unwrap();
     publish(&again, &read, &tool::known(), &circumstances);
     assert_eq!(std::fs::read_to_string(again.join("table.md")).unwrap(), table);
-    // Short enough to be quoted, and silent where nothing could be counted.
+    // Short enough to quote, and empty where nothing could be counted.
     for row in ["| W3 | 1 + 1 |", "| W1t | – |", "| W2t | – |"] {
         assert!(table.lines().any(|line| line.starts_with(row)), "{row}");
     }

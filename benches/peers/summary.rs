@@ -1,4 +1,4 @@
-//! The short of it: a row a workload, a column a program, to be quoted elsewhere as it is.
+//! The summary: a row a workload, a column a program, ready to quote.
 
 use std::fmt::Write as _;
 

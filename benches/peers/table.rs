@@ -1,4 +1,4 @@
-//! Tables in Markdown: what each tool took, and the ratios of our program to the others.
+//! Tables in Markdown: the cost of each tool, and the ratios of our program to the others.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::summary;
 use crate::tally::Traffic;
 use crate::tool::Tool;
 
-/// The program that ratios are of.
+/// The program that the ratios are about.
 pub(crate) const OURS: &str = "autonomy";
 
 /// Median, least and most.
@@ -21,7 +21,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// None of nothing.
+    /// None for an empty list.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -32,7 +32,7 @@ impl Spread {
         Some(Self { median, least, most })
     }
 
-    /// `median (least to most)` with three digits that mean something.
+    /// `median (least to most)` with three significant digits.
     pub(crate) fn text(self) -> String {
         let digits = |value: f64| match value {
             ..0.1 => format!("{value:.4}"),
@@ -72,13 +72,13 @@ pub(crate) fn groups(records: &[Record]) -> Vec<Group<'_>> {
 }
 
 impl Group<'_> {
-    /// All that ran, in order.
+    /// All tools that ran, in order.
     pub(crate) fn tools(&self) -> Vec<&str> {
         let warming = self.records.iter().filter(|record| record.round == 0);
         warming.map(|record| record.tool.as_str()).collect()
     }
 
-    /// Those of them that were timed.
+    /// The timed ones among them.
     pub(crate) fn timed_tools(&self) -> Vec<&str> {
         self.tools().into_iter().filter(|tool| self.spread(tool, WALL).is_some()).collect()
     }
@@ -88,7 +88,7 @@ impl Group<'_> {
         Spread::of(counting.map(|record| pick(record)))
     }
 
-    /// Of `tool` to `other`, round by round.
+    /// Ratios of `tool` to `other`, round by round.
     pub(crate) fn ratio(&self, tool: &str, other: &str, pick: Pick) -> Option<Spread> {
         let of = |name: &str, round: usize| {
             let mut records = self.records.iter().filter(|record| record.counts());
@@ -99,7 +99,7 @@ impl Group<'_> {
         Spread::of(both.filter(|ratio| ratio.is_finite()))
     }
 
-    /// The one of `names` with the least median.
+    /// The name with the least median.
     pub(crate) fn best<'n>(&self, names: impl IntoIterator<Item = &'n str>, pick: Pick) -> Option<&'n str> {
         let medians = names.into_iter().filter_map(|name| Some((self.spread(name, pick)?.median, name)));
         medians.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
@@ -109,7 +109,7 @@ impl Group<'_> {
         self.records.iter().find(|record| record.tool == tool && record.round == 0).copied()
     }
 
-    /// Of what was counted of `tool`, the part at the source and the part at the destination.
+    /// Counts of `tool`, at the source and at the destination.
     pub(crate) fn count(&self, tool: &str, pick: fn(&Traffic) -> Option<u64>) -> Option<String> {
         let record = self.warming(tool)?;
         Some(format!("{} + {}", pick(record.source.as_ref()?)?, pick(record.destination.as_ref()?)?))
@@ -147,7 +147,7 @@ fn ratios(text: &mut String, groups: &[Group<'_>], tools: &[Tool]) {
             let best = group.best(among.iter().copied(), pick);
             to(best, pick).zip(best).map_or("–".to_owned(), |(ratio, name)| format!("{ratio} {name}"))
         };
-        // Told to use more streams, the bound may be lower: what counts is the lowest.
+        // With more streams the bound may be lower: the lowest one counts.
         let bound = group.best(["bound", "bound-64"], WALL);
         let others = group
             .tools()

@@ -1,8 +1,8 @@
-//! Counts what a client asks of a server, by reading the requests as they pass.
+//! Counts the requests of a client, by reading them on their way.
 
 use std::collections::BTreeMap;
 
-/// What passed one proxy.
+/// Traffic of one proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Traffic {
     pub(crate) connections: u64,
@@ -17,7 +17,7 @@ impl Traffic {
         Some(self.requests.as_ref()?.values().sum())
     }
 
-    /// What has passed since it stood at `before`.
+    /// The traffic since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let former = |method: &String| before.requests.as_ref().and_then(|requests| requests.get(method));
         let less = |(method, count): (&String, &u64)| {
@@ -33,11 +33,11 @@ impl Traffic {
     }
 }
 
-/// Reads one connection's requests (RFC 9112): tells heads from bodies, keeps nothing but the head in hand.
+/// Reads one connection's requests (RFC 9112): separates heads from bodies, keeps only the current head.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     state: State,
-    /// The head, or the line with a chunk's size, as far as it has come.
+    /// The head, or the line with a chunk's size, as far as received.
     line: Vec<u8>,
 }
 
@@ -45,18 +45,18 @@ pub(crate) struct Reader {
 enum State {
     #[default]
     Head,
-    /// So many bytes of a body.
+    /// This many bytes of a body.
     Body(u64),
-    /// The line that says how long the next chunk is.
+    /// The line with the length of the next chunk.
     Size,
-    /// So many bytes of a chunk and its line end.
+    /// This many bytes of a chunk and its line end.
     Chunk(u64),
     /// The lines after the last chunk.
     Trailer,
 }
 
 impl Reader {
-    /// Takes in the next bytes; calls `seen` with each method.
+    /// Adds the next bytes; calls `seen` with each method.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], seen: &mut impl FnMut(&str)) {
         while !bytes.is_empty() {
             match self.state {
@@ -75,7 +75,7 @@ impl Reader {
         self.state = match self.state {
             State::Head if is_blank => head(&String::from_utf8_lossy(&self.line), seen),
             State::Size if is_line => size(&String::from_utf8_lossy(&self.line)),
-            // A trailer is a line end by itself, or lines with one more after them.
+            // A trailer is an empty line, or lines with an empty line after them.
             State::Trailer if is_blank || self.line == b"\r\n" => State::Head,
             _ => return,
         };
@@ -110,7 +110,7 @@ fn size(line: &str) -> State {
     }
 }
 
-/// Checks the reader against requests with every kind of body, cut at every place: part of the smoke run.
+/// Checks the reader against requests with every kind of body, split at every byte: part of the smoke run.
 pub(crate) fn rehearse() {
     let text = b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n\
         PUT /b HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n..\

@@ -1,7 +1,7 @@
-//! TLS for registries, and a way round it for this program's own questions.
+//! TLS for registries, and a tunnel around it for this program's own requests.
 //!
-//! Certificates are made anew each time. What tools are told of them is in [`tool`](crate::tool); what fills a source and
-//! looks over a destination speaks plain HTTP alone, so that the bound's code stays bare, and goes through a [`Tunnel`].
+//! Certificates are made anew each time. [`tool`](crate::tool) passes them to the tools; the publisher and the check only
+//! speak plain HTTP, so that the bound's code stays bare, and go through a [`Tunnel`].
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
-/// An authority, and a certificate of its making for every registry on this machine.
+/// A CA, and one certificate by it for every registry on this machine.
 #[derive(Debug)]
 pub(crate) struct Authority {
     root: CertificateDer<'static>,
@@ -39,7 +39,7 @@ impl Authority {
         made
     }
 
-    /// What clients are to trust, as a file.
+    /// The CA certificate to trust, as a file.
     pub(crate) fn file(&self) -> PathBuf {
         self.folder().join("ca.crt")
     }
@@ -58,7 +58,7 @@ impl Authority {
     }
 }
 
-/// Takes plain connections and carries them on over TLS, until it is dropped.
+/// Accepts plain connections and forwards them over TLS, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) host: String,
@@ -96,7 +96,7 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, connector: TlsConnec
             client.set_nodelay(true)?;
             server.set_nodelay(true)?;
             let mut server = connector.connect(ServerName::from(upstream.ip()), server).await?;
-            // A connection that breaks is told of by whoever uses it.
+            // The user of a broken connection reports it.
             copy_bidirectional(&mut client, &mut server).await
         });
     }

@@ -2,9 +2,9 @@
 //!
 //! A template is words between spaces, with places to fill in: `{from}` and `{to}` (references without a scheme),
 //! `{from-host}`, `{to-host}`, `{out}` (an empty folder), and for tools that take many images at once `{catalog}` (ours),
-//! `{regsync}` (regsync's) or `{list}` (a line `from to` an image). What names one of the last three runs once for a
-//! catalog; what does not runs once an image. `{ca}` and `{certs}` are the certificate of the authority to trust, as a
-//! file and in a folder: a template that names one of them is for the workloads with TLS.
+//! `{regsync}` (regsync's) or `{list}` (a line `from to` an image). A template with one of the last three runs once for a
+//! catalog, any other once an image. `{ca}` and `{certs}` are the certificate of the CA to trust, as a file and in a
+//! folder: a template with one of them is for the workloads with TLS.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -37,14 +37,14 @@ pub(crate) struct Tool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
     Always,
-    /// Where there is a round trip to hide: told to do more at once.
+    /// Where there is a round trip to hide: more concurrency.
     Far,
     Catalog,
-    /// Where nothing is far: requests alone are of interest.
+    /// Where nothing is far: only the requests matter.
     Counted,
 }
 
-/// Where one run takes place.
+/// The environment of one run.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) workload: &'a Workload,
@@ -52,19 +52,19 @@ pub(crate) struct Place<'a> {
     pub(crate) to: &'a str,
     /// An empty folder for this run.
     pub(crate) folder: &'a Path,
-    /// What the tool has for a home: its own, and the same in every round.
+    /// The home folder of the tool: its own, and the same in every round.
     pub(crate) home: &'a Path,
-    /// Who signed for registries with TLS.
+    /// The CA of registries with TLS.
     pub(crate) authority: &'a Authority,
 }
 
-/// Places that stand for a whole catalog.
+/// Places for a whole catalog.
 const WHOLE: [&str; 4] = ["{catalog}", "{regsync}", "{list}", "{plan}"];
 const SEED: &str = "registry seed --from {from} --to {to} --out {out}";
 const CATALOG: &str = "registry seed-catalog --catalog {catalog} --out {out}";
-/// As the peers copy: nothing verified, nothing brought along.
+/// Like the peers: without verification and accessories.
 const AS_PEERS: &str = "--allow-insecure-registry --skip-verify --accessories none --progress none";
-/// As it copies if it is told nothing: what is attached to an image comes along. There is no policy to verify with.
+/// With our defaults: accessories are copied too. There is no policy to verify with.
 const BY_DEFAULT: &str = "--allow-insecure-registry --skip-verify --progress none";
 const OVER_TLS: &str = "--ca-file {ca} --skip-verify --accessories none --progress none";
 
@@ -128,12 +128,13 @@ impl Tool {
         self.name.starts_with("bound")
     }
 
-    /// Whether its runs are counted and not timed: it runs in round 0 alone.
+    /// Whether its runs are counted and not timed: it only runs in round 0.
     pub(crate) fn is_counted_only(&self) -> bool {
         self.when == When::Counted
     }
 
-    /// What the registries speak that it copies between. The bound knows no TLS and runs without it, beside those that do.
+    /// The transport of the registries that it copies between. The bound has no TLS and runs without it, beside tools that
+    /// have it.
     pub(crate) fn transport(&self, workload: &Workload) -> Transport {
         if self.is_bound() { Transport::Plain } else { workload.transport }
     }
@@ -176,7 +177,7 @@ impl Place<'_> {
         let mut words = template.iter().map(|word| self.fill(word, entry));
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words).env("HOME", self.home);
-        // What a tool does must not hang on who runs it.
+        // The result must not depend on the user who runs it.
         for name in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
@@ -205,7 +206,7 @@ impl Place<'_> {
         word
     }
 
-    /// What stands in the file of that name.
+    /// The content of the file with that name.
     fn text(&self, name: &str) -> String {
         match name {
             "plan" => plan::plan(self.workload).iter().map(|task| format!("{task}\n")).collect(),

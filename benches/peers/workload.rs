@@ -1,4 +1,4 @@
-//! The workloads: what is copied, from how far, and what the destination holds before.
+//! The workloads: what is copied, over what distance, and the destination's initial content.
 //!
 //! `scale` makes all of them smaller (bytes, images of a catalog, points of a series; never blobs an image), for trying
 //! things out.
@@ -18,21 +18,21 @@ pub(crate) struct Entry {
     pub(crate) image: Rc<Image>,
 }
 
-/// What the destination holds before the copy.
+/// The destination's content before the copy.
 #[derive(Debug, Clone)]
 pub(crate) enum Before {
     Nothing,
     /// Another image in the same repository.
     Holding(Entry),
-    /// All that is to be copied: nothing has changed.
+    /// Everything: nothing has changed.
     Everything,
 }
 
-/// One thing to do.
+/// One job.
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
     pub(crate) name: String,
-    /// Where it stands in its growth series.
+    /// Its place in its growth series.
     pub(crate) at: Option<f64>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) before: Before,
@@ -40,7 +40,7 @@ pub(crate) struct Workload {
     pub(crate) transport: Transport,
 }
 
-/// What registries speak, on both sides.
+/// The transport of the registries, on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Plain,
@@ -57,7 +57,7 @@ pub(crate) const SERIES: [&str; 4] = ["platforms", "layers", "images", "rtt"];
 const W1: [u64; 8] = [1_443, 4_062, 7_683, 13_058, 21_602, 36_713, 69_444, 195_522];
 /// W4 changes this one in each platform: 203 MiB in all.
 const W4_CHANGED: usize = 6;
-/// W5: a platform's layers in KiB: those of the base, and its own.
+/// W5: layers of a platform in KiB: the base's, and its own.
 const W5: ([u64; 2], [u64; 2]) = ([64, 384], [16, 256]);
 
 /// W11: the layers of an image in KiB, once in common with all others and once its own.
@@ -110,7 +110,7 @@ impl Maker {
             "images" => &[10, 100, 1_000, 2_000],
             _ => &[0, 10, 30, 100, 300],
         };
-        // Who tries things out need not wait for the far end.
+        // A scaled run skips the far end.
         let wanted = if self.scale < 0.1 { 3 } else { points.len() };
         let point = |&point: &u32| {
             let (mut link, before) = (NEAR, Before::Nothing);
@@ -193,7 +193,7 @@ impl Maker {
 }
 
 impl Workload {
-    /// Nodes and bytes that every image needs, however many share them.
+    /// Nodes and bytes of all images, each counted once.
     pub(crate) fn weight(&self) -> (usize, u64) {
         let mut seen = HashMap::new();
         for node in self.entries.iter().flat_map(|entry| &entry.image.nodes) {

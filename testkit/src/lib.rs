@@ -1,6 +1,6 @@
-//! Images, logs, links and clients that the tests, the checks beside real clients and the benches share.
+//! Images, logs, links and clients shared by the tests, the interop checks and the benches.
 //!
-//! A function here panics where a test would: a test that cannot set itself up has failed.
+//! A function here panics where a test would: a test without its set-up has failed.
 
 pub mod images;
 pub mod link;

@@ -1,7 +1,7 @@
-//! A line to a server on this machine: as slow as is wanted, and it counts the bytes that come back over it.
+//! A link to a server on this machine, with a chosen rate; it counts the bytes that come back over it.
 //!
-//! What it counts has left the server and reached the client's side of the line, answers' heads included: nothing that the
-//! client says of itself.
+//! The counted bytes have left the server and reached the client's side of the link, response heads included: the client
+//! reports none of them itself.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Bytes that go over the line at a time.
+/// Bytes that go over the link at a time.
 const PIECE: usize = 16 << 10;
 
-/// The line. It stays until the program ends.
+/// The link. It stays until the program ends.
 #[derive(Debug, Clone)]
 pub struct Link {
     pub host: String,
@@ -23,12 +23,12 @@ pub struct Link {
 struct Line {
     delivered: AtomicU64,
     bytes_per_second: u64,
-    /// When the line is free again: all connections share it.
+    /// Time when the link is free again: all connections share it.
     free: Mutex<Instant>,
 }
 
 impl Link {
-    /// A line to `server` that brings so many bytes a second from there, all connections together.
+    /// A link to `server` that delivers this many bytes a second from there, over all connections together.
     pub fn to(server: &str, bytes_per_second: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -51,7 +51,7 @@ impl Link {
 }
 
 impl Line {
-    /// Waits until `bytes` more have their turn.
+    /// Waits for the turn of `bytes` more.
     fn pass(&self, bytes: usize) {
         let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         let turn = {

@@ -1,5 +1,5 @@
-//! A transparency log of the tests' own: a key, and entries as Rekor makes them. The other test program shows that cosign
-//! believes them too.
+//! A transparency log of the tests' own: a key, and entries as Rekor makes them. The interop tests show that cosign accepts
+//! them too.
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::store::{Body, Store};
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// When the log records everything: 2026-01-15T12:00:00Z.
+/// The time of every entry: 2026-01-15T12:00:00Z.
 const INTEGRATED: u64 = 1_768_478_400;
 
 /// A log.
@@ -19,7 +19,7 @@ pub struct Log {
     pub key: SigningKey,
 }
 
-/// A signature, and the body by which a log records it.
+/// A signature, and the body of its entry in a log.
 pub struct Made {
     pub signed: Vec<u8>,
     pub signature: Vec<u8>,
@@ -46,7 +46,7 @@ impl Log {
         STANDARD.encode(self.key.sign(text.as_bytes()).unwrap())
     }
 
-    /// An entry as cosign annotates a legacy signature with it.
+    /// An entry in the form of cosign's annotation on a legacy signature.
     pub fn annotation(&self, body: &str) -> String {
         let log = self.id().hex();
         let payload =
@@ -54,7 +54,7 @@ impl Log {
         json!({"SignedEntryTimestamp": self.promise(body), "Payload": payload}).to_string()
     }
 
-    /// An entry as a bundle holds it, the only one of its tree.
+    /// An entry in the form of a bundle, the only one of its tree.
     fn entry(&self, body: &str) -> Value {
         let leaf = Digest::sha256(&[&[0], body.as_bytes()].concat());
         let root = STANDARD.encode(leaf.as_bytes());
@@ -83,7 +83,7 @@ impl Log {
         put(store, artifact::bundle_manifest(node, bundle.to_string().as_bytes(), Timestamp::now()), &[]).await;
     }
 
-    /// What tells cosign to believe this log.
+    /// The file that makes cosign trust this log.
     pub fn trusted_root(&self) -> String {
         let key = json!({
             "rawBytes": STANDARD.encode(self.spki()),
@@ -106,7 +106,7 @@ pub fn legacy(signed: Vec<u8>, key: &SigningKey) -> Made {
     Made { signed, signature, body }
 }
 
-/// Signs a statement about `node`, now.
+/// Signs a statement about `node`, with the current time.
 fn enveloped(node: &Descriptor, key: &SigningKey) -> Made {
     let signed = sigstore_bundle::statement(&node.digest, Some(Timestamp::now()));
     let signature = key.sign(&sigstore_bundle::pae(&signed)).unwrap();

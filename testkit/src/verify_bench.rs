@@ -1,4 +1,4 @@
-//! An image in a registry, a key, and what it takes to sign and seal.
+//! An image in a registry, a key, and helpers to sign and seal.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -44,7 +44,7 @@ impl Bench {
         Self { site, image, key, demands }
     }
 
-    /// The same with lock and policy sidecars, signed, and demanded.
+    /// The same with required, signed lock and policy sidecars.
     pub async fn sealed() -> Self {
         let mut bench = Self::new().await;
         let policy = policy_bundle("1.2.3");

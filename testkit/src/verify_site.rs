@@ -1,4 +1,4 @@
-//! A registry for verification to read: counts what is asked of it, and lies or refuses where it is told to.
+//! A registry for verification to read: counts requests, and lies or refuses on demand.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
@@ -14,12 +14,12 @@ use autonomy_registry::store::{Body, ByteStream, Listing, Memory, Put, Root, Sto
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-/// Where the vectors stand.
+/// The folder of the vectors.
 pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/verify-vectors")
 }
 
-/// Whether a registry knows the Referrers API, or keeps an index under the fallback tag.
+/// Whether a registry has the Referrers API, or keeps an index under the fallback tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Referrers {
     #[default]
@@ -31,17 +31,17 @@ pub enum Referrers {
 pub struct Site {
     pub memory: Memory,
     pub referrers: Referrers,
-    /// A blob that comes with one byte flipped, however often it is asked for.
+    /// A blob that always comes with one byte flipped.
     pub corrupt: Option<Digest>,
     /// Requests that begin like this fail with this kind.
     pub refuse: BTreeMap<&'static str, Kind>,
-    /// What a list of referrers says, whatever is held.
+    /// The content of every referrers list, whatever is held.
     pub listed: Option<Vec<Descriptor>>,
     pub log: Mutex<Vec<String>>,
 }
 
 impl Site {
-    /// What was asked, in order: `tag x`, `digest x`, `blob x`, `referrers x`.
+    /// The requests, in order: `tag x`, `digest x`, `blob x`, `referrers x`.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
@@ -73,7 +73,7 @@ impl Site {
         node
     }
 
-    /// Puts a vector's manifest with all that it refers to.
+    /// Puts a vector's manifest with everything that it refers to.
     pub async fn vector(&self, digest: &str, tags: &[&str]) {
         let read = |digest: &str| fs::read(vectors().join("blobs/sha256").join(&digest["sha256:".len()..])).ok();
         let bytes = read(digest).unwrap();

@@ -1,5 +1,5 @@
-//! The statically linked program alone: in a root with nothing but `/dev`, as a scratch container has, it seeds by address,
-//! and by name where a file there says who knows it.
+//! The statically linked program alone, in a root with nothing but `/dev`, as in a scratch container. It seeds by address,
+//! and by host name once a file there names a name server.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "the static program seeds alone in an empty root", needs: &[STATIC, "root"], run: seeds_alone },
 ];
 
-/// Name servers answer on port 53 only; an address of this machine's own that nobody else uses.
+/// Name servers answer on port 53 only, so this uses a loopback address that nothing else uses.
 const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 88, 53, 1);
 
 fn is_one_file(peers: &Peers) {
@@ -27,7 +27,7 @@ fn is_one_file(peers: &Peers) {
     let size = std::fs::metadata(&path).unwrap().len();
     println!("table: static program: {:.1} MiB", size as f64 / f64::from(1 << 20));
     assert!(size <= 20 << 20, "{size} bytes");
-    // A program that is loaded by another names it (PT_INTERP).
+    // A dynamically linked program names its loader (PT_INTERP).
     let bytes = std::fs::read(&path).unwrap();
     let names_a_loader = bytes.windows(8).any(|window| window == b"/ld-linu" || window == b"/ld-musl");
     assert!(!names_a_loader, "{} needs a dynamic loader", path.display());
@@ -62,7 +62,7 @@ fn seeds_alone(peers: &Peers) {
     assert!(asked.load(Ordering::Acquire) > 0);
 }
 
-/// A folder that is the whole world to a program.
+/// A folder that is the program's root file system.
 struct Root {
     folder: tempfile::TempDir,
 }
@@ -73,7 +73,7 @@ impl Root {
         for name in ["dev", "etc"] {
             std::fs::DirBuilder::new().mode(0o755).create(root.folder.path().join(name)).unwrap();
         }
-        // What every container has: the random ones are asked where the kernel's own question is out of reach.
+        // Every container has these; the program reads the random ones where `getrandom` is not available.
         for (name, minor) in [("null", "3"), ("zero", "5"), ("full", "7"), ("random", "8"), ("urandom", "9")] {
             let node = root.folder.path().join("dev").join(name);
             let made = Command::new("mknod").arg(node).args(["c", "1", minor]).status().unwrap();
@@ -98,8 +98,8 @@ impl Root {
     }
 }
 
-/// Answers every question for an IPv4 address with this machine's own, and everything else with nothing (RFC 1035,
-/// section 4.1). Counts the questions.
+/// Answers every query for an IPv4 address with 127.0.0.1 and all other queries with no records (RFC 1035, section 4.1).
+/// Counts the queries.
 fn name_server() -> Arc<AtomicUsize> {
     let socket = UdpSocket::bind((NAME_SERVER, 53)).unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -107,7 +107,7 @@ fn name_server() -> Arc<AtomicUsize> {
     std::thread::spawn(move || {
         let mut packet = [0; 512];
         while let Ok((length, whom)) = socket.recv_from(&mut packet) {
-            // Header, labels up to the empty one, type, class.
+            // Skips header, labels up to the empty one, type and class.
             let labels = 12 + packet[12..length].iter().position(|&byte| byte == 0).unwrap() + 1;
             let question = &packet[12..labels + 4];
             let is_address = question.ends_with(&[0, 1, 0, 1]);
@@ -115,7 +115,7 @@ fn name_server() -> Arc<AtomicUsize> {
             answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_address), 0, 0, 0, 0]);
             answer.extend(question);
             if is_address {
-                // A pointer to the question's name, type, class, 60 seconds, 4 bytes.
+                // A pointer to the name in the query, type, class, 60 seconds, 4 bytes.
                 answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
             }
             count.fetch_add(1, Ordering::AcqRel);

@@ -1,5 +1,5 @@
-//! What other clients attach to an image is carried, and other clients find it again: registries with the Referrers API and
-//! without.
+//! Accessories that other clients attach are copied, and other clients find them again, on registries with the Referrers
+//! API and without.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,14 +27,14 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-/// Runs a client in a folder of its own; what it prints.
+/// Runs a client in a folder of its own; returns its output.
 fn run(peers: &Peers, folder: &Path, name: &str, arguments: &[&str]) -> String {
     let output = peers.command(name).current_dir(folder).env("HOME", folder).args(arguments).output().unwrap();
     assert!(output.status.success(), "{name} {arguments:?}: {}", text(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Every digest that a text names.
+/// Every digest in a text.
 fn digests(text: &str) -> BTreeSet<String> {
     let found = text.match_indices("sha256:").map(|(at, _)| text[at..].chars().take(7 + 64).collect::<String>());
     found.filter(|digest| digest[7..].chars().all(|c| c.is_ascii_hexdigit()) && digest.len() == 7 + 64).collect()
@@ -44,7 +44,8 @@ const COSIGN: [&str; 5] =
     ["--key=cosign.key", "--use-signing-config=false", "--tlog-upload=false", "-y", "--allow-http-registry"];
 const VERIFY: [&str; 3] = ["--key=cosign.pub", "--insecure-ignore-tlog", "--allow-http-registry"];
 
-/// A signed image with an SBOM, the SBOM's own signature and a note on it, and an attestation; gives the SBOM's digest.
+/// Makes a signed image with an SBOM, the SBOM's own signature and a note on it, and an attestation; returns the SBOM's
+/// digest.
 fn publish(peers: &Peers, home: &Path, host: &str) -> String {
     let root = block_on(shape::two_platforms(1, &[500]).put(&repository(host, "app"), &["v1".parse().unwrap()]));
     let image = format!("{host}/app@{}", root.digest);
@@ -58,14 +59,14 @@ fn publish(peers: &Peers, home: &Path, host: &str) -> String {
     };
     let sbom = attach("application/spdx+json", &image);
     attach("application/x.note", &format!("{host}/app@{sbom}"));
-    // As a referrer: cosign's tags are taken of the image and its platforms alone.
+    // As a referrer: only the tags that cosign derives from the image and its platforms are copied.
     cosign("sign", &["--new-bundle-format=true", &format!("{host}/app@{sbom}")]);
     let predicate = ["--predicate", "file.json", "--type", "custom", &image];
     cosign("attest", &[&["--new-bundle-format=true"], &predicate[..]].concat());
     sbom
 }
 
-/// The digests that oras and regctl find on the image and on what is attached to it.
+/// The digests that oras and regctl find on the image and on its accessories.
 fn found(peers: &Peers, home: &Path, host: &str) -> [BTreeSet<String>; 2] {
     let image = format!("{host}/app:v1");
     let by_oras = run(peers, home, "oras", &["discover", "--plain-http", "--format", "json", &image]);
@@ -108,7 +109,7 @@ fn found_again(peers: &Peers) {
     }
 }
 
-/// Puts a manifest that refers to `subject`, told apart by `number`.
+/// Puts a manifest that refers to `subject`; `number` makes it unique.
 fn refer(store: &dyn Store, subject: &Descriptor, number: usize) -> Descriptor {
     let (config, bytes) = empty_json();
     let manifest = json!({

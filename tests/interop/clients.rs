@@ -1,4 +1,4 @@
-//! Clients that are not ours against the embedded registry: push, pull, list, attach.
+//! Third-party clients against the embedded registry: push, pull, list, attach.
 
 use autonomy_registry::document::roll_up::{RollUp, RollUpTotals};
 
@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "oras pushes, attaches and discovers at the embedded registry", needs: &["oras", "crane"], run: oras },
 ];
 
-/// A small image under `repository:v1`, made by crane out of nothing.
+/// A small image under `repository:v1`, made by crane from nothing.
 fn base(peers: &Peers, server: &Server, repository: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let layer = folder.path().join("layer.tar");

@@ -49,7 +49,7 @@ pub(crate) fn repository(host: &str, path: &str) -> Registry {
     Registry::new(&client, &reference.repository, Role::Sink)
 }
 
-/// Runs to the end on a runtime of its own.
+/// Runs the future to completion on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
@@ -61,7 +61,7 @@ pub(crate) fn seed(out: &Path, from: &str, to: &str, more: &[&str]) -> std::proc
     command.arg("--out").arg(out).args(more).output().unwrap()
 }
 
-/// All blobs of a layout on disk, by digest, each checked against its name.
+/// All blobs of a layout on disk, by digest; each is checked against its file name.
 fn blobs(layout: &Path) -> BTreeMap<String, u64> {
     let folder = layout.join("blobs/sha256");
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -75,7 +75,7 @@ fn blobs(layout: &Path) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// What crane finds under `reference`: everything it refers to, as a set of blobs.
+/// The set of blobs that crane finds below `reference`.
 fn pulled(peers: &Peers, reference: &str) -> BTreeMap<String, u64> {
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path().join("layout");

@@ -1,4 +1,4 @@
-//! cosign as this suite drives it: keys, signatures and verification, without a transparency log or a network.
+//! Drives cosign: keys, signatures and verification, without a transparency log or a network.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use jiff::{Timestamp, ToSpan as _};
 
 use crate::peers::{AUTONOMY, Peers, text};
 
-/// A private key as cosign keeps it, with the password that the peers use, and its public half.
+/// A private key in cosign's format, encrypted with the password of the peers, and its public key.
 #[derive(Clone)]
 pub(crate) struct Keys {
     pub(crate) private: PathBuf,
@@ -23,7 +23,7 @@ impl Keys {
         Self::of(folder, "cosign")
     }
 
-    /// Made here, in PKCS #8, and taken over by cosign.
+    /// Made here, in PKCS #8, and imported by cosign.
     pub(crate) fn imported(peers: &Peers, folder: &Path, pkcs8: &[u8]) -> Self {
         use base64::Engine as _;
         std::fs::create_dir_all(folder).unwrap();
@@ -57,14 +57,14 @@ pub(crate) enum Form {
     Legacy,
     /// As a bundle that refers to what it signs.
     Bundle,
-    /// The legacy payload, in a manifest that refers to what it signs; an experiment of cosign's.
+    /// The legacy payload, in a manifest that refers to the signed image; experimental in cosign.
     Oci11,
 }
 
 impl Form {
     pub(crate) const ALL: [Self; 3] = [Self::Legacy, Self::Bundle, Self::Oci11];
 
-    /// As it stands in the table, and as our own flag calls the first two.
+    /// The name in the table; our own flag has the same names for the first two.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -74,18 +74,18 @@ impl Form {
     }
 }
 
-/// A time of signing so many years ago.
+/// A signing time this many years ago.
 pub(crate) fn years_ago(years: i64) -> String {
     let time = Timestamp::now() - (years * 365 * 24).hours();
     Timestamp::from_second(time.as_second()).unwrap().to_string()
 }
 
-/// `cosign sign` with the time of signing that our verification asks for.
+/// `cosign sign` with the signing time that our verification requires.
 pub(crate) fn sign(peers: &Peers, keys: &Keys, reference: &str, form: Form) {
     sign_as_of(peers, keys, reference, form, Some(&years_ago(0)), &[]);
 }
 
-/// The same as of any time, or with none, and with more flags.
+/// The same with any signing time or none, and with more flags.
 pub(crate) fn sign_as_of(peers: &Peers, keys: &Keys, reference: &str, form: Form, at: Option<&str>, more: &[&str]) {
     let mut command = signer(peers, "sign", keys, form);
     if let Some(at) = at {
@@ -95,7 +95,7 @@ pub(crate) fn sign_as_of(peers: &Peers, keys: &Keys, reference: &str, form: Form
     assert!(output.status.success(), "cosign sign: {}", text(&output));
 }
 
-/// `cosign attest`, of a type that is no image signature.
+/// `cosign attest`, of a type that is not an image signature.
 pub(crate) fn attest(peers: &Peers, keys: &Keys, reference: &str, form: Form) {
     let predicate = keys.private.with_file_name("predicate.json");
     std::fs::write(&predicate, r#"{"autonomy.signed-at":"2026-01-15T12:00:00Z"}"#).unwrap();
@@ -115,7 +115,7 @@ fn signer(peers: &Peers, verb: &str, keys: &Keys, form: Form) -> Command {
     command
 }
 
-/// What `cosign verify` says: nothing, or why not.
+/// The result of `cosign verify`: nothing, or the reason for a failure.
 pub(crate) fn verify(peers: &Peers, keys: &Keys, reference: &str, form: Form) -> Result<(), String> {
     verify_with(peers, keys, reference, form, &[])
 }
@@ -142,7 +142,7 @@ pub(crate) fn autonomy(arguments: &[&str]) -> std::process::Output {
     Command::new(AUTONOMY).env("COSIGN_PASSWORD", "").args(arguments).output().unwrap()
 }
 
-/// The verdict of our verification: `ok`, or the class of what failed.
+/// The verdict of our verification: `ok`, or the failure class.
 pub(crate) fn judged(keys: &Keys, reference: &str) -> String {
     let done = autonomy(&["verify", "--output", "json", "--image", reference, "--pub", keys.public()]);
     let report: serde_json::Value =

@@ -1,4 +1,4 @@
-//! Uploads over a link that breaks, to registries as they are: continued where that can be, begun anew where it cannot.
+//! Uploads to real registries over a link that breaks: resumed where the registry can, otherwise begun anew.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,12 +19,12 @@ pub(crate) const CASES: &[Case] = &[Case {
 }];
 
 const SIZE: u64 = 24 << 20;
-/// Every connection that carries so much breaks, as long as there are to be breaks.
+/// A connection breaks after this many bytes, as long as breaks are left.
 const BREAKS_AFTER: u64 = 5 << 20;
-/// What requests need besides their bodies.
+/// An allowance for requests without their bodies.
 const HEADS: u64 = 64 << 10;
 
-/// A link to a server that breaks so many times, and counts what goes there.
+/// A link to a server that breaks this many times and counts the bytes it carries.
 struct Link {
     host: String,
     carried: Arc<AtomicU64>,
@@ -65,7 +65,7 @@ fn carry(mut client: TcpStream, mut server: TcpStream, carried: &AtomicU64, left
             break;
         }
     }
-    // What was carried arrives; the client hears nothing more.
+    // The bytes sent so far arrive; the client gets no answer.
     let _ = server.shutdown(Shutdown::Write);
     let _ = client.shutdown(Shutdown::Both);
 }

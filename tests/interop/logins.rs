@@ -1,4 +1,4 @@
-//! Logins at real registries, and files of credentials that this program shares with real clients.
+//! Logins at real registries, and credential files shared with real clients.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -29,7 +29,7 @@ const PASSWORD: &str = "correct:horse";
 /// `robot` and the password above, hashed with bcrypt.
 const HTPASSWD: &str = "robot:$2y$05$abcdefghijklmnopqrstuuto9TfiXPqFaPFSnWZR02c4ScFTB3OSG\n";
 
-/// Somebody with a docker config of their own.
+/// A user with a docker config of their own.
 struct Person(tempfile::TempDir);
 
 impl Person {
@@ -101,7 +101,7 @@ fn htpasswd(peers: &Peers) {
         assert_code(&person.seed(&from, &to, PLAIN), 0);
         assert_code(&person.seed(&to, &back, PLAIN), 0);
 
-        // Others read what was written.
+        // Other clients read the file that we wrote.
         let crane = |arguments: &[&str]| {
             let mut command = person.own(peers.command("crane"));
             command.args(arguments).output().unwrap()
@@ -117,7 +117,7 @@ fn htpasswd(peers: &Peers) {
         assert_code(&person.seed(&from, &format!("{host}/other:v1"), PLAIN), 4);
         assert!(!crane(&["digest", "--insecure", &to]).status.success());
 
-        // And what others write is used, and forgotten.
+        // We use what other clients wrote, and remove it on logout.
         let login = crane(&["auth", "login", host, "-u", USER, "-p", PASSWORD]);
         assert!(login.status.success(), "{}", text(&login));
         assert_code(&person.seed(&from, &format!("{host}/other:v1"), PLAIN), 0);
@@ -127,7 +127,7 @@ fn htpasswd(peers: &Peers) {
     }
 }
 
-/// An authority of this test's own.
+/// A CA of this test's own.
 struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
 
 impl Authority {
@@ -176,7 +176,7 @@ fn client_certificates(peers: &Peers) {
     let (from, to) = (format!("{}/app:v1", open.host), format!("{host}/app:v1"));
     let certs = path("certs.d");
     let by_folder = ["--cert-dir", certs.to_str().unwrap()];
-    // Plain HTTP is permitted for the source, and excuses nothing at the destination.
+    // Plain HTTP is permitted for the source only; the destination still needs TLS.
     let seed = || person.seed(&from, &to, &[&["--allow-insecure-registry"], &by_folder[..]].concat());
 
     let done = person.login(host, PASSWORD, &by_folder);
@@ -200,7 +200,7 @@ fn client_certificates(peers: &Peers) {
     skopeo.args(["inspect", "--raw", "--authfile"]).arg(path("config.json")).arg("--cert-dir").arg(&folder);
     let read = person.own(skopeo).arg(format!("docker://{to}")).output().unwrap();
     assert_eq!(autonomy_registry::oci::Digest::sha256(&read.stdout), root.digest, "{}", text(&read));
-    // From it as well, and with the authority named by a flag in the place of the folder.
+    // Reads from it as well, with the CA given by a flag and not by the folder.
     std::fs::remove_file(folder.join("ca.crt")).unwrap();
     let ca = path("ca.pem");
     let more = ["--allow-insecure-registry", "--ca-file", ca.to_str().unwrap()];

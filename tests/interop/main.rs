@@ -1,7 +1,7 @@
 //! Real registries and real clients against this program, each started here on loopback.
 //!
 //! `tests/run` names the folder of the peers in `AUTONOMY_PEERS_BIN`; without it every check is ignored, with the reason.
-//! With `CI=true` a missing peer is a failure. Every check reads the destination with a client that is not ours.
+//! With `CI=true` a missing peer is a failure. Every check reads the destination with a third-party client.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "this is a test runner")]
 
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use peers::Peers;
 
-/// One named check and the peers that it cannot do without.
+/// One named check and the peers that it requires.
 struct Case {
     name: &'static str,
     needs: &'static [&'static str],
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, SUITES.into_iter().flatten().map(trial).collect()).exit_code()
 }
 
-/// Runs one check. A missing peer fails in CI and is a reason to leave the check out elsewhere; zot may be missing anywhere.
+/// Runs one check. A missing peer fails in CI; elsewhere it skips the check. zot may be missing anywhere.
 fn run(case: &Case, peers: &Peers, is_ci: bool) -> Result<Completion, Failed> {
     match case.needs.iter().find(|name| !peers.has(name)) {
         Some(missing) => {

@@ -41,17 +41,17 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-/// How `cosign verify` fares with what cosign itself signed.
+/// Result of `cosign verify` on a signature by cosign itself.
 #[derive(Debug, Clone, Copy)]
 enum Own {
     Passes,
-    /// Only if it is told the hash (cosign #5091).
+    /// Passes only if the hash is given (cosign #5091).
     NeedsHash(&'static str),
-    /// In no way: signed is Ed25519ph, and pure Ed25519 is what is checked (cosign #5074).
+    /// Never passes: cosign signs with Ed25519ph and checks pure Ed25519 (cosign #5074).
     Never,
 }
 
-/// A kind of key: one that cosign makes, or one that is made here, for cosign to import.
+/// A kind of key: made by cosign, or made here and imported by cosign.
 struct KeyKind {
     name: &'static str,
     pkcs8: Option<fn() -> Vec<u8>>,
@@ -89,7 +89,7 @@ impl KeyKind {
         }
     }
 
-    /// What cosign says of its own signature, once it is what it should be.
+    /// Checks the verdict of cosign on its own signature; returns it for the table.
     fn check_own(&self, peers: &Peers, keys: &Keys, reference: &str, form: Form) -> &'static str {
         let said = verify(peers, keys, reference, form);
         match self.own {
@@ -112,7 +112,7 @@ impl KeyKind {
     }
 }
 
-/// Runs `check` for each registry, all of them side by side: most of the time is cosign's start.
+/// Runs `check` on all registries concurrently: most of the time is cosign's start.
 fn on_each(peers: &Peers, kinds: &[Kind], check: impl Fn(&Server, &'static str) + Sync) {
     std::thread::scope(|scope| {
         for &kind in kinds {
@@ -136,7 +136,7 @@ fn every_kind_of_key(peers: &Peers) {
                 let theirs = publish(&server.host, &format!("theirs/{path}"), number);
                 sign(peers, keys, &theirs, form);
                 assert_eq!(judged(keys, &theirs), "ok", "{what} on {registry}");
-                // What cosign says to cosign is the same on every registry.
+                // The result of cosign on its own signature is the same on every registry.
                 let own = match registry == Kind::Embedded.name() {
                     true => format!(", cosign->cosign {}", kind.check_own(peers, keys, &theirs, form)),
                     false => String::new(),
@@ -165,7 +165,7 @@ fn each_opens_the_others_file(peers: &Peers, keys: &Keys, what: &str) {
 }
 
 fn every_cost(peers: &Peers) {
-    // Both tools write N=65536 alone; cosign's older files and those of other writers have the others.
+    // Both tools write N=65536 alone; older cosign files and other writers use the others.
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verify-vectors/keys");
     let public = std::fs::read_to_string(vectors.join("keyA.pub")).unwrap();
     for n in ["N32768", "N65536", "N131072"] {
@@ -180,7 +180,7 @@ fn every_cost(peers: &Peers) {
     }
 }
 
-/// The platforms' manifests of an index, by digest.
+/// The manifests of an index's platforms, by digest.
 fn children(pinned: &str) -> Vec<String> {
     let reference: Reference = pinned.parse().unwrap();
     let (host, path) = pinned.split_once('@').unwrap().0.split_once('/').unwrap();
@@ -202,7 +202,7 @@ fn recursive(peers: &Peers) {
                 assert_eq!(judged(&keys, reference), "ok", "{} on {registry}: {reference}", form.name());
             }
             verify(peers, &keys, &platforms[0], form).unwrap();
-            // Other content, because a signature of it would stand there already.
+            // Other content, because this one already has a signature.
             let alone = publish(&server.host, &format!("alone/{}", form.name()), 10 + number);
             sign(peers, &keys, &alone, form);
             let platform = children(&alone).remove(0);
@@ -217,7 +217,7 @@ fn recursive(peers: &Peers) {
     });
 }
 
-/// Whose signature, and when; no time is a signature that says none.
+/// Signer, and age in years; `None` is a signature without a time.
 type Signature = (Signer, Option<i64>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +227,7 @@ enum Signer {
 }
 use Signer::{Stranger, Trusted};
 
-/// Several signatures in the order in which they are made, years old, and our verdict.
+/// Several signatures, years old, in the order in which they are made, and our verdict.
 const SEVERAL: [(&str, &[Signature], &str); 7] = [
     ("a stranger's, then the right one", &[(Stranger, Some(0)), (Trusted, Some(0))], "ok"),
     ("the right one, then a stranger's", &[(Trusted, Some(0)), (Stranger, Some(0))], "ok"),
@@ -242,8 +242,7 @@ fn several(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
     let [trusted, stranger] = ["trusted", "stranger"].map(|name| Keys::generated(peers, &home.path().join(name)));
     on_each(peers, &[Kind::Embedded, Kind::Distribution2], |server, registry| {
-        // With the Referrers API, and with the tag that stands in for it. What stands under a tag of its own is the same
-        // on both.
+        // With the Referrers API, and with the fallback tag. Signatures under a tag of their own are the same on both.
         let forms =
             if registry == Kind::Embedded.name() { [Form::Bundle, Form::Oci11] } else { [Form::Legacy, Form::Bundle] };
         for form in forms {
@@ -254,7 +253,7 @@ fn several(peers: &Peers) {
                     sign_as_of(peers, keys, &pinned, form, age.map(years_ago).as_deref(), &[]);
                 }
                 assert_eq!(judged(&trusted, &pinned), expected, "{what}, {} on {registry}", form.name());
-                // cosign knows no age. Of several referrers in its experimental form it reads the last one alone.
+                // cosign checks no age. With several referrers in its experimental form it reads only the last one.
                 if form != Form::Oci11 || signatures.len() == 1 {
                     let said = verify(peers, &trusted, &pinned, form);
                     said.unwrap_or_else(|why| panic!("{what}, {} on {registry}: {why}", form.name()));
@@ -277,7 +276,7 @@ fn attestations(peers: &Peers) {
             attest(peers, &keys, &pinned, form);
             let alone = judged(&keys, &pinned);
             let cosign = verify(peers, &keys, &pinned, form).is_ok();
-            // cosign takes any statement of the key about the digest for a signature, if it comes as a bundle.
+            // cosign accepts any statement by the key about the digest as a signature, if it is in a bundle.
             let expected = if form == Form::Bundle { ("SIG_PAYLOAD_TYPE", true) } else { ("SIG_NOT_FOUND", false) };
             assert_eq!((alone.as_str(), cosign), expected, "{} on {registry}", form.name());
             sign(peers, &keys, &pinned, form);

@@ -1,5 +1,5 @@
-//! The modes of the embedded registry beside the registries that they act as: each row of what servers really do, asked of
-//! both over a bare connection.
+//! The profiles of the embedded registry against the registries that they imitate: each row of a table of observed
+//! behaviour, requested from both over a bare connection.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -47,7 +47,7 @@ fn beside(peers: &Peers, kind: Kind, behaviour: Profile) {
     assert_eq!(ours, theirs);
 }
 
-/// What was answered.
+/// An answer.
 struct Said {
     status: u16,
     head: String,
@@ -63,7 +63,7 @@ impl Said {
         self.head.lines().find_map(of).unwrap_or_default()
     }
 
-    /// The status, and what the document calls it.
+    /// The status, and the error code of the body.
     fn code(&self) -> String {
         let document: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
         match document["errors"][0]["code"].as_str() {
@@ -73,7 +73,7 @@ impl Said {
     }
 }
 
-/// One request on a connection of its own, its head and body as they are given. None where nothing is answered.
+/// One request on a connection of its own, with head and body as given. None if there is no answer.
 fn send(host: &str, head: &str, body: &[u8], is_answered: bool) -> Option<Said> {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.write_all(format!("{head}\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
@@ -82,7 +82,7 @@ fn send(host: &str, head: &str, body: &[u8], is_answered: bool) -> Option<Said> 
         return None;
     }
     let mut all = Vec::new();
-    // An answer that announces more than it sends ends with the connection.
+    // An answer shorter than its Content-Length ends with the connection.
     let _ = stream.read_to_end(&mut all);
     let end = all.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&all[..end]).into_owned();
@@ -98,7 +98,7 @@ fn ask(host: &str, line: &str, headers: &str, body: &[u8]) -> Said {
     send(host, &format!("{line} HTTP/1.1{headers}{length}"), body, true).unwrap()
 }
 
-/// A session's address, without scheme and host.
+/// The location of an upload session, without scheme and host.
 fn begin(host: &str) -> String {
     let location = ask(host, "POST /v2/app/blobs/uploads/", "", b"").header("location");
     location.strip_prefix(&format!("http://{host}")).map(str::to_owned).unwrap_or(location)
@@ -119,7 +119,7 @@ fn put_manifest(host: &str, name: &str, media_type: &MediaType, text: &str) -> S
     ask(host, &format!("PUT /v2/app/manifests/{name}"), &format!("\r\nContent-Type: {media_type}"), text.as_bytes())
 }
 
-/// The rows of the table, with what `host` does.
+/// The rows of the table, with the behaviour of `host`.
 fn rows(host: &str) -> Vec<(&'static str, String)> {
     let known = push(host, CONTENT);
     let absent = Digest::sha256(b"nowhere");
@@ -136,7 +136,7 @@ fn rows(host: &str) -> Vec<(&'static str, String)> {
     let octets = "\r\nContent-Type: application/octet-stream";
     rows.push(("one POST with everything", ask(host, &single, octets, b"single").status.to_string()));
     let past = ask(host, &format!("GET /v2/app/blobs/{known}"), "\r\nRange: bytes=99-", b"");
-    // 3 says why in a body of its own; what matters is a length that is not the body's.
+    // Distribution 3 adds a reason in a body of its own; the check is that Content-Length is not that body's length.
     let is_short = past.header("content-length") != past.body.len().to_string();
     rows.push(("range past the end", format!("{} {}", past.status, if is_short { "cut short" } else { "whole" })));
     let referrers = ask(host, &format!("GET /v2/app/referrers/{absent}"), "", b"");

@@ -1,4 +1,4 @@
-//! The peers: where their programs are, and how their servers are started and stopped.
+//! The peers: where their programs are, and how to start and stop their servers.
 
 use std::ffi::OsStr;
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 /// This program, as built for the test.
 pub(crate) const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
 
-/// This program once more, linked statically; `AUTONOMY_STATIC` names it.
+/// This program linked statically; `AUTONOMY_STATIC` names it.
 pub(crate) const STATIC: &str = "autonomy-static";
 
 /// The folder of the peers' programs.
@@ -49,7 +49,7 @@ impl Peers {
         if name == STATIC { self.fixed.clone().unwrap() } else { self.folder.as_ref().unwrap().join(name) }
     }
 
-    /// Runs a client and gives what it printed; panics with its output if it fails.
+    /// Runs a client and returns its output; panics with the output if the client fails.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, name: &str, arguments: impl IntoIterator<Item = S>) -> String {
         let output = self.command(name).args(arguments).output().unwrap();
         assert!(output.status.success(), "{name} failed: {}", text(&output));
@@ -64,7 +64,7 @@ impl Peers {
     }
 }
 
-/// Both streams of a program that has ended.
+/// Both streams of a finished program.
 pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -79,10 +79,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Those that every check of signatures runs against.
+    /// The registries that every signature check runs against.
     pub(crate) const MATRIX: [Self; 3] = [Self::Embedded, Self::Distribution2, Self::Distribution3];
 
-    /// All registries that are there.
+    /// All registries that are installed.
     pub(crate) fn all(peers: &Peers) -> Vec<Self> {
         let program = |kind: &Self| kind.program().is_none_or(|name| peers.has(name));
         [Self::Embedded, Self::Distribution2, Self::Distribution3, Self::Zot].into_iter().filter(program).collect()
@@ -97,7 +97,7 @@ impl Kind {
         }
     }
 
-    /// As it stands in the table.
+    /// The name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
@@ -120,7 +120,7 @@ impl Server {
         Self::configured(peers, kind, "")
     }
 
-    /// One of the two distributions with `more` at the end of its configuration, inside of `http`.
+    /// One of the two distributions with `more` appended to the `http` section of its configuration.
     pub(crate) fn configured(peers: &Peers, kind: Kind, more: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -130,7 +130,7 @@ impl Server {
         let mut command = match kind.program() {
             None => {
                 let mut command = Command::new(AUTONOMY);
-                // On loopback it answers no name that it was not told.
+                // On loopback the server only answers host names that a flag gives.
                 command.args(["registry", "serve", "--listen", &host, "--host", "registry.site.example", "--data-dir"]);
                 command.arg(home.path().join("data"));
                 command

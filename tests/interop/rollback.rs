@@ -1,4 +1,4 @@
-//! Going back at real registries: former roots that are kept, tags that are put back, and new ones that are deleted.
+//! Rollback at real registries: previous roots are kept, tags are put back, and new tags are deleted.
 
 use std::process::Command;
 
@@ -52,7 +52,7 @@ fn there_and_back(peers: &Peers) {
         assert_eq!(names("old", "v1"), Some(first.to_string()), "{}: {}", kind.name(), text(&done));
         let image = format!("{}/site/old:v1", sink.host);
         peers.run("crane", ["validate", "--remote", &image, "--insecure"]);
-        // Not every registry deletes tags; whichever it is, it is said.
+        // Not every registry deletes tags; the output says which did not.
         let (code, left) = (done.status.code(), names("new", "v1"));
         let is_told = matches!((code, &left), (Some(0), None)) || (code == Some(5) && left == Some(new.to_string()));
         assert!(is_told, "{}: {}", kind.name(), text(&done));

@@ -1,4 +1,4 @@
-//! Clients that are not ours against the embedded registry over TLS and with a password.
+//! Third-party clients against the embedded registry over TLS and with a password.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) const CASES: &[Case] = &[
 const USER: &str = "site";
 const PASSWORD: &str = "c0rrect:horse";
 
-/// The embedded registry with a certificate of an authority of its own, one user, and clients with certificates if asked for.
+/// The embedded registry with a certificate by a CA of its own, one user, and client certificates on request.
 struct Secured {
     host: String,
     home: tempfile::TempDir,
@@ -64,7 +64,7 @@ impl Secured {
         self.home.path().join(name).display().to_string()
     }
 
-    /// A client with a home of its own that trusts the authority.
+    /// A client with a home of its own that trusts the CA.
     fn client(&self, peers: &Peers, name: &str) -> Command {
         let mut command = peers.command(name);
         command.env("HOME", self.home.path()).env("DOCKER_CONFIG", self.home.path().join("docker"));
@@ -105,7 +105,7 @@ fn layer(folder: &Path) -> String {
     path.display().to_string()
 }
 
-/// Publishes a bundle's files in an OCI layout that skopeo can push: made by hand, so that no second client is needed.
+/// Writes a bundle's files as an OCI layout that skopeo can push; written by hand, so that no second client is needed.
 fn layout(folder: &Path) -> String {
     use autonomy_registry::oci::{Descriptor, MediaType};
     use autonomy_registry::store::{Body, Layout, Store as _};

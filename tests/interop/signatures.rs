@@ -43,7 +43,7 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-/// Puts an image of three platforms under `path:v1`, and gives its name by digest.
+/// Puts an image of three platforms under `path:v1`, and returns its reference by digest.
 pub(crate) fn publish(host: &str, path: &str, seed: u64) -> String {
     let store = repository(host, path);
     let root = block_on(shape::three_platforms(seed, &[1 << 10, 1 << 12]).put(&store, &["v1".parse().unwrap()]));
@@ -90,7 +90,7 @@ fn refused(peers: &Peers) {
     }
 }
 
-/// A policy's folder.
+/// A folder with a policy.
 fn policy(home: &Path) -> PathBuf {
     let folder = home.join("policy");
     std::fs::create_dir(&folder).unwrap();
@@ -146,7 +146,7 @@ fn private_keys(peers: &Peers) {
     let done = autonomy(&["bundle", "keygen", "--out", ours.to_str().unwrap()]);
     assert!(done.status.success(), "{}", text(&done));
     let ours = Keys { private: ours.join("cosign.key"), public: ours.join("cosign.pub") };
-    // What cosign reads out of our file is the public key that we wrote beside it.
+    // The public key that cosign reads from our file is the one that we wrote beside it.
     let public = peers.run("cosign", ["public-key", "--key", ours.private()]);
     assert_eq!(public, std::fs::read_to_string(&ours.public).unwrap().trim());
     let server = Server::start(peers, Kind::Embedded);
@@ -194,7 +194,7 @@ fn both_sign(peers: &Peers) {
     }
 }
 
-/// Both of us, with the key of the right log and with that of another.
+/// Both tools, with the key of the right log and with the key of another.
 fn recorded(peers: &Peers) {
     let home = tempfile::tempdir().unwrap();
     let file = |name: &str, content: String| {

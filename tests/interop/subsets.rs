@@ -1,4 +1,4 @@
-//! Some platforms of an image, at a registry that wants all that an index lists.
+//! Some platforms of an image, at a registry that requires every manifest an index lists.
 
 use std::process::Command;
 

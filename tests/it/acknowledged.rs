@@ -1,4 +1,4 @@
-//! What was acknowledged stays: beside another server on the same folder, beside deletes, beside collection.
+//! Acknowledged content stays: beside another server on the same folder, beside deletes, beside garbage collection.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ async fn a_blob_that_one_server_has_acknowledged_is_not_changed_through_another(
     let [ours, theirs] = [0, 1].map(|n| Asking::of(&servers[n], "app"));
     let location = ours.begin().await;
     ours.send(Method::PATCH, &location, &[], b"first, ").await;
-    // The other one knows the session too, as after a restart, and both go on with it.
+    // The other server knows the session too, as after a restart, and both continue it.
     let other = theirs.send(Method::PATCH, &location, &[], b"second, ").await;
     assert_eq!((other.status().as_u16(), header(&other, "range")), (202, "0-14".to_owned()));
     assert_eq!(header(&ours.get(&location).await, "range"), "0-14");
@@ -39,7 +39,7 @@ async fn a_blob_that_one_server_has_acknowledged_is_not_changed_through_another(
     assert_eq!(fs::read_dir(folder.path().join("uploads")).unwrap().count(), 0);
 }
 
-/// The other server has the file open, and is in the middle of a body, when this one wants to make a blob of it.
+/// The other server has the file open, in the middle of a body, when this one closes the upload.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_not_finished_while_another_server_writes_to_it() {
     use std::io::{Read as _, Write as _};
@@ -98,7 +98,7 @@ async fn deleting_a_manifest_keeps_bytes_that_another_manifest_needs() {
     }
     collect(everything).await.unwrap();
     assert_eq!(asking.get(&format!("blobs/{}", inner.digest)).await.status(), 200, "a layer of the other one");
-    // Read anew, as after a restart: it is still deleted.
+    // Reads the folder anew, as after a restart: it is still deleted.
     let again = Testbed::over(server.data_dir(), Profile::default()).await;
     assert_eq!(Asking::of(&again, "app").get(&path).await.status(), 404);
 }
@@ -154,7 +154,7 @@ async fn a_repository_in_which_nothing_is_left_is_removed_and_can_be_pushed_to_a
     assert_eq!(neighbour.get("manifests/v1").await.status(), 200);
 }
 
-/// Pushes, deletes and collections contend for one name. Collection may remove it whenever it is empty.
+/// Pushes, deletes and collections contend for one repository. Collection may remove it whenever it is empty.
 #[tokio::test(flavor = "multi_thread")]
 async fn collection_beside_pushes_and_deletes_calls_nothing_damaged_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -164,7 +164,7 @@ async fn collection_beside_pushes_and_deletes_calls_nothing_damaged_and_loses_no
     let collecting = tokio::spawn(async move {
         let mut runs = 0;
         while !*stopped.borrow() {
-            // Ages below ten minutes are refused beside a server: everything is made old instead.
+            // Ages below ten minutes are refused beside a server, so the test makes everything old.
             make_everything_old(&data);
             let kept = autonomy_registry::serve::KeptManifests::Named;
             let rules = Collection { kept, older_than: Duration::from_secs(3600), ..Collection::new(&data) };
@@ -196,13 +196,13 @@ async fn collection_beside_pushes_and_deletes_calls_nothing_damaged_and_loses_no
     assert!(collecting.await.unwrap() > 0);
 }
 
-/// Every file of the layouts, its list too.
+/// Every file of the layouts, their index.json too.
 fn make_everything_old(folder: &Path) {
     let old = std::time::SystemTime::now() - Duration::from_secs(7200);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => make_everything_old(&entry.path()),
-            // It may have gone meanwhile.
+            // Another task may have removed it meanwhile.
             _ => drop(fs::File::open(entry.path()).map(|file| file.set_modified(old))),
         }
     }

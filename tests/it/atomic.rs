@@ -1,4 +1,4 @@
-//! `--atomic`: all tags move or none does, and what cannot be undone is named.
+//! `--atomic`: all tags move or none does, and the output names what could not be undone.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn a_tag_that_cannot_be_put_leaves_all_where_they_were_at_every_kind_of_re
         let bed = Bed::new(behaviour.clone()).await;
         let (first, _) = bed.two_generations().await;
         bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/c/manifests/v1"));
-        // The new one comes first: it has to go again.
+        // The new tag is put first, so that it has to be removed again.
         let done = bed.seed_catalog(&["d", "a", "b", "c"], &["--atomic"]).await;
         assert_code(&done, 4);
         assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None], "{behaviour:?}");
@@ -80,8 +80,7 @@ async fn a_registry_that_stays_unavailable_is_no_other_case() {
 async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
     let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
-    // Five attempts, each of which does what it is asked; the sixth PUT is the one that puts back. Nor does anybody hear,
-    // between them, what the tag names.
+    // Five attempts that the server carries out; the sixth PUT puts the tag back. Between them the program cannot read the tag.
     bed.sink.fault(Fault {
         times: 5,
         ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1")

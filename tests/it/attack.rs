@@ -1,5 +1,5 @@
-//! Hostile sources: what they serve must not crash the program, fill this machine's memory, speak to its terminal, or pass
-//! for "not signed".
+//! Hostile sources: their content must not crash the program, fill this machine's memory, write to its terminal, or look
+//! like "not signed".
 
 use std::collections::HashMap;
 use std::process::Output;
@@ -14,13 +14,13 @@ use serde_json::json;
 use crate::seed::{assert_code, text};
 use crate::wire_server::{Asked, Server, answer, client, status};
 
-/// Most that a run may hold, in MiB.
+/// Most memory that a run may hold, in MiB.
 pub(crate) const MAX_RESIDENT: u64 = 64;
 
-/// Requests whose line holds the first, and what they are answered: status, headers and body.
+/// A part of the request line, and the answer to it: status, headers and body.
 type Case = (&'static str, u16, &'static [(&'static str, &'static str)], &'static str);
 
-/// What a source serves, by the end of the path.
+/// The content that a source serves, by the end of the path.
 #[derive(Default, Clone)]
 struct Shelf(HashMap<String, (MediaType, Vec<u8>)>);
 
@@ -52,7 +52,7 @@ impl Shelf {
         self.serve_but(|_| None).await
     }
 
-    /// Serves what is there, but lets `first` answer before.
+    /// Serves the stored content; `first` may answer before it.
     async fn serve_but(
         self,
         first: impl Fn(&Asked) -> Option<axum::response::Response> + Clone + Send + Sync + 'static,
@@ -90,8 +90,8 @@ fn stranger() -> tempfile::NamedTempFile {
     file
 }
 
-/// Seeds `source` into a fresh registry. Says how it ended, what it held at most in MiB, and that nothing was tagged or
-/// written unless it succeeded.
+/// Seeds `source` into a fresh registry. Returns the result and the peak memory in MiB; asserts that a failed run tagged
+/// and wrote nothing.
 pub(crate) async fn seed(source: &Server, more: &[&str]) -> (Output, u64) {
     let (sink, out) = (Testbed::start().await, tempfile::tempdir().unwrap());
     let (from, to) = (format!("{}/app:v1", source.host), format!("{}/app:v1", sink.host()));

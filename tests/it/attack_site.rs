@@ -1,5 +1,5 @@
-//! Hostile destinations and careless operators: no tag moves over what was not verified, nothing is half-written, and what
-//! is said about it is true.
+//! Hostile destinations and careless operators: no tag moves to unverified content, nothing is half-written, and every
+//! message is true.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -18,7 +18,7 @@ use testkit::images;
 use crate::seed::{assert_code, autonomy, publisher, seed, text};
 use crate::wire_server::{Asked, Server, answer, status};
 
-/// A source with a signed image of two platforms, the key that signed it, a destination and a folder.
+/// A source with a signed image of two platforms, its public key, a destination and a folder.
 struct Field {
     source: Testbed,
     sink: Testbed,
@@ -80,7 +80,7 @@ impl Field {
 /// A media type and bytes.
 type Typed = (String, Vec<u8>);
 
-/// A registry in memory that does as it is told.
+/// A registry in memory with scripted behaviour.
 #[derive(Default, Clone)]
 struct Shelf {
     held: Arc<Mutex<HashMap<String, Typed>>>,
@@ -135,7 +135,7 @@ impl Shelf {
 async fn a_destination_that_lies_is_never_given_the_tag() {
     let other = || What::Replace(br#"{"schemaVersion":2,"layers":[]}"#.as_slice().into());
     for (on, what, at) in [
-        // It says 201 and keeps nothing.
+        // It answers 201 and keeps nothing.
         (Kind::UploadPut, What::Status(201), ""),
         (Kind::ManifestPut, What::Status(201), "sha256:"),
         (Kind::ManifestGet, other(), "sha256:"),
@@ -187,7 +187,7 @@ async fn a_seed_that_is_stopped_while_its_tag_is_put_does_not_say_that_it_was_no
         let behind = shelf.clone();
         let sink = Server::start(move |asked| {
             let done = behind.answer(asked);
-            // The tag has moved, and nobody knows it yet.
+            // The tag has moved, and the program has not seen that yet.
             if asked.is("PUT") && asked.line.ends_with("/manifests/v1") {
                 tokio::task::block_in_place(|| std::thread::sleep(pause));
             }
@@ -299,7 +299,7 @@ async fn any_one_request_of_a_verified_seed_may_fail_once() {
     for (is_source, log) in [(true, clean.source.log()), (false, clean.sink.log())] {
         for (place, seen) in log.iter().enumerate() {
             let nth = u32::try_from(log[..=place].iter().filter(|other| other.kind == seen.kind).count()).unwrap();
-            // A list has no digest: only damage that keeps it from being read is seen at all.
+            // A list has no digest: only damage that makes it unreadable is noticed.
             let at = if [Kind::Tags, Kind::Referrers].contains(&seen.kind) { 0 } else { 20 };
             let read = [What::FlipBit { at }, What::CutBody { after: 20 }, What::ResetBefore];
             let written = [What::Status(503), What::ResetAfter, What::ResetBefore];
@@ -363,7 +363,7 @@ async fn a_seed_is_stopped_in_any_phase_within_five_seconds_and_leaves_no_trace(
             assert_code(&done, 130);
             assert!(text(&done).contains("the destination tag was not moved"), "{}", text(&done));
             assert_eq!((field.tagged().await, field.written()), (None, 0), "{on:?} {at}");
-            // The server may be a moment behind with what it was told last.
+            // The server may handle the last request a moment later.
             tokio::time::sleep(Duration::from_millis(300)).await;
             let open = std::fs::read_dir(field.sink.data_dir().join("uploads")).unwrap().count();
             assert_eq!(open, 0, "{on:?} {at}: uploads left open");

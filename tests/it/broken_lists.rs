@@ -1,4 +1,4 @@
-//! Lists that go on at a Link of another form: all of the list, or a failure.
+//! Lists whose next page has an unusual Link: the whole list, or a failure.
 
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::Digest;
@@ -6,7 +6,7 @@ use autonomy_registry::store::{Listing, Registry, Role};
 
 use crate::wire_server::{Asked, Server, answer, client};
 
-/// A registry whose lists have two pages; the first says where the second is in this way.
+/// A registry whose lists have two pages; the first names the second in this way.
 async fn paged(link: &'static str) -> Server {
     Server::start(move |asked: &Asked| {
         let is_second = asked.line.contains("page=2");

@@ -1,5 +1,5 @@
-//! A registry with one bundle on it, made by this test's own hands: image, lock, policy and signatures, each of which
-//! can be replaced by a forgery.
+//! A registry with one bundle, made by hand: image, lock, policy and signatures, each of which a test can replace with a
+//! forgery.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -30,12 +30,12 @@ pub(crate) struct BundleBed {
 }
 
 impl BundleBed {
-    /// An image, and nothing beside it.
+    /// An image without sidecars or signatures.
     pub(crate) async fn bare() -> Self {
         Self::on(Testbed::start().await).await
     }
 
-    /// The same, on a registry of the caller's.
+    /// The same, on the caller's registry.
     pub(crate) async fn on(bed: Testbed) -> Self {
         let store = publisher(&bed, "robot");
         let image = images::two_platforms(&store, 1, &[1000, 2000]).await;
@@ -94,7 +94,7 @@ impl BundleBed {
         self.store.put(&attachment.node, &body, &tags).await.unwrap();
     }
 
-    /// Signs `node` in the legacy format, now.
+    /// Signs `node` in the legacy format, with the current time.
     pub(crate) async fn sign(&self, node: &Descriptor) {
         let signed = self.payload(node, Some(Timestamp::now()));
         let signature = self.key.sign(&signed).unwrap();
@@ -105,7 +105,7 @@ impl BundleBed {
         simple_signing::legacy(&self.bed.repository("robot"), &node.digest, signed_at)
     }
 
-    /// Puts `signature` over `signed` under the tag of `node`, whatever they are.
+    /// Puts `signature` over `signed` under the tag of `node`, without any check.
     pub(crate) async fn put_signature(&self, node: &Descriptor, signed: Vec<u8>, signature: Vec<u8>) {
         let tag = signature_tag(&node.digest).unwrap();
         self.put(&artifact::legacy_manifest(&[], &[(signed, signature)]), &[tag.as_str()]).await;
@@ -151,13 +151,13 @@ pub(crate) fn policy_bundle(version: &str) -> Vec<u8> {
     policy_bundle::pack(files).unwrap()
 }
 
-/// The JSON on stdout, which is all that is there.
+/// The JSON on stdout; fails if stdout holds anything else.
 #[track_caller]
 pub(crate) fn report(done: &Output) -> serde_json::Value {
     serde_json::from_slice(&done.stdout).unwrap_or_else(|why| panic!("{why}: {}", crate::seed::text(done)))
 }
 
-/// So many hours from now.
+/// The time this many hours from now.
 pub(crate) fn hours_from_now(hours: i64) -> Timestamp {
     Timestamp::now() + hours.hours()
 }

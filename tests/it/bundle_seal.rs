@@ -1,4 +1,4 @@
-//! `autonomy bundle seal`, the whole program: what it makes passes, and breaks nothing that was there.
+//! `autonomy bundle seal`, the whole program: its output verifies, and existing content stays intact.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -112,7 +112,7 @@ async fn every_kind_of_registry_takes_a_bundle_in_every_format() {
     }
 }
 
-/// One PKCS #8 key of each kind that `cosign import-key-pair` takes and `bundle keygen` does not make.
+/// One PKCS #8 key of each kind that `cosign import-key-pair` accepts and `bundle keygen` does not make.
 fn imported_keys() -> Vec<(KeyScheme, Vec<u8>)> {
     let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap().to_pkcs8v1().unwrap();
     let p521 = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_ASN1_SIGNING).unwrap().to_pkcs8v1().unwrap();
@@ -276,7 +276,7 @@ async fn wrong_keys_passwords_and_policies_are_refused_before_anybody_is_contact
 async fn a_prompt_without_end_is_refused_with_its_name_and_what_is_read_at_most() {
     let maker = Maker::new().await;
     maker.bed.bed.clear_log();
-    // As a file that says how long it is, and as one that does not.
+    // With a content length, and without one.
     let sparse = maker.bed.file("prompt.txt");
     std::fs::File::create(&sparse).unwrap().set_len((4 << 20) + 1).unwrap();
     for flag in ["--prompt", "--tool-inputs"] {

@@ -1,4 +1,4 @@
-//! `autonomy bundle verify`, the whole program: what passes, what is refused and as what, and what could not be asked.
+//! `autonomy bundle verify`, the whole program: successes, failures with their classes, and registries that do not answer.
 
 use autonomy_registry::document::lock::Lock;
 use autonomy_registry::oci::Digest;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::bundle_bed::{BundleBed, Signed, VERSION, hours_from_now, lock, policy_bundle, report};
 use crate::seed::{assert_code, autonomy, text};
 
-/// `step:status` of all four, and the class of the one that failed.
+/// `step:status` of all four steps, and the class of the failed one.
 fn steps(report: &serde_json::Value) -> (Vec<String>, Option<String>) {
     let steps = report["steps"].as_array().unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -93,7 +93,7 @@ async fn what_a_forger_without_the_key_changes_is_refused() {
     unsigned.sidecar(SidecarKind::Lock, &unsigned.lock(&policy).to_bytes(), Signed::Yes).await;
     unsigned.sidecar(SidecarKind::Policy, &policy, Signed::Yes).await;
 
-    // The honest lock and policy stay among the referrers; the tag decides, and what it names is unsigned.
+    // The honest lock and policy stay among the referrers; the tag decides, and it names an unsigned lock.
     for (what, bed, class) in [
         ("payload", payload, "SIG_NO_MATCH"),
         ("signature", signature_bytes, "SIG_NO_MATCH"),

@@ -1,4 +1,4 @@
-//! Whole catalogs: what is shared moves once, what fails stops the rest, and what is recorded.
+//! Whole catalogs: shared layers move once, a failure stops the rest, and records are written.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -85,8 +85,8 @@ async fn what_images_share_crosses_the_wire_once_and_is_mounted_after_that() {
     let done = field.seed_all(8, &BARE).await;
     assert_code(&done, 0);
     let mounted = field.sink.log().iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 201).count();
-    // Three shared layers; each image has a layer and a configuration of its own, of which the configuration was read
-    // for its platform already.
+    // Three shared layers; each image has a layer and a configuration of its own. Planning already read the configuration
+    // for its platform.
     assert_eq!(field.source.count(Kind::BlobGet), 3 + 8 + 8, "{:#?}", field.source.log());
     assert_eq!(field.sink.count(Kind::UploadPut), 3 + 8 + 8);
     assert_eq!(mounted, 3 * 7);
@@ -167,7 +167,7 @@ async fn keep_going_tries_every_image_and_records_each_outcome() {
 async fn an_interrupted_catalog_moves_no_tag_and_leaves_no_session() {
     let field = Field::of(6).await;
     field.source.fault(Fault::always(Kind::BlobGet, What::Delay(Duration::from_secs(20))).at("team/"));
-    // The configurations come with the plan; only layers are late.
+    // Planning reads the configurations; only layers are late.
     let catalog = field.write(&(0..6).map(|number| field.entry(number)).collect::<String>());
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
     command.args(["registry", "seed-catalog", "--allow-insecure-registry", "--skip-verify", "--catalog", &catalog]);

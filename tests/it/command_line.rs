@@ -1,4 +1,4 @@
-//! The command line as a contract: exit codes, where output goes, what help says.
+//! The command line as a contract: exit codes, output streams, help texts.
 
 use crate::seed::{assert_code, autonomy, text};
 
@@ -56,7 +56,7 @@ fn subcommands(help: &str) -> Vec<String> {
     names.filter(|name| name != "help").collect()
 }
 
-/// Every command that does something, with its help.
+/// Every command without subcommands, with its help.
 pub(crate) async fn commands() -> Vec<(Vec<String>, String)> {
     let mut found = Vec::new();
     let mut open = vec![Vec::<String>::new()];
@@ -87,7 +87,7 @@ async fn the_readme_and_the_pages_name_every_flag_of_every_command() {
         let command = command.join(" ");
         assert!(manual.contains(command.trim_start_matches("registry ")), "{command} is on no page");
         let flags = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 3);
-        // A value may stand behind the name, in brackets if it may be left out.
+        // A value may follow the name, in brackets if it is optional.
         let name = |word: &str| word.split(['[', '=']).next().unwrap_or_default().to_owned();
         for flag in flags.map(|word| name(word.trim_end_matches([',', '.', ';', ':', ']', ')']))) {
             let is_known = ["--help", "--version", "--verbose", "--quiet"].contains(&flag.as_str());
@@ -96,7 +96,7 @@ async fn the_readme_and_the_pages_name_every_flag_of_every_command() {
     }
 }
 
-/// Whether a text has the flag as a word: `--out` does not stand in `--output`.
+/// Whether a text has the flag as a word: `--out` does not match in `--output`.
 fn names_flag(text: &str, flag: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
     text.match_indices(flag).any(|(at, _)| ends(&text[at + flag.len()..]))
@@ -146,7 +146,7 @@ async fn passwords_in_plain_text_beyond_this_machine_are_warned_of() {
     for (listen, is_warned) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
         let fixed = ["registry", "serve", "--allow-insecure-registry", "--listen", listen, "--data-dir"];
         let done = autonomy(&[&fixed[..], &["/nonexistent", "--htpasswd", users.to_str().unwrap()]].concat()).await;
-        // It ends because the file is of no use; by then it has warned.
+        // It fails because the file is unusable; the warning comes before that.
         assert_code(&done, 2);
         assert_eq!(
             text(&done).contains("warning: passwords cross the network in plain text"),

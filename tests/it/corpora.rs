@@ -1,4 +1,4 @@
-//! The corpora of the fuzz targets, run again on a stable compiler: what was found once stays mended.
+//! The corpora of the fuzz targets, run again on a stable compiler: fixed failures stay fixed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use autonomy_registry::fuzzing::TARGETS;
 use proptest::arbitrary::any;
 use proptest::sample::Index;
 
-/// Most files in the corpus of one target, and most bytes: kept so small that running them all takes seconds.
+/// Most files in the corpus of one target, and most bytes: small enough to run all in seconds.
 const MAX_FILES: usize = 60;
 const MAX_CORPUS_BYTES: usize = 150 << 10;
 
@@ -27,7 +27,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     names(&folder).into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
 }
 
-/// The inputs of `target` on which `properties` does not hold.
+/// The inputs of `target` on which `properties` fails.
 fn broken(target: &str, properties: fn(&[u8])) -> Vec<String> {
     let fails = |bytes: &[u8]| catch_unwind(AssertUnwindSafe(|| properties(bytes))).is_err();
     corpus(target).iter().filter(|(_, bytes)| fails(bytes)).map(|(name, _)| format!("{target}/{name}")).collect()
@@ -96,7 +96,7 @@ fn a_property_that_does_not_hold_is_noticed() {
 }
 
 proptest::proptest! {
-    /// The same properties a step away from the corpora: a piece of another input put in, some bytes changed.
+    /// The same properties one step away from the corpora: a piece of another input inserted, some bytes changed.
     #[test]
     fn changed_inputs_hold_their_properties_too(
         (target, input, other) in any::<(Index, Index, Index)>(),

@@ -1,4 +1,4 @@
-//! `registry check`: names what is damaged in a served folder, and fetches it again.
+//! `registry check`: names damage in a data folder, and fetches damaged content again.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl Scene {
         let child = children(&image).await[0].clone();
         let layer = children(&child).await.into_iter().find(|node| node.size >= 100_000).unwrap();
         let scene = Self { site, origin, image, child, layer };
-        // One file in both, as mounts are.
+        // One file with two names, as a mount makes it.
         let (one, other) = (scene.file("app", &scene.layer.digest), scene.file("team/copy", &scene.layer.digest));
         std::fs::remove_file(&other).unwrap();
         std::fs::hard_link(one, other).unwrap();
@@ -106,7 +106,7 @@ async fn what_is_damaged_or_missing_is_named_with_its_file_and_the_tags_that_use
                 "child" => &scene.child,
                 _ => &scene.layer,
             };
-            // An index may lack what it lists; a child that was put is listed in index.json too.
+            // An index may lack an entry's content; a child that was put is listed in index.json too.
             damage(&scene.file("team/copy", &node.digest));
             let (code, told) = scene.check(&[]).await;
             assert_eq!(code, 3, "{which} {fault}: {told:#}");
@@ -129,7 +129,7 @@ async fn damage_is_fetched_again_by_its_digest_and_put_in_place_everywhere() {
         let scene = Scene::new().await;
         for node in [&scene.image, &scene.child, &scene.layer] {
             damage(&scene.file("app", &node.digest));
-            // Done already to what is one file in both.
+            // A file with two names is damaged already.
             let other = scene.file("team/copy", &node.digest);
             if std::fs::read(&other).is_ok_and(|bytes| node.digest.matches(&bytes)) {
                 damage(&other);

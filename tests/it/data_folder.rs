@@ -1,4 +1,4 @@
-//! A data folder from a stranger: nothing in it leads out of it, stops the server, or fills its memory.
+//! A data folder from an untrusted source: nothing in it leads out of it, stops the server, or fills its memory.
 #![cfg(unix)]
 
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use crate::serve_bed::{PATIENCE, Running};
 
 const LONG_AGO: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A data folder with an image `app:v1`, and a folder outside of it with a file that is older than everything.
+/// A data folder with an image `app:v1`, and a folder outside of it with one very old file.
 struct Lure {
     home: tempfile::TempDir,
     blob: Digest,
@@ -56,7 +56,7 @@ impl Lure {
         self.outside().join("secret")
     }
 
-    /// Nothing outside was read into an answer, changed, added or removed.
+    /// Asserts that nothing outside was read into an answer, changed, added or removed.
     fn is_untouched(&self, what: &str) {
         assert_eq!(fs::read_to_string(self.secret()).unwrap(), "precious", "{what}");
         assert_eq!(fs::read_dir(self.outside()).unwrap().count(), 1, "{what}");
@@ -71,7 +71,7 @@ fn pipe(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Puts a link to `to` where a folder was, whose content goes to another name.
+/// Replaces a folder with a link to `to`; the content moves to another name.
 fn relink(folder: &Path, to: &Path) {
     fs::rename(folder, folder.with_extension("away")).unwrap();
     symlink(to, folder).unwrap();
@@ -246,7 +246,7 @@ async fn the_data_folder_itself_may_be_a_link_that_the_operator_named() {
 async fn locks_and_unfinished_uploads_are_for_their_owner_alone_and_content_is_as_readable_as_its_folder() {
     let lure = Lure::new().await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    // As an earlier version left it.
+    // An earlier version left it like this.
     fs::set_permissions(lure.data().join("serving"), fs::Permissions::from_mode(0o644)).unwrap();
     let server = Testbed::over(&lure.data(), Profile::default()).await;
     let location = Asking::of(&server, "app").begin().await;

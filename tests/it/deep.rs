@@ -1,4 +1,4 @@
-//! `--deep` and `--deep=bytes`: damage at rest is found and repaired, and what was not looked at is said.
+//! `--deep` and `--deep=bytes`: damage at rest is found and repaired, and the output names what was not checked.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -156,7 +156,7 @@ async fn an_image_that_shares_a_cut_layer_with_the_former_one_repairs_it_by_itse
     }
 }
 
-/// A layer of the second image of `next`, which the former release has too.
+/// A layer of the second image of `next` that the previous release has too.
 async fn layer_shared(scene: &Scene, next: &Descriptor) -> Descriptor {
     let store = publisher(&scene.source, "app");
     let children = async |node: &Descriptor| {
@@ -178,7 +178,7 @@ async fn a_server_vouches_neither_for_an_empty_file_nor_for_a_manifest_that_was_
         (Method::HEAD, format!("blobs/{}", scene.layer.digest), 404),
         (Method::GET, format!("blobs/{}", scene.layer.digest), 404),
         (Method::HEAD, format!("manifests/{}", scene.child.digest), 404),
-        // Damage is not absence: whoever reads a sidecar or a signature must not go on without it.
+        // Damage is not absence: a reader of a sidecar or a signature must not continue without it.
         (Method::GET, format!("manifests/{}", scene.child.digest), 500),
     ] {
         assert_eq!(asking.send(method.clone(), &path, &[], b"").await.status(), status, "{method} {path}");

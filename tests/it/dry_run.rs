@@ -1,4 +1,4 @@
-//! The dry run: moves nothing, and says what the run then does.
+//! The dry run: moves nothing, and predicts the real run.
 
 use autonomy_registry::oci::{MediaType, Tag};
 use autonomy_registry::serve::testkit::{Kind, Testbed};
@@ -13,7 +13,7 @@ async fn json(arguments: &[&str]) -> Value {
     serde_json::from_slice(&done.stdout).unwrap_or_else(|why| panic!("{why}: {}", text(&done)))
 }
 
-/// Runs the forecast and then the run; compares them, and says what was forecast.
+/// Runs the dry run and then the real run; compares them, and returns the prediction.
 async fn forecast_and_run(source: &Testbed, sink: &Testbed, arguments: &[&str]) -> Value {
     sink.clear_log();
     let forecast = json(&[arguments, &["--dry-run"]].concat()).await;
@@ -58,7 +58,7 @@ async fn the_forecast_of_a_seed_is_what_the_seed_then_does() {
     let unchanged = forecast_and_run(&source, &sink, &base).await;
     assert_eq!(unchanged["totals"]["bytes_to_move"], 0);
 
-    // One layer changes, and another is at the destination already without any manifest that says so.
+    // One layer changes, and another is at the destination already without any manifest that refers to it.
     let changed = shape::with_one_layer_changed(1, &[1000, 2000, 3000]);
     images::tag(&store, &changed.put(&store, &[]).await, "v1").await;
     forecast_and_run(&source, &sink, &base).await;

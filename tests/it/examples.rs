@@ -5,11 +5,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-/// An example, built by Cargo if it is not built yet.
+/// Path of an example; Cargo builds it if needed.
 fn example(name: &str) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["run", "--quiet", "--locked", "--example", name, "--"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    // The compiler would take everything for changed if it saw the variable that times tests.
+    // With the variable that times tests, the compiler would rebuild everything.
     cargo.env_remove("RUSTC_BOOTSTRAP").stdin(Stdio::null());
     cargo
 }
@@ -68,7 +68,7 @@ fn the_examples_serve_verify_and_copy_an_image() {
     let copy = format!("{}/robot-behavior:v1", copies.host);
     let first = run("copy", &[&format!("{image}:v1"), &copy]);
     assert!(first.status.success() && text(&first).contains("4 manifests"), "{}", text(&first));
-    // The image can be read back from there, and is the same.
+    // Read back from there, the image is the same.
     let back = run("copy", &[&copy, &format!("{}/robot-behavior:again", copies.host)]);
     let digest = |output: &Output| text(output).split_whitespace().nth(1).map(str::to_owned);
     assert!(back.status.success() && digest(&back).is_some_and(|digest| digest.contains("sha256:")), "{}", text(&back));

@@ -1,4 +1,4 @@
-//! The fallback index of a registry without the Referrers API: written for many at once, and never so that others lose.
+//! The fallback index of a registry without the Referrers API: one write for many referrers, and no lost entries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use testkit::images;
 use crate::serve::Asking;
 use crate::wire_server::client;
 
-/// A registry without the API, a store on it, and something to refer to.
+/// A registry without the API, a store on it, and a subject.
 struct Bed {
     bed: Testbed,
     store: Arc<Registry>,
@@ -44,7 +44,7 @@ impl Bed {
         self.bed.log().iter().filter(|seen| seen.path.ends_with(&self.index())).count()
     }
 
-    /// Puts so many referrers of the subject at the same time.
+    /// Puts these referrers of the subject concurrently.
     async fn put(&self, numbers: std::ops::Range<u32>) -> Vec<autonomy_registry::Result<()>> {
         let puts = numbers.map(|number| {
             let (store, (node, body)) = (Arc::clone(&self.store), referrer(&self.subject, number, ""));
@@ -61,7 +61,7 @@ impl Bed {
         self.store.referrers(&self.subject.digest).await.unwrap().len()
     }
 
-    /// Makes the index list these.
+    /// Overwrites the index with these entries.
     async fn overwrite(&self, entries: &Value) {
         let bytes = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string();
         let node = Descriptor::of(MediaType::OCI_INDEX, bytes.as_bytes());
@@ -70,7 +70,7 @@ impl Bed {
     }
 }
 
-/// A manifest that refers to `subject`, told apart by `number`.
+/// A manifest that refers to `subject`; `number` makes it unique.
 fn referrer(subject: &Descriptor, number: u32, text: &str) -> (Descriptor, Body) {
     let manifest = json!({
         "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": "x/y", "layers": [],
@@ -85,7 +85,7 @@ fn referrer(subject: &Descriptor, number: u32, text: &str) -> (Descriptor, Body)
 #[tokio::test(flavor = "multi_thread")]
 async fn those_that_come_while_the_index_is_written_are_written_together() {
     let bed = Bed::new().await;
-    // Long enough for all of them to have come.
+    // Long enough for all others to queue.
     bed.bed.fault(Fault { times: 1, ..Fault::always(Kind::ManifestGet, What::Delay(Duration::from_millis(500))) });
     bed.bed.clear_log();
     for outcome in bed.put(0..24).await {
@@ -108,7 +108,7 @@ async fn what_another_client_overwrites_is_written_again_for_all_that_wait() {
     let foreign = json!([Descriptor::of(MediaType::OCI_MANIFEST, b"foreign")]);
     bed.overwrite(&foreign).await;
     bed.bed.fault(Fault { times: 1, ..Fault::always(Kind::ManifestGet, What::Delay(Duration::from_millis(500))) });
-    // The second write, that of all but the first, is as if it had never been.
+    // The registry drops the second write, which has all but the first.
     let lost = Fault { nth: 2, ..Fault::next(Kind::ManifestPut, What::Status(201)) };
     bed.bed.fault(lost.at(bed.subject.digest.fallback_tag()));
     bed.bed.clear_log();
@@ -137,7 +137,7 @@ async fn an_index_that_lists_what_is_not_there_any_more_can_still_be_added_to() 
     let listed = bed.store.referrers(&bed.subject.digest).await.unwrap();
     let expected = [1, 2].map(|number| referrer(&bed.subject, number, "").0.digest);
     assert_eq!(listed.iter().map(|node| node.digest).collect::<Vec<_>>(), expected);
-    // Read, a write that is refused, a question for each of three, a write, a look.
+    // Read, a refused write, one HEAD for each of three, a write, a check.
     assert_eq!(bed.bed.requests(), 1 + 2 + 3 + 2 + 1, "{:#?}", bed.bed.log());
 }
 
@@ -145,7 +145,7 @@ async fn an_index_that_lists_what_is_not_there_any_more_can_still_be_added_to() 
 async fn a_failure_is_told_to_everybody_who_waited_and_nobody_else() {
     let bed = Bed::new().await;
     bed.bed.fault(Fault { times: 1, ..Fault::always(Kind::ManifestGet, What::Delay(Duration::from_millis(500))) });
-    // The first writes; the second write, that of all others, is refused.
+    // The first write succeeds; the second, with all others, is refused.
     let refused = Fault { nth: 2, ..Fault::next(Kind::ManifestPut, What::Status(403)) };
     bed.bed.fault(refused.at(bed.subject.digest.fallback_tag()));
     bed.bed.clear_log();
@@ -156,7 +156,7 @@ async fn a_failure_is_told_to_everybody_who_waited_and_nobody_else() {
     }
     assert_eq!(bed.requests(), 3 + 2, "nobody tries what was refused to the group");
     assert_eq!(bed.listed().await, 1);
-    // And nothing of it is left over.
+    // And no state of the failure is left.
     for outcome in bed.put(0..8).await {
         outcome.unwrap();
     }

@@ -50,7 +50,7 @@ fn named(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What breaks the rule in a file of `module` that reads `text`.
+/// The violations in a file of `module` that reads `text`.
 fn violations(module: &str, text: &str, table: &HashMap<String, u32>) -> Vec<String> {
     let Some(&own) = table.get(module) else { return vec![format!("{module} has no floor")] };
     named(text)

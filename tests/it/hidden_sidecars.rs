@@ -1,4 +1,4 @@
-//! `registry seed --copy-policy` at a source that hides a sidecar, or shows another in its place.
+//! `registry seed --copy-policy` at a source that hides a sidecar, or serves another in its place.
 
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
@@ -10,7 +10,7 @@ use crate::bundle_bed::{VERSION, hours_from_now, lock, policy_bundle};
 use crate::sealed_bed::Sealed;
 use crate::seed::{assert_code, text};
 
-/// Refused as untrusted with this class; nothing is tagged and nothing written.
+/// Asserts that the seed is refused as untrusted with this class; nothing is tagged and nothing written.
 async fn refused(sealed: &Sealed, class: &str) {
     let done = sealed.seed(&["--copy-policy"]).await;
     assert_code(&done, 3);
@@ -26,7 +26,7 @@ async fn refused(sealed: &Sealed, class: &str) {
 async fn a_policy_whose_lock_is_hidden_never_travels() {
     let sealed = Sealed::hours_ago(1).await;
     sealed.source.bed.fault(Fault::always(Kind::ManifestGet, What::Status(404)).at("manifests/v1-lock"));
-    // The lock still refers to the image: it is found there, as `bundle verify` finds it.
+    // The lock still refers to the image: the seed finds it there, as `bundle verify` does.
     assert_code(&sealed.seed(&["--copy-policy"]).await, 0);
     assert_eq!(sealed.arrived("v1-lock").await, Some(sealed.lock.digest));
 
@@ -35,7 +35,7 @@ async fn a_policy_whose_lock_is_hidden_never_travels() {
     let empty = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     sealed.source.bed.fault(Fault::always(Kind::Referrers, What::Replace(empty.into())));
     refused(&sealed, "SIDECAR_MISSING").await;
-    // Nor does any signed image in the place of the policy, and the policy of another bundle.
+    // Any signed image in the place of the policy, or the policy of another bundle, is refused too.
     images::tag(&sealed.source.store, &sealed.source.image, "v1-policy").await;
     refused(&sealed, "SIDECAR_MISSING").await;
     let other = artifact::sidecar_manifest(SidecarKind::Policy, &sealed.source.image, &policy_bundle("1.9.0"));

@@ -1,7 +1,7 @@
-//! Servers that mean harm, on either side: what has no end is left, what leads in circles is left, what swells when it is
-//! unpacked is not unpacked. In little memory, and with nothing tagged or written.
+//! Malicious servers, on either side: endless responses end, circular redirects end, and compressed responses are not
+//! decompressed. Memory stays small, and nothing is tagged or written.
 //!
-//! What signatures, lists and documents may do is `limits`' and `attack`'s matter; here it is HTTP itself.
+//! Signatures, lists and documents are covered by `limits` and `attack`; this module covers HTTP itself.
 
 use std::io::{Read as _, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,28 +17,28 @@ use crate::attack::MAX_RESIDENT;
 use crate::seed::{assert_code, publisher, text};
 use crate::wire_server::{Server, answer, status};
 
-/// Longest time for a run, on a machine that has a lot else to do; one that takes longer does not give up.
+/// Longest time for a run on a busy machine; a run that takes longer does not give up.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Runs at the same time: most of their time they wait before they try again.
+/// Concurrent runs: most of their time they wait before a retry.
 pub(crate) const AT_ONCE: usize = 8;
 
-/// How a run went.
+/// Result of a run.
 pub(crate) struct Run {
     pub(crate) output: Output,
-    /// Most that it held, in MiB.
+    /// Peak memory, in MiB.
     resident: u64,
     took: Duration,
-    /// Names of what it wrote.
+    /// Names of the files that it wrote.
     written: Vec<String>,
 }
 
 impl Run {
-    /// What holds for whatever a server does.
+    /// Asserts the bounds that hold against any server.
     #[track_caller]
     pub(crate) fn bounded(&self, what: &str, code: i32) {
         assert_code(&self.output, code);
-        // A program that is gone at once may not have been seen; none of that kind has had the time to take much.
+        // A program that ends at once may end unmeasured; it had no time to take much memory.
         let is_seen = self.resident > 0 || self.took < Duration::from_secs(2) || !cfg!(target_os = "linux");
         assert!(is_seen, "{what}: nothing was measured");
         assert!(self.resident < MAX_RESIDENT, "{what}: {} MiB", self.resident);
@@ -78,7 +78,7 @@ fn tags(bed: &Testbed) -> usize {
     bed.log().iter().filter(|seen| seen.method == "PUT" && seen.path.ends_with("/manifests/v1")).count()
 }
 
-/// A server that gives every request the same bytes, as they are, and closes. It hangs up on whoever speaks TLS.
+/// A server that answers every request with the same raw bytes and closes. It hangs up on TLS clients.
 pub(crate) fn raw(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -102,7 +102,7 @@ pub(crate) fn raw(answer: impl Fn(&str, &mut TcpStream) -> std::io::Result<()> +
     host
 }
 
-/// Writes `unit` until so many MiB have gone.
+/// Writes `unit` until this many MiB are sent.
 fn flood(stream: &mut TcpStream, head: &str, unit: &[u8], mib: usize) -> std::io::Result<()> {
     stream.write_all(head.as_bytes())?;
     let piece = unit.repeat((64 << 10) / unit.len());
@@ -124,9 +124,9 @@ async fn heads_of_64_mebibytes_are_left() {
         ("64 MiB of line ends", String::new(), b"\r\n", 64),
         ("64 MiB of trailers", format!("{chunked}0\r\n"), &line, 64),
         ("a chunk's extension of 64 MiB", format!("{chunked}1;"), b"x", 64),
-        // Looked at one by one, and for a minute at most.
+        // Read one by one, for a minute at most.
         ("2 MiB of answers before the answer", String::new(), b"HTTP/1.1 100 Continue\r\n\r\n", 2),
-        // Read digit by digit, and for half a minute at most.
+        // Read digit by digit, for half a minute at most.
         ("a chunk's length of 1 MiB", chunked.into(), b"0", 1),
     ];
     let (good, to) = (good.host(), sink.host());
@@ -157,7 +157,7 @@ async fn bodies_and_lists_without_an_end_are_left_on_either_side() {
         (true, Kind::Referrers, pour(), 4),
         (true, Kind::Tags, pour(), 0),
         (true, Kind::Tags, pages(), 0),
-        // What is done is done: nobody has to hear all about it.
+        // The request succeeded: the rest of the answer is not needed.
         (false, Kind::UploadPost, pour(), 0),
         (false, Kind::UploadPut, pour(), 0),
         (false, Kind::ManifestPut, pour(), 0),
@@ -186,7 +186,7 @@ async fn redirects_that_lead_in_a_circle_or_nowhere_are_left() {
     ] {
         let (source, sink, other) = (source().await, Testbed::start().await, Testbed::start().await);
         let bed = if is_at_the_source { &source } else { &sink };
-        // To the other one and back.
+        // To the other server and back.
         bed.fault(Fault::always(on, What::Redirect { status: 307, to: format!("http://{}", other.host()) }));
         other.fault(Fault::always(on, What::Redirect { status: 307, to: format!("http://{}", bed.host()) }));
         let run = seed(source.host(), sink.host(), &[]).await;
@@ -207,7 +207,7 @@ async fn redirects_that_lead_in_a_circle_or_nowhere_are_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_unpacked_because_a_header_says_so() {
-    // Zeros, a thousandth of their size.
+    // Zeros, compressed to a thousandth.
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for _ in 0..256 {
         bomb.write_all(&[0; 1 << 20]).unwrap();
@@ -231,7 +231,7 @@ async fn nothing_is_unpacked_because_a_header_says_so() {
         assert!(!wants_packed, "it asked for bytes other than those that a digest is of");
     }
     assert_eq!(tags(&sink), 0);
-    // What is stored packed is the same with such a header: its digest is of the packed bytes.
+    // Layers stored compressed are unaffected by such a header: their digest is of the compressed bytes.
     let (source, sink) = (source().await, Testbed::start().await);
     source.fault(Fault::always(Kind::BlobGet, What::SetHeader { name: "content-encoding", value: "gzip".into() }));
     seed(source.host(), sink.host(), &[]).await.bounded("layers", 0);

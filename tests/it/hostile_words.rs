@@ -1,4 +1,4 @@
-//! What hostile servers say: names that would lead out of a folder, and words that would speak to the terminal.
+//! Texts from hostile servers: names that would lead out of a folder, and words with terminal escapes.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::hostile::{AT_ONCE, raw, seed, source};
 use crate::seed::{assert_code, autonomy, publisher, text};
 use crate::wire_server::{Server, answer, status};
 
-/// Starts a title, rings, colours, turns the direction of writing: in seven bits, in eight, as UTF-8.
+/// Starts a title, rings, colours, reverses the writing direction: in seven bits, in eight, as UTF-8.
 const EVIL: &str = "\u{1b}]0;pwned\u{7}\u{1b}[2J\u{9b}31m\u{202e}\u{8}\u{0}\r\u{7f}";
 
-/// The ways in which the program speaks.
+/// The output modes of the program.
 const VOICES: [&[&str]; 4] = [&["-vv"], &["--progress", "plain"], &["--progress", "json"], &["--output", "json"]];
 
-/// Nothing but text and line ends went to the terminal.
+/// Asserts that only text and line ends went to the terminal.
 #[track_caller]
 fn tame(output: &Output, what: &str) {
     for stream in [&output.stdout, &output.stderr] {

@@ -1,4 +1,4 @@
-//! Tests of more than one module, and of the whole program. They need nothing but Rust.
+//! Tests of more than one module, and of the whole program. They require only Rust.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod accessories;

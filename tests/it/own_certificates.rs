@@ -1,4 +1,4 @@
-//! Certificates as docker's recipe makes them: marked as an authority's, and used as a server's or a client's own.
+//! Certificates as docker's recipe makes them: marked as a CA's, and used as a server's or a client's own.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -81,7 +81,7 @@ async fn a_certificate_that_was_named_is_taken_though_it_is_marked_as_an_authori
     let options = ClientOptions { cert_dir: Some(certs), ..ClientOptions::default() };
     assert_eq!(ask(options, &server.host).await.unwrap(), 200);
 
-    // Named by nobody, or another of the same name.
+    // Without the CA, or with another CA of the same name.
     let other = Own::new("127.0.0.1").write(folder.path(), "other");
     for options in [ClientOptions::default(), naming(&other)] {
         let error = ask(options, &server.host).await.unwrap_err();

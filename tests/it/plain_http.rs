@@ -1,6 +1,6 @@
-//! Plain HTTP: when it is spoken, and to whom credentials are sent over it.
+//! Plain HTTP: when the client uses it, and which hosts get credentials over it.
 //!
-//! A host that is not this machine stands behind a proxy here, which leads every name to a server of the test.
+//! A host other than this machine is behind a proxy here, which sends every name to a server of the test.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -26,7 +26,7 @@ async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
     Ok(String::from_utf8(answer.bytes(100).await?.to_vec()).unwrap())
 }
 
-/// A registry in plain HTTP that wants a password.
+/// A registry in plain HTTP that requires a password.
 async fn basic() -> Server {
     Server::start(|asked: &Asked| match asked.header("authorization") {
         Some("Basic dTpw") => answer(200, &[], "ok"),
@@ -35,7 +35,7 @@ async fn basic() -> Server {
     .await
 }
 
-/// A proxy by which every name leads to `target`, in tunnels and without.
+/// A proxy that sends every name to `target`, through a tunnel or not.
 fn leading_to(target: &str) -> Proxies {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, target) = (listener.local_addr().unwrap(), target.to_owned());
@@ -140,7 +140,7 @@ async fn a_plain_host_that_was_not_named_gets_a_token_for_everybody_and_none_for
         let asked = server.asked();
         assert_eq!(asked.len(), 3, "{asked:?}");
         assert!(asked[1].is("GET") && asked[1].header("authorization").is_none(), "{:?}", asked[1]);
-        // To one that was named they go as to every other.
+        // A named host gets credentials like every other host.
         let _ = ask(&Client::new(named(options, &["r.test"])).unwrap(), "r.test:5000").await;
         let told = format!("{:?}", server.asked());
         assert!(["Basic dTpw", "POST", "Bearer ours"].iter().any(|shown| told.contains(shown)), "{told}");
@@ -177,7 +177,7 @@ async fn a_host_with_files_for_tls_is_never_spoken_to_in_plain_http() {
     }
 }
 
-/// A host that speaks TLS, badly or well, until it is told otherwise, and then plain HTTP.
+/// A host that speaks TLS, well or badly, until the test switches it to plain HTTP.
 fn turncoat(tls: String, plain: String) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -198,7 +198,7 @@ fn turncoat(tls: String, plain: String) -> (String, Arc<AtomicUsize>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_has_spoken_tls_in_this_run_is_never_spoken_to_in_plain_http() {
     let (plain, dir) = (basic().await, tempfile::tempdir().unwrap());
-    // With a certificate that does not verify: it has spoken TLS all the same.
+    // The certificate does not verify, but the host has spoken TLS.
     let (host, turned) = turncoat(tls_server(&Authority::new(), Plain::Alert, false, OK), plain.host.clone());
     let client = Client::new(password(dir.path(), &[&host])).unwrap();
     assert!(ask(&client, &host).await.unwrap_err().chain().contains("does not verify"));
@@ -208,7 +208,7 @@ async fn a_host_that_has_spoken_tls_in_this_run_is_never_spoken_to_in_plain_http
     assert!(plain.asked().is_empty());
 }
 
-/// A server that answers plain HTTP, and a TLS hello in its own way.
+/// A server that speaks plain HTTP and answers a TLS hello in its own way.
 fn odd(to_hello: fn(&mut TcpStream)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -251,7 +251,7 @@ async fn a_hello_that_is_not_answered_counts_as_plain_http_where_that_is_expecte
 
     let away = ClientOptions { proxies: leading_to(&closing), ..options() };
     assert_eq!(ask(&Client::new(named(away.clone(), &["r.test"])).unwrap(), "r.test:80").await.unwrap(), "ok");
-    // Elsewhere whoever is in the way could hang up.
+    // On other hosts, an attacker in the path could hang up.
     let error = ask(&Client::new(away).unwrap(), "r.test:80").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{}", error.chain());
 }

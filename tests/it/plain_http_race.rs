@@ -1,4 +1,4 @@
-//! Several TLS hellos at once, some of which somebody in the way drops: that turns no run to plain HTTP.
+//! Several concurrent TLS hellos, some of which an attacker drops: no run falls back to plain HTTP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
     Ok(String::from_utf8(answer.bytes(100).await?.to_vec()).unwrap())
 }
 
-/// The connections that have come by so far.
+/// The connections seen so far.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     hellos: usize,
@@ -29,20 +29,20 @@ struct Seen {
     is_released: bool,
 }
 
-/// The end of a connection.
+/// The fate of a connection.
 enum Fate {
     Drop,
     Pass,
 }
 
-/// A road to two servers on which somebody decides what passes.
+/// A path to two servers where the test decides which connections pass.
 struct Road {
     host: String,
     seen: Arc<(Mutex<Seen>, Condvar)>,
 }
 
 impl Road {
-    /// `decide` is given which of its sort a connection is, from 1, and the road, to wait for what else comes by.
+    /// `decide` gets the connection's number among its sort, from 1, and the road, to wait for other connections.
     fn new(tls: String, plain: String, decide: fn(bool, usize, &Self) -> Fate) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let road = Arc::new(Self { host: listener.local_addr().unwrap().to_string(), seen: Arc::default() });
@@ -63,7 +63,7 @@ impl Road {
         *seen
     }
 
-    /// Waits until `is_met`, or for so long.
+    /// Waits until `is_met`, for at most `longest`.
     fn wait(&self, longest: Duration, is_met: impl Fn(&Seen) -> bool) {
         let seen = self.seen.0.lock().unwrap();
         let _ = self.seen.1.wait_timeout_while(seen, longest, |seen| !is_met(seen)).unwrap();
@@ -78,7 +78,7 @@ impl Road {
         let seen = self.note(|seen| *(if is_hello { &mut seen.hellos } else { &mut seen.requests }) += 1);
         let nth = if is_hello { seen.hellos } else { seen.requests };
         if matches!(decide(is_hello, nth, self), Fate::Drop) {
-            // Read first: what is closed with bytes unread resets.
+            // Read first: closing a socket with unread bytes resets it.
             let _ = stream.read(&mut [0; 4096]);
             return;
         }
@@ -101,7 +101,7 @@ impl Road {
 
 const LONG: Duration = Duration::from_secs(5);
 
-/// A registry in plain HTTP that wants a password.
+/// A registry in plain HTTP that requires a password.
 async fn basic() -> Server {
     Server::start(|asked: &Asked| match asked.header("authorization") {
         Some("Basic dTpw") => answer(200, &[], "plain"),
@@ -110,7 +110,7 @@ async fn basic() -> Server {
     .await
 }
 
-/// A client that knows a password for the host, which was named, and trusts the authority.
+/// A client that knows a password for the host, which is named, and trusts the CA.
 fn client(folder: &std::path::Path, host: &str, authority: &Authority) -> Client {
     let (logins, ca) = (folder.join("auth.json"), folder.join("ca.pem"));
     std::fs::write(&logins, format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"dTpw\"}}}}}}")).unwrap();
@@ -132,13 +132,13 @@ async fn a_hello_that_is_dropped_beside_one_that_is_answered_is_no_reason_for_pl
     let (plain, authority, folder) = (basic().await, Authority::new(), tempfile::tempdir().unwrap());
     let tls = tls_server(&authority, Plain::Alert, false, OK);
     let road = Road::new(tls, plain.host.clone(), |is_hello, nth, road| match (is_hello, nth) {
-        // The very first request comes to nothing, so that the others go side by side.
+        // The very first request fails, so that the others run concurrently.
         (_, 1) => Fate::Drop,
         (true, 2) => {
             road.wait(LONG, |seen| seen.hellos == 3);
             Fate::Drop
         }
-        // Long enough for whoever would speak plain HTTP to do so.
+        // Long enough for a wrong fallback to plain HTTP.
         (true, 3) => {
             road.wait(Duration::from_millis(300), |seen| seen.requests > 1);
             Fate::Pass
@@ -188,7 +188,7 @@ async fn an_answer_in_plain_http_does_not_count_once_the_host_has_spoken_tls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_credentials_go_over_plain_http_to_a_host_that_has_spoken_tls_since() {
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
-    // Somebody in the way answers in plain HTTP, and names the host's own token service.
+    // An attacker in the path answers in plain HTTP, and names the host's own token service.
     let plain = Server::start(|asked: &Asked| {
         let realm = format!("Bearer realm=\"https://{}/token\"", asked.header("host").unwrap());
         answer(401, &[("www-authenticate", &realm)], "")

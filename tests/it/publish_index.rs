@@ -46,7 +46,7 @@ impl Field {
         autonomy(&[&fixed, more].concat()).await
     }
 
-    /// The JSON of a publication that worked.
+    /// The JSON of a successful publication.
     async fn published(&self) -> serde_json::Value {
         let done = self.publish(&["--allow-insecure-registry", "--output", "json"]).await;
         assert_code(&done, 0);
@@ -57,7 +57,7 @@ impl Field {
         Asking::of(&self.bed, "fleet/catalog")
     }
 
-    /// What the URL that was printed answers.
+    /// The response to the printed URL.
     async fn ask(&self, url: &serde_json::Value) -> Vec<u8> {
         let path = url.as_str().unwrap().strip_prefix(&format!("http://{}", self.bed.host())).unwrap().to_owned();
         let answer =
@@ -195,13 +195,13 @@ async fn an_image_that_is_there_is_the_parent_and_stays_what_it_is() {
 async fn what_is_missing_of_a_publication_is_put_again() {
     let field = Field::with(Profile::distribution_3()).await;
     let published = field.published().await;
-    // Somebody has cleared the fallback index; the artifact and its tag are there.
+    // Another client has cleared the fallback index; the artifact and its tag are there.
     let fallback = published["parent_digest"].as_str().unwrap().parse::<Digest>().unwrap().fallback_tag();
     let empty = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
     assert_eq!(field.asking().put_manifest(&fallback, &MediaType::OCI_INDEX, empty).await.status(), 201);
     assert_eq!(field.published().await["status"], "published");
     assert_eq!(field.listed(&published).await.len(), 1);
-    // And somebody has moved the tag.
+    // And another client has moved the tag.
     assert_eq!(field.asking().put_manifest("stable-catalog", &MediaType::OCI_INDEX, empty).await.status(), 201);
     assert_eq!(field.published().await["status"], "published");
     assert_eq!(field.published().await["status"], "unchanged");

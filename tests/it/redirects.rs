@@ -1,4 +1,4 @@
-//! Redirects and Locations that lead a request on: what goes with it, and where it may not go.
+//! Redirects and Locations to other places: what the request carries there, and forbidden targets.
 
 use std::sync::{Arc, Mutex};
 

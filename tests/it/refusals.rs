@@ -1,4 +1,4 @@
-//! Refusals that asking again does not change, and those that say when it does.
+//! Refusals that a retry does not change, and refusals that say when a retry may succeed.
 
 use autonomy_registry::serve::testkit::{Fault, Kind as Asks, Testbed, What};
 use testkit::images;

@@ -1,4 +1,4 @@
-//! Replay: what was signed well in its time is offered again, under a tag that has gone on since.
+//! Replay: validly signed old content is offered again, under a tag that has moved on.
 
 use std::process::Output;
 
@@ -73,7 +73,7 @@ async fn catalogs_and_sync_do_not_go_back_either_unless_the_entry_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_signed_again_since_is_no_step_back() {
-    // The image that comes back was signed anew, beside its old signature: the newest counts.
+    // The image that comes back has a new signature beside its old one: the newest counts.
     let sealed = Sealed::hours_ago(200 * DAY).await;
     let old = sealed.source.image.clone();
     sealed.release(2, 48).await;
@@ -110,7 +110,7 @@ async fn comparing_times_costs_three_requests_and_only_where_the_tag_moves() {
     sealed.sink.clear_log();
     assert_code(&sealed.seed(&none).await, 0);
     let unchanged = sealed.sink.requests();
-    // The tag, and root, signature and payload read back.
+    // The tag; and root, signature and payload read back.
     assert!(unchanged <= 5, "{:#?}", sealed.sink.log());
     let moved = async |more: &[&str]| {
         sealed.sink.clear_log();
@@ -132,9 +132,9 @@ async fn lock_and_policy_of_an_older_seal_do_not_go_with_an_image_that_was_signe
     is_refused(&sealed.source.verify(&all).await, "TIME_SET");
     is_refused(&sealed.seed(&["--copy-policy"]).await, "TIME_SET");
     assert_eq!(sealed.arrived("v1").await, None);
-    // The image alone is as good as it was.
+    // The image alone still verifies.
     assert_code(&sealed.source.verify(&[]).await, 0);
-    // What is sealed again as a whole passes, whatever older signatures it keeps.
+    // A bundle that is sealed again as a whole passes, even if it keeps older signatures.
     for node in [&sealed.lock, &sealed.policy] {
         sealed.sign_again(node, &[hours_from_now(-200 * DAY), hours_from_now(-1)]).await;
     }
@@ -158,7 +158,7 @@ async fn an_older_lock_does_not_take_the_place_of_a_newer_one_beside_the_same_im
     }
     assert_code(&sealed.seed(&["--copy-policy", "--accessories", "none"]).await, 0);
     let seeded = sealed.arrived("v1-lock").await;
-    // All of the older seal, and of the image's signatures the older one alone.
+    // Everything of the older seal, and only the older signature of the image.
     for (kind, _, older) in &newer {
         images::tag(&sealed.source.store, older, &format!("v1-{}", kind.as_str())).await;
     }
@@ -215,7 +215,7 @@ async fn a_signature_must_bear_the_name_of_the_source_if_that_is_demanded() {
     assert_code(&tagged, 2);
     assert!(text(&tagged).contains(&format!("write {name}")), "{}", text(&tagged));
 
-    // A bundle names nothing.
+    // A bundle contains no name.
     let image = images::two_platforms(&sealed.source.store, 5, &[300]).await;
     images::tag(&sealed.source.store, &image, "v1").await;
     let statement = sigstore_bundle::statement(&image.digest, Some(hours_from_now(0)));
@@ -281,7 +281,7 @@ async fn an_index_that_the_site_signs_itself_is_compared_with_nothing_and_the_re
         assert_code(&command.output().await.unwrap(), 0);
         sealed.record()["weakened"].clone()
     };
-    // The new index bears the name that it has at the site, the image that of its source.
+    // The new index has the site's name, the image the name at its source.
     assert_eq!([rewrite().await, rewrite().await], [serde_json::Value::Null, serde_json::Value::Null]);
     sealed.release(2, 3).await;
     assert_eq!(rewrite().await, serde_json::json!(["rollback not compared, the index is rewritten"]));

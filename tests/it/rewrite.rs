@@ -1,4 +1,4 @@
-//! `registry seed --rewrite-index`: a smaller index in the place of the source's, signed by the site.
+//! `registry seed --rewrite-index`: a smaller index replaces the source's, signed by the site.
 
 use std::process::Output;
 
@@ -38,7 +38,7 @@ impl Site {
         site
     }
 
-    /// Puts a signature over `node` at `at`, in the place of all others.
+    /// Puts a signature over `node` at `at`, replacing all others.
     async fn sign(&self, key: &SigningKey, at: &str, node: &Descriptor, time: Timestamp) {
         let bed = if at == "source" { &self.field.source } else { &self.field.sink };
         let signed = simple_signing::legacy(&bed.repository("app"), &node.digest, Some(time));
@@ -76,7 +76,7 @@ impl Site {
         autonomy(&["bundle", "verify", &at, "--pub-key", &key]).await
     }
 
-    /// The manifest of the signatures over `node` at the destination.
+    /// The manifest with the signatures over `node` at the destination.
     async fn signatures(&self, node: &Descriptor) -> Option<Manifest> {
         let name = Name::Tag(signature_tag(&node.digest).unwrap());
         let Root { node, bytes } = self.field.sink.layout("app").resolve(&name, Want::Bytes).await.ok()?;

@@ -1,4 +1,4 @@
-//! Going back: former roots that are kept, and `registry rollback`.
+//! Rollback: previous roots that are kept, and `registry rollback`.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -40,7 +40,7 @@ async fn keeping_the_former_root_costs_three_requests_and_one_for_the_stage() {
     assert_eq!(count(&keep).await, 1, "nor has one that does not move");
     let second = images::with_one_layer_changed(&store, 1, &[1000, 2000, 3000]).await;
     images::tag(&store, &second, "v1").await;
-    // The root by digest; the former root read, looked for and put.
+    // The root by digest; the previous root read, checked and put.
     assert_eq!(count(&keep).await, 10 + 1 + 3, "{:#?}", bed.sink.log());
     assert_eq!(bed.names("app", &holding("v1", &first.digest)).await, Some(first.digest));
     images::tag(&store, &first, "v1").await;
@@ -49,7 +49,7 @@ async fn keeping_the_former_root_costs_three_requests_and_one_for_the_stage() {
     bed.sink.clear_log();
     assert_code(&one(&bed, &keep).await, 0);
     assert_eq!(bed.puts(&holding("v1", &first.digest)), 0, "it is kept already");
-    // The verified and the plain way are counted elsewhere, and are as they were.
+    // Other tests count the verified and the plain way; the counts are unchanged.
     images::tag(&store, &first, "v1").await;
     bed.sink.clear_log();
     assert_code(&one(&bed, &[]).await, 0);
@@ -173,7 +173,7 @@ async fn a_tag_costs_five_requests_to_put_back_and_three_to_delete() {
 async fn a_former_root_that_was_dropped_is_named_and_the_others_go_back() {
     let bed = Bed::new(Profile::zot()).await;
     let (first, second) = bed.two_generations().await;
-    // Still named by another tag.
+    // Another tag still names it.
     let store = publisher(&bed.sink, "site/b");
     let root = store.resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await.unwrap().node;
     images::tag(&store, &root, "stable").await;

@@ -1,4 +1,4 @@
-//! Sets: image, lock and policy of one seal bear one time, whatever else each of them was signed with since.
+//! Sets: image, lock and policy of one seal share one time, even if a part was signed again later.
 
 use autonomy_registry::oci::Descriptor;
 use autonomy_registry::trust::{artifact, sigstore_bundle};
@@ -17,7 +17,7 @@ fn minutes_from_now(minutes: i64) -> Timestamp {
     Timestamp::now() + minutes.minutes()
 }
 
-/// A bundle whose image, lock and policy bear signatures of these times, in minutes from now.
+/// A bundle whose image, lock and policy have signatures of these times, in minutes from now.
 async fn signed(image: &[i64], lock: &[i64], policy: &[i64]) -> Sealed {
     let sealed = Sealed::hours_ago(0).await;
     for (node, minutes) in [(&sealed.source.image, image), (&sealed.lock, lock), (&sealed.policy, policy)] {
@@ -50,7 +50,7 @@ async fn parts_of_which_no_choice_of_times_lies_within_an_hour_are_not_of_one_se
     for [image, lock, policy] in [
         // An older lock and policy beside an image of today.
         [&[new][..], &[old], &[old]],
-        // Each fits one of the image's, and they do not fit each other.
+        // Each fits one time of the image, but they do not fit each other.
         [&[old, new], &[old], &[new]],
         [&[-200], &[-150], &[-250]],
         [&[old, new], &[old + 61, new + 30], &[old, new - 31]],
@@ -71,7 +71,7 @@ async fn the_time_of_the_seal_may_stand_in_the_other_format() {
     sealed.source.put_bundle(&sealed.source.image.clone(), &statement, &statement).await;
     assert_code(&sealed.source.verify(&ALL).await, 0);
     assert_code(&sealed.seed(&["--copy-policy", "--accessories=none"]).await, 0);
-    // The proof of the newest time has travelled too: it is what a later run compares with.
+    // The signature of the newest time was copied too: a later run compares with it.
     let at_site = format!("{}/robot:v1", sealed.sink.host());
     let key = sealed.source.public_key();
     let done = crate::seed::autonomy(&["bundle", "verify", &at_site, "--pub-key", &key, "--max-age", "1h"]).await;
@@ -101,17 +101,17 @@ async fn going_back_is_judged_by_the_newest_time_whatever_the_set_was_judged_by(
     sealed.release(2, between).await;
     assert_code(&sealed.seed(&[]).await, 0);
     images::tag(&sealed.source.store, &old, "v1").await;
-    // Of its two times the set is judged by the one before that of what is in place, and the newest is after it.
+    // The set is judged by the older of its two times, which is before the time in place; the newest one is after it.
     assert_code(&sealed.seed(&["--copy-policy"]).await, 0);
     assert_eq!(sealed.arrived("v1").await, Some(old.digest));
-    // And what it has brought along counts there: an image in between is a step back.
+    // The copied signature counts at the destination: an image in between is a rollback.
     sealed.release(3, between).await;
     let done = sealed.seed(&[]).await;
     assert_code(&done, 3);
     assert!(text(&done).contains("TIME_ROLLBACK"), "{}", text(&done));
 }
 
-/// Puts so many signatures over `node` under its tag at the destination, all of one time.
+/// Puts this many signatures over `node` under its tag at the destination, all of one time.
 async fn crowd(sealed: &Sealed, node: &Descriptor, count: usize, at: Timestamp) {
     let payload = sealed.source.payload(node, Some(at));
     let signature = sealed.source.key.sign(&payload).unwrap();

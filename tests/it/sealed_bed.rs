@@ -1,4 +1,4 @@
-//! A sealed bundle at a source and an empty registry to seed it to: for tests of what belongs to one seal.
+//! A sealed bundle at a source and an empty registry to seed it to, for tests of the parts of one seal.
 
 use std::process::Output;
 
@@ -24,7 +24,7 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
-    /// Everything signed so many hours ago.
+    /// Everything signed this many hours ago.
     pub(crate) async fn hours_ago(hours: i64) -> Self {
         let (source, sink) = (BundleBed::bare().await, Testbed::start().await);
         let policy = policy_bundle(VERSION);
@@ -37,12 +37,12 @@ impl Sealed {
         sealed
     }
 
-    /// Puts signatures of these times in the place of all that `node` has under its tag.
+    /// Replaces everything under the signature tag of `node` with signatures of these times.
     pub(crate) async fn sign_again(&self, node: &Descriptor, times: &[Timestamp]) {
         self.sign_with(node, &times.iter().copied().map(Some).collect::<Vec<_>>()).await;
     }
 
-    /// The same, with signatures that may say no time.
+    /// The same, with signatures that may have no time.
     pub(crate) async fn sign_with(&self, node: &Descriptor, times: &[Option<Timestamp>]) {
         let signed = times.iter().map(|&time| {
             let payload = self.source.payload(node, time);
@@ -53,7 +53,7 @@ impl Sealed {
         self.source.put(&artifact::legacy_manifest(&[], &signed.collect::<Vec<_>>()), &[tag.as_str()]).await;
     }
 
-    /// Puts another image under the source's tag `v1`, signed so many hours ago.
+    /// Puts another image under the source's tag `v1`, signed this many hours ago.
     pub(crate) async fn release(&self, number: u64, hours: i64) -> Descriptor {
         let image = images::two_platforms(&self.source.store, number, &[700]).await;
         images::tag(&self.source.store, &image, "v1").await;
@@ -61,7 +61,7 @@ impl Sealed {
         image
     }
 
-    /// Removes what the source has under a tag.
+    /// Removes a tag's content from the source.
     pub(crate) async fn untag(&self, tag: &str) {
         Asking::of(&self.source.bed, "robot").send(Method::DELETE, &format!("manifests/{tag}"), &[], b"").await;
     }
@@ -82,7 +82,7 @@ impl Sealed {
             .await
     }
 
-    /// What a tag of the destination names.
+    /// The digest of a tag at the destination.
     pub(crate) async fn arrived(&self, tag: &str) -> Option<Digest> {
         let name = Name::Tag(tag.parse().unwrap());
         self.sink.layout("robot").resolve(&name, Want::Digest).await.ok().map(|root| root.node.digest)

@@ -1,4 +1,4 @@
-//! The security page: every claim in `docs/security.md` names a test, and every test that it names exists.
+//! The security page: every claim in `docs/security.md` names a test, and every test named there exists.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// The tests that `page` names: code spans such as `attack::a_name_of_a_test`, as `file::test` or `folder::file::test`.
+/// The tests named on `page`: code spans such as `attack::a_name_of_a_test`, as `file::test` or `folder::file::test`.
 fn cited(page: &str) -> Vec<&str> {
     let is_path = |span: &&str| {
         let is_name = |part: &str| {
@@ -30,7 +30,7 @@ fn cited(page: &str) -> Vec<&str> {
     page.split('`').skip(1).step_by(2).filter(is_path).collect()
 }
 
-/// Whether `sources` hold the test `name`: a function in a file whose path has all the parts before it.
+/// Whether `sources` contain the test `name`: a function in a file whose path has all the parts before it.
 fn exists(name: &str, sources: &[(PathBuf, String)]) -> bool {
     let (modules, test) = name.rsplit_once("::").unwrap();
     let declaration = format!("fn {test}(");
@@ -57,7 +57,7 @@ fn every_test_on_the_security_page_exists() {
     assert!(missing.is_empty(), "not found:\n{}", missing.join("\n"));
 }
 
-/// The attempts on `page`: items of lists that begin in bold, each to its end.
+/// The attempts on `page`: list items that begin in bold, each to its end.
 fn attempts(page: &str) -> Vec<&str> {
     let ends = |item: &str| item.find("\n\n").unwrap_or(item.len());
     page.split("\n- ").skip(1).map(|item| &item[..ends(item)]).filter(|item| item.starts_with("**")).collect()

@@ -14,7 +14,7 @@ use testkit::images;
 use crate::serve::Asking;
 use crate::site_bed::behaviours;
 
-/// A store over this program's own client, to publish what is to be seeded.
+/// A store over this program's own client, to publish images to seed.
 pub(crate) fn publisher(bed: &Testbed, path: &str) -> Registry {
     let client = Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap();
     Registry::new(&client, &bed.repository(path), Role::Sink)
@@ -29,7 +29,7 @@ pub(crate) async fn autonomy(arguments: &[&str]) -> Output {
     command.env("HOME", "/nonexistent").args(arguments).output().await.unwrap()
 }
 
-/// `registry seed` with what all these tests share.
+/// `registry seed` with the flags that all these tests share.
 pub(crate) async fn seed(from: &str, to: &str, out: &Path, more: &[&str]) -> Output {
     let out = out.to_str().unwrap();
     let fixed = ["registry", "seed", "--allow-insecure-registry", "--from", from, "--to", to, "--out", out];
@@ -58,7 +58,7 @@ impl Field {
         Self::with(Profile::default()).await
     }
 
-    /// With a destination that behaves so.
+    /// With a destination of this profile.
     async fn with(behaviour: Profile) -> Self {
         let (source, sink) = (Testbed::start().await, Testbed::with(behaviour).await);
         let root = images::two_platforms(&publisher(&source, "app"), 1, &[1000, 2000, 3000]).await;
@@ -79,12 +79,12 @@ impl Field {
         seed(&self.from(), &self.to(), self.out.path(), more).await
     }
 
-    /// The image and nothing else.
+    /// The image without accessories.
     async fn seed_bare(&self) -> Output {
         self.seed(&["--skip-verify", "--accessories", "none"]).await
     }
 
-    /// What the destination's tag names, by its folder.
+    /// The root of the destination's tag, read from its folder.
     async fn arrived(&self) -> Option<String> {
         self.tagged("v1").await
     }
@@ -145,7 +145,7 @@ async fn one_changed_layer_moves_that_layer_its_configuration_and_the_manifests(
     field.source.clear_log();
     field.sink.clear_log();
     assert_code(&field.seed_bare().await, 0);
-    // One of them looks once more at the tag, right before it moves.
+    // One of them reads the tag once more, right before it moves.
     assert_eq!((field.source.requests(), field.sink.requests()), (4, 11));
     assert_eq!(field.source.count(Kind::BlobGet), 2, "the layer and the configuration");
     assert_eq!(field.source.count(Kind::ManifestGet), 2, "the index and the changed manifest");

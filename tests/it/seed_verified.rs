@@ -1,4 +1,4 @@
-//! `registry seed --pub-key`: nothing unverified is shown, whatever either registry does.
+//! `registry seed --pub-key`: images are tagged only after verification, whatever either registry does.
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -14,7 +14,7 @@ use testkit::images;
 
 use crate::seed::{assert_code, publisher, seed, text};
 
-/// In which of cosign's formats an image is signed.
+/// The cosign format of an image's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Legacy,
@@ -99,7 +99,7 @@ impl Field {
         self.sink.layout("app").resolve(&name, Want::Digest).await.is_ok()
     }
 
-    /// Refused with this exit code and these words; the tag is not there and no file is.
+    /// Refused with this exit code and these words; neither the tag nor any file is there.
     #[track_caller]
     fn refused(&self, done: &Output, code: i32, says: &[&str], is_tagged: bool) {
         assert_code(done, code);
@@ -120,13 +120,12 @@ async fn verification_costs_the_requests_that_the_readme_tells() {
     // the source: no `.sig` tag, the list, manifest and content. At the destination: two blobs and a manifest put (5),
     // root and those four read back, and the tag.
     //
-    // Everything that is attached, on top of that at the source: the list of tags, and the referrers of index, children
-    // and signature (of a bundle's index they are known from verification).
+    // All accessories, on top of that at the source: the tag list, and the referrers of index, children and signature (for
+    // a bundle, verification already read the index's).
     //
-    // At the destination cosign's tag is asked for what it names when the copy is planned, and right before it is put:
-    // signatures that stand there already, or that another client puts meanwhile, are kept. Its answers to verification
-    // prove that ours is there. The image's own tag is asked for right before it is put, in case another client has put it
-    // meanwhile.
+    // At the destination cosign's tag is read when the copy is planned, and right before it is put: signatures that are
+    // there already, or that another client puts meanwhile, are kept. Verification's own reads prove that ours is there.
+    // The image's own tag is read right before it is put, in case another client has put it meanwhile.
     const NONE: &str = "none";
     for (accessories, format, fresh, again) in [
         (NONE, Format::Legacy, (14, 29 + 2 + 1), (3, 5)),
@@ -193,7 +192,7 @@ async fn not_being_able_to_ask_is_never_not_signed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_serves_other_bytes_never_gets_its_tag() {
-    // What it serves of the root, and of the signature.
+    // Faults in the root, and in the signature.
     for (path, what) in [
         ("sha256:", What::FlipBit { at: 40 }),
         ("sha256:", What::Replace("{}".into())),
@@ -213,7 +212,7 @@ async fn a_destination_that_serves_other_bytes_never_gets_its_tag() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_moves_after_it_was_resolved_changes_nothing() {
     let field = Field::signed(Format::Legacy, MINUTE).await;
-    // Every answer after the first by tag comes late enough for the tag to move; only digests are asked for by then.
+    // Every answer after the first one by tag is late enough for the tag to move; by then all requests are by digest.
     field.source.fault(Fault::next(Kind::BlobGet, What::Delay(std::time::Duration::from_millis(300))));
     let moving = async {
         while field.source.count(Kind::BlobGet) == 0 {

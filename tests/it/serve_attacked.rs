@@ -1,4 +1,4 @@
-//! The server as a service that is attacked: by clients that take more than their part, and by pages in a browser.
+//! The server under attack: by clients that take more than their share, and by pages in a browser.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) async fn connect(host: &str, source: u8, text: &str) -> TcpStream {
     stream
 }
 
-/// The head of an answer, or nothing at the connection's end.
+/// The head of a response, or nothing at the connection's end.
 async fn head(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     let reading = async {
@@ -57,7 +57,7 @@ async fn connections_that_ask_for_nothing_keep_nobody_out() {
     }
     asked.write_all(ask.as_bytes()).await.unwrap();
     assert!(head(&mut asked).await.starts_with("HTTP/1.1 200"), "a connection that has asked stays");
-    // The oldest of those that had sent nothing have gone.
+    // The server closed the oldest connections that had sent nothing.
     let mut first = held.swap_remove(0);
     assert_eq!(head(&mut first).await, "");
 }
@@ -74,7 +74,7 @@ async fn one_address_has_half_of_the_connections_and_others_come_in() {
     for _ in 0..40 {
         held.push(connect(&server.host, 1, &busy).await);
     }
-    // One of them works on the session; the others in their places wait for it.
+    // One of them works on the session; the other connections wait for it.
     let ask = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut other = connect(&server.host, 2, ask).await;
     assert!(head(&mut other).await.starts_with("HTTP/1.1 200"));
@@ -104,7 +104,7 @@ async fn upload_sessions_are_bounded_for_a_client_and_those_on_the_disk_count() 
     let server = Running::start(folder.path(), |options| options.limits.sessions = 4).await;
     assert_eq!(begin(&server.url).await.status(), 202);
     assert_eq!(begin(&server.url).await.status(), 429, "three are left by the server before");
-    // One of them is taken up and ended.
+    // One of them is resumed and finished.
     let url = format!("{}{}?digest={}", server.url, places[1], Digest::sha256(b"x"));
     assert_eq!(client().put(url).body("x").send().await.unwrap().status(), 201);
     assert_eq!(begin(&server.url).await.status(), 202);

@@ -1,4 +1,4 @@
-//! The server with whatever options a test needs: in this process, or as the program that people start.
+//! The server with the options of a test: in this process, or as the real program.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -11,10 +11,10 @@ use autonomy_registry::serve::{ServeOptions, Server};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Longest that anything may take here: what hangs is a failure with a name, not a test run without an end.
+/// Longest time for any step: a hang becomes a named failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server in this process. Stops when it is dropped, or in order when it is told to.
+/// A server in this process. Stops when dropped, or gracefully on request.
 pub(crate) struct Running {
     /// `127.0.0.1:<port>`.
     pub(crate) host: String,
@@ -34,7 +34,7 @@ impl Running {
         Self { host, url, stop: Some(stop), task }
     }
 
-    /// Tells it to stop.
+    /// Requests shutdown.
     pub(crate) fn tell(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
@@ -73,7 +73,7 @@ impl Program {
         self.child.lock().unwrap().id()
     }
 
-    /// Sends it a signal by its name.
+    /// Sends it a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(sent.success());

@@ -1,4 +1,4 @@
-//! What one client may have of a server: time, connections, bytes; and how a server ends.
+//! Limits on one client: time, connections, bytes; and the end of a server.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use autonomy_registry::serve::Limits;
 use crate::serve::client;
 use crate::serve_bed::{PATIENCE, Program, Running};
 
-/// A connection that says `text` and then waits for the server's word, or its end.
+/// A connection that sends `text` and then waits for the server's response, or its end.
 fn connect(host: &str, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -54,7 +54,7 @@ async fn who_sends_half_a_head_or_nothing_is_closed_and_others_are_served_meanwh
         .into_iter()
         .map(|text| tokio::spawn(rest(connect(&server.host, text))))
         .collect();
-    // One that goes on sending, a byte at a time.
+    // One that keeps sending, a byte at a time.
     let mut drip = connect(&server.host, "GET /v2/ HTTP/1.1\r\n");
     let dripping = tokio::task::spawn_blocking(move || {
         while begun.elapsed() < PATIENCE && drip.write_all(b"x").is_ok() {
@@ -112,10 +112,10 @@ async fn no_more_connections_than_allowed_are_served_and_whoever_waits_gets_the_
     let folder = tempfile::tempdir().unwrap();
     let server = Running::start(folder.path(), |options| options.limits.connections = 6).await;
     let place = begin(&server.url).await;
-    // One address has half of the places: three that are in the middle of a request; `begin`'s own goes to make room for them.
+    // One address may have half of the connections: three in the middle of a request; `begin`'s own is closed to make room.
     let text = format!("PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nx");
     let busy: Vec<_> = (0..3).map(|_| connect(&server.host, &text)).collect();
-    // A fourth waits as long as nobody ends.
+    // A fourth waits until one of them ends.
     let mut waiting = connect(&server.host, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     waiting.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert!(waiting.read(&mut [0; 100]).is_err(), "all places are taken");
@@ -123,7 +123,7 @@ async fn no_more_connections_than_allowed_are_served_and_whoever_waits_gets_the_
     drop(busy);
     assert!(head(&mut waiting).starts_with("HTTP/1.1 200"));
 
-    // Three that are only kept: they make room at once.
+    // Three idle ones: they make room at once.
     let mut idle: Vec<_> =
         (0..2).map(|_| connect(&server.host, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
     idle.iter_mut().for_each(|stream| assert!(head(stream).starts_with("HTTP/1.1 200")));
@@ -143,7 +143,7 @@ async fn a_head_may_be_long_but_not_without_end() {
         let told = tokio::task::spawn_blocking(move || {
             let mut stream = connect(&host, "GET /v2/ HTTP/1.1\r\nHost: localhost\r\n");
             let value = "x".repeat(length);
-            // The server may have closed before all was sent.
+            // The server may close before all is sent.
             let _ = write!(stream, "X-Long: {value}\r\nConnection: close\r\n\r\n");
             head(&mut stream)
         });
@@ -156,7 +156,7 @@ async fn a_head_may_be_long_but_not_without_end() {
 async fn who_is_refused_in_the_middle_of_a_large_body_gets_to_read_why() {
     let folder = tempfile::tempdir().unwrap();
     let server = Running::start(folder.path(), |options| options.is_read_only = true).await;
-    // A body larger than all buffers between the two, sent by somebody who reads only afterwards.
+    // A body larger than all buffers on the way; the client reads only after sending it.
     let host = server.host.clone();
     let told = tokio::task::spawn_blocking(move || {
         let length = 16 << 20;
@@ -169,7 +169,7 @@ async fn who_is_refused_in_the_middle_of_a_large_body_gets_to_read_why() {
     });
     let (sent, told) = told.await.unwrap();
     assert!(told.starts_with("HTTP/1.1 405"), "after {sent} MiB: {told:?}");
-    // Not every system lets a client read an answer once its sending was broken off.
+    // On some systems a client whose sending was broken off cannot read the response.
     assert_eq!(sent, 16, "its sending was not broken off");
 }
 
@@ -203,7 +203,7 @@ async fn uploads_that_nobody_came_back_to_go_those_of_an_earlier_process_too() {
     let server = Running::start(folder.path(), |options| options.limits.upload_expiry = Duration::from_secs(2)).await;
     let place = begin(&server.url).await;
     let path = uploads.join(place.rsplit('/').next().unwrap());
-    // In the middle of a body it is no abandoned one, however old the file looks.
+    // An upload in the middle of a body is not abandoned, however old the file looks.
     let text = format!("PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nx");
     let mut busy = connect(&server.host, &text);
     for _ in 0..4 {
@@ -238,7 +238,7 @@ async fn told_to_stop_it_lets_an_upload_in_flight_end_and_takes_nobody_in() {
     let mut upload = connect(&host, &text);
     assert!(head(&mut upload).starts_with("HTTP/1.1 100"), "its body is being waited for");
     upload.write_all(&bytes[..100_000]).unwrap();
-    // One that is only kept, and one that has said nothing yet: neither holds the end up.
+    // An idle connection, and one that has sent nothing yet: neither delays the shutdown.
     let mut kept = connect(&host, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(head(&mut kept).starts_with("HTTP/1.1 200"));
     let silent = connect(&host, "");
@@ -274,10 +274,10 @@ async fn the_grace_has_an_end_and_a_second_signal_is_none() {
             &host,
             &format!("PATCH {place} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"),
         );
-        // The body is being waited for.
+        // The server waits for the body.
         assert!(head(&mut stuck).starts_with("HTTP/1.1 100"));
         server.signal("TERM");
-        // Again and again: one that comes together with the first is no second one.
+        // Repeatedly: a signal that coincides with the first does not count as a second one.
         let again = async {
             if !second {
                 std::future::pending::<()>().await;

@@ -1,4 +1,4 @@
-//! One client that takes more than its part leaves the others theirs: of the memory, and of the upload sessions.
+//! One client that takes more than its share leaves the others theirs: memory, and upload sessions.
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::serve::client;
 use crate::serve_attacked::connect;
 use crate::serve_bed::Running;
 
-/// Pushes an index of so many bytes from `127.0.0.<source>`.
+/// Pushes an index of this size from `127.0.0.<source>`.
 async fn push(server: &Running, source: u8, bytes: usize) -> u16 {
     let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, source));
     let client = reqwest::Client::builder().local_address(from).no_proxy().build().unwrap();

@@ -1,4 +1,4 @@
-//! The test bed itself: what it is told to do wrong, it does wrong, and nothing else.
+//! The test bed itself: it injects exactly the configured faults.
 
 use std::time::{Duration, Instant};
 

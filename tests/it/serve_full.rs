@@ -1,4 +1,5 @@
-//! A disk that takes no more: pushes are refused so that clients stop and say why, nothing is harmed, and with room it goes on.
+//! A full disk: pushes are refused so that clients stop and report the reason, nothing is harmed, and pushes work again
+//! with room.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +14,7 @@ use crate::serve_bed::Program;
 
 const MIB: u64 = 1 << 20;
 
-/// A server whose disk has so many bytes, in a mount of its own that goes with it. None where this user may not mount.
+/// A server on a disk of this size, in a mount of its own that ends with it. None where this user may not mount.
 fn on_a_small_disk(folder: &Path, bytes: u64) -> Option<Program> {
     let mount = format!("mount -t tmpfs -o size={bytes} tmpfs \"$1\"");
     let run = |then: &str| {
@@ -26,7 +27,7 @@ fn on_a_small_disk(folder: &Path, bytes: u64) -> Option<Program> {
     may_mount.then(|| Program::run(run("exec \"$0\" registry serve --listen 127.0.0.1:0 --data-dir \"$1\" --quiet")))
 }
 
-/// A server that may not write files longer than that: the next best thing where nothing can be mounted.
+/// A server with a file size limit: used where mounting is not possible.
 fn with_short_files(folder: &Path, bytes: u64) -> Program {
     let serve = "exec \"$0\" registry serve --listen 127.0.0.1:0 --data-dir \"$1\" --quiet";
     let mut command = Command::new("sh");
@@ -74,7 +75,7 @@ async fn assert_no_room(answer: Response) {
     assert!(told["errors"][0]["code"] == "UNKNOWN" && message.contains("no room left"), "{text}");
 }
 
-/// Pushes blobs until one is refused; gives those that were taken.
+/// Pushes blobs until one is refused; returns the accepted ones.
 async fn fill(root: &str, seed: u64, size: u64) -> Vec<Vec<u8>> {
     let mut taken = Vec::new();
     for n in 0..200 {
@@ -110,14 +111,14 @@ async fn a_full_disk_refuses_pushes_harms_nothing_and_takes_them_again_when_ther
     let root = format!("{}/v2/site/app", server.url);
     let mut blobs = fill(&root, 1, MIB).await;
     assert!((5..=8).contains(&blobs.len()), "{} of 8 MiB", blobs.len());
-    // What was refused has left nothing: the room of one blob is room for one, again and again.
+    // A refused push leaves nothing behind: the room of one blob fits one blob, repeatedly.
     for round in 0..3 {
         delete(&root, &blobs.pop().unwrap()).await;
         let again = fill(&root, 1_000 * (round + 1), MIB).await;
         assert_eq!(again.len(), 1, "round {round}");
         blobs.extend(again);
     }
-    // Far larger than what is left: the answer comes while it is still being sent.
+    // Far larger than the room left: the answer comes while the client still sends.
     assert_no_room(push(&root, noise(7, 40 * MIB), false).await).await;
     assert_eq!(put(&root, "v1", Some(&blobs[0])).await.status(), 201, "there is room for something small");
     // To the last page.
@@ -141,7 +142,7 @@ async fn a_full_disk_refuses_pushes_harms_nothing_and_takes_them_again_when_ther
     assert_whole(&root, &blobs).await;
 }
 
-/// The same as far as it can be seen without a disk of one's own.
+/// The same as far as possible without a disk of its own.
 async fn files_that_may_not_grow(folder: &Path) {
     let server = with_short_files(folder, MIB);
     let root = format!("{}/v2/site/app", server.url);

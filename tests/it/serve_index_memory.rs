@@ -1,4 +1,4 @@
-//! The memory of a server over a data folder from a stranger, whose lists of what repositories hold are as long as they may be.
+//! The memory of a server over an untrusted data folder whose index.json files have the maximum length.
 #![cfg(target_os = "linux")]
 
 use std::fs;

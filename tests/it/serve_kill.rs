@@ -1,7 +1,7 @@
-//! `autonomy registry serve`, killed with SIGKILL at thirty points in the middle of pushes: what was acknowledged is there and
-//! whole after the next start, and nothing else can be seen.
+//! `autonomy registry serve`, killed with SIGKILL at thirty points in the middle of pushes: acknowledged content is there
+//! and whole after the next start, and nothing else is visible.
 //!
-//! A point is a number of acknowledged requests, drawn from a seed, counted over all who push at the same time.
+//! A point is a number of acknowledged requests, drawn from a seed, counted over all concurrent pushers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -17,10 +17,10 @@ use crate::serve_bed::{PATIENCE, Program};
 
 const POINTS: u64 = 30;
 const PUSHERS: u64 = 5;
-/// Any other gives other points.
+/// Another seed gives other points.
 const SEED: u64 = 20_260_501;
 
-/// What was tried, by digest, and what of it was acknowledged.
+/// Pushed content by digest, and the acknowledged part of it.
 #[derive(Default)]
 struct Book {
     blobs: HashMap<Digest, Vec<u8>>,
@@ -31,7 +31,7 @@ struct Book {
     answers: u64,
 }
 
-/// Pushes images until the server is gone: blobs in one request, in chunks, or in a session of its own; then a manifest.
+/// Pushes images until the server is killed: blobs in one request, in chunks, or in a session of its own; then a manifest.
 async fn push(client: Client, root: String, book: Arc<Mutex<Book>>, seed: u64) -> Option<()> {
     for number in 0.. {
         let size = [1_000, 200_000, 30_000, 0][usize::try_from(number % 4).unwrap()];
@@ -57,7 +57,7 @@ async fn push(client: Client, root: String, book: Arc<Mutex<Book>>, seed: u64) -
     None
 }
 
-/// Returns once so many requests were answered, while the pushers go on: how long that takes is the machine's matter.
+/// Returns after this many answers, while the pushers continue; no time limit but the patience.
 async fn answered(book: &Mutex<Book>, answers: u64) {
     let enough = async {
         while book.lock().unwrap().answers < answers {
@@ -99,7 +99,7 @@ async fn get(client: &Client, url: String) -> Option<Vec<u8>> {
     }
 }
 
-/// Everything that was acknowledged is there and whole; of the rest, each thing is whole or not there.
+/// Asserts that everything acknowledged is there and whole, and all other content is whole or missing.
 async fn check(client: &Client, root: &str, book: &Book, all: &[Book]) {
     for (digest, bytes) in &book.blobs {
         let found = get(client, format!("{root}/blobs/{digest}")).await;
@@ -126,7 +126,7 @@ async fn check(client: &Client, root: &str, book: &Book, all: &[Book]) {
     }
 }
 
-/// The next point: after how many answers of one server.
+/// The next point: the number of answers of one server.
 fn point(round: u64) -> u64 {
     let bytes = noise(SEED + round, 8);
     1 + u64::from_le_bytes(bytes.try_into().unwrap()) % 40
@@ -158,7 +158,7 @@ async fn what_was_acknowledged_outlives_kill_9_whole_and_nothing_else_is_seen() 
     }
     let tags: usize = all.iter().map(|book| book.acknowledged_tags.len()).sum();
     assert!(tags as u64 > POINTS, "{tags} images were acknowledged");
-    // By the files themselves: every one is what its name says, and none went missing in a later round.
+    // Checks the files: every one matches its name, and none went missing in a later round.
     let layout = folder.path().join("repositories/site/app/_layout");
     let mut names = HashSet::new();
     for entry in std::fs::read_dir(layout.join("blobs/sha256")).unwrap().map(Result::unwrap) {

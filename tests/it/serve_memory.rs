@@ -1,4 +1,4 @@
-//! The memory of a server whose connections all do their worst, as the kernel counts it.
+//! The memory of a server whose connections all do their worst, measured by the kernel.
 #![cfg(target_os = "linux")]
 
 use std::time::Duration;
@@ -30,14 +30,14 @@ impl Attacked {
         Self { server, host, _folder: folder }
     }
 
-    /// The most that was resident so far.
+    /// Peak resident memory so far.
     fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// As many connections as there are, from four addresses, each of which says `text` of its number.
+    /// The maximum number of connections, from four addresses; each sends `text` of its number.
     async fn connect(&self, text: impl Fn(usize) -> String) -> Vec<TcpStream> {
         let mut all = Vec::new();
         for n in 0..400 {
@@ -59,7 +59,7 @@ impl Attacked {
         node
     }
 
-    /// Waits until the server has seen the end of all connections.
+    /// Waits until the server has closed all connections.
     async fn emptied(&self) {
         let open = async || {
             let text = client().get(format!("{}/metrics", self.server.url)).send().await.unwrap().text().await.unwrap();
@@ -80,7 +80,7 @@ impl Attacked {
     }
 }
 
-/// A manifest of so many bytes of annotations.
+/// A manifest with this many bytes of annotations.
 fn manifest(config: &Descriptor, subject: Option<&Descriptor>, bytes: usize, salt: usize) -> String {
     let annotations: serde_json::Map<String, serde_json::Value> =
         (0..bytes / 1000).map(|n| (format!("{salt} {n}"), "x".repeat(985).into())).collect();
@@ -93,7 +93,7 @@ fn manifest(config: &Descriptor, subject: Option<&Descriptor>, bytes: usize, sal
     text.to_string()
 }
 
-/// Waits until each has got the beginning of an answer.
+/// Waits until each has the beginning of a response.
 async fn answered(all: &mut [TcpStream], expected: &str) {
     for stream in all {
         let mut text = vec![0; expected.len()];
@@ -123,7 +123,7 @@ async fn manifests_that_nobody_reads_and_that_do_not_end_stay_within_the_memory(
         )
     };
     let mut writers = attacked.connect(put).await;
-    // All but the end, as far as the server takes it.
+    // All but the end, as far as the server reads it.
     let writing = writers.iter_mut().enumerate().map(|(n, stream)| {
         let bytes = vec![b' '; if n < 200 { 3_699_999 } else { 31_999 }];
         async move {
@@ -132,7 +132,7 @@ async fn manifests_that_nobody_reads_and_that_do_not_end_stay_within_the_memory(
     });
     futures_util::future::join_all(writing).await;
     attacked.check("400 manifests that do not end");
-    // Small manifests come in all the same.
+    // Small manifests are still accepted.
     assert_eq!(attacked.push("v2", &manifest(&config, None, 2000, 1)).await, 201);
 }
 

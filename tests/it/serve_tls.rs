@@ -1,4 +1,4 @@
-//! The server over TLS and with logins, asked by a client that checks certificates.
+//! The server over TLS and with logins, and a client that checks certificates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ impl Site {
         self.folder.path().join(name)
     }
 
-    /// Writes a new certificate, of whatever authority.
+    /// Writes a new certificate, by any CA.
     fn renew(&self, authority: &Authority) {
         let (certificate, key) = authority.sign("127.0.0.1");
         fs::write(self.path("tls.crt"), certificate.pem()).unwrap();
@@ -49,7 +49,7 @@ impl Site {
     }
 }
 
-/// A client that trusts one authority and shows what it is given.
+/// A client that trusts one CA and sends the given credentials.
 fn client(authority: &Authority, identity: Option<(rcgen::Certificate, rcgen::KeyPair)>) -> Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let root = Certificate::from_pem(authority.pem().as_bytes()).unwrap();

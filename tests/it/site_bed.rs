@@ -1,4 +1,4 @@
-//! Catalogs for tests: an upstream, a site that behaves as one wants, and what its tags name.
+//! Catalogs for tests: an upstream, a site with a chosen profile, and the site's tags.
 
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -11,7 +11,7 @@ use testkit::images;
 
 use crate::seed::{assert_code, autonomy, publisher};
 
-/// Every registry that this program knows the ways of.
+/// Every registry profile of this program.
 pub(crate) fn behaviours() -> [Profile; 4] {
     [Profile::default(), Profile::distribution_2(), Profile::distribution_3(), Profile::zot()]
 }
@@ -29,7 +29,7 @@ impl Bed {
         Self { source, sink, home: tempfile::tempdir().unwrap() }
     }
 
-    /// Puts an image upstream, as `name:v1`. Others with the same seed are the same.
+    /// Puts an image upstream, as `name:v1`. The same seed makes the same image.
     pub(crate) async fn publish(&self, name: &str, seed: u64) -> Digest {
         let store = publisher(&self.source, name);
         let root = images::two_platforms(&store, seed, &[500]).await;
@@ -47,7 +47,7 @@ impl Bed {
         lock.digest
     }
 
-    /// `registry seed-catalog` of these images, unverified and without what is attached.
+    /// `registry seed-catalog` of these images, unverified and without accessories.
     pub(crate) async fn seed_catalog(&self, names: &[&str], more: &[&str]) -> Output {
         autonomy(&self.catalog(names, more).iter().map(String::as_str).collect::<Vec<_>>()).await
     }
@@ -82,7 +82,7 @@ impl Bed {
         autonomy(&[&fixed, more].concat()).await
     }
 
-    /// What a tag of the site names, by its folder.
+    /// The digest of a tag at the site, read from its folder.
     pub(crate) async fn names(&self, name: &str, tag: &str) -> Option<Digest> {
         let tag = Name::Tag(tag.parse().unwrap());
         let root = self.sink.layout(&format!("site/{name}")).resolve(&tag, Want::Digest).await.ok()?;
@@ -103,19 +103,19 @@ impl Bed {
         true
     }
 
-    /// How often a tag of the site was put.
+    /// Number of PUTs of a tag at the site.
     pub(crate) fn puts(&self, tag: &str) -> usize {
         let end = format!("/manifests/{tag}");
         self.sink.log().iter().filter(|seen| seen.kind == Kind::ManifestPut && seen.path.ends_with(&end)).count()
     }
 
-    /// Files and folders in the folder of records.
+    /// Number of files and folders in the folder of records.
     pub(crate) fn written(&self) -> usize {
         std::fs::read_dir(self.out()).map_or(0, Iterator::count)
     }
 
-    /// Seeds `a`, `b` and `c`, publishes others in their place and a new one, `d`, and forgets what was written. What
-    /// the tags name, and what they are to name.
+    /// Seeds `a`, `b` and `c`, publishes new images in their place and a new one, `d`, and removes the records. Returns the
+    /// current and the new roots.
     pub(crate) async fn two_generations(&self) -> ([Digest; 3], [Digest; 4]) {
         let first = [self.publish("a", 1).await, self.publish("b", 2).await, self.publish("c", 3).await];
         assert_code(&self.seed_catalog(&["a", "b", "c"], &[]).await, 0);
@@ -126,14 +126,14 @@ impl Bed {
         (first, second)
     }
 
-    /// What the tags `v1` of all four name.
+    /// The roots of the tags `v1` of all four.
     pub(crate) async fn all(&self) -> [Option<Digest>; 4] {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| self.names(name, "v1"));
         [a.await, b.await, c.await, d.await]
     }
 }
 
-/// The tag under which a former root is kept.
+/// The tag that keeps a previous root.
 pub(crate) fn holding(tag: &str, former: &Digest) -> String {
     format!("{tag}-was-{}", &former.hex()[..12])
 }

@@ -1,4 +1,5 @@
-//! `autonomy registry bootstrap-zot` and `package`, the whole program: what they write, and that they leave the rest be.
+//! `autonomy registry bootstrap-zot` and `package`, the whole program: the files they write, and that they leave all others
+//! alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -1,4 +1,4 @@
-//! `--spool`, the whole program: killed, out of disk, shared, and over a folder that somebody has meddled with.
+//! `--spool`, the whole program: killed, with a full disk, shared, and over a folder with foreign files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,10 +15,10 @@ use testkit::link::Link;
 use crate::seed::{assert_code, publisher, text};
 
 const MIB: u64 = 1 << 20;
-/// Longest that anything may take here.
+/// Longest time for any step.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A source behind a line, a site, an image, and a folder for the spool.
+/// A source behind a link, a site, an image, and a folder for the spool.
 struct Bed {
     source: Testbed,
     link: Link,
@@ -28,9 +28,9 @@ struct Bed {
 }
 
 impl Bed {
-    /// Two platforms with layers of these sizes, in MiB, over a line of so many MiB a second.
+    /// Two platforms with layers of these sizes, in MiB, over a link of this many MiB a second.
     async fn new(mib: &[u64], mib_per_second: u64) -> Self {
-        // A sink whose broken uploads begin anew: those that go on ask the spool for less.
+        // A sink whose broken uploads begin anew: resumed ones read less from the spool.
         let (source, sink) = (Testbed::start().await, Testbed::with(Profile::distribution_2()).await);
         let sizes: Vec<_> = mib.iter().map(|mib| mib * MIB).collect();
         let image = shape::two_platforms(1, &sizes);
@@ -44,7 +44,7 @@ impl Bed {
         self.home.path().join("spool")
     }
 
-    /// What the spool holds, largest first.
+    /// The files in the spool, largest first.
     fn kept(&self) -> Vec<(u64, PathBuf)> {
         let Ok(found) = std::fs::read_dir(self.spool()) else { return Vec::new() };
         let mut found: Vec<_> = found
@@ -81,7 +81,7 @@ impl Bed {
         self.start(&self.sink, more).end().await
     }
 
-    /// Waits until so many bytes have come over the line, or the program has ended by itself.
+    /// Waits until this many bytes came over the link, or the program has ended by itself.
     async fn delivered(&self, bytes: u64, running: &mut Running) {
         let begun = Instant::now();
         while self.link.delivered() < bytes && running.is_alive() {
@@ -90,13 +90,13 @@ impl Bed {
         }
     }
 
-    /// Where the downloads that were gone on with began.
+    /// The start offsets of resumed downloads.
     fn starts(&self) -> Vec<u64> {
         let ranges = self.source.log().into_iter().filter_map(|seen| seen.range);
         ranges.map(|range| range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap()).collect()
     }
 
-    /// Ranges that were asked for of a blob.
+    /// Ranges requested for a blob.
     fn ranges(&self, digest: &Digest) -> Vec<Option<String>> {
         let log = self.source.log();
         let of_it = log.iter().filter(|seen| seen.kind == Kind::BlobGet && seen.path.ends_with(&digest.to_string()));
@@ -115,7 +115,7 @@ impl Bed {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_autonomy");
 
-/// The program under way, killed when the value goes.
+/// The running program, killed on drop.
 struct Running(Option<Child>);
 
 impl Running {
@@ -161,11 +161,11 @@ const STREAMS: u64 = 2;
 #[expect(clippy::print_stdout, reason = "tells how near the bound it came")]
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_again_and_again_a_seed_comes_to_its_end_and_fetches_hardly_anything_twice() {
-    // What lies in the kernel unread is lost with the program as well. A line this slow fills little of that where the
-    // machine is busy and the program waits for a processor.
+    // Unread bytes in the kernel are lost with the program as well. A link this slow leaves few of them where the machine
+    // is busy and the program waits for a processor.
     let bed = Bed::new(&[14, 6, 3], 8).await;
     let size = bed.image.size();
-    // A busy machine kills late: the last quarter is left to the run that nobody kills, which is to find something.
+    // A busy machine kills late: the last quarter is left to the final run, which must find something to resume.
     let mut points: Vec<_> = random(7, size * 3 / 4).take(KILLS).collect();
     points.sort_unstable();
     for point in points {
@@ -179,7 +179,7 @@ async fn killed_again_and_again_a_seed_comes_to_its_end_and_fetches_hardly_anyth
     assert!(spooled(&last) > 0 && bed.kept().is_empty(), "{:?}", bed.kept());
     let again = bed.link.delivered() - size;
     println!("table killed {KILLS} times: {again} of {size} bytes came twice");
-    // One mebibyte of each stream, and a little for manifests and answers' heads.
+    // One mebibyte per stream, and a little for manifests and response heads.
     let most = KILLS as u64 * (STREAMS * MIB + 20_000);
     assert!(again <= most, "{again} bytes came twice, at most {most} may");
 }
@@ -199,7 +199,7 @@ async fn without_the_flag_no_file_is_made_and_nothing_is_told_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_breaks_makes_the_source_send_nothing_twice() {
     let bed = Bed::new(&[5], 20).await;
-    // Two of them may befall the configurations, which are too short to be cut.
+    // Two of them may hit the configurations, which are too short to be cut.
     bed.sink.fault(Fault { times: 4, ..Fault::next(Kind::UploadPut, What::CutRequest { after: 3_000_000 }) });
     let output = bed.seed(&["--jobs", "1"]).await;
     assert_code(&output, 0);
@@ -227,7 +227,7 @@ async fn two_processes_share_a_spool_and_one_of_them_may_be_killed() {
     assert!(bed.kept().is_empty(), "{:?}", bed.kept());
 }
 
-/// Its own signal would end the program; without it the write is refused, on any machine.
+/// The signal would end the program; with it ignored, the write fails, on any machine.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_takes_no_more_is_told_and_what_it_has_is_gone_on_with() {
@@ -297,7 +297,7 @@ async fn torn_files_and_foreign_things_in_the_spool_cost_at_most_a_refetch() {
     layers.sort_by_key(|node| node.size);
     let path = |node: &Descriptor| bed.spool().join(format!("sha256-{}.partial", node.digest.hex()));
     std::fs::create_dir(bed.spool()).unwrap();
-    // A beginning with holes, as a power cut leaves it; one that is longer than the blob; and what is none at all.
+    // A prefix with holes, as after a power cut; a file longer than the blob; and a file that is no prefix.
     std::fs::write(path(layers[0]), vec![0; 1_500_000]).unwrap();
     std::fs::write(path(layers[1]), vec![7; 9_000_000]).unwrap();
     std::fs::create_dir(path(layers[2])).unwrap();

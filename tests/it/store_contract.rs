@@ -1,4 +1,4 @@
-//! What every store promises, tried on each of them. A new store is one more line at the end.
+//! The contract of every store, tested on each of them. A new store is one more line at the end.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ async fn read(store: &dyn ListingStore, node: &Descriptor, from: u64) -> Result<
     pieces.try_fold(Vec::new(), |all, piece| future::ready(Ok([all, piece.to_vec()].concat()))).await
 }
 
-/// An image of one layer, put bottom-up; `salt` makes it another image.
+/// An image of one layer, put bottom-up; another `salt` makes another image.
 async fn image(store: &dyn ListingStore, salt: &str, subject: Option<&Descriptor>, tags: &[Tag]) -> Descriptor {
     let (config, config_body) = blob(format!("{{\"salt\":\"{salt}\"}}").as_bytes());
     let (layer, layer_body) = blob(format!("layer of {salt}").as_bytes());
@@ -124,7 +124,7 @@ async fn a_second_put_reads_nothing(store: &dyn ListingStore) {
     let (_, again) = blob(b"put twice");
     assert_eq!(store.put(&node, &again, &[]).await.unwrap(), Put::Present);
     assert_eq!(again.meter().fetched(), 0, "what is held must not be fetched");
-    // What is sent comes from another store just as well, and only once.
+    // The bytes may come from another store, and are read only once.
     let origin = Memory::default();
     let (node, body) = blob(b"kept elsewhere");
     origin.put(&node, &body, &[]).await.unwrap();
@@ -171,7 +171,7 @@ async fn tags_name_manifests_and_move(store: &dyn ListingStore) {
 }
 
 async fn manifests_come_back_as_they_were(store: &dyn ListingStore) {
-    // Odd spacing must survive, and a type that the bytes do not tell must come back as it was put.
+    // Odd spacing must survive, and a type that the bytes do not contain must come back as it was put.
     let text = "{ \"schemaVersion\": 2,\n\t\"manifests\": [] }";
     let (node, body) = manifest(MediaType::DOCKER_LIST, text);
     store.put(&node, &body, &[tag("list")]).await.unwrap();

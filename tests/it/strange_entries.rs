@@ -1,4 +1,4 @@
-//! Things in a data folder that are no plain file or folder where one belongs: they are named, and never keep a blob away.
+//! Entries in a data folder that are neither plain file nor folder: the check names them, and a blob can still be put.
 #![cfg(unix)]
 
 use std::fs;
@@ -25,7 +25,7 @@ fn pipe(path: &Path) {
 }
 
 fn socket(path: &Path) {
-    // Its path may be longer than a socket's may be.
+    // The path may be longer than a socket's may be.
     let home = tempfile::tempdir().unwrap();
     UnixListener::bind(home.path().join("s")).unwrap();
     fs::rename(home.path().join("s"), path).or_else(|_| UnixListener::bind(path).map(drop)).unwrap();
@@ -44,7 +44,7 @@ fn link(path: &Path) {
     symlink("/nonexistent", path).unwrap();
 }
 
-/// Takes away what is there and puts something else there.
+/// Replaces the entry at `path` with another one.
 fn instead(path: &Path, make: Make) {
     if path.symlink_metadata().is_ok_and(|about| about.is_dir()) {
         fs::rename(path, path.with_extension("away")).unwrap();
@@ -90,7 +90,7 @@ async fn check_names_what_keeps_something_from_being_served_or_put() {
         ("serving", full_folder, "folder"),
     ];
     let scene = Scene::new().await;
-    // The server that runs goes on with what it has open.
+    // The running server continues with its open files.
     let sound = scene.check(&[]).await;
     assert_eq!((sound.0, &sound.1["notes"]), (0, &serde_json::json!([])), "{:#}", sound.1);
     for (name, make, word) in damages {
@@ -137,7 +137,7 @@ async fn check_notes_what_does_no_harm_and_says_that_the_folder_is_sound() {
     for (name, make) in notes {
         make(&scene.data().join(name));
     }
-    // Files in the making are as they should be.
+    // Temporary files are as they should be.
     for name in ["repositories/app/_layout/.tmp-1", "repositories/app/_layout/blobs/sha256/.tmp-2"] {
         fs::write(scene.data().join(name), "half").unwrap();
     }
@@ -197,7 +197,7 @@ async fn people_are_told_the_same_and_no_name_acts_on_their_screen() {
     assert!(!said.contains('\u{1b}') && !said.contains("\ndamaged   sha256:0"), "{said}");
 }
 
-/// Runs the check as one who may not do everything: as root nothing can be shut. None if that user cannot reach the program.
+/// Runs the check without root's rights: permissions do not stop root. None if that user cannot run the program.
 async fn check_as_nobody(data: &Path) -> Option<(i32, Value)> {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
@@ -215,7 +215,7 @@ async fn a_folder_that_cannot_be_listed_and_a_blob_that_cannot_be_opened_are_nam
     let blob = format!("repositories/app/_layout/blobs/sha256/{}", scene.child.digest.hex());
     let names = ["repositories/team", "repositories/app/_layout/blobs/sha256", "uploads", blob.as_str()];
     shut(scene.data(), 0o755);
-    // One may be reached by name and not listed.
+    // One folder may be entered and not listed.
     for (name, mode) in names.into_iter().zip([0o000, 0o711, 0o000, 0o000]).rev() {
         shut(&scene.data().join(name), mode);
     }
@@ -231,7 +231,7 @@ async fn a_folder_that_cannot_be_listed_and_a_blob_that_cannot_be_opened_are_nam
     assert_eq!((code, named), (3, expected), "{told:#}");
 }
 
-/// The blob's file in `app`, with something else in its place.
+/// The blob's file in `app`, replaced by another kind of entry.
 struct Taken {
     data: tempfile::TempDir,
     path: PathBuf,
@@ -249,7 +249,7 @@ impl Taken {
         taken
     }
 
-    /// Content of folders is there yet, beside it.
+    /// Asserts that the content of a replaced folder is still beside it.
     fn keeps(&self, make: Make) {
         let aside: Vec<_> = fs::read_dir(self.path.parent().unwrap())
             .unwrap()
@@ -351,7 +351,7 @@ async fn repair_goes_on_after_what_cannot_be_fetched_or_put_in_place_and_tells_i
         flip(&scene.file(repository, &other.digest));
     }
     flip(&scene.file("app", &scene.layer.digest));
-    // Nothing can be put into one of the two, and one blob comes from nowhere.
+    // One of the two cannot be written, and the source lacks one blob.
     instead(&scene.site.layout("app").folder().join(".lock"), pipe);
     fs::remove_file(scene.origin.layout("app").folder().join("blobs/sha256").join(other.digest.hex())).unwrap();
     let (code, told) = scene.repair().await;
@@ -373,7 +373,7 @@ async fn repair_puts_the_bytes_of_a_deleted_manifest_back_and_leaves_it_deleted(
     let app = Asking::of(&scene.site, "app");
     let child = format!("manifests/{}", scene.child.digest);
     assert_eq!(app.send(Method::DELETE, &child, &[], b"").await.status(), 202);
-    // The index lists it yet, so its bytes are kept as those of a blob are.
+    // The index still lists it, so its bytes are kept like a blob's.
     flip(&scene.file("app", &scene.child.digest));
     flip(&scene.file("team/copy", &scene.child.digest));
     let list = fs::read(scene.site.layout("app").folder().join("index.json")).unwrap();
@@ -383,7 +383,7 @@ async fn repair_puts_the_bytes_of_a_deleted_manifest_back_and_leaves_it_deleted(
     assert_eq!(fs::read(scene.site.layout("app").folder().join("index.json")).unwrap(), list);
     assert_eq!(app.get(&child).await.status(), 404, "it stays deleted");
     assert_eq!(Asking::of(&scene.site, "team/copy").get(&child).await.status(), 200);
-    // Nobody can pull what it needs, so that may be gone.
+    // No client can pull the manifest, so its layers may be gone.
     fs::remove_file(scene.file("app", &scene.layer.digest)).unwrap();
     assert_eq!(scene.check(&[]).await.0, 0);
     assert!(

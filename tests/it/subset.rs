@@ -1,4 +1,4 @@
-//! `registry seed --platform`: some platforms of an image, with the index as it is, between registries that take that and
+//! `registry seed --platform`: some platforms of an image with the unchanged index, between registries that accept that and
 //! registries that do not.
 
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ impl Field {
         seed(&from, &to, &self.out(), more).await
     }
 
-    /// The image alone, of these platforms.
+    /// The image without accessories, of these platforms.
     async fn bare(&self, platforms: &[&str]) -> Output {
         let flags = platforms.iter().flat_map(|platform| ["--platform", platform]);
         self.seed(&["--skip-verify", "--accessories", "none"].into_iter().chain(flags).collect::<Vec<_>>()).await
@@ -105,11 +105,11 @@ async fn a_sparse_index_does_not_vouch_for_what_was_left_out() {
     assert_code(&field.bare(&["linux/arm64"]).await, 0);
     field.clear();
     assert_code(&field.bare(&["linux/arm64", "linux/amd64"]).await, 0);
-    // The tag, two questions, three blobs and a manifest: the index is there.
+    // The tag, two HEADs, three blobs and a manifest: the index is there.
     assert_eq!(field.requests(), (5, 10), "{:#?}", field.sink.log());
     assert_eq!(field.held(&field.root).await, [true, true, false]);
 
-    // All of it, by the record of what was left out; and after that the index vouches again.
+    // The whole image, by the record of missing platforms; after that the index counts as complete again.
     field.clear();
     assert_code(&field.bare(&[]).await, 0);
     assert_eq!(field.requests(), (5, 11), "{:#?}", field.sink.log());
@@ -131,10 +131,10 @@ async fn of_the_former_image_only_what_resembles_the_chosen_is_looked_at() {
     images::tag(&store, &root, "v1").await;
     field.clear();
     assert_code(&field.bare(&["linux/amd64"]).await, 0);
-    // The tag, the former index, its manifest, the tag again, and the new index: the former image shows all else.
+    // The tag, the previous index, its manifest, the tag again, and the new index: the previous image covers the rest.
     assert_eq!(field.requests(), (1, 5), "{:#?}", field.sink.log());
 
-    // A whole image that follows a part: what the former one lacks is passed over, what it has is not sent again.
+    // A whole image after a part: missing content of the previous image is skipped, present content is not sent again.
     index["annotations"] = serde_json::json!({"new": "again"});
     let root = images::put(&store, MediaType::OCI_INDEX, index.to_string()).await;
     images::tag(&store, &root, "v1").await;

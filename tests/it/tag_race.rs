@@ -1,4 +1,4 @@
-//! A tag that somebody else moves while a run that keeps former roots is under way.
+//! A tag that another client moves during a run that keeps previous roots.
 
 use std::process::Output;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::site_bed::{Bed, holding};
 
 const BARE: [&str; 2] = ["--skip-verify", "--accessories=none"];
 
-/// Puts another image at a site, under no tag.
+/// Puts another image at a site, without a tag.
 async fn rival_at(sink: &Testbed, repository: &str) -> Descriptor {
     images::two_platforms(&publisher(sink, repository), 8, &[700]).await
 }
 
-/// Makes `tag` name `rival` once the run has begun to upload, and lets the upload go on after that.
+/// Moves `tag` to `rival` once the run has begun to upload; the upload continues after that.
 async fn moving(sink: &Testbed, repository: &str, tag: &str, rival: &Descriptor) {
     // Bounded: a run that ends before that has failed, and the assertions say how.
     for _ in 0..2000 {
@@ -37,7 +37,7 @@ fn slow_upload() -> Fault {
     Fault::next(Kind::UploadPost, What::Delay(Duration::from_millis(400)))
 }
 
-/// Seeds the image with `--keep-previous`; somebody else moves `tag` meanwhile.
+/// Seeds the image with `--keep-previous`; another client moves `tag` meanwhile.
 async fn keep_while_moving(sealed: &Sealed, tag: &str, rival: &Descriptor, more: &[&str]) -> Output {
     sealed.sink.clear_log();
     sealed.sink.fault(slow_upload());

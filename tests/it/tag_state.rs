@@ -1,5 +1,5 @@
-//! What a registry holds decides, not what it answers: statuses in other words, answers that were lost, tags that say two
-//! things, and tags that somebody else moves while a seed is under way.
+//! The content of a registry decides, not its answers: unusual statuses, lost answers, contradicting answers about a tag,
+//! and tags that another client moves during a seed.
 
 use std::process::Output;
 
@@ -37,7 +37,7 @@ impl Scene {
         self.seed(&[&["--pub-key", &self.source.public_key()], more].concat()).await
     }
 
-    /// What the destination's tag names, by its folder.
+    /// The root of the destination's tag, read from its folder.
     async fn named(&self) -> Option<String> {
         let name = Name::Tag("v1".parse().unwrap());
         let root = self.sink.layout("site/robot").resolve(&name, Want::Digest).await.ok()?;
@@ -56,7 +56,7 @@ impl Scene {
         other
     }
 
-    /// Moves the tag while the next upload is under way, which waits for a moment.
+    /// Moves the tag while the next upload is in flight, which is delayed.
     async fn moved_meanwhile(&self, rival: &Descriptor, arguments: &[&str]) -> Output {
         self.sink.fault(Fault::next(Kind::UploadPost, What::Delay(std::time::Duration::from_millis(400))));
         let rivals = async {

@@ -1,4 +1,4 @@
-//! Transparency logs, through the program: what is told, what is refused, and that nobody but the registry is asked.
+//! Transparency logs, through the program: messages, refusals, and requests to the registry alone.
 
 use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
@@ -9,14 +9,14 @@ use testkit::rekor::{self, Log, Made};
 use crate::bundle_bed::{BundleBed, Signed, report};
 use crate::seed::{assert_code, seed, text};
 
-/// A new log, whose key stands in the bed's `rekor.pub`.
+/// A new log, whose key is in the bed's `rekor.pub`.
 fn log_of(bed: &BundleBed) -> Log {
     let log = Log::new();
     std::fs::write(bed.file("rekor.pub"), log.key.public_pem().unwrap()).unwrap();
     log
 }
 
-/// A legacy signature of `node`, of now.
+/// A legacy signature of `node`, with the current time.
 fn legacy(bed: &BundleBed, node: &Descriptor) -> Made {
     rekor::legacy(bed.payload(node, Some(Timestamp::now())), &bed.key)
 }
@@ -69,7 +69,7 @@ async fn a_bundle_brings_its_entry_along() {
     let done = bed.verify(&["--rekor-key", &key, "--require-tlog"]).await;
     assert_code(&done, 0);
     assert!(text(&done).contains("(bundle, log entry 12345 of log "), "{}", text(&done));
-    // Without the log's key nobody looks at it.
+    // Without the log's key the entry is not checked.
     assert_code(&bed.verify(&[]).await, 0);
 }
 
@@ -88,7 +88,7 @@ async fn an_entry_that_does_not_hold_is_refused_even_if_none_is_demanded() {
     assert_code(&bed.verify(&["--rekor-key", other, "--rekor-key", &log_key(&bed)]).await, 0);
     assert_code(&bed.verify(&[]).await, 0);
 
-    // An entry of the same log, of the same key, about another payload: what a hostile registry has at hand.
+    // An entry of the same log and key about another payload, which a hostile registry can obtain.
     let (bed, log) = recorded().await;
     let stray = legacy(&bed, &Descriptor::of(MediaType::OCI_MANIFEST, b"another image"));
     let made = legacy(&bed, &bed.image);
@@ -132,7 +132,7 @@ async fn no_entry_is_a_failure_only_where_one_is_demanded_and_then_for_every_sig
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_lacks_an_entry_does_not_borrow_that_of_another() {
     let (bed, log) = recorded().await;
-    // The same payload, signed again: the entry is of the first signature, and hangs on the second.
+    // The same payload, signed again: the entry is of the first signature, but is attached to the second.
     let first = legacy(&bed, &bed.image);
     let second = rekor::legacy(first.signed.clone(), &bed.key);
     assert_ne!(first.signature, second.signature);

@@ -1,5 +1,5 @@
-//! Verification of signatures against registries that lie, refuse, and answer at length: the cases that the vectors
-//! cannot express.
+//! Verification of signatures against registries that lie, refuse, and send long answers: the cases that the vectors cannot
+//! express.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 

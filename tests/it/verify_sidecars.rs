@@ -1,4 +1,4 @@
-//! Verification of lock and policy: the steps after the signatures, and what stands for a sidecar.
+//! Verification of lock and policy: the steps after the signatures, and content in the place of a sidecar.
 
 use autonomy_registry::document::policy_bundle;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
@@ -67,7 +67,7 @@ async fn steps_that_were_not_asked_for_are_skipped_and_never_ok() {
 #[tokio::test]
 async fn sidecars_are_judged_by_what_they_are() {
     let (absent, ambiguous) = (Some(ErrorClass::SidecarMissing), Some(ErrorClass::SidecarAmbiguous));
-    // A lock that only refers to the image counts; two of them, or one that the tag does not name, do not.
+    // A lock that only refers to the image counts; two of them, or a lock that the tag does not name, do not.
     let bench = Bench::sealed().await;
     let subject = Candidate::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
     let by_digest = reference().repository.pinned(bench.image.digest);
@@ -85,7 +85,7 @@ async fn sidecars_are_judged_by_what_they_are() {
     bench.site.listed = Some(vec![Descriptor { artifact_type, ..listed }]);
     assert_eq!(bench.class().await, ambiguous);
 
-    // The image itself, and the other sidecar, in the place of a lock: signed, and yet no lock.
+    // The image itself, and the other sidecar, in the place of a lock: signed, but no lock.
     let bench = Bench::sealed().await;
     let good = Candidate::resolve(&bench.site, &reference(), &bench.demands).await.unwrap();
     let image = bench.site.memory.resolve(&Name::Digest(bench.image.digest), Want::Bytes).await.unwrap();

@@ -123,7 +123,7 @@ impl Case {
         })
     }
 
-    /// What the program does: an unusable key becomes a report as well.
+    /// The program's behaviour: an unusable key becomes a report as well.
     async fn run(&self, site: &Site) -> VerifyReport {
         let reference = self.reference();
         let demands = match self.demands() {

@@ -73,7 +73,7 @@ async fn a_certificate_is_accepted_only_from_an_authority_that_is_trusted() {
     let trusting_client = Client::new(trusting(&authority, &dir, false)).unwrap();
     assert_eq!(ask(&trusting_client, &host).await.unwrap(), "ok");
 
-    // Neither another authority nor the permission for plain HTTP excuses it.
+    // Neither another CA nor permission for plain HTTP excuses it.
     for allow_plain_http in [false, true] {
         let other = Client::new(trusting(&Authority::new(), &dir, allow_plain_http)).unwrap();
         let error = ask(&other, &host).await.unwrap_err();
@@ -151,7 +151,7 @@ async fn a_token_is_fetched_once_for_all_and_then_sent_at_once() {
 async fn a_token_that_is_refused_is_replaced_once() {
     let server = guarded(|token| token != "t1").await;
     let (client, dir) = (client(), tempfile::tempdir().unwrap());
-    // The first token is refused: that is the end, for it is as fresh as can be.
+    // The first token is refused: this is final, since the token is fresh.
     let error = ask(&client, &server.host).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Denied);
     assert!(error.hint_text().unwrap().contains("docker login"), "{error:?}");
@@ -273,7 +273,7 @@ async fn a_body_over_its_bound_is_not_read() {
         )
     })
     .await;
-    // Not announced, and without an end.
+    // Not announced, and endless.
     let endless = Server::start(|_: &Asked| {
         answer(
             200,

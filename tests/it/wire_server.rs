@@ -1,4 +1,4 @@
-//! Servers for tests of the HTTP layer: a closure answers, a log remembers what was asked.
+//! Servers for tests of the HTTP layer: a closure answers, a log keeps the requests.
 
 use std::future::IntoFuture as _;
 use std::io::{Read as _, Write as _};
@@ -60,12 +60,12 @@ impl Server {
         Self { host, log }
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.log.lock().unwrap())
     }
 
-    /// Method and target of what was asked since the last call.
+    /// Method and target of the requests since the last call.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()
     }
@@ -79,7 +79,7 @@ pub(crate) fn repository(host: &str, path: &str) -> Repository {
     format!("{host}/{path}").parse::<Reference>().unwrap().repository
 }
 
-/// An answer with headers and a body.
+/// A response with headers and a body.
 pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -90,12 +90,12 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body
     response
 }
 
-/// An answer without a body.
+/// A response without a body.
 pub(crate) fn status(status: u16) -> Response {
     answer(status, &[], Body::empty())
 }
 
-/// Options that permit plain HTTP and do not wait long.
+/// Options that permit plain HTTP and have short pauses.
 pub(crate) fn options() -> ClientOptions {
     let retry = Retry { first_pause: std::time::Duration::from_millis(1), ..Retry::default() };
     ClientOptions { allow_plain_http: true, retry, ..ClientOptions::default() }
@@ -105,7 +105,7 @@ pub(crate) fn client() -> Client {
     Client::new(options()).unwrap()
 }
 
-/// How a TLS server meets somebody who speaks plain HTTP to it.
+/// The reaction of a TLS server to a plain HTTP request.
 #[derive(Clone, Copy)]
 pub(crate) enum Plain {
     /// With a TLS alert, as most do.
@@ -114,7 +114,7 @@ pub(crate) enum Plain {
     Explains,
 }
 
-/// An authority and what it signs.
+/// A CA and the certificates that it signs.
 pub(crate) struct Authority {
     issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
 }
@@ -154,12 +154,12 @@ impl Authority {
     }
 }
 
-/// A TLS server on loopback, one thread a connection, that gives every request the same answer. Returns its `host:port`.
+/// A TLS server on loopback, one thread a connection, that gives every request the same response. Returns its `host:port`.
 pub(crate) fn tls_server(authority: &Authority, plain: Plain, wants_client: bool, answer: &'static str) -> String {
     tls_server_named(authority, "127.0.0.1", plain, wants_client, |_| answer.to_owned())
 }
 
-/// The same with a certificate for `name` and answers made from the heads of requests.
+/// The same with a certificate for `name` and responses made from the heads of requests.
 pub(crate) fn tls_server_named(
     authority: &Authority,
     name: &str,

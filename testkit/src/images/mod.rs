@@ -1,4 +1,4 @@
-//! Test images, put into whatever store a test has. What they are made of is `shape`'s matter.
+//! Test images, put into any store. `shape` makes their content.
 
 pub mod shape;
 
@@ -14,7 +14,7 @@ pub async fn put(store: &dyn Store, media_type: MediaType, bytes: impl Into<byte
     node
 }
 
-/// Makes `name` name `node`, whose bytes the store holds.
+/// Tags `node` as `name`; the store must hold its bytes.
 pub async fn tag(store: &dyn Store, node: &Descriptor, name: &str) {
     let bytes = read_manifest(store, node).await.unwrap();
     let name: Tag = name.parse().unwrap();
@@ -26,12 +26,12 @@ pub async fn two_platforms(store: &dyn Store, seed: u64, sizes: &[u64]) -> Descr
     shape::two_platforms(seed, sizes).put(store, &[]).await
 }
 
-/// Puts what [`two_platforms`] puts, with another last layer in its second image.
+/// Puts the image of [`two_platforms`] with another last layer in its second image.
 pub async fn with_one_layer_changed(store: &dyn Store, seed: u64, sizes: &[u64]) -> Descriptor {
     shape::with_one_layer_changed(seed, sizes).put(store, &[]).await
 }
 
-/// Puts a manifest beside `subject`, as locks and policies are.
+/// Puts a manifest beside `subject`, like a lock or a policy.
 pub async fn sidecar(store: &dyn Store, subject: &Descriptor, media_type: &str, content: &[u8]) -> Descriptor {
     let (node, bytes) = empty_json();
     let config = put(store, node.media_type, bytes).await;

@@ -1,14 +1,14 @@
-//! What the server has acknowledged, and what of it must therefore be there.
+//! Content that the server has acknowledged, and the part of it that must still be there.
 //!
-//! Requests of several clients cross each other, and some never get an answer. Where it cannot be known whether something was
-//! removed, nothing is expected: a loss that is reported is one.
+//! Requests of several clients overlap, and some never get an answer. The book expects nothing that may have been removed,
+//! so every reported loss is real.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use autonomy_registry::oci::Digest;
 
-/// Where something is.
+/// A repository and a digest.
 pub type Place = (String, Digest);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub enum Sort {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// When it was acknowledged last. None if it may be gone.
+    /// Time of the last acknowledgement. None if it may be gone.
     since: Option<Instant>,
     sort: Option<Sort>,
     children: Vec<Digest>,
-    /// Requests under way that may remove it.
+    /// Requests in flight that may remove it.
     removals: u32,
-    /// Up to when such requests were under way.
+    /// The clock at the end of the last such request.
     removed_at: u64,
     /// A request that may remove it never got an answer.
     is_doubtful: bool,
@@ -34,11 +34,12 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Book {
     entries: HashMap<Place, Entry>,
-    /// What a tag may name; `None` is nothing. Only of repositories of a single client that sends nothing wild there.
+    /// The possible roots of a tag; `None` is no root. Only for repositories of a single client that sends nothing wild
+    /// there.
     tags: HashMap<(String, String), Vec<Option<Digest>>>,
-    /// Every repository that something was put into.
+    /// Every repository that received content.
     repositories: HashSet<String>,
-    /// Counts requests, to tell what was before what.
+    /// Counts requests, to order them.
     clock: u64,
 }
 
@@ -48,7 +49,7 @@ impl Book {
         self.clock
     }
 
-    /// Takes note of bytes that are about to be sent: what they may remove is no longer expected.
+    /// Notes bytes before they are sent: content that they may remove is no longer expected.
     pub fn sending(&mut self, raw: &[u8]) -> Vec<Place> {
         let text = String::from_utf8_lossy(raw).to_ascii_lowercase();
         if !text.contains("delete") {
@@ -65,7 +66,7 @@ impl Book {
         places
     }
 
-    /// Takes note that they were answered, or that nobody knows.
+    /// Notes their answers, or that there is no certain answer.
     pub fn answered(&mut self, places: &[Place], is_sure: bool) {
         let now = self.tick();
         for place in places {
@@ -76,7 +77,7 @@ impl Book {
         }
     }
 
-    /// The server has said that it holds this, in the answer to a request that was sent at `sent`.
+    /// Notes that the server confirmed this, in the answer to a request sent at `sent`.
     pub fn acknowledge(&mut self, place: Place, sort: Sort, children: Vec<Digest>, sent: u64) {
         self.repositories.insert(place.0.clone());
         let entry = self.entries.entry(place).or_default();
@@ -84,7 +85,7 @@ impl Book {
             return;
         }
         entry.since = Some(Instant::now());
-        // Bytes that are a manifest may be sent as a blob too.
+        // The bytes of a manifest may be sent as a blob too.
         if entry.sort != Some(Sort::Manifest) {
             entry.sort = Some(sort);
         }
@@ -93,10 +94,10 @@ impl Book {
         }
     }
 
-    /// Garbage collection is about to run: what it may remove is no longer expected.
+    /// Notes that garbage collection is about to run: content that it may remove is no longer expected.
     pub fn collecting(&mut self, older_than: Duration) {
         let mut kept: HashSet<Place> = HashSet::new();
-        // A tag that may name one thing or another keeps neither for certain.
+        // A tag with two possible roots keeps neither for certain.
         let certain = self.tags.iter().filter_map(|((name, _), named)| match named[..] {
             [Some(digest)] => Some((name.clone(), digest)),
             _ => None,
@@ -109,7 +110,7 @@ impl Book {
                 kept.insert(place);
             }
         }
-        // Clocks of files are coarse, and the collector reads its own later.
+        // File times are coarse, and the collector reads its clock later.
         let age = older_than.saturating_sub(Duration::from_secs(30));
         for (place, entry) in &mut self.entries {
             let is_old = entry.since.is_some_and(|since| since.elapsed() >= age);
@@ -119,7 +120,7 @@ impl Book {
         }
     }
 
-    /// Since when this has been expected to be there, if it is.
+    /// The time since when this has been expected, if it is.
     pub fn since(&self, place: &Place) -> Option<Instant> {
         self.entries.get(place).and_then(|entry| entry.since)
     }
@@ -137,7 +138,8 @@ impl Book {
         all
     }
 
-    /// A tag is about to be moved: it may name either from now on. Says whether it certainly named something before.
+    /// Notes that a tag is about to be moved: from now on it may name the old or the new root. Returns whether it certainly
+    /// named something before.
     pub fn tagging(&mut self, repository: &str, tag: &str, to: Option<Digest>) -> bool {
         let named = self.tags.entry((repository.to_owned(), tag.to_owned())).or_insert_with(|| vec![None]);
         let is_certain = !named.contains(&None);
@@ -145,19 +147,19 @@ impl Book {
         is_certain
     }
 
-    /// The tag names this.
+    /// Notes that the tag names this root.
     pub fn tagged(&mut self, repository: &str, tag: &str, to: Option<Digest>) {
         self.tags.insert((repository.to_owned(), tag.to_owned()), vec![to]);
     }
 
-    /// The move was refused.
+    /// Notes that the move was refused.
     pub fn not_tagged(&mut self, repository: &str, tag: &str) {
         if let Some(named) = self.tags.get_mut(&(repository.to_owned(), tag.to_owned())) {
             named.pop();
         }
     }
 
-    /// A manifest is being removed: what names it may name nothing.
+    /// Notes that a manifest is being removed: its tags may go with it.
     pub fn untagging(&mut self, repository: &str, digest: Digest) {
         for ((name, _), named) in &mut self.tags {
             if name == repository && named.contains(&Some(digest)) {
@@ -166,7 +168,7 @@ impl Book {
         }
     }
 
-    /// Tags of a repository and what each may name.
+    /// Tags of a repository with their possible roots.
     pub fn tags(&self, repository: &str) -> Vec<(String, Vec<Option<Digest>>)> {
         let here = self.tags.iter().filter(|((name, _), _)| name == repository);
         let mut all: Vec<_> = here.map(|((_, tag), named)| (tag.clone(), named.clone())).collect();
@@ -175,7 +177,7 @@ impl Book {
     }
 }
 
-/// Every digest that stands in `text`, whatever stands before it.
+/// Every digest in `text`, whatever precedes it.
 fn digests(text: &str) -> Vec<Digest> {
     let mut found = HashSet::new();
     for run in text.split(|letter: char| !letter.is_ascii_hexdigit()) {

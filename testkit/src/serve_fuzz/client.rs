@@ -1,4 +1,4 @@
-//! One client: the connection that it keeps, and how it sends requests and takes answers.
+//! One client: its kept connection, and how it sends requests and reads answers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,26 +10,26 @@ use super::request::Request;
 use super::wire::{Answer, Connection, Ended, Reading, read};
 use super::world::World;
 
-/// Longest that a request in order may take, and a server that starts.
+/// Longest time for a valid request, and for the start of a server.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Silence after which a request that is not in order is given up.
+/// Silence after which an invalid request is given up.
 const QUIET: Duration = Duration::from_millis(60);
 
 #[derive(Debug)]
 pub struct Client {
     pub world: Arc<World>,
     kept: Option<Connection>,
-    /// Which of the servers it asks, where there are two.
+    /// The server that it uses, where there are two.
     pub side: usize,
 }
 
-/// How bytes are sent.
+/// The way to send bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     AtOnce,
     /// In pieces, with pauses.
     Slowly,
-    /// Only so many bytes of it; then the connection is closed.
+    /// Only this many bytes; then the connection is closed.
     Cut(usize),
 }
 
@@ -38,7 +38,7 @@ impl Client {
         Self { world, kept: None, side: 0 }
     }
 
-    /// A request in order, and its answer. None if its server was killed meanwhile; anything else is a fault.
+    /// Sends a valid request and returns its answer. None if its server was killed meanwhile; any other failure is a fault.
     pub fn ask(&mut self, request: &Request) -> Option<Answer> {
         let request =
             request.clone().header("Host", "localhost").header("Authorization", self.world.credentials.clone());
@@ -73,7 +73,7 @@ impl Client {
                 return Some(answer);
             }
             Reading::Malformed(why) => self.world.fault(&format!("malformed answer: {why}"), raw),
-            // A server may close a connection that was kept just when it is used again.
+            // A server may close a kept connection at the moment of its next use.
             _ if received.is_empty() && connection.is_used && ended == Ended::Closed => {}
             _ if is_up => {
                 let told = String::from_utf8_lossy(&received).into_owned();
@@ -85,7 +85,7 @@ impl Client {
         None
     }
 
-    /// Bytes that may be anything, and their answers, as far as any came.
+    /// Sends arbitrary bytes and returns all answers received.
     pub fn throw(&mut self, draw: &mut Draw, raw: &[u8], heads: &[bool], manner: Manner) -> Vec<Answer> {
         if draw.percent(70) {
             self.kept = None;
@@ -122,7 +122,7 @@ impl Client {
         answers
     }
 
-    /// The connection that was kept, or a new one. None once all is over.
+    /// The kept connection, or a new one. None at the end of the run.
     fn connection(&mut self) -> Option<Connection> {
         if let Some(kept) = self.kept.take()
             && self.world.is_up(kept.generation)
@@ -141,7 +141,7 @@ impl Client {
             };
             match Connection::open(server.address, server.generation) {
                 Ok(connection) => return Some(connection),
-                // Killed just now; or this machine has no port left for a moment.
+                // Killed just now; or this machine has no free port for a moment.
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         }

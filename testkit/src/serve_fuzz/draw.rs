@@ -1,4 +1,4 @@
-//! Numbers drawn from a seed: the same for each request, whatever happened before it.
+//! Numbers drawn from a seed: the same for each request, independent of earlier ones.
 
 /// A sequence of numbers (SplitMix64).
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! The data folder itself, read without the server.
+//! Checks of the data folder itself, without the server.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::world::World;
 
-/// Every blob is what its name says, and every manifest that a repository lists is there and is one. Gives how many blobs
-/// there are.
+/// Asserts that every blob matches its name, and that every manifest listed by a repository is present and valid. Returns
+/// the number of blobs.
 pub fn check(world: &World, data: &Path) -> usize {
     let (mut held, mut indexes) = (HashSet::new(), Vec::new());
     for file in files(data) {

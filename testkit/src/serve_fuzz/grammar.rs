@@ -1,4 +1,4 @@
-//! Requests that the distribution specification allows, to begin with.
+//! Valid requests of the distribution spec, to start from.
 
 use autonomy_registry::oci::{Digest, MediaType};
 use serde_json::{Value, json};
@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 use super::draw::Draw;
 use super::request::Request;
 
-/// What a client has learned: material for its next requests.
+/// Names that a client has learned, as material for its next requests.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Repositories that it may do anything to.
+    /// Repositories where it may send anything.
     pub repositories: Vec<String>,
     /// A repository that it may only mount from.
     pub origin: String,
     pub blobs: Vec<(Digest, usize)>,
     pub manifests: Vec<(Digest, usize)>,
-    /// Paths of upload sessions, as the server gave them.
+    /// Paths of upload sessions, from the server's answers.
     pub uploads: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ pub const ARTIFACT_TYPES: [&str; 3] =
     ["application/vnd.dev.cosign.artifact.sig.v1+json", "application/spdx+json", "text/x"];
 
 impl Known {
-    /// Remembers no more than so many.
+    /// Keeps at most this many.
     pub fn trim(&mut self) {
         for list in [&mut self.blobs, &mut self.manifests] {
             let much = list.len().saturating_sub(200);
@@ -104,7 +104,7 @@ pub fn index(children: &[(Digest, usize)], subject: Option<(Digest, usize)>, num
     index
 }
 
-/// A request that is in order, to be changed or not.
+/// A valid request, to be changed or not.
 pub fn base(draw: &mut Draw, known: &Known, credentials: &str) -> Request {
     let request = match draw.below(100) {
         0..36 => upload(draw, known),

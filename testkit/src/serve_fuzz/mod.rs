@@ -1,12 +1,12 @@
-//! Requests without an end against `autonomy registry serve`, most of them changed so that they are no longer in order.
+//! Endless requests to `autonomy registry serve`, most of them changed to be invalid.
 //!
-//! Each client has a repository of its own, where every request is in order and has one right answer, and others that it
-//! sends everything else to. Meanwhile servers are killed and started again, a second one comes and goes on the same folder,
-//! and garbage is collected. What was acknowledged must be there until somebody removes it, by whatever server it is asked
-//! for; no server may end or panic, answer with 5xx other than 507, hand out a file from outside of its folder, or grow.
+//! Each client has a repository of its own, where every request is valid and has one right answer, and others for
+//! everything else. Meanwhile servers are killed and restarted, a second one starts and stops on the same folder, and
+//! garbage is collected. Acknowledged content must be there until a client removes it, on every server; no server may end
+//! or panic, answer with 5xx other than 507, serve a file from outside its folder, or grow.
 //!
-//! A seed draws the same requests again; upload sessions have the names that the server gives them, and which of two clients
-//! comes first is the machine's matter.
+//! A seed draws the same requests again; upload sessions have names chosen by the server, and the order of clients depends
+//! on the machine.
 
 mod book;
 mod client;
@@ -37,27 +37,27 @@ use self::request::Request;
 use self::site::Site;
 use self::world::World;
 
-/// Clients at the same time.
+/// Concurrent clients.
 const NAMES: [&str; 8] = ["alpha", "bravo", "cedar", "delta", "ember", "fjord", "grove", "haven"];
-/// Everybody's.
+/// The repository of all clients.
 const SHARED: &str = "shared/wild";
-/// Largest that a server may become, in KiB.
+/// Peak memory allowed for a server, in KiB.
 const MAX_KIB: u64 = 256 << 10;
-/// Descriptors that a server may have more than when it had just started, once its clients are gone.
+/// Descriptors allowed above the number at the start, once a server's clients are gone.
 const MAX_MORE_DESCRIPTORS: usize = 16;
-/// Threads of a server, at most: those that wait for disks are 512 at most, and end after some seconds without work.
+/// Most threads of a server: those that wait for disks are 512 at most, and end after some seconds without work.
 const MAX_THREADS: u64 = 530;
-/// What draws the events beside the requests.
+/// The client number in the seed of events.
 const EVENTS: u64 = u64::MAX;
 
-/// How much to do.
+/// The length of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// The program `autonomy`.
     pub program: &'static str,
     pub seed: u64,
     pub time: Duration,
-    /// Ends earlier after so many requests.
+    /// Ends earlier after this many requests.
     pub requests: u64,
     /// Requests between two events, such as a server that is killed.
     pub pause: u64,
@@ -65,7 +65,7 @@ pub struct Plan {
     pub servers: u64,
 }
 
-/// How it went.
+/// The result.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub requests: u64,
@@ -74,13 +74,13 @@ pub struct Outcome {
     pub answers: BTreeMap<u16, u64>,
     pub restarts: u64,
     pub collections: u64,
-    /// Files that hash to their names.
+    /// Files that match their names.
     pub blobs: usize,
     pub peak_kib: u64,
     pub faults: Vec<String>,
 }
 
-/// Does it all.
+/// Runs the plan.
 pub fn run(plan: Plan) -> Outcome {
     let hash = bcrypt::hash("secret", 4).unwrap();
     let credentials = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("user:secret"));
@@ -117,7 +117,7 @@ pub fn run(plan: Plan) -> Outcome {
     outcome
 }
 
-/// One client, until all is over.
+/// Runs one client to the end.
 fn attend(world: &Arc<World>, number: usize) {
     let name = NAMES[number];
     let mut client = Client::new(Arc::clone(world));
@@ -131,7 +131,7 @@ fn attend(world: &Arc<World>, number: usize) {
         let mut draw = Draw::new(world.seed, number as u64, step);
         if draw.percent(30) {
             own::step(&mut client, &mut own, &mut draw);
-            // What lies there can be mounted elsewhere, and asked for where it is not.
+            // This content can be mounted elsewhere, and requested where it is missing.
             if draw.percent(5) {
                 known.blobs.extend(draw.one(&own.blobs()));
             }
@@ -184,7 +184,7 @@ fn disturb(draw: &mut Draw, plan: Plan, world: &World, site: &mut Site) {
             false => site.start(1, with_users),
         },
         6 => {
-            // A restart that overlaps: the new one takes over before the old one ends.
+            // A restart with overlap: the new server takes over before the old one ends.
             site.end(1, false);
             site.start(1, with_users);
             site.end(0, false);
@@ -213,7 +213,7 @@ fn disturb(draw: &mut Draw, plan: Plan, world: &World, site: &mut Site) {
     }
 }
 
-/// All that must hold in the end. Gives the number of blobs.
+/// Checks everything that must hold in the end. Returns the number of blobs.
 fn settle(world: &Arc<World>, site: &mut Site, fresh: Option<site::Held>) -> usize {
     site.collected();
     site.end(1, false);
@@ -253,7 +253,7 @@ fn settle(world: &Arc<World>, site: &mut Site, fresh: Option<site::Held>) -> usi
     files::check(world, &site.data())
 }
 
-/// Every tag of every repository names a manifest that can be had.
+/// Checks that every tag of every repository names a readable manifest.
 fn resolve(client: &mut Client) {
     let mut list = |path: String, key: &str| own::pages(client, path, key).unwrap_or_default();
     let repositories = list("/v2/_catalog".to_owned(), "repositories");

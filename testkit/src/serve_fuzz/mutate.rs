@@ -8,7 +8,7 @@ const METHODS: [&str; 14] = [
     "PRI",
 ];
 
-/// Pieces of paths that lead elsewhere, or nowhere.
+/// Path segments that lead elsewhere, or nowhere.
 const PIECES: [&str; 28] = [
     "..",
     "%2e%2e",
@@ -69,7 +69,7 @@ const DIGESTS: [&str; 9] = [
     "x",
 ];
 
-/// Headers that a server must live with: name and values.
+/// Headers that a server must handle: name and values.
 const HEADERS: [(&str, &[&str]); 20] = [
     ("Content-Length", &NUMBERS),
     ("Transfer-Encoding", &["chunked", "gzip", "chunked, chunked", "identity", "xchunked", "\tchunked", "chunked\x0b"]),
@@ -259,7 +259,7 @@ fn change_framing(draw: &mut Draw, request: &mut Request) {
         0 => request.framing = Framing::Length,
         1 => request.framing = Framing::Chunked(1 + draw.below(5_000)),
         2 => {
-            // The second length is what the framing adds.
+            // The framing adds the second length.
             let length = match draw.below(3) {
                 0 => request.body.len().to_string(),
                 1 => (request.body.len() + 1 + draw.below(9)).to_string(),
@@ -271,7 +271,7 @@ fn change_framing(draw: &mut Draw, request: &mut Request) {
             request.headers.push((b"Content-Length".to_vec(), request.body.len().to_string().into_bytes()));
             request.framing = Framing::None;
             let left = draw.below(request.body.len());
-            // Fewer bytes than were announced, or all of them.
+            // Fewer bytes than announced, or all of them.
             request.headers.push((b"X-Body".to_vec(), b"follows".to_vec()));
             request.body.truncate(left);
         }
@@ -364,7 +364,7 @@ fn flip(draw: &mut Draw, bytes: &mut [u8]) {
     }
 }
 
-/// Changes the bytes of a request, wherever that may be.
+/// Changes the bytes of a request, at any place.
 pub fn change_bytes(draw: &mut Draw, raw: &mut Vec<u8>) {
     // Mostly in the head: bodies are long and say little.
     let head = raw.windows(4).position(|window| window == b"\r\n\r\n").map_or(raw.len(), |at| at + 4);
@@ -398,7 +398,7 @@ pub fn change_bytes(draw: &mut Draw, raw: &mut Vec<u8>) {
     }
 }
 
-/// Spoils the size of a chunk, if there are chunks.
+/// Corrupts the size of a chunk, if there are chunks.
 fn break_chunk(draw: &mut Draw, raw: &mut Vec<u8>) {
     let Some(at) = raw.windows(11).position(|window| window == b"chunked\r\n\r\n") else { return };
     let size = draw.pick(&[

@@ -1,4 +1,4 @@
-//! Requests that are in order, in a repository that no other client writes to: each has one right answer.
+//! Valid requests, in a repository that no other client writes to: each has one right answer.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use super::request::{Request, brief};
 use super::wild::created;
 use super::wire::Answer;
 
-/// More than that is not kept, so that hours of it stay small.
+/// Most items kept, so that hours of it stay small.
 const KEPT: usize = 120;
-/// Pages of a list, at most.
+/// Most pages of a list.
 const MAX_PAGES: usize = 100;
 
-/// A repository and what was put into it.
+/// A repository and its content.
 #[derive(Debug)]
 pub struct Own {
     pub repository: String,
-    /// A repository that blobs are mounted from: everybody's.
+    /// The repository of all clients, to mount blobs from.
     pub shared: String,
     blobs: Vec<(Digest, Arc<Vec<u8>>)>,
     manifests: Vec<Held>,
@@ -41,7 +41,7 @@ impl Own {
         Self { repository, shared, blobs: Vec::new(), manifests: Vec::new() }
     }
 
-    /// Blobs that others may mount.
+    /// Blobs that other clients may mount.
     pub fn blobs(&self) -> Vec<(Digest, usize)> {
         self.blobs.iter().map(|(digest, bytes)| (*digest, bytes.len())).collect()
     }
@@ -55,9 +55,9 @@ impl Own {
     }
 }
 
-/// Sends the next one, or the next few that belong together.
+/// Sends the next request, or the next few that belong together.
 pub fn step(client: &mut Client, own: &mut Own, draw: &mut Draw) {
-    // Two servers share the folder; what one has acknowledged the other one has too.
+    // Two servers share the folder; content acknowledged by one is on the other too.
     client.side = draw.below(2);
     if draw.percent(50) {
         client.hang_up();
@@ -76,12 +76,12 @@ pub fn step(client: &mut Client, own: &mut Own, draw: &mut Draw) {
     }
 }
 
-/// Whether the server may refuse at this moment: it is full, or has too much to do, and says so.
+/// Whether the server may refuse at this moment: it is full or overloaded, and says so.
 fn is_excused(answer: &Answer) -> bool {
     answer.status == 507 || ([429, 503].contains(&answer.status) && answer.header("retry-after").is_some())
 }
 
-/// Whether an upload session went with a collection that took all of them.
+/// Whether a collection removed this upload session with all others.
 fn is_cleared(client: &Client, answer: &Answer, before: u64) -> bool {
     answer.status == 404 && client.world.cleared() != before
 }
@@ -119,7 +119,7 @@ fn push_blob(client: &mut Client, own: &mut Own, draw: &mut Draw) {
     }
 }
 
-/// All but the last request of an upload session; gives that one.
+/// Sends all but the last request of an upload session; returns that one.
 fn in_session(
     client: &mut Client,
     draw: &mut Draw,
@@ -179,7 +179,7 @@ fn mount(client: &mut Client, own: &mut Own, draw: &mut Draw, sent: u64) {
             client.world.book.lock().unwrap().acknowledge(place, Sort::Blob, Vec::new(), sent);
         }
         202 => {
-            // Removed meanwhile, or a manifest, which need not be mounted: an upload has begun.
+            // Removed meanwhile, or a manifest, which need not be mounted: an upload session is open.
             let location = answer.header("location").unwrap_or_default();
             client.ask(&Request::new("DELETE", location));
         }
@@ -230,7 +230,7 @@ fn push_manifest(client: &mut Client, own: &mut Own, draw: &mut Draw) {
         return;
     }
     tag.iter().for_each(|tag| client.world.book.lock().unwrap().not_tagged(&repository, tag));
-    // An image of which a blob is gone is refused, and rightly so.
+    // An image without one of its blobs is refused, as it must be.
     let is_complete = !is_image || children.iter().all(|child| own.is_there(client, *child));
     if is_complete && !is_excused(&answer) {
         let told = brief(&answer.body);
@@ -263,7 +263,7 @@ fn read_blob(client: &mut Client, own: &mut Own, draw: &mut Draw) {
     }
 }
 
-/// Something that was acknowledged, in one repository or in any, is still there.
+/// Checks that something acknowledged, in one repository or in any, is still there.
 pub fn check(client: &mut Client, draw: &mut Draw, repository: Option<&str>) {
     let expected = client.world.book.lock().unwrap().expected(repository);
     if let Some((place, sort)) = draw.one(&expected) {
@@ -271,7 +271,7 @@ pub fn check(client: &mut Client, draw: &mut Draw, repository: Option<&str>) {
     }
 }
 
-/// That one is still there, and has the right bytes.
+/// Checks that this content is still there, with the right bytes.
 pub fn check_one(client: &mut Client, place: &(String, Digest), sort: Sort) {
     let before = client.world.book.lock().unwrap().since(place);
     let word = if sort == Sort::Blob { "blobs" } else { "manifests" };
@@ -289,7 +289,7 @@ pub fn check_one(client: &mut Client, place: &(String, Digest), sort: Sort) {
     }
 }
 
-/// Every tag names what it may name, and the list of tags, page by page, has all of them.
+/// Checks that every tag names a possible root, and that the tag list, page by page, has all of them.
 pub fn tags(client: &mut Client, own: &Own, draw: &mut Draw) {
     let tags = client.world.book.lock().unwrap().tags(&own.repository);
     if let Some((tag, named)) = draw.one(&tags) {
@@ -324,7 +324,7 @@ pub fn check_tag(client: &mut Client, repository: &str, tag: &str, named: &[Opti
     }
 }
 
-/// Every referrer that was acknowledged is listed.
+/// Checks that every acknowledged referrer is listed.
 fn referrers(client: &mut Client, own: &Own, draw: &mut Draw) {
     let with_subject: Vec<_> = own.manifests.iter().filter(|held| held.subject.is_some()).cloned().collect();
     let Some(held) = draw.one(&with_subject).cloned() else { return };
@@ -344,14 +344,14 @@ fn referrers(client: &mut Client, own: &Own, draw: &mut Draw) {
     }
 }
 
-/// All entries of a list. None if one page could not be had.
+/// All entries of a list. None if one page could not be read.
 pub fn pages(client: &mut Client, mut path: String, key: &str) -> Option<Vec<Value>> {
     let mut all = Vec::new();
     for _ in 0..MAX_PAGES {
         let request = Request::new("GET", &path);
         let answer = client.ask(&request)?;
         if answer.status != 200 {
-            // A repository that nothing was put into yet.
+            // A repository without content.
             if answer.status != 404 && !is_excused(&answer) {
                 client.world.fault(&format!("a list was refused: {}", answer.status), &request.bytes());
             }

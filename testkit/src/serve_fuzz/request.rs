@@ -1,13 +1,13 @@
 //! A request before it becomes bytes, so that each of its parts can be changed.
 
-/// How a body is sent.
+/// The framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// No body, and no word of one.
+    /// No body, and no header about one.
     None,
     /// `Content-Length`.
     Length,
-    /// `Transfer-Encoding: chunked`, in pieces of so many bytes.
+    /// `Transfer-Encoding: chunked`, in pieces of this many bytes.
     Chunked(usize),
 }
 
@@ -15,7 +15,7 @@ pub enum Framing {
 pub struct Request {
     pub method: Vec<u8>,
     pub path: Vec<u8>,
-    /// Names and values, as they are to stand in the request.
+    /// Names and values, in the order of the request.
     pub query: Vec<(String, String)>,
     pub version: Vec<u8>,
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
@@ -87,7 +87,7 @@ impl Request {
     }
 }
 
-/// Bytes as a person can read them and a shell can send them with `printf`; the middle of long ones is left out.
+/// Bytes in a readable form that a shell can send with `printf`; the middle of long ones is left out.
 pub fn printable(bytes: &[u8]) -> String {
     shortened(bytes, 2_500)
 }

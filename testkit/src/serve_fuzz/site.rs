@@ -1,4 +1,4 @@
-//! The program under test: one or two server processes on one folder, and garbage collection beside them.
+//! The program under test: one or two server processes on one folder, with concurrent garbage collection.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read};
@@ -10,23 +10,23 @@ use std::time::{Duration, Instant};
 
 use super::world::{Address, World};
 
-/// Longest that a server may take to start, or to stop.
+/// Longest time for the start or the stop of a server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SERVE: &str = "serve";
 
-/// One process, and what it has written to its log.
+/// One process, and its log.
 #[derive(Debug)]
 struct Process {
     child: Child,
     log: Arc<Mutex<VecDeque<String>>>,
     readers: Vec<JoinHandle<()>>,
     name: &'static str,
-    /// Whether its panic has been told.
+    /// Whether its panic has been reported.
     is_told: bool,
 }
 
-/// A folder with servers on it.
+/// A folder with its servers.
 #[derive(Debug)]
 pub struct Site {
     program: &'static str,
@@ -35,14 +35,14 @@ pub struct Site {
     servers: [Option<Process>; 2],
     collector: Option<Process>,
     generations: u64,
-    /// Servers that were started after the first one.
+    /// Number of servers started after the first one.
     pub restarts: u64,
     pub collections: u64,
-    /// KiB: the largest that any process has been.
+    /// Peak memory of any process, in KiB.
     pub peak: u64,
 }
 
-/// What a process holds.
+/// Resources of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
     pub descriptors: usize,
@@ -50,7 +50,7 @@ pub struct Held {
 }
 
 impl Site {
-    /// A home with an empty data folder, and beside it files that nobody may hand out or touch.
+    /// A home with an empty data folder, and beside it files that the server must neither serve nor touch.
     pub fn new(world: Arc<World>, program: &'static str, users: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         for folder in ["data", "canary", "tmp"] {
@@ -68,7 +68,7 @@ impl Site {
         self.home.path().join("data")
     }
 
-    /// Files beside the data folder that are not as they were made.
+    /// Files beside the data folder that have changed.
     pub fn strays(&self) -> Vec<PathBuf> {
         let home = self.home.path();
         let made = ["canary", "canary/secret", "canary/index.json", "secret", "users", "tmp"];
@@ -95,7 +95,7 @@ impl Site {
         command
     }
 
-    /// Starts a server at one of the two places; with passwords, or for everybody.
+    /// Starts a server in one of the two slots; with or without passwords.
     pub fn start(&mut self, place: usize, with_users: bool) {
         let mut command = self.command("serve");
         command.args(["--listen", "127.0.0.1:0", "--upload-expiry", "60s", "--grace", "2s"]);
@@ -122,10 +122,10 @@ impl Site {
         self.servers[place].is_some()
     }
 
-    /// Ends a server with SIGKILL, or in order.
+    /// Ends a server with SIGKILL, or gracefully.
     pub fn end(&mut self, place: usize, with_kill: bool) {
         self.look();
-        // First, so that nobody takes a broken connection for a fault.
+        // First, so that no client reports a broken connection as a fault.
         self.world.addresses.lock().unwrap()[place] = None;
         let Some(mut process) = self.servers[place].take() else { return };
         let status = match with_kill {
@@ -144,7 +144,7 @@ impl Site {
         process.judge(&self.world);
     }
 
-    /// Starts a collection, unless one is running. It judges itself when it is looked at.
+    /// Starts a collection, unless one is running. The next look checks its result.
     pub fn collect(&mut self, more: &[&str]) {
         if self.collector.is_none() {
             let mut command = self.command("gc");
@@ -165,7 +165,7 @@ impl Site {
         }
     }
 
-    /// Notes how large the servers are, and that they are still there.
+    /// Notes the size of the servers, and checks that they still run.
     pub fn look(&mut self) {
         for place in 0..2 {
             let Some(process) = &mut self.servers[place] else { continue };
@@ -200,14 +200,14 @@ impl Process {
         let mut child = command.spawn().unwrap();
         let log = Arc::default();
         let mut readers = vec![keep(child.stderr.take().unwrap(), &log)];
-        // A server's first line says where it listens.
+        // The first line of a server names its address.
         if name != SERVE {
             readers.push(keep(child.stdout.take().unwrap(), &log));
         }
         Self { child, log, readers, name, is_told: false }
     }
 
-    /// Waits for its end, and kills it if there is none.
+    /// Waits for its end, and kills it after a timeout.
     fn ended(&mut self) -> Option<std::process::ExitStatus> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -225,7 +225,7 @@ impl Process {
         self.log.lock().unwrap().iter().map(|line| format!("    {line}\n")).collect()
     }
 
-    /// Says so if it has panicked. It has ended.
+    /// Reports a panic of this ended process.
     fn judge(&mut self, world: &World) {
         self.readers.drain(..).for_each(|reader| drop(reader.join()));
         self.look(world);
@@ -246,7 +246,7 @@ impl Drop for Process {
     }
 }
 
-/// Keeps the last lines of what a process writes; a panic stays, with what was said after it.
+/// Keeps the last lines of a process's output; a panic stays, with the lines after it.
 fn keep(from: impl Read + Send + 'static, log: &Arc<Mutex<VecDeque<String>>>) -> JoinHandle<()> {
     let log = Arc::clone(log);
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Requests that are changed before they are sent, alone and several at once.
+//! Changed requests, alone and several at once.
 
 use autonomy_registry::oci::Digest;
 
@@ -10,7 +10,7 @@ use super::mutate;
 use super::request::Request;
 use super::wire::Answer;
 
-/// Sends the next one.
+/// Sends the next request.
 pub fn step(client: &mut Client, known: &mut Known, draw: &mut Draw) {
     client.side = draw.below(2);
     let count = if draw.percent(88) { 1 } else { 2 + draw.below(5) };
@@ -20,7 +20,7 @@ pub fn step(client: &mut Client, known: &mut Known, draw: &mut Draw) {
         let changes = if draw.percent(25) { 0 } else { 1 + draw.below(3) };
         (0..changes).for_each(|_| mutate::change(draw, &mut request));
         let mut bytes = request.bytes();
-        // What has no framing has a body all the same now and then.
+        // A request without framing sometimes has a body all the same.
         if request.framing == super::request::Framing::None && !request.body.is_empty() {
             bytes.extend_from_slice(&request.body);
         }
@@ -44,7 +44,7 @@ pub fn step(client: &mut Client, known: &mut Known, draw: &mut Draw) {
     known.trim();
 }
 
-/// Takes note of what an answer tells: upload sessions, and what is there now.
+/// Notes the facts in an answer: upload sessions, and new content.
 fn learn(client: &Client, known: &mut Known, answer: &Answer, requests: &[Request], sent: u64) {
     let Some(location) = answer.header("location") else { return };
     if answer.status == 202 {
@@ -52,7 +52,7 @@ fn learn(client: &Client, known: &mut Known, answer: &Answer, requests: &[Reques
         return;
     }
     let Some((place, sort)) = created(answer, location) else { return };
-    // Its size is known if it is what was sent; with a wrong size it is material all the same.
+    // The size is known if this request sent the bytes; a wrong size still makes useful requests.
     let (name, digest) = place.clone();
     let size = requests.iter().find(|request| digest.matches(&request.body)).map_or(7, |request| request.body.len());
     client.world.book.lock().unwrap().acknowledge(place, sort, Vec::new(), sent);
@@ -65,7 +65,7 @@ fn learn(client: &Client, known: &mut Known, answer: &Answer, requests: &[Reques
     }
 }
 
-/// Where the server says that something was made.
+/// The created place according to the server's Location.
 pub fn created(answer: &Answer, location: &str) -> Option<((String, Digest), Sort)> {
     let path = location.strip_prefix("/v2/").filter(|_| answer.status == 201)?;
     let (before, digest) = path.rsplit_once('/')?;

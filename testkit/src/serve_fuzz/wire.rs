@@ -10,7 +10,7 @@ pub struct Answer {
     pub status: u16,
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// Whether it says how long its body is and brought less, be it as the answer to a HEAD.
+    /// Whether the body is shorter than its announced length, for instance in an answer to HEAD.
     pub is_bare: bool,
 }
 
@@ -29,19 +29,19 @@ impl Answer {
     }
 }
 
-/// How far bytes could be read as answers.
+/// The part of the bytes that is readable as answers.
 #[derive(Debug)]
 pub enum Reading {
     /// All of them, to the last byte.
     Whole(Vec<Answer>),
-    /// The last answer has only begun.
+    /// The last answer is incomplete.
     Begun(Vec<Answer>),
     Malformed(String),
 }
 
 /// Reads `bytes` as answers to requests of which `heads` says whether they are HEAD.
 ///
-/// Where a server may have seen other requests than were meant, `is_sure` is false: then every answer may be bare.
+/// Where a server may have seen other requests than intended, `is_sure` is false: then every answer may be without a body.
 pub fn read(bytes: &[u8], heads: &[bool], is_sure: bool) -> Reading {
     let is_head = heads.first().copied().unwrap_or_default();
     if bytes.is_empty() {
@@ -79,7 +79,7 @@ fn read_with(bytes: &[u8], is_head: bool, rest: &[bool], heads: &[bool], is_sure
     }
 }
 
-/// The answer that `bytes` begin with, and how long it is. None if there is more to come.
+/// Returns the first answer in `bytes` and its length. None if it is incomplete.
 fn one(bytes: &[u8], is_head: bool) -> Result<Option<(Answer, usize)>, String> {
     let start = b"HTTP/1.";
     if !bytes.starts_with(&start[..bytes.len().min(start.len())]) {
@@ -156,9 +156,9 @@ fn chunks(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// Which process it leads to.
+    /// The number of the process that it leads to.
     pub generation: u64,
-    /// Whether an answer has come over it.
+    /// Whether it has carried an answer.
     pub is_used: bool,
 }
 
@@ -178,7 +178,7 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Takes in what comes, into `received`, until `is_enough`, the end, or `quiet` has passed without a byte.
+    /// Reads into `received`, until `is_enough`, the end, or `quiet` has passed without a byte.
     pub fn take(&mut self, received: &mut Vec<u8>, quiet: Duration, is_enough: impl Fn(&[u8]) -> bool) -> Ended {
         let mut space = vec![0; 64 << 10];
         let mut moved = Instant::now();
@@ -204,7 +204,7 @@ impl Connection {
     }
 }
 
-/// Why no more was taken in.
+/// The reason to stop reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     Enough,

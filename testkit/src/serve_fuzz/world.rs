@@ -1,4 +1,4 @@
-//! All that the clients share: where the servers are, what they have acknowledged, and what was found wrong.
+//! State shared by the clients: addresses of servers, acknowledged content, and faults.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,34 +12,34 @@ use super::book::Book;
 use super::request::{brief, printable};
 use super::wire::Answer;
 
-/// No more are told: what follows is mostly the same again.
+/// Most faults reported: later ones mostly repeat earlier ones.
 const MAX_FAULTS: usize = 20;
 
-/// A server that takes connections.
+/// A server that accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
     pub address: SocketAddr,
-    /// Which process it is, counted over the whole run.
+    /// The process number, counted over the whole run.
     pub generation: u64,
 }
 
 #[derive(Debug)]
 pub struct World {
     pub seed: u64,
-    /// Sent with every request that is to be answered.
+    /// Credentials of every valid request.
     pub credentials: String,
-    /// Stands in files beside the data folder, and nowhere else.
+    /// Content of files beside the data folder, and of nothing else.
     pub canary: String,
     pub book: Mutex<Book>,
     /// Servers; none while one is down.
     pub addresses: Mutex<[Option<Address>; 2]>,
-    /// Collections that took everything unfinished: uploads too.
+    /// Collections that removed everything unfinished, uploads included.
     pub clearances: AtomicU64,
     pub is_over: AtomicBool,
     pub requests: AtomicU64,
     /// Answers by status.
     pub answers: Mutex<BTreeMap<u16, u64>>,
-    /// Requests that were never answered, most of them because they were never finished.
+    /// Requests without an answer, most of them because they were incomplete.
     pub unanswered: AtomicU64,
     pub faults: Mutex<Vec<String>>,
 }
@@ -65,12 +65,12 @@ impl World {
         self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Whether that process still runs, as far as it was not told to end.
+    /// Whether that process should still be running.
     pub fn is_up(&self, generation: u64) -> bool {
         self.addresses.lock().unwrap().iter().flatten().any(|server| server.generation == generation)
     }
 
-    /// How many clearances there were; an upload session that was begun before the last one is gone.
+    /// Number of clearances; an upload session that was begun before the last one is gone.
     pub fn cleared(&self) -> u64 {
         self.clearances.load(Ordering::Relaxed)
     }
@@ -88,11 +88,11 @@ impl World {
         }
     }
 
-    /// Counts an answer and says whatever no answer may be.
+    /// Counts an answer and reports forbidden ones.
     pub fn judge(&self, answer: &Answer, raw: &[u8]) {
         *self.answers.lock().unwrap().entry(answer.status).or_default() += 1;
         let status = answer.status;
-        // Overload and a file that cannot be read are told so that clients come back.
+        // The server reports overload and an unreadable file like this so that clients retry.
         let is_excused = status == 507 || (status == 503 && (answer.header("retry-after").is_some() || is_ready(raw)));
         if status >= 500 && !is_excused {
             self.fault(&format!("{status}: {}", brief(&answer.body)), raw);

@@ -1,4 +1,4 @@
-//! What it costs, counted at the servers.
+//! The cost of accessories, in requests counted at the servers.
 
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::Profile;
@@ -10,13 +10,13 @@ use crate::seed::assert_code;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_image_costs_a_question_for_each_thing_that_may_be_attached() {
-    // Attached are 6 manifests under cosign's tags and 5 referrers of 3 subjects. The manifests that may have something
-    // attached are these 11, the image's 3 and the one that an attached index consists of: 15.
+    // 6 manifests are under cosign's tags, and 5 referrers have 3 subjects. 15 manifests may have accessories: these 11,
+    // the image's 3, and the one in the attached index.
     //
-    // Source with the Referrers API: the image, the list of tags, a question for each of the 15, the 6 tags and the
-    // attached index. Without: one question finds that there is none, and there are 3 fallback indexes.
+    // Source with the Referrers API: the image, the tag list, a referrers call for each of the 15, the 6 tags and the
+    // attached index. Without: one call shows that the API is missing, and there are 3 fallback indexes.
     const LISTING: (usize, usize) = (1 + 1 + 15 + 6 + 1, 1 + 1 + 1 + 3 + 6 + 1);
-    // Destination: the image's tag, the 6 tags, and 3 lists; without the API one question more. No list of tags.
+    // Destination: the image's tag, the 6 tags, and 3 lists; without the API one more call. No tag list.
     const COMPARING: (usize, usize) = (1 + 6 + 3, 1 + 6 + 1 + 3);
     let (with, without) = (Profile::default(), Profile::distribution_3());
     for (source, sink, cost) in [
@@ -67,7 +67,7 @@ async fn a_signed_image_costs_one_question_more_at_a_destination_that_has_it_and
     assert_eq!(field.sink.count(Kind::Tags), 0);
     field.clear_logs();
     assert_code(&field.seed(&["--skip-verify"]).await, 0);
-    // The image, the list of tags, the signature, and the referrers of four manifests.
+    // The image, the tag list, the signature, and the referrers of four manifests.
     assert_eq!(field.requests(), (1 + 1 + 1 + 4, 1 + 1), "{:#?}", field.source.log());
 }
 
@@ -81,7 +81,7 @@ async fn several_tags_on_a_new_image_are_asked_for_with_one_list() {
     assert_eq!(asked, [Kind::ManifestHead, Kind::Tags]);
 }
 
-/// Seeds an image that `count` manifests refer to; says what writing the index of them has cost.
+/// Seeds an image with `count` referrers; returns the requests spent on their index.
 async fn writing_an_index_of(count: u32) -> usize {
     let field = Field::bare(Profile::default(), Profile::distribution_3()).await;
     for number in 0..count {
@@ -99,9 +99,9 @@ fn index_of(subject: &Digest) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fallback_index_is_not_written_once_for_each_of_its_entries() {
-    // One by itself: read, write, see that it is there; and look once more at the end.
+    // One referrer: read, write, confirm; and the last check at the end.
     assert_eq!(writing_an_index_of(1).await, 3 + 1);
-    // How they fall into groups is chance; one by one they would cost 48.
+    // The grouping is up to timing; one by one they would take 48.
     let cost = writing_an_index_of(16).await;
     assert!(cost <= 8 * 3 + 1, "{cost}");
 }

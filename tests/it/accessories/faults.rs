@@ -1,4 +1,4 @@
-//! Registries that cannot or will not say what is attached.
+//! Registries that cannot or will not list accessories.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use super::field::{Field, INDEX, cosign_tag, mirror};
 use crate::seed::{assert_code, text};
 use crate::wire_server::{Asked, answer};
 
-/// Answers every request for `what` like this.
+/// Answers every request for `what` with this response.
 fn always(
     what: &'static str,
     code: u16,
@@ -65,7 +65,7 @@ async fn a_list_of_tags_that_cannot_be_right_is_done_without() {
         (404, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#),
         (200, r#"{"tags":null}"#),
         (200, r#"{"tags":[]}"#),
-        // It lacks the tag that is being seeded.
+        // It lacks the tag being seeded.
         (200, r#"{"tags":["v2","sha256-0000000000000000000000000000000000000000000000000000000000000000.sig"]}"#),
     ] {
         let field = Field::between(Profile::default(), Profile::default()).await;
@@ -102,7 +102,7 @@ async fn a_destination_that_cannot_say_what_it_has_ends_the_run() {
         (Kind::Referrers, "", What::Replace("{\"manifests\": 3}".into())),
     ] {
         let field = Field::between(Profile::default(), Profile::default()).await;
-        // Of an image that is new only the tags are asked for; of one that was there before, everything else.
+        // A new image needs only its tags looked up; an existing one needs everything else.
         assert_code(&field.seed(&["--skip-verify"]).await, 0);
         let written = field.left().await.1;
         let other = testkit::images::two_platforms(&field.store(), 2, &[10]).await;
@@ -121,7 +121,7 @@ async fn a_destination_that_cannot_say_what_it_has_ends_the_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_cannot_take_an_attachment_does_not_get_the_tag() {
-    // The attestation's tag; the index of referrers, whose tag those of cosign begin with.
+    // The attestation's tag; the referrers index, whose tag is a prefix of cosign's tags.
     for (on, suffix) in [(Kind::ManifestPut, ".att"), (Kind::ManifestPut, ""), (Kind::ManifestGet, "")] {
         for status in [403, 413, 500] {
             let field = Field::between(Profile::default(), Profile::distribution_2()).await;

@@ -1,4 +1,4 @@
-//! Two registries, an image in the first with everything that can be attached to one, and a look at what has arrived.
+//! Two registries, an image in the first with every kind of accessory, and checks of the destination.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Output;
@@ -27,14 +27,14 @@ pub(super) fn behaviours() -> [(&'static str, Profile); 4] {
     ]
 }
 
-/// The types of the layers that belong under cosign's tags.
+/// The layer types that belong under cosign's tags.
 pub(super) const TYPES: [(&str, &str); 3] = [
     (".sig", simple_signing::MEDIA_TYPE),
     (".att", "application/vnd.dsse.envelope.v1+json"),
     (".sbom", "text/spdx+json"),
 ];
 
-/// The tag that cosign keeps for a manifest.
+/// The tag that cosign uses for a manifest.
 pub(super) fn cosign_tag(digest: &Digest, suffix: &str) -> String {
     format!("{}{suffix}", digest.fallback_tag())
 }
@@ -79,9 +79,9 @@ pub(super) struct Field {
     pub(super) sink: Testbed,
     pub(super) root: Descriptor,
     pub(super) children: Vec<Descriptor>,
-    /// What hangs on the first child, and on nothing else.
+    /// Accessories of the first child only.
     pub(super) of_a_child: (Vec<Tagged>, Vec<Referring>),
-    /// What hangs on the root and on that in turn.
+    /// Accessories of the root, and accessories of those.
     pub(super) of_the_root: (Vec<Tagged>, Vec<Referring>),
     /// Payloads and their signatures.
     signed: Vec<(Vec<u8>, Vec<u8>)>,
@@ -89,7 +89,7 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// An image of two platforms, to which nothing is attached.
+    /// An image of two platforms without accessories.
     pub(super) async fn bare(source: Profile, sink: Profile) -> Self {
         let (source, sink) = (Testbed::with(source).await, Testbed::with(sink).await);
         let store = publisher(&source, "app");
@@ -110,9 +110,9 @@ impl Field {
         Self { source, sink, root, children, of_a_child, of_the_root, signed, home }
     }
 
-    /// Everything: `.sig`, `.att`, `.sbom` of the root and of a child, an SBOM and an attestation as referrers of the root,
-    /// a referrer of that SBOM, an index as a referrer, and a referrer of the child. The signatures of that SBOM and of a
-    /// manifest in that index are there too, and do not travel: anybody may attach what lists foreign images.
+    /// Every kind: `.sig`, `.att`, `.sbom` of the root and of a child, an SBOM and an attestation as referrers of the root,
+    /// a referrer of that SBOM, an index as a referrer, and a referrer of the child. That SBOM and a manifest in that index
+    /// are signed too; these signatures are not copied, since anyone may attach an index of foreign images.
     pub(super) async fn between(source: Profile, sink: Profile) -> Self {
         let mut field = Self::bare(source, sink).await;
         let store = field.store();
@@ -150,7 +150,7 @@ impl Field {
         field
     }
 
-    /// Through which the source is written to.
+    /// The store that writes to the source.
     pub(super) fn store(&self) -> Registry {
         publisher(&self.source, "app")
     }
@@ -162,7 +162,7 @@ impl Field {
         (tag, node)
     }
 
-    /// A manifest of these of the root's signatures, all of which are good.
+    /// A manifest with these of the root's signatures, all of them valid.
     pub(super) async fn signature(&self, which: &[usize]) -> Descriptor {
         let signed: Vec<_> = which.iter().map(|&number| self.signed[number].clone()).collect();
         let attachment = artifact::legacy_manifest(&[], &signed);
@@ -172,7 +172,7 @@ impl Field {
         images::put(&self.store(), attachment.node.media_type, attachment.manifest).await
     }
 
-    /// The payload of one of the root's signatures, at another store.
+    /// Puts the payload of one of the root's signatures into another store.
     pub(super) async fn signature_at(&self, store: &dyn Store, which: usize) -> Descriptor {
         images::put(store, MediaType::new(simple_signing::MEDIA_TYPE), self.signed[which].0.clone()).await
     }
@@ -202,18 +202,18 @@ impl Field {
         self.home.path().join(name)
     }
 
-    /// The image's tag at the destination, and how many documents there are.
+    /// The digest of the image's tag at the destination, and the number of documents.
     pub(super) async fn left(&self) -> (Option<Digest>, usize) {
         (tag(&self.sink, "v1").await, std::fs::read_dir(self.path("out")).unwrap().count())
     }
 
-    /// Nothing was tagged and nothing was written.
+    /// Asserts that nothing was tagged and nothing was written.
     pub(super) async fn assert_nothing(&self, done: &Output) {
         assert_eq!(self.left().await, (None, 0), "{}", text(done));
     }
 
-    /// The image is at the destination with exactly these attachments: by digest, byte for byte, found by their tags and
-    /// in the lists of their subjects.
+    /// Asserts that the destination holds the image with exactly these accessories: by digest, byte for byte, found by
+    /// their tags and in the lists of their subjects.
     pub(super) async fn assert_arrived(&self, tagged: &[Tagged], referrers: &[Referring]) {
         let (source, sink) = (files(&self.source), files(&self.sink));
         let mut roots = vec![self.root.clone()];
@@ -243,7 +243,7 @@ impl Field {
         let listed = self.sink.layout("app").tags().await.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(tags, listed, "no other tag");
         for (digest, bytes) in sink.iter().filter(|(digest, _)| !expected.contains(digest)) {
-            // A fallback index, and those that it replaced.
+            // A fallback index, and the older versions that it replaced.
             let list = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
             let entries = list["manifests"].as_array().filter(|_| !has_api).expect("nothing more");
             let known = |entry: &Value| referrers.iter().any(|(_, node)| entry["digest"] == node.digest.to_string());
@@ -252,7 +252,7 @@ impl Field {
     }
 }
 
-/// What a tag names.
+/// The digest of a tag.
 pub(super) async fn tag(bed: &Testbed, name: &str) -> Option<Digest> {
     let name = Name::Tag(name.parse().unwrap());
     Some(bed.layout("app").resolve(&name, Want::Digest).await.ok()?.node.digest)
@@ -271,7 +271,7 @@ fn files(bed: &Testbed) -> BTreeMap<Digest, Vec<u8>> {
     named.filter_map(|(name, bytes)| Some((format!("sha256:{name}").parse().ok()?, bytes))).collect()
 }
 
-/// Everything that `open` refer to.
+/// Everything reachable from `open`.
 async fn closure(bed: &Testbed, mut open: Vec<Descriptor>) -> BTreeSet<Digest> {
     let layout = bed.layout("app");
     let mut found = BTreeSet::new();
@@ -284,7 +284,7 @@ async fn closure(bed: &Testbed, mut open: Vec<Descriptor>) -> BTreeSet<Digest> {
     found
 }
 
-/// A registry that serves what `bed` holds, by the Referrers API too, but lets `first` answer before.
+/// A registry that serves the content of `bed`, with the Referrers API too; `first` may answer before it.
 pub(super) async fn mirror(
     bed: &Testbed,
     first: impl Fn(&Asked) -> Option<Response> + Clone + Send + Sync + 'static,
@@ -328,7 +328,7 @@ pub(super) async fn mirror(
 
 pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// A list of referrers with these entries.
+/// A referrers list with these entries.
 pub(super) fn referrers(entries: &Value) -> String {
     json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string()
 }

@@ -1,4 +1,4 @@
-//! A registry with the Referrers API that does not answer it for one manifest.
+//! A registry with the Referrers API that fails for one manifest.
 
 use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::serve::Profile;
@@ -19,13 +19,13 @@ type Words = (u16, &'static str, &'static str);
 
 const REFUSALS: [Words; 4] =
     [(400, "text/plain", ""), (501, "text/plain", ""), (404, "text/plain", "404 page"), (200, "text/html", "<html>")];
-/// What registries say of a subject that they do not know, or that nothing refers to.
+/// Answers of registries about a subject that is unknown or has no referrers.
 const NO_SUBJECT: [Words; 2] = [
     (404, "application/json", r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"m"}]}"#),
     (404, "application/json", r#"{"errors":[{"code":"NAME_UNKNOWN","message":"m"}]}"#),
 ];
 
-/// What the field's source holds, but these words for the referrers of `subject`.
+/// The content of the field's source, but these answers for the referrers of `subject`.
 async fn source(field: &Field, subject: &Descriptor, (status, media_type, body): Words) -> Server {
     let path = format!("/referrers/{}", subject.digest);
     let first = move |asked: &Asked| -> Option<Response> {

@@ -1,4 +1,4 @@
-//! Destinations that answer 401 or 403 for what is not there, as GHCR, GitLab and ECR do.
+//! Destinations that answer 401 or 403 for missing content, as GHCR, GitLab and ECR do.
 
 use std::process::Output;
 
@@ -14,7 +14,7 @@ use crate::seed::{assert_code, publisher, text};
 
 const WORDS: &str = "taken for absent";
 
-/// Refuses whatever is not there, from now on.
+/// Refuses requests for missing content from now on.
 fn hide(field: &Field, status: u16) {
     for on in [Kind::ManifestHead, Kind::ManifestGet] {
         field.sink.fault(Fault::always(on, What::RefuseAbsent(status)));
@@ -75,7 +75,7 @@ async fn a_run_that_keeps_former_roots_takes_a_refused_fallback_tag_for_what_it_
 async fn another_refusal_proves_nothing_of_a_list_that_was_lost() {
     let field = Field::between(Profile::default(), Profile::default()).await;
     let (lost, _) = field.of_the_root.0.iter().find(|(tag, _)| tag.ends_with(".att")).unwrap();
-    // Put, and shown as what is not there.
+    // The registry takes the PUT and then answers as if the tag were missing.
     field.sink.fault(Fault::always(Kind::ManifestHead, What::Status(404)).at_the_end(format!("/{lost}")));
     hide(&field, 403);
     let done = field.seed(&["--skip-verify"]).await;
@@ -83,7 +83,7 @@ async fn another_refusal_proves_nothing_of_a_list_that_was_lost() {
     assert!(text(&done).contains("was put and is not listed"), "{}", text(&done));
 }
 
-/// `registry seed --rewrite-index --sign-key` to one of the two platforms.
+/// `registry seed --rewrite-index --sign-key` of one of the two platforms.
 async fn rewritten(field: &Field) -> Output {
     let key = SigningKey::generate().unwrap();
     std::fs::write(field.path("site.key"), key.to_encrypted_pem(b"").unwrap()).unwrap();
@@ -136,7 +136,7 @@ async fn a_dry_run_says_that_refusals_were_taken_for_absence() {
     assert!(String::from_utf8_lossy(&done.stderr).contains(WORDS), "{}", text(&done));
     let human = field.seed(&["--skip-verify", "--dry-run", "--progress", "none"]).await;
     assert!(String::from_utf8_lossy(&human.stderr).contains(WORDS), "{}", text(&human));
-    // And nothing where nothing was refused.
+    // And no such warning where nothing was refused.
     field.sink.heal();
     let done = field.seed(&["--skip-verify", "--dry-run", "--output", "json"]).await;
     let told: Value = serde_json::from_slice(&done.stdout).unwrap();
@@ -165,7 +165,7 @@ async fn a_list_that_is_named_and_refused_is_never_taken_for_absent() {
     let sink = publisher(&field.sink, "app");
     let own = artifact_of(&sink, TYPES[1].1, "the site's", None).await;
     field.sink.clear_log();
-    // It comes while the image is copied, and only HEAD shows it.
+    // The list appears while the image is copied, and only HEAD shows it.
     field.sink.fault(Fault::always(Kind::ManifestGet, What::Status(403)).at_the_end(format!("/{name}")));
     field.sink.fault(Fault::next(Kind::UploadPost, What::Delay(std::time::Duration::from_millis(300))));
     let writing = async {

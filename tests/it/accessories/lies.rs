@@ -1,4 +1,4 @@
-//! Lists of referrers that are wrong, by mistake or on purpose. A fallback index is a tag that anybody may write.
+//! Referrers lists that are wrong, by mistake or on purpose. A fallback index is a tag that anyone may write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use super::field::{Field, artifact, mirror, reference, referrers};
 use crate::seed::{assert_code, text};
 use crate::wire_server::answer;
 
-/// A source whose list of the root's referrers consists of `entries`; the rest is as it should be.
+/// A source whose referrers list of the root has these `entries`; the rest is correct.
 async fn lying(field: &Field, entries: Value) -> crate::wire_server::Server {
     let (list, path) = (referrers(&entries), format!("/referrers/{}", field.root.digest));
     mirror(&field.source, move |asked| asked.line.contains(&path).then(|| answer(200, &[], list.clone()))).await
@@ -125,7 +125,7 @@ async fn more_than_ten_thousand_referrers_end_the_run() {
     }
 }
 
-/// A list of eight that nobody holds, told apart by `number`: as long as a list may be, in text or in values.
+/// A list of eight missing manifests, made unique by `number`: as long as a list may be, in text or in values.
 fn long_list(number: u64, is_text: bool) -> String {
     let entries = (0..8).map(|entry| {
         let node = Descriptor::of(MediaType::OCI_MANIFEST, format!("{number} {entry}").as_bytes());
@@ -142,7 +142,7 @@ async fn long_lists_do_not_fill_the_memory() {
     for is_text in [true, false] {
         let (field, _) = field().await;
         let count = Arc::new(AtomicU64::new(0));
-        // Everything that is asked for has eight more.
+        // Every referrer has eight more.
         let source = mirror(&field.source, move |asked| {
             let number = asked.line.contains("/referrers/").then(|| count.fetch_add(1, Ordering::Relaxed))?;
             (number < 40).then(|| answer(200, &[], long_list(number, is_text)))

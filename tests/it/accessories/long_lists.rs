@@ -1,4 +1,4 @@
-//! Lists of signatures that are long, damaged, or written by several at once.
+//! Signature lists that are long, damaged, or written by several clients at once.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use testkit::images;
 use super::field::{Field, behaviours, cosign_tag};
 use crate::seed::{assert_code, autonomy, publisher, text};
 
-/// A list of signatures that nobody knows, told apart by their payloads.
+/// A list of unknown signatures with unique payloads.
 async fn strangers(store: &dyn Store, texts: &[String]) -> Vec<Descriptor> {
     let mut nodes = Vec::new();
     for text in texts {

@@ -1,4 +1,4 @@
-//! Cosign's tags at a destination that has its own: both are kept.
+//! Cosign's tags at a destination that has its own: both lists are kept.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use testkit::images;
 use super::field::{Field, TYPES, artifact, behaviours, cosign_tag, reference, tag};
 use crate::seed::{assert_code, publisher, seed, text};
 
-/// Puts a list of `layers` of this type, told apart by their annotation, as cosign would.
+/// Puts a list of `layers` of this type, each with its own annotation, as cosign does.
 async fn list(store: &dyn Store, media_type: &str, layers: &[String]) -> Descriptor {
     let mut nodes = Vec::new();
     for content in layers {
@@ -29,7 +29,7 @@ async fn list(store: &dyn Store, media_type: &str, layers: &[String]) -> Descrip
     images::put(store, MediaType::OCI_MANIFEST, attachment.manifest).await
 }
 
-/// What a tag at the destination lists, after a look at whether all of it is there.
+/// The list under a tag at the destination, after a check that all its content is there.
 async fn listed(bed: &Testbed, name: &str) -> Vec<Digest> {
     let layout = bed.layout("app");
     let root = layout.resolve(&Name::Tag(name.parse().unwrap()), Want::Bytes).await.unwrap();
@@ -71,7 +71,7 @@ async fn signatures_and_attestations_of_both_sides_are_kept_at_every_destination
                 let put = tag(&field.sink, &at).await.unwrap();
                 assert!(record.contains(&put.to_string()), "the record names what was put: {record}");
                 assert!(!text(&done).contains("replaced"), "{}", text(&done));
-                // And once more: what is there has all.
+                // And once more: the destination lacks nothing.
                 field.sink.clear_log();
                 assert_code(&field.seed(&["--skip-verify"]).await, 0);
                 assert_eq!(field.sink.count(Kind::ManifestPut), 0, "{name} {suffix}");
@@ -183,7 +183,7 @@ async fn an_index_that_anybody_attaches_brings_no_signatures_of_foreign_images()
     for accessories in ["all", "root"] {
         let field = Field::bare(Profile::default(), Profile::default()).await;
         let (store, sink) = (field.store(), publisher(&field.sink, "app"));
-        // An image that the destination has, with its signature; the source claims another for it.
+        // The destination has the image with its signature; the source has another one for it.
         let foreign = images::shape::single_manifest(7, &[100]).put(&sink, &[]).await;
         images::shape::single_manifest(7, &[100]).put(&store, &[]).await;
         let at = cosign_tag(&foreign.digest, ".sig");
@@ -236,7 +236,7 @@ async fn two_seeds_at_once_lose_no_signature() {
             let store = field.store();
             images::tag(&store, &list(&store, TYPES[0].1, &["one".into()]).await, &at).await;
             let other = second(&field, "two").await;
-            // Both have read the tag before either puts it.
+            // Both read the tag before either puts it.
             for on in [Kind::ManifestHead, Kind::ManifestPut] {
                 field.sink.fault(Fault::always(on, What::Delay(Duration::from_millis(delay))).at(".sig"));
             }
@@ -257,7 +257,7 @@ async fn a_list_that_changes_while_the_image_is_copied_is_put_together_again() {
     let at = cosign_tag(&field.root.digest, ".sig");
     images::tag(&store, &field.signature(&[0]).await, &at).await;
     let rival = list(&sink, TYPES[0].1, &["somebody else's".into()]).await;
-    // Between the plan and the put; and between the put and the verification.
+    // Changes between the plan and the PUT, and between the PUT and the verification.
     field.sink.fault(Fault::next(Kind::ManifestPut, What::Delay(Duration::from_millis(300))).at(".sig"));
     let overwriting = async {
         while !field.sink.log().iter().any(|seen| seen.method == "PUT" && seen.path.ends_with(".sig")) {

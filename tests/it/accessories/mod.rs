@@ -1,4 +1,4 @@
-//! What is attached to an image, seeded by the whole program between registries of every kind.
+//! Accessories of an image, seeded by the whole program between registries of every kind.
 
 mod cost;
 mod faults;

@@ -1,4 +1,4 @@
-//! Several clients at one destination that has no Referrers API: each reads, changes and writes the same index.
+//! Several clients at one destination without the Referrers API: each reads, changes and writes the same index.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn two_seeds_at_once_lose_nobodys_referrer() {
                 expected.insert(artifact(&field.store(), &content, Some(&field.root)).await.digest);
             }
         }
-        // The way to the registry is longer than what this machine takes to do something else in between.
+        // A request takes longer than the work of this machine between two requests.
         for on in [Kind::ManifestGet, Kind::ManifestPut] {
             one.sink.fault(Fault::always(on, What::Delay(Duration::from_millis(25))));
         }
@@ -42,7 +42,7 @@ async fn two_seeds_at_once_lose_nobodys_referrer() {
     }
 }
 
-/// Writes an index that lists nothing but `entries`.
+/// Writes an index that lists only `entries`.
 async fn overwrite(bed: &Testbed, subject: &Descriptor, entries: &[Descriptor]) {
     let bytes = referrers(&serde_json::json!(entries));
     let node = Descriptor::of(MediaType::OCI_INDEX, bytes.as_bytes());
@@ -55,7 +55,7 @@ async fn an_entry_that_is_lost_after_it_was_written_is_written_again_at_the_end(
     let field = Field::bare(Profile::default(), Profile::distribution_2()).await;
     let note = artifact(&field.store(), "a note", Some(&field.root)).await;
     let rival = artifact(&publisher(&field.sink, "app"), "somebody else's", None).await;
-    // What is attached is there before the tag; while that is put, somebody who read the index before us writes it.
+    // Accessories are put before the tag; while the tag is put, another client that read the index before us writes it.
     field.sink.fault(Fault::always(Kind::ManifestPut, What::Delay(Duration::from_millis(800))).at("/manifests/v1"));
     let overwriting = async {
         while !field.sink.log().iter().any(|seen| seen.method == "PUT" && seen.path.ends_with("/manifests/v1")) {
@@ -86,9 +86,9 @@ async fn the_last_look_waits_for_whoever_read_the_index_before_it_was_written() 
 async fn a_destination_that_forgets_a_referrer_is_found_out() {
     let nothing = referrers(&serde_json::json!([]));
     for (behaviour, on, what, says) in [
-        // It says that it has taken note of the subject, and lists nothing.
+        // It confirms the subject in the header, and lists nothing.
         (Profile::default(), Kind::Referrers, What::Replace(nothing.into()), "was put and is not listed"),
-        // It says that it has stored the index, and has not.
+        // It answers that the index is stored, but does not store it.
         (
             Profile::distribution_2(),
             Kind::ManifestPut,
@@ -102,7 +102,7 @@ async fn a_destination_that_forgets_a_referrer_is_found_out() {
         artifact(&field.store(), "a note", Some(&field.root)).await;
         let index = field.root.digest.fallback_tag();
         let at = if on == Kind::Referrers { "/referrers/".to_owned() } else { index.clone() };
-        // Cosign's tag, which begins like the index's, is forgotten along with it.
+        // The registry also drops cosign's tag, which begins like the index's.
         field.sink.fault(Fault::always(on, what).at(at));
         let key = field.path("cosign.pub");
         let done = field.seed(&["--pub-key", key.to_str().unwrap()]).await;

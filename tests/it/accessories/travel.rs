@@ -1,4 +1,4 @@
-//! What arrives.
+//! The accessories that reach the destination.
 
 use autonomy_registry::serve::Profile;
 use autonomy_registry::store::Listing;
@@ -69,7 +69,7 @@ async fn a_digest_brings_its_attachments_too() {
     field.assert_arrived(&both(&root.0, &child.0), &both(&root.1, &child.1)).await;
 }
 
-/// Signs the image with these signatures, seeds it, and gives what the program said.
+/// Signs the image with these signatures, seeds it, and returns the output.
 async fn sign(field: &Field, which: &[usize]) -> String {
     let (signed, name) = (field.signature(which).await, cosign_tag(&field.root.digest, ".sig"));
     images::tag(&field.store(), &signed, &name).await;

@@ -1,4 +1,4 @@
-//! Answers that say in other words that something is not there, and refusals of what is not needed.
+//! Unusual answers for missing content, and refusals of optional requests.
 
 use autonomy_registry::oci::{Descriptor, MediaType, Name};
 use autonomy_registry::serve::Profile;
@@ -18,7 +18,7 @@ const HTML: &str = "<!doctype html><title>Please log in</title>";
 /// Status, headers and body.
 type Words = (u16, &'static [(&'static str, &'static str)], &'static str);
 
-/// Ways of saying that there is no Referrers API.
+/// Answers of registries without the Referrers API.
 const NO_API: [Words; 9] = [
     (400, &[], ""),
     (404, &[], "404 page not found"),
@@ -31,7 +31,7 @@ const NO_API: [Words; 9] = [
     (200, &[("content-type", INDEX)], "{}"),
 ];
 
-/// A source that answers questions for referrers like this, and whose fallback tag lists `note`.
+/// A source that answers referrers calls like this, and whose fallback tag lists `note`.
 async fn without_api(field: &Field, note: &Descriptor, (code, headers, body): Words) -> crate::wire_server::Server {
     let index = super::field::referrers(&serde_json::json!([note]));
     let node = images::put(&field.store(), MediaType::OCI_INDEX, index).await;
@@ -82,7 +82,7 @@ async fn a_page_for_the_referrers_and_for_the_fallback_tag_is_a_portal_and_no_an
     field.assert_nothing(&done).await;
 }
 
-/// Answers a request for a fallback tag with the manifest that it is about, unless there is such a tag, as GitLab does.
+/// Answers a request for a missing fallback tag with the subject manifest, as GitLab does.
 async fn gitlab(field: &Field) -> crate::wire_server::Server {
     let layout = field.source.layout("app");
     let mut held = Vec::new();
@@ -152,7 +152,7 @@ async fn a_subject_that_is_said_to_be_noted_where_there_is_no_api_gets_its_fallb
     }
 }
 
-/// Signs the field's image with a new key, whose public half is left in `cosign.pub`, and attaches the bundle.
+/// Signs the field's image with a new key, leaves the public key in `cosign.pub`, and attaches the bundle.
 async fn sign_with_a_bundle(field: &Field) -> Descriptor {
     let (key, now) = (SigningKey::generate().unwrap(), jiff::Timestamp::now());
     std::fs::write(field.path("cosign.pub"), key.public_pem().unwrap()).unwrap();
@@ -186,7 +186,7 @@ async fn what_a_destination_hides_counts_as_absent_and_is_recorded() {
             if flags == ["--pub-key"] {
                 flags.push(key.to_str().unwrap());
             }
-            // What is there afterwards is shown.
+            // Only the first answer is wrong; later ones show what is there.
             for on in [Kind::ManifestHead, Kind::Tags] {
                 field.sink.fault(Fault::always(on, What::Status(status)).times(1));
             }

@@ -1,4 +1,4 @@
-//! The contract's sections can be cited: the code does, and each citation leads to a section.
+//! The contract's sections can be cited: the code cites them, and each citation leads to a section.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn cited(text: &str) -> Vec<u32> {
     numbers
 }
 
-/// Written in two parts, so that this file cites nothing.
+/// Split in two, so that this file cites nothing.
 const CITATION: &str = concat!("contract ", "§");
 
 /// The numbers of the headings.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::page::manual;
 use crate::command_line::commands;
 
-/// Flags of other programs that stand alone in a code span.
+/// Flags of other programs that form a whole code span.
 const FOREIGN: [&str; 1] = ["--insecure-ignore-tlog"];
 
 /// The flag at the start of a code span.

@@ -1,10 +1,10 @@
-//! Every link leads somewhere: to a file of the repository, and to a heading that is in it.
+//! Every link leads to a file of the repository and to a heading in it.
 
 use std::path::Path;
 
 use super::page::{Page, root, slugs};
 
-/// The pages whose links are followed: those of the manual, and what lies beside it.
+/// The pages whose links are followed: the manual, and pages beside it.
 fn linked() -> Vec<Page> {
     let mut pages = super::page::manual();
     let others = ["benches/README.md", "fuzz/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"];

@@ -1,7 +1,7 @@
 //! The page of messages is complete: every hint that the program can print, and every message that the contract fixes, has a row.
 //!
-//! Hints are looked for in the source: the texts in calls of `.hint(…)`, and where such a call is given a name, the texts that
-//! the name can stand for. A call whose text is not found fails the test, so that none goes unseen.
+//! The test looks for hints in the source: the texts in calls of `.hint(…)`, and for a call with a name, the texts that the
+//! name can have. It fails on a call without a known text, so that no hint is missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// A text with values in it, as a page shows it: `…` for each value, white space as one space.
+/// A text with values, as a page shows it: `…` for each value, white space as one space.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
@@ -46,7 +46,7 @@ fn shown(text: &str) -> String {
     shown.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The string literals of an expression, those of macros such as `format!` included.
+/// The string literals of an expression, including macros such as `format!`.
 #[derive(Default)]
 struct Literals(Vec<String>);
 
@@ -59,7 +59,7 @@ impl<'a> Visit<'a> for Literals {
         self.0.extend(call.parse_body_with(first_literal).ok());
     }
 
-    // The conditions under which a text is chosen are no texts.
+    // Conditions that choose a text are not texts.
     fn visit_expr_match(&mut self, choice: &'a syn::ExprMatch) {
         choice.arms.iter().for_each(|arm| self.visit_expr(&arm.body));
     }
@@ -85,7 +85,7 @@ impl<'a> Visit<'a> for Others {
     }
 }
 
-/// Whether an expression goes to a field `hint`.
+/// Whether an expression is assigned to a field `hint`.
 #[derive(Default)]
 struct Fields {
     has_hint: bool,
@@ -109,7 +109,7 @@ fn literals(expression: &syn::Expr) -> Vec<String> {
     found.0
 }
 
-/// The name that an expression is, without what borrows or converts it.
+/// The name that an expression consists of, without borrows and conversions.
 fn name(expression: &syn::Expr) -> Option<String> {
     match expression {
         syn::Expr::Path(path) => path.path.segments.last().map(|segment| segment.ident.to_string()),
@@ -127,11 +127,11 @@ struct Found {
     /// Calls of `.hint(…)`, in tests too.
     calls: usize,
     texts: Vec<String>,
-    /// Names that were given to `.hint(…)`.
+    /// Names in calls of `.hint(…)`.
     names: Vec<String>,
-    /// Constants and functions from which a variable called `hint` may have its text.
+    /// Constants and functions that give a variable called `hint` its text.
     named_elsewhere: Vec<String>,
-    /// Texts by the name that they are given: of a variable, a constant, a field, a function or a parameter.
+    /// Texts by the name that they are assigned to: a variable, a constant, a field, a function or a parameter.
     named: Vec<(String, String)>,
     /// Closures and functions of this file with a parameter for the hint, and its position.
     takers: Vec<(String, usize)>,
@@ -281,7 +281,7 @@ fn bound(pattern: &syn::Pat, names: &mut Vec<String>) {
     }
 }
 
-/// The texts at the end of the tuples that an expression can be: `let (kind, hint) = …`.
+/// The last elements of the tuples that an expression can be: `let (kind, hint) = …`.
 fn last_of_tuples(expression: &syn::Expr) -> Vec<String> {
     struct Tuples(Vec<String>);
     impl<'a> Visit<'a> for Tuples {
@@ -322,7 +322,7 @@ fn hints(sources: &[(PathBuf, String)]) -> BTreeSet<String> {
     for name in &all.named_elsewhere {
         found.extend(by_name.get(&**name).into_iter().flatten().map(|text| shown(text)));
     }
-    // A text of values alone is another hint, passed on.
+    // A text of values alone passes on another hint.
     found.retain(|text| text.chars().any(char::is_alphabetic));
     found
 }
@@ -332,7 +332,7 @@ fn explained(page: &Page) -> BTreeSet<String> {
     page.rows.iter().filter(|(_, cells)| cells.len() == 3).flat_map(|(_, cells)| spans(&cells[0])).collect()
 }
 
-/// The code spans of a cell, between the control characters that the reader of pages puts there.
+/// The code spans of a cell, between the control characters that the page reader puts there.
 fn spans(cell: &str) -> Vec<String> {
     cell.split(CODE).skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -372,7 +372,7 @@ fn every_fixed_message_is_printed_and_has_a_row() {
     let (sources, explained) = (sources(), explained(&Page::read(PAGE)));
     for message in fixed {
         assert!(explained.contains(&message), "{PAGE} has no row for `{message}`");
-        // The verification's texts are made of a side and the rest.
+        // Verification builds its texts from a side and the rest.
         let rest = message.trim_start_matches("source ").trim_start_matches("destination ");
         assert!(sources.iter().any(|(_, text)| text.contains(rest)), "nothing prints `{message}`");
     }

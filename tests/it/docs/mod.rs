@@ -1,4 +1,4 @@
-//! The documentation is held to the program: its commands run, its links lead somewhere, its messages are the program's.
+//! The documentation matches the program: its commands run, its links lead somewhere, its messages are the program's.
 
 mod contract;
 mod flags;
@@ -46,7 +46,7 @@ pages! {
     the_commands_of_troubleshooting_print_what_it_says: "docs/troubleshooting.md",
 }
 
-/// Most blocks that may stand in the manual without being run: other people's programs and what takes minutes.
+/// Most blocks in the manual that may stay unrun: other programs, and blocks that take minutes.
 const MOST_NOT_RUN: usize = 6;
 
 #[test]

@@ -1,11 +1,11 @@
-//! A page of the documentation as the tests see it: console blocks, files, links, anchors, code spans, tables.
+//! A page of the documentation for the tests: console blocks, files, links, anchors, code spans, tables.
 //!
-//! HTML comments, which a reader does not see, tell the runner what a block needs:
+//! HTML comments, invisible to the reader, tell the runner about the next block:
 //!
-//! - `<!-- setup` followed by lines with `$ command`: commands that come before the next block and print nothing of interest;
+//! - `<!-- setup` followed by lines with `$ command`: commands to run before the next block; their output is ignored;
 //! - `<!-- exit 3 -->`: the last command of the next block ends with this code (0 without it);
 //! - `<!-- file: catalog.yaml -->`: the next block is the content of this file;
-//! - `<!-- stop -->`: servers that run in the background end here;
+//! - `<!-- stop -->`: background servers end here;
 //! - `<!-- not run: reason -->`: the next block is not run, for this reason.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// Stands around code spans in cells: no page holds it.
+/// Encloses code spans in cells: no page contains it.
 pub(super) const CODE: char = '\u{1f}';
 
 /// The folder of the repository.
@@ -34,10 +34,10 @@ pub(super) fn manual() -> Vec<Page> {
     names.iter().map(|name| Page::read(name)).collect()
 }
 
-/// A thing that the runner does, in the order of the page.
+/// One action of the runner, in the order of the page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Commands that the reader does not see.
+    /// Commands hidden from the reader.
     Setup(String),
     Stop,
     Block(Block),
@@ -57,13 +57,13 @@ pub(super) struct Block {
 
 #[derive(Debug)]
 pub(super) struct Page {
-    /// Its path below the repository.
+    /// Path relative to the repository.
     pub(super) name: String,
     pub(super) source: String,
     pub(super) steps: Vec<Step>,
     /// Targets of links and images, with their line.
     pub(super) links: Vec<(usize, String)>,
-    /// The names by which GitHub reaches the headings.
+    /// The anchors of the headings on GitHub.
     pub(super) anchors: Vec<String>,
     pub(super) spans: Vec<(usize, String)>,
     /// The rows of all tables, cell by cell, code spans between [`CODE`].
@@ -100,7 +100,7 @@ impl Page {
     }
 }
 
-/// Requests of comments for the next block.
+/// Instructions in comments for the next block.
 #[derive(Default)]
 struct Wishes {
     exit: i32,
@@ -111,7 +111,7 @@ struct Wishes {
 struct Reader<'a> {
     page: &'a mut Page,
     wishes: Wishes,
-    /// The text of the heading, cell or block that is being read.
+    /// The text of the current heading, cell or block.
     text: String,
     open: Option<Block>,
 }
@@ -175,7 +175,8 @@ impl Reader<'_> {
     }
 }
 
-/// GitHub's names of headings: lower case, letters, digits, hyphens and underscores alone, a number for the second of a name.
+/// GitHub's anchors of headings: lower case, only letters, digits, hyphens and underscores, and a number for a repeated
+/// one.
 pub(super) fn slugs(headings: &[String]) -> Vec<String> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let slug = |heading: &String| {

@@ -2,7 +2,7 @@
 
 use super::page::{CODE, Page, root};
 
-/// The modules that a source declares, but for those of tests and of fuzzing.
+/// The modules that a source declares, without modules for tests and fuzzing.
 fn modules(source: &str) -> Vec<String> {
     let file = syn::parse_file(source).unwrap();
     let names = file.items.iter().filter_map(|item| match item {

@@ -1,4 +1,4 @@
-//! Runs the console blocks of a page and compares what they print.
+//! Runs the console blocks of a page and compares their output.
 
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -115,7 +115,7 @@ impl Shell {
         (child, reader)
     }
 
-    /// Runs a command to its end. Gives its exit code and all that it printed.
+    /// Runs a command to its end. Returns its exit code and all its output.
     fn finish(&self, command: &str) -> (i32, String) {
         let (mut child, mut reader) = self.command(command);
         let mut printed = String::new();
@@ -124,10 +124,10 @@ impl Shell {
         (code, self.world.outward(command, &printed))
     }
 
-    /// Starts a server that goes on while later commands run. Gives its first lines.
+    /// Starts a server that keeps running while later commands run. Returns its first lines.
     fn serve(&mut self, command: &str, lines: usize) -> String {
         self.stop();
-        // The port that is meant where none is named.
+        // The pages mean this port where they name none.
         let listen = if command.contains("--listen") { "" } else { " --listen 127.0.0.1:5000" };
         let (child, reader) = self.command(&format!("exec {command}{listen}"));
         let mut reader = BufReader::new(reader);
@@ -144,12 +144,12 @@ impl Shell {
     }
 }
 
-/// Whether a command goes on until it is told to stop.
+/// Whether a command runs until a signal stops it.
 fn serves(command: &str) -> bool {
     command.starts_with("autonomy registry serve ")
 }
 
-/// A program in the background, told to stop when it is dropped.
+/// A program in the background, stopped when dropped.
 struct Server {
     child: Child,
     _reader: BufReader<PipeReader>,
@@ -169,7 +169,7 @@ impl Drop for Server {
     }
 }
 
-/// How `printed` differs from `expected`, where `…` stands for any text in a line and a line `...` for any lines.
+/// The difference between `printed` and `expected`, where `…` matches any text in a line and a line `...` any lines.
 fn compare(printed: &str, expected: &str) -> Option<String> {
     let expected = snapbox::Data::text(expected.replace('…', "[..]"));
     let assert = snapbox::Assert::new();

@@ -1,8 +1,8 @@
-//! The place where the commands of one page run: a home folder, and registries behind the names that the pages use.
+//! The environment of one page's commands: a home folder, and registries behind the host names of the pages.
 //!
-//! The program is not told that this is a test. It reaches `registry.upstream.example.com` with TLS, through a proxy that leads
-//! each name to a server on loopback. Addresses on loopback never go through a proxy: there port 5000 of the pages stands for a
-//! free port, and `/srv`, `/media` and `/var/cache` for folders below a temporary one.
+//! The program does not know that this is a test. It reaches `registry.upstream.example.com` with TLS, through a proxy that
+//! maps each name to a server on loopback. Addresses on loopback never go through a proxy: there port 5000 of the pages
+//! means a free port, and `/srv`, `/media` and `/var/cache` folders below a temporary one.
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,18 +29,18 @@ const OPEN: [&str; 5] = [
     "a.example.com",
     "b.example.com",
 ];
-/// A registry that wants a login, with a certificate of an authority that no system knows.
+/// A registry that requires a login, with a certificate by a CA that no system trusts.
 const PRIVATE: &str = "registry.private.example.com";
-/// A registry that behaves as distribution 2 does.
+/// A registry that behaves like distribution 2.
 const DISTRIBUTION: &str = "registry.distribution.example.com";
-/// Ports that no operating system hands out by itself.
+/// Ports outside the ephemeral range of operating systems.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// The publisher's work before the pages begin: signs the images and hands out the public key.
+/// The publisher's work before the pages begin: signs the images and publishes the public key.
 pub(super) const SIGNED: [&str; 9] = [
     "autonomy bundle keygen --out publisher",
     "autonomy bundle seal registry.upstream.example.com/robot-behavior:v0 --key publisher/cosign.key",
-    // Signed times have whole seconds, and one of the pages shows that the older image is refused.
+    // Signing times have whole seconds, and one page shows that the older image is refused.
     "sleep 1",
     "autonomy bundle seal registry.upstream.example.com/robot-behavior:v1 --key publisher/cosign.key --policy policy",
     "autonomy bundle seal registry.upstream.example.com/nav-stack:v1.2.0 --key publisher/cosign.key",
@@ -52,7 +52,7 @@ pub(super) const SIGNED: [&str; 9] = [
 
 pub(super) struct World {
     folder: tempfile::TempDir,
-    /// Stands for port 5000.
+    /// The real port for 5000.
     port: u16,
     proxy: SocketAddr,
     _registries: Vec<Running>,
@@ -100,7 +100,7 @@ impl World {
         self.path("home/robot")
     }
 
-    /// The files that the pages take for granted.
+    /// The files that the pages expect.
     fn furnish(&self, authority: &Authority, private: &Authority) {
         let home = self.home();
         let (certificate, key) = authority.sign("localhost");
@@ -150,7 +150,7 @@ impl World {
         Registry::new(&client.unwrap(), &name.repository, Role::Sink)
     }
 
-    /// The environment of a person on a machine that has this program and no other of its kind.
+    /// The environment of a user whose machine has this program and no related one.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         vec![
@@ -159,12 +159,12 @@ impl World {
             ("TMPDIR", text(self.folder.path().to_owned())),
             ("SSL_CERT_FILE", text(self.path("authority.pem"))),
             ("HTTPS_PROXY", format!("http://{}", self.proxy)),
-            // Keys of these pages have the empty password, so that nobody is asked.
+            // Keys of these pages have the empty password, so that no command prompts.
             ("COSIGN_PASSWORD", String::new()),
         ]
     }
 
-    /// Translates a command of a page into the one that runs here.
+    /// Translates a command of a page into the command to run here.
     pub(super) fn inward(&self, text: &str) -> String {
         let mut text = text.replace("cargo run --release -- ", "autonomy ");
         text = text.replace(":5000", &format!(":{}", self.port)).replace("0.0.0.0:", "127.0.0.1:");
@@ -177,7 +177,7 @@ impl World {
         text
     }
 
-    /// Translates the output of a command back, as it stands on the page.
+    /// Translates the output of a command back to the form on the page.
     pub(super) fn outward(&self, command: &str, printed: &str) -> String {
         let text =
             printed.replace(self.folder.path().to_str().unwrap(), "").replace(&format!(":{}", self.port), ":5000");
@@ -203,7 +203,7 @@ async fn start(
     .await
 }
 
-/// A port that nobody listens on, each page beginning its search elsewhere.
+/// A free port; each page starts its search elsewhere.
 fn free_port(name: &str) -> u16 {
     let start = name.bytes().fold(std::process::id(), |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     let count = u32::from(PORTS.end - PORTS.start);
@@ -211,7 +211,7 @@ fn free_port(name: &str) -> u16 {
     candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
-/// A proxy that leads each name, with its port, to an address on loopback, and refuses others.
+/// A proxy that maps each name, with its port, to an address on loopback, and refuses other names.
 fn proxy(addresses: HashMap<String, String>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The command: what it says, and what it leaves to a server that runs.
+//! The command: its output, and its behaviour beside a running server.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Damage: a repository that cannot be understood loses nothing.
+//! Damage: a repository that cannot be parsed loses nothing.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! An index may list anything as a manifest: it is no damage that the server then holds no manifest of that digest.
+//! An index may list anything as a manifest: it is not damage if the server holds no manifest of that digest.
 
 use autonomy_registry::oci::MediaType;
 use autonomy_registry::serve::{Collection, KeptManifests, collect};
@@ -37,7 +37,7 @@ async fn a_child_that_has_rotted_is_damage_whatever_it_was() {
         let layout = Layout::at(folder_of(data.path(), "app"));
         let index = json!({"schemaVersion": 2, "manifests": [image]}).to_string();
         put(&layout, MediaType::OCI_INDEX, index.as_bytes(), &["all"]).await;
-        // Not listed by itself, as in layouts of other programs.
+        // Without an entry of its own, as in layouts by other programs.
         layout_forgets(data.path(), &image.digest.to_string());
         std::fs::write(blob_path(data.path(), "app", &image.digest), rotten).unwrap();
         let collected = collect(Collection::new(data.path())).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_child_that_has_rotted_is_damage_whatever_it_was() {
     }
 }
 
-/// Takes a manifest out of `index.json`.
+/// Removes a manifest from `index.json`.
 fn layout_forgets(data: &std::path::Path, digest: &str) {
     let path = folder_of(data, "app").join("index.json");
     let mut index: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Garbage collection: takes what a model says and nothing else, loses nothing to pushes beside it, leaves damage alone.
+//! Garbage collection: removes exactly the model's garbage, loses nothing to concurrent pushes, leaves damage alone.
 
 mod command;
 mod damage;
@@ -50,7 +50,7 @@ async fn put(layout: &Layout, media_type: MediaType, bytes: &[u8], tags: &[&str]
     node
 }
 
-/// A repository with a tagged image and an old blob that nothing needs.
+/// A repository with a tagged image and an old unreferenced blob.
 async fn site(data: &Path, repository: &str) -> (Descriptor, Descriptor) {
     let layout = Layout::at(folder_of(data, repository));
     let layer = put(&layout, MediaType::OCI_LAYER, b"needed", &[]).await;

@@ -1,4 +1,4 @@
-//! The model: plans drawn at random, put on the disk, and what may go of them.
+//! The model: random plans, written to disk, and their garbage.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -20,7 +20,7 @@ fn usage(folder: &Path) -> u64 {
     inodes.values().sum()
 }
 
-/// One manifest of a plan. Numbers are taken modulo what there is.
+/// One manifest of a plan. Numbers are taken modulo the number of candidates.
 #[derive(Debug, Clone)]
 struct Planned {
     is_index: bool,
@@ -28,7 +28,7 @@ struct Planned {
     subject: Option<usize>,
     is_tagged: bool,
     is_old: bool,
-    /// An index may list what is not there, and a subject may be missing.
+    /// An index may list missing content, and a subject may be missing.
     points_nowhere: bool,
 }
 
@@ -73,16 +73,16 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
-/// What a plan became on the disk, and what may go.
+/// A plan on disk, and its garbage.
 struct Made {
-    /// Paths that must be gone after a collection, and all others must be there.
+    /// Paths that must be gone after a collection; all others must remain.
     garbage: BTreeSet<PathBuf>,
     tags: BTreeSet<String>,
     /// Manifests that are kept.
     kept: Vec<Digest>,
 }
 
-/// Puts a plan on the disk. Manifests refer to earlier ones only, as digests force them to.
+/// Writes a plan to disk. Manifests refer to earlier ones only, since digests allow nothing else.
 async fn make(data: &Path, plan: &Plan) -> Made {
     let layout = Layout::at(folder_of(data, "a"));
     let nowhere = Digest::sha256(b"nowhere");
@@ -124,7 +124,7 @@ async fn make(data: &Path, plan: &Plan) -> Made {
         subjects.push(subject);
     }
 
-    // What is kept, by going round until nothing is added: no graph, no order.
+    // Finds kept manifests by repeating until nothing is added: no graph, no order.
     let mut kept: Vec<bool> = plan.manifests.iter().map(|m| !plan.named_only || m.is_tagged || !m.is_old).collect();
     loop {
         let before = kept.clone();
@@ -147,7 +147,7 @@ async fn make(data: &Path, plan: &Plan) -> Made {
         if planned.is_old {
             age(&path, DAY * 2);
         }
-        // What is not kept is old: youth keeps.
+        // Every manifest that is not kept is old: young ones are kept.
         if !is_kept {
             garbage.insert(path);
         }
@@ -181,7 +181,7 @@ async fn mount(data: &Path, plan: &Plan, blobs: &[Descriptor], garbage: &mut BTr
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::hard_link(&from, &to).unwrap();
         let manifest = json!({"schemaVersion": 2, "layers": [blobs[blob]]}).to_string();
-        // A repository that has but blobs is a layout, too.
+        // A repository with only blobs is a layout, too.
         let empty = json!({"schemaVersion": 2, "layers": []}).to_string();
         let text = if is_needed { manifest } else { empty };
         put(&layout, MediaType::OCI_MANIFEST, text.as_bytes(), &[&format!("t{blob}")]).await;
@@ -191,7 +191,7 @@ async fn mount(data: &Path, plan: &Plan, blobs: &[Descriptor], garbage: &mut BTr
     }
 }
 
-/// What writers left, and what is nobody's business.
+/// Leftovers of writers, and files of other programs.
 fn loose(data: &Path, plan: &Plan, garbage: &mut BTreeSet<PathBuf>) {
     let blobs = folder_of(data, "a").join("blobs/sha256");
     for (n, is_old) in plan.temporaries.iter().enumerate() {

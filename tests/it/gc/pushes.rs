@@ -1,4 +1,4 @@
-//! Beside pushes: what somebody was told of, or has just put there, stays.
+//! Concurrent pushes: content stays if a client just put it or got an answer about it.
 
 use std::fs::{self, File};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ async fn whoever_is_told_that_something_is_there_may_rely_on_it() {
         "one file, two names"
     );
     assert_eq!(head(format!("a/blobs/{blob}")).await, 404);
-    // An upload whose last bytes came long ago is a young blob when it is closed.
+    // An upload whose last bytes are old makes a young blob when it is closed.
     let begun = client().post(url("a/blobs/uploads/".into())).send().await.unwrap();
     let place = begun.headers()["location"].to_str().unwrap().to_owned();
     client().patch(format!("{}{place}", server.url)).body("not needed").send().await.unwrap();
@@ -76,7 +76,7 @@ async fn what_changed_while_it_waited_for_the_lock_is_seen() {
     let held = File::open(folder.join(".lock")).unwrap();
     held.lock().unwrap();
     let collecting = tokio::spawn(collect(Collection::new(data.path())));
-    // Long enough for it to have chosen its victims; if it has not, this test sees less and does not fail for that.
+    // Long enough for the collection to choose its garbage; on a slower machine this test checks less and still passes.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!collecting.is_finished(), "it takes nothing without the lock");
     age(&blob_path(data.path(), "app", &more[0].1), Duration::ZERO);
@@ -93,11 +93,11 @@ async fn what_changed_while_it_waited_for_the_lock_is_seen() {
     assert!(!is_there(&garbage.digest) && collected.totals.blobs == 2, "{collected:?}");
 }
 
-/// How many blobs and manifests collection and pushes contend for.
+/// Number of blobs and manifests that collection and pushes contend for.
 const CONTENDED: usize = 160;
 const PUSHERS: usize = 4;
 
-/// What a pusher does about a blob before it puts a manifest that needs it.
+/// A pusher's request for a blob before it puts a manifest that needs it.
 async fn obtain(url: &str, how: usize, digest: &Digest, bytes: &[u8]) {
     let there = match how {
         0 => client().head(format!("{url}/v2/app/blobs/{digest}")).send().await.unwrap().status() == 200,
@@ -114,7 +114,7 @@ async fn obtain(url: &str, how: usize, digest: &Digest, bytes: &[u8]) {
             client().post(format!("{url}/v2/app/blobs/uploads/?mount={digest}&from=app")).send().await.unwrap().status()
                 == 201
         }
-        // Takes it for granted.
+        // Assumes that the blob is there.
         3 => true,
         _ => false,
     };
@@ -164,7 +164,7 @@ async fn beside_running_pushes_it_loses_nothing_that_was_acknowledged() {
                         404 if n % 5 == 3 => refused += 1,
                         other => panic!("{other} after {} way", n % 5),
                     }
-                    // A manifest that is there already need not be sent before the index that lists it.
+                    // An existing manifest need not be sent before the index that lists it.
                     let child = &shared.1[n];
                     let asked = client().head(format!("{url}/v2/app/manifests/{}", child.digest)).send().await.unwrap();
                     if asked.status() == 200 {

@@ -1,5 +1,5 @@
-//! Policies that are small where they lie and large where they are read. All are signed, and the lock names them: bounds
-//! hold for what a trusted key has signed, too.
+//! Policies that are small when stored and large when read. All are signed, and the lock names them: the limits apply to
+//! content signed by a trusted key, too.
 
 use std::io::Write as _;
 
@@ -19,8 +19,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// A gzip stream of `head` and then `total` zeros, made of one mebibyte's worth over and over (RFC 1952, section 2.2:
-/// members are simply appended).
+/// A gzip stream of `head` and then `total` zeros, made of one mebibyte's member repeated (RFC 1952, section 2.2: members
+/// are simply appended).
 fn zeros_after(head: &[u8], total: u64) -> Vec<u8> {
     let zeros = gzip(&vec![0; usize::try_from(MIB).unwrap()]);
     [gzip(head), zeros.repeat(usize::try_from(total / MIB).unwrap())].concat()

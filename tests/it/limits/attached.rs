@@ -1,4 +1,4 @@
-//! What is attached to an image: signatures without number, bodies and lists without an end.
+//! Accessories: too many signatures, endless bodies and endless lists.
 
 use autonomy_registry::document::lock;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
@@ -13,7 +13,7 @@ use crate::bundle_bed::{BundleBed, Signed};
 
 const GIB: u64 = 1 << 30;
 
-/// A legacy manifest of `count` layers, each of `size` bytes, none of which is there.
+/// A legacy manifest of `count` layers, each of `size` bytes and missing.
 fn signatures(count: usize, size: u64) -> String {
     let layer = |n: usize| {
         let digest = Digest::sha256(&n.to_le_bytes());
@@ -22,7 +22,7 @@ fn signatures(count: usize, size: u64) -> String {
     json!({"schemaVersion": 2, "layers": (0..count).map(layer).collect::<Vec<_>>()}).to_string()
 }
 
-/// A bundle by somebody else, attached to the image.
+/// A bundle by a stranger, attached to the image.
 async fn stranger(bed: &BundleBed) -> Descriptor {
     let key = SigningKey::generate().unwrap();
     let statement = sigstore_bundle::statement(&bed.image.digest, Some(Timestamp::now()));
@@ -43,7 +43,7 @@ async fn ten_thousand_signatures_are_not_looked_into() {
     let sig = format!("{}.sig", bed.image.digest.hex());
     bed.bed.fault(served(&sig, signatures(10_000, 286)));
     let what = "10,000 signatures under one tag";
-    // The signatures of lock and policy are searched for beside it.
+    // The signatures of lock and policy are searched beside it.
     hold(&bed, Bound { what, code: 3, says: "SIG_LIMIT: 10000 signatures", requests: 12, bytes: 4 << 20 }).await;
 
     let bed = sealed().await;
@@ -89,7 +89,7 @@ async fn a_payload_of_a_gibibyte_is_not_read() {
         testkit::images::put(&bed.store, MediaType::OCTET_STREAM, 0_usize.to_le_bytes().to_vec()).await;
         bed.bed.fault(served(&sig, signatures(1, 286)));
         bed.bed.fault(blob(&sent, pour("", "{", total)));
-        // Damage is fetched again, twice.
+        // Damaged content is fetched again, twice.
         hold(&bed, Bound { what, code: 3, says: "BLOB_DIGEST", requests: 14, bytes: 3 * IN_FLIGHT }).await;
     }
 

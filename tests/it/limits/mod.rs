@@ -1,8 +1,8 @@
-//! Limits hold: more than any signature, list, document or archive has reason to be is refused, after few requests and few
-//! bytes, in little memory.
+//! Limits hold: oversized signatures, lists, documents and archives are refused after few requests and few bytes, in little
+//! memory.
 //!
-//! The real program against a registry that makes its bodies while it sends them. Requests and bytes are counted where
-//! they are sent, memory by the kernel; times are printed and never judged. `--nocapture` shows the table.
+//! Runs the real program against a registry that generates its bodies while sending. The registry counts requests and
+//! bytes, the kernel counts memory; times are printed and never asserted. `--nocapture` shows the table.
 
 mod archive;
 mod attached;
@@ -18,25 +18,25 @@ use crate::bundle_bed::{BundleBed, Signed, VERSION, policy_bundle};
 use crate::resident;
 use crate::seed::text;
 
-/// Most that a run may hold.
+/// Peak memory allowed for a run.
 const MAX_RESIDENT_KIB: u64 = 64 << 10;
 
-/// What a connection takes up before the receiver has read anything: the kernel's buffers and the server's. A sender is
-/// only stopped once they are full.
+/// Bytes a connection holds before the receiver reads anything: the kernel's buffers and the server's. A sender only stops
+/// once they are full.
 const IN_FLIGHT: u64 = 12 << 20;
 
-/// What is there, how the program has to end, and what it may ask for.
+/// A case, its expected end, and its allowed requests.
 struct Bound {
     what: &'static str,
     code: i32,
     says: &'static str,
     /// Most requests at the source.
     requests: usize,
-    /// Most bytes that the source gets rid of.
+    /// Most bytes that the source sends.
     bytes: u64,
 }
 
-/// A sealed release at a source; whatever is too large or too many is put over it.
+/// A sealed release at a source; each case replaces a part with something too large or too many.
 async fn sealed() -> BundleBed {
     let bed = BundleBed::bare().await;
     let policy = policy_bundle(VERSION);
@@ -46,7 +46,7 @@ async fn sealed() -> BundleBed {
     bed
 }
 
-/// Seeds what `bed` holds into a fresh registry, and holds the run to `bound`.
+/// Seeds the content of `bed` into a fresh registry, and asserts that the run stays within `bound`.
 async fn hold(bed: &BundleBed, bound: Bound) {
     let Bound { what, code, says, requests, bytes } = bound;
     let (sink, out) = (Testbed::start().await, bed.file("out"));
@@ -79,7 +79,7 @@ async fn hold(bed: &BundleBed, bound: Bound) {
     assert_eq!((written, out.exists()), (None, false), "{what}");
 }
 
-/// A body without an end, or one of `total` bytes that says so.
+/// An endless body, or one of `total` bytes with a content length.
 fn pour(head: &'static str, unit: &'static str, total: Option<u64>) -> What {
     What::Pour {
         head: head.into(),
@@ -89,7 +89,7 @@ fn pour(head: &'static str, unit: &'static str, total: Option<u64>) -> What {
     }
 }
 
-/// Every request for a manifest whose path holds `at`.
+/// Every request for a manifest whose path contains `at`.
 fn manifest(at: &str, what: What) -> Fault {
     Fault::always(Kind::ManifestGet, what).at(at)
 }

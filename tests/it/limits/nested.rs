@@ -1,4 +1,4 @@
-//! JSON a thousand levels deep, wherever JSON is read: before anybody vouches for it, and after.
+//! JSON a thousand levels deep, wherever the program reads JSON: before a signature covers it, and after.
 
 use autonomy_registry::document::policy_bundle;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
@@ -60,7 +60,7 @@ async fn json_a_thousand_levels_deep_is_refused_wherever_it_is_read() {
 async fn a_field_that_nobody_reads_may_be_deep_and_takes_neither_stack_nor_memory() {
     let bed = sealed().await;
     let sig = format!("{}.sig", bed.image.digest.hex());
-    // As deep as the largest manifest can be; lock and policy are told the same.
+    // As deep as the largest manifest can be; lock and policy name the same limit.
     let manifest = format!(r#"{{"schemaVersion":2,"layers":[],"x":{}}}"#, deep(2_000_000));
     bed.bed.fault(served("manifests/v1", manifest.clone()));
     refused(&bed, "2,000,000 levels in a field nobody reads: the image", 3, "SIG_NOT_FOUND").await;

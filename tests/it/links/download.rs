@@ -1,4 +1,4 @@
-//! Downloads that break off, fall silent, or trickle.
+//! Downloads that break off, stall, or trickle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{MIB, content, layer, registry};
 use crate::wire_server::{Asked as Request, Server, answer, client, options};
 
-/// What sockets and buffers on this machine hold between two ends.
+/// Bytes that sockets and buffers on this machine hold between two ends.
 const ON_THE_WAY: u64 = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +42,7 @@ async fn whatever_breaks_a_download_only_what_was_on_its_way_is_sent_again() {
     }
 }
 
-/// A server whose first answer is `first`, and which answers every other request for a part with just that.
+/// A server that gives `first` as its first answer, and the requested range for every other request.
 async fn after(first: impl Fn() -> Response + Clone + Send + Sync + 'static, bytes: &[u8]) -> Server {
     let (bytes, asked) = (Bytes::copy_from_slice(bytes), Arc::new(AtomicUsize::new(0)));
     Server::start(
@@ -61,7 +61,7 @@ fn part(request: &Request, bytes: &Bytes) -> Response {
     paced(request, bytes, bytes.len(), Duration::ZERO)
 }
 
-/// What `request` asks for, a piece at a time with a pause before each.
+/// The range that `request` names, one piece at a time with a pause before each.
 fn paced(request: &Request, bytes: &Bytes, piece: usize, pause: Duration) -> Response {
     let from = offset(request);
     let rest = bytes.slice(from.unwrap_or_default()..);
@@ -77,7 +77,7 @@ fn paced(request: &Request, bytes: &Bytes, piece: usize, pause: Duration) -> Res
     answer(if from.is_some() { 206 } else { 200 }, headers, axum::body::Body::from_stream(pieces))
 }
 
-/// Reads `bytes` from `server` and gives the offsets that were asked for.
+/// Reads `bytes` from `server` and returns the requested offsets.
 async fn fetched(server: &Server, bytes: &[u8]) -> Vec<Option<usize>> {
     let node = layer(bytes);
     let source = registry(&client(), &server.host, Role::Source);
@@ -145,7 +145,7 @@ async fn a_registry_that_knows_no_ranges_is_read_from_the_beginning_however_long
         answer(200, &[("content-length", "2000000")], axum::body::Body::from_stream(some))
     })
     .await;
-    // Skipping what is known takes two and a half minutes: longer than any silence is borne.
+    // Skipping the known bytes takes two and a half minutes: longer than the allowed silence.
     let asked = fetched(&server, &bytes).await;
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert!(asked[1].is_some_and(|from| from > 1_400_000), "{asked:?}");

@@ -1,4 +1,4 @@
-//! Answers that are made to cost: heads without an end, encodings nobody asked for, redirects in circles.
+//! Costly answers: heads without an end, encodings not requested, circular redirects.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{MIB, content, layer, registry};
 use crate::wire_server::{Asked, Server, answer, client};
 
-/// A server that answers every connection with what `pieces` gives until it is hung up on; counts connections and bytes.
+/// A server that sends the `pieces` on every connection until the client hangs up; counts connections and bytes.
 fn raw<I: Iterator<Item = Bytes> + 'static>(pieces: fn() -> I) -> (String, Arc<AtomicU64>, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -24,7 +24,7 @@ fn raw<I: Iterator<Item = Bytes> + 'static>(pieces: fn() -> I) -> (String, Arc<A
             let (mut stream, sent) = (stream.unwrap(), Arc::clone(&counts.1));
             let mut start = [0];
             if stream.peek(&mut start).is_ok() && start[0] == 0x16 {
-                // A TLS hello, which asks for nothing.
+                // A TLS hello, not a request.
                 let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
                 continue;
             }
@@ -37,7 +37,7 @@ fn raw<I: Iterator<Item = Bytes> + 'static>(pieces: fn() -> I) -> (String, Arc<A
                     }
                     sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
                 }
-                // Held open: it is for the client to end this.
+                // Held open: the client must end this.
                 let _ = stream.read(&mut [0; 4096]);
             });
         }
@@ -62,7 +62,7 @@ async fn a_head_without_an_end_is_not_read() {
         let error = registry(&client(), &host, Role::Source).contains(&node).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Limit, "{}", error.chain());
         assert_eq!(connections.load(Ordering::Relaxed), 1, "and not asked for again");
-        // What is read is some 400 KiB; the rest is what the sockets of this machine hold.
+        // The client reads some 400 KiB; the sockets of this machine hold the rest.
         let sent = sent.load(Ordering::Relaxed);
         assert!(sent < 16 << 20, "{sent} of 64 MiB were taken");
     }
@@ -92,7 +92,7 @@ async fn nothing_is_unpacked_that_nobody_asked_to_be_packed() {
     let bomb = Bytes::from(packed.clone());
     let server = Server::start(move |_: &Asked| answer(200, &[("content-encoding", "gzip")], bomb.clone())).await;
     let source = registry(&client(), &server.host, Role::Source);
-    // Object stores say so of layers that were packed before they were pushed: the bytes are what the digest is of.
+    // Object stores send this header for layers that were compressed before the push: the digest is of those bytes.
     assert!(read_small(&source, &node, 1 << 20).await.unwrap() == packed);
     assert_eq!(source.tally().bytes_in, packed.len() as u64);
     let asked = server.asked();

@@ -1,4 +1,4 @@
-//! Bad links and busy hosts: what is sent again after a break, what is waited for, and what is not.
+//! Bad links and busy hosts: which requests are retried after a break, which waits are accepted, and which are not.
 
 mod download;
 mod hostile;
@@ -13,7 +13,7 @@ use crate::wire_server::repository;
 
 const MIB: usize = 1 << 20;
 
-/// Bytes that look the same nowhere.
+/// Bytes without a repeating pattern.
 fn content(size: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! Hosts that ask for less: fewer requests at a time, and none for a while.
+//! Hosts that ask for less: fewer concurrent requests, and none for a while.
 
 use std::future::IntoFuture as _;
 use std::sync::{Arc, Mutex};
@@ -13,17 +13,17 @@ use tokio::time::Instant;
 
 use crate::wire_server::client;
 
-/// What a server has seen.
+/// Requests that a server received.
 #[derive(Default)]
 struct Seen {
     in_flight: usize,
-    /// In flight together with each request, itself included.
+    /// Requests in flight at the arrival of each one, itself included.
     together: Vec<usize>,
-    /// When each came.
+    /// The arrival of each.
     came: Vec<Instant>,
 }
 
-/// A server that takes a second for every request, and answers as `answer` says by its number.
+/// A server that takes a second for every request; `answer` gives the response by request number.
 struct Busy {
     host: String,
     seen: Arc<Mutex<Seen>>,
@@ -55,7 +55,7 @@ impl Busy {
         Self { host, seen }
     }
 
-    /// Sends so many requests at once, each as often as it takes; gives how many were in flight with each that arrived.
+    /// Sends this many requests at once, with retries; returns the requests in flight at each arrival.
     async fn asked(&self, client: &Client, count: usize) -> Vec<usize> {
         let questions = (0..count).map(|_| {
             let host = client.host(&self.host, "a");
@@ -102,7 +102,7 @@ async fn a_pause_in_seconds_or_until_a_moment_is_kept_by_every_request_to_the_ho
         if number != 2 {
             return ().into_response();
         }
-        // By this server's clock, which is not that of the test.
+        // By this server's clock, which differs from the test's.
         let then = Timestamp::now() + Duration::from_secs(41);
         refused_for(&then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
     };

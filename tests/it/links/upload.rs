@@ -1,4 +1,4 @@
-//! Uploads that break off: continued where the registry can, begun anew where it cannot, never with other bytes.
+//! Uploads that break off: resumed where the registry can, begun anew where it cannot, never with other bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use futures_util::stream;
 use super::{MIB, content, layer, registry};
 use crate::wire_server::{Asked as Request, Server, answer, client, options, status};
 
-/// A source of these bytes, or of others from the second time on, in pieces; counts what is opened.
+/// A source of these bytes, or of others from the second open on, in pieces; counts opens.
 #[derive(Debug)]
 struct Source {
     bytes: Bytes,
@@ -87,7 +87,7 @@ async fn an_upload_to_distribution_3_goes_on_where_it_broke() {
         assert_eq!(bed.count(Asked::UploadDelete), 0);
         assert_eq!(received(&bed), node.size, "no byte arrived twice");
         let again = body.meter().fetched() - node.size;
-        // A mark to go on from, and what was on its way.
+        // Up to one checkpoint, and the bytes in flight.
         assert!(again <= cuts.len() as u64 * (9 << 20), "{again} bytes were read again");
         assert!(read_small(&sink, &node, node.size).await.unwrap() == bytes);
     }
@@ -129,7 +129,7 @@ async fn an_upload_whose_answer_was_lost_is_not_sent_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_gives_other_bytes_after_the_break_is_found_out_here() {
-    // More than can be on its way when the connection breaks: the first pass must not come to its own end.
+    // More than can be in flight when the connection breaks: the first pass must not reach its own end.
     let bytes = content(24 * MIB);
     let node = layer(&bytes);
     let with_a_flip_at = |at: usize| {
@@ -138,8 +138,8 @@ async fn a_source_that_gives_other_bytes_after_the_break_is_found_out_here() {
         other
     };
     let (other, early) = (with_a_flip_at(3 * MIB - 9), with_a_flip_at(100));
-    // What arrived before the break was wrong; what is read now, from before it, is right. And the other way round. And
-    // wrong where nothing is read again: only the digest tells, which is that of what arrived.
+    // First case: the bytes before the break are wrong, and reading them again gives right ones. Second: the other way
+    // round. Third: the wrong byte is not read again, and only the digest of the received bytes shows it.
     for (first, later) in [(&other, &bytes), (&bytes, &other), (&early, &bytes)] {
         let bed = Testbed::with(Profile::distribution_3()).await;
         bed.fault(cut(1, 3 * MIB));
@@ -156,12 +156,12 @@ async fn a_source_that_gives_other_bytes_after_the_break_is_found_out_here() {
     }
 }
 
-/// A registry whose PUTs meet these statuses in turn, the last for good, and whose sessions stand where `range` says.
+/// A registry that answers PUTs with these statuses in turn, repeating the last, and whose sessions report `range`.
 async fn telling(range: &'static str, puts: &'static [u16]) -> Server {
     answering(range, move |number| status(puts[number.min(puts.len() - 1)])).await
 }
 
-/// The same with answers to PUTs by their number, the first being 0.
+/// The same with answers to PUTs by number, from 0.
 async fn answering(range: &'static str, put_at: impl Fn(usize) -> Response + Clone + Send + Sync + 'static) -> Server {
     let (session, put) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let counters = Arc::new((session, put));
@@ -181,12 +181,12 @@ async fn answering(range: &'static str, put_at: impl Fn(usize) -> Response + Clo
     .await
 }
 
-/// Method, path and `Content-Range` of the requests that bring 200,000 bytes to `server`.
+/// Method, path and `Content-Range` of the requests that upload 200,000 bytes to `server`.
 async fn brought(server: &Server) -> Vec<String> {
     tried(server, &client()).await.unwrap()
 }
 
-/// The same, if they can be brought. Bytes without a `Content-Range` are all of them.
+/// The same, or the error of the upload. Bytes without a `Content-Range` are the whole blob.
 async fn tried(server: &Server, client: &Client) -> Result<Vec<String>, (Error, Vec<String>)> {
     let bytes = content(200_000);
     let node = layer(&bytes);
@@ -203,7 +203,7 @@ async fn tried(server: &Server, client: &Client) -> Result<Vec<String>, (Error, 
         format!("{line}{range}").replace("/v2/a/b/blobs/uploads/", "uploads")
     };
     let mut lines: Vec<_> = asked.iter().map(told).collect();
-    // Cancelling is done beside everything else.
+    // Cancelling runs in the background.
     lines.sort_by_key(|line| line.starts_with("DELETE"));
     match put {
         Ok(_) => Ok(lines),
@@ -241,7 +241,7 @@ async fn a_standing_that_cannot_be_is_not_believed() {
         let lines = brought(&server).await;
         assert_eq!(lines[2..5], ["GET /session/0", "POST uploads", "PUT /session/1"], "{range:?}");
     }
-    // Nothing has arrived: nothing to go on with.
+    // Nothing has arrived, so there is nothing to resume.
     let lines = brought(&telling("0-0", &[503, 201]).await).await;
     assert_eq!(lines[2..5], ["GET /session/0", "POST uploads", "PUT /session/1"]);
 }

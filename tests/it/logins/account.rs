@@ -75,7 +75,7 @@ async fn what_is_no_registry_gets_no_login() {
     let done = person.login(&page.host, PASSWORD, &[]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains("is this a registry?"), "{}", text(&done));
-    // Somebody who asks for a login that is not known here is shown nothing.
+    // A server that asks for an unknown scheme gets no credentials.
     let other = Server::start(|_: &Asked| answer(401, &[("www-authenticate", "Negotiate")], "")).await;
     let done = person.login(&other.host, PASSWORD, &[]).await;
     assert_code(&done, 4);
@@ -169,7 +169,7 @@ async fn an_identity_token_that_is_offered_is_kept_in_the_place_of_the_password(
     let config: Value = serde_json::from_str(&person.config()).unwrap();
     assert_eq!(config["auths"][&server.host], json!({"auth": "cm9ib3Q6", "identitytoken": "identity1"}));
     server.asked();
-    // From now on the token is shown, and the password no more: it is not known any more.
+    // From now on the token is sent, and the password never: it is not stored any more.
     let seed = person.seed(&format!("{}/a:v1", server.host), "127.0.0.1:1/a:v1", &[]).await;
     assert_code(&seed, 4);
     let lines = server.lines();

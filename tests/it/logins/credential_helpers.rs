@@ -1,4 +1,4 @@
-//! Credential helpers of somebody who runs the program: used, told of if they do not work, and ended if they hang.
+//! Credential helpers of the user: called, named in the error if they fail, and killed if they hang.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ erase) rm -f kept ;;
 esac
 "#;
 
-/// Never answers, and has a child that does not either.
+/// Never answers, and has a child that never answers either.
 const HANGING: &str = "echo $$ >> calls\nsleep 600 &\necho $! >> calls\nwait\n";
 
 fn is_running(pid: &str) -> bool {
@@ -25,7 +25,7 @@ fn is_running(pid: &str) -> bool {
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Whether everything that the hanging helper has started is gone, or soon is.
+/// Whether every process that the hanging helper started ends soon.
 async fn is_all_gone(person: &Person) -> bool {
     let calls = person.read("calls");
     for _ in 0..100 {
@@ -77,7 +77,7 @@ async fn a_helper_that_does_not_keep_the_login_leaves_the_file_as_it_was() {
         assert!(text(&done).contains("--authfile") && !text(&done).contains(PASSWORD), "{}", text(&done));
         assert_eq!(person.config(), before);
     }
-    // What says that it has kept it and has not, is found out.
+    // A helper that reports success and stores nothing is detected.
     person.helper("broken", "cat > /dev/null; [ \"$1\" = store ] || { echo 'credentials not found'; exit 1; }");
     let done = person.login(bed.host(), PASSWORD, &[]).await;
     assert_code(&done, 0);
@@ -105,7 +105,7 @@ async fn a_helper_that_hangs_is_asked_once_ended_and_gone_without() {
     assert_eq!(person.read("calls").lines().count(), 2, "both registries wanted a login, and it was run once");
     assert!(is_all_gone(&person).await, "the helper goes on");
 
-    // Where a login is needed, the failure names the helper.
+    // Where a login is required, the failure names the helper.
     let wanting = guarded(basic()).await;
     let done = person.seed(&from, &format!("{}/app:v1", wanting.host()), &["--helper-timeout", "300ms"]).await;
     assert_code(&done, 4);
@@ -137,7 +137,7 @@ async fn a_run_that_is_stopped_takes_its_helper_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_helper_whose_answer_was_refused_is_asked_for_a_newer_one() {
-    // Asked by the token service, once for each repository: what held for the first does not hold for the second.
+    // The token service needs it once for each repository: the login that worked for the first fails for the second.
     let (person, source) = (Person::new(), open_source().await);
     let sink = guarded(bearer(Duration::from_secs(300))).await;
     person.write(".docker/config.json", r#"{"credsStore":"cloud"}"#);
@@ -148,7 +148,7 @@ async fn a_helper_whose_answer_was_refused_is_asked_for_a_newer_one() {
     let to = format!("{}/app:v1", sink.host());
     assert_code(&person.seed(&format!("{}/app:v1", source.host()), &to, &[]).await, 0);
     assert_eq!(person.read("calls").lines().count(), 2);
-    // One that gives out the same again and again is believed to have no other.
+    // A helper that returns the same login again is taken to have no other.
     let person = Person::new();
     person.write(".docker/config.json", r#"{"credsStore":"stuck"}"#);
     person.helper("stuck", "echo x >> calls\necho '{\"Username\":\"u\",\"Secret\":\"expired\"}'\n");

@@ -1,5 +1,5 @@
-//! Logins: kept and forgotten by the program, shown to nobody else, fetched again while a long copy goes on, and the
-//! ways to a registry that lead through TLS and proxies.
+//! Logins: stored and removed by the program, never leaked, renewed during a long copy; and the ways to a registry through
+//! TLS and proxies.
 
 mod account;
 mod credential_helpers;
@@ -22,7 +22,7 @@ use crate::seed;
 const USER: &str = "robot";
 const PASSWORD: &str = "correct:horse";
 
-/// Somebody with a home folder of their own, and nothing of the machine's.
+/// A user with a home folder of their own, and nothing of the machine's.
 struct Person {
     home: tempfile::TempDir,
 }
@@ -86,7 +86,7 @@ impl Person {
         self.run(&[&fixed[..], &out, more].concat(), "").await
     }
 
-    /// Puts a credential helper on this person's PATH. The script starts in the home folder.
+    /// Puts a credential helper on this user's PATH. The script starts in the home folder.
     #[cfg(unix)]
     fn helper(&self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt as _;
@@ -120,7 +120,7 @@ async fn guarded(auth: ServerAuth) -> Testbed {
     Testbed::with(Profile { auth, ..Profile::default() }).await
 }
 
-/// A registry that is open to everybody, with an image as `app:v1`.
+/// A registry without logins, with an image as `app:v1`.
 async fn open_source() -> Testbed {
     let bed = Testbed::start().await;
     let store = seed::publisher(&bed, "app");

@@ -1,4 +1,4 @@
-//! The ways to a registry: proxies, certificates for each host, machines without any.
+//! The ways to a registry: proxies, certificates for each host, machines without CA certificates.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,14 +15,14 @@ use crate::wire_server::{Asked, Authority, Plain, Server, answer, options, tls_s
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const PACKED: &str = "cm9ib3Q6Y29ycmVjdDpob3JzZQ==";
 
-/// A proxy on loopback that leads everything to one place, and remembers the heads of what it was asked.
+/// A proxy on loopback that sends everything to one place, and records the heads of requests.
 struct Gateway {
     address: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Gateway {
-    /// `refusal` is what it answers instead.
+    /// `refusal` is its answer instead of a tunnel.
     fn start(to: String, refusal: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -118,7 +118,7 @@ async fn plain_http_goes_by_the_proxy_too_and_exceptions_and_loopback_do_not() {
             [("HTTP_PROXY", address.clone()), ("HTTPS_PROXY", address.clone()), ("NO_PROXY", none.to_owned())];
         Client::new(ClientOptions { proxies: proxies(&variables), ..options() }).unwrap()
     };
-    // With a port of its own, so that TLS is tried first: the answer to that is not TLS.
+    // With an explicit port TLS is tried first; the answer to that is not TLS.
     assert_eq!(ask(&client(""), "registry.test:80").await.unwrap(), "ok");
     let heads = gateway.heads();
     assert!(heads.iter().any(|head| head.starts_with("GET http://registry.test/v2/a/x HTTP/1.1\r\n")), "{heads:?}");
@@ -195,7 +195,7 @@ async fn a_machine_without_authorities_works_with_one_that_is_named_and_with_pla
     };
     assert_code(&login(&tls, &["--ca-file", ca.to_str().unwrap()]).await, 0);
     assert_code(&login(&plain.host, &["--allow-insecure-registry"]).await, 0);
-    // Mozilla's authorities are built in, and do not know this one.
+    // The built-in Mozilla roots do not include this CA.
     let folder = person.path("certs.d").join(&tls);
     std::fs::create_dir_all(&folder).unwrap();
     let done = login(&tls, &["--cert-dir", person.path("certs.d").to_str().unwrap()]).await;
@@ -203,7 +203,7 @@ async fn a_machine_without_authorities_works_with_one_that_is_named_and_with_pla
     assert!(text(&done).contains("does not verify"), "{}", text(&done));
 }
 
-/// A registry on TLS that wants a token, and the service that gives it, each with its own authority.
+/// A registry on TLS that requires a token, and its token service, each with a CA of its own.
 fn pair(wants_client: bool) -> (Authority, String, Authority, String) {
     let (outer, inner) = (Authority::new(), Authority::new());
     let token = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"token\":\"t\"}";
@@ -230,7 +230,7 @@ async fn a_registry_with_tls_on_this_machine_is_found_by_a_request_whose_answer_
         let client = Client::new(ClientOptions { ca_file: Some(dir.path().join("ca.pem")), ..options() }).unwrap();
         assert_eq!(client.host(&host, "a").send(&head).await.unwrap().status(), 200);
     }
-    // One that has no TLS and means what it says is told of as it is.
+    // A 400 from a server without TLS is returned unchanged.
     let refusing = Server::start(|_: &Asked| crate::wire_server::status(400)).await;
     let refused = crate::wire_server::client().host(&refusing.host, "a").send(&head).await.unwrap();
     assert_eq!(refused.status(), 400);
@@ -271,7 +271,7 @@ async fn a_client_certificate_is_shown_to_its_host_alone() {
     put(&realm);
     assert_eq!(ask(&Client::new(options.clone()).unwrap(), &registry).await.unwrap(), "ok");
 
-    // A key that belongs to another certificate is named, and nothing is sent.
+    // The error names a key that belongs to another certificate, and no request is sent.
     let (_, other) = inner.sign("other");
     std::fs::write(dir.path().join(&registry).join("client.key"), other.serialize_pem()).unwrap();
     let error = ask(&Client::new(options).unwrap(), &registry).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Where secrets go, and where they must not: the rules of the design, each tried.
+//! Allowed and forbidden destinations of secrets: one test for each rule of the design.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,14 +37,14 @@ async fn no_log_no_event_no_error_and_no_file_holds_a_secret() {
     let authfile = person.path("auth.json");
     let more = ["--authfile", authfile.to_str().unwrap(), "-vv", "--progress", "json", "--output", "json"];
     let reference = |bed: &autonomy_registry::serve::testkit::Testbed| format!("{}/app:v1", bed.host());
-    // To Basic, from there to Bearer: both are read from and written to.
+    // Basic to Basic, then to Bearer: both are read from and written to.
     for (from, to) in [(&open, &first), (&first, &second)] {
         let done = person.seed(&reference(from), &reference(to), &more).await;
         assert_code(&done, 0);
         assert!(text(&done).contains("TRACE"), "the log was asked for");
         assert_silent("the output", &text(&done));
     }
-    // Refused ones are spoken of, and not shown.
+    // The output names refused credentials, but does not show them.
     person.write(
         "wrong.json",
         &auths(&[(first.host(), "cm9ib3Q6d3JvbmctaG9yc2U="), (second.host(), "cm9ib3Q6d3JvbmctaG9yc2U=")]),
@@ -105,7 +105,7 @@ async fn a_token_service_that_leads_elsewhere_does_not_take_the_login_along() {
     assert_eq!(answer.status(), 200);
     let asked = elsewhere.asked();
     assert!(asked.len() == 1 && asked[0].header("authorization").is_none(), "{asked:?}");
-    // An identity token stands in the body, which would go along: not even asked.
+    // An identity token is in the body, which a redirect would forward: the redirect is not followed.
     let identity = serde_json::json!({"identitytoken": "refresh"});
     let error = knowing(&server.host, &identity, &dir).host(&server.host, "a").send(&get("/x")).await.unwrap_err();
     assert!(error.kind() == Kind::Invalid && error.chain().contains("another host"), "{}", error.chain());
@@ -182,7 +182,7 @@ async fn an_upload_that_was_led_to_where_it_is_not_known_begins_anew_at_home_wit
     let asked = server.asked();
     let puts: Vec<_> = asked.iter().filter(|asked| asked.is("PUT")).map(|asked| &asked.body[..]).collect();
     assert_eq!(puts, [b"layer", b"layer"], "whole each time");
-    // One is refused, as nobody had asked for a login before; two sessions, and the first is cancelled.
+    // One upload is refused, since no login was requested before; two sessions, and the first is cancelled.
     let number = |start: &str| asked.iter().filter(|asked| asked.is(start)).count();
     assert_eq!([number("POST"), number("PUT"), number("DELETE /session/0"), asked.len()], [3, 2, 1, 6], "{asked:?}");
 }

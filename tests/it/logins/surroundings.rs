@@ -1,4 +1,4 @@
-//! Credential helpers of somebody whose environment holds passwords, and folders of programs that are not meant.
+//! Credential helpers when the environment holds passwords, and PATH entries that must not be searched.
 #![cfg(unix)]
 
 use super::{Person, basic, guarded, open_source};

@@ -1,4 +1,4 @@
-//! Tokens while a run goes on: how often they are fetched, by whom, and what happens when they end.
+//! Tokens during a run: how often they are fetched, by which client, and the handling of expiry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,8 +25,8 @@ async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<()> {
     client.host(host, "a").send(&get(Scopes::pull("a"))).await?.expect(&[200]).await.map(drop)
 }
 
-/// A registry with its token service. Tokens hold for `life` seconds by what is said of them, and for as long as the
-/// number of the newest is less than `spread` ahead.
+/// A registry with its token service. Tokens claim a lifetime of `life` seconds; each is valid while the newest number is
+/// less than `spread` ahead.
 async fn numbered(life: u32, spread: u32) -> Server {
     let issued = Arc::new(AtomicU32::new(0));
     Server::start(move |asked: &Asked| {
@@ -67,7 +67,7 @@ async fn a_copy_outlives_many_tokens_of_one_second() {
     assert_code(&person.seed(&reference(open.host()), &reference(source.host()), &more).await, 0);
 
     source.clear_log();
-    // Longer than what is left of a token that has been held for a while, shorter than a fresh one lasts.
+    // Longer than the rest of a token's life after some use, shorter than a fresh token's.
     source.fault(Fault::always(Asks::BlobGet, What::Delay(Duration::from_millis(400))));
     let begun = Instant::now();
     assert_code(&person.seed(&reference(source.host()), &reference(sink.host()), &more).await, 0);
@@ -77,8 +77,7 @@ async fn a_copy_outlives_many_tokens_of_one_second() {
         let log = bed.log();
         let refused = log.iter().filter(|seen| seen.status == 401).count();
         let tokens = bed.count(Asks::Token);
-        // A new one when the last is over, however many wait for it or were refused with the last; and one more for each
-        // of the rights that are asked for.
+        // One new token per expiry, no matter how many requests wait or were refused; and one more for each scope.
         let most = usize::try_from(took.as_millis() / 900).unwrap() + 3;
         assert!(
             (3..=most).contains(&tokens),
@@ -110,7 +109,7 @@ async fn a_token_that_ends_early_costs_one_refusal_and_is_fetched_once_for_all()
     let server = numbered(3600, 1).await;
     let client = client();
     ask(&client, &server.host).await.unwrap();
-    // Somebody else takes a token, with which the one that is held ends.
+    // Another client fetches a token, which ends the one held here.
     let other = crate::wire_server::client();
     ask(&other, &server.host).await.unwrap();
     server.asked();
@@ -240,7 +239,7 @@ async fn a_token_service_on_another_host_sees_the_password_and_the_registry_sees
     };
     assert_eq!(logins(&registry), [None, Some("Bearer t".to_owned())]);
     assert_eq!(logins(&realm), [Some(format!("Basic {PACKED}"))]);
-    // Logins of the token service's own host are not meant: the registry's are.
+    // Logins for the token service's own host are not used: the registry's are.
     assert!(realm.lines().is_empty() && registry.lines().is_empty());
     let _ = (USER, PASSWORD);
 }

@@ -1,4 +1,4 @@
-//! One cell: two servers, one fault, one seed, and a look at what it has left.
+//! One cell: two servers, one fault, one seed, and a check of the result.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,17 +17,17 @@ use jiff::Timestamp;
 use super::field::{self, Source};
 use super::{On, Wrong};
 
-/// Longest time for a cell, on a machine that has a lot else to do; one that has to be waited for longer hangs.
+/// Longest time for a cell on a busy machine; a longer one counts as a hang.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// How a cell ended.
+/// Result of a cell.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// `done`, the kind of failure, or `-` where there is no such cell.
     pub(super) told: &'static str,
-    /// The failure in words.
+    /// The error with its sources.
     pub(super) chain: String,
-    /// What it should not have done.
+    /// Violations of the rules.
     pub(super) amiss: Vec<String>,
 }
 
@@ -41,26 +41,26 @@ impl Outcome {
     }
 }
 
-/// A fault that waits for its seed.
+/// A fault, ready for its seed.
 pub(super) struct Cell {
     name: String,
     wrong: Wrong,
     kind: Kind,
-    /// What the address of the request holds.
+    /// A part of the request's path and query.
     at: String,
     is_at_the_source: bool,
     field: Arc<Source>,
     source: Testbed,
     sink: Testbed,
-    /// Where redirects lead, if this is about one.
+    /// The target of redirects, in cells about one.
     other: Option<Testbed>,
     former: Option<Digest>,
-    /// When a busy server that told a date may be asked again.
+    /// The `Retry-After` date of a busy server.
     date: Instant,
 }
 
 impl On {
-    /// The side and the kind of the request, and what its path holds.
+    /// The side and the kind of the request, and a part of its path.
     fn request(self, field: &Source) -> (bool, Kind, String) {
         let (layer, child) = (field.layer.digest.to_string(), field.child.digest.to_string());
         match self {
@@ -82,7 +82,7 @@ impl On {
         matches!(self, Self::Post | Self::BlobPut | Self::ManifestPut | Self::TagPut)
     }
 
-    /// Whether there is a body for something to happen to, and in which direction it goes.
+    /// The direction of the body, if there is one.
     fn body(self) -> Way {
         match self {
             Self::BlobGet | Self::TagGet | Self::ManifestGet | Self::Referrers | Self::Token => Way::Answer,
@@ -93,16 +93,16 @@ impl On {
 
     fn flip(self, field: &Source) -> What {
         match self {
-            // The digest still looks like one, or like none; the session is none that is open.
+            // The digest stays valid or becomes invalid; the session matches no open one.
             Self::BlobHead | Self::TagHead => What::FlipHeaderBit("docker-content-digest"),
             Self::Post => What::FlipHeaderBit("location"),
             Self::BlobPut => What::FlipRequestBit { at: 100 },
             Self::ManifestPut => What::FlipRequestBit { at: 40 },
-            // What arrives is still an index of the same manifests: nothing in it is wrong, but it is another one.
+            // The index still lists the same manifests: it is valid, but it is another one.
             Self::TagPut => What::FlipRequestBit { at: field.first_size },
             Self::TagGet | Self::ManifestGet => What::FlipBit { at: 40 },
             Self::BlobGet => What::FlipBit { at: 100 },
-            // No digest vouches for a list or a token: only what is no JSON any more is seen to be wrong.
+            // No digest covers a list or a token: only invalid JSON is detected as damage.
             Self::Referrers | Self::Token => What::FlipBit { at: 0 },
         }
     }
@@ -116,7 +116,7 @@ enum Way {
 }
 
 impl Wrong {
-    /// What happens, and how many times in a row. None where there is nothing that it could happen to.
+    /// The fault, and its number of repetitions. None where the fault does not apply.
     fn what(self, on: On, field: &Source, other: Option<&Testbed>, date: Timestamp) -> Option<(What, u32)> {
         const ALWAYS: u32 = u32::MAX;
         let busy = |retry_after: String| What::StatusWith { status: 429, retry_after: Some(retry_after) };
@@ -133,14 +133,14 @@ impl Wrong {
                 Way::None => return None,
             },
             Self::ResetAfter if on.is_write() => (What::ResetAfter, 1),
-            // What has been read to its end does not suffer from the connection's.
+            // A response that was read completely is not harmed when the connection closes.
             Self::ResetAfter => (What::SetHeader { name: "connection", value: "close".into() }, 1),
             Self::Slow if on.body() == Way::Answer => (What::Trickle { after: 20, bytes_per_second: 4000 }, 1),
             Self::Slow => (What::Delay(Duration::from_millis(300)), 1),
             Self::LengthOnce => (What::WrongLength, 1),
             Self::LengthAlways => (What::WrongLength, ALWAYS),
             Self::FlipOnce => (on.flip(field), 1),
-            // What arrives under a tag is tagged, whatever it is: no request can ask for less.
+            // A PUT by tag tags whatever arrives: no request can prevent that.
             Self::FlipAlways if on == On::TagPut => return None,
             Self::FlipAlways => (on.flip(field), ALWAYS),
             Self::Redirect => (What::Redirect { status: 307, to: format!("http://{}", other?.host()) }, 1),
@@ -150,13 +150,13 @@ impl Wrong {
     }
 }
 
-/// A date as `Retry-After` has it (RFC 9110, section 5.6.7).
+/// A date in the form of `Retry-After` (RFC 9110, section 5.6.7).
 fn http_date(at: Timestamp) -> String {
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
 }
 
 impl Cell {
-    /// Sets up the servers and the fault. None where there is nothing that could go wrong in this way.
+    /// Sets up the servers and the fault. None where the fault does not apply.
     pub(super) async fn set(on: On, wrong: Wrong, field: &Arc<Source>) -> Option<Self> {
         let (mode, folder) = (field.mode, field.folder.path());
         let (is_at_the_source, kind, at) = on.request(field);
@@ -165,12 +165,12 @@ impl Cell {
             (Wrong::Redirect, false) => Some(Testbed::with(mode.open()).await),
             _ => None,
         };
-        // One to two seconds from now: dates are told to the second.
+        // One to two seconds from now: dates have whole seconds.
         let date = Timestamp::from_second(Timestamp::now().as_second() + 2).unwrap();
         let (what, times) = wrong.what(on, field, other.as_ref(), date)?;
         let until_then = Duration::try_from(date.duration_since(Timestamp::now())).unwrap_or_default();
         let date = Instant::now() + until_then;
-        // Logins everywhere: what is no other host's business must not reach it, and every kind of request carries one.
+        // Logins everywhere: they must not leak to another host, and every kind of request carries one.
         let source = Testbed::over(folder, mode.guarded()).await;
         let sink = Testbed::with(mode.guarded()).await;
         let site = sink.layout("site/app");
@@ -190,7 +190,7 @@ impl Cell {
         Some(Self { name, wrong, kind, at, is_at_the_source, field, source, sink, other, former, date })
     }
 
-    /// Seeds.
+    /// Runs the seed.
     pub(super) async fn run(self) -> Outcome {
         let out = tempfile::tempdir().unwrap();
         let retry = Retry { first_pause: Duration::from_millis(2), ..Retry::default() };
@@ -215,7 +215,7 @@ impl Cell {
         Outcome { told, chain, amiss }
     }
 
-    /// What is not as it has to be afterwards.
+    /// Lists violations of the rules after the run.
     async fn left(&self, is_done: bool, written: usize) -> Vec<String> {
         let mut amiss = Vec::new();
         let bed = if self.is_at_the_source { &self.source } else { &self.sink };
@@ -230,7 +230,7 @@ impl Cell {
             _ => None,
         };
         if let Some(not_before) = not_before {
-            // Clocks are read one after the other, here and there.
+            // Server and client read their clocks one after the other.
             let again = asked.get(1).map(|again| *again + Duration::from_millis(20));
             note(&mut amiss, again.is_some_and(|again| again >= not_before), || {
                 "asked again too soon, or never".into()

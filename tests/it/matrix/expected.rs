@@ -1,4 +1,4 @@
-//! How each cell has to end, by reasoning and not by trying; what was found to be otherwise was mended in the program.
+//! The expected end of each cell, by reasoning and not by trying; where a run differed, the program was fixed.
 
 use super::field::Mode;
 use super::{On, Wrong};
@@ -6,17 +6,19 @@ use super::{On, Wrong};
 /// In the order of [`On::ALL`] and [`Wrong::ALL`]: `.` for done, `-` where there is no such cell, and a failure by its first
 /// letter (`u`navailable, `c`orrupt, `i`nvalid, `d`enied, `n`ot found, `m`issing children).
 ///
-/// - What may pass is tried up to five times. What is damaged is fetched again, and up to three times.
-/// - An answer with a length other than its body's breaks off. An answer to HEAD, or the one to a blob of a known size,
-///   contradicts the manifest. Nobody reads the body of an answer that says that something was stored.
-/// - A page in place of an answer is somebody else's, who may be gone at the next try: there are up to three.
-/// - What is no token, or no list, is asked for once more, as nothing else tells that it was damaged. A page in place of a
-///   list of referrers, twice, comes from a registry without the Referrers API.
-/// - An upload session that is not found, because its place was damaged or is on another host, is begun anew.
-/// - A page in answer to a mount says that mounts are not understood; it is asked plainly then.
-/// - A length, a digest or a page in answer to the HEAD of a tag only means that it is not known what the tag names now.
-/// - Another host that takes a write has it and the destination has not: what is missing is put again, except under the
-///   tag, by then everything has been verified. zot calls that manifest invalid. A token of another service opens nothing.
+/// - Transient failures are tried up to five times, damaged content up to three times.
+/// - A response with a wrong content length breaks off. A wrong length in a response to HEAD, or in a GET of a blob of
+/// known size, contradicts the manifest. The body of a response that confirms a write is not read.
+/// - An HTML page in place of a response comes from something in between and may be gone at the next try: there are up to
+/// three.
+/// - An invalid token or list is requested once more, since nothing else shows damage. Two pages in place of a referrers
+/// list mean a registry without the Referrers API.
+/// - An upload session that is not found, because its location was damaged or is on another host, is begun anew.
+/// - A page in answer to a mount means that mounts are not supported; a plain upload follows.
+/// - A wrong length, a wrong digest or a page in answer to the HEAD of a tag only means that the tag's current digest is
+/// unknown.
+/// - If another host takes a write, the destination lacks the content, which is put again; except under the tag, since by
+/// then everything has been verified. zot answers that the manifest is invalid. A token of another service grants nothing.
 const TABLE: [(Wrong, &str); 16] = [
     //                         blob     |  tag GET
     //                         GET HEAD |  |  by digest
@@ -40,13 +42,13 @@ const TABLE: [(Wrong, &str); 16] = [
     (Wrong::HtmlAlways, "cu.uuc.uu.i"),
 ];
 
-/// How it has to end.
+/// The expected end.
 pub(super) fn expected(on: On, wrong: Wrong, mode: Mode) -> &'static str {
-    // Without the API the question is answered by 404: whatever its body looks like, that is the answer.
+    // Without the API the answer is 404, whatever its body looks like.
     if on == On::Referrers && mode != Mode::Zot && matches!(wrong, Wrong::LengthAlways | Wrong::FlipAlways) {
         return "done";
     }
-    // A page says that there is no API, and zot keeps no fallback tag: what only the API lists is not found.
+    // A page means that there is no API, and zot keeps no fallback tag: referrers known only to the API are not found.
     if on == On::Referrers && mode == Mode::Zot && wrong == Wrong::HtmlAlways {
         return "untrusted";
     }

@@ -1,4 +1,4 @@
-//! What is seeded, where it lies, and what must be found of it at the other end.
+//! The image to seed, its source, and checks of the destination.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use testkit::images;
 use testkit::images::shape::{self, Image};
 
-/// Which registry the servers act as.
+/// The registry that the servers imitate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Mode {
     Two,
@@ -29,7 +29,7 @@ pub(super) enum Mode {
 impl Mode {
     pub(super) const ALL: [Self; 3] = [Self::Two, Self::Three, Self::Zot];
 
-    /// As it stands in the table.
+    /// The name in the table.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Two => "2.8",
@@ -38,13 +38,13 @@ impl Mode {
         }
     }
 
-    /// As that registry, to whoever brings a token, which everybody gets.
+    /// That registry with token authentication; the token service gives everyone a token.
     pub(super) fn guarded(self) -> Profile {
         let auth = ServerAuth::Bearer { login: None, expires_in: std::time::Duration::from_secs(300) };
         Profile { auth, ..self.open() }
     }
 
-    /// As that registry, to everybody.
+    /// That registry without authentication.
     pub(super) fn open(self) -> Profile {
         match self {
             Self::Two => Profile::distribution_2(),
@@ -64,9 +64,9 @@ pub(super) struct Source {
     pub(super) layer: Descriptor,
     /// The manifest of the first platform.
     pub(super) child: Descriptor,
-    /// Where the root says how large its first child is.
+    /// Offset of the first child's size in the root.
     pub(super) first_size: u64,
-    /// Everything that has to arrive: the image, and its signature.
+    /// Everything that has to reach the destination: the image and its signature.
     pub(super) digests: BTreeSet<Digest>,
     pub(super) demands: Demands,
 }
@@ -106,7 +106,7 @@ impl Source {
     }
 }
 
-/// The files of a data folder that are named by their digest, and those of them that are not what they are named.
+/// The digests that name files in a data folder, and those among them whose content does not match.
 pub(super) fn held(data: &Path) -> (BTreeSet<Digest>, Vec<PathBuf>) {
     let (mut right, mut wrong, mut open) = (BTreeSet::new(), Vec::new(), vec![data.to_owned()]);
     while let Some(folder) = open.pop() {
@@ -127,7 +127,7 @@ pub(super) fn held(data: &Path) -> (BTreeSet<Digest>, Vec<PathBuf>) {
     (right, wrong)
 }
 
-/// `app:v1` at one end, `site/app:v1` at the other, few things at a time.
+/// `app:v1` at the source, `site/app:v1` at the destination, with little concurrency.
 pub(super) fn seed(source: &Testbed, sink: &Testbed, trust: Trust, folder: &Path) -> Seed {
     let few = NonZeroUsize::new(2).unwrap();
     Seed {

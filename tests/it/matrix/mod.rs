@@ -1,9 +1,9 @@
-//! The fault matrix: every kind of request that a verified seed sends, against everything that goes wrong with requests in
-//! the field, at servers that act as the three registries that most people run.
+//! The fault matrix: every kind of request in a verified seed, against every fault seen in the field, at servers that
+//! imitate the three most common registries.
 //!
-//! Each cell is a whole seed through the engine. It ends in one of two ways: done, and then the destination's tag names the
-//! source's digest and every byte on its disk is right; or refused with the failure that was foreseen, and then its tag
-//! names what it named before and no document is there. What is foreseen stands in `expected`.
+//! Each cell is a whole seed through the engine. It ends in one of two ways. Done: the destination's tag names the source's
+//! digest and every byte on its disk is right. Refused with the expected failure: the tag still names its old digest, and
+//! no document is there. `expected` holds the table.
 
 mod cell;
 mod expected;
@@ -18,7 +18,7 @@ use self::cell::{Cell, Outcome};
 use self::expected::expected;
 use self::field::{Mode, Source};
 
-/// The kinds of request, each as a certain request of the seed.
+/// The kinds of request, each as one particular request of the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum On {
     BlobGet,
@@ -50,7 +50,7 @@ impl On {
     ];
 }
 
-/// What goes wrong.
+/// The faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Wrong {
     UnavailableOnce,
@@ -92,7 +92,7 @@ impl Wrong {
     ];
 }
 
-/// Cells that run at the same time: most of what they do is to wait.
+/// Concurrent cells: most of their time they wait.
 const CELLS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +107,7 @@ async fn every_request_may_go_wrong_in_every_way_at_every_registry() {
     let ran = cells.enumerate().map(|(number, (on, wrong, source))| async move {
         let mode = source.mode;
         let outcome = match Cell::set(on, wrong, &source).await {
-            // In a task of its own, so that more than one of them is at work.
+            // Each in a task of its own, so that several run in parallel.
             Some(cell) => tokio::spawn(cell.run()).await.unwrap(),
             None => Outcome::none(),
         };

@@ -1,4 +1,4 @@
-//! Downloads that are cut: how much is sent again.
+//! Interrupted downloads: number of bytes sent again.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::field::{self, Mode};
 
 const MIB: u64 = 1 << 20;
 
-/// Most that may be sent again because of one cut.
+/// Most bytes sent again because of one cut.
 const MOST_AGAIN: u64 = 8 * MIB;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +51,7 @@ async fn a_download_of_64_mebibytes_goes_on_where_it_was_cut() {
             again as f64 / MIB as f64
         );
         assert!(again <= MOST_AGAIN * cuts.len() as u64, "{mode:?}: {again} bytes");
-        // And each cut by itself: from where it goes on.
+        // And after each cut: the offset where the download resumes.
         let from = |range: Option<&str>| range.map_or(0, |text| text[6..text.len() - 1].parse::<u64>().unwrap());
         for two in asked.windows(2) {
             let (reached, next) = (from(two[0].range.as_deref()) + two[0].bytes_out, from(two[1].range.as_deref()));

@@ -4,7 +4,7 @@ use super::Measured;
 use super::code::Code;
 use super::prose::{Prose, Sentence};
 
-/// The most that a measure may be, and the places to look at if it is more.
+/// The largest allowed value of a measure, and the places to name above it.
 pub(super) struct Ceiling {
     pub(super) what: &'static str,
     pub(super) most: f64,
@@ -106,11 +106,11 @@ pub(super) const CEILINGS: [Ceiling; 15] = [
     },
 ];
 
-/// How many places a broken ceiling names.
+/// Number of places named by a broken ceiling.
 const MAX_PLACES: usize = 40;
 
 impl Ceiling {
-    /// Says so, with the places, if the measure is above `most`.
+    /// Adds a message with the places if the measure is above `most`.
     pub(super) fn broken_by(&self, measured: &Measured, most: f64) -> Option<String> {
         let value = (self.value)(measured);
         let places = (self.places)(measured);
@@ -138,14 +138,14 @@ fn largest(values: impl Iterator<Item = (usize, String)>) -> Vec<String> {
     values.into_iter().take(10).map(|(value, place)| format!("{value:5} {place}")).collect()
 }
 
-/// The sentences that open wrong, with their places.
+/// The sentences with a forbidden opening, with their places.
 fn sentences(prose: &Prose) -> Vec<String> {
     let line =
         |sentence: &&Sentence| format!("{}: {}", sentence.place, sentence.text.chars().take(90).collect::<String>());
     prose.wrong().iter().map(line).collect()
 }
 
-/// The names that several types bear, those of most types first.
+/// The names shared by several types, most shared first.
 fn shared_names(code: &Code) -> Vec<String> {
     let mut names: Vec<_> = code.shared_names().into_iter().collect();
     names.sort_by_key(|(_, places)| std::cmp::Reverse(places.len()));

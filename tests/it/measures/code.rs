@@ -33,7 +33,7 @@ pub(super) struct Type {
     pub(super) fields: usize,
 }
 
-/// How many of how many.
+/// A count and the total.
 #[derive(Clone, Copy)]
 pub(super) struct Share {
     pub(super) part: usize,
@@ -46,7 +46,7 @@ impl Share {
     }
 }
 
-/// Everything that is declared in the files that were read.
+/// Every declaration in the files that were read.
 #[derive(Default)]
 pub(super) struct Code {
     pub(super) functions: Vec<Function>,
@@ -70,7 +70,7 @@ pub(super) fn read(files: &[File]) -> Code {
 }
 
 impl Code {
-    /// The names that more than one type bears, each with the places of those types.
+    /// The names of more than one type, each with the places of those types.
     pub(super) fn shared_names(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut names = BTreeMap::<_, Vec<_>>::new();
         for found in &self.types {
@@ -80,7 +80,7 @@ impl Code {
         names
     }
 
-    /// Types whose name another type bears too.
+    /// Types that share their name with another type.
     pub(super) fn types_with_a_shared_name(&self) -> Share {
         Share { part: self.shared_names().values().map(Vec::len).sum(), whole: self.types.len() }
     }
@@ -180,7 +180,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         self.is_trait_public = false;
     }
 
-    // An alias names no type of its own.
+    // An alias declares no type of its own.
     fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
         self.documentation(&item.attrs, is_public(&item.vis), &item.ident);
     }
@@ -191,7 +191,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     }
 }
 
-/// Measures how deep the blocks of a body lie inside of each other.
+/// Measures the nesting depth of a body's blocks.
 #[derive(Default)]
 struct Depth {
     now: usize,
@@ -212,7 +212,7 @@ impl<'ast> Visit<'ast> for Depth {
         self.visit_expr(&expression.cond);
         self.inside(|depth| depth.visit_block(&expression.then_branch));
         match expression.else_branch.as_ref().map(|(_, branch)| &**branch) {
-            // `else if` lies no deeper than the `if` before it.
+            // `else if` has the same depth as the `if` before it.
             Some(syn::Expr::If(next)) => self.visit_expr_if(next),
             Some(other) => self.inside(|depth| depth.visit_expr(other)),
             None => {}
@@ -239,7 +239,7 @@ impl<'ast> Visit<'ast> for Depth {
         self.inside(|depth| visit::visit_expr_closure(depth, expression));
     }
 
-    // A function inside of a function is counted by itself.
+    // A function inside another function is counted by itself.
     fn visit_item(&mut self, _: &'ast syn::Item) {}
 }
 

@@ -1,4 +1,4 @@
-//! Imports between files: which room reaches into which, and which files reach into each other in a circle.
+//! Imports between files: which room imports from which, and which files form cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub(super) struct Arrow {
     pub(super) to: usize,
 }
 
-/// A module: the file that it is in, the items it declares and the names it imports.
+/// A module: its file, the items it declares and the names it imports.
 #[derive(Default)]
 struct Module {
     file: usize,
@@ -30,14 +30,14 @@ struct Module {
 /// All modules of the crate, by path.
 struct Modules(BTreeMap<Vec<String>, Module>);
 
-/// A path that a module names, such as `crate::store::Store`.
+/// A path in a module, such as `crate::store::Store`.
 struct Named {
     module: Vec<String>,
     path: Vec<String>,
     is_reexport: bool,
 }
 
-/// Every arrow between two files. That a folder's `mod.rs` re-exports an item of the folder counts as none.
+/// Every arrow between two files, without re-exports from a folder by its `mod.rs`.
 pub(super) fn arrows(files: &[File]) -> BTreeSet<Arrow> {
     let (mut modules, mut named) = (Modules(BTreeMap::new()), Vec::new());
     for (index, file) in files.iter().enumerate() {
@@ -99,7 +99,7 @@ fn name(item: &syn::Item) -> Option<String> {
     })
 }
 
-/// Every path of a `use`, with the name that it brings in; `*` for a glob.
+/// Every path of a `use`, with the name that it imports; `*` for a glob.
 fn leaves(tree: &syn::UseTree) -> Vec<(String, Vec<String>)> {
     match tree {
         syn::UseTree::Path(path) => {
@@ -114,7 +114,7 @@ fn leaves(tree: &syn::UseTree) -> Vec<(String, Vec<String>)> {
     }
 }
 
-/// Paths in code that begin with `crate`, `super` or `self`, those inside of macros too.
+/// Paths in code that begin with `crate`, `super` or `self`, including paths inside macros.
 #[derive(Default)]
 struct Paths(Vec<Vec<String>>);
 
@@ -174,7 +174,7 @@ impl Paths {
 }
 
 impl Modules {
-    /// The file that declares what `path` names in `module`; `None` if that is no file of this crate.
+    /// The file that declares the target of `path` in `module`; `None` if that is no file of this crate.
     fn resolve(&self, module: &[String], path: &[String], hops: usize) -> Option<usize> {
         let mut at = module.to_vec();
         let mut rest = path;
@@ -213,7 +213,7 @@ impl Modules {
     }
 }
 
-/// The circles of a graph: sets of more than one node, each of which leads to all others of its set.
+/// The cycles of a graph: sets of more than one node, each of which leads to all others of its set.
 pub(super) fn circles<N: Ord + Clone>(arrows: &BTreeSet<(N, N)>) -> Vec<Vec<N>> {
     let nodes: BTreeSet<_> = arrows.iter().flat_map(|(from, to)| [from, to]).collect();
     let reached = |start: &N| {
@@ -248,11 +248,11 @@ pub(super) struct Structure {
     pub(super) rooms: BTreeMap<String, (usize, usize)>,
     /// Arrows from room to room.
     pub(super) between: BTreeSet<(String, String)>,
-    /// Circles of rooms.
+    /// Cycles of rooms.
     pub(super) circles_between: Vec<Vec<String>>,
-    /// Circles of the files and folders of one folder, its `mod.rs` left out.
+    /// Cycles of the files and folders of one folder, its `mod.rs` left out.
     pub(super) circles_inside: Vec<Vec<String>>,
-    /// Files and folders that their folder's `mod.rs` imports, beyond re-exports, and that import from it.
+    /// Files and folders that import from their folder's `mod.rs` and that it imports, beyond re-exports.
     pub(super) circles_with_mod: Vec<String>,
 }
 
@@ -300,7 +300,7 @@ impl Structure {
     }
 }
 
-/// The name of a folder's own `mod.rs` beside those of its files and folders.
+/// The name of a folder's own `mod.rs` beside the names of its files and folders.
 const MOD: &str = "mod";
 
 fn is_in_room(file: &File) -> bool {

@@ -1,7 +1,7 @@
 //! Measures of the source: sizes, names, sentences and imports, as one table, with ceilings for what must not grow.
 //!
 //! `cargo test --test it measures -- --nocapture` prints the table. `AUTONOMY_MEASURE=<folder>` names the root of another
-//! checkout, whose numbers then stand in a column of their own:
+//! checkout, whose numbers then fill a column of their own:
 //!
 //! ```text
 //! git archive v0.1.0 --prefix=old/ | tar x -C /tmp
@@ -26,7 +26,7 @@ use imports::Structure;
 use prose::Prose;
 use source::File;
 
-/// Everything that is measured of one checkout.
+/// All measures of one checkout.
 struct Measured {
     /// Lines before tests and name of every file.
     files: Vec<(usize, String)>,
@@ -104,7 +104,7 @@ fn floors(text: &str) -> BTreeMap<String, u32> {
         .collect()
 }
 
-/// Arrows that do not run to a lower floor; on the ground floor the rooms may see each other.
+/// Arrows that do not run to a lower floor; on the ground floor the rooms may import each other.
 fn upward(arrows: &BTreeSet<(String, String)>, floors: &BTreeMap<String, u32>) -> Vec<(String, String)> {
     let runs_down = |(from, to): &&(String, String)| match (floors.get(from), floors.get(to)) {
         (Some(from), Some(to)) => to < from || (*to == 0 && *from == 0),

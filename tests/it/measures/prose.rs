@@ -1,4 +1,4 @@
-//! Sentences: how they open, in comments and in Markdown.
+//! Sentences: their openings, in comments and in Markdown.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use super::code::Share;
 
-/// Words that no sentence opens with.
+/// Words that must not open a sentence.
 const OPENERS: [&str; 6] = ["What", "Who", "Whoever", "Nobody", "Those", "Of"];
 
-/// A sentence and where it begins.
+/// A sentence and its first line.
 pub(super) struct Sentence {
     pub(super) place: String,
     pub(super) text: String,
 }
 
 impl Sentence {
-    /// Whether it opens with one of the words that none opens with.
+    /// Whether it opens with one of these words.
     pub(super) fn opens_wrong(&self) -> bool {
         words_of(&self.text).next().is_some_and(|first| OPENERS.contains(&first))
     }
@@ -29,7 +29,7 @@ pub(super) struct Prose {
 }
 
 impl Prose {
-    /// Takes in the comments of Rust source, of the lines that `wanted` accepts.
+    /// Adds the comments of Rust source, from the lines that `wanted` accepts.
     pub(super) fn read_comments(&mut self, name: &str, source: &str, wanted: impl Fn(usize) -> bool) {
         let paragraphs =
             paragraphs(&comments(source).into_iter().filter(|line| wanted(line.number)).collect::<Vec<_>>());
@@ -47,7 +47,7 @@ impl Prose {
         self.sentences.extend(sentences.map(|(number, text)| Sentence { place: format!("{name}:{number}"), text }));
     }
 
-    /// The sentences that open wrong.
+    /// The sentences with a forbidden opening.
     pub(super) fn wrong(&self) -> Vec<&Sentence> {
         self.sentences.iter().filter(|sentence| sentence.opens_wrong()).collect()
     }
@@ -56,7 +56,7 @@ impl Prose {
         Share { part: self.wrong().len(), whole: self.sentences.len() }
     }
 
-    /// How often each of `wanted` is used among ten thousand words.
+    /// Occurrences of each of `wanted` in ten thousand words.
     pub(super) fn per_ten_thousand(&self, wanted: &[&'static str]) -> BTreeMap<&'static str, f64> {
         let all = self.sentences.iter().flat_map(|sentence| words_of(&sentence.text));
         let all: Vec<_> = all.map(str::to_lowercase).collect();
@@ -88,7 +88,7 @@ struct Line {
 /// Lines that belong together, with their numbers.
 type Paragraph = Vec<(usize, String)>;
 
-/// The lines of all comments. Whatever lies between two tokens is white space or a plain comment; a doc comment is a token.
+/// The lines of all comments. Text between two tokens is white space or a plain comment; a doc comment is a token.
 fn comments(source: &str) -> Vec<Line> {
     let tokens: TokenStream = source.parse().unwrap_or_else(|error| panic!("read tokens: {error}"));
     let mut leaves = Vec::new();
@@ -133,7 +133,7 @@ fn plain(source: &str, gap: std::ops::Range<usize>, found: &mut Vec<Line>) {
     }
 }
 
-/// Takes the comment at `range` in, line by line, without its slashes.
+/// Adds the comment at `range`, line by line, without its slashes.
 fn push(source: &str, range: std::ops::Range<usize>, found: &mut Vec<Line>) {
     let before = &source[..range.start];
     let number = before.matches('\n').count() + 1;
@@ -149,7 +149,7 @@ fn push(source: &str, range: std::ops::Range<usize>, found: &mut Vec<Line>) {
     }
 }
 
-/// Joins lines to paragraphs. Headings, tables, code and links to elsewhere are left out.
+/// Joins lines to paragraphs. Headings, tables, code and reference links are left out.
 fn paragraphs(lines: &[Line]) -> Vec<Paragraph> {
     let mut found: Vec<Paragraph> = Vec::new();
     let (mut is_code, mut is_open) = (false, false);
@@ -187,8 +187,8 @@ fn numbered(text: &str) -> Option<&str> {
     (!number.is_empty() && number.len() <= 2 && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(rest)
 }
 
-/// Splits a paragraph behind full stops, question and exclamation marks that a new beginning follows. Each sentence has the
-/// number of its first line.
+/// Splits a paragraph after full stops, question and exclamation marks that end a sentence. Each sentence has the number of
+/// its first line.
 fn split(paragraph: &Paragraph) -> Vec<(usize, String)> {
     let mut sentences: Vec<(usize, String)> = Vec::new();
     let (mut is_span, mut is_over) = (false, true);

@@ -1,4 +1,4 @@
-//! Reading source: every file that `lib.rs` and `main.rs` lead to, parsed, its tests set aside.
+//! Reading source: every file that `lib.rs` and `main.rs` declare, parsed, with its tests set aside.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -24,7 +24,7 @@ impl File {
         self.tests.iter().any(|lines| lines.contains(&line))
     }
 
-    /// Number of lines, those of tests not counted.
+    /// Number of lines, without tests.
     pub(super) fn lines(&self) -> usize {
         (1..=self.text.lines().count()).filter(|line| !self.is_test(*line)).count()
     }

@@ -4,7 +4,7 @@ use super::Measured;
 use super::code::{Code, Share};
 use super::prose::Prose;
 
-/// A row: what is measured, and how it is written.
+/// A row: a measure, and its format.
 type Row = (&'static str, fn(&Measured) -> String);
 
 const ROWS: [Row; 24] = [

@@ -1,4 +1,4 @@
-//! Downloads of blobs: continued where they broke off, and ranges believed only where they fit.
+//! Downloads of blobs: resumed where they broke off, and ranges accepted only where they fit.
 
 use std::sync::Arc;
 

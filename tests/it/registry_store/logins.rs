@@ -1,4 +1,4 @@
-//! Logins and tokens: asked for no more than is needed, and shown to nobody else.
+//! Logins and tokens: requested only when needed, and never leaked.
 
 use autonomy_registry::store::{Put, Store as _};
 use autonomy_registry::wire::{Client, ClientOptions};

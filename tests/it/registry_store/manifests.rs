@@ -1,4 +1,4 @@
-//! Manifests: resolved with few requests, checked by their digests, and told from what is none.
+//! Manifests: resolved with few requests, checked by their digests, and told apart from other content.
 
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
@@ -25,7 +25,7 @@ async fn a_flipped_bit_in_the_root_is_found_and_fetched_again() {
     let error = source(&client(), &server).resolve(&v1(), Want::Bytes).await.unwrap_err();
     assert_eq!((error.kind(), server.lines().len()), (Kind::Corrupt, 3));
 
-    // Without a word about the digest, what was asked for is the measure.
+    // Without a digest header, the requested digest is checked.
     let server = Server::start(|_: &Asked| answer(200, &[("content-type", MANIFEST)], FLIPPED)).await;
     let asked = Name::Digest(Digest::sha256(RIGHT.as_bytes()));
     let error = source(&client(), &server).resolve(&asked, Want::Bytes).await.unwrap_err();
@@ -82,7 +82,7 @@ async fn what_is_no_manifest_is_named_as_what_it_is() {
     let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     for (media_type, body, kind, tries) in [
         (schema1, "{}".to_owned(), Kind::Unsupported, 1),
-        // Somebody else's, who may be gone at the next try.
+        // From something in between, which may be gone at the next try.
         ("text/html; charset=utf-8", "<html>".to_owned(), Kind::Unavailable, 3),
         ("application/json", "\"text\"".to_owned(), Kind::Unsupported, 1),
         (MANIFEST, "x".repeat((4 << 20) + 1), Kind::Limit, 1),
@@ -97,7 +97,7 @@ async fn what_is_no_manifest_is_named_as_what_it_is() {
 #[tokio::test]
 async fn missing_children_are_incomplete_and_nothing_else_is() {
     for (code, name, kind, tries) in [
-        // Those two may pass.
+        // These two may be transient.
         (400, "MANIFEST_BLOB_UNKNOWN", Kind::Incomplete, 2),
         (404, "BLOB_UNKNOWN", Kind::Incomplete, 2),
         (404, "NAME_UNKNOWN", Kind::NotFound, 1),

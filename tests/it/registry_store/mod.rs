@@ -1,4 +1,4 @@
-//! The registry store against servers that answer by script: requests not sent, faults survived, lies found out.
+//! The registry store against servers that answer by script: requests not sent, faults survived, lies detected.
 
 mod downloads;
 mod logins;
@@ -57,7 +57,7 @@ fn problem(code: u16, name: &str) -> Response {
     answer(code, &[("content-type", "application/json")], format!(r#"{{"errors":[{{"code":"{name}"}}]}}"#))
 }
 
-/// Opens a session for every POST and takes every PUT.
+/// Opens a session for every POST and accepts every PUT.
 fn accepting(asked: &Asked) -> Response {
     match asked.line.split(' ').next() {
         Some("POST") => answer(202, &[("location", "/session/1?state=x%2Fy")], ""),
@@ -67,7 +67,7 @@ fn accepting(asked: &Asked) -> Response {
     }
 }
 
-/// Answers `first` for the first `count` requests that start with `start`, then as `then` does.
+/// Answers with `first` for the first `count` requests that start with `start`, then with `then`.
 fn failing(
     start: &'static str,
     count: u32,
@@ -80,10 +80,10 @@ fn failing(
     }
 }
 
-/// `bytes` announced whole, cut off after `count`.
+/// `bytes` with their full content length, cut off after `count`.
 fn cut(code: u16, headers: &[(&str, &str)], bytes: &'static [u8], count: usize) -> Response {
     let pieces = [Ok(Bytes::from_static(&bytes[..count])), Err(io::Error::other("cut"))];
-    // The first piece has to leave before the connection goes.
+    // The first piece has to leave before the connection closes.
     let pieces = stream::iter(pieces).then(|piece| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         piece

@@ -1,4 +1,4 @@
-//! Referrers and other lists: told to registries with and without the API, and read to their end.
+//! Referrers and other lists: written to registries with and without the API, and read to their end.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use crate::wire_server::{Asked, Server, answer, client, options, status};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// A registry of manifests without a Referrers API. `meddle` may change what is stored after each PUT of an index.
+/// A registry of manifests without the Referrers API. `meddle` may change the stored bytes after each PUT of an index.
 async fn manifests(meddle: impl Fn(u32, &mut Vec<u8>) + Clone + Send + Sync + 'static) -> Server {
     type Held = HashMap<String, (String, Vec<u8>)>;
     let held: Arc<Mutex<Held>> = Arc::default();
@@ -44,7 +44,7 @@ async fn manifests(meddle: impl Fn(u32, &mut Vec<u8>) + Clone + Send + Sync + 's
     .await
 }
 
-/// A manifest that refers to `subject`, told apart by `number`.
+/// A manifest that refers to `subject`; `number` makes it unique.
 fn referrer(subject: &Descriptor, number: u32) -> (Descriptor, Body) {
     let text = json!({
         "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "x/y", "layers": [],
@@ -88,7 +88,7 @@ async fn referrers_are_told_to_a_registry_without_the_api_and_nobody_elses_are_l
     assert_eq!((found[1].digest, found[1].annotations["number"].as_str()), (first.digest, "0"));
     assert_eq!(found[1].artifact_type, Some(MediaType::new("x/y")));
 
-    // What the tag holds besides is still there.
+    // The tag's other entries are still there.
     let root = sink.resolve(&Name::Tag(tag(&subject.digest.fallback_tag())), Want::Bytes).await.unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&root.bytes.unwrap()).unwrap()["unknown"], json!([1]));
     server.lines();

@@ -1,4 +1,4 @@
-//! Uploads: how few requests they take, what is begun anew, and what is given up.
+//! Uploads: how few requests they take, which ones are begun anew, and which are given up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ async fn what_is_expected_to_be_wanted_is_opened_beside_the_question_and_once() 
         let asked = server.asked();
         assert_eq!((asked.len(), body.meter().fetched()), (if is_held { 1 } else { 2 }, 5));
         assert!(is_held || asked[1].body[..] == *b"layer");
-        // What is to be mounted is somewhere already.
+        // A mountable blob is expected to be somewhere already, so it is not opened early.
         let mountable = body.mountable("other/one".parse().unwrap());
         sink(&client, &server).put(&node, &mountable, &[]).await.unwrap();
         assert_eq!(mountable.meter().fetched(), if is_held { 5 } else { 10 });
@@ -164,7 +164,7 @@ async fn an_upload_that_nobody_waits_for_any_more_is_cancelled() {
     assert!(server.lines().iter().any(|line| line.starts_with("DELETE /session/1?state=x%2Fy")));
 }
 
-/// A source that never gives a byte.
+/// A source that never yields a byte.
 #[derive(Debug)]
 struct Stuck;
 

@@ -1,4 +1,4 @@
-//! Blobs: how they come in, are mounted and are handed out, and what never becomes one.
+//! Blobs: uploads, mounts and downloads, and content that must never become a blob.
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The data folder: what outlives the server, what lies where, and that no path leads out of it.
+//! The data folder: content that survives the server, its layout, and paths that must not lead out of it.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -87,7 +87,7 @@ async fn no_path_leaves_the_data_folder() {
         "/v2/_layout/manifests/v1",
         "/v2/app/_layout/manifests/v1",
     ] {
-        // Written by hand, because clients tidy such paths up before they send them.
+        // Written by hand, because clients normalize such paths before they send them.
         let mut connection = std::net::TcpStream::connect(server.host()).unwrap();
         for method in ["GET", "DELETE", "PUT"] {
             write!(connection, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").unwrap();

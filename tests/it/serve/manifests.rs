@@ -1,4 +1,4 @@
-//! Manifests and tags: which are taken, how they are listed, and how they go.
+//! Manifests and tags: which are accepted, how they are listed, and how they are deleted.
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::Testbed;

@@ -1,4 +1,4 @@
-//! The embedded server, asked as clients ask it.
+//! The embedded server, with requests as clients send them.
 
 mod blobs;
 mod folder;
@@ -9,13 +9,13 @@ use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
 use reqwest::{Client, Method, Response};
 
-/// A client without a single certificate: everything here is plain HTTP.
+/// A client without any certificate: everything here is plain HTTP.
 pub(crate) fn client() -> Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::builder().tls_certs_only([]).build().unwrap()
 }
 
-/// One repository, asked by hand.
+/// One repository, with hand-written requests.
 pub(crate) struct Asking {
     client: Client,
     base: String,

@@ -1,5 +1,5 @@
-//! Every field of everything that is signed, changed at its first, middle and last byte: one bit turned over, one byte put
-//! in, one taken out. The attacker then makes all that leads there right again: digests, sizes, manifests, tags.
+//! Every field of everything that is signed, changed at its first, middle and last byte: one bit flipped, one byte
+//! inserted, one byte removed. The attacker then corrects everything that leads there: digests, sizes, manifests, tags.
 
 use std::ops::Range;
 
@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use super::{End, FORMS, Form, Place, Scene};
 use crate::bundle_bed::{VERSION, policy_bundle};
 
-/// What a lock can be refused for once somebody with the key has signed it, whatever it says.
+/// Classes for a lock that is signed by the key but has the wrong content.
 const LOCK: End =
     End::Refused(&["LOCK_PARSE", "LOCK_AGENT_DIGEST", "POLICY_DIGEST", "FINGERPRINT_MISMATCH", "FINGERPRINT_ALGO"]);
 
-/// `bytes` with one change, and what it is.
+/// A description of one change, and the changed `bytes`.
 type Changed = (String, Vec<u8>);
 
 /// The nine changes in `field`.
@@ -38,7 +38,7 @@ fn changes(bytes: &[u8], field: Range<usize>) -> Vec<Changed> {
     found
 }
 
-/// The nine changes in each of `fields`, which stand in `bytes`; the last of them means all of it.
+/// The nine changes in each of `fields` of `bytes`, and in all of it.
 fn in_fields(bytes: &[u8], fields: &[&str]) -> Vec<Changed> {
     let text = std::str::from_utf8(bytes).unwrap();
     let ranges = fields.iter().map(|field| {
@@ -71,7 +71,7 @@ fn signed(scene: &Scene) -> (Vec<u8>, Vec<u8>) {
     }
 }
 
-/// The manifest that carries them, whatever they are.
+/// The manifest that carries both, unchecked.
 fn carried(scene: &Scene, signed: &[u8], signature: &[u8]) -> Attachment {
     match scene.form {
         Form::Legacy => artifact::legacy_manifest(&[], &[(signed.to_vec(), signature.to_vec())]),
@@ -82,7 +82,7 @@ fn carried(scene: &Scene, signed: &[u8], signature: &[u8]) -> Attachment {
     }
 }
 
-/// Attaches all of `changed` at once, in the place of the signature, and attempts it: not one of them may count.
+/// Attaches all of `changed` at once, replacing the signature, and attempts it: no change may verify.
 async fn none_counts(scene: &Scene, what: &str, changed: Vec<(Vec<u8>, Vec<u8>)>, classes: &'static [&'static str]) {
     let (image, count) = (&scene.source.image, changed.len());
     scene.detach(image).await;
@@ -129,7 +129,7 @@ async fn no_byte_of_what_carries_a_signature_can_be_changed() {
     let (statement, signature) = signed(&scene);
     let bytes = sigstore_bundle::build(&scene.source.key.public_key().unwrap(), &statement, &signature);
     let (payload, sig) = (STANDARD.encode(&statement), STANDARD.encode(&signature));
-    // Without the padding, which says nothing; and `hint` is not there, because nothing rests on it.
+    // Without the padding, which carries nothing; `hint` is not listed, since nothing depends on it.
     let (payload, sig) = (payload.trim_end_matches('='), sig.trim_end_matches('='));
     let fields = [
         "mediaType",
@@ -161,10 +161,10 @@ async fn no_field_of_a_signatures_manifest_can_be_changed() {
         };
         let (digest, size) = (layer.digest.hex(), format!("\"size\":{}", layer.size));
         let (subject, sig) = (scene.source.image.digest.hex(), STANDARD.encode(&signature));
-        // The type of its layer, where its content is, and how long; then what binds it to the image.
+        // The type of its layer, the digest and size of its content; then the binding to the image.
         let media_type = match form {
             Form::Legacy => layer.media_type.as_str(),
-            // The version, which comes after this, is that of the bundle itself.
+            // The version follows, and is the bundle's own.
             Form::Bundle => "application/vnd.dev.sigstore.bundle",
         };
         let mut fields: Vec<&str> = vec![media_type, &digest, &size[7..]];
@@ -172,7 +172,7 @@ async fn no_field_of_a_signatures_manifest_can_be_changed() {
             Form::Legacy => fields.extend([simple_signing::SIGNATURE, sig.trim_end_matches('=')]),
             Form::Bundle => fields.push(&subject),
         }
-        // The media type of a bundle's manifest stands there too, before that of its layer.
+        // The media type of a bundle's manifest appears there too, before its layer's.
         let text = String::from_utf8(honest.manifest.to_vec()).unwrap();
         let head = text.find("\"layers\"").unwrap();
         let rows =
@@ -191,7 +191,7 @@ async fn no_field_of_a_signatures_manifest_can_be_changed() {
     }
 }
 
-/// Puts sidecars with changed content, signed by `key`, or not at all.
+/// Puts sidecars with changed content, signed by `key` or unsigned.
 async fn sidecars(scene: &Scene, kind: SidecarKind, rows: Vec<Changed>, key: Option<&SigningKey>, end: End) {
     for (turn, (change, bytes)) in rows.into_iter().enumerate() {
         let node = scene.source.sidecar(kind, &bytes, crate::bundle_bed::Signed::No).await;
@@ -226,7 +226,7 @@ async fn no_byte_of_lock_and_policy_can_be_changed_not_even_by_who_has_the_key()
             &fingerprint,
         ];
         let stranger = SigningKey::generate().unwrap();
-        // Without the line break at its end, which is not part of what a lock says.
+        // Without the final line break, which is not part of the lock's content.
         let (locks, policies) = (in_fields(text.trim_ascii_end(), &fields), changes(&policy, 0..policy.len()));
         let few = locks[locks.len() - 9..].to_vec();
         match form {
@@ -239,7 +239,7 @@ async fn no_byte_of_lock_and_policy_can_be_changed_not_even_by_who_has_the_key()
                 let end = End::Refused(&["SIG_NOT_FOUND"]);
                 sidecars(&scene, SidecarKind::Lock, few, None, end).await;
                 sidecars(&scene, SidecarKind::Policy, policies.clone(), None, end).await;
-                // Good signatures, whatever they are of: what follows does not depend on their format.
+                // Valid signatures of any format: the rest does not depend on it.
                 let key = SigningKey::from_pkcs8(&scene.source.key.to_pkcs8().unwrap()).unwrap();
                 sidecars(&scene, SidecarKind::Lock, locks, Some(&key), LOCK).await;
                 sidecars(&scene, SidecarKind::Policy, policies, Some(&key), End::Refused(&["POLICY_DIGEST"])).await;

@@ -1,4 +1,4 @@
-//! Destinations that change, hide or withhold what they were given, between the copy and the check.
+//! Destinations that change, hide or withhold received content, between the copy and the check.
 
 use autonomy_registry::oci::{Descriptor, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};

@@ -1,5 +1,5 @@
-//! Things that are whole and in the wrong place: signatures of something else, older releases, content changed where it
-//! lies; and names that move while a seed is under way.
+//! Valid content in the wrong place: signatures of something else, older releases, content changed at rest; and tags that
+//! move during a seed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::{Before, End, FORMS, Form, Place, Scene};
 use crate::bundle_bed::{Signed, VERSION, hours_from_now, lock, policy_bundle};
 use crate::seed::assert_code;
 
-/// What an attacker puts at the source. All of it is whole.
+/// The attacker's content at the source. All of it is intact.
 #[derive(Debug, Clone, Copy)]
 enum Forgery {
-    /// Another image, and beside it the good signature of the right one.
+    /// Another image, and beside it the valid signature of the right one.
     AnothersSignature,
     /// One platform of the signed index.
     OnePlatform,
-    /// The right statement, by somebody else.
+    /// The right statement, by a stranger.
     Stranger,
-    /// Signed without a time; the time stands where anybody can write it.
+    /// Signed without a time; the time is where anyone can write it.
     TimeInAnnotations,
     /// The lock of another release, signed.
     AnotherReleasesLock,
-    /// A lock that fits, unsigned, beside it the good signature of the right one.
+    /// An unsigned lock that fits, and beside it the valid signature of the right one.
     LockUnderAnothersSignature,
     /// The right lock, signed too long ago.
     StaleLock,
@@ -37,7 +37,7 @@ enum Forgery {
     LockOfNobody,
     /// An older policy, signed.
     OlderPolicy,
-    /// A policy that says another version than the lock names; both signed.
+    /// A policy of another version than the lock names; both signed.
     OtherVersion,
 }
 
@@ -69,7 +69,7 @@ async fn what_is_whole_and_in_the_wrong_place_is_refused() {
     }
 }
 
-/// Does it.
+/// Carries it out.
 async fn forge(scene: &Scene, forgery: Forgery) {
     let (source, key, now) = (&scene.source, &scene.source.key, Some(Timestamp::now()));
     let policy = policy_bundle(VERSION);
@@ -130,7 +130,7 @@ async fn platform(scene: &Scene) -> Descriptor {
     Manifest::parse(&root.bytes.unwrap(), &root.node.media_type).unwrap().manifests[0].clone()
 }
 
-/// Signs the image without a time, and writes one into every annotation that nobody signs.
+/// Signs the image without a time, and writes one into every unsigned annotation.
 async fn time_in_annotations(scene: &Scene) {
     let image = &scene.source.image;
     let node = scene.sign_as(image, &image.digest, &scene.source.key, None).await;
@@ -161,7 +161,7 @@ async fn content_that_was_changed_where_it_lies_never_gets_a_tag() {
         const DAMAGED: End = End::Refused(&["BLOB_DIGEST"]);
         let rows = [
             ("what was signed", said, DAMAGED),
-            // Without its first byte the server does not know what to call it.
+            // Without its first byte the server has no media type for it.
             ("the signature's manifest", signature.digest, End::Either(&["BLOB_DIGEST"])),
             // The rest does not depend on the format of the signatures.
             ("a layer", layer, End::Broken),
@@ -181,7 +181,7 @@ async fn content_that_was_changed_where_it_lies_never_gets_a_tag() {
             }
             std::fs::write(&file, whole).unwrap();
         }
-        // Verified, and gone before it could be copied.
+        // Verified, and removed before it could be copied.
         let (from, to) = (file(&scene, &layer), scene.source.file("away"));
         std::fs::rename(&from, &to).unwrap();
         scene.refused("no layer", Place::Source, End::Broken).await;
@@ -216,10 +216,10 @@ async fn names_that_move_after_the_check_change_nothing_and_nothing_is_read_twic
         let now = scene.seen(Before::Nothing).await.tags;
         let release = [scene.source.image.digest, scene.lock.digest, scene.policy.digest];
         assert_eq!(["v1", "v1-lock", "v1-policy"].map(|tag| now[tag]), release, "{form:?}");
-        // A server that tells the truth once and lies the second time has nobody to lie to.
+        // Every path is read once, so a server cannot answer truthfully first and lie afterwards.
         for (side, log) in [("source", bed.log()), ("destination", scene.sink.log())] {
             let here = |path: &str| side == "source" || path.starts_with("/v2/fresh/");
-            // But for the list that is looked at once more in the end, to see that everything attached has arrived.
+            // Except for the final read of the list, to see that all accessories have arrived.
             let is_last_look = |seen: &Seen| side == "destination" && seen.kind == Kind::Referrers;
             let is_read = |seen: &Seen| seen.method == "GET" && here(&seen.path) && !is_last_look(seen);
             let mut read: Vec<_> = log.into_iter().filter(is_read).collect();

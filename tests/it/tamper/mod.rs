@@ -1,9 +1,9 @@
-//! The attacker's side of a verified seed: whatever is changed, wherever, the destination's tags stay where they are and no
-//! record is written.
+//! Attacks on a verified seed: whatever is changed, wherever, the destination's tags stay where they are and no record is
+//! written.
 //!
-//! One scene for many attempts: a refused attempt leaves nothing behind at the destination, so the next one finds it as
-//! it was, and every attempt checks that. Each is made twice, at a destination that has never heard of the image and at
-//! one where the tags name an older release whose record lies in the folder.
+//! One scene for many attempts: a refused attempt leaves nothing behind at the destination, so the next one starts from the
+//! same state, and every attempt checks that. Each runs twice, at a destination without the image and at one whose tags
+//! name an older release with its record in the folder.
 
 mod bytes;
 mod destination;
@@ -24,35 +24,35 @@ use testkit::images;
 use crate::bundle_bed::{BundleBed, Signed, VERSION, policy_bundle};
 use crate::seed::{assert_code, seed, text};
 
-/// In which of cosign's formats everything is signed.
+/// The cosign format of all signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Legacy,
     Bundle,
 }
 
-/// Both of them.
+/// Both formats.
 pub(super) const FORMS: [Form; 2] = [Form::Legacy, Form::Bundle];
 
-/// How an attempt has to end.
+/// The expected end of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// Exit 3, with one of these error classes.
     Refused(&'static [&'static str]),
-    /// Exit 4: somebody could not be asked, or served damaged content to the last. Never with a word on signatures.
+    /// Exit 4: a registry could not answer, or served damaged content to the last. Never with a message about signatures.
     Broken,
-    /// The one or the other: which request meets the lie first is the program's own matter.
+    /// Either of them: the order of requests decides which one meets the lie.
     Either(&'static [&'static str]),
 }
 
-/// Which side an attempt is refused at.
+/// The side that an attempt is refused at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Source,
     Destination,
 }
 
-/// What a destination holds before.
+/// The content of a destination before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
@@ -68,7 +68,7 @@ pub(super) struct Scene {
     pub(super) policy: Descriptor,
 }
 
-/// What must not change: the tags at the destination that people use, and the files in the folder.
+/// The state that must not change: the destination's tags except signatures, and the files in the folder.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     tags: BTreeMap<String, Digest>,
@@ -118,7 +118,7 @@ impl Scene {
         let layout = self.sink.layout(repository(before));
         let mut tags = BTreeMap::new();
         for tag in layout.tags().await.unwrap_or_default() {
-            // Signatures are put before they are checked; they show nobody an image.
+            // Signatures are put before they are checked; they show no image to clients.
             if !tag.as_str().starts_with("sha256-") {
                 let name = Name::Tag(tag.clone());
                 tags.insert(tag.to_string(), layout.resolve(&name, Want::Digest).await.unwrap().node.digest);
@@ -135,13 +135,13 @@ impl Scene {
         seed(&self.source.reference(), &self.to(before), &self.out(before), &more).await
     }
 
-    /// Attempts it at both destinations. It has to end like this, and to change nothing. Gives what the first one said.
+    /// Runs it at both destinations. Asserts the end and that nothing changed. Returns the first output.
     pub(super) async fn refused(&self, what: &str, place: Place, end: End) -> String {
         let older = self.refused_at(Before::OlderRelease, what, place, end);
         tokio::join!(self.refused_at(Before::Nothing, what, place, end), older).0
     }
 
-    /// The same at one of them, each in its turn: for changes of which there are hundreds.
+    /// The same at one destination, alternating: for hundreds of changes.
     pub(super) async fn refused_in_turn(&self, turn: usize, what: &str, end: End) {
         let before = if turn.is_multiple_of(2) { Before::Nothing } else { Before::OlderRelease };
         self.refused_at(before, what, Place::Source, end).await;
@@ -178,7 +178,7 @@ impl Scene {
         said
     }
 
-    /// Whatever was done to the scene before is undone, or does no harm: the release arrives, and nothing else.
+    /// Asserts that the scene is honest again or the change is harmless: the release arrives, and nothing else.
     pub(super) async fn arrives(&self, what: &str) {
         let done = self.attempt(Before::OlderRelease).await;
         assert_eq!(done.status.code(), Some(0), "{:?}, {what}: {}", self.form, text(&done));
@@ -187,26 +187,26 @@ impl Scene {
         assert_eq!(["v1", "v1-lock", "v1-policy"].map(|tag| now[tag]), release, "{:?}, {what}", self.form);
     }
 
-    /// Makes `tag` at the source name `node`, which it holds.
+    /// Moves `tag` at the source to `node`, which it holds.
     pub(super) async fn retag(&self, tag: &str, node: &Descriptor) {
-        // By the folder: what the server is asked for is what the program asks for.
+        // Through the folder, so that the log only has the program's requests.
         images::tag(&self.source.bed.layout("robot"), node, tag).await;
     }
 
-    /// Lets both sides be themselves again.
+    /// Removes all faults from both sides.
     pub(super) fn heal(&self) {
         self.source.bed.heal();
         self.sink.heal();
     }
 
-    /// The digest of the content that the one layer of a manifest at the source has.
+    /// The digest of the single layer of a manifest at the source.
     pub(super) async fn layer_of(&self, node: &Descriptor) -> Digest {
         let root = self.source.bed.layout("robot").resolve(&Name::Digest(node.digest), Want::Bytes).await.unwrap();
         Manifest::parse(&root.bytes.unwrap(), &node.media_type).unwrap().layers[0].digest
     }
 }
 
-/// What is tampered with, how, and how that has to end.
+/// The name of an attack, its fault, and the expected end.
 pub(super) type Row = (&'static str, Fault, End);
 
 /// Attempts each of `rows` with its fault at one side.

@@ -1,4 +1,4 @@
-//! Putting signatures at the source, good and bad, the attacker's way: nothing is checked, and what was there is gone.
+//! Writes signatures at the source, valid and invalid, as an attacker: without checks, replacing existing ones.
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
@@ -17,7 +17,7 @@ impl Scene {
         self.sign_as(node, &node.digest, &self.source.key, Some(Timestamp::now())).await
     }
 
-    /// Attaches to `node` what `key` says of `digest`.
+    /// Attaches to `node` a signature by `key` over `digest`.
     pub(super) async fn sign_as(
         &self,
         node: &Descriptor,
@@ -40,14 +40,14 @@ impl Scene {
         }
     }
 
-    /// Puts a signature's manifest where its format has it, in the place of what was there.
+    /// Puts a signature's manifest in the place that its format defines, replacing the existing one.
     pub(super) async fn attach(&self, node: &Descriptor, attachment: &Attachment) -> Descriptor {
         self.source.bed.heal();
         self.detach(node).await;
         self.add(node, attachment).await
     }
 
-    /// The same beside what is there. Nothing that it lacks or says is complained about: the registry is the attacker's.
+    /// The same, but keeps the existing ones. Nothing is validated: the registry is the attacker's.
     pub(super) async fn add(&self, node: &Descriptor, attachment: &Attachment) -> Descriptor {
         let layout = self.source.bed.layout("robot");
         for (blob, bytes) in &attachment.blobs {
@@ -60,7 +60,7 @@ impl Scene {
         if layout.put(&manifest, &body, tags).await.is_ok() {
             return manifest;
         }
-        // No manifest, says even a folder; the server serves it all the same.
+        // Even a layout refuses it as a manifest; the server serves it all the same.
         let list = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [manifest]});
         let bytes = attachment.manifest.clone();
         let lie = What::Serve { media_type: "application/vnd.oci.image.manifest.v1+json", bytes };
@@ -74,7 +74,7 @@ impl Scene {
         manifest
     }
 
-    /// Takes the signatures of `node` away.
+    /// Removes the signatures of `node`.
     pub(super) async fn detach(&self, node: &Descriptor) {
         let asking = Asking::of(&self.source.bed, "robot");
         let delete = async |name: String| {

@@ -1,4 +1,4 @@
-//! Sources that refuse, hide and change their minds.
+//! Sources that refuse, hide and change content.
 
 use autonomy_registry::oci::{Descriptor, Digest};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
@@ -8,7 +8,7 @@ use autonomy_registry::verify::signature_tag;
 use super::End::{Broken, Refused};
 use super::{FORMS, Form, Place, Row, Scene, each};
 
-/// What happens to every answer to a request for a manifest whose path holds `at`.
+/// A fault for every GET of a manifest whose path contains `at`.
 pub(super) fn manifest(at: impl Into<String>, what: What) -> Fault {
     Fault::always(Kind::ManifestGet, what).at(at)
 }
@@ -25,7 +25,7 @@ pub(super) fn tag(node: &Descriptor) -> String {
     signature_tag(&node.digest).unwrap().to_string()
 }
 
-/// The answer of another manifest's path.
+/// The response for another manifest's path.
 fn instead(name: &str) -> What {
     What::AnswerOf(format!("/v2/robot/manifests/{name}"))
 }

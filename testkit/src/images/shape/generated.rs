@@ -1,4 +1,4 @@
-//! The store that an image is served from.
+//! The store that serves an image.
 
 use std::collections::HashMap;
 
@@ -11,14 +11,14 @@ use futures_util::stream;
 
 use super::layer::Recipe;
 
-/// Bytes, or how to make them.
+/// Bytes, or a recipe for them.
 #[derive(Debug)]
 pub(super) enum Content {
     Bytes(Bytes),
     Recipe(Recipe),
 }
 
-/// A store that makes its content when it is read.
+/// A store that generates its content when it is read.
 #[derive(Debug)]
 pub(super) struct Generated {
     pub(super) root: Descriptor,

@@ -1,4 +1,4 @@
-//! Layers that are made as they are read.
+//! Layers that are generated while they are read.
 
 use std::io::{self, Read, Write};
 
@@ -35,7 +35,7 @@ impl Read for Noise {
     }
 }
 
-/// How to make a layer: a `.tar.gz` of one file of `size` random bytes.
+/// Recipe of a layer: a `.tar.gz` of one file of `size` random bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipe {
     pub seed: u64,
@@ -45,7 +45,7 @@ pub struct Recipe {
 impl Recipe {
     /// Writes the layer to `out`, and its archive, before compression, to `archive` too.
     fn write(&self, out: impl Write, archive: impl Write) -> io::Result<()> {
-        // Stored, not compressed: that is fast, and the same whatever the version of the compressor.
+        // Stored, not compressed: this is fast, and the same with every version of the compressor.
         let gzip = GzBuilder::new().mtime(0).operating_system(255).write(out, Compression::none());
         let mut tar = tar::Builder::new(Both(gzip, archive));
         let mut header = tar::Header::new_gnu();
@@ -68,7 +68,7 @@ impl Recipe {
     /// The bytes of the layer from `from` on.
     pub fn open(self, from: u64) -> ByteStream {
         let (sender, receiver) = mpsc::channel(2);
-        // Ends by itself when nobody reads any more: sending fails then.
+        // Ends by itself when the reader is gone: sending fails then.
         tokio::task::spawn_blocking(move || self.send(from, sender));
         Box::pin(stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) }))
     }
@@ -114,7 +114,7 @@ impl Write for Hashed {
     }
 }
 
-/// Sends what is written, from an offset on, in pieces of [`PIECE`] bytes.
+/// Sends the written bytes, from an offset on, in pieces of [`PIECE`] bytes.
 struct Pieces {
     skip: u64,
     buffer: BytesMut,
@@ -146,7 +146,7 @@ mod tests {
     fn a_layer_that_nobody_reads_on_is_not_made_on() {
         let (sender, receiver) = mpsc::channel(2);
         drop(receiver);
-        // As large as none could be made in the time of a test.
+        // Too large to generate within a test's time.
         let recipe = Recipe { seed: 1, size: 1 << 50 };
         assert!(recipe.send(0, sender).is_err());
     }

@@ -1,8 +1,8 @@
-//! Images for tests and benches: every shape that the wild has, made from a seed, the same on every machine.
+//! Images for tests and benches: every shape found in the field, made from a seed, the same on every machine.
 //!
-//! Layers are valid `.tar.gz` with right `diff_ids`, so that real clients accept them; what is in them is random and does
-//! not compress. No layer is ever whole in memory: it is made again, piece by piece, whenever it is opened, so an image
-//! of many GiB costs a few hundred KiB (and one pass to learn its digests).
+//! Layers are valid `.tar.gz` with right `diff_ids`, so that real clients accept them; their content is random and does not
+//! compress. No layer is ever whole in memory: it is generated again, piece by piece, at each open, so an image of many GiB
+//! costs a few hundred KiB (and one pass to learn its digests).
 //!
 //! ```ignore
 //! let image = three_platforms(1, &[10 << 20, 300]);
@@ -30,7 +30,7 @@ const PLATFORMS: [(&str, Option<&str>); 3] = [("amd64", None), ("arm64", Some("v
 /// No clock: the same seed makes the same bytes on any day.
 const CREATED: &str = "2024-01-01T00:00:00Z";
 
-/// A graph with one root, ready to be put somewhere or served.
+/// A graph with one root, ready to be put into a store or served.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// The root.
@@ -58,7 +58,7 @@ impl Image {
         self.root.clone()
     }
 
-    /// A store that holds this image, makes its layers as they are read, takes nothing, and calls every tag the root.
+    /// A store that holds this image, generates its layers on read, accepts no writes, and resolves every tag to the root.
     pub fn source(&self) -> Arc<dyn Store> {
         Arc::clone(&self.contents) as _
     }
@@ -85,7 +85,7 @@ pub fn two_platforms(seed: u64, layer_sizes: &[u64]) -> Image {
     maker.done()
 }
 
-/// What [`two_platforms`] makes, with another last layer in its second image.
+/// The image of [`two_platforms`] with another last layer in its second image.
 pub fn with_one_layer_changed(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let (last, others) = layer_sizes.split_last().unwrap();
@@ -112,7 +112,7 @@ pub fn single_manifest(seed: u64, layer_sizes: &[u64]) -> Image {
     maker.done()
 }
 
-/// One image of layers that all images of the seed `base` share, and layers of its own on top.
+/// One image with layers that all images of the seed `base` share, and layers of its own on top.
 pub fn on_a_base(base: u64, base_sizes: &[u64], seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(base, OCI);
     let base: Vec<_> = base_sizes.iter().map(|&size| maker.layer(size)).collect();
@@ -121,7 +121,7 @@ pub fn on_a_base(base: u64, base_sizes: &[u64], seed: u64, layer_sizes: &[u64]) 
     maker.done()
 }
 
-/// Three platforms with what BuildKit adds: an attestation for each, as an index entry that runs nowhere.
+/// Three platforms with BuildKit's additions: an attestation for each, as an index entry with an unknown platform.
 pub fn with_attestations(seed: u64, layer_sizes: &[u64]) -> Image {
     let mut maker = Maker::new(seed, OCI);
     let mut entries = maker.platforms(layer_sizes);
@@ -160,7 +160,7 @@ pub fn shared_layer_everywhere(seed: u64, size: u64) -> Image {
     maker.done()
 }
 
-/// An artifact whose only layer is nothing at all.
+/// An artifact whose only layer is empty.
 pub fn zero_byte_blob(seed: u64) -> Image {
     artifact_with_empty_config(seed, 0)
 }

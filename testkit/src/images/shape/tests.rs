@@ -1,4 +1,4 @@
-//! What the generator promises, for every shape.
+//! The promises of the generator, for every shape.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use super::layer::PIECE;
 use super::*;
 
 fn all() -> Vec<(&'static str, Image, [u64; 2])> {
-    // With the manifests and the blobs that each has.
+    // With the manifests and the blobs of each.
     vec![
         ("three_platforms", three_platforms(1, &[3_000, 20]), [4, 9]),
         ("docker_list", docker_list(2, &[3_000]), [4, 6]),
