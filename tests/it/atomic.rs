@@ -108,7 +108,7 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_not_put_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_put_back_is_named() {
+async fn a_tag_that_cannot_be_put_back_is_named() {
     let bed = Bed::new(Profile::default()).await;
     let (first, second) = bed.two_generations().await;
     bed.sink.fault(Fault {
@@ -174,7 +174,7 @@ async fn all_or_none_and_keep_going_contradict_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_unchanged_is_not_touched() {
+async fn unchanged_images_are_not_touched() {
     let bed = Bed::new(Profile::default()).await;
     let (_, second) = bed.two_generations().await;
     assert_code(&bed.seed_catalog(&ALL, &["--atomic"]).await, 0);

@@ -190,7 +190,7 @@ async fn a_configuration_of_millions_of_values_takes_no_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_attached_cannot_fill_the_memory_either() {
+async fn accessories_cannot_fill_the_memory_either() {
     let key = stranger();
     let trusted = ["--pub-key", key.path().to_str().unwrap()];
     let entry = |n: usize| format!(r#"{{"digest":"sha256:{n:064x}","size":0,"annotations":{{"":""}}}}"#);

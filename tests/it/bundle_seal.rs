@@ -70,7 +70,7 @@ async fn seal(reference: &str, key: &Path, password: &str, more: &[&str]) -> Out
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sealed_passes_in_every_format() {
+async fn a_sealed_bundle_verifies_in_every_format() {
     for (format, count) in [("legacy", 3), ("bundle", 3), ("both", 6)] {
         let maker = Maker::new().await;
         let prompt = maker.bed.file("prompt.txt");
@@ -182,7 +182,7 @@ async fn signatures_of_others_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_under_the_tag_and_cannot_be_read_is_not_overwritten() {
+async fn unreadable_content_under_the_signature_tag_is_not_overwritten() {
     let maker = Maker::new().await;
     ::testkit::images::tag(&maker.bed.store, &maker.bed.image, &maker.signature_tag()).await;
     let done = maker.seal(&[]).await;
@@ -292,7 +292,7 @@ async fn a_prompt_without_end_is_refused_with_its_name_and_what_is_read_at_most(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_part_of_a_policy_is_left_out_and_named() {
+async fn files_outside_a_policy_are_left_out_and_named() {
     let maker = Maker::new().await;
     std::fs::write(maker.policy.join("README.md"), "read me").unwrap();
     std::fs::write(maker.policy.join(".hidden"), "x").unwrap();

@@ -68,7 +68,7 @@ async fn the_same_command_has_a_second_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_forger_without_the_key_changes_is_refused() {
+async fn changes_by_a_forger_without_the_key_are_refused() {
     let policy = policy_bundle(VERSION);
 
     let payload = BundleBed::honest().await;
@@ -127,7 +127,7 @@ async fn a_statement_that_was_changed_after_signing_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_key_has_signed_must_still_belong_together() {
+async fn parts_signed_by_the_key_must_still_belong_together() {
     let policy = policy_bundle(VERSION);
     let honest = BundleBed::honest().await;
     let text = |lock: &Lock| String::from_utf8(lock.to_bytes()).unwrap();
@@ -254,7 +254,7 @@ async fn damage_on_the_way_is_named_if_it_stays_and_survived_if_it_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_before_a_step_can_run_stands_in_error() {
+async fn a_failure_before_the_first_step_is_reported_in_error() {
     let bed = BundleBed::honest().await;
     let (reference, key) = (bed.reference(), bed.public_key());
     let absent = format!("{}/robot:v9", bed.bed.host());

@@ -80,7 +80,7 @@ fn json(path: &Path) -> Value {
 const BARE: [&str; 2] = ["--accessories", "none"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_images_share_crosses_the_wire_once_and_is_mounted_after_that() {
+async fn shared_layers_are_fetched_once_and_then_mounted() {
     let field = Field::of(8).await;
     let done = field.seed_all(8, &BARE).await;
     assert_code(&done, 0);

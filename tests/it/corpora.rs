@@ -80,7 +80,7 @@ fn packages(lock: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn what_is_fuzzed_is_what_is_shipped() {
+fn the_fuzz_lock_file_has_the_shipped_versions() {
     let own = ["arbitrary", "autonomy-registry-fuzz", "libfuzzer-sys"];
     let (shipped, fuzzed) = (packages("Cargo.lock"), packages("fuzz/Cargo.lock"));
     let others: Vec<_> = fuzzed.difference(&shipped).filter(|p| !own.iter().any(|own| p.starts_with(own))).collect();

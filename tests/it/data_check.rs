@@ -90,7 +90,7 @@ async fn a_sound_folder_is_read_whole_and_found_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_damaged_or_missing_is_named_with_its_file_and_the_tags_that_use_it() {
+async fn damage_and_missing_content_are_named_with_the_file_and_its_tags() {
     type Damage = fn(&Path);
     let damages: [(Damage, &str); 4] = [
         (flip, "damaged"),

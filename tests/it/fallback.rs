@@ -83,7 +83,7 @@ fn referrer(subject: &Descriptor, number: u32, text: &str) -> (Descriptor, Body)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_that_come_while_the_index_is_written_are_written_together() {
+async fn referrers_queued_during_a_write_share_the_next_one() {
     let bed = Bed::new().await;
     // Long enough for all others to queue.
     bed.bed.fault(Fault { times: 1, ..Fault::always(Kind::ManifestGet, What::Delay(Duration::from_millis(500))) });
@@ -103,7 +103,7 @@ async fn those_that_come_while_the_index_is_written_are_written_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_client_overwrites_is_written_again_for_all_that_wait() {
+async fn entries_overwritten_by_another_client_are_written_again() {
     let bed = Bed::new().await;
     let foreign = json!([Descriptor::of(MediaType::OCI_MANIFEST, b"foreign")]);
     bed.overwrite(&foreign).await;

@@ -63,7 +63,7 @@ async fn sidecars_without_tags_travel_and_get_them_at_the_destination() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_bundle_verify_refuses_is_not_left_out_by_removing_its_tag() {
+async fn a_lock_that_bundle_verify_refuses_is_still_refused_without_its_tag() {
     // Two locks among the referrers.
     let sealed = Sealed::hours_ago(1).await;
     let other = artifact::sidecar_manifest(SidecarKind::Lock, &sealed.source.image, b"{}");

@@ -72,7 +72,7 @@ async fn no_header_status_or_body_reaches_the_terminal_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_destination_says_to_each_write_reaches_no_terminal_either() {
+async fn answers_to_writes_do_not_reach_the_terminal_either() {
     let document = json!({"errors": [{"code": EVIL, "message": EVIL}]}).to_string();
     for (number, on) in
         [Kind::ManifestHead, Kind::UploadPost, Kind::UploadPut, Kind::ManifestPut].into_iter().enumerate()
@@ -187,7 +187,7 @@ async fn places_of_uploads_that_lead_elsewhere_take_no_login_and_no_file_along()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_no_type_is_told_so_and_not_as_an_empty_word() {
+async fn content_without_a_type_is_reported_as_such() {
     let hostile =
         raw(move |_, stream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
     let sink = Testbed::start().await;

@@ -101,7 +101,7 @@ async fn a_named_certificate_that_is_over_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_named_authority_has_signed_is_not_named_by_that() {
+async fn naming_a_ca_does_not_name_the_certificates_it_signed() {
     let folder = tempfile::tempdir().unwrap();
     let issuer = rcgen::CertifiedIssuer::self_signed(params("authority"), rcgen::KeyPair::generate().unwrap()).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();

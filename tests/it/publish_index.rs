@@ -192,7 +192,7 @@ async fn an_image_that_is_there_is_the_parent_and_stays_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_of_a_publication_is_put_again() {
+async fn missing_parts_of_a_publication_are_put_again() {
     let field = Field::with(Profile::distribution_3()).await;
     let published = field.published().await;
     // Another client has cleared the fallback index; the artifact and its tag are there.
@@ -208,7 +208,7 @@ async fn what_is_missing_of_a_publication_is_put_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_roll_up_is_refused_and_nobody_is_contacted() {
+async fn a_file_that_is_no_roll_up_is_refused_without_any_request() {
     let field = Field::with(Profile::default()).await;
     let good = String::from_utf8(rollup("a.example/app:v1", "2026-05-25T00:00:00Z")).unwrap();
     for (bytes, why) in [

@@ -72,7 +72,7 @@ async fn catalogs_and_sync_do_not_go_back_either_unless_the_entry_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_signed_again_since_is_no_step_back() {
+async fn a_newer_signature_of_an_old_image_is_no_rollback() {
     // The image that comes back has a new signature beside its old one: the newest counts.
     let sealed = Sealed::hours_ago(200 * DAY).await;
     let old = sealed.source.image.clone();

@@ -150,7 +150,7 @@ async fn a_signature_that_has_grown_old_gets_a_fresh_one_beside_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_publisher_did_not_sign_is_not_signed_by_the_site() {
+async fn the_site_does_not_sign_an_index_that_the_publisher_did_not_sign() {
     let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     let done = site.seed_as("site.pub", PLATFORM).await;
     assert_code(&done, 3);
@@ -177,7 +177,7 @@ async fn nested_indexes_are_rewritten_from_the_inside_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_attached_to_the_images_travels_and_what_is_attached_to_the_original_does_not() {
+async fn accessories_of_platforms_are_copied_and_of_the_original_index_are_not() {
     for accessories in ["all", "root"] {
         let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
         let store = publisher(&site.field.source, "app");

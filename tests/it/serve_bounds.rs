@@ -45,7 +45,7 @@ async fn begin(url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_half_a_head_or_nothing_is_closed_and_others_are_served_meanwhile() {
+async fn half_a_head_or_silence_is_closed_while_others_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let head = Duration::from_millis(700);
     let server = Running::start(folder.path(), |options| options.limits.head = head).await;
@@ -153,7 +153,7 @@ async fn a_head_may_be_long_but_not_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_refused_in_the_middle_of_a_large_body_gets_to_read_why() {
+async fn a_refusal_in_the_middle_of_a_large_body_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let server = Running::start(folder.path(), |options| options.is_read_only = true).await;
     // A body larger than all buffers on the way; the client reads only after sending it.

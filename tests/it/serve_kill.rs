@@ -133,7 +133,7 @@ fn point(round: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_outlives_kill_9_whole_and_nothing_else_is_seen() {
+async fn acknowledged_content_survives_kill_9_whole_and_nothing_else_is_visible() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = Vec::new();
     for round in 0..=POINTS {

@@ -151,7 +151,7 @@ async fn a_package_holds_the_catalogs_sources_and_nobody_is_contacted() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_packaged_is_refused_with_nothing_written() {
+async fn a_catalog_that_cannot_be_packaged_is_refused_with_nothing_written() {
     let good = "version: 1\nentries:\n- {from: a.io/x:v1, to: b.io/x}\n";
     for (text_of_file, more, why) in [
         (good, &["--name", "***"][..], "leaves nothing for a package's name"),

@@ -335,7 +335,7 @@ async fn a_spool_is_kept_within_its_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_is_refused_before_anything_is_contacted() {
+async fn an_unusable_spool_is_refused_before_any_request() {
     let bed = Bed::new(&[2], 1000).await;
     let file = bed.home.path().join("file");
     std::fs::write(&file, "").unwrap();

@@ -50,8 +50,8 @@ async fn image(store: &dyn ListingStore, salt: &str, subject: Option<&Descriptor
 /// Runs the whole contract on an empty store.
 async fn holds(store: &dyn ListingStore) {
     assert!(!store.label().is_empty());
-    what_is_absent_is_not_found(store).await;
-    what_was_put_is_read_back_from_any_offset(store).await;
+    absent_content_is_not_found(store).await;
+    stored_content_is_read_back_from_any_offset(store).await;
     wrong_sizes_are_corrupt(store).await;
     wrong_bytes_never_become_visible(store).await;
     a_second_put_reads_nothing(store).await;
@@ -61,7 +61,7 @@ async fn holds(store: &dyn ListingStore) {
     referrers_appear_with_type_and_annotations(store).await;
 }
 
-async fn what_is_absent_is_not_found(store: &dyn ListingStore) {
+async fn absent_content_is_not_found(store: &dyn ListingStore) {
     let (node, _) = blob(b"never put");
     assert!(!store.contains(&node).await.unwrap());
     assert_eq!(store.open(&node, 0).await.err().map(|e| e.kind()), Some(Kind::NotFound));
@@ -74,7 +74,7 @@ async fn what_is_absent_is_not_found(store: &dyn ListingStore) {
     assert!(store.referrers(&node.digest).await.unwrap().is_empty(), "nothing attached is no failure");
 }
 
-async fn what_was_put_is_read_back_from_any_offset(store: &dyn ListingStore) {
+async fn stored_content_is_read_back_from_any_offset(store: &dyn ListingStore) {
     // Larger than the pieces that stores read and write in, and of no round length.
     let large: Vec<u8> = (0..1_300_001_u32).flat_map(|n| (n % 251).to_le_bytes()[..1].to_vec()).collect();
     for bytes in [&large[..], b"small", b""] {

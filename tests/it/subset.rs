@@ -121,7 +121,7 @@ async fn a_sparse_index_does_not_vouch_for_what_was_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_the_former_image_only_what_resembles_the_chosen_is_looked_at() {
+async fn only_similar_platforms_of_the_previous_image_are_read() {
     let field = Field::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&field.bare(&["linux/amd64"]).await, 0);
     let store = publisher(&field.source, "app");

@@ -176,7 +176,7 @@ async fn lists_that_lie_about_types_and_name_what_is_not_there_are_read_through(
 }
 
 #[tokio::test]
-async fn what_says_that_it_refers_to_something_else_is_no_referrer() {
+async fn a_manifest_with_another_subject_is_no_referrer() {
     let mut bench = Bench::new().await;
     let statement = sigstore_bundle::statement(&bench.image.digest, Some(time(RECENT)));
     let signature = bench.key.sign(&sigstore_bundle::pae(&statement)).unwrap();
@@ -188,7 +188,7 @@ async fn what_says_that_it_refers_to_something_else_is_no_referrer() {
 }
 
 #[tokio::test]
-async fn what_the_list_calls_an_image_signature_is_read_first() {
+async fn entries_listed_as_image_signatures_are_read_first() {
     let mut bench = Bench::new().await;
     let good = bench.attach_bundle(&bench.image, &bench.key, Some(RECENT)).await;
     let mut listed: Vec<_> = (0..50u8).map(|n| Descriptor::of(MediaType::OCI_MANIFEST, &[n])).collect();
@@ -278,7 +278,7 @@ async fn line_breaks_in_a_signature_are_passed_over_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_stands_under_the_tag_but_is_no_signature_manifest_is_a_bad_format() {
+async fn content_under_the_tag_that_is_no_signature_manifest_is_a_bad_format() {
     let index = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, MediaType::OCI_INDEX);
     for text in [index.as_str(), r#"{"schemaVersion":2,"layers":[{"digest":"sha256:x"}]}"#] {
         let bench = Bench::new().await;

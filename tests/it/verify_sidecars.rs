@@ -10,7 +10,7 @@ use autonomy_registry::verify::{
 use testkit::verify_bench::{Bench, RECENT, STALE, class, lock_for, policy_bundle, public, reference};
 
 #[tokio::test]
-async fn what_our_builders_make_passes_all_four_steps() {
+async fn bundles_by_our_builders_pass_all_four_steps() {
     let bench = Bench::sealed().await;
     let report = bench.run().await;
     assert!(report.is_verified(), "{report}");

@@ -247,7 +247,7 @@ async fn a_redirect_from_tls_to_plain_http_is_not_followed() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_quickly() {
+async fn an_absent_host_is_reported_quickly() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     drop(listener);

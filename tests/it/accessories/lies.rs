@@ -24,7 +24,7 @@ async fn field() -> (Field, Descriptor) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_listed_and_is_no_referrer_is_named_and_left_out() {
+async fn a_listed_manifest_that_is_no_referrer_is_named_and_left_out() {
     let (field, note) = field().await;
     let absent = Descriptor::of(MediaType::OCI_MANIFEST, b"nowhere");
     let unattached = artifact(&field.store(), "attached to nothing", None).await;

@@ -143,7 +143,7 @@ async fn a_dry_run_plans_the_very_list_that_is_then_put() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_belong_under_a_tag_is_left_out() {
+async fn content_of_the_wrong_type_under_a_cosign_tag_is_left_out() {
     let field = Field::bare(Profile::default(), Profile::default()).await;
     let store = field.store();
     let image = &field.children[0];

@@ -177,7 +177,7 @@ async fn a_bundle_verifies_at_a_destination_that_says_to_note_subjects_and_has_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_destination_hides_counts_as_absent_and_is_recorded() {
+async fn content_that_a_destination_hides_counts_as_absent_and_is_recorded() {
     for status in [401, 403] {
         for flags in [&["--skip-verify"][..], &["--pub-key"]] {
             let field = Field::between(Profile::default(), Profile::default()).await;
@@ -220,7 +220,7 @@ async fn a_run_that_keeps_former_roots_does_not_take_a_refusal_for_absence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_not_push_is_still_refused() {
+async fn a_user_without_push_rights_is_still_refused() {
     let field = Field::between(Profile::default(), Profile::default()).await;
     for on in [Kind::ManifestHead, Kind::UploadPost, Kind::ManifestPut, Kind::Tags] {
         field.sink.fault(Fault::always(on, What::Status(403)));

@@ -16,7 +16,7 @@ use crate::serve::client;
 use crate::serve_bed::Running;
 
 #[tokio::test]
-async fn whoever_is_told_that_something_is_there_may_rely_on_it() {
+async fn content_confirmed_to_a_client_is_kept() {
     let data = tempfile::tempdir().unwrap();
     let (_, blob) = site(data.path(), "a").await;
     let text = json!({"schemaVersion": 2, "layers": []}).to_string();
@@ -61,7 +61,7 @@ async fn whoever_is_told_that_something_is_there_may_rely_on_it() {
 }
 
 #[tokio::test]
-async fn what_changed_while_it_waited_for_the_lock_is_seen() {
+async fn changes_during_the_wait_for_the_lock_are_seen() {
     let data = tempfile::tempdir().unwrap();
     let folder = folder_of(data.path(), "app");
     let (image, garbage) = site(data.path(), "app").await;

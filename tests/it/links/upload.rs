@@ -294,7 +294,7 @@ async fn a_registry_that_knows_none_of_its_sessions_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_is_not_found_before_there_is_a_session_or_at_the_source_is_not_tried_again() {
+async fn a_404_before_the_session_or_at_the_source_is_not_retried() {
     let nothing = Server::start(|_: &Request| status(404)).await;
     let (error, lines) = tried(&nothing, &client()).await.unwrap_err();
     assert_eq!((error.kind(), lines.len()), (Kind::NotFound, 3), "a mount, a question and a session: {lines:?}");

@@ -47,7 +47,7 @@ async fn a_login_is_tried_then_kept_used_and_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_a_login_is_refused_before_anything_is_asked() {
+async fn an_impossible_login_is_refused_before_any_request() {
     let (person, bed) = (Person::new(), guarded(basic()).await);
     let host = bed.host();
     let url = format!("https://{host}/");
@@ -69,7 +69,7 @@ async fn what_cannot_be_a_login_is_refused_before_anything_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_registry_gets_no_login() {
+async fn a_host_that_is_no_registry_gets_no_login() {
     let person = Person::new();
     let page = Server::start(|_: &Asked| status(404)).await;
     let done = person.login(&page.host, PASSWORD, &[]).await;

@@ -347,7 +347,7 @@ async fn damaged(text: &'static str, damaged: u32) -> Server {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_asked_for_once_more_and_not_again() {
+async fn an_invalid_token_is_requested_once_more_only() {
     for text in [r#"{"token":"t"#, r#"z"token":"t"}"#, r#"{"tojen":"t"}"#, r#"{"token":""}"#, "<html>log in</html>", ""]
     {
         let server = damaged(text, 1).await;

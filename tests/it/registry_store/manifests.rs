@@ -78,7 +78,7 @@ async fn sha512_is_honoured_where_the_registry_speaks_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_manifest_is_named_as_what_it_is() {
+async fn content_that_is_no_manifest_is_named() {
     let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     for (media_type, body, kind, tries) in [
         (schema1, "{}".to_owned(), Kind::Unsupported, 1),

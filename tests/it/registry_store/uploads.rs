@@ -43,7 +43,7 @@ async fn a_new_blob_costs_two_requests_a_present_one_one_and_a_manifest_one() {
 }
 
 #[tokio::test]
-async fn what_is_there_or_can_be_mounted_is_never_read() {
+async fn blobs_that_are_present_or_mountable_are_never_read() {
     let server = Server::start(|_: &Asked| status(201)).await;
     let (client, (node, body)) = (client(), layer(b"layer"));
     let sink = sink(&client, &server);
@@ -57,7 +57,7 @@ async fn what_is_there_or_can_be_mounted_is_never_read() {
 }
 
 #[tokio::test]
-async fn what_is_expected_to_be_wanted_is_opened_beside_the_question_and_once() {
+async fn a_blob_expected_to_be_missing_is_opened_early_and_once() {
     for (is_held, put) in [(true, Put::Present), (false, Put::Sent(5))] {
         let answers = move |asked: &Asked| if is_held { status(201) } else { accepting(asked) };
         let server = Server::start(answers).await;
@@ -138,7 +138,7 @@ async fn too_many_requests_are_met_with_the_pause_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_the_source_fails_with_is_handed_on_and_not_tried_again() {
+async fn a_failure_of_the_source_is_returned_and_not_retried() {
     let server = Server::start(accepting).await;
     let client = client();
     let node = Descriptor::of(MediaType::OCI_LAYER, b"layer");

@@ -12,7 +12,7 @@ use reqwest::Method;
 use super::{Asking, code, header, json};
 
 #[tokio::test]
-async fn what_was_acknowledged_outlives_the_server_and_nothing_else_shows() {
+async fn acknowledged_content_survives_the_server_and_nothing_else_is_visible() {
     let folder = tempfile::tempdir().unwrap();
     let (node, location, blob);
     {
@@ -59,7 +59,7 @@ async fn repositories_nest_without_meeting() {
 }
 
 #[tokio::test]
-async fn what_lies_in_the_folder_is_an_image_layout_and_what_is_put_there_is_served() {
+async fn the_folder_is_an_image_layout_and_content_put_there_is_served() {
     let server = Testbed::start().await;
     let asking = Asking::of(&server, "app");
     let node = asking.push_image("v1", "x", None).await;

@@ -55,7 +55,7 @@ const FORGERIES: [(Forgery, &str); 10] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_whole_and_in_the_wrong_place_is_refused() {
+async fn valid_content_in_the_wrong_place_is_refused() {
     for form in FORMS {
         let scene = Scene::new(form).await;
         for (forgery, class) in FORGERIES {
