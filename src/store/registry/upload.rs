@@ -33,7 +33,7 @@ enum PostAnswer {
     /// It holds the blob now.
     Held,
     /// It needs the bytes.
-    Session(PushSession),
+    Session(Box<PushSession>),
 }
 
 /// The purpose of a POST.
@@ -139,7 +139,7 @@ impl Registry {
         match opened? {
             PostAnswer::Held if is_foreign => Ok(Put::Mounted),
             PostAnswer::Held => Ok(Put::Present),
-            PostAnswer::Session(session) => self.finish_upload(upload, session, early).await,
+            PostAnswer::Session(session) => self.finish_upload(upload, *session, early).await,
         }
     }
 
@@ -277,7 +277,10 @@ impl Registry {
     async fn opened(&self, answer: Response, asked: PostPurpose) -> Result<PostAnswer> {
         let opened = match (asked, answer.status().as_u16()) {
             (PostPurpose::Mount, 201) => PostAnswer::Held,
-            _ => PostAnswer::Session(PushSession::new(&self.host, &self.label, self.scopes(), answer.location()?)),
+            _ => {
+                let session = PushSession::new(&self.host, &self.label, self.scopes(), answer.location()?);
+                PostAnswer::Session(Box::new(session))
+            }
         };
         answer.discard().await;
         Ok(opened)

@@ -279,7 +279,7 @@ impl Staged<'_> {
 
 fn sidecar_tag(step: &Move) -> Option<SidecarTag> {
     let previous_digest = step.former_digest();
-    Some(SidecarTag { kind: step.sidecar?.into(), digest: step.root.node.digest, previous_digest })
+    Some(SidecarTag { kind: step.sidecar?, digest: step.root.node.digest, previous_digest })
 }
 
 /// Makes a tag name its new root, unless it does already.
