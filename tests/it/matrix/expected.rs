@@ -8,17 +8,17 @@ use super::{On, Wrong};
 ///
 /// - Transient failures are tried up to five times, damaged content up to three times.
 /// - A response with a wrong content length breaks off. A wrong length in a response to HEAD, or in a GET of a blob of
-/// known size, contradicts the manifest. The body of a response that confirms a write is not read.
+///   known size, contradicts the manifest. The body of a response that confirms a write is not read.
 /// - An HTML page in place of a response comes from something in between and may be gone at the next try: there are up to
-/// three.
+///   three.
 /// - An invalid token or list is requested once more, since nothing else shows damage. Two pages in place of a referrers
-/// list mean a registry without the Referrers API.
+///   list mean a registry without the Referrers API.
 /// - An upload session that is not found, because its location was damaged or is on another host, is begun anew.
 /// - A page in answer to a mount means that mounts are not supported; a plain upload follows.
 /// - A wrong length, a wrong digest or a page in answer to the HEAD of a tag only means that the tag's current digest is
-/// unknown.
+///   unknown.
 /// - If another host takes a write, the destination lacks the content, which is put again; except under the tag, since by
-/// then everything has been verified. zot answers that the manifest is invalid. A token of another service grants nothing.
+///   then everything has been verified. zot answers that the manifest is invalid. A token of another service grants nothing.
 const TABLE: [(Wrong, &str); 16] = [
     //                         blob     |  tag GET
     //                         GET HEAD |  |  by digest
