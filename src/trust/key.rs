@@ -76,7 +76,7 @@ impl PublicKey {
         if let Some(plain) = pss::unmarked(&der).filter(|_| label == "PUBLIC KEY") {
             return Self::parse_pss(der, &plain).ok_or_else(|| NO_KEY.to_owned());
         }
-        Self::parse_der(label, der)
+        Self::parse_der(&label, der)
     }
 
     /// Returns the key of an SPKI that is marked for PSS; `plain` is the same SPKI without the mark.

@@ -135,7 +135,7 @@ fn refused(failure: Failure) -> Error {
 pub(crate) fn read(bytes: &[u8]) -> Result<SealedKey, Failure> {
     let invalid = |why: String| Failure::new(ErrorClass::KeyInvalid, why);
     let (label, content) = pem::decode(bytes).map_err(invalid)?;
-    match label {
+    match label.as_str() {
         LABEL | OLD_LABEL => {}
         "PUBLIC KEY" | "RSA PUBLIC KEY" => return Err(invalid("it holds a public key; its private half signs".into())),
         open if open.ends_with("PRIVATE KEY") => {
@@ -232,7 +232,7 @@ mod tests {
         let (label, content) = pem::decode(&file).unwrap();
         let content = String::from_utf8(content).unwrap();
         assert!(content.contains(old), "{old} in {content}");
-        pem::encode(label, content.replacen(old, new, 1).as_bytes()).into_bytes()
+        pem::encode(&label, content.replacen(old, new, 1).as_bytes()).into_bytes()
     }
 
     #[test]

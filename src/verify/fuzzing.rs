@@ -163,8 +163,8 @@ pub(crate) fn key_file(bytes: &[u8]) {
     }
     if bytes.len() < pem::MAX_BYTES / 2 {
         let text = pem::encode("X", bytes);
-        assert_eq!(pem::decode(text.as_bytes()), Ok(("X", bytes.to_vec())));
-        assert_eq!(pem::decode(text.replace('\n', "\r\n").as_bytes()), Ok(("X", bytes.to_vec())));
+        assert_eq!(pem::decode(text.as_bytes()), Ok(("X".to_owned(), bytes.to_vec())));
+        assert_eq!(pem::decode(text.replace('\n', "\r\n").as_bytes()), Ok(("X".to_owned(), bytes.to_vec())));
     }
     if let Ok(key) = SigningKey::from_pkcs8(bytes) {
         let public = key.public_key().expect("a key has a public half");
