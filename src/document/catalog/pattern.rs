@@ -1,4 +1,7 @@
-//! Patterns of tags: `*` stands for any characters, `?` for one, `[a-z]` for one of a set, `[!a-z]` for one outside it.
+//! Patterns of tags: `*` matches any characters, `?` one character, `[a-z]` one of a set, `[!a-z]` one outside it.
+//!
+//! The crate `fast_glob` matches. It takes every text as a pattern and knows paths and `{a,b}` besides; this module
+//! decides which texts are patterns of tags.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,28 +9,20 @@ use std::str::FromStr;
 /// Longest pattern, in bytes: four times the longest tag.
 const MAX_BYTES: usize = 512;
 
-/// A pattern that whole tags are held against. Case counts.
+/// A pattern that must match the whole of a tag. Case counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
-    parts: Vec<PatternPart>,
+    spells_hyphen: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum PatternPart {
-    Byte(u8),
-    One,
-    Any,
-    Set { is_negated: bool, ranges: Vec<(u8, u8)> },
-}
-
-/// Why a text is no pattern of tags.
+/// The reason why a text is not a pattern of tags.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Nothing, or far more than a tag has.
+    /// The text is empty or much longer than a tag.
     #[error("a pattern has 1 to {MAX_BYTES} characters")]
     Length,
-    /// A character that no tag holds.
+    /// A character that is not allowed in a tag.
     #[error("no tag holds {0:?}; a pattern is made of letters, digits, _ . - and * ? [ ]")]
     Character(char),
     /// `[` without its `]`, or nothing between them.
@@ -45,53 +40,40 @@ impl FromStr for Pattern {
         if !(1..=MAX_BYTES).contains(&text.len()) {
             return Err(PatternError::Length);
         }
-        let mut parts = Vec::new();
-        let mut rest = text;
+        let (mut rest, mut spells_hyphen) = (text, false);
         while let Some(c) = rest.chars().next() {
             rest = &rest[c.len_utf8()..];
-            parts.push(match c {
-                '*' if parts.last() == Some(&PatternPart::Any) => continue,
-                '*' => PatternPart::Any,
-                '?' => PatternPart::One,
+            match c {
+                '*' | '?' => {}
                 '[' => {
                     let (inside, after) = rest.split_once(']').ok_or(PatternError::Set)?;
+                    check_set(inside)?;
                     rest = after;
-                    set(inside)?
                 }
-                c => PatternPart::Byte(tag_byte(c)?),
-            });
+                c => spells_hyphen |= tag_byte(c)? == b'-',
+            }
         }
-        Ok(Self { text: text.to_owned(), parts })
+        Ok(Self { text: text.to_owned(), spells_hyphen })
     }
 }
 
-/// What stands between `[` and `]`. A `-` at either end is itself.
-fn set(inside: &str) -> Result<PatternPart, PatternError> {
-    let (is_negated, inside) = match inside.strip_prefix(['!', '^']) {
-        Some(rest) => (true, rest),
-        None => (false, inside),
-    };
+/// Checks the text between `[` and `]`. A `-` at either end is itself.
+fn check_set(inside: &str) -> Result<(), PatternError> {
+    let inside = inside.strip_prefix(['!', '^']).unwrap_or(inside);
     let bytes = inside.chars().map(tag_byte).collect::<Result<Vec<_>, _>>()?;
     if bytes.is_empty() {
         return Err(PatternError::Set);
     }
-    let (mut ranges, mut rest) = (Vec::new(), &bytes[..]);
+    let mut rest = &bytes[..];
     while let [first, after @ ..] = rest {
         rest = match after {
-            [b'-', last, after @ ..] => {
-                if last < first {
-                    return Err(PatternError::Range(char::from(*first), char::from(*last)));
-                }
-                ranges.push((*first, *last));
-                after
+            [b'-', last, ..] if last < first => {
+                return Err(PatternError::Range(char::from(*first), char::from(*last)));
             }
-            after => {
-                ranges.push((*first, *first));
-                after
-            }
+            [b'-', _, after @ ..] | after => after,
         };
     }
-    Ok(PatternPart::Set { is_negated, ranges })
+    Ok(())
 }
 
 fn tag_byte(c: char) -> Result<u8, PatternError> {
@@ -102,46 +84,15 @@ fn tag_byte(c: char) -> Result<u8, PatternError> {
 }
 
 impl Pattern {
-    /// Whether the whole of `text` fits. Time grows with the product of both lengths at most.
+    /// Returns whether the pattern matches the whole of `tag`. Takes time in the product of both lengths at most.
     #[must_use]
-    pub fn fits(&self, text: &str) -> bool {
-        let (parts, text) = (&self.parts, text.as_bytes());
-        let (mut part, mut at) = (0, 0);
-        // Where to go on if what follows the last `*` does not fit: the `*` takes one more.
-        let mut retry = None;
-        while at < text.len() {
-            match parts.get(part) {
-                Some(PatternPart::Any) => {
-                    retry = Some((part, at));
-                    part += 1;
-                }
-                Some(one) if one.takes(text[at]) => (part, at) = (part + 1, at + 1),
-                _ => {
-                    let Some((star, from)) = retry else { return false };
-                    retry = Some((star, from + 1));
-                    (part, at) = (star + 1, from + 1);
-                }
-            }
-        }
-        parts[part..].iter().all(|part| *part == PatternPart::Any)
+    pub fn fits(&self, tag: &str) -> bool {
+        fast_glob::glob_match(&self.text, tag)
     }
 
-    /// Whether the pattern spells a hyphen, and so asks for the tags of pre-releases and variants.
+    /// Returns whether the pattern holds a hyphen outside sets, and so asks for the tags of pre-releases and variants.
     pub(super) fn spells_hyphen(&self) -> bool {
-        self.parts.contains(&PatternPart::Byte(b'-'))
-    }
-}
-
-impl PatternPart {
-    fn takes(&self, byte: u8) -> bool {
-        match self {
-            Self::Byte(own) => *own == byte,
-            Self::One => true,
-            Self::Any => false,
-            Self::Set { is_negated, ranges } => {
-                ranges.iter().any(|(first, last)| (*first..=*last).contains(&byte)) != *is_negated
-            }
-        }
+        self.spells_hyphen
     }
 }
 
@@ -172,6 +123,8 @@ mod tests {
             ("v[^0-9]", "vx"),
             ("[a-]", "-"),
             ("[-a]", "-"),
+            ("[a-c-e]", "-"),
+            ("[--a]", "0"),
             ("*-rc*", "v1.0-rc-rc1"),
             ("a*b*c", "abbcbc"),
         ] {
@@ -187,6 +140,7 @@ mod tests {
             ("A", "a"),
             ("v1.*", "v132"),
             ("a*b*c", "abbcb"),
+            ("[a-c-e]", "d"),
         ] {
             assert!(!fits(pattern, text), "{pattern} {text}");
         }
@@ -218,21 +172,53 @@ mod tests {
         assert!(!pattern.fits(&format!("{}b", "a".repeat(127))) && !pattern.fits(&"a".repeat(128)));
     }
 
-    /// The same question answered by plain recursion.
-    fn slow(parts: &[PatternPart], text: &[u8]) -> bool {
-        match (parts, text) {
+    #[test]
+    fn a_hyphen_in_a_set_is_not_spelled() {
+        for (pattern, is_spelled) in
+            [("v1-*", true), ("[-a]-", true), ("v1.*", false), ("[a-z]", false), ("[-]", false)]
+        {
+            assert_eq!(pattern.parse::<Pattern>().unwrap().spells_hyphen(), is_spelled, "{pattern}");
+        }
+    }
+
+    /// Matches by plain recursion over the text of a pattern.
+    fn slow(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
             ([], []) => true,
-            ([PatternPart::Any, parts @ ..], text) => (0..=text.len()).any(|at| slow(parts, &text[at..])),
-            ([part, parts @ ..], [byte, text @ ..]) => part.takes(*byte) && slow(parts, text),
+            ([b'*', pattern @ ..], text) => (0..=text.len()).any(|at| slow(pattern, &text[at..])),
+            ([b'?', pattern @ ..], [_, text @ ..]) => slow(pattern, text),
+            ([b'[', pattern @ ..], [byte, text @ ..]) => {
+                let end = pattern.iter().position(|byte| *byte == b']').unwrap();
+                slow_set(&pattern[..end], *byte) && slow(&pattern[end + 1..], text)
+            }
+            ([own, pattern @ ..], [byte, text @ ..]) => own == byte && slow(pattern, text),
             _ => false,
         }
     }
 
+    fn slow_set(set: &[u8], byte: u8) -> bool {
+        match set {
+            [b'!' | b'^', set @ ..] => !slow_set(set, byte),
+            [first, b'-', last, set @ ..] => {
+                (*first..=*last).contains(&byte) || (!set.is_empty() && slow_set(set, byte))
+            }
+            [first, set @ ..] => *first == byte || (!set.is_empty() && slow_set(set, byte)),
+            [] => false,
+        }
+    }
+
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+
         #[test]
-        fn it_answers_as_plain_recursion_does(pattern in "([ab*?]|\\[[ab]\\]|\\[!a\\]){1,8}", text in "[ab]{0,8}") {
-            let pattern: Pattern = pattern.parse().unwrap();
-            proptest::prop_assert_eq!(pattern.fits(&text), slow(&pattern.parts, text.as_bytes()));
+        fn it_answers_as_plain_recursion_does(
+            pattern in "([ab.*?-]|\\*\\*|\\[[!^]?[ab-]{1,3}\\]|\\[a-c-b?\\]){1,8}",
+            text in "[abc.-]{0,8}",
+        ) {
+            // A range that runs backwards is no pattern.
+            if let Ok(parsed) = pattern.parse::<Pattern>() {
+                proptest::prop_assert_eq!(parsed.fits(&text), slow(pattern.as_bytes(), text.as_bytes()));
+            }
         }
 
         #[test]
