@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
 use url::Url;
 
 /// A `Content-Range` of bytes; both ends are included.
@@ -12,11 +13,11 @@ pub struct ByteRange {
     pub first: u64,
     /// Offset of the last byte.
     pub last: u64,
-    /// Length of the whole, where it is told.
+    /// Length of the whole, if the header gives it.
     pub total: Option<u64>,
 }
 
-/// Reads `bytes first-last/total` (RFC 9110, section 14.4), and nothing that is only like it.
+/// Reads `bytes first-last/total` (RFC 9110, section 14.4) and no other form.
 #[must_use]
 pub fn content_range(value: &str) -> Option<ByteRange> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
@@ -26,22 +27,22 @@ pub fn content_range(value: &str) -> Option<ByteRange> {
     (range.first <= range.last && range.total.is_none_or(|total| range.last < total)).then_some(range)
 }
 
-/// Digits and nothing else: `parse` alone would take a sign.
+/// Reads digits only: `parse` alone would accept a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// A `Link` of which nobody can say whether it leads on.
+/// A `Link` that may or may not name a next page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
 
-/// The target of the link with `rel=next` in a `Link` header (RFC 8288), as it was written.
+/// Returns the target of the link with `rel=next` in a `Link` header (RFC 8288), as written.
 ///
-/// Read as registries write it: without angle brackets, and with single quotes, too.
+/// Accepts what registries write: targets without angle brackets, and single quotes.
 ///
 /// # Errors
 ///
-/// Fails if there may be one that cannot be read.
+/// Fails if the header may hold such a link in a form that is not readable.
 pub fn next_link(value: &str) -> Result<Option<&str>, Unreadable> {
     let between = |c: char| c == ',' || c.is_whitespace();
     let mut rest = value.trim_matches(between);
@@ -63,7 +64,7 @@ pub fn next_link(value: &str) -> Result<Option<&str>, Unreadable> {
     Ok(None)
 }
 
-/// Whether the parameters of a link, each behind a semicolon, say that it leads on. A link of no relation is none.
+/// Returns whether the parameters of a link, each after a semicolon, hold the relation `next`. Fails without a relation.
 fn is_next(mut parameters: &str) -> Result<bool, Unreadable> {
     let mut relation = None;
     while let Some(parameter) = parameters.trim_start().strip_prefix(';') {
@@ -76,7 +77,7 @@ fn is_next(mut parameters: &str) -> Result<bool, Unreadable> {
     }
     let relation =
         relation.filter(|relation| parameters.trim().is_empty() && !relation.is_empty()).ok_or(Unreadable)?;
-    // Names of relations, and addresses that stand for some.
+    // Names of relations, and URLs of extension relations.
     if relation.contains(|c: char| !(c.is_ascii_graphic() || c == ' ') || "\"'<>".contains(c)) {
         return Err(Unreadable);
     }
@@ -88,7 +89,7 @@ fn unquoted(value: &str) -> &str {
     within('"').or_else(|| within('\'')).unwrap_or(value)
 }
 
-/// Where `wanted`, an ASCII character, first stands outside quotes of either kind.
+/// Returns the first position of `wanted`, an ASCII character, outside quotes of either kind.
 fn outside_quotes(text: &str, wanted: u8) -> Result<Option<usize>, Unreadable> {
     let mut quote = None;
     for (at, b) in text.bytes().enumerate() {
@@ -102,9 +103,9 @@ fn outside_quotes(text: &str, wanted: u8) -> Result<Option<usize>, Unreadable> {
     if quote.is_some() { Err(Unreadable) } else { Ok(None) }
 }
 
-/// How long a `Retry-After` asks to wait: seconds or an HTTP date (RFC 9110, section 10.2.3).
+/// Returns the pause of a `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3).
 ///
-/// "Now" and moments in the past are no answer: the caller's own pause is better than none.
+/// Returns `None` for "now" and for the past: the caller's own pause is better than none.
 pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let pause = match number(value) {
@@ -114,15 +115,18 @@ pub(super) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     (!pause.is_zero()).then_some(pause)
 }
 
-/// Reads an HTTP date (RFC 9110, section 5.6.7).
+/// Reads an HTTP date (RFC 9110, section 5.6.7) in its usual form or in one of the two old ones.
+///
+/// Dates with a wrong weekday or an offset such as `+0000` are read as well: servers send them.
 pub(super) fn moment(value: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(value.trim()).ok()
+    let strict = httpdate::parse_http_date(value).ok().and_then(|time| Timestamp::try_from(time).ok());
+    strict.or_else(|| DateTimeParser::new().relaxed_weekday(true).parse_timestamp(value.trim()).ok())
 }
 
-/// Reads the `Range` of an upload session, `0-last` (distribution-spec, end-13): how many bytes have arrived, or `None` if it
-/// is something else.
+/// Reads the `Range` of an upload session, `0-last` (distribution-spec, end-13). Returns the number of bytes that have
+/// arrived, or `None` for any other form.
 ///
-/// `0-0` is what registries write for nothing, and what they should write for one byte: it is taken for nothing.
+/// Registries write `0-0` for no bytes, and should write it for one byte: it is read as no bytes.
 #[must_use]
 pub fn arrived(value: &str) -> Option<u64> {
     let (first, last) = value.split_once('-')?;
@@ -133,10 +137,10 @@ pub fn arrived(value: &str) -> Option<u64> {
     }
 }
 
-/// Resolves a `Location` against the request that it answers.
+/// Resolves a `Location` against the URL of the request.
 ///
-/// A registry behind a proxy that ends TLS often believes that it is spoken to over plain HTTP, and says so in its
-/// Locations: on its own host that is read as what it means. Elsewhere a step from TLS to plain HTTP is refused (`None`).
+/// A registry behind a proxy that terminates TLS often takes its requests for plain HTTP, and writes `http:` in its
+/// Locations: on the same host `http:` is read as `https:`. On other hosts a step from TLS to plain HTTP is refused (`None`).
 pub(super) fn resolve(request: &Url, location: &str) -> Option<Url> {
     let mut url = request.join(location).ok()?;
     if !matches!(url.scheme(), "http" | "https") || holds_login(&url) {
@@ -154,8 +158,8 @@ pub(super) fn resolve(request: &Url, location: &str) -> Option<Url> {
     Some(url)
 }
 
-/// Whether an address brings a name or a password along. The HTTP client would send them, and logs would show them; no
-/// registry has a reason to give out such an address.
+/// Returns whether a URL holds a user name or a password. The HTTP client would send them, and logs would show them; no
+/// registry has a reason to send such a URL.
 pub(super) fn holds_login(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -217,6 +221,25 @@ mod tests {
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(37)));
         for none in ["0", "-1", "soon", "Sun, 06 Nov 1994 08:48:37 GMT", ""] {
             assert_eq!(retry_after(none, now), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn dates_are_read_in_all_forms_of_http_and_in_some_that_servers_send() {
+        let time: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            " Sun, 06 Nov 1994 08:49:37 GMT ",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 +0000",
+            "Sun, 6 Nov 1994 09:49:37 +0100",
+        ] {
+            assert_eq!(moment(text), Some(time), "{text}");
+        }
+        for wrong in ["", "1994-11-06T08:49:37Z", "Sun, 31 Feb 1994 08:49:37 GMT", "Sunday, 06-Nov-94 25:49:37 GMT"] {
+            assert_eq!(moment(wrong), None, "{wrong}");
         }
     }
 
