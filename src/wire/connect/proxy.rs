@@ -1,12 +1,13 @@
-//! Proxies on the way to a host: what `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say (contract §10).
+//! Proxies from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` (contract §10).
 //!
-//! Read once, and refused if they cannot be used: a site that may be left only through a proxy wants to hear of a typing
-//! error, and not of hosts that cannot be reached. What stands in such an address before the `@` is never shown.
+//! The variables are read once, and a value that is not usable is an error: at a site with a proxy as its only way out, an
+//! error about the typo helps more than one about unreachable hosts. User name and password in a proxy's URL are never shown.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use http::header::HeaderValue;
+use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -14,12 +15,12 @@ use crate::error::{Error, Kind, Result};
 use crate::wire::authorization::basic;
 use crate::wire::header::holds_login;
 
-/// Which proxies there are, as the environment tells.
+/// The proxies that the environment names.
 #[derive(Clone, Default)]
 pub struct Proxies {
     https: Option<Variable>,
     http: Option<Variable>,
-    /// Hosts that are gone to directly.
+    /// Hosts that need no proxy.
     none: Vec<Exception>,
 }
 
@@ -32,7 +33,7 @@ impl fmt::Debug for Proxies {
 #[derive(Clone)]
 struct Variable {
     name: String,
-    /// None if what stands there is no proxy's address.
+    /// None if the value is not the URL of a proxy.
     proxy: Option<Proxy>,
 }
 
@@ -54,10 +55,10 @@ struct Exception {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum NoProxyHosts {
     All,
-    /// A name and all below it.
+    /// A name and all its subdomains.
     Domain(String),
-    /// Addresses whose first bits are these.
-    Net(IpAddr, u8),
+    /// All addresses of a net; a single address is a net of one.
+    Net(IpNet),
 }
 
 impl Proxies {
@@ -67,7 +68,7 @@ impl Proxies {
         Self::of(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
     }
 
-    /// Reads variables: each in capitals first, an empty one is none, `ALL_PROXY` stands in for both others.
+    /// Reads variables: in capitals first, then in lower case. An empty one counts as unset; `ALL_PROXY` is the default of both.
     #[must_use]
     pub fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
         let filled = |name: String| variable(&name).filter(|value| !value.trim().is_empty()).map(|value| (name, value));
@@ -82,7 +83,7 @@ impl Proxies {
         Self { https: proxy("HTTPS_PROXY"), http: proxy("HTTP_PROXY"), none: none.collect() }
     }
 
-    /// Refuses what cannot be used, without showing it.
+    /// Fails if a value is not usable. The error does not show the value.
     pub(crate) fn check(&self) -> Result<()> {
         let wrong = [&self.https, &self.http].into_iter().flatten().find(|variable| variable.proxy.is_none());
         let Some(Variable { name, .. }) = wrong else { return Ok(()) };
@@ -90,7 +91,7 @@ impl Proxies {
         Err(error.hint("write http://host:port, https:// or socks5://; percent-encode what is special in a password"))
     }
 
-    /// The proxy on the way to `url`, if there is one.
+    /// Returns the proxy for `url`, if there is one.
     pub(crate) fn on_the_way_to(&self, url: &Url) -> Option<&Proxy> {
         let variable = if url.scheme() == "https" { &self.https } else { &self.http };
         let proxy = variable.as_ref()?.proxy.as_ref()?;
@@ -99,25 +100,25 @@ impl Proxies {
     }
 }
 
-/// How a proxy is asked to go on.
+/// The protocol that a proxy speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// In HTTP.
+    /// HTTP.
     Http,
-    /// By SOCKS 5; `names_here` says that names are looked up on this side.
+    /// SOCKS 5.
     Socks5 {
-        /// See above.
+        /// Whether this process looks up names, and not the proxy.
         names_here: bool,
     },
-    /// By SOCKS 4, the same.
+    /// SOCKS 4.
     Socks4 {
-        /// See above.
+        /// Whether this process looks up names, and not the proxy.
         names_here: bool,
     },
 }
 
 impl Proxy {
-    /// What it is asked in.
+    /// Returns the protocol.
     pub(crate) fn manner(&self) -> Manner {
         match self.url.scheme() {
             "socks5" | "socks5h" => Manner::Socks5 { names_here: self.url.scheme() == "socks5" },
@@ -126,18 +127,18 @@ impl Proxy {
         }
     }
 
-    /// Its address: what it is spoken to in, host and port.
+    /// Returns its URL: scheme, host and port.
     pub(crate) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The name and password that its address holds.
+    /// Returns the user name and password from its URL.
     pub(crate) fn login(&self) -> Option<(String, String)> {
         let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         holds_login(&self.url).then(|| (plain(self.url.username()), plain(self.url.password().unwrap_or_default())))
     }
 
-    /// The same as the value of a header (RFC 7617).
+    /// Returns the login as the value of a header (RFC 7617).
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         let (name, password) = self.login()?;
         basic(&name, &password).ok()
@@ -151,12 +152,12 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// `host:port` alone is a proxy that speaks plain HTTP, as everybody reads it.
+/// Reads the URL of a proxy. `host:port` alone is a proxy that speaks plain HTTP, as in other programs.
 fn address(text: &str) -> Option<Url> {
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&text).ok()?;
     let is_known = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"].contains(&url.scheme());
-    // A password with a slash in it would end the host early, and the rest of it would be a path.
+    // A slash in a password would end the host early, and the rest of the password would be a path.
     let is_bare = ["", "/"].contains(&url.path()) && url.query().is_none() && url.fragment().is_none();
     (is_known && is_bare && url.has_host() && (holds_login(&url) || !text.contains('@'))).then_some(url)
 }
@@ -168,14 +169,15 @@ impl Exception {
             return of(NoProxyHosts::All);
         }
         if let Some(net) = net(text) {
-            return of(net);
+            return of(NoProxyHosts::Net(net));
         }
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) if port.parse::<u16>().is_ok() => (name, port.parse().ok()),
             _ => (text, None),
         };
         let name = name.trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
-        Self { hosts: net(name).unwrap_or_else(|| NoProxyHosts::Domain(name.to_ascii_lowercase())), port }
+        let hosts = net(name).map_or_else(|| NoProxyHosts::Domain(name.to_ascii_lowercase()), NoProxyHosts::Net);
+        Self { hosts, port }
     }
 
     fn covers(&self, url: &Url) -> bool {
@@ -189,7 +191,7 @@ impl Exception {
         };
         match (&self.hosts, address) {
             (NoProxyHosts::All, _) => true,
-            (NoProxyHosts::Net(net, bits), Some(address)) => is_within(address, *net, *bits),
+            (NoProxyHosts::Net(net), Some(address)) => net.contains(&address),
             (NoProxyHosts::Domain(name), None) => {
                 let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
                 host == *name || host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'))
@@ -199,23 +201,12 @@ impl Exception {
     }
 }
 
-/// An address, or `address/bits`; an IPv6 address with or without brackets.
-fn net(text: &str) -> Option<NoProxyHosts> {
+/// Reads an address or `address/bits`; an IPv6 address may be in brackets, which `ipnet` does not read.
+fn net(text: &str) -> Option<IpNet> {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let address: IpAddr = bare.parse().ok()?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.map_or(Some(longest), |bits| bits.parse().ok().filter(|bits| *bits <= longest))?;
-    Some(NoProxyHosts::Net(address, bits))
-}
-
-fn is_within(address: IpAddr, net: IpAddr, bits: u8) -> bool {
-    let number = |address: IpAddr| match address {
-        IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
-        IpAddr::V6(address) => u128::from(address),
-    };
-    let is_same_sort = address.is_ipv4() == net.is_ipv4();
-    is_same_sort && (number(address) ^ number(net)).checked_shr(128 - u32::from(bits)).unwrap_or(0) == 0
+    bits.map_or(Some(address.into()), |bits| IpNet::new(address, bits.parse().ok()?).ok())
 }
 
 #[cfg(test)]
@@ -254,6 +245,13 @@ mod tests {
             ("10.0.0.0/8 192.168.1.7", &["http://10.9.8.7/", "http://192.168.1.7:5000/"], &["http://11.0.0.1/"]),
             ("10.1.2.3:80", &["http://10.1.2.3/"], &["http://10.1.2.3:81/"]),
             ("fd00::/8,[2001:db8::1]", &["http://[fd12::1]/", "http://[2001:db8::1]:5000/"], &["http://[fe80::1]/"]),
+            (
+                "10.9.9.9/8,[fd00::]/8",
+                &["http://10.1.1.1/", "http://[fd12::1]/"],
+                &["http://11.0.0.1/", "http://[fe80::1]/"],
+            ),
+            ("10.0.0.0/33,::/129,1.2.3.4/x", &[], &["http://10.0.0.0/", "http://[::1]/", "http://1.2.3.4/"]),
+            ("10.1.2.3/32,::1/128", &["http://10.1.2.3/", "http://[::1]/"], &["http://10.1.2.2/", "http://[::2]/"]),
             ("0.0.0.0/0", &["http://9.9.9.9/"], &["http://[::9]/", "http://r.example/"]),
             ("*", &["http://anything/", "http://9.9.9.9/"], &[]),
             ("", &[], &["http://r.example/"]),
