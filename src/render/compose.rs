@@ -1,53 +1,82 @@
 //! `docker-compose.zot.yml`: zot in a container, for docker compose and podman compose.
 
-use super::yaml::Yaml;
+use serde::Serialize;
+
 use super::zot::{CONFIG_PATH, DATA_PATH};
 use crate::oci::Reference;
 
-/// What the compose file says.
+/// The values of the compose file.
 #[derive(Debug)]
 pub(crate) struct Compose<'a> {
     /// The image, pinned.
     pub(crate) image: &'a Reference,
     /// The port on the host and in the container.
     pub(crate) port: u16,
-    /// The configuration on the host; relative paths begin with `./` and at the compose file's folder.
+    /// The configuration on the host. A relative path begins with `./` and starts at the compose file's folder.
     pub(crate) config: &'a str,
-    /// The folder of the data on the host, likewise.
+    /// The data folder on the host, likewise.
     pub(crate) data: &'a str,
 }
 
+// Field names are those of the Compose Specification.
+
+#[derive(Serialize)]
+struct File {
+    services: Services,
+}
+
+#[derive(Serialize)]
+struct Services {
+    zot: Service,
+}
+
+#[derive(Serialize)]
+struct Service {
+    image: String,
+    command: [&'static str; 2],
+    restart: &'static str,
+    ports: [String; 1],
+    volumes: [Volume; 2],
+}
+
+/// The long form: in the short one a colon in a path would divide it.
+#[derive(Serialize)]
+struct Volume {
+    r#type: &'static str,
+    source: String,
+    target: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_only: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bind: Option<Bind>,
+}
+
+#[derive(Serialize)]
+struct Bind {
+    create_host_path: bool,
+}
+
 impl Compose<'_> {
-    /// The file.
+    /// Returns the text of the file.
     pub(crate) fn render(&self) -> String {
-        let command = vec![Yaml::text("serve"), Yaml::text(CONFIG_PATH)];
-        // The long form: in the short one a colon in a path would divide it.
-        let config = Yaml::Map(vec![
-            ("type", Yaml::text("bind")),
-            ("source", literal(self.config)),
-            ("target", Yaml::text(CONFIG_PATH)),
-            ("read_only", Yaml::Flag(true)),
-        ]);
-        let data = Yaml::Map(vec![
-            ("type", Yaml::text("bind")),
-            ("source", literal(self.data)),
-            ("target", Yaml::text(DATA_PATH)),
-            ("bind", Yaml::Map(vec![("create_host_path", Yaml::Flag(true))])),
-        ]);
-        let zot = Yaml::Map(vec![
-            ("image", literal(&self.image.to_string())),
-            ("command", Yaml::List(command)),
-            ("restart", Yaml::text("unless-stopped")),
-            ("ports", Yaml::List(vec![Yaml::text(format!("{0}:{0}", self.port))])),
-            ("volumes", Yaml::List(vec![config, data])),
-        ]);
-        Yaml::Map(vec![("services", Yaml::Map(vec![("zot", zot)]))]).to_string()
+        let volume =
+            |source, target| Volume { r#type: "bind", source: literal(source), target, read_only: None, bind: None };
+        let config = Volume { read_only: Some(true), ..volume(self.config, CONFIG_PATH) };
+        let data = Volume { bind: Some(Bind { create_host_path: true }), ..volume(self.data, DATA_PATH) };
+        let zot = Service {
+            image: literal(&self.image.to_string()),
+            command: ["serve", CONFIG_PATH],
+            restart: "unless-stopped",
+            ports: [format!("{0}:{0}", self.port)],
+            volumes: [config, data],
+        };
+        super::yaml(&File { services: Services { zot } })
     }
 }
 
-/// A text that compose takes as it is: it would put the environment's variables in place of `$NAME`.
-fn literal(text: &str) -> Yaml {
-    Yaml::text(text.replace('$', "$$"))
+/// Escapes `text` for compose, which would put variables of the environment in place of `$NAME`.
+fn literal(text: &str) -> String {
+    text.replace('$', "$$")
 }
 
 #[cfg(test)]

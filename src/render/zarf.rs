@@ -1,6 +1,7 @@
 //! `zarf.yaml`: a catalog's images as a Zarf package.
 
-use super::yaml::Yaml;
+use serde::Serialize;
+
 use crate::oci::Reference;
 
 /// A package of images.
@@ -8,33 +9,51 @@ use crate::oci::Reference;
 pub(crate) struct PackageFile<'a> {
     /// A [`legal_name`].
     pub(crate) name: &'a str,
-    /// Its version.
+    /// The version of the package.
     pub(crate) version: &'a str,
-    /// What it brings, each once; at least one.
+    /// The images of the package, each once; at least one.
     pub(crate) images: &'a [Reference],
 }
 
+// Field names are those of Zarf's own schema (zarf.dev/v1alpha1).
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Package<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata<'a>,
+    components: [Component<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    name: &'a str,
+    version: &'a str,
+}
+
+#[derive(Serialize)]
+struct Component<'a> {
+    name: &'a str,
+    required: bool,
+    images: Vec<String>,
+}
+
 impl PackageFile<'_> {
-    /// The file.
+    /// Returns the text of the file.
     pub(crate) fn render(&self) -> String {
-        let images = self.images.iter().map(|image| Yaml::text(image.to_string())).collect();
-        let component = Yaml::Map(vec![
-            ("name", Yaml::text(self.name)),
-            ("required", Yaml::Flag(true)),
-            ("images", Yaml::List(images)),
-        ]);
-        let metadata = Yaml::Map(vec![("name", Yaml::text(self.name)), ("version", Yaml::text(self.version))]);
-        let package = Yaml::Map(vec![
-            ("apiVersion", Yaml::text("zarf.dev/v1alpha1")),
-            ("kind", Yaml::text("ZarfPackageConfig")),
-            ("metadata", metadata),
-            ("components", Yaml::List(vec![component])),
-        ]);
-        package.to_string()
+        let images = self.images.iter().map(ToString::to_string).collect();
+        super::yaml(&Package {
+            api_version: "zarf.dev/v1alpha1",
+            kind: "ZarfPackageConfig",
+            metadata: Metadata { name: self.name, version: self.version },
+            components: [Component { name: self.name, required: true, images }],
+        })
     }
 }
 
-/// `name` as Zarf takes it, `[a-z0-9][a-z0-9-]*`: capitals made small, everything else a hyphen. `None` if nothing is left.
+/// Returns `name` in the form that Zarf accepts, `[a-z0-9][a-z0-9-]*`: in lower case, with a hyphen for everything else.
+/// Returns `None` if nothing is left.
 pub(crate) fn legal_name(name: &str) -> Option<String> {
     let mut legal = String::new();
     for c in name.chars() {
@@ -48,8 +67,8 @@ pub(crate) fn legal_name(name: &str) -> Option<String> {
     (!legal.is_empty()).then(|| legal.to_owned())
 }
 
-/// Whether `version` can stand in the name of a file and as a tag, where Zarf puts it; a plus becomes another character
-/// in the tag.
+/// Returns whether `version` can be part of a file's name and a tag, the two places where Zarf uses it; in the tag another
+/// character replaces a plus.
 pub(crate) fn is_legal_version(version: &str) -> bool {
     version.replace('+', "_").parse::<crate::oci::Tag>().is_ok()
 }

@@ -2,25 +2,25 @@
 
 use serde::Serialize;
 
-/// Where zot finds its configuration inside its container.
+/// The path of zot's configuration inside its container.
 pub(crate) const CONFIG_PATH: &str = "/etc/zot/config.json";
 
-/// Where zot keeps its data inside its container.
+/// The path of zot's data inside its container.
 pub(crate) const DATA_PATH: &str = "/var/lib/registry";
 
-/// The image that runs unless another one is named: an index of linux/amd64 and linux/arm64, by version.
+/// The default image: an index of linux/amd64 and linux/arm64, by version.
 pub(crate) const IMAGE: &str = "ghcr.io/project-zot/zot:v2.1.21";
 
-/// Whether the extension that answers searches is on.
+/// Whether zot's search extension is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SearchExtension {
-    /// It costs memory and a data base.
+    /// Off: the extension costs memory and a database.
     Off,
-    /// Without scans for vulnerabilities, whose data base would be fetched from afar.
+    /// On, without vulnerability scans: zot would download their database.
     On,
 }
 
-// Field names are those of zot's own configuration (pkg/api/config); it refuses a file with one that it does not know.
+// Field names are those of zot's own configuration (pkg/api/config); zot refuses a file with an unknown field.
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,19 +37,19 @@ struct ZotConfig {
 #[serde(rename_all = "camelCase")]
 struct Storage {
     root_directory: &'static str,
-    /// What nothing refers to goes after a while.
+    /// Garbage collection.
     gc: bool,
-    /// A layer that two repositories share is on disk once.
+    /// Stores a layer that two repositories share once.
     dedupe: bool,
 }
 
 #[derive(Serialize)]
 struct Http {
-    /// Every one of the container's; which ports of the host lead there is the compose file's to say.
+    /// All addresses of the container; the compose file maps the host's port.
     address: &'static str,
-    /// zot wants a text here.
+    /// A string, as zot requires.
     port: String,
-    /// Without this zot answers 415 to every image in Docker's format, which half the world's still are.
+    /// Without this zot answers 415 to every image in Docker's format, which is still common.
     compat: [&'static str; 1],
 }
 
@@ -68,7 +68,7 @@ struct Enabled {
     enable: bool,
 }
 
-/// The configuration of a zot that listens on `port`.
+/// Returns the configuration of a zot that listens on `port`.
 pub(crate) fn config(port: u16, search: SearchExtension) -> String {
     let config = ZotConfig {
         dist_spec_version: "1.1.1",
