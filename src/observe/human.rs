@@ -1,16 +1,16 @@
-//! Quantities in words: bytes in IEC units, rates, durations. Pure.
+//! Formats quantities for people: bytes in IEC units, rates, durations. Pure.
 
 use std::time::Duration;
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-/// `bytes` with one decimal in the largest unit that leaves at least 1: `0 B`, `1023 B`, `1.0 KiB`, `34.5 MiB`.
+/// Formats `bytes` with one decimal in the largest unit that leaves at least 1: `0 B`, `1023 B`, `1.0 KiB`, `34.5 MiB`.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    // In tenths and without floats: a number that rounds up to 1024.0 belongs to the next unit.
+    // In tenths and without floats: a number that rounds up to 1024.0 is shown in the next unit.
     let mut unit = 0;
     let tenths = loop {
         let size = 1u128 << (10 * (unit + 1));
@@ -23,13 +23,13 @@ pub fn bytes(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// Bytes per second: `3.2 MiB/s`.
+/// Formats bytes per second: `3.2 MiB/s`.
 #[must_use]
 pub fn rate(bytes_per_second: u64) -> String {
     format!("{}/s", bytes(bytes_per_second))
 }
 
-/// The two largest units of `duration`, seconds rounded up: `7 s`, `1 min 5 s`, `2 h 3 min`, `4 d 1 h`.
+/// Formats the two largest units of `duration`, seconds rounded up: `7 s`, `1 min 5 s`, `2 h 3 min`, `4 d 1 h`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
@@ -42,7 +42,7 @@ pub fn duration(duration: Duration) -> String {
     if small == 0 { format!("{large} {large_unit}") } else { format!("{large} {large_unit} {small} {small_unit}") }
 }
 
-/// `count` things, with the plural that English wants: `1 blob`, `12 blobs`.
+/// Formats a number of things with the English plural: `1 blob`, `12 blobs`.
 #[must_use]
 pub fn count(count: u64, thing: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };

@@ -17,7 +17,7 @@ use crate::store::Put;
 /// Shortest time between two `progress` lines.
 const PACE: Duration = Duration::from_millis(500);
 
-/// What a line says. Names and fields are promised; see the header of [`observe`](super).
+/// One line. Names and fields are stable; see the header of [`observe`](super).
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum JsonLine {
@@ -81,7 +81,7 @@ enum JsonLine {
 
 impl JsonLine {
     fn text(&self) -> String {
-        // Strings and numbers: nothing that JSON cannot hold.
+        // Strings and numbers always serialize.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -91,7 +91,7 @@ impl JsonLine {
 pub(super) struct Json {
     screen: Screen,
     clock: fn() -> Timestamp,
-    /// When the last sample was written, and its bytes done, bytes moved and blobs done.
+    /// The time of the last sample, and its bytes done, bytes moved and blobs done.
     last: Option<(Instant, [u64; 3])>,
 }
 

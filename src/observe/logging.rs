@@ -1,7 +1,7 @@
-//! The log: what our own code traces, on the same screen as the progress.
+//! The log: traces of our own code, on the same screen as the progress.
 //!
-//! Libraries below us stay silent until [`Detail::Trace`], and the HTTP client says at no level what it sends: its
-//! traces would hold headers, and headers hold credentials. Foreign text in a line has its control characters escaped.
+//! Libraries are silent below [`Detail::Trace`], and traces of the HTTP client's requests are off at every level: they hold
+//! headers, and headers hold credentials. Control characters in foreign text are escaped.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use super::Screen;
 use crate::error::printable;
 
-/// How much the log says.
+/// How detailed the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Detail {
     /// Errors only (`--quiet`).
@@ -21,15 +21,15 @@ pub enum Detail {
     /// Warnings too.
     #[default]
     Warnings,
-    /// What our own code decides, with the time (`-v`).
+    /// Decisions of our own code, with the time (`-v`).
     Debug,
-    /// Everything of ours, and what libraries say of connections (`-vv`).
+    /// All traces of our own code, and those of libraries about connections (`-vv`).
     Trace,
 }
 
 impl Detail {
     fn targets(self) -> Targets {
-        // A target matches by prefix: the library's `autonomy_registry` as well as the program's `autonomy`.
+        // A target matches by prefix: both the library's `autonomy_registry` and the program's `autonomy`.
         const OURS: &str = "autonomy";
         match self {
             Self::Errors => Targets::new().with_default(LevelFilter::ERROR),
@@ -52,14 +52,14 @@ pub fn start(detail: Detail, screen: &Screen) {
 fn subscriber(detail: Detail, screen: &Screen) -> impl Subscriber + Send + Sync + 'static {
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines(screen.clone()));
     let lines = match detail {
-        // Whoever did not ask for details wants the sentence.
+        // Without -v the message alone is wanted.
         Detail::Errors | Detail::Warnings => lines.without_time().with_target(false).boxed(),
         Detail::Debug | Detail::Trace => lines.boxed(),
     };
     tracing_subscriber::registry().with(lines.with_filter(detail.targets()))
 }
 
-/// Hands whole lines to the screen.
+/// Passes whole lines to the screen.
 #[derive(Debug)]
 struct Lines(Screen);
 
@@ -72,8 +72,8 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl Write for &Lines {
-    /// Takes one event: the formatter writes each with a single call. It is one line: a name with a line feed in it must
-    /// not make up another event.
+    /// Takes one event: the formatter writes each with a single call. Writes it as one line: a name with a line feed in it
+    /// must not look like another event.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
         self.0.log(&printable(text.trim()));
@@ -92,7 +92,7 @@ mod tests {
 
     fn logged(detail: Detail, speak: impl FnOnce()) -> Vec<String> {
         let paper = Paper::default();
-        let screen = Screen::new(paper.clone(), None);
+        let screen = Screen::new(paper.clone(), || None);
         tracing::subscriber::with_default(subscriber(detail, &screen), speak);
         paper.text().lines().map(str::to_owned).collect()
     }

@@ -1,17 +1,17 @@
 //! Events for people and machines: bars, plain lines, JSON lines, and the log.
 //!
-//! Reads what the engine tells (its events, and the meters of what is in flight) and knows nothing of how it works. Reads
-//! no environment: where to write, and whether that is a terminal, comes in with the [`Screen`].
+//! Reads the engine's events and the meters of transfers in flight, and does not depend on the engine's internals. Reads no
+//! environment: the caller's [`Screen`] holds the output and its width.
 //!
 //! # JSON lines
 //!
 //! A stable format: fields may be added, none changes its meaning. Every line is one object with `"event"` and `"time"`
-//! (RFC 3339, UTC). Sizes are bytes, digests stand in full, text of strangers has its control characters escaped.
+//! (RFC 3339, UTC). Sizes are bytes, digests are complete, and control characters in foreign text are escaped.
 //!
 //! | `event` | further fields |
 //! |---|---|
-//! | `stage` | `stage`: what begins, such as `verifying source` |
-//! | `planned` | `manifests`, `blobs`, `bytes_total`: of the graph; `bytes_present`: known to be there; `bytes_mountable`: shared by images of this run; `blobs_to_put`, `bytes_to_move`: the rest |
+//! | `stage` | `stage`: the step that begins, such as `verifying source` |
+//! | `planned` | `manifests`, `blobs`, `bytes_total`: of the graph; `bytes_present`: known to be at the destination; `bytes_mountable`: shared by images of this run; `blobs_to_put`, `bytes_to_move`: the rest |
 //! | `started` | `digest`, `media_type`, `size` |
 //! | `progress` | `bytes_done`: need not move any more; `bytes_moved`: read, again after a break included; `bytes_per_second`: null while unknown; `blobs_done`; `bytes_to_move` and `blobs_to_put` of all plans so far. At most two a second, none while nothing changes |
 //! | `finished` | `digest`, `media_type`, `size`, `how`: `sent`, `present` or `mounted`; `bytes_sent` |
@@ -20,8 +20,8 @@
 //! | `warning` | `text` |
 //! | `log` | `text`: a line of the log (see [`logging`]) |
 //!
-//! What began need not finish: a run that fails ends with what was told until then. A listener that cannot keep up misses
-//! events (the engine never waits for it), so totals are to be read from the report, not from here.
+//! A `started` line may have no `finished` line: a run that fails stops at once. A listener that is too slow misses events
+//! (the engine never waits for it), so read totals from the report and not from here.
 
 mod bars;
 pub mod human;
@@ -53,7 +53,7 @@ pub use terminal::Screen;
 
 /// How often the meters are read.
 const TICK: Duration = Duration::from_millis(100);
-/// From here on a blob is worth a bar of its own: below, it is gone before it can be read.
+/// Smallest blob with a bar of its own, in bytes: the bar of a smaller one would be gone before it can be read.
 const LARGE: u64 = 1 << 20;
 
 /// How progress is shown.
@@ -64,29 +64,29 @@ pub enum Progress {
     Auto,
     /// Bars, wherever the output goes.
     Bar,
-    /// Lines for stages, plans and warnings, and one now and then on how far it is.
+    /// Lines for stages, plans and warnings, and a line of progress every few seconds.
     Plain,
     /// One JSON object a line.
     Json,
-    /// Warnings alone.
+    /// Warnings only.
     Warnings,
-    /// Nothing, warnings neither.
+    /// Nothing, not even warnings.
     None,
 }
 
-/// One way of showing.
+/// One form of display.
 trait Teller: fmt::Debug + Send {
-    /// Takes note of `event`, which `tally` holds already.
+    /// Handles `event`, which `tally` already includes.
     fn hear(&mut self, event: &Event, tally: &ProgressTotals);
-    /// Time has passed.
+    /// Updates the display; called every [`TICK`].
     fn tick(&mut self, tally: &ProgressTotals);
-    /// No more events will come.
+    /// Finishes the display after the last event.
     fn end(&mut self, tally: &ProgressTotals);
 }
 
-/// Shows what happens until every sender of `events` is gone.
+/// Starts a task that shows `events` until every sender is dropped.
 ///
-/// Needs a tokio runtime around it.
+/// Panics outside a tokio runtime.
 #[must_use]
 pub fn listen(progress: Progress, events: mpsc::Receiver<Event>, screen: &Screen) -> Listener {
     let screen = screen.clone();
@@ -101,16 +101,16 @@ pub fn listen(progress: Progress, events: mpsc::Receiver<Event>, screen: &Screen
     Listener { task: tokio::spawn(tell(teller, events)) }
 }
 
-/// What [`listen`] started. Dropping it stops the display and clears it up.
+/// The task that [`listen`] started. Dropping it stops the display and removes the bars.
 #[derive(Debug)]
 pub struct Listener {
     task: JoinHandle<()>,
 }
 
 impl Listener {
-    /// Waits until everything was shown and cleared up. Returns only after the last sender of the events is gone.
+    /// Waits until all events are shown and the bars are removed. Returns only after the last sender is dropped.
     pub async fn finish(mut self) {
-        // A display that panicked is no reason to fail a copy.
+        // A panic of the display must not fail a copy.
         let _ = (&mut self.task).await;
     }
 }
@@ -131,7 +131,7 @@ async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            // Ticks are rare, so they go first: a stream of events must not starve the display.
+            // Ticks are rare, so they come first: a stream of events must not starve the display.
             biased;
             now = ticks.tick() => {
                 tally.sample(now);
@@ -147,7 +147,7 @@ async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>
     teller.end(&tally);
 }
 
-/// Says what a person should know, and nothing of how far it is.
+/// Shows warnings, and no progress.
 #[derive(Debug)]
 struct Warnings(Screen);
 
@@ -163,7 +163,7 @@ impl Teller for Warnings {
     fn end(&mut self, _: &ProgressTotals) {}
 }
 
-/// The line that people get for `event`, if it is worth one.
+/// Returns the line for people about `event`, if it has one.
 fn event_line(event: &Event) -> Option<String> {
     match event {
         Event::Stage(stage) => Some(stage.as_str().to_owned()),

@@ -1,4 +1,4 @@
-//! Plain lines, for logs and pipes: stages, plans, warnings, and now and then how far it is.
+//! Plain lines, for logs and pipes: stages, plans, warnings, and a line of progress every few seconds.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::copy::Event;
 /// Shortest time between two lines of progress.
 const PACE: Duration = Duration::from_secs(5);
 
-/// Writes one line for each thing worth one.
+/// Writes the lines.
 #[derive(Debug)]
 pub(super) struct PlainLines {
     screen: Screen,
@@ -31,7 +31,7 @@ impl Teller for PlainLines {
         if let Some(line) = event_line(event) {
             self.screen.line(&line);
         }
-        // What ends within the pace needs no line in between.
+        // No progress line for a copy that is shorter than the pace.
         if matches!(event, Event::Planned(_)) {
             self.next.get_or_insert_with(|| Instant::now() + PACE);
         }

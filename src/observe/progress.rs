@@ -1,4 +1,4 @@
-//! The sums behind every display: what was planned, what is in flight, what is done.
+//! The totals behind every display: planned, in flight, done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::copy::{Event, PlanTotals};
 use crate::oci::Descriptor;
 use crate::store::{Meter, Put};
 
-/// What the events so far amount to. Several plans (the images of a catalog) add up.
+/// Totals of all events so far. Several plans (the images of a catalog) add up.
 #[derive(Debug, Default)]
 pub(super) struct ProgressTotals {
     pub(super) stage: Option<&'static str>,
@@ -19,36 +19,36 @@ pub(super) struct ProgressTotals {
     pub(super) blobs_to_put: u64,
     pub(super) blobs_done: u64,
     bytes_finished: u64,
-    /// Read for nodes that are no longer in flight, with what was read twice.
+    /// Bytes read for nodes that are no longer in flight; bytes read twice count twice.
     bytes_moved_before: u64,
     flights: Vec<MovingNode>,
     rate: Rate,
 }
 
-/// A node on its way.
+/// A node in flight.
 #[derive(Debug)]
 pub(super) struct MovingNode {
     pub(super) node: Descriptor,
     meter: Arc<Meter>,
     rate: Rate,
-    /// Seen to be held by nobody else: its transfer has ended, however that was told.
+    /// Whether the last sample found no other holder of the meter: the transfer has ended, with or without an event.
     is_orphan: bool,
 }
 
 impl MovingNode {
-    /// Bytes of the pass that is under way.
+    /// Returns the bytes of the present pass.
     pub(super) fn position(&self) -> u64 {
         self.meter.position().min(self.node.size)
     }
 
-    /// Bytes per second of this node alone.
+    /// Returns the bytes per second of this node alone.
     pub(super) fn per_second(&self) -> Option<u64> {
         self.rate.per_second()
     }
 }
 
 impl ProgressTotals {
-    /// Takes in one event.
+    /// Adds one event.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
             Event::Stage(stage) => self.stage = Some(stage.as_str()),
@@ -71,11 +71,11 @@ impl ProgressTotals {
         self.blobs_to_put += totals.blobs_to_put;
     }
 
-    /// What was present, mounted or left out is done as much as what was sent: none of it has to move any more.
+    /// Counts a node as done, whether it was sent, present, mounted or left out: it need not move any more.
     fn finish(&mut self, node: &Descriptor, put: Option<Put>) {
         let place = self.flights.iter().position(|flight| flight.node.digest == node.digest);
         let metered = place.map_or(0, |place| self.flights.remove(place).meter.fetched());
-        // The event that began it may have been dropped; then its end is all there is.
+        // Its `Started` event may have been dropped; then this event alone counts.
         let sent = if let (None, Some(Put::Sent(bytes))) = (place, put) { bytes } else { 0 };
         self.bytes_moved_before += metered.max(sent);
         self.bytes_finished += node.size;
@@ -87,8 +87,8 @@ impl ProgressTotals {
         let mut ended = 0;
         self.flights.retain_mut(|flight| {
             flight.rate.sample(now, flight.meter.fetched());
-            // An aborted transfer, or one whose end was not told, lets go of its meter. A second look, because the
-            // word of an ordinary end may still be on its way.
+            // An aborted transfer drops its meter, and so does one whose last event was dropped. Ends it only at the second
+            // sample, because the event of an ordinary end may still be in the channel.
             let was_orphan = std::mem::replace(&mut flight.is_orphan, Arc::strong_count(&flight.meter) == 1);
             let is_over = was_orphan && flight.is_orphan;
             if is_over {
@@ -100,33 +100,33 @@ impl ProgressTotals {
         self.rate.sample(now, self.bytes_moved());
     }
 
-    /// What is under way, in the order in which it began.
+    /// Returns the nodes in flight, in the order of their start.
     pub(super) fn flights(&self) -> &[MovingNode] {
         &self.flights
     }
 
-    /// Bytes that need not move any more.
+    /// Returns the bytes that need not move any more.
     pub(super) fn bytes_done(&self) -> u64 {
         let in_flight: u64 = self.flights.iter().map(MovingNode::position).sum();
         (self.bytes_finished + in_flight).min(self.bytes_to_move)
     }
 
-    /// Bytes that were read, those that were read twice included.
+    /// Returns the bytes that were read; bytes read twice count twice.
     pub(super) fn bytes_moved(&self) -> u64 {
         self.bytes_moved_before + self.flights.iter().map(|flight| flight.meter.fetched()).sum::<u64>()
     }
 
-    /// How much of the work is done, 0 to 100.
+    /// Returns the share of the work that is done, 0 to 100.
     pub(super) fn percent(&self) -> u64 {
         (u128::from(self.bytes_done()) * 100).checked_div(u128::from(self.bytes_to_move)).map_or(100, |p| p as u64)
     }
 
-    /// Bytes per second, all together.
+    /// Returns the bytes per second of all nodes together.
     pub(super) fn per_second(&self) -> Option<u64> {
         self.rate.per_second()
     }
 
-    /// How long the rest takes at this rate.
+    /// Returns the time that the rest takes at this rate.
     pub(super) fn time_left(&self) -> Option<Duration> {
         let rate = self.per_second().filter(|&rate| rate > 0)?;
         Some(Duration::from_secs((self.bytes_to_move - self.bytes_done()).div_ceil(rate)))

@@ -1,13 +1,15 @@
-//! How fast bytes have moved lately.
+//! The rate of the last seconds, in bytes per second.
+//!
+//! Ours and not that of `indicatif`: plain and JSON lines show it too, and it follows the runtime's clock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Long enough to smooth what TCP and buffers do, short enough to follow a link that changes.
+/// Long enough to smooth the bursts of TCP and buffers, short enough to follow a link that changes.
 const WINDOW: Duration = Duration::from_secs(5);
-/// Less than this says nothing yet.
+/// Shortest time for a meaningful rate.
 const SHORTEST: Duration = Duration::from_millis(500);
 
 /// The slope of a counter over the last seconds.
@@ -17,16 +19,16 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Notes that the counter stands at `bytes` now.
+    /// Adds a sample: the counter is at `bytes` now.
     pub(super) fn sample(&mut self, now: Instant, bytes: u64) {
-        // The one sample that is older than the window stays, so that the window is always spanned.
+        // One sample older than the window stays, so that the samples always span the window.
         while self.samples.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
             self.samples.pop_front();
         }
         self.samples.push_back((now, bytes));
     }
 
-    /// Bytes per second over the window, once there is enough to tell.
+    /// Returns the bytes per second over the window, or `None` while the samples span too short a time.
     pub(super) fn per_second(&self) -> Option<u64> {
         let (&(first, from), &(last, to)) = (self.samples.front()?, self.samples.back()?);
         let elapsed = last - first;

@@ -1,20 +1,21 @@
 //! Standard error, shared by progress and logs so that neither tears the other.
 //!
-//! A frame (the bars) is redrawn in place with one write: the cursor goes up, every line ends with "erase to the end of
-//! the line" and a newline, and wrapping is off meanwhile, so that a terminal that was resized shows a cut line and not
-//! a torn frame. Everything else goes above the frame as whole lines.
+//! A frame (the bars) is redrawn in place with one write: the cursor goes up, and every line ends with "erase to the end of
+//! the line" and a newline. Wrapping is off meanwhile: a line wider than the terminal is cut. Terminals that reflow, such as
+//! tmux, still break a line that is on the screen when they become narrower than it; so the lines of a frame are short.
+//! Everything else is written above the frame as whole lines.
 
 use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Where people and machines read along. Clones share one output.
+/// The output for progress and logs. Clones share one output.
 ///
-/// Output that cannot be written is dropped: progress that nobody can read stops nothing.
+/// Errors of the output are ignored: a copy goes on without its progress display.
 #[derive(Clone)]
 pub struct Screen {
     inner: Arc<Mutex<ScreenInner>>,
-    columns: Option<u16>,
+    columns: Arc<dyn Fn() -> Option<u16> + Send + Sync>,
 }
 
 struct ScreenInner {
@@ -24,19 +25,19 @@ struct ScreenInner {
 }
 
 impl Screen {
-    /// Shows on `out`; `columns` is its width if it is a terminal.
-    pub fn new(out: impl Write + Send + 'static, columns: Option<u16>) -> Self {
+    /// Writes to `out`; `columns` returns its width at that time, or `None` if it is not a terminal.
+    pub fn new(out: impl Write + Send + 'static, columns: impl Fn() -> Option<u16> + Send + Sync + 'static) -> Self {
         let inner = ScreenInner { out: Box::new(out), frame: Vec::new(), dress: str::to_owned };
-        Self { inner: Arc::new(Mutex::new(inner)), columns }
+        Self { inner: Arc::new(Mutex::new(inner)), columns: Arc::new(columns) }
     }
 
-    /// The width, if this is a terminal.
+    /// Returns the present width, or `None` if the output is not a terminal.
     #[must_use]
     pub fn columns(&self) -> Option<u16> {
-        self.columns
+        (self.columns)()
     }
 
-    /// Writes `text` and a newline, above the bars if there are any. `text` is printed as it is.
+    /// Writes `text` and a newline, above the bars if there are any. `text` is not escaped.
     pub fn line(&self, text: &str) {
         let mut inner = self.lock();
         let mut bytes = inner.erased();
@@ -46,7 +47,7 @@ impl Screen {
         inner.write(&bytes);
     }
 
-    /// Writes a line of the log, in the form that the rest of the output has.
+    /// Writes a line of the log in the form of the other output.
     pub(super) fn log(&self, text: &str) {
         let dress = self.lock().dress;
         self.line(&dress(text));
@@ -57,7 +58,7 @@ impl Screen {
         self.lock().dress = dress;
     }
 
-    /// Shows `frame` in place of the one before; none removes it.
+    /// Replaces the frame on the screen; an empty frame removes it.
     pub(super) fn draw(&self, frame: Vec<String>) {
         let mut inner = self.lock();
         if inner.frame == frame {
@@ -87,7 +88,7 @@ impl ScreenInner {
 
 impl fmt::Debug for Screen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Screen").field("columns", &self.columns).finish_non_exhaustive()
+        f.debug_struct("Screen").finish_non_exhaustive()
     }
 }
 
@@ -176,7 +177,7 @@ pub(super) mod tests {
     #[test]
     fn lines_stand_above_the_frame_and_the_frame_leaves_nothing_behind() {
         let paper = Paper::default();
-        let screen = Screen::new(paper.clone(), Some(80));
+        let screen = Screen::new(paper.clone(), || Some(80));
         screen.draw(frame(&["a", "b"]));
         screen.line("warning");
         assert_eq!(paper.shown(), ["warning", "a", "b"]);
@@ -192,7 +193,7 @@ pub(super) mod tests {
     #[test]
     fn a_frame_that_has_not_changed_is_not_written_again() {
         let paper = Paper::default();
-        let screen = Screen::new(paper.clone(), Some(80));
+        let screen = Screen::new(paper.clone(), || Some(80));
         screen.draw(frame(&["a"]));
         let before = paper.text();
         screen.draw(frame(&["a"]));

@@ -1,6 +1,7 @@
-//! What is shown of a copy whose bytes trickle. Time is paused.
+//! The display of a copy whose bytes trickle. Time is paused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::store::{Body, ByteStream, Memory, Put, Root, Store, Want};
 const PIECE: usize = 16 << 10;
 const PIECES: usize = 128;
 
-/// Hands out 2 MiB of zeros, 16 KiB every eighth of a second: 128 KiB/s for 16 s.
+/// Returns 2 MiB of zeros, 16 KiB every eighth of a second: 128 KiB/s for 16 s.
 #[derive(Debug, Default)]
 struct Trickle(Memory);
 
@@ -54,7 +55,7 @@ fn small(text: &str) -> Descriptor {
     Descriptor::of(MediaType::OCI_CONFIG, text.as_bytes())
 }
 
-/// A copy of a large layer and three small blobs: one is present, one is sent, one is for the caller to end.
+/// Sends the events of a copy of a large layer and two small blobs: one is present, one is sent.
 async fn carry(events: &Events) {
     let totals = PlanTotals {
         manifests: 1,
@@ -86,7 +87,7 @@ async fn carry(events: &Events) {
 
 fn show(progress: Progress, columns: Option<u16>) -> (Events, Listener, Paper, Screen) {
     let paper = Paper::default();
-    let screen = Screen::new(paper.clone(), columns);
+    let screen = Screen::new(paper.clone(), move || columns);
     let (events, receiver) = Events::channel(64);
     let listener = listen(progress, receiver, &screen);
     (events, listener, paper, screen)
@@ -122,8 +123,9 @@ async fn a_terminal_shows_bars_and_is_left_clean() {
     tokio::time::sleep(Duration::from_millis(8_250)).await;
     screen.line("above");
     let short = layer().digest.short();
-    let bar = format!("{short} [============            ] 1.0 MiB of 2.0 MiB, 128.0 KiB/s");
-    let total = "copying: 1.0 MiB of 2.0 MiB, 128.0 KiB/s, 8 s left, 2/4 blobs";
+    let bar = format!("{short} [====>   ] 1.0 MiB of 2.0 MiB, 128.0 KiB/s");
+    // The blobs would be the 60th column and more.
+    let total = "copying: 1.0 MiB of 2.0 MiB, 128.0 KiB/s, 8 s left";
     assert_eq!(paper.shown(), ["above", &bar, total]);
     copy.await.unwrap();
     listener.finish().await;
@@ -137,6 +139,29 @@ async fn a_narrow_terminal_gets_lines_that_fit() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(paper.shown().len(), 2);
     assert!(paper.shown().iter().all(|line| line.len() < 30 && !line.contains('[')), "{:?}", paper.shown());
+    copy.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_follow_the_width_of_the_terminal_and_stay_short() {
+    let (paper, columns) = (Paper::default(), Arc::new(AtomicU16::new(200)));
+    let width = Arc::clone(&columns);
+    let screen = Screen::new(paper.clone(), move || Some(width.load(Ordering::Relaxed)));
+    let (events, receiver) = Events::channel(64);
+    let _listener = listen(Progress::Bar, receiver, &screen);
+    let copy = tokio::spawn(async move { carry(&events).await });
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    for (width, most, has_bar) in [(200, 59, true), (55, 54, true), (30, 29, false), (5, 4, false), (0, 0, false)] {
+        columns.store(width, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let shown = paper.shown();
+        assert!(shown.iter().all(|line| line.len() <= most), "{width}: {shown:?}");
+        assert_eq!(shown.iter().any(|line| line.contains('[')), has_bar, "{width}: {shown:?}");
+        assert_eq!(shown.len(), if width > 1 { 2 } else { 0 }, "{width}: {shown:?}");
+    }
+    columns.store(100, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(paper.shown().iter().map(|line| line.contains('[')).collect::<Vec<_>>(), [true, false]);
     copy.abort();
 }
 

@@ -50,7 +50,7 @@ pub(crate) enum ProgressForm {
 impl Voice {
     /// Starts the log on stderr.
     pub(crate) fn start(&self) -> Screen {
-        let columns = terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0);
+        let columns = || terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0);
         let screen = Screen::new(std::io::stderr(), columns);
         let detail = match (self.quiet, self.verbose) {
             (true, _) => logging::Detail::Errors,
