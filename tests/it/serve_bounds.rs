@@ -115,6 +115,8 @@ async fn no_more_connections_than_allowed_are_served_and_whoever_waits_gets_the_
     // One address may have half of the connections: three in the middle of a request; `begin`'s own is closed to make room.
     let text = format!("PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nx");
     let busy: Vec<_> = (0..3).map(|_| connect(&server.host, &text)).collect();
+    // The server must have read their heads: a connection that has sent nothing yet makes room for the next one.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     // A fourth waits until one of them ends.
     let mut waiting = connect(&server.host, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     waiting.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
