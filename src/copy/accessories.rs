@@ -18,7 +18,7 @@ use super::Selection;
 use super::graph::MAX_NODES;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
-use crate::store::{Listing, ListingStore, Root, Store, Want, read_manifest};
+use crate::store::{Listing, ListingStore, Root, Store, Want, absent_is_none, read_manifest};
 
 /// The suffixes that cosign appends to `sha256-<hex>`.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
@@ -204,11 +204,8 @@ pub fn refers_to(root: &Root, subject: &Digest) -> bool {
 }
 
 async fn tagged(store: &dyn ListingStore, subject: Digest, tag: Tag) -> Result<Option<Attached>> {
-    match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
-        Ok(root) => Ok(Some(Attached { subject, node: root.node, bytes: root.bytes, tag: Some(tag) })),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let root = absent_is_none(store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await)?;
+    Ok(root.map(|root| Attached { subject, node: root.node, bytes: root.bytes, tag: Some(tag) }))
 }
 
 /// Returns the referrers of `subject`. Without a Referrers API, requests the fallback index only if `tags` has it.

@@ -1,7 +1,7 @@
 //! One flight per digest: content that several copies need at the same registry is sent once, and mounted after that.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
@@ -116,7 +116,7 @@ impl Flights {
 
     fn state(&self) -> MutexGuard<'_, FlightState> {
         // A panic in another thread leaves it consistent: a record may only be missing.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.state)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::disk::blocking;
@@ -55,7 +55,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
 
     fn look(&self) -> Arc<T> {
         let stamps = stamps(&self.paths);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = crate::sync::lock(&self.held);
         if stamps.is_none() || stamps != held.stamps {
             match (self.read)(&self.paths) {
                 Ok(value) => held.value = Arc::new(value),

@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 
 use tokio::sync::{OnceCell, Semaphore};
@@ -21,6 +21,7 @@ use super::htpasswd::{Htpasswd, cost};
 use crate::disk::blocking;
 use crate::disk::reload::Reloaded;
 use crate::error::{Error, Kind, Result};
+use crate::sync::lock;
 
 /// Most pairs remembered. There is one per user, unless passwords are changed or longer than bcrypt reads.
 const REMEMBERED: usize = 4096;
@@ -93,7 +94,7 @@ impl Logins {
         let hash = users.hash_of(user);
         let (hash, exists) = (hash.unwrap_or_else(|| users.decoy()), hash.is_some());
         let tag = self.tag(user, password, hash);
-        if exists && locked(&self.known).contains(&tag) {
+        if exists && lock(&self.known).contains(&tag) {
             return Ok(PasswordVerdict::Right);
         }
         let Some(seat) = Seat::take(self, tag, from) else { return Ok(PasswordVerdict::Busy) };
@@ -132,7 +133,7 @@ impl Logins {
     }
 
     fn remember(&self, tag: CheckTag) {
-        let mut known = locked(&self.known);
+        let mut known = lock(&self.known);
         if known.len() >= REMEMBERED {
             // Each user pays one check to be remembered again.
             known.clear();
@@ -152,7 +153,7 @@ struct Seat<'a> {
 impl<'a> Seat<'a> {
     /// Returns `None` if too many wait.
     fn take(logins: &'a Logins, tag: CheckTag, from: IpAddr) -> Option<Self> {
-        let mut flights = locked(&logins.flights);
+        let mut flights = lock(&logins.flights);
         if !flights.contains_key(&tag) {
             let own = flights.values().filter(|flight| flight.from == from).count();
             if flights.len() >= WAITING || own >= WAITING_OF_ONE {
@@ -166,16 +167,12 @@ impl<'a> Seat<'a> {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        let mut flights = locked(&self.logins.flights);
+        let mut flights = lock(&self.logins.flights);
         // The map's reference and this one: the last waiter removes the check.
         if Arc::strong_count(&self.result) <= 2 {
             flights.remove(&self.tag);
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -235,7 +232,7 @@ mod tests {
         assert_eq!(bed.check("bob", "pass:word ü").await, PasswordVerdict::Wrong, "and who is gone is gone");
         assert_eq!(bed.check("ann", "new").await, PasswordVerdict::Right);
         assert_eq!(bed.check("eve", "secret").await, PasswordVerdict::Right);
-        assert!(locked(&bed.logins.flights).is_empty());
+        assert!(lock(&bed.logins.flights).is_empty());
     }
 
     #[tokio::test]
@@ -283,7 +280,7 @@ mod tests {
                 tokio::spawn(async move { bed.check("ann", &format!("guess {n}")).await })
             })
             .collect();
-        while locked(&bed.logins.flights).len() < WAITING_OF_ONE {
+        while lock(&bed.logins.flights).len() < WAITING_OF_ONE {
             tokio::task::yield_now().await;
         }
         assert_eq!(bed.check("ann", "secret").await, PasswordVerdict::Right);
@@ -299,7 +296,7 @@ mod tests {
         }
         let busy = told.iter().filter(|told| **told == PasswordVerdict::Busy).count();
         assert!(busy > 0 && !told.contains(&PasswordVerdict::Right), "{busy} were sent away");
-        assert!(locked(&bed.logins.flights).is_empty());
+        assert!(lock(&bed.logins.flights).is_empty());
         assert_eq!(bed.check("ann", "guess 7").await, PasswordVerdict::Wrong);
     }
 
@@ -321,7 +318,7 @@ mod tests {
             let check = bed.check("ann", &password);
             let _ = tokio::time::timeout(Duration::from_micros(100), check).await;
         }
-        assert!(locked(&bed.logins.flights).is_empty());
+        assert!(lock(&bed.logins.flights).is_empty());
         assert_eq!(bed.check("ann", "secret").await, PasswordVerdict::Right);
     }
 }

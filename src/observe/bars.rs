@@ -3,7 +3,7 @@
 //! Rates and the time left come from [`ProgressTotals`], as in the other forms: `indicatif` keeps its own clock.
 
 use std::io::Result;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
@@ -138,7 +138,7 @@ struct Frame(Arc<Mutex<Vec<String>>>);
 
 impl Frame {
     fn lines(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.0)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The output for progress and logs. Clones share one output.
 ///
@@ -72,7 +72,7 @@ impl Screen {
     }
 
     fn lock(&self) -> MutexGuard<'_, ScreenInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.inner)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -99,7 +99,7 @@ impl Gate {
 
     fn granted(&self, headers: &HeaderMap, needed: &[Scope]) -> bool {
         let Some(token) = credentials(headers, "Bearer") else { return false };
-        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = crate::sync::lock(&self.tokens);
         let Some(grant) = tokens.get(token).filter(|grant| grant.until > Instant::now()) else { return false };
         needed.iter().all(|need| {
             let covers = |scope: &Scope, action| scope.name == need.name && scope.actions.contains(action);
@@ -130,7 +130,7 @@ impl Gate {
             .map_err(|_| ErrorResponse::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no randomness"))?;
         let token = hex::encode(bytes);
         let now = Instant::now();
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = crate::sync::lock(&self.tokens);
         tokens.retain(|_, grant| grant.until > now);
         tokens.insert(token.clone(), Grant { until: now + expires_in, scopes });
         Ok(token)

@@ -13,7 +13,7 @@
 //! (`disk`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::data_dir_survey::{self, LAYOUT, Surveyed, repositories, uploads};
@@ -134,7 +134,7 @@ impl DataDir {
     }
 
     fn lock(&self) -> MutexGuard<'_, Layouts> {
-        self.layouts.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.layouts)
     }
 
     /// Returns the paths of all repositories in order.

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,7 +117,7 @@ impl MemoryBudget {
 
     /// Returns the part of a network: half of all.
     fn of(&self, network: IpAddr) -> Arc<Semaphore> {
-        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut networks = crate::sync::lock(&self.networks);
         if let Some(known) = networks.get(&network).and_then(Weak::upgrade) {
             return known;
         }

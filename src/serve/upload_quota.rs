@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::http_server::limits::Limits;
 
@@ -110,7 +110,7 @@ impl UploadQuota {
     }
 
     fn lock(&self) -> MutexGuard<'_, QuotaState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.state)
     }
 }
 

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
@@ -273,11 +273,11 @@ impl UploadSessions {
     }
 
     fn left(&self) -> MutexGuard<'_, HashMap<String, SessionPart>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.left)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, SessionHandle>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.open)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -64,7 +64,7 @@ impl Cached {
 
     fn known(&self) -> MutexGuard<'_, CachedAnswers> {
         // A panic elsewhere leaves the maps whole: every change is one insertion.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.known)
     }
 
     fn named(&self, name: &Name) -> Option<Root> {

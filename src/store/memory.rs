@@ -1,7 +1,7 @@
 //! A store in memory: for tests of the engine, and for content made by this process.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -26,7 +26,7 @@ struct MemoryContent {
 impl Memory {
     fn lock(&self) -> MutexGuard<'_, MemoryContent> {
         // A panic elsewhere leaves the maps whole: every change is one insertion.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.held)
     }
 
     fn missing(&self, what: impl std::fmt::Display) -> Error {

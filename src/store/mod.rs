@@ -197,8 +197,13 @@ pub fn is_manifest(node: &Descriptor) -> bool {
 ///
 /// Fails like [`Store::resolve`], but not with [`NotFound`](Kind::NotFound).
 pub(crate) async fn find(store: &dyn Store, name: &Name) -> Result<Option<Descriptor>> {
-    match store.resolve(name, Want::Digest).await {
-        Ok(root) => Ok(Some(root.node)),
+    Ok(absent_is_none(store.resolve(name, Want::Digest).await)?.map(|root| root.node))
+}
+
+/// Turns only "not found" into None; a query that fails stays an error.
+pub(crate) fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -9,13 +9,13 @@ use super::report::{Step, StepOutcome, VerifyReport};
 use super::requirements::{Demands, Freshness, SidecarDemand, TrustTime};
 use super::seal_time::{self, ChosenProofs, Part};
 use super::search::{Found, Reach, Search};
-use super::subject::{Candidate, Sidecar, absent_is_none, layer};
+use super::subject::{Candidate, Sidecar, layer};
 use crate::document::lock::{self, FingerprintError, Lock};
 use crate::document::policy_bundle::{self, Policy, parse_version};
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Repository};
-use crate::store::{self, Root, Want};
+use crate::store::{self, Root, Want, absent_is_none};
 use crate::trust::failure::{ErrorClass, Failure};
 use crate::trust::key::short;
 

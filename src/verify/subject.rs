@@ -5,9 +5,9 @@ use futures_util::future::try_join3;
 
 use super::requirements::{Demands, SidecarDemand};
 use crate::document::sidecar::SidecarKind;
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Manifest, Name, Reference, Tag};
-use crate::store::{ListingStore, Root, Want};
+use crate::store::{ListingStore, Root, Want, absent_is_none};
 use crate::trust::failure::{ErrorClass, Failure};
 
 /// The sidecar of an image.
@@ -179,15 +179,6 @@ pub(super) fn layer(root: &Root, bytes: &[u8], kind: SidecarKind) -> Result<Desc
             let types: Vec<_> = layers.iter().take(3).map(|layer| layer.media_type.as_str()).collect();
             Err(wrong(format!("its layers are [{}], not one {}", types.join(", "), kind.media_type())))
         }
-    }
-}
-
-/// Turns only "not found" into None; a query that fails stays an error.
-pub(super) fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
-    match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The layer around the server: logs requests, and injects the planned faults.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -13,6 +13,7 @@ use super::log::{OpenEntry, Seen};
 use super::random_faults::Weather;
 use super::streams::{add, counted, incoming};
 use crate::serve::Profile;
+use crate::sync::lock;
 
 /// The log and the faults of one server.
 #[derive(Debug, Default)]
@@ -78,11 +79,6 @@ impl Script {
         }
         drawn.or_else(|| lock(&self.weather).as_mut()?.draw())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere leaves each value consistent: every change is one call.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Handles one request.

@@ -7,7 +7,7 @@
 //! checked at the end covers the bytes that the sink received, whichever pass sent them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::oci::{Algorithm, Digest, Hasher};
 
@@ -43,7 +43,7 @@ impl Checkpoints {
 
     fn lock(&self) -> MutexGuard<'_, CheckpointState> {
         // After a panic elsewhere the state is still usable: a missing mark only means more to read.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.state)
     }
 }
 

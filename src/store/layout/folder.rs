@@ -155,7 +155,7 @@ impl LayoutFolder {
         if let Some(index) = self.held() {
             return Ok(Some(index));
         }
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _loading = crate::sync::lock(&self.loading);
         if let Some(index) = self.held() {
             return Ok(Some(index));
         }
@@ -285,7 +285,7 @@ impl LayoutFolder {
 
     /// Changes a large index in place. Readers wait: a copy would take as much memory again.
     fn change_in_place<T>(&self, change: impl FnOnce(&mut LayoutIndex, &Place) -> Result<Changed<T>>) -> Result<T> {
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _loading = crate::sync::lock(&self.loading);
         let mut index = match self.take().filter(|index| !index.is_stale(&self.place)).map(Arc::try_unwrap) {
             Some(Ok(index)) => index,
             // A reader has held it for very long.

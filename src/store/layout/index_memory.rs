@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak, mpsc};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -164,7 +164,7 @@ impl IndexMemory {
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<usize, HeldIndex>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.held)
     }
 
     fn thread(&self) -> Option<&mpsc::Sender<IndexJob>> {

@@ -2,7 +2,7 @@
 //! Schema"). The tag `sha256-<hex>` of the subject names an index that every client reads, changes and writes back.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, json_cost};
 use crate::retry::Retry;
-use crate::store::{MAX_MANIFEST_BYTES, Store as _, Want};
+use crate::store::{MAX_MANIFEST_BYTES, find};
 
 /// Most bytes of a list of referrers, in pages or as a fallback index: thousands of entries. Four lists may be read at
 /// the same time, and each takes its bytes twice.
@@ -66,14 +66,14 @@ pub(super) enum FallbackContent {
 impl FallbackIndexes {
     fn ledger(&self, key: String) -> Arc<FallbackIndex> {
         // A panic elsewhere leaves the map whole: every change is one insertion.
-        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+        Arc::clone(crate::sync::lock(&self.0).entry(key).or_default())
     }
 }
 
 impl FallbackIndex {
     fn waiting(&self) -> MutexGuard<'_, Vec<Arc<PendingEntry>>> {
         // A panic elsewhere leaves the list whole: every change is one call.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.waiting)
     }
 
     /// Writes `entry`: this caller does, or an earlier one on its behalf. Returns whether anything had to be written.
@@ -132,7 +132,7 @@ impl Registry {
     /// When this handle last wrote an entry.
     fn last_entry(&self) -> MutexGuard<'_, Option<Instant>> {
         // A panic elsewhere leaves it whole: every change is an assignment.
-        self.last_entry.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.last_entry)
     }
 
     /// Adds missing `entries` until the index is seen to hold all of them. Returns whether any was missing.
@@ -212,10 +212,8 @@ impl Registry {
         let kept = stream::iter(std::mem::take(entries)).map(|entry| async move {
             let digest: Option<Digest> = entry.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok());
             let Some(digest) = digest else { return Ok(Some(entry)) };
-            match self.resolve(&Name::Digest(digest), Want::Digest).await {
-                Err(error) if error.kind() == Kind::NotFound => Ok(None),
-                held => held.map(|_| Some(entry)),
-            }
+            let held: Result<_> = find(self, &Name::Digest(digest)).await;
+            held.map(|held| held.map(|_| entry))
         });
         let kept: Vec<_> = kept.buffered(QUESTIONS).try_collect().await?;
         entries.extend(kept.into_iter().flatten());

@@ -1,7 +1,7 @@
 //! Content that a registry hides: tags for which it denies access, and manifests that its Referrers API leaves out.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::listing::NoPage;
 use super::{Registry, suffix};
@@ -33,7 +33,7 @@ struct Met {
 impl RefusedTags {
     fn lock(&self) -> MutexGuard<'_, Met> {
         // A panic elsewhere leaves it whole: every change is one call.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.0)
     }
 }
 

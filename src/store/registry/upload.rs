@@ -5,7 +5,7 @@
 //! session: each is asked once. If a registry does not know the session when all bytes are sent to it, because its
 //! Location was damaged on the way or led elsewhere, the session is lost: a new one starts, twice at most.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -300,8 +300,7 @@ impl Registry {
         // All bytes arrived, but the answer did not: the digest was right, or the last bytes would not have been sent.
         if from == 0 || from < node.size {
             let (open, begun) = (upload.opener(from), Mutex::new(begun));
-            let open =
-                Arc::new(move || begun.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(&open));
+            let open = Arc::new(move || crate::sync::lock(&begun).take().unwrap_or_else(&open));
             request = request.carrying(Payload::Stream { length: node.size - from, open });
         }
         if from > 0 && from < node.size {

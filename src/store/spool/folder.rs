@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use crate::disk::{self, DiskRoot, Missing, Place, is_sole};
@@ -78,7 +78,7 @@ impl SpoolFolder {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(self.place())?;
         // Bounds first: a smaller --spool-max is one way to free space on a full disk.
-        self.tidy(&mut self.room.lock().unwrap_or_else(PoisonError::into_inner), 0)?;
+        self.tidy(&mut crate::sync::lock(&self.room), 0)?;
         disk::Temporary::make(&self.root.place())?.try_out()?;
         Ok(self.held()?.into_iter().map(|held| held.digest).collect())
     }
@@ -86,7 +86,7 @@ impl SpoolFolder {
     /// Reserves room for `bytes` more, and frees some if necessary. Exact up to what all streams write at the same
     /// time.
     pub(super) fn take(&self, bytes: u64) -> bool {
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = crate::sync::lock(&self.room);
         let is_tight = room.bytes.saturating_add(bytes) > self.max_bytes;
         if (is_tight || room.since >= LOOK_AGAIN) && self.tidy(&mut room, bytes).is_err() {
             return false;

@@ -8,7 +8,7 @@
 //! size: an upload may have to wait for a download from the same host, so that download must not wait for the upload.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -99,7 +99,7 @@ impl Throttle {
 
     fn lock(&self) -> MutexGuard<'_, ThrottleWindow> {
         // A panic elsewhere leaves the window consistent: every change is an assignment.
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.window)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Watches uploads: a sink that takes nothing for a while has failed, a slow source has not.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl UploadWatch {
 
     fn lock(&self) -> MutexGuard<'_, WatchState> {
         // A panic elsewhere leaves the state consistent: every change is an assignment.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.state)
     }
 }
 

@@ -3,7 +3,7 @@
 //! A registry has no transactions, so this is an approximation: all content is staged and all former roots are kept
 //! before the first tag moves, and the error names each tag that cannot be put back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::oci::Reference;
@@ -93,7 +93,7 @@ struct States(Mutex<Vec<TagState>>);
 impl States {
     fn with<T>(&self, look: impl FnOnce(&mut Vec<TagState>) -> T) -> T {
         // A panic elsewhere leaves the list consistent: every change is one assignment.
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut crate::sync::lock(&self.0))
     }
 
     fn set(&self, at: usize, state: TagState) {

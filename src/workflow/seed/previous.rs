@@ -149,11 +149,7 @@ pub(super) fn new_tags(seed: &Seed, found: &Resolved) -> Result<Vec<Watch>> {
 
 /// Returns what `tag` names now, with its bytes.
 async fn current(sink: &Registry, tag: &Tag) -> Result<Option<Root>> {
-    match sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
-        Ok(root) => Ok(Some(root)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    store::absent_is_none(sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await)
 }
 
 /// Puts `former` under its holding tag, unless that names it already.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
 
@@ -37,5 +37,5 @@ impl Commons {
 
 fn shared<K: Eq + Hash, V: Default>(map: &Mutex<HashMap<K, Arc<V>>>, key: K) -> Arc<V> {
     // A panic elsewhere leaves the map consistent: every change is one insertion.
-    Arc::clone(map.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    Arc::clone(crate::sync::lock(map).entry(key).or_default())
 }

@@ -133,7 +133,7 @@ impl Hashed {
 
     /// Returns how many files were read, and how many bytes.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        (self.files.load(Ordering::Relaxed) as u64, *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+        (self.files.load(Ordering::Relaxed) as u64, *crate::sync::lock(&self.bytes))
     }
 
     /// Hashes the blobs of a layout. A blob that vanishes meanwhile counts as missing.
@@ -142,7 +142,7 @@ impl Hashed {
         let work = || {
             while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Some(found) = self.one(folder, digest) {
-                    held.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, found);
+                    crate::sync::lock(&held).insert(*digest, found);
                 }
             }
         };
@@ -200,10 +200,10 @@ impl Hashed {
             length: about.len(),
             modified: about.modified().ok(),
         };
-        let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&identity).copied();
+        let is_known = crate::sync::lock(&self.known).get(&identity).copied();
         let is_right = is_known.unwrap_or_else(|| {
             let is_right = self.hash(place, &file, digest);
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(identity, is_right);
+            crate::sync::lock(&self.known).insert(identity, is_right);
             is_right
         });
         (Some(if is_right { HeldFile::Right(about.len()) } else { HeldFile::Wrong(about.len()) }), Some(file))
@@ -216,7 +216,7 @@ impl Hashed {
         self.files.fetch_add(1, Ordering::Relaxed);
         match disk::hash(file, &mut hasher) {
             Ok(read) => {
-                *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) += read;
+                *crate::sync::lock(&self.bytes) += read;
                 hasher.finish() == *digest
             }
             // An I/O error while reading is damage too.

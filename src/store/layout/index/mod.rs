@@ -6,7 +6,7 @@
 mod pages;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -253,7 +253,7 @@ impl LayoutIndex {
                 if !media_type.is_manifest() || is_deleted || self.manifests.contains_key(&digest) {
                     continue;
                 }
-                let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+                let _turn = crate::sync::lock(&TURN);
                 let read = manifest::read(&blob(folder, &digest)).and_then(|bytes| {
                     let manifest = manifest::parse(&bytes, &media_type)?;
                     Ok((bytes.len() as u64, manifest))

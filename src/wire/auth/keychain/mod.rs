@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -238,7 +238,7 @@ impl Keychain {
     /// Calls a helper, unless its last answer is still valid. Other callers wait only for the same helper.
     async fn ask(&self, name: &str, server: &str, refused: Option<&Credentials>) -> Said {
         let known = {
-            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut helpers = crate::sync::lock(&self.helpers);
             Arc::clone(helpers.entry(name.to_owned()).or_default())
         };
         let mut known = known.lock().await;

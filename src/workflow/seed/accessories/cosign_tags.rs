@@ -6,7 +6,7 @@
 //! finds what another client has overwritten all the same.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -188,7 +188,7 @@ impl CosignTags {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Tag, Digest>> {
         // A panic elsewhere leaves the map consistent: every change is one call.
-        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
+        crate::sync::lock(&self.placed)
     }
 }
 
