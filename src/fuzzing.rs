@@ -1,7 +1,7 @@
 //! Entry points for fuzzing: one function for every parser of untrusted bytes.
 //!
 //! Compiled only with the feature `fuzzing`, for the targets in `fuzz/` and for the test that replays their corpora on a
-//! stable compiler (`tests/it/corpora.rs`). A function takes any bytes and panics if the parser violates a property; the
+//! stable compiler (`tests/it/house/corpora.rs`). A function takes any bytes and panics if the parser violates a property; the
 //! properties are next to the parsers, in the file `fuzzing.rs` of each module.
 
 macro_rules! targets {

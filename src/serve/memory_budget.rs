@@ -3,7 +3,7 @@
 //! Each connection may hold a little: its buffers, a small manifest, a short page of a list. Larger things (incoming
 //! manifests, long pages) take their bytes from one budget first. When the budget is used up, a page is short and a
 //! manifest waits; after a while its client gets 429. Blobs pass in pieces, the first few at a time in large ones.
-//! Together this is far below 256 MiB at 400 connections that do their worst (`tests/it/serve_memory.rs`). One network
+//! Together this is far below 256 MiB at 400 connections that do their worst (`tests/it/serve/memory.rs`). One network
 //! (`connection_slots.rs`) has at most half of the budget.
 
 use std::collections::HashMap;

@@ -3,7 +3,7 @@
 //! Everything above this module moves content by calling [`Store`]; everything below it speaks HTTP or files. A store
 //! never decides *whether* to copy, only *how* to hold.
 //!
-//! Implementations must pass the contract in `tests/it/store_contract.rs`.
+//! Implementations must pass the contract in `tests/it/store/contract.rs`.
 
 mod body;
 mod cached;

@@ -7,7 +7,7 @@ use autonomy_registry::oci::{Algorithm, Descriptor, Digest, Hasher, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
 use reqwest::Method;
 
-use super::{Asking, code, header};
+use crate::kit::asking::{Asking, code, header};
 
 #[tokio::test]
 async fn a_blob_comes_in_in_every_way_that_the_specification_knows() {

@@ -9,7 +9,7 @@ use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Layout, Listing, Store, Want};
 use reqwest::Method;
 
-use super::{Asking, code, header, json};
+use crate::kit::asking::{Asking, code, header, json};
 
 #[tokio::test]
 async fn acknowledged_content_survives_the_server_and_nothing_else_is_visible() {

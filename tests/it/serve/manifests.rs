@@ -4,7 +4,7 @@ use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::serve::testkit::Testbed;
 use reqwest::Method;
 
-use super::{Asking, code, header, image, json};
+use crate::kit::asking::{Asking, code, header, image, json};
 
 #[tokio::test]
 async fn a_manifest_is_taken_only_if_it_can_be_pulled_again() {

@@ -7,7 +7,7 @@ use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::serve::{Profile, ServeOptions, Server};
 use reqwest::Method;
 
-use super::{Asking, client, code, json};
+use crate::kit::asking::{Asking, code, json};
 
 #[tokio::test]
 async fn a_read_only_server_refuses_writes_and_stops_when_told() {
@@ -19,7 +19,7 @@ async fn a_read_only_server_refuses_writes_and_stops_when_told() {
     let mut options = ServeOptions::new(folder.path(), ([127, 0, 0, 1], 0).into());
     options.is_read_only = true;
     let server = Server::bind(options).await.unwrap();
-    let asking = Asking { client: client(), base: format!("http://{}", server.address()), name: "app".into() };
+    let asking = Asking::at(server.address(), "app");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async { stopped.await.unwrap_or_default() }));
     assert_eq!(asking.get(&format!("blobs/{digest}")).await.text().await.unwrap(), "kept");
@@ -53,7 +53,7 @@ async fn a_read_only_server_writes_nothing_itself() {
     let mut options = ServeOptions::new(&absent, ([127, 0, 0, 1], 0).into());
     options.is_read_only = true;
     let server = Server::bind(options).await.unwrap();
-    let asking = Asking { client: client(), base: format!("http://{}", server.address()), name: "app".into() };
+    let asking = Asking::at(server.address(), "app");
     tokio::spawn(server.run(std::future::pending()));
     for path in ["manifests/v1", "tags/list", "blobs/uploads/x"] {
         assert_eq!(asking.get(path).await.status(), 404, "{path}");

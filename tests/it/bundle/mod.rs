@@ -1,0 +1,5 @@
+//! `autonomy bundle`, the whole program.
+
+mod keys;
+mod seal;
+mod verify;

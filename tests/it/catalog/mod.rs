@@ -1,0 +1,5 @@
+//! Catalogs: what a run of many entries does together, and how it is undone.
+
+mod atomic;
+mod rollback;
+mod whole;

@@ -1,0 +1,8 @@
+//! The source and its documents: the direction of imports, sizes, corpora, examples, and pages that match the program.
+
+mod corpora;
+mod docs;
+mod examples;
+mod floors;
+mod measures;
+mod security_page;
