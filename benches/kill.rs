@@ -20,7 +20,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use autonomy_registry::oci::{Digest, Name, Reference};
-use autonomy_registry::store::{Registry, Role, Store, Want};
+use autonomy_registry::store::{Registry, Role, Store};
 use autonomy_registry::wire::{Client, ClientOptions};
 
 use server::{Kind, Server};
@@ -103,5 +103,5 @@ async fn publish(image: &Image, host: &str) {
 async fn arrived(host: &str) -> Digest {
     let reference: Reference = format!("{host}/app:v1").parse().unwrap();
     let sink = Registry::new(&client(), &reference.repository, Role::Source);
-    sink.resolve(&Name::Tag(reference.tag.unwrap()), Want::Digest).await.unwrap().node.digest
+    sink.resolve(&Name::Tag(reference.tag.unwrap())).await.unwrap().digest
 }

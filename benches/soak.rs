@@ -18,7 +18,7 @@ use autonomy_registry::copy::{self, Commit, Events};
 use autonomy_registry::document::Accessories;
 use autonomy_registry::oci::{Digest, Name};
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{Store as _, Want};
+use autonomy_registry::store::Store as _;
 use autonomy_registry::transport::Native;
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::{Demands, PublicKey, SigningKey, signature_tag};
@@ -128,7 +128,7 @@ impl Judge {
         let root = self.roots[(number.parse::<u64>().unwrap() % IMAGES) as usize];
         let path = format!("site/{number}");
         let name = Name::Tag("v1".parse().unwrap());
-        let named = self.sink.layout(&path).resolve(&name, Want::Digest).await.ok().map(|found| found.node.digest);
+        let named = self.sink.layout(&path).resolve(&name).await.ok().map(|found| found.digest);
         // A failed seed may have put its tag without getting the answer; a tag on anything else is wrong.
         if named.is_some_and(|named| named != root) || (ended == "done" && named.is_none()) {
             self.wrong.push(format!("seed {number}, {ended}: its tag names {named:?}, not {root}"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use autonomy_registry::copy::{Events, Job, Options, Target, copy};
 use autonomy_registry::oci::Reference;
-use autonomy_registry::store::{Registry, Role, Store, Want};
+use autonomy_registry::store::{Registry, Role, Store};
 use autonomy_registry::wire::{self, Client};
 
 #[tokio::main]
@@ -23,9 +23,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let destination = Registry::new(&client, &to.repository, Role::Sink);
 
     // The tag is resolved once; everything after that goes by digest.
-    let root = source.resolve(&from.name(), Want::Bytes).await?;
+    let root = source.fetch(&from.name()).await?;
     let digest = root.node.digest;
-    let target = Target { node: root.node, bytes: root.bytes, tags: to.tag.into_iter().collect(), former: None };
+    let target = Target { node: root.node, bytes: Some(root.bytes), tags: to.tag.into_iter().collect(), former: None };
     let job = Job::new(Arc::new(source), Arc::new(destination), vec![target]);
     let report = copy(&job, &Options::default(), &Events::none()).await?;
     println!("copied {digest}: {} manifests, {} bytes moved", report.manifests, report.bytes_moved);

@@ -16,8 +16,8 @@ use std::time::Duration;
 use autonomy_registry::copy::{Events, Options};
 use autonomy_registry::document::Accessories;
 use autonomy_registry::document::catalog::Catalog;
-use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Reference, Tag};
-use autonomy_registry::store::{self, Body, Role, Store, Want, read_small};
+use autonomy_registry::oci::{Descriptor, Digest, MediaType, Reference, Tag};
+use autonomy_registry::store::{self, Body, Role, Store, read_small};
 use autonomy_registry::wire::{self, Client};
 use autonomy_registry::workflow::{self, CatalogEntry, Forecasts, Tagging, Trust, forecast_catalog};
 use bytes::Bytes;
@@ -138,9 +138,9 @@ impl Bed {
 async fn look_at(client: &Client, from: &Reference, to: &Reference) {
     let source = store::Registry::new(client, &from.repository, Role::Source);
     let sink = store::Registry::new(client, &to.repository, Role::Sink);
-    assert!(sink.resolve(&to.name(), Want::Digest).await.is_err(), "the destination is empty");
-    let root = source.resolve(&from.name(), Want::Bytes).await.unwrap();
-    let manifest = Manifest::parse(&root.bytes.unwrap(), &root.node.media_type).unwrap();
+    assert!(sink.resolve(&to.name()).await.is_err(), "the destination is empty");
+    let root = source.fetch(&from.name()).await.unwrap();
+    let manifest = root.manifest().unwrap();
     let config = manifest.config.as_ref().unwrap();
     read_small(&source, config, 1 << 20).await.unwrap();
     for own in [config, manifest.layers.last().unwrap()] {

@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use autonomy_registry::Result;
 use autonomy_registry::oci::{Algorithm, Descriptor, Hasher, MediaType, Name, Tag};
-use autonomy_registry::store::{Body, ByteStream, Memory, Put, Root, Store, Want};
+use autonomy_registry::store::{Body, ByteStream, Memory, Put, Root, Store};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
@@ -92,8 +92,12 @@ impl Store for Pieces {
         self.0.label()
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        self.0.resolve(name, want).await
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.0.resolve(name).await
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        self.0.fetch(name).await
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {

@@ -10,7 +10,7 @@
 use std::sync::LazyLock;
 
 use autonomy_registry::oci::{Digest, Name};
-use autonomy_registry::store::{Memory, Store, Want};
+use autonomy_registry::store::{Memory, Store};
 use autonomy_registry::verify::{Candidate, Demands, Pipeline, PublicKey, SidecarDemand, Tlog};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use base64::Engine as _;
@@ -90,8 +90,8 @@ impl Bed {
         for line in bench.site.log() {
             // A referrers call reads no node.
             let Some((_, name)) = line.split_once(' ').filter(|(what, _)| *what != "referrers") else { continue };
-            let root = bench.site.memory.resolve(&named(name), Want::Bytes).await.unwrap();
-            read.push((root.node.digest, root.bytes.unwrap()));
+            let root = bench.site.memory.fetch(&named(name)).await.unwrap();
+            read.push((root.node.digest, root.bytes));
         }
         Self { store: bench.site.memory, demands: bench.demands, signed, read }
     }
@@ -114,7 +114,7 @@ impl Bed {
 
 /// Signs the content of `tag` and records it in the log: returns the signature, and the log's own.
 async fn sign(bench: &Bench, log: &Log, tag: &str) -> [Signed; 2] {
-    let node = bench.site.memory.resolve(&named(tag), Want::Digest).await.unwrap().node;
+    let node = bench.site.memory.resolve(&named(tag)).await.unwrap();
     let made = rekor::legacy(bench.signed(&node, Some(RECENT)).0, &bench.key);
     let annotation = log.annotation(&made.body);
     let entry: Value = serde_json::from_str(&annotation).unwrap();

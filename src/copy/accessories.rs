@@ -18,7 +18,7 @@ use super::Selection;
 use super::graph::MAX_NODES;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
-use crate::store::{Listing, ListingStore, Root, Store, Want, absent_is_none, read_manifest};
+use crate::store::{Listing, ListingStore, Root, Store, find_manifest, read_manifest};
 
 /// The suffixes that cosign appends to `sha256-<hex>`.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
@@ -101,9 +101,9 @@ pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) ->
             let why = format!("more than {MAX_NODES} manifests, or more than {MAX_BYTES} bytes of indexes");
             return Err(Error::new(Kind::Limit, "read indexes").on(store.label()).because(why));
         }
-        let bytes = match &root.bytes {
-            Some(bytes) if index.digest == root.node.digest => bytes.clone(),
-            _ => read_manifest(store, &index).await?,
+        let bytes = match index.digest == root.node.digest {
+            true => root.bytes.clone(),
+            false => read_manifest(store, &index).await?,
         };
         // Skipped: the copy reports a manifest that cannot be parsed.
         let Ok(manifest) = Manifest::parse(&bytes, &index.media_type) else { continue };
@@ -185,12 +185,10 @@ async fn attached_to(
 /// reports that.
 async fn entries(store: &dyn ListingStore, index: &Attached) -> Result<Vec<Digest>> {
     let root = match &index.bytes {
-        Some(bytes) => Root { node: index.node.clone(), bytes: Some(bytes.clone()) },
-        None => match store.resolve(&Name::Digest(index.node.digest), Want::Bytes).await {
-            Ok(root) if refers_to(&root, &index.subject) => root,
-            Ok(_) => return Ok(Vec::new()),
-            Err(error) if error.kind() == Kind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+        Some(bytes) => Root { node: index.node.clone(), bytes: bytes.clone() },
+        None => match find_manifest(store, &Name::Digest(index.node.digest)).await? {
+            Some(root) if refers_to(&root, &index.subject) => root,
+            Some(_) | None => return Ok(Vec::new()),
         },
     };
     manifests(store, &root, &Selection::default()).await
@@ -199,13 +197,13 @@ async fn entries(store: &dyn ListingStore, index: &Attached) -> Result<Vec<Diges
 /// Returns whether the manifest itself names `subject` as its subject: a list can claim anything.
 #[must_use]
 pub fn refers_to(root: &Root, subject: &Digest) -> bool {
-    let manifest = root.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &root.node.media_type).ok());
-    manifest.and_then(|manifest| manifest.subject).is_some_and(|own| own.digest == *subject)
+    let own = root.manifest().ok().and_then(|manifest| manifest.subject);
+    own.is_some_and(|own| own.digest == *subject)
 }
 
 async fn tagged(store: &dyn ListingStore, subject: Digest, tag: Tag) -> Result<Option<Attached>> {
-    let root = absent_is_none(store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await)?;
-    Ok(root.map(|root| Attached { subject, node: root.node, bytes: root.bytes, tag: Some(tag) }))
+    let root = find_manifest(store, &Name::Tag(tag.clone())).await?;
+    Ok(root.map(|root| Attached { subject, node: root.node, bytes: Some(root.bytes), tag: Some(tag) }))
 }
 
 /// Returns the referrers of `subject`. Without a Referrers API, requests the fallback index only if `tags` has it.

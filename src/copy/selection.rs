@@ -124,7 +124,7 @@ fn wants(platforms: &[Platform], platform: &Platform) -> bool {
 /// Reads the root and every index below it that may hold a wanted platform; returns them by digest.
 async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Result<HashMap<Digest, Manifest>> {
     let mut read = HashMap::new();
-    let mut queue = vec![(root.node.clone(), root.bytes.clone(), 0)];
+    let mut queue = vec![(root.node.clone(), Some(root.bytes.clone()), 0)];
     let (mut bytes_read, mut entries) = (0, 0);
     while let Some((node, bytes, depth)) = queue.pop() {
         bytes_read += node.size;
@@ -215,7 +215,7 @@ mod tests {
         let text = json!({"mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string();
         let node = Descriptor::of(MediaType::OCI_INDEX, text.as_bytes());
         store.put(&node, &Body::bytes(node.clone(), text.clone()), &[]).await.unwrap();
-        Root { node, bytes: Some(text.into()) }
+        Root { node, bytes: text.into() }
     }
 
     fn entry(name: &str, platform: &str) -> Value {

@@ -10,7 +10,7 @@ use futures_util::stream;
 use super::*;
 use crate::error::{Error, Kind};
 use crate::oci::{Digest, MediaType, Name};
-use crate::store::{Body, ByteStream, Memory, Put, Root, Want, read_manifest};
+use crate::store::{Body, ByteStream, Memory, Put, Root, read_manifest};
 
 /// A memory store that counts its calls, and corrupts one node if asked to.
 #[derive(Debug, Default)]
@@ -45,8 +45,11 @@ impl Store for Spy {
     fn label(&self) -> &str {
         "spy"
     }
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        self.memory.resolve(name, want).await
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.memory.resolve(name).await
+    }
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        self.memory.fetch(name).await
     }
     async fn contains(&self, node: &Descriptor) -> Result<bool> {
         self.memory.contains(node).await
@@ -132,8 +135,8 @@ async fn an_index_arrives_whole_and_children_come_before_parents() {
     assert_eq!(place(&root), order.len() - 1, "the root comes last");
     assert!(place(&a) >= 3 && place(&b) >= 3, "a manifest comes after its blobs");
     assert_eq!(source.opens(), 8, "every node is read once, the shared layer too");
-    let tagged = sink.resolve(&Name::Tag(tag("v1")), Want::Digest).await.unwrap();
-    assert_eq!(tagged.node.digest, root.digest);
+    let tagged = sink.resolve(&Name::Tag(tag("v1"))).await.unwrap();
+    assert_eq!(tagged.digest, root.digest);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Name, Tag};
-use crate::store::{Store, Want};
+use crate::store::{self, Store};
 
 use super::Target;
 
@@ -31,12 +31,10 @@ impl Watch {
     /// [`Conflict`](Kind::Conflict) if it names a third root: what another process put there meanwhile stays. Any error
     /// of the sink.
     pub async fn has_moved(&self, sink: &dyn Store) -> Result<bool> {
-        match sink.resolve(&Name::Tag(self.tag.clone()), Want::Digest).await {
-            Ok(root) => self.is_named_by(&root.node.digest),
-            // A tag that was deleted has nothing to lose.
-            Err(error) if error.kind() == Kind::NotFound => Ok(false),
-            Err(error) => Err(error.at(Side::Destination)),
-        }
+        let now = store::find(sink, &Name::Tag(self.tag.clone())).await;
+        // A tag that was deleted has nothing to lose.
+        let Some(now) = now.map_err(|error| error.at(Side::Destination))? else { return Ok(false) };
+        self.is_named_by(&now.digest)
     }
 
     /// Does the same for a tag that was seen to name `now`.

@@ -12,7 +12,7 @@ use super::*;
 use crate::copy::{Events, Stage};
 use crate::error::Result;
 use crate::oci::{Descriptor, MediaType, Name, Tag};
-use crate::store::{Body, ByteStream, Memory, Put, Root, Store, Want};
+use crate::store::{Body, ByteStream, Memory, Put, Root, Store};
 
 const PIECE: usize = 16 << 10;
 const PIECES: usize = 128;
@@ -26,8 +26,11 @@ impl Store for Trickle {
     fn label(&self) -> &str {
         "trickle"
     }
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        self.0.resolve(name, want).await
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.0.resolve(name).await
+    }
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        self.0.fetch(name).await
     }
     async fn contains(&self, node: &Descriptor) -> Result<bool> {
         self.0.contains(node).await

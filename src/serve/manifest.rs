@@ -23,25 +23,25 @@ use crate::disk::blocking;
 use crate::error::{Error, Kind};
 use crate::http_server::paced_body::{BodyStep, PacedBody};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, json_cost};
-use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store, Want};
+use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store};
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
 pub(super) async fn pull(service: &ServerState, repository: &RepositoryPath, name: &Name, method: &Method) -> Reply {
     let layout = service.registry.existing(repository).await?;
-    let root = layout.resolve(name, Want::Digest).await.map_err(|error| unknown(error, name))?;
+    let node = layout.resolve(name).await.map_err(|error| unknown(error, name))?;
     // Read first: a damaged manifest is an error, and not a missing one.
-    let body = if method == Method::GET { content(service, &layout, &root.node, name).await? } else { Body::empty() };
+    let body = if method == Method::GET { content(service, &layout, &node, name).await? } else { Body::empty() };
     if let (Name::Digest(digest), false) = (name, service.is_read_only) {
         // A client that finds it by digest may list it in an index without sending it.
-        if !layout.vouch_manifest(*digest, root.node.size).await? {
+        if !layout.vouch_manifest(*digest, node.size).await? {
             return Err(ErrorResponse::manifest_unknown(name));
         }
     }
     let headers = [
-        ("content-type", root.node.media_type.to_string()),
-        ("docker-content-digest", root.node.digest.to_string()),
-        ("content-length", root.node.size.to_string()),
-        ("etag", format!("\"{}\"", root.node.digest)),
+        ("content-type", node.media_type.to_string()),
+        ("docker-content-digest", node.digest.to_string()),
+        ("content-length", node.size.to_string()),
+        ("etag", format!("\"{}\"", node.digest)),
     ];
     Ok(reply(StatusCode::OK, headers, body))
 }
@@ -62,8 +62,7 @@ async fn content(
         }
         return Ok(blob::body(service, file, 0, size));
     }
-    let root = layout.resolve(&Name::Digest(node.digest), Want::Bytes).await.map_err(|error| unknown(error, name))?;
-    let bytes = root.bytes.unwrap_or_default();
+    let bytes = layout.fetch(&Name::Digest(node.digest)).await.map_err(|error| unknown(error, name))?.bytes;
     service.metrics.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     Ok(Body::from(bytes))
 }
@@ -235,9 +234,7 @@ pub(super) async fn delete(service: &ServerState, repository: &RepositoryPath, n
 async fn former(service: &ServerState, layout: &Layout, tags: &[Tag]) -> Vec<Digest> {
     let mut found = Vec::new();
     for tag in tags.iter().filter(|_| service.behaviour.forgets_untagged) {
-        if let Ok(root) = layout.resolve(&Name::Tag(tag.clone()), Want::Digest).await {
-            found.push(root.node.digest);
-        }
+        found.extend(layout.resolve(&Name::Tag(tag.clone())).await.map(|node| node.digest));
     }
     found
 }
@@ -251,8 +248,8 @@ async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), ErrorRespons
         if listed.contains(&digest) || layout.is_tagged(digest).await? {
             continue;
         }
-        let Ok(root) = layout.resolve(&Name::Digest(digest), Want::Bytes).await else { continue };
-        if let Ok(manifest) = Manifest::parse(&root.bytes.unwrap_or_default(), &root.node.media_type) {
+        let Ok(root) = layout.fetch(&Name::Digest(digest)).await else { continue };
+        if let Ok(manifest) = root.manifest() {
             open.extend(manifest.manifests.iter().map(|node| node.digest));
         }
         layout.remove_manifest(digest).await?;
@@ -264,11 +261,11 @@ async fn forget(layout: &Layout, former: Vec<Digest>) -> Result<(), ErrorRespons
 async fn listed(layout: &Layout) -> Result<HashSet<Digest>, ErrorResponse> {
     let (mut open, mut found) = (Vec::new(), HashSet::new());
     for tag in layout.tags().await? {
-        open.extend(layout.resolve(&Name::Tag(tag), Want::Digest).await.map(|root| root.node.digest));
+        open.extend(layout.resolve(&Name::Tag(tag)).await.map(|node| node.digest));
     }
     while let Some(digest) = open.pop() {
-        let Ok(root) = layout.resolve(&Name::Digest(digest), Want::Bytes).await else { continue };
-        if let Ok(manifest) = Manifest::parse(&root.bytes.unwrap_or_default(), &root.node.media_type) {
+        let Ok(root) = layout.fetch(&Name::Digest(digest)).await else { continue };
+        if let Ok(manifest) = root.manifest() {
             open.extend(manifest.manifests.iter().map(|node| node.digest).filter(|digest| found.insert(*digest)));
         }
     }

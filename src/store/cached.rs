@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 
-use super::{Body, ByteStream, Listing, ListingStore, Put, Root, Store, Want};
+use super::{Body, ByteStream, Listing, ListingStore, Put, Root, Store};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name, Tag, json_cost};
 
@@ -71,7 +71,7 @@ impl Cached {
         let known = self.known();
         let node = Descriptor::clone(known.names.get(name)?);
         let bytes = known.nodes.get(&node.digest)?.clone();
-        Some(Root { node, bytes: Some(bytes) })
+        Some(Root { node, bytes })
     }
 
     fn keep_list(&self, subject: &Digest, list: &[Descriptor]) {
@@ -112,15 +112,20 @@ impl Store for Cached {
         self.inner.label()
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        match self.named(name) {
+            Some(root) => Ok(root.node),
+            None => self.inner.resolve(name).await,
+        }
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
         if let Some(root) = self.named(name) {
             return Ok(root);
         }
-        let root = self.inner.resolve(name, want).await?;
-        if let Some(bytes) = &root.bytes {
-            self.keep(root.node.digest, bytes);
-            self.known().names.insert(name.clone(), Box::new(root.node.clone()));
-        }
+        let root = self.inner.fetch(name).await?;
+        self.keep(root.node.digest, &root.bytes);
+        self.known().names.insert(name.clone(), Box::new(root.node.clone()));
         Ok(root)
     }
 
@@ -222,10 +227,10 @@ mod tests {
         };
         put(r#"{"manifests":[]}"#).await;
         let cached = Cached::new(Arc::clone(&memory) as _);
-        let first = cached.resolve(&name, Want::Bytes).await.unwrap();
+        let first = cached.fetch(&name).await.unwrap();
         put(r#"{"manifests":[],"x":1}"#).await;
-        assert_eq!(cached.resolve(&name, Want::Bytes).await.unwrap(), first);
-        assert_ne!(memory.resolve(&name, Want::Bytes).await.unwrap(), first);
+        assert_eq!(cached.fetch(&name).await.unwrap(), first);
+        assert_ne!(memory.fetch(&name).await.unwrap(), first);
     }
 
     #[test]

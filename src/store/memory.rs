@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 
-use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
+use super::{Body, ByteStream, Listing, Put, Root, Store};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 
@@ -40,7 +40,11 @@ impl Store for Memory {
         "memory"
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        Ok(self.fetch(name).await?.node)
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
         let held = self.lock();
         let digest = match name {
             Name::Digest(digest) => *digest,
@@ -48,7 +52,7 @@ impl Store for Memory {
         };
         let (media_type, bytes) = held.nodes.get(&digest).ok_or_else(|| self.missing(digest))?;
         let node = Descriptor::new(media_type.clone(), digest, bytes.len() as u64);
-        Ok(Root { node, bytes: (want == Want::Bytes).then(|| bytes.clone()) })
+        Ok(Root { node, bytes: bytes.clone() })
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {

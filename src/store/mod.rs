@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestError, Name, Tag};
 
 pub use body::{Body, Meter};
 pub use cached::Cached;
@@ -35,22 +35,24 @@ pub use crate::stream::ByteStream;
 /// support at least, and that the common registries accept at most.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
-/// How much of the answer a caller needs when it resolves a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// The descriptor: a HEAD request on a registry.
-    Digest,
-    /// The content too: a GET request on a registry, and the only way to be sure of the digest.
-    Bytes,
-}
-
-/// The manifest that a name refers to.
+/// The manifest that a name refers to, with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Type, digest and size of the manifest.
     pub node: Descriptor,
-    /// The manifest, if asked for. Always hashes to `node.digest`.
-    pub bytes: Option<Bytes>,
+    /// The manifest. Always hashes to `node.digest`.
+    pub bytes: Bytes,
+}
+
+impl Root {
+    /// Parses the manifest.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Manifest::parse`].
+    pub fn manifest(&self) -> Result<Manifest, ManifestError> {
+        Manifest::parse(&self.bytes, &self.node.media_type)
+    }
 }
 
 /// How a store came to hold a node.
@@ -73,17 +75,26 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Name for logs and errors, such as `ghcr.io/acme/app`. Holds no secrets.
     fn label(&self) -> &str;
 
-    /// Returns the manifest that `name` refers to now.
+    /// Returns the descriptor of the manifest that `name` refers to now: a HEAD request on a registry.
     ///
-    /// With [`Want::Bytes`] the answer is as reliable as the bytes: they are hashed, and must match if `name` is a
-    /// digest. With [`Want::Digest`] it is only the store's claim, good enough to decide that nothing has changed.
+    /// This is only the store's claim, good enough to decide that nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](Kind::NotFound) if there is no such name. A store that has to read the manifest for this also fails
+    /// like [`fetch`](Self::fetch).
+    async fn resolve(&self, name: &Name) -> Result<Descriptor>;
+
+    /// Returns the manifest that `name` refers to now: a GET request on a registry.
+    ///
+    /// The answer is as reliable as the bytes: they are hashed, and must match if `name` is a digest.
     ///
     /// # Errors
     ///
     /// [`NotFound`](Kind::NotFound) if there is no such name; [`Corrupt`](Kind::Corrupt) if the bytes, after retries,
     /// still differ from the digest or from the store's own statement about them; [`Limit`](Kind::Limit) past
     /// [`MAX_MANIFEST_BYTES`].
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root>;
+    async fn fetch(&self, name: &Name) -> Result<Root>;
 
     /// Returns whether the store holds `node`, without moving its bytes.
     ///
@@ -197,11 +208,20 @@ pub fn is_manifest(node: &Descriptor) -> bool {
 ///
 /// Fails like [`Store::resolve`], but not with [`NotFound`](Kind::NotFound).
 pub(crate) async fn find(store: &dyn Store, name: &Name) -> Result<Option<Descriptor>> {
-    Ok(absent_is_none(store.resolve(name, Want::Digest).await)?.map(|root| root.node))
+    absent_is_none(store.resolve(name).await)
+}
+
+/// Returns the manifest that `store` holds under `name`, or None.
+///
+/// # Errors
+///
+/// Fails like [`Store::fetch`], but not with [`NotFound`](Kind::NotFound).
+pub(crate) async fn find_manifest(store: &dyn Store, name: &Name) -> Result<Option<Root>> {
+    absent_is_none(store.fetch(name).await)
 }
 
 /// Turns only "not found" into None; a query that fails stays an error.
-pub(crate) fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
+fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),

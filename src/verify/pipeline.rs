@@ -15,7 +15,7 @@ use crate::document::policy_bundle::{self, Policy, parse_version};
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Repository};
-use crate::store::{self, Root, Want, absent_is_none};
+use crate::store::{self, Root};
 use crate::trust::failure::{ErrorClass, Failure};
 use crate::trust::key::short;
 
@@ -200,11 +200,11 @@ impl Pipeline {
         if self.demands.sidecar(kind) == SidecarDemand::NotAsked {
             return Ok(None);
         }
-        let root = match sidecar.found(kind) {
-            Ok(root) => root,
+        let node = match sidecar.found(kind) {
+            Ok(node) => node,
             Err(failure) => return Ok(Some(Err(failure))),
         };
-        let found = self.search(store, subject, root.node.digest, Freshness::IfSaid, reach).await?;
+        let found = self.search(store, subject, node.digest, Freshness::IfSaid, reach).await?;
         let name = |failure: Failure| Failure { detail: format!("{}: {}", kind.as_str(), failure.detail), ..failure };
         Ok(Some(found.map_err(name)))
     }
@@ -253,12 +253,22 @@ impl Pipeline {
         sidecar: &Sidecar,
         kind: SidecarKind,
     ) -> Result<Result<Option<SidecarContent>, Failure>> {
-        match sidecar {
-            Sidecar::Found(root) if self.demands.sidecar(kind) == SidecarDemand::Required => {
-                Ok(fetch(store, root, kind).await?.map(Some))
-            }
-            _ => Ok(Ok(None)),
+        if self.demands.sidecar(kind) == SidecarDemand::NotAsked {
+            return Ok(Ok(None));
         }
+        let read;
+        let root = match sidecar {
+            Sidecar::Found(root) => root.as_ref(),
+            Sidecar::Known(node) => match store::find_manifest(store, &Name::Digest(node.digest)).await? {
+                Some(Root { bytes, .. }) => {
+                    read = Root { node: Descriptor::clone(node), bytes };
+                    &read
+                }
+                None => return Ok(Err(missing(kind, node))),
+            },
+            Sidecar::Absent | Sidecar::Ambiguous(_) => return Ok(Ok(None)),
+        };
+        Ok(fetch(store, root, kind).await?.map(Some))
     }
 }
 
@@ -267,18 +277,7 @@ async fn fetch(
     root: &Root,
     kind: SidecarKind,
 ) -> Result<Result<SidecarContent, Failure>> {
-    let fetched;
-    let bytes = match &root.bytes {
-        Some(bytes) => bytes,
-        None => match absent_is_none(store.resolve(&Name::Digest(root.node.digest), Want::Bytes).await)? {
-            Some(Root { bytes: Some(bytes), .. }) => {
-                fetched = bytes;
-                &fetched
-            }
-            _ => return Ok(Err(missing(kind, &root.node))),
-        },
-    };
-    let node = match layer(root, bytes, kind) {
+    let node = match layer(root, kind) {
         Ok(node) => node,
         Err(failure) => return Ok(Err(failure)),
     };

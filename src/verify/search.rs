@@ -13,7 +13,7 @@ use super::evidence::{Evidence, SignatureProof};
 use super::requirements::{Demands, Freshness};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Name, Repository, Shape, Tag};
-use crate::store::{self, Root, Want};
+use crate::store::{self, Root};
 use crate::trust::claim::Claim;
 use crate::trust::failure::{ErrorClass, Failure};
 use crate::trust::key::{PublicKey, short};
@@ -263,10 +263,7 @@ impl Search<'_> {
     async fn fallback_entries(&self, tally: &mut SearchTally) -> Vec<Descriptor> {
         let Ok(tag) = self.digest.fallback_tag().parse() else { return Vec::new() };
         let root = self.fetch(&Name::Tag(tag), tally).await;
-        let index = root.and_then(|Root { node, bytes }| {
-            let bytes = bytes.filter(|bytes| !self.digest.matches(bytes))?;
-            Manifest::parse(&bytes, &node.media_type).ok()
-        });
+        let index = root.filter(|root| !self.digest.matches(&root.bytes)).and_then(|root| root.manifest().ok());
         index.map(|index| index.manifests).unwrap_or_default()
     }
 
@@ -365,14 +362,10 @@ impl Search<'_> {
         if !tally.may_wait() {
             return None;
         }
-        match self.store.resolve(name, Want::Bytes).await {
-            Ok(root) => Some(root),
-            Err(error) if error.kind() == Kind::NotFound => None,
-            Err(error) => {
-                tally.take(error);
-                None
-            }
-        }
+        store::find_manifest(self.store, name).await.unwrap_or_else(|error| {
+            tally.take(error);
+            None
+        })
     }
 
     /// Returns the content of a signature's manifest. Fetches nothing whose descriptor is too large.
@@ -398,8 +391,7 @@ impl Search<'_> {
 }
 
 fn parse(root: &Root) -> Result<Manifest, String> {
-    let bytes = root.bytes.as_deref().unwrap_or_default();
-    let manifest = Manifest::parse(bytes, &root.node.media_type).map_err(|why| why.to_string())?;
+    let manifest = root.manifest().map_err(|why| why.to_string())?;
     if manifest.shape == Shape::Index { Err("an index, not a manifest".to_owned()) } else { Ok(manifest) }
 }
 

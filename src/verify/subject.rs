@@ -6,8 +6,8 @@ use futures_util::future::try_join3;
 use super::requirements::{Demands, SidecarDemand};
 use crate::document::sidecar::SidecarKind;
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Manifest, Name, Reference, Tag};
-use crate::store::{ListingStore, Root, Want, absent_is_none};
+use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
+use crate::store::{ListingStore, Root, find_manifest};
 use crate::trust::failure::{ErrorClass, Failure};
 
 /// The sidecar of an image.
@@ -18,6 +18,8 @@ pub enum Sidecar {
     Absent,
     /// The sidecar's manifest.
     Found(Box<Root>),
+    /// Its descriptor alone: verification reads the manifest from the store.
+    Known(Box<Descriptor>),
     /// The tag and the referrers, or several referrers without a tag, name different ones.
     Ambiguous(Vec<Digest>),
 }
@@ -63,7 +65,7 @@ impl Candidate {
     ///
     /// Fails as the store does.
     pub async fn resolve_image(store: &dyn ListingStore, reference: &Reference) -> Result<Self> {
-        let root = store.resolve(&reference.name(), Want::Bytes).await?;
+        let root = store.fetch(&reference.name()).await?;
         Ok(Self::new(reference.clone(), root.node))
     }
 
@@ -103,7 +105,7 @@ impl Sidecar {
     /// Fails as the store does.
     pub async fn tagged(store: &dyn ListingStore, kind: SidecarKind, tag: &Tag) -> Result<Option<Root>> {
         let Some(tag) = kind.tag(tag) else { return Ok(None) };
-        absent_is_none(store.resolve(&Name::Tag(tag), Want::Bytes).await)
+        find_manifest(store, &Name::Tag(tag)).await
     }
 
     /// Chooses the sidecar from its tag and from the referrers of the image.
@@ -133,22 +135,23 @@ impl Sidecar {
             (Some(root), _) => Ok(Self::Ambiguous([&[root.node.digest], referring.as_slice()].concat())),
             (None, []) => Ok(Self::Absent),
             (None, [digest]) => {
-                let root = absent_is_none(store.resolve(&Name::Digest(*digest), Want::Bytes).await)?;
+                let root = find_manifest(store, &Name::Digest(*digest)).await?;
                 Ok(root.map_or(Self::Absent, |root| Self::Found(Box::new(root))))
             }
             (None, _) => Ok(Self::Ambiguous(referring)),
         }
     }
 
-    /// Returns the sidecar's manifest, or the reason why there is none to verify.
+    /// Returns the descriptor of the sidecar's manifest, or the reason why there is none to verify.
     ///
     /// # Errors
     ///
     /// Fails as a verification that demands it does.
-    pub fn found(&self, kind: SidecarKind) -> Result<&Root, Failure> {
+    pub fn found(&self, kind: SidecarKind) -> Result<&Descriptor, Failure> {
         let kind = kind.as_str();
         match self {
-            Self::Found(root) => Ok(root),
+            Self::Found(root) => Ok(&root.node),
+            Self::Known(node) => Ok(node),
             Self::Absent => Err(Failure::new(
                 ErrorClass::SidecarMissing,
                 format!("a {kind} is demanded, and none is beside the image"),
@@ -164,12 +167,12 @@ impl Sidecar {
 
 /// Returns the one layer of a sidecar's manifest. Layer and manifest must have its type; older writers omit the
 /// manifest's.
-pub(super) fn layer(root: &Root, bytes: &[u8], kind: SidecarKind) -> Result<Descriptor, Failure> {
+pub(super) fn layer(root: &Root, kind: SidecarKind) -> Result<Descriptor, Failure> {
     let wrong = |why: String| {
         let what = format!("{} is no {} sidecar: {why}", root.node.digest, kind.as_str());
         Failure::new(ErrorClass::SidecarMissing, what)
     };
-    let manifest = Manifest::parse(bytes, &root.node.media_type).map_err(|why| wrong(why.to_string()))?;
+    let manifest = root.manifest().map_err(|why| wrong(why.to_string()))?;
     if let Some(artifact_type) = manifest.artifact_type.as_ref().filter(|it| it.as_str() != kind.media_type()) {
         return Err(wrong(format!("its artifact type is {}, not {}", artifact_type.as_str(), kind.media_type())));
     }
@@ -197,8 +200,8 @@ mod tests {
                 manifest["artifactType"] = artifact_type.into();
             }
             let bytes = manifest.to_string();
-            let root = Root { node: Descriptor::of(MediaType::OCI_MANIFEST, bytes.as_bytes()), bytes: None };
-            layer(&root, bytes.as_bytes(), SidecarKind::Lock).map_err(|failure| failure.class)
+            let node = Descriptor::of(MediaType::OCI_MANIFEST, bytes.as_bytes());
+            layer(&Root { node, bytes: bytes.into() }, SidecarKind::Lock).map_err(|failure| failure.class)
         };
         assert!(judged(lock, Some(lock)).is_ok() && judged(lock, None).is_ok());
         for (layer_type, artifact_type) in [(lock, Some(policy)), (policy, Some(lock)), (policy, None)] {

@@ -19,7 +19,7 @@ use crate::document::policy_bundle;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference};
 use crate::serve::{ServeOptions, Server};
-use crate::store::{Registry, Role, Store, Want};
+use crate::store::{self, Registry, Role, Store};
 use crate::transport::Native;
 use crate::trust::artifact;
 use crate::verify::{Demands, PublicKey, SigningKey, signature_tag};
@@ -181,8 +181,8 @@ impl Demo {
             Err(error) => error,
         };
         let site = self.at(&self.site, forgery.tag())?;
-        match self.store(&site, Role::Source).resolve(&site.name(), Want::Digest).await {
-            Err(absent) if absent.kind() == Kind::NotFound => Ok(ForgeryRefusal { forgery, error }),
+        match store::find(&self.store(&site, Role::Source), &site.name()).await {
+            Ok(None) => Ok(ForgeryRefusal { forgery, error }),
             _ => Err(Error::new(Kind::Untrusted, "keep from the site").on(forgery.as_str()).because(error)),
         }
     }
@@ -217,13 +217,13 @@ impl Demo {
 
     /// Replaces the forged image's signature with the genuine one's.
     async fn steal_signature(&self, store: &Registry, forged: &Descriptor) -> Result<()> {
-        let genuine = store.resolve(&self.at(&self.upstream, "v1")?.name(), Want::Digest).await?;
-        let tags = (signature_tag(&genuine.node.digest), signature_tag(&forged.digest));
+        let genuine = store.resolve(&self.at(&self.upstream, "v1")?.name()).await?;
+        let tags = (signature_tag(&genuine.digest), signature_tag(&forged.digest));
         let (Some(from), Some(to)) = tags else {
             return Err(Error::new(Kind::Local, "name the signature's tag"));
         };
-        let signature = store.resolve(&Name::Tag(from), Want::Bytes).await?;
-        let body = crate::store::Body::bytes(signature.node.clone(), signature.bytes.unwrap_or_default());
+        let signature = store.fetch(&Name::Tag(from)).await?;
+        let body = crate::store::Body::bytes(signature.node.clone(), signature.bytes);
         store.put(&signature.node, &body, &[to]).await.map(drop)
     }
 

@@ -10,8 +10,7 @@ use super::batch::roll_up::read_roll_up;
 use crate::document::roll_up::RollUp;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};
-use crate::store::find;
-use crate::store::{Body, Listing as _, Registry, Role, Store, Want};
+use crate::store::{self, Body, Listing as _, Registry, Role, Store};
 use crate::trust::artifact::{self, Attachment};
 use crate::wire::Client;
 
@@ -111,15 +110,12 @@ fn tags(to: &Reference) -> Result<(Tag, Tag)> {
 
 /// Returns the node that `tag` names, and whether it was made here: an empty index is put if the tag does not exist.
 async fn parent(store: &Registry, tag: &Tag) -> Result<(Descriptor, bool)> {
-    match store.resolve(&Name::Tag(tag.clone()), Want::Bytes).await {
-        Ok(root) => Ok((root.node, false)),
-        Err(error) if error.kind() == Kind::NotFound => {
-            let node = Descriptor::of(MediaType::OCI_INDEX, EMPTY_INDEX);
-            store.put(&node, &Body::bytes(node.clone(), EMPTY_INDEX), std::slice::from_ref(tag)).await?;
-            Ok((node, true))
-        }
-        Err(error) => Err(error),
+    if let Some(root) = store::find_manifest(store, &Name::Tag(tag.clone())).await? {
+        return Ok((root.node, false));
     }
+    let node = Descriptor::of(MediaType::OCI_INDEX, EMPTY_INDEX);
+    store.put(&node, &Body::bytes(node.clone(), EMPTY_INDEX), std::slice::from_ref(tag)).await?;
+    Ok((node, true))
 }
 
 /// Puts missing content. Without the Referrers API it also tags the artifact, and the store maintains the fallback index.
@@ -142,7 +138,7 @@ async fn is_held(store: &Registry, node: &Descriptor, tags: &[Tag]) -> Result<bo
     match tags {
         [] => store.contains(node).await,
         [tag, ..] => {
-            let tagged = find(store, &Name::Tag(tag.clone())).await?;
+            let tagged = store::find(store, &Name::Tag(tag.clone())).await?;
             Ok(tagged.is_some_and(|tagged| tagged.digest == node.digest))
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use autonomy_registry::error::{Error, Kind, Result};
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
-use autonomy_registry::store::{Body, ByteStream, Listing, Memory, Put, Root, Store, Want};
+use autonomy_registry::store::{Body, ByteStream, Listing, Memory, Put, Root, Store};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
@@ -88,6 +88,11 @@ impl Site {
         }
         self.manifest(bytes, tags).await;
     }
+
+    fn ask_for(&self, name: &Name) -> Result<()> {
+        let kind = if matches!(name, Name::Tag(_)) { "tag" } else { "digest" };
+        self.ask(format!("{kind} {name}"))
+    }
 }
 
 #[async_trait]
@@ -96,10 +101,14 @@ impl Store for Site {
         "site.example/app"
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        let kind = if matches!(name, Name::Tag(_)) { "tag" } else { "digest" };
-        self.ask(format!("{kind} {name}"))?;
-        self.memory.resolve(name, want).await
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.ask_for(name)?;
+        self.memory.resolve(name).await
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        self.ask_for(name)?;
+        self.memory.fetch(name).await
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {
@@ -145,8 +154,8 @@ impl Listing for Site {
             return self.memory.referrers(subject).await;
         }
         let tag = Name::Tag(subject.fallback_tag().parse().unwrap());
-        match self.memory.resolve(&tag, Want::Bytes).await {
-            Ok(root) => Ok(Manifest::parse(&root.bytes.unwrap(), &root.node.media_type).unwrap().manifests),
+        match self.memory.fetch(&tag).await {
+            Ok(root) => Ok(root.manifest().unwrap().manifests),
             Err(error) if error.kind() == Kind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use autonomy_registry::oci::{Manifest, MediaType, Name, Reference};
-use autonomy_registry::store::{Store as _, Want};
+use autonomy_registry::store::Store as _;
 use autonomy_registry::verify::{PublicKey, SigningKey};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -185,8 +185,8 @@ fn children(pinned: &str) -> Vec<String> {
     let reference: Reference = pinned.parse().unwrap();
     let (host, path) = pinned.split_once('@').unwrap().0.split_once('/').unwrap();
     let store = repository(host, path);
-    let root = block_on(store.resolve(&Name::Digest(reference.digest.unwrap()), Want::Bytes)).unwrap();
-    let index = Manifest::parse(&root.bytes.unwrap(), &MediaType::OCI_INDEX).unwrap();
+    let root = block_on(store.fetch(&Name::Digest(reference.digest.unwrap()))).unwrap();
+    let index = Manifest::parse(&root.bytes, &MediaType::OCI_INDEX).unwrap();
     index.manifests.iter().map(|child| format!("{host}/{path}@{}", child.digest)).collect()
 }
 

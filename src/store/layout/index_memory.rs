@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::disk::DiskRoot;
     use crate::oci::{Descriptor, MediaType, Name, Tag};
-    use crate::store::{Body, Listing as _, Store as _, Want};
+    use crate::store::{Body, Listing as _, Store as _};
 
     async fn tag(layout: &Layout, tag: &str) -> Result<()> {
         let bytes = br#"{"schemaVersion":2,"manifests":[]}"#;
@@ -268,7 +268,7 @@ mod tests {
         assert!(memory.bytes() > SMALL_BYTES, "{}", memory.bytes());
         for layout in [&layout, &Layout::at(folder.path())] {
             assert_eq!(layout.tags().await.unwrap().len(), 2_001);
-            assert!(layout.resolve(&Name::Tag("last".parse().unwrap()), Want::Bytes).await.is_ok());
+            assert!(layout.fetch(&Name::Tag("last".parse().unwrap())).await.is_ok());
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Layout, manifest};
 use crate::disk::{self, blocking};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{Body, ByteStream, Listing, Put, Root, Store, Want};
+use crate::store::{Body, ByteStream, Listing, Put, Root, Store};
 
 #[async_trait]
 impl Store for Layout {
@@ -17,7 +17,7 @@ impl Store for Layout {
         &self.inner.label
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         let asked = name.clone();
         let look = move |index: &LayoutIndex| {
             let digest = match &asked {
@@ -26,17 +26,18 @@ impl Store for Layout {
             };
             digest.and_then(|digest| index.manifest(&digest))
         };
-        let node = self.read(look).await?.ok_or_else(|| self.missing(name))?;
-        if want == Want::Digest {
-            return Ok(Root { node, bytes: None });
-        }
+        self.read(look).await?.ok_or_else(|| self.missing(name))
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        let node = self.resolve(name).await?;
         let (inner, layout) = (Arc::clone(&self.inner), self.clone());
         blocking(move || {
             let bytes = manifest::read(&layout.blob(&node.digest))?;
             if !node.digest.matches(&bytes) {
                 return Err(Error::new(Kind::Corrupt, "read").on(format!("{}@{}", inner.label, node.digest)));
             }
-            Ok(Root { node, bytes: Some(bytes.into()) })
+            Ok(Root { node, bytes: bytes.into() })
         })
         .await
     }

@@ -5,7 +5,7 @@ use super::folder::VERSION;
 use super::gc::{Effect, GcRules, KeptManifests, LinkCounts, Swept};
 use super::*;
 use crate::oci::{MediaType, Name};
-use crate::store::{Listing, Store as _, Want};
+use crate::store::{Listing, Store as _};
 
 fn tag(text: &str) -> Tag {
     text.parse().unwrap()
@@ -81,7 +81,7 @@ async fn a_foreign_layout_is_followed_from_its_roots_and_keeps_its_own_words() {
     );
     fs::write(folder.path().join("index.json"), index).unwrap();
     let layout = Layout::open(folder.path()).await.unwrap();
-    let found = layout.resolve(&Name::Digest(child_node.digest), Want::Bytes).await.unwrap();
+    let found = layout.fetch(&Name::Digest(child_node.digest)).await.unwrap();
     assert_eq!(found.node, child_node, "a child has the type that its parent says");
     assert!(Listing::tags(&layout).await.unwrap().is_empty(), "a whole reference is no tag");
     put(&layout, &empty_index(1), &[tag("ours")]).await;
@@ -126,9 +126,9 @@ async fn a_manifest_that_rotted_on_disk_is_told_and_mended() {
     let node = put(&layout, &empty_index(1), &[tag("a")]).await;
     fs::write(layout.blob(&node.digest).path(), empty_index(7)).unwrap();
     let name = Name::Tag(tag("a"));
-    assert_eq!(layout.resolve(&name, Want::Bytes).await.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(layout.fetch(&name).await.unwrap_err().kind(), Kind::Corrupt);
     put(&layout, &empty_index(1), &[tag("a")]).await;
-    assert_eq!(layout.resolve(&name, Want::Bytes).await.unwrap().node, node);
+    assert_eq!(layout.fetch(&name).await.unwrap().node, node);
 }
 
 #[tokio::test]

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag, json_cost};
-use crate::retry::Retry;
-use crate::store::{MAX_MANIFEST_BYTES, find};
+use crate::store::{MAX_MANIFEST_BYTES, Root, find, find_manifest};
 
 /// Most bytes of a list of referrers, in pages or as a fallback index: thousands of entries. Four lists may be read at
 /// the same time, and each takes its bytes twice.
@@ -228,10 +227,8 @@ impl Registry {
     /// subject itself, which is not a list about it (oras-go #1396).
     pub(super) async fn fallback_index(&self, subject: &Digest) -> Result<FallbackContent> {
         let name = Name::Tag(fallback_tag(subject)?);
-        let found = self.host.retrying(Retry::refetchable, || self.get(&name)).await;
-        let (node, bytes) = match self.shown(&name, found) {
-            Err(error) if error.kind() == Kind::NotFound => return Ok(FallbackContent::None),
-            found => found?,
+        let Some(Root { node, bytes }) = find_manifest(self, &name).await? else {
+            return Ok(FallbackContent::None);
         };
         if subject.matches(&bytes) {
             return Ok(FallbackContent::None);

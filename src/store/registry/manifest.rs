@@ -10,7 +10,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
-use crate::store::{Body, MAX_MANIFEST_BYTES, Put, Root, Want};
+use crate::store::{Body, MAX_MANIFEST_BYTES, Put, Root};
 use crate::wire::{Payload, Problem, Response};
 
 /// All types that can be copied; schema 1 last, so that the registry returns it as such and does not convert it.
@@ -26,14 +26,11 @@ pub(super) const DIGEST_HEADER: &str = "docker-content-digest";
 const SUBJECT_HEADER: &str = "oci-subject";
 
 impl Registry {
-    pub(super) async fn resolve_once(&self, name: &Name, want: Want) -> Result<Root> {
-        if want == Want::Digest
-            && let Some(node) = self.head(name).await?
-        {
-            return Ok(Root { node, bytes: None });
+    pub(super) async fn resolve_once(&self, name: &Name) -> Result<Descriptor> {
+        match self.head(name).await? {
+            Some(node) => Ok(node),
+            None => Ok(self.fetch_once(name).await?.node),
         }
-        let (node, bytes) = self.get(name).await?;
-        Ok(Root { node, bytes: (want == Want::Bytes).then_some(bytes) })
     }
 
     /// Returns the registry's claim about `name`, if it claims enough.
@@ -56,7 +53,7 @@ impl Registry {
     }
 
     /// Returns the manifest itself, checked against the requested name and against the registry's own headers.
-    pub(super) async fn get(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+    pub(super) async fn fetch_once(&self, name: &Name) -> Result<Root> {
         let request = self
             .request(Method::GET, &format!("manifests/{name}"), "get manifest", suffix(name))
             .header(ACCEPT, ACCEPTED);
@@ -83,7 +80,7 @@ impl Registry {
         let media_type = if served.is_manifest() { Some(served) } else { Manifest::sniff(&bytes) };
         let media_type = media_type.filter(MediaType::is_manifest).ok_or(strange)?;
         let digest = asked.or(claimed).unwrap_or_else(|| Digest::sha256(&bytes));
-        Ok((Descriptor::new(media_type, digest, bytes.len() as u64), bytes))
+        Ok(Root { node: Descriptor::new(media_type, digest, bytes.len() as u64), bytes })
     }
 
     fn check(&self, name: &Name, expected: &Digest, bytes: &[u8]) -> Result<()> {
@@ -158,7 +155,7 @@ impl Registry {
     /// Whether `name` is a tag that now names `node`, as far as the registry answers.
     async fn names(&self, name: &Name, node: &Descriptor) -> bool {
         let is_tag = matches!(name, Name::Tag(_));
-        is_tag && self.resolve_once(name, Want::Digest).await.is_ok_and(|found| found.node.digest == node.digest)
+        is_tag && self.resolve_once(name).await.is_ok_and(|found| found.digest == node.digest)
     }
 
     /// Sends a manifest. Success means that the registry then holds it, and not the status: 200, 202 and 204 come from
@@ -195,9 +192,9 @@ impl Registry {
     async fn held_after(&self, answer: Response, name: &Name, bytes: &Bytes) -> Result<Response> {
         let why = format!("{}, and no such manifest is there", answer.status());
         let lost = answer.error(Kind::Unavailable, why);
-        match self.resolve_once(name, Want::Digest).await {
-            Ok(Root { node, .. }) if node.digest.matches(bytes) => Ok(answer),
-            Ok(Root { node, .. }) => Err(answer.error(Kind::Corrupt, format!("{} is there in its place", node.digest))),
+        match self.resolve_once(name).await {
+            Ok(node) if node.digest.matches(bytes) => Ok(answer),
+            Ok(node) => Err(answer.error(Kind::Corrupt, format!("{} is there in its place", node.digest))),
             Err(error) if error.kind() == Kind::NotFound => Err(lost),
             Err(error) => Err(error),
         }

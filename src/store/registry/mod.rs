@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use http::Method;
 use tokio::time::Instant;
 
-use super::{Body, ByteStream, Listing, Put, Root, Store, Want};
+use super::{Body, ByteStream, Listing, Put, Root, Store};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::retry::Retry;
@@ -168,8 +168,12 @@ impl Store for Registry {
         &self.label
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        self.shown(name, self.host.retrying(Retry::refetchable, || self.resolve_once(name, want)).await)
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.shown(name, self.host.retrying(Retry::refetchable, || self.resolve_once(name)).await)
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        self.shown(name, self.host.retrying(Retry::refetchable, || self.fetch_once(name)).await)
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {

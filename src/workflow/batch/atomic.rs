@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::oci::Reference;
 use crate::store::Registry;
 use crate::workflow::rollback::restore::{self, PutBack};
-use crate::workflow::seed::previous::Move;
+use crate::workflow::seed::previous::{Former, Move};
 use crate::workflow::seed::{self, LAST_WORDS, interrupted};
 
 /// A tag that is to move, and its destination.
@@ -75,7 +75,15 @@ async fn run(steps: &[TagMove<'_>], states: &States) -> Result<()> {
 async fn put_back(steps: &[TagMove<'_>], states: &States) {
     for (at, TagMove { sink, step, .. }) in steps.iter().enumerate().rev() {
         let moved = &step.root.node.digest;
-        let state = match restore::put_back(sink, &step.tag, moved, step.former.as_ref()).await {
+        let former = match &step.former {
+            Former::Nothing => None,
+            Former::Read(root) => Some(root),
+            Former::Known(digest) => {
+                states.set(at, TagState::Stuck(format!("its former root {digest} was not read")));
+                continue;
+            }
+        };
+        let state = match restore::put_back(sink, &step.tag, moved, former).await {
             // It had not moved after all.
             Ok(PutBack::Already) if states.get(at) == TagState::UnderWay => TagState::Waiting,
             Ok(PutBack::Restored | PutBack::Deleted | PutBack::Already) => TagState::Back,

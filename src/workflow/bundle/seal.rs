@@ -13,7 +13,7 @@ use crate::document::lock::Inputs;
 use crate::document::policy_bundle::{self, Policy, PolicyError};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
-use crate::store::{Listing, Registry, Role, Store, Want};
+use crate::store::{Listing, Registry, Role, Store};
 use crate::verify::{Demands, SidecarDemand, SigningKey, VerifyReport};
 use crate::wire::{Client, read_file};
 use crate::workflow::seed::endpoints::refusals;
@@ -167,7 +167,7 @@ impl SealRequest {
 /// Resolves the image from the bytes of its manifest. If a tag and a digest are given, both must name the same image.
 async fn image(store: &Registry, named: &Reference) -> Result<Descriptor> {
     let explained = |error| explain::explained(error, named);
-    let root = store.resolve(&named.name(), Want::Bytes).await.map_err(explained)?;
+    let root = store.fetch(&named.name()).await.map_err(explained)?;
     if let (Some(tag), Some(digest)) = (&named.tag, &named.digest) {
         let tagged = held_by(store, tag).await.map_err(explained)?;
         if tagged != *digest {
@@ -179,7 +179,7 @@ async fn image(store: &Registry, named: &Reference) -> Result<Descriptor> {
 }
 
 async fn held_by(store: &Registry, tag: &Tag) -> Result<Digest> {
-    store.resolve(&Name::Tag(tag.clone()), Want::Digest).await.map(|root| root.node.digest)
+    store.resolve(&Name::Tag(tag.clone())).await.map(|node| node.digest)
 }
 
 /// Verifies the bundle as any other client does: from what the registry serves.

@@ -17,7 +17,7 @@ use super::seed::{LAST_WORDS, interrupted};
 use crate::document::roll_up::{Attempt, RollUp};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::{Digest, Name, Reference, Tag};
-use crate::store::{self, Registry, Role, Store, Want};
+use crate::store::{self, Registry, Role};
 use crate::wire::Client;
 
 /// Tags checked at the same time.
@@ -218,9 +218,9 @@ impl RollbackStep {
     async fn done(&self) -> RollbackFate {
         let done = async {
             let former = match self.previous_digest {
-                Some(former) => match self.sink.resolve(&Name::Digest(former), Want::Bytes).await {
-                    Err(error) if error.kind() == Kind::NotFound => return Ok(RollbackFate::Gone { hint: GONE }),
-                    former => Some(former?),
+                Some(former) => match store::find_manifest(self.sink.as_ref(), &Name::Digest(former)).await? {
+                    Some(former) => Some(former),
+                    None => return Ok(RollbackFate::Gone { hint: GONE }),
                 },
                 None => None,
             };

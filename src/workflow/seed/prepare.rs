@@ -156,7 +156,7 @@ async fn targets(
     let tags = |tag: &Tag| if is_staged { Vec::new() } else { vec![tag.clone()] };
     let target = |root: &Root, tag: &Tag, former: &Option<Descriptor>| Target {
         node: root.node.clone(),
-        bytes: root.bytes.clone(),
+        bytes: Some(root.bytes.clone()),
         tags: tags(tag),
         former: former.clone(),
     };
@@ -164,7 +164,7 @@ async fn targets(
     // An index made here lists only what is copied, so a root that is there vouches for the nested ones.
     let nested = |root: &Root| Target {
         node: root.node.clone(),
-        bytes: root.bytes.clone(),
+        bytes: Some(root.bytes.clone()),
         tags: Vec::new(),
         former: found.is_unchanged().then(|| root.node.clone()),
     };

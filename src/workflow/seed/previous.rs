@@ -12,27 +12,48 @@ use crate::copy::Watch;
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{self, Body, Registry, Root, Store, Want};
+use crate::store::{self, Body, Registry, Root, Store};
 
 /// A tag that is to name `root`.
 #[derive(Debug)]
 pub(crate) struct Move {
     pub(crate) tag: Tag,
     pub(crate) root: Root,
-    /// The root that the tag names before the move; with its bytes where it may have to be put back.
-    pub(crate) former: Option<Root>,
+    /// The root that the tag names before the move.
+    pub(crate) former: Former,
     /// The kind of sidecar, if it is not the image.
     pub(crate) sidecar: Option<SidecarKind>,
+}
+
+/// A root before its tag moves.
+#[derive(Debug)]
+pub(crate) enum Former {
+    /// The tag does not exist.
+    Nothing,
+    /// It is not put back, so it was not read.
+    Known(Digest),
+    /// It is put back if another tag of the run cannot move.
+    Read(Root),
+}
+
+impl Former {
+    fn known(node: &Option<Descriptor>) -> Self {
+        node.as_ref().map_or(Self::Nothing, |node| Self::Known(node.digest))
+    }
 }
 
 impl Move {
     /// Returns whether the tag names something else, or nothing.
     pub(crate) fn is_needed(&self) -> bool {
-        self.former.as_ref().is_none_or(|former| former.node.digest != self.root.node.digest)
+        self.former_digest() != Some(self.root.node.digest)
     }
 
     pub(super) fn former_digest(&self) -> Option<Digest> {
-        self.former.as_ref().map(|former| former.node.digest)
+        match &self.former {
+            Former::Nothing => None,
+            Former::Known(digest) => Some(*digest),
+            Former::Read(root) => Some(root.node.digest),
+        }
     }
 }
 
@@ -110,21 +131,21 @@ async fn ready(
     let is_there = known.as_ref().is_some_and(|known| known.digest == root.node.digest);
     let kept = async {
         if is_there || !is_staged(seed, found) {
-            return Ok(known.clone().map(|node| Root { node, bytes: None }));
+            return Ok(Former::known(known));
         }
         let watch = watch(tag, root, known);
         if seed.tagging == Tagging::Plain {
             // Read right before the tag moves, as when former roots are kept: content of another client stays.
             watch.has_moved(sink).await?;
-            return Ok(known.clone().map(|node| Root { node, bytes: None }));
+            return Ok(Former::known(known));
         }
-        let former = current(sink, tag).await?;
-        if let Some(former) = &former
-            && !watch.is_named_by(&former.node.digest)?
-        {
-            hold(sink, tag, former).await?;
+        let Some(former) = store::find_manifest(sink, &Name::Tag(tag.clone())).await? else {
+            return Ok(Former::Nothing);
+        };
+        if !watch.is_named_by(&former.node.digest)? {
+            hold(sink, tag, &former).await?;
         }
-        Ok(former)
+        Ok(Former::Read(former))
     };
     let former =
         kept.await.map_err(|error: Error| error.at(Side::Destination).during("keep what the tag names", tag))?;
@@ -147,11 +168,6 @@ pub(super) fn new_tags(seed: &Seed, found: &Resolved) -> Result<Vec<Watch>> {
     Ok(all.filter(|(.., former)| former.is_none()).map(|(tag, root, former)| watch(tag, root, former)).collect())
 }
 
-/// Returns what `tag` names now, with its bytes.
-async fn current(sink: &Registry, tag: &Tag) -> Result<Option<Root>> {
-    store::absent_is_none(sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await)
-}
-
 /// Puts `former` under its holding tag, unless that names it already.
 async fn hold(sink: &Registry, tag: &Tag, former: &Root) -> Result<()> {
     let too_long = || Error::new(Kind::Usage, "name the tag that holds the former root");
@@ -165,7 +181,7 @@ async fn hold(sink: &Registry, tag: &Tag, former: &Root) -> Result<()> {
 
 /// Makes `tag` name `root`, whose bytes are in memory.
 pub(crate) async fn put(sink: &Registry, root: &Root, tag: &Tag) -> Result<()> {
-    let body = Body::bytes(root.node.clone(), root.bytes.clone().unwrap_or_default());
+    let body = Body::bytes(root.node.clone(), root.bytes.clone());
     sink.put(&root.node, &body, std::slice::from_ref(tag)).await.map(drop)
 }
 

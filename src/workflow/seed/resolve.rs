@@ -5,7 +5,7 @@ use futures_util::try_join;
 use crate::copy::{self, Selection};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Reference};
-use crate::store::{Root, Store, Want};
+use crate::store::{Root, Store};
 use crate::verify::{self, SidecarKind};
 
 use super::endpoints::Endpoints;
@@ -65,7 +65,7 @@ pub(crate) async fn names(seed: &Seed, ends: &Endpoints) -> Result<Resolved> {
 }
 
 async fn source_root(ends: &Endpoints, from: &Reference) -> Result<Root> {
-    let root = ends.source.resolve(&from.name(), Want::Bytes).await;
+    let root = ends.source.fetch(&from.name()).await;
     let root = root.map_err(|error| unresolved(error, Side::Source, from))?;
     if root.node.size == 0 {
         let error = Error::new(Kind::Invalid, "empty content digest resolved");

@@ -57,18 +57,18 @@ pub(crate) async fn beside(seed: &Seed, ends: &Endpoints, root: &Digest) -> Resu
         let listed = beside.referrers.as_deref().unwrap_or_default();
         let chosen = verify::Sidecar::choose(ends.source.as_ref(), kind, tagged, listed).await;
         let chosen = chosen.map_err(|error| unseen(error, seed))?;
-        match chosen.found(kind) {
-            Ok(root) => {
-                let sidecar = Some(towards(seed, ends, kind, root.clone(), to).await?);
+        match chosen {
+            verify::Sidecar::Found(root) => {
+                let sidecar = Some(towards(seed, ends, kind, *root, to).await?);
                 *if kind == SidecarKind::Lock { &mut beside.lock } else { &mut beside.policy } = sidecar;
             }
-            Err(_) if chosen == verify::Sidecar::Absent => {}
-            Err(_) if is_verified => beside.ambiguous.push((kind, chosen)),
-            Err(failure) => {
+            verify::Sidecar::Absent => {}
+            chosen if is_verified => beside.ambiguous.push((kind, chosen)),
+            chosen => chosen.found(kind).map(drop).map_err(|failure| {
                 let hint = failure.class.hint();
                 let error = Error::new(Kind::Untrusted, "choose the sidecar of").on(&seed.from).because(failure);
-                return Err(error.at(Side::Source).hint(hint));
-            }
+                error.at(Side::Source).hint(hint)
+            })?,
         }
     }
     Ok(beside)

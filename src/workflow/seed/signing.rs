@@ -131,7 +131,7 @@ impl<'a> Signer<'a> {
             put_bytes(store, node, bytes.clone(), &[]).await?;
         }
         let (keeps, origin) = (Keeps::Signatures, ListOrigin::Here);
-        let root = Root { node: attachment.node, bytes: Some(attachment.manifest) };
+        let root = Root { node: attachment.node, bytes: attachment.manifest };
         let brought = List::read(keeps, &root);
         let brought = brought.ok_or_else(|| Error::new(Kind::Local, "make a signature of").on(node.digest))?;
         let (proof, planned) = (brought.layers.first().cloned(), brought.clone());

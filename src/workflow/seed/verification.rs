@@ -8,7 +8,7 @@ use super::sidecars;
 use crate::copy::{Event, Events, Stage};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Name, Reference, Tag};
-use crate::store::{ListingStore, Root, Want, read_manifest};
+use crate::store::{ListingStore, Root, read_manifest};
 use crate::verify::{Approved, Candidate, Demands, Pipeline, Sidecar, SidecarDemand, SidecarKind, VerifyReport};
 
 /// Approves the image at the source, or records that verification is skipped.
@@ -79,7 +79,7 @@ pub(crate) async fn destination(
 ///
 /// [`Untrusted`](Kind::Untrusted) if the tag returns something else. Also fails if it cannot be read.
 async fn by_tag(sink: &dyn ListingStore, tag: &Tag, node: &Descriptor) -> Result<Root> {
-    let root = sink.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
+    let root = sink.fetch(&Name::Tag(tag.clone())).await?;
     if root.node.digest == node.digest {
         return Ok(root);
     }
@@ -95,8 +95,7 @@ fn subject(reference: &Reference, found: &Resolved) -> Candidate {
     let mut subject = Candidate::new(reference.clone(), found.root.node.clone());
     for sidecar in found.sidecars() {
         // Without its bytes: verification must use what the store holds.
-        let root = Root { node: sidecar.root.node.clone(), bytes: None };
-        *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
+        *place(&mut subject, sidecar.kind) = Sidecar::Known(Box::new(sidecar.root.node.clone()));
     }
     subject
 }

@@ -7,7 +7,7 @@ use autonomy_registry::document::lock::Lock;
 use autonomy_registry::oci::{Digest, Manifest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::serve::{Profile, testkit};
-use autonomy_registry::store::{Listing as _, Store as _, Want, read_small};
+use autonomy_registry::store::{Listing as _, Store as _, read_small};
 use autonomy_registry::verify::{KeyScheme, SigningKey, signature_tag};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -48,14 +48,14 @@ impl Maker {
     }
 
     async fn tagged(&self, tag: &str) -> Option<Digest> {
-        let root = self.bed.store.resolve(&Name::Tag(tag.parse().unwrap()), Want::Digest).await.ok()?;
-        Some(root.node.digest)
+        let root = self.bed.store.resolve(&Name::Tag(tag.parse().unwrap())).await.ok()?;
+        Some(root.digest)
     }
 
     /// The manifest under a tag.
     async fn manifest(&self, tag: &str) -> Manifest {
-        let root = self.bed.store.resolve(&Name::Tag(tag.parse().unwrap()), Want::Bytes).await.unwrap();
-        Manifest::parse(&root.bytes.unwrap(), &MediaType::OCI_MANIFEST).unwrap()
+        let root = self.bed.store.fetch(&Name::Tag(tag.parse().unwrap())).await.unwrap();
+        Manifest::parse(&root.bytes, &MediaType::OCI_MANIFEST).unwrap()
     }
 
     fn signature_tag(&self) -> String {
@@ -196,15 +196,7 @@ async fn unreadable_content_under_the_signature_tag_is_not_overwritten() {
     maker.bed.bed.fault(Fault::always(Kind::ManifestGet, What::Status(500)).at(".sig"));
     assert_code(&maker.seal(&[]).await, 4);
     assert_eq!(
-        maker
-            .bed
-            .bed
-            .layout("robot")
-            .resolve(&Name::Tag(maker.signature_tag().parse().unwrap()), Want::Digest)
-            .await
-            .unwrap()
-            .node
-            .digest,
+        maker.bed.bed.layout("robot").resolve(&Name::Tag(maker.signature_tag().parse().unwrap())).await.unwrap().digest,
         before.unwrap()
     );
 }

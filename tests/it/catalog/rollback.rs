@@ -7,7 +7,7 @@ use std::time::Duration;
 use autonomy_registry::oci::{Digest, MediaType, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
-use autonomy_registry::store::{Store, Want};
+use autonomy_registry::store::Store;
 use testkit::images::{self, shape};
 
 use crate::kit::command::{assert_code, publisher, seed, text};
@@ -68,7 +68,7 @@ async fn a_former_root_is_kept_with_its_media_type_before_the_tag_moves() {
         bed.sink.clear_log();
         assert_code(&one(&bed, &["--keep-previous"]).await, 0);
         let held = Name::Tag(holding("v1", &first.digest).parse().unwrap());
-        let held = publisher(&bed.sink, "site/app").resolve(&held, Want::Bytes).await.unwrap().node;
+        let held = publisher(&bed.sink, "site/app").fetch(&held).await.unwrap().node;
         assert_eq!((held.digest, &held.media_type), (first.digest, &MediaType::DOCKER_LIST));
         assert!(bed.is_whole("app", first.digest).await);
         let puts: Vec<_> = bed.sink.log().into_iter().filter(|seen| seen.kind == Kind::ManifestPut).collect();
@@ -175,7 +175,7 @@ async fn a_former_root_that_was_dropped_is_named_and_the_others_go_back() {
     let (first, second) = bed.two_generations().await;
     // Another tag still names it.
     let store = publisher(&bed.sink, "site/b");
-    let root = store.resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await.unwrap().node;
+    let root = store.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap();
     images::tag(&store, &root, "stable").await;
     assert_code(&bed.seed_catalog(&["a", "b"], &[]).await, 0);
     let done = bed.rollback(&["--yes", "--output", "json"]).await;
@@ -297,7 +297,7 @@ async fn a_roll_up_that_was_tampered_with_moves_nothing() {
         if code == 5 {
             assert_eq!(bed.names("b", "v1").await, Some(first[1]), "{}", text(&done));
             let store = publisher(&bed.sink, "site/b");
-            let root = store.resolve(&Name::Digest(second[1]), Want::Digest).await.unwrap().node;
+            let root = store.resolve(&Name::Digest(second[1])).await.unwrap();
             images::tag(&store, &root, "v1").await;
         }
     }

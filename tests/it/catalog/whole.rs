@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use autonomy_registry::oci::{Name, Tag};
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
-use autonomy_registry::store::{Store, Want};
+use autonomy_registry::store::Store;
 use serde_json::Value;
 use testkit::images::shape;
 
@@ -69,7 +69,7 @@ impl Field {
 
     async fn arrived(&self, repository: &str, tag: &str) -> bool {
         let name = Name::Tag(tag.parse().unwrap());
-        self.sink.layout(repository).resolve(&name, Want::Digest).await.is_ok()
+        self.sink.layout(repository).resolve(&name).await.is_ok()
     }
 }
 

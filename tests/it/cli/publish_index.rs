@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use autonomy_registry::document::roll_up::{Attempt, EntryStatus, RollUp, RollUpTotals};
-use autonomy_registry::oci::{Digest, Manifest, MediaType, Name};
+use autonomy_registry::oci::{Digest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::serve::{Profile, ServerAuth};
-use autonomy_registry::store::{Listing as _, Store as _, Want, read_small};
+use autonomy_registry::store::{Listing as _, Store as _, read_small};
 use testkit::images;
 
 use crate::kit::asking::{Asking, header};
@@ -118,12 +118,12 @@ async fn one_query_on_the_parent_lists_what_was_published() {
         assert_eq!(field.ask(&published["content"]).await, std::fs::read(field.file()).unwrap(), "{mode}");
 
         let store = publisher(&field.bed, "fleet/catalog");
-        let parent = store.resolve(&Name::Tag("stable".parse().unwrap()), Want::Bytes).await.unwrap();
+        let parent = store.fetch(&Name::Tag("stable".parse().unwrap())).await.unwrap();
         assert_eq!(parent.node.media_type, MediaType::OCI_INDEX);
         assert_eq!(published["parent_digest"], parent.node.digest.to_string());
         let name = Name::Digest(artifact.parse().unwrap());
-        let root = store.resolve(&name, Want::Bytes).await.unwrap();
-        let manifest = Manifest::parse(&root.bytes.unwrap(), &root.node.media_type).unwrap();
+        let root = store.fetch(&name).await.unwrap();
+        let manifest = root.manifest().unwrap();
         assert_eq!(manifest.subject.unwrap().digest, parent.node.digest, "{mode}");
         assert_eq!((manifest.artifact_type.unwrap().as_str(), manifest.layers[0].media_type.as_str()), (TYPE, TYPE));
         assert_eq!(manifest.config.unwrap().media_type, MediaType::OCI_EMPTY);

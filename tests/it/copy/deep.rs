@@ -5,7 +5,7 @@ use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::store::{Store as _, Want, read_manifest};
+use autonomy_registry::store::{Store as _, read_manifest};
 use reqwest::Method;
 use testkit::images;
 
@@ -190,11 +190,11 @@ async fn a_server_vouches_neither_for_an_empty_file_nor_for_a_manifest_that_was_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_is_refused_while_a_file_that_it_lists_has_another_length() {
     let scene = Scene::new().await;
-    let root = scene.sink.layout("app").resolve(&Name::Digest(scene.child.digest), Want::Bytes).await.unwrap();
+    let root = scene.sink.layout("app").fetch(&Name::Digest(scene.child.digest)).await.unwrap();
     scene.cut(&scene.layer, 99);
     let asking = Asking::of(&scene.sink, "app");
     let headers = [("content-type", scene.child.media_type.as_str())];
-    let put = asking.send(Method::PUT, "manifests/v2", &headers, &root.bytes.unwrap()).await;
+    let put = asking.send(Method::PUT, "manifests/v2", &headers, &root.bytes).await;
     assert_eq!(put.status(), 400);
     assert!(put.text().await.unwrap().contains(&scene.layer.digest.to_string()));
 }

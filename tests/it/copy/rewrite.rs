@@ -5,7 +5,7 @@ use std::process::Output;
 use autonomy_registry::oci::{Descriptor, Manifest, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Kind;
-use autonomy_registry::store::{Root, Store, Want, read_manifest};
+use autonomy_registry::store::{Root, Store, read_manifest};
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::{SigningKey, signature_tag};
 use jiff::{SignedDuration, Timestamp};
@@ -79,8 +79,8 @@ impl Site {
     /// The manifest with the signatures over `node` at the destination.
     async fn signatures(&self, node: &Descriptor) -> Option<Manifest> {
         let name = Name::Tag(signature_tag(&node.digest).unwrap());
-        let Root { node, bytes } = self.field.sink.layout("app").resolve(&name, Want::Bytes).await.ok()?;
-        Some(Manifest::parse(&bytes.unwrap(), &node.media_type).unwrap())
+        let Root { node, bytes } = self.field.sink.layout("app").fetch(&name).await.ok()?;
+        Some(Manifest::parse(&bytes, &node.media_type).unwrap())
     }
 }
 
@@ -92,7 +92,7 @@ async fn a_rewritten_index_is_signed_by_the_site_and_verified_with_its_key() {
         let done = site.seed(PLATFORM).await;
         assert_code(&done, 0);
         let root = site.field.tagged().await.unwrap();
-        let index = Manifest::parse(root.bytes.as_ref().unwrap(), &root.node.media_type).unwrap();
+        let index = root.manifest().unwrap();
         assert_eq!(index.manifests.len(), 2, "the image and its attestation");
         digests.push(root.node.digest);
 
@@ -168,7 +168,7 @@ async fn nested_indexes_are_rewritten_from_the_inside_out() {
         assert!(text(&done).contains(says), "{}", text(&done));
     }
     let root = site.field.tagged().await.unwrap();
-    let outer = Manifest::parse(root.bytes.as_ref().unwrap(), &root.node.media_type).unwrap();
+    let outer = root.manifest().unwrap();
     let [inner] = &outer.manifests[..] else { panic!("{outer:?}") };
     let bytes = read_manifest(&site.field.sink.layout("app"), inner).await.unwrap();
     let inner = Manifest::parse(&bytes, &inner.media_type).unwrap();

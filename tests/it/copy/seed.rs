@@ -5,7 +5,7 @@ use std::process::Output;
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, Reference};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::serve::{Profile, ServerAuth};
-use autonomy_registry::store::{Registry, Role, Store, Want, read_manifest};
+use autonomy_registry::store::{Registry, Role, Store, read_manifest};
 use autonomy_registry::wire::{Client, ClientOptions};
 use reqwest::Method;
 use testkit::images;
@@ -60,8 +60,8 @@ impl Field {
 
     async fn tagged(&self, tag: &str) -> Option<String> {
         let name = Name::Tag(tag.parse().unwrap());
-        let root = self.sink.layout("site/app").resolve(&name, Want::Digest).await.ok()?;
-        Some(root.node.digest.to_string())
+        let root = self.sink.layout("site/app").resolve(&name).await.ok()?;
+        Some(root.digest.to_string())
     }
 
     fn written(&self) -> usize {

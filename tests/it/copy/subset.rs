@@ -7,7 +7,7 @@ use std::process::Output;
 use autonomy_registry::oci::{Descriptor, Manifest, MediaType, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Kind, Testbed};
-use autonomy_registry::store::{Root, Store, Want, read_manifest};
+use autonomy_registry::store::{Root, Store, read_manifest};
 use serde_json::Value;
 use testkit::images;
 use testkit::images::shape::{self, Image};
@@ -47,7 +47,7 @@ impl Field {
 
     pub(crate) async fn tagged(&self) -> Option<Root> {
         let name = Name::Tag("v1".parse().unwrap());
-        self.sink.layout("app").resolve(&name, Want::Bytes).await.ok()
+        self.sink.layout("app").fetch(&name).await.ok()
     }
 
     pub(crate) fn record(&self) -> Value {

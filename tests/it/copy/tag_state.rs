@@ -5,7 +5,7 @@ use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::store::{Store as _, Want, read_manifest};
+use autonomy_registry::store::{Store as _, read_manifest};
 use testkit::images;
 
 use crate::kit::bundle_bed::BundleBed;
@@ -40,8 +40,8 @@ impl Scene {
     /// The root of the destination's tag, read from its folder.
     async fn named(&self) -> Option<String> {
         let name = Name::Tag("v1".parse().unwrap());
-        let root = self.sink.layout("site/robot").resolve(&name, Want::Digest).await.ok()?;
-        Some(root.node.digest.to_string())
+        let root = self.sink.layout("site/robot").resolve(&name).await.ok()?;
+        Some(root.digest.to_string())
     }
 
     fn image(&self) -> String {
@@ -189,8 +189,8 @@ async fn a_sidecars_tag_that_says_two_things_is_never_reported_as_verified() {
     assert_code(&scene.seed_verified(&["--copy-policy"]).await, 0);
     let asked = scene.sink.requests();
     let layout = scene.sink.layout("site/robot");
-    let policy = layout.resolve(&Name::Tag("v1-policy".parse().unwrap()), Want::Bytes).await.unwrap();
-    let (media_type, bytes) = ("application/vnd.oci.image.manifest.v1+json", policy.bytes.unwrap());
+    let policy = layout.fetch(&Name::Tag("v1-policy".parse().unwrap())).await.unwrap();
+    let (media_type, bytes) = ("application/vnd.oci.image.manifest.v1+json", policy.bytes);
     scene.sink.fault(Fault::always(Kind::ManifestGet, What::Serve { media_type, bytes }).at_the_end("/v1-lock"));
     assert_code(&scene.seed_verified(&["--copy-policy"]).await, 3);
     scene.sink.heal();

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::store::{Store, Want};
+use autonomy_registry::store::Store;
 use autonomy_registry::trust::artifact::Attachment;
 use autonomy_registry::trust::{artifact, sigstore_bundle, simple_signing};
 use autonomy_registry::verify::{SigningKey, signature_tag};
@@ -96,7 +96,7 @@ impl Field {
 
     async fn is_tagged(&self) -> bool {
         let name = Name::Tag("v1".parse().unwrap());
-        self.sink.layout("app").resolve(&name, Want::Digest).await.is_ok()
+        self.sink.layout("app").resolve(&name).await.is_ok()
     }
 
     /// Refused with this exit code and these words; neither the tag nor any file is there.
@@ -223,6 +223,6 @@ async fn a_tag_that_moves_after_it_was_resolved_changes_nothing() {
     };
     let (done, ()) = tokio::join!(field.seed(), moving);
     assert_code(&done, 0);
-    let arrived = field.sink.layout("app").resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await.unwrap();
-    assert_eq!(arrived.node.digest, field.root.digest);
+    let arrived = field.sink.layout("app").resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap();
+    assert_eq!(arrived.digest, field.root.digest);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::store::{Body, Store, Want};
+use autonomy_registry::store::{Body, Store};
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::{SigningKey, signature_tag};
 use axum::response::Response;
@@ -69,7 +69,7 @@ impl Field {
 
     async fn tagged(&self) -> Option<Digest> {
         let name = Name::Tag("v1".parse().unwrap());
-        Some(self.sink.layout("app").resolve(&name, Want::Digest).await.ok()?.node.digest)
+        Some(self.sink.layout("app").resolve(&name).await.ok()?.digest)
     }
 
     fn written(&self) -> usize {

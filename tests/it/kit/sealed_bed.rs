@@ -4,7 +4,7 @@ use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Digest, Name};
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{Store as _, Want};
+use autonomy_registry::store::Store as _;
 use autonomy_registry::trust::artifact;
 use autonomy_registry::verify::{SidecarKind, signature_tag};
 use jiff::Timestamp;
@@ -85,7 +85,7 @@ impl Sealed {
     /// The digest of a tag at the destination.
     pub(crate) async fn arrived(&self, tag: &str) -> Option<Digest> {
         let name = Name::Tag(tag.parse().unwrap());
-        self.sink.layout("robot").resolve(&name, Want::Digest).await.ok().map(|root| root.node.digest)
+        self.sink.layout("robot").resolve(&name).await.ok().map(|root| root.digest)
     }
 
     pub(crate) fn record(&self) -> serde_json::Value {

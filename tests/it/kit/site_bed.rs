@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 use autonomy_registry::oci::{Descriptor, Digest, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Kind, Testbed};
-use autonomy_registry::store::{Store, Want};
+use autonomy_registry::store::Store;
 use testkit::images;
 
 use super::command::{assert_code, autonomy, publisher};
@@ -40,7 +40,7 @@ impl Bed {
     /// Puts a lock beside `name:v1` upstream.
     pub(crate) async fn publish_lock(&self, name: &str, content: &str) -> Digest {
         let store = publisher(&self.source, name);
-        let root = store.resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await.unwrap().node;
+        let root = store.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap();
         let lock = "application/vnd.autonomyops.lock.v1+json";
         let lock: Descriptor = images::sidecar(&store, &root, lock, content.as_bytes()).await;
         images::tag(&store, &lock, "v1-lock").await;
@@ -85,18 +85,18 @@ impl Bed {
     /// The digest of a tag at the site, read from its folder.
     pub(crate) async fn names(&self, name: &str, tag: &str) -> Option<Digest> {
         let tag = Name::Tag(tag.parse().unwrap());
-        let root = self.sink.layout(&format!("site/{name}")).resolve(&tag, Want::Digest).await.ok()?;
-        Some(root.node.digest)
+        let root = self.sink.layout(&format!("site/{name}")).resolve(&tag).await.ok()?;
+        Some(root.digest)
     }
 
     /// Whether the site holds an image with all its manifests.
     pub(crate) async fn is_whole(&self, name: &str, root: Digest) -> bool {
         let layout = self.sink.layout(&format!("site/{name}"));
-        let Ok(root) = layout.resolve(&Name::Digest(root), Want::Bytes).await else { return false };
-        let index: serde_json::Value = serde_json::from_slice(&root.bytes.unwrap()).unwrap();
+        let Ok(root) = layout.fetch(&Name::Digest(root)).await else { return false };
+        let index: serde_json::Value = serde_json::from_slice(&root.bytes).unwrap();
         for child in index["manifests"].as_array().unwrap() {
             let digest: Digest = child["digest"].as_str().unwrap().parse().unwrap();
-            if layout.resolve(&Name::Digest(digest), Want::Bytes).await.is_err() {
+            if layout.fetch(&Name::Digest(digest)).await.is_err() {
                 return false;
             }
         }

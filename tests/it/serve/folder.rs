@@ -6,7 +6,7 @@ use std::time::Duration;
 use autonomy_registry::oci::{Digest, MediaType, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{Layout, Listing, Store, Want};
+use autonomy_registry::store::{Layout, Listing, Store};
 use reqwest::Method;
 
 use crate::kit::asking::{Asking, code, header, json};
@@ -64,10 +64,10 @@ async fn the_folder_is_an_image_layout_and_content_put_there_is_served() {
     let asking = Asking::of(&server, "app");
     let node = asking.push_image("v1", "x", None).await;
     let layout = Layout::open(server.layout("app").folder()).await.unwrap();
-    assert_eq!(layout.resolve(&Name::Tag("v1".parse().unwrap()), Want::Bytes).await.unwrap().node, node);
+    assert_eq!(layout.fetch(&Name::Tag("v1".parse().unwrap())).await.unwrap().node, node);
     assert_eq!(layout.tags().await.unwrap(), ["v1".parse().unwrap()]);
-    let root = layout.resolve(&Name::Digest(node.digest), Want::Bytes).await.unwrap();
-    let body = autonomy_registry::store::Body::bytes(node.clone(), root.bytes.unwrap());
+    let root = layout.fetch(&Name::Digest(node.digest)).await.unwrap();
+    let body = autonomy_registry::store::Body::bytes(node.clone(), root.bytes);
     layout.put(&node, &body, &["carried".parse().unwrap()]).await.unwrap();
     assert_eq!(asking.get("manifests/carried").await.status(), 200, "another program's tag is seen at once");
 }

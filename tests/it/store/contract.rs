@@ -5,7 +5,7 @@ use std::sync::Arc;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name, Tag};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{self, Body, Cached, Layout, Listing, ListingStore, Memory, Put, Store, Want};
+use autonomy_registry::store::{self, Body, Cached, Layout, Listing, ListingStore, Memory, Put, Store};
 use autonomy_registry::{Kind, Result};
 use futures_util::{StreamExt, TryStreamExt, future};
 
@@ -66,9 +66,8 @@ async fn absent_content_is_not_found(store: &dyn ListingStore) {
     assert!(!store.contains(&node).await.unwrap());
     assert_eq!(store.open(&node, 0).await.err().map(|e| e.kind()), Some(Kind::NotFound));
     for name in [Name::Tag(tag("absent")), Name::Digest(node.digest)] {
-        for want in [Want::Digest, Want::Bytes] {
-            assert_eq!(store.resolve(&name, want).await.unwrap_err().kind(), Kind::NotFound, "{name}");
-        }
+        assert_eq!(store.resolve(&name).await.unwrap_err().kind(), Kind::NotFound, "{name}");
+        assert_eq!(store.fetch(&name).await.unwrap_err().kind(), Kind::NotFound, "{name}");
     }
     assert!(store.tags().await.unwrap().is_empty());
     assert!(store.referrers(&node.digest).await.unwrap().is_empty(), "nothing attached is no failure");
@@ -111,7 +110,7 @@ async fn wrong_bytes_never_become_visible(store: &dyn ListingStore) {
         let tags = [tag("wrong")];
         let outcome = store.put(&image, &Body::bytes(image.clone(), bad.to_vec()), &tags).await;
         assert_eq!(outcome.unwrap_err().kind(), Kind::Corrupt);
-        assert!(store.resolve(&Name::Tag(tag("wrong")), Want::Digest).await.is_err());
+        assert!(store.resolve(&Name::Tag(tag("wrong"))).await.is_err());
     }
     store.put(&node, &Body::bytes(node.clone(), good.clone()), &[]).await.unwrap();
     assert_eq!(read(store, &node, 0).await.unwrap(), good, "a failed put must not be in the way of a good one");
@@ -146,8 +145,8 @@ async fn many_puts_of_one_node_agree(store: &dyn ListingStore) {
     let images = (0..8).map(|n| async move { image(store, &format!("many{n}"), None, &[tag(&format!("m{n}"))]).await });
     let images = future::join_all(images).await;
     for (n, node) in images.iter().enumerate() {
-        let root = store.resolve(&Name::Tag(tag(&format!("m{n}"))), Want::Digest).await.unwrap();
-        assert_eq!(root.node.digest, node.digest, "no tag may be lost to a writer beside it");
+        let root = store.resolve(&Name::Tag(tag(&format!("m{n}")))).await.unwrap();
+        assert_eq!(root.digest, node.digest, "no tag may be lost to a writer beside it");
     }
 }
 
@@ -157,13 +156,13 @@ async fn tags_name_manifests_and_move(store: &dyn ListingStore) {
     assert_eq!(refused.kind(), Kind::Usage);
     let old = image(store, "old", None, &[tag("moving"), tag("staying")]).await;
     let new = image(store, "new", None, &[]).await;
-    let by_tag = async |name: &str| store.resolve(&Name::Tag(tag(name)), Want::Digest).await.unwrap().node;
+    let by_tag = async |name: &str| store.resolve(&Name::Tag(tag(name))).await.unwrap();
     assert_eq!(by_tag("moving").await, old.clone());
     let body = Body::bytes(new.clone(), store::read_manifest(store, &new).await.unwrap());
     store.put(&new, &body, &[tag("moving")]).await.unwrap();
     assert_eq!((by_tag("moving").await.digest, by_tag("staying").await.digest), (new.digest, old.digest));
-    let again = store.resolve(&Name::Digest(old.digest), Want::Digest).await.unwrap();
-    assert_eq!(again.node.digest, old.digest, "what a tag has left is still there");
+    let again = store.resolve(&Name::Digest(old.digest)).await.unwrap();
+    assert_eq!(again.digest, old.digest, "what a tag has left is still there");
     let mut tags = store.tags().await.unwrap();
     tags.retain(|tag| !tag.as_str().starts_with('m') || tag.as_str() == "moving");
     tags.sort();
@@ -177,10 +176,10 @@ async fn manifests_come_back_as_they_were(store: &dyn ListingStore) {
     store.put(&node, &body, &[tag("list")]).await.unwrap();
     assert!(store.contains(&node).await.unwrap());
     for name in [Name::Tag(tag("list")), Name::Digest(node.digest)] {
-        let root = store.resolve(&name, Want::Bytes).await.unwrap();
+        let root = store.fetch(&name).await.unwrap();
         assert_eq!(root.node, node);
-        assert_eq!(root.bytes.as_deref(), Some(text.as_bytes()));
-        assert_eq!(store.resolve(&name, Want::Digest).await.unwrap().node, node);
+        assert_eq!(root.bytes, text.as_bytes());
+        assert_eq!(store.resolve(&name).await.unwrap(), node);
     }
     let stored = read(store, &node, 0).await.unwrap();
     assert_eq!(stored, text.as_bytes(), "a manifest opens like any node");
@@ -239,7 +238,7 @@ async fn a_layout_is_the_same_after_it_was_opened_again() {
         referrer = image(&layout, "attached", Some(&subject), &[]).await;
     }
     let layout = Layout::open(folder.path()).await.unwrap();
-    let root = layout.resolve(&Name::Tag(tag("v2")), Want::Bytes).await.unwrap();
+    let root = layout.fetch(&Name::Tag(tag("v2"))).await.unwrap();
     assert_eq!(root.node.digest, subject.digest);
     let found = layout.referrers(&subject.digest).await.unwrap();
     assert_eq!(found.iter().map(|node| node.digest).collect::<Vec<_>>(), [referrer.digest]);

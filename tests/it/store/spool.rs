@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use autonomy_registry::oci::{Descriptor, Digest, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::store::{Store, Want};
+use autonomy_registry::store::Store;
 use serde_json::Value;
 use testkit::images::shape::{self, Image};
 use testkit::link::Link;
@@ -105,8 +105,8 @@ impl Bed {
 
     async fn assert_arrived(&self, sink: &Testbed) {
         let layout = sink.layout("site/app");
-        let root = layout.resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await.unwrap();
-        assert_eq!(root.node.digest, self.image.root.digest);
+        let root = layout.resolve(&Name::Tag("v1".parse().unwrap())).await.unwrap();
+        assert_eq!(root.digest, self.image.root.digest);
         for node in &self.image.nodes {
             assert!(layout.contains(node).await.unwrap(), "{}", node.digest);
         }

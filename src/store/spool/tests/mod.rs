@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream};
 
 use super::*;
 use crate::oci::{MediaType, Name, Tag};
-use crate::store::{Body, ByteStream, Put, Root, Store, Want};
+use crate::store::{Body, ByteStream, Put, Root, Store};
 
 const MIB: usize = 1 << 20;
 
@@ -59,8 +59,12 @@ impl Store for Source {
         "source"
     }
 
-    async fn resolve(&self, _: &Name, _: Want) -> Result<Root> {
+    async fn resolve(&self, _: &Name) -> Result<Descriptor> {
         unreachable!("bodies resolve nothing")
+    }
+
+    async fn fetch(&self, _: &Name) -> Result<Root> {
+        unreachable!("bodies fetch nothing")
     }
 
     async fn contains(&self, _: &Descriptor) -> Result<bool> {

@@ -8,7 +8,7 @@ use super::cosign_tags::CosignTags;
 use super::missing::{Rivals, lacking};
 use super::{Accessory, ListEntry, QUESTIONS, entry, listed};
 use crate::copy::Attached;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 use crate::store::{Body, Put, Store};
 use crate::workflow::seed::endpoints::Endpoints;
@@ -80,6 +80,7 @@ fn rivals(listed: &HashSet<ListEntry>, attached: &Attached) -> Rivals {
 }
 
 async fn put_again(sink: &dyn Store, attached: &Attached) -> Result<Put> {
-    let body = Body::bytes(attached.node.clone(), attached.bytes.clone().unwrap_or_default());
+    let unread = || Error::new(Kind::Incomplete, "put again without its bytes").on(attached.node.digest);
+    let body = Body::bytes(attached.node.clone(), attached.bytes.clone().ok_or_else(unread)?);
     sink.put(&attached.node, &body, &[]).await
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::oci::{Descriptor, Digest, Manifest, Shape, Tag};
+use crate::oci::{Descriptor, Digest, Shape, Tag};
 use crate::store::{MAX_MANIFEST_BYTES, Root};
 use crate::trust::artifact::{self, Attachment};
 use crate::trust::simple_signing;
@@ -113,15 +113,15 @@ fn key(layer: &Descriptor) -> Key<'_> {
 impl List {
     /// Reads the list under a tag; `None` if that is not a manifest of layers, or none of them belongs there.
     pub(crate) fn read(keeps: Keeps, root: &Root) -> Option<Self> {
-        let bytes = root.bytes.clone()?;
-        let manifest = Manifest::parse(&bytes, &root.node.media_type).ok().filter(|one| one.shape == Shape::Image)?;
+        let manifest = root.manifest().ok().filter(|manifest| manifest.shape == Shape::Image)?;
         let count = manifest.layers.len();
         let layers: Vec<_> = manifest.layers.into_iter().filter(|layer| keeps.takes(layer)).collect();
         let strange = count - layers.len();
         if keeps == Keeps::Sbom && strange > 0 {
             return None;
         }
-        (!layers.is_empty()).then(|| Self { node: root.node.clone(), bytes, layers, strange, config: None })
+        let Root { node, bytes } = root.clone();
+        (!layers.is_empty()).then_some(Self { node, bytes, layers, strange, config: None })
     }
 
     /// Returns the list without the layers that do not belong there.

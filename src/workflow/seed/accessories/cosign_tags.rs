@@ -17,7 +17,7 @@ use super::missing::{Rivals, lacking};
 use crate::copy::{Event, Events, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{self, Body, ByteStream, Put, Registry, Root, Store, Want};
+use crate::store::{self, Body, ByteStream, Put, Registry, Root, Store};
 
 /// Maximum number of merges of one list, while other clients keep changing it.
 const MAX_UNIONS: u32 = 10;
@@ -194,7 +194,7 @@ impl CosignTags {
 
 /// Returns the root that `name` names, with its bytes; `None` if it is absent, or cannot be read as a manifest.
 pub(crate) async fn read(sink: &dyn Store, name: &Name) -> Result<Option<Root>> {
-    match sink.resolve(name, Want::Bytes).await {
+    match sink.fetch(name).await {
         Ok(root) => Ok(Some(root)),
         Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Denied) => Err(error),
         Err(_) => Ok(None),
@@ -207,8 +207,12 @@ impl Store for CosignTags {
         self.sink.label()
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
-        self.sink.resolve(name, want).await
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        self.sink.resolve(name).await
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        self.sink.fetch(name).await
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {

@@ -25,7 +25,7 @@ use crate::copy::{self, Attached, AttachmentTags, Event, Events, KnownTags, Pres
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{self, ListingStore, Root, Store as _, Want};
+use crate::store::{self, ListingStore, Root, Store as _};
 use crate::verify::{Approved, Evidence, signature_tag};
 
 /// Requests in flight at the same time.
@@ -146,8 +146,9 @@ async fn add_signatures(
         let Some((_, subject)) = signed.iter().find(|(own, _)| own == tag) else { continue };
         if attached.iter().all(|other| other.tag.as_ref() != Some(tag)) {
             // The same bytes that verification has read: the source is cached.
-            let root = ends.source.resolve(&Name::Tag(tag.clone()), Want::Bytes).await?;
-            attached.push(Attached { subject: *subject, node: root.node, bytes: root.bytes, tag: Some(tag.clone()) });
+            let root = ends.source.fetch(&Name::Tag(tag.clone())).await?;
+            let (node, bytes) = (root.node, Some(root.bytes));
+            attached.push(Attached { subject: *subject, node, bytes, tag: Some(tag.clone()) });
         }
     }
     Ok(())
@@ -162,9 +163,9 @@ fn belonging(attached: Vec<Attached>, events: &Events) -> Vec<FoundAccessory> {
             belonging.push(FoundAccessory { attached, list: None });
             continue;
         };
-        let root = Root { node: attached.node.clone(), bytes: attached.bytes.clone() };
+        let root = attached.bytes.clone().map(|bytes| Root { node: attached.node.clone(), bytes });
         let kept = keeps.as_str();
-        let Some(list) = List::read(keeps, &root) else {
+        let Some(list) = root.and_then(|root| List::read(keeps, &root)) else {
             let named = format!("{tag} names {} at the source, which does not hold {kept}", attached.node.digest);
             events.send(Event::Warning(format!("{named}: it is left out")));
             left_out.push(attached.node.digest);
@@ -322,16 +323,14 @@ async fn referrer(
     if companion.is_there() || companion.attached.bytes.is_some() {
         return Ok(Ok(companion));
     }
-    let root = match source.resolve(&Name::Digest(companion.attached.node.digest), Want::Bytes).await {
-        Ok(root) => root,
-        Err(error) if error.kind() == Kind::NotFound => return Ok(Err((companion.attached, "and is not there"))),
-        Err(error) => return Err(error),
+    let Some(root) = store::find_manifest(source, &Name::Digest(companion.attached.node.digest)).await? else {
+        return Ok(Err((companion.attached, "and is not there")));
     };
     if !copy::refers_to(&root, &companion.attached.subject) {
         return Ok(Err((companion.attached, "and does not say so itself")));
     }
     companion.attached.node = root.node;
-    companion.attached.bytes = root.bytes;
+    companion.attached.bytes = Some(root.bytes);
     Ok(Ok(companion))
 }
 

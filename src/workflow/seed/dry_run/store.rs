@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{Body, ByteStream, Listing, ListingStore, Put, Root, Store, Want};
+use crate::store::{Body, ByteStream, Listing, ListingStore, Put, Root, Store};
 
 /// Each call counts as one request to the destination in a real run.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ impl Rehearsal {
         self.requests.load(Ordering::Relaxed)
     }
 
+    fn named(&self, name: &Name) -> Option<&Root> {
+        self.named.iter().find(|(tag, _)| matches!(name, Name::Tag(asked) if asked == tag)).map(|(_, root)| root)
+    }
+
     fn count(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -39,12 +43,20 @@ impl Store for Rehearsal {
         self.source.label()
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
         self.count();
-        if let Some(root) = self.named.iter().find(|(tag, _)| matches!(name, Name::Tag(asked) if asked == tag)) {
-            return Ok(root.1.clone());
+        match self.named(name) {
+            Some(root) => Ok(root.node.clone()),
+            None => self.source.resolve(name).await,
         }
-        self.source.resolve(name, want).await
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
+        self.count();
+        match self.named(name) {
+            Some(root) => Ok(root.clone()),
+            None => self.source.fetch(name).await,
+        }
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {

@@ -4,7 +4,7 @@ pub(crate) mod rewrite_index;
 pub(crate) mod select;
 
 use crate::error::{Result, printable};
-use crate::oci::{Manifest, MediaType, Platform, Shape};
+use crate::oci::{MediaType, Platform, Shape};
 use crate::store::{Root, Store, read_small};
 
 /// Maximum size of a configuration that is read for its platform. Larger ones exist only to be refused.
@@ -28,10 +28,7 @@ pub(crate) async fn platforms(root: &Root, store: &dyn Store) -> Result<Vec<Stri
 ///
 /// Fails like [`platforms`].
 pub(super) async fn runs_on(root: &Root, store: &dyn Store) -> Result<Vec<Platform>> {
-    let Some(manifest) = root.bytes.as_ref().and_then(|bytes| Manifest::parse(bytes, &root.node.media_type).ok())
-    else {
-        return Ok(Vec::new());
-    };
+    let Ok(manifest) = root.manifest() else { return Ok(Vec::new()) };
     if manifest.shape == Shape::Index {
         return Ok(manifest.platforms().into_iter().cloned().collect());
     }

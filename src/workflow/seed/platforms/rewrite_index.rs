@@ -37,20 +37,20 @@ pub struct Rewritten {
 pub(crate) async fn rewrite(source: &dyn Store, found: &mut Resolved, chosen: &Chosen) -> Result<()> {
     let mut made: HashMap<Digest, Root> = HashMap::new();
     for index in chosen.indexes.iter().filter(|index| chosen.selection.keeps_any(&index.digest)) {
-        let bytes = match &found.root.bytes {
-            Some(bytes) if index.digest == found.root.node.digest => bytes.clone(),
-            _ => read_manifest(source, index).await?,
+        let bytes = match index.digest == found.root.node.digest {
+            true => found.root.bytes.clone(),
+            false => read_manifest(source, index).await?,
         };
         let fate = |entry: &Digest| match made.get(entry) {
             _ if !chosen.selection.takes(&index.digest, entry) => EntryFate::Drop,
-            Some(Root { bytes: Some(bytes), .. }) => EntryFate::Become(bytes.clone()),
-            _ => EntryFate::Keep,
+            Some(root) => EntryFate::Become(root.bytes.clone()),
+            None => EntryFate::Keep,
         };
         let unreadable = |why| Error::new(Kind::Invalid, "rewrite the index").on(index.digest).because(why);
         let narrowed = narrow(&bytes, fate).map_err(unreadable)?;
         if narrowed != bytes {
             let node = Descriptor::of(index.media_type.clone(), &narrowed);
-            made.insert(index.digest, Root { node, bytes: Some(narrowed) });
+            made.insert(index.digest, Root { node, bytes: narrowed });
         }
     }
     let root = made.remove(&found.root.node.digest).unwrap_or_else(|| found.root.clone());

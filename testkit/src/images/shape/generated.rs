@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use autonomy_registry::error::{Error, Kind, Result};
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
-use autonomy_registry::store::{Body, ByteStream, Put, Root, Store, Want};
+use autonomy_registry::store::{Body, ByteStream, Put, Root, Store};
 use bytes::Bytes;
 use futures_util::stream;
 
@@ -37,7 +37,11 @@ impl Store for Generated {
         "generated"
     }
 
-    async fn resolve(&self, name: &Name, want: Want) -> Result<Root> {
+    async fn resolve(&self, name: &Name) -> Result<Descriptor> {
+        Ok(self.fetch(name).await?.node)
+    }
+
+    async fn fetch(&self, name: &Name) -> Result<Root> {
         let digest = match name {
             Name::Tag(_) => self.root.digest,
             Name::Digest(digest) => *digest,
@@ -46,7 +50,7 @@ impl Store for Generated {
             return Err(Error::new(Kind::NotFound, "find manifest").on(digest));
         };
         let media_type = Manifest::sniff(bytes).unwrap_or(MediaType::OCTET_STREAM);
-        Ok(Root { node: Descriptor::of(media_type, bytes), bytes: (want == Want::Bytes).then(|| bytes.clone()) })
+        Ok(Root { node: Descriptor::of(media_type, bytes), bytes: bytes.clone() })
     }
 
     async fn contains(&self, node: &Descriptor) -> Result<bool> {

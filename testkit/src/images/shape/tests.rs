@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use autonomy_registry::copy::{Events, Job, Options, Target, copy};
 use autonomy_registry::oci::{Manifest, Name};
-use autonomy_registry::store::{Memory, Want, read_manifest};
+use autonomy_registry::store::{Memory, read_manifest};
 use flate2::Compression;
 use futures_util::StreamExt;
 
@@ -41,8 +41,8 @@ async fn every_shape_is_whole_and_the_specifications_own_reader_takes_it() {
     for (name, image, [manifests, blobs]) in all() {
         let store = Memory::default();
         let root = image.put(&store, &["v1".parse().unwrap()]).await;
-        let tagged = store.resolve(&"v1".parse::<Tag>().map(Name::Tag).unwrap(), Want::Digest).await.unwrap();
-        assert_eq!(tagged.node.digest, root.digest);
+        let tagged = store.resolve(&"v1".parse::<Tag>().map(Name::Tag).unwrap()).await.unwrap();
+        assert_eq!(tagged.digest, root.digest);
 
         let (mut unread, mut seen) = (vec![root], BTreeSet::new());
         while let Some(node) = unread.pop() {

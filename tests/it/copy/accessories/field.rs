@@ -7,7 +7,7 @@ use std::sync::Arc;
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name, empty_json};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{Listing, Registry, Root, Store, Want};
+use autonomy_registry::store::{Listing, Registry, Root, Store};
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::SigningKey;
 use axum::response::Response;
@@ -95,7 +95,7 @@ impl Field {
         let store = publisher(&source, "app");
         let root = images::two_platforms(&store, 1, &[1000, 2000]).await;
         images::tag(&store, &root, "v1").await;
-        let held = source.layout("app").resolve(&Name::Digest(root.digest), Want::Bytes).await.unwrap();
+        let held = source.layout("app").fetch(&Name::Digest(root.digest)).await.unwrap();
         let children = manifest(&held).manifests;
         let (key, home) = (SigningKey::generate().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(home.path().join("cosign.pub"), key.public_pem().unwrap()).unwrap();
@@ -255,11 +255,11 @@ impl Field {
 /// The digest of a tag.
 pub(super) async fn tag(bed: &Testbed, name: &str) -> Option<Digest> {
     let name = Name::Tag(name.parse().unwrap());
-    Some(bed.layout("app").resolve(&name, Want::Digest).await.ok()?.node.digest)
+    Some(bed.layout("app").resolve(&name).await.ok()?.digest)
 }
 
 fn manifest(root: &Root) -> Manifest {
-    Manifest::parse(root.bytes.as_ref().unwrap(), &root.node.media_type).unwrap()
+    root.manifest().unwrap()
 }
 
 /// Everything that a registry holds, by digest.
@@ -277,7 +277,7 @@ async fn closure(bed: &Testbed, mut open: Vec<Descriptor>) -> BTreeSet<Digest> {
     let mut found = BTreeSet::new();
     while let Some(node) = open.pop() {
         if found.insert(node.digest) && node.is_manifest() {
-            let root = layout.resolve(&Name::Digest(node.digest), Want::Bytes).await.unwrap();
+            let root = layout.fetch(&Name::Digest(node.digest)).await.unwrap();
             open.extend(manifest(&root).children().cloned());
         }
     }
@@ -294,7 +294,7 @@ pub(super) async fn mirror(
     let mut lists: HashMap<Digest, Vec<Descriptor>> = HashMap::new();
     for (digest, bytes) in files(bed) {
         held.insert(format!("/v2/app/blobs/{digest}"), ("application/octet-stream".into(), bytes.clone()));
-        if let Ok(root) = layout.resolve(&Name::Digest(digest), Want::Bytes).await {
+        if let Ok(root) = layout.fetch(&Name::Digest(digest)).await {
             held.insert(format!("/v2/app/manifests/{digest}"), (root.node.media_type.to_string(), bytes));
             let subject = manifest(&root).subject;
             subject.into_iter().for_each(|subject| lists.entry(subject.digest).or_default().push(root.node.clone()));
@@ -302,8 +302,8 @@ pub(super) async fn mirror(
     }
     let tags = layout.tags().await.unwrap();
     for tag in &tags {
-        let root = layout.resolve(&Name::Tag(tag.clone()), Want::Bytes).await.unwrap();
-        let content = (root.node.media_type.to_string(), root.bytes.unwrap().to_vec());
+        let root = layout.fetch(&Name::Tag(tag.clone())).await.unwrap();
+        let content = (root.node.media_type.to_string(), root.bytes.to_vec());
         held.insert(format!("/v2/app/manifests/{tag}"), content);
     }
     let list = json!({"name": "app", "tags": tags.iter().map(ToString::to_string).collect::<Vec<_>>()}).to_string();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
+use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::store::{Store, Want};
+use autonomy_registry::store::Store;
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::{MAX_SIGNATURES, SigningKey};
 use testkit::images;
@@ -35,8 +35,8 @@ async fn put(store: &dyn Store, layers: &[Descriptor], tag: &str) {
 
 async fn layers(bed: &Testbed, tag: &str) -> Vec<Descriptor> {
     let name = Name::Tag(tag.parse().unwrap());
-    let root = bed.layout("app").resolve(&name, Want::Bytes).await.unwrap();
-    Manifest::parse(&root.bytes.unwrap(), &root.node.media_type).unwrap().layers
+    let root = bed.layout("app").fetch(&name).await.unwrap();
+    root.manifest().unwrap().layers
 }
 
 fn numbered(count: usize) -> Vec<String> {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
+use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use autonomy_registry::store::{Store, Want};
+use autonomy_registry::store::Store;
 use autonomy_registry::trust::{artifact, simple_signing};
 use serde_json::json;
 use testkit::images;
@@ -32,8 +32,8 @@ async fn list(store: &dyn Store, media_type: &str, layers: &[String]) -> Descrip
 /// The list under a tag at the destination, after a check that all its content is there.
 async fn listed(bed: &Testbed, name: &str) -> Vec<Digest> {
     let layout = bed.layout("app");
-    let root = layout.resolve(&Name::Tag(name.parse().unwrap()), Want::Bytes).await.unwrap();
-    let manifest = Manifest::parse(&root.bytes.unwrap(), &root.node.media_type).unwrap();
+    let root = layout.fetch(&Name::Tag(name.parse().unwrap())).await.unwrap();
+    let manifest = root.manifest().unwrap();
     for child in manifest.children() {
         assert!(layout.contains(child).await.unwrap(), "{}", child.digest);
     }

@@ -8,7 +8,7 @@ use autonomy_registry::copy::Events;
 use autonomy_registry::oci::{Digest, Name};
 use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
-use autonomy_registry::store::{Store as _, Want};
+use autonomy_registry::store::Store as _;
 use autonomy_registry::transport::Native;
 use autonomy_registry::wire::{Client, ClientOptions};
 use autonomy_registry::workflow::{self, Trust};
@@ -241,8 +241,8 @@ impl Cell {
             let has_leaked = other.log().iter().any(|seen| seen.has_authorization);
             note(&mut amiss, !has_leaked, || "the other host was shown a login".into());
         }
-        let named = self.sink.layout("site/app").resolve(&Name::Tag("v1".parse().unwrap()), Want::Digest).await;
-        let named = named.ok().map(|root| root.node.digest);
+        let named = self.sink.layout("site/app").resolve(&Name::Tag("v1".parse().unwrap())).await;
+        let named = named.ok().map(|root| root.digest);
         let (held, damaged) = field::held(self.sink.data_dir());
         note(&mut amiss, damaged.is_empty(), || format!("not what they are named: {damaged:?}"));
         if is_done {

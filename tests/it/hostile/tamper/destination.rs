@@ -2,7 +2,7 @@
 
 use autonomy_registry::oci::{Descriptor, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
-use autonomy_registry::store::{Listing as _, Store as _, Want};
+use autonomy_registry::store::{Listing as _, Store as _};
 
 use super::End::{Broken, Either, Refused};
 use super::source::{FLIP, blob, list, manifest, tag};
@@ -10,8 +10,8 @@ use super::{FORMS, Form, Place, Row, Scene, each};
 
 /// A manifest of the source, served in another's place.
 async fn serve(scene: &Scene, node: &Descriptor) -> What {
-    let root = scene.source.bed.layout("robot").resolve(&Name::Digest(node.digest), Want::Bytes).await.unwrap();
-    What::Serve { media_type: "application/vnd.oci.image.manifest.v1+json", bytes: root.bytes.unwrap() }
+    let root = scene.source.bed.layout("robot").fetch(&Name::Digest(node.digest)).await.unwrap();
+    What::Serve { media_type: "application/vnd.oci.image.manifest.v1+json", bytes: root.bytes }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use autonomy_registry::oci::{Descriptor, Digest, Manifest, MediaType, Name};
+use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Seen, What};
-use autonomy_registry::store::{Store as _, Want};
+use autonomy_registry::store::Store as _;
 use autonomy_registry::trust::artifact::{self, Attachment};
 use autonomy_registry::verify::{SidecarKind, SigningKey, signature_tag};
 use jiff::Timestamp;
@@ -126,8 +126,8 @@ async fn restore(scene: &Scene) {
 
 /// The first platform's manifest.
 async fn platform(scene: &Scene) -> Descriptor {
-    let root = scene.source.store.resolve(&Name::Digest(scene.source.image.digest), Want::Bytes).await.unwrap();
-    Manifest::parse(&root.bytes.unwrap(), &root.node.media_type).unwrap().manifests[0].clone()
+    let root = scene.source.store.fetch(&Name::Digest(scene.source.image.digest)).await.unwrap();
+    root.manifest().unwrap().manifests[0].clone()
 }
 
 /// Signs the image without a time, and writes one into every unsigned annotation.
@@ -135,8 +135,8 @@ async fn time_in_annotations(scene: &Scene) {
     let image = &scene.source.image;
     let node = scene.sign_as(image, &image.digest, &scene.source.key, None).await;
     let layout = scene.source.bed.layout("robot");
-    let root = layout.resolve(&Name::Digest(node.digest), Want::Bytes).await.unwrap();
-    let mut manifest: serde_json::Value = serde_json::from_slice(&root.bytes.unwrap()).unwrap();
+    let root = layout.fetch(&Name::Digest(node.digest)).await.unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&root.bytes).unwrap();
     let now = Timestamp::now().to_string();
     for place in ["/annotations", "/layers/0/annotations", "/config/annotations"] {
         let (parent, name) = place.rsplit_once('/').unwrap();

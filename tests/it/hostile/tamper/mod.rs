@@ -17,7 +17,7 @@ use std::process::Output;
 
 use autonomy_registry::oci::{Descriptor, Digest, Manifest, Name};
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed};
-use autonomy_registry::store::{Listing as _, Store as _, Want};
+use autonomy_registry::store::{Listing as _, Store as _};
 use autonomy_registry::verify::SidecarKind;
 use testkit::images;
 
@@ -121,7 +121,7 @@ impl Scene {
             // Signatures are put before they are checked; they show no image to clients.
             if !tag.as_str().starts_with("sha256-") {
                 let name = Name::Tag(tag.clone());
-                tags.insert(tag.to_string(), layout.resolve(&name, Want::Digest).await.unwrap().node.digest);
+                tags.insert(tag.to_string(), layout.resolve(&name).await.unwrap().digest);
             }
         }
         let files = std::fs::read_dir(self.out(before)).into_iter().flatten().map(Result::unwrap);
@@ -201,8 +201,8 @@ impl Scene {
 
     /// The digest of the single layer of a manifest at the source.
     pub(super) async fn layer_of(&self, node: &Descriptor) -> Digest {
-        let root = self.source.bed.layout("robot").resolve(&Name::Digest(node.digest), Want::Bytes).await.unwrap();
-        Manifest::parse(&root.bytes.unwrap(), &node.media_type).unwrap().layers[0].digest
+        let root = self.source.bed.layout("robot").fetch(&Name::Digest(node.digest)).await.unwrap();
+        Manifest::parse(&root.bytes, &node.media_type).unwrap().layers[0].digest
     }
 }
 

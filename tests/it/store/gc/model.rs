@@ -241,11 +241,7 @@ async fn run(plan: Plan) -> Result<(), TestCaseError> {
     prop_assert_eq!(tags, made.tags);
     for digest in made.kept {
         let name = autonomy_registry::oci::Name::Digest(digest);
-        prop_assert!(
-            layout.resolve(&name, autonomy_registry::store::Want::Bytes).await.is_ok(),
-            "{} is served",
-            digest
-        );
+        prop_assert!(layout.fetch(&name).await.is_ok(), "{} is served", digest);
     }
     let again = collect(collection).await.unwrap();
     prop_assert_eq!(again.totals.bytes, 0, "nothing is left for a second run");

@@ -2,7 +2,7 @@
 
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
-use autonomy_registry::store::{Store as _, Want, read_manifest};
+use autonomy_registry::store::{Store as _, read_manifest};
 use axum::response::Response;
 
 use super::{MANIFEST, cut, drain, failing, manifest, problem, sink, source, v1};
@@ -17,20 +17,20 @@ async fn a_flipped_bit_in_the_root_is_found_and_fetched_again() {
         answer(200, &[("content-type", MANIFEST), ("docker-content-digest", &digest)], text)
     }
     let server = Server::start(failing("GET", 1, || served(FLIPPED), |_| served(RIGHT))).await;
-    let root = source(&client(), &server).resolve(&v1(), Want::Bytes).await.unwrap();
-    assert_eq!(root.bytes.unwrap(), RIGHT);
+    let root = source(&client(), &server).fetch(&v1()).await.unwrap();
+    assert_eq!(root.bytes, RIGHT);
     assert_eq!(server.lines().len(), 2);
 
     let server = Server::start(|_: &Asked| served(FLIPPED)).await;
-    let error = source(&client(), &server).resolve(&v1(), Want::Bytes).await.unwrap_err();
+    let error = source(&client(), &server).fetch(&v1()).await.unwrap_err();
     assert_eq!((error.kind(), server.lines().len()), (Kind::Corrupt, 3));
 
     // Without a digest header, the requested digest is checked.
     let server = Server::start(|_: &Asked| answer(200, &[("content-type", MANIFEST)], FLIPPED)).await;
     let asked = Name::Digest(Digest::sha256(RIGHT.as_bytes()));
-    let error = source(&client(), &server).resolve(&asked, Want::Bytes).await.unwrap_err();
+    let error = source(&client(), &server).fetch(&asked).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
-    assert!(source(&client(), &server).resolve(&v1(), Want::Bytes).await.is_ok());
+    assert!(source(&client(), &server).fetch(&v1()).await.is_ok());
 }
 
 #[tokio::test]
@@ -42,13 +42,13 @@ async fn a_name_is_resolved_by_head_alone_where_that_says_enough() {
         answer(200, &[("content-type", MANIFEST), ("docker-content-digest", &digest)], TEXT)
     })
     .await;
-    let root = source(&client(), &told).resolve(&v1(), Want::Digest).await.unwrap();
-    assert_eq!((root.node, root.bytes), (node.clone(), None));
+    let found = source(&client(), &told).resolve(&v1()).await.unwrap();
+    assert_eq!(found, node.clone());
     assert_eq!(told.lines(), ["HEAD /v2/a/b/manifests/v1"]);
 
     let terse = Server::start(|_: &Asked| answer(200, &[("content-type", "application/json")], TEXT)).await;
-    let root = source(&client(), &terse).resolve(&v1(), Want::Digest).await.unwrap();
-    assert_eq!((root.node, root.bytes), (node, None));
+    let found = source(&client(), &terse).resolve(&v1()).await.unwrap();
+    assert_eq!(found, node);
     assert_eq!(terse.lines(), ["HEAD /v2/a/b/manifests/v1", "GET /v2/a/b/manifests/v1"]);
 }
 
@@ -73,7 +73,7 @@ async fn sha512_is_honoured_where_the_registry_speaks_it() {
         answer(200, &[("content-type", MANIFEST), ("docker-content-digest", &long.to_string())], TEXT)
     })
     .await;
-    let root = source(&client(), &server).resolve(&v1(), Want::Bytes).await.unwrap();
+    let root = source(&client(), &server).fetch(&v1()).await.unwrap();
     assert_eq!(root.node.digest, long);
 }
 
@@ -89,7 +89,7 @@ async fn content_that_is_no_manifest_is_named() {
     ] {
         let text = body.clone();
         let server = Server::start(move |_: &Asked| answer(200, &[("content-type", media_type)], text.clone())).await;
-        let error = source(&client(), &server).resolve(&v1(), Want::Bytes).await.unwrap_err();
+        let error = source(&client(), &server).fetch(&v1()).await.unwrap_err();
         assert_eq!((error.kind(), server.lines().len()), (kind, tries), "{media_type}: {}", error.chain());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name};
 use autonomy_registry::retry::Retry;
-use autonomy_registry::store::{Body, Listing as _, Registry, Role, Store as _, Want};
+use autonomy_registry::store::{Body, Listing as _, Registry, Role, Store as _};
 use autonomy_registry::wire::{Client, ClientOptions};
 use serde_json::{Value, json};
 
@@ -89,8 +89,8 @@ async fn referrers_are_told_to_a_registry_without_the_api_and_nobody_elses_are_l
     assert_eq!(found[1].artifact_type, Some(MediaType::new("x/y")));
 
     // The tag's other entries are still there.
-    let root = sink.resolve(&Name::Tag(tag(&subject.digest.fallback_tag())), Want::Bytes).await.unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&root.bytes.unwrap()).unwrap()["unknown"], json!([1]));
+    let root = sink.fetch(&Name::Tag(tag(&subject.digest.fallback_tag()))).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&root.bytes).unwrap()["unknown"], json!([1]));
     server.lines();
     sink.referrers(&subject.digest).await.unwrap();
     assert_eq!(server.lines(), [format!("GET {fallback}")], "the lack of the API is remembered");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use autonomy_registry::error::{Error, Kind, Side};
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name, Tag};
-use autonomy_registry::store::{Body, ByteStream, Put, Root, Store, Want};
+use autonomy_registry::store::{Body, ByteStream, Put, Root, Store};
 use futures_util::stream;
 
 use super::{MANIFEST, accepting, failing, layer, manifest, problem, sink, tag};
@@ -173,8 +173,11 @@ impl Store for Stuck {
     fn label(&self) -> &str {
         "stuck"
     }
-    async fn resolve(&self, _: &Name, _: Want) -> autonomy_registry::Result<Root> {
+    async fn resolve(&self, _: &Name) -> autonomy_registry::Result<Descriptor> {
         Err(Error::new(Kind::Unsupported, "resolve"))
+    }
+    async fn fetch(&self, _: &Name) -> autonomy_registry::Result<Root> {
+        Err(Error::new(Kind::Unsupported, "fetch"))
     }
     async fn contains(&self, _: &Descriptor) -> autonomy_registry::Result<bool> {
         Ok(true)

@@ -8,7 +8,7 @@ use autonomy_registry::oci::{Descriptor, Name, Tag};
 use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind as Asked, Testbed, What};
-use autonomy_registry::store::{Body, ByteStream, Put, Role, Root, Spool, Store, Want, read_small};
+use autonomy_registry::store::{Body, ByteStream, Put, Role, Root, Spool, Store, read_small};
 use autonomy_registry::wire::{Client, ClientOptions};
 use axum::response::Response;
 use bytes::Bytes;
@@ -41,8 +41,11 @@ impl Store for Source {
     fn label(&self) -> &str {
         "source"
     }
-    async fn resolve(&self, _: &Name, _: Want) -> autonomy_registry::Result<Root> {
+    async fn resolve(&self, _: &Name) -> autonomy_registry::Result<Descriptor> {
         Err(Error::new(Kind::Unsupported, "resolve"))
+    }
+    async fn fetch(&self, _: &Name) -> autonomy_registry::Result<Root> {
+        Err(Error::new(Kind::Unsupported, "fetch"))
     }
     async fn contains(&self, _: &Descriptor) -> autonomy_registry::Result<bool> {
         Ok(true)

@@ -1,5 +1,5 @@
 use super::*;
-use crate::oci::MediaType;
+use crate::oci::{Manifest, MediaType};
 use serde_json::json;
 
 fn layer(media_type: &str, text: &str, signature: &str) -> Descriptor {
@@ -17,7 +17,7 @@ fn list(numbers: impl IntoIterator<Item = usize>) -> List {
 
 fn root(layers: &[Descriptor]) -> Root {
     let bytes = Bytes::from(json!({"schemaVersion": 2, "layers": layers}).to_string());
-    Root { node: Descriptor::of(MediaType::OCI_MANIFEST, &bytes), bytes: Some(bytes) }
+    Root { node: Descriptor::of(MediaType::OCI_MANIFEST, &bytes), bytes }
 }
 
 fn made(union: Union) -> (Vec<Descriptor>, usize) {
@@ -110,7 +110,7 @@ fn only_layers_that_belong_under_a_tag_are_read() {
         }
         assert!(List::read(keeps, &root(&[])).is_none());
         let index = Bytes::from_static(br#"{"manifests":[]}"#);
-        let index = Root { node: Descriptor::of(MediaType::OCI_INDEX, &index), bytes: Some(index) };
+        let index = Root { node: Descriptor::of(MediaType::OCI_INDEX, &index), bytes: index };
         assert!(List::read(keeps, &index).is_none());
     }
     for right in ["text/spdx", "text/spdx+json", "application/vnd.cyclonedx+xml", "application/spdx+json", "x/y"] {
