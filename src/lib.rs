@@ -28,14 +28,14 @@
 //! use std::sync::Arc;
 //! use autonomy_registry::copy::{Events, Job, Options, Target, copy};
 //! use autonomy_registry::oci::{Descriptor, MediaType};
-//! use autonomy_registry::store::{Body, Memory, Store};
+//! use autonomy_registry::store::{self, Memory, Store};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> autonomy_registry::Result<()> {
 //! let (source, sink) = (Arc::new(Memory::default()), Arc::new(Memory::default()));
 //! let bytes = br#"{"schemaVersion":2,"manifests":[]}"#;
 //! let node = Descriptor::of(MediaType::OCI_INDEX, bytes);
-//! source.put(&node, &Body::bytes(node.clone(), &bytes[..]), &[]).await?;
+//! store::put_bytes(source.as_ref(), &node, &bytes[..], &[]).await?;
 //!
 //! let target = Target { node: node.clone(), bytes: None, tags: vec![], former: None };
 //! let job = Job::new(source, sink.clone(), vec![target]);

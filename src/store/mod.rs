@@ -196,6 +196,20 @@ pub async fn read_small(store: &dyn Store, node: &Descriptor, limit: u64) -> Res
     }
 }
 
+/// Puts `node`, whose content is the small `bytes` in memory, and then `tags` that name it.
+///
+/// # Errors
+///
+/// Fails like [`Store::put`].
+pub async fn put_bytes(
+    store: &dyn Store,
+    node: &Descriptor,
+    bytes: impl Into<Bytes> + Send,
+    tags: &[Tag],
+) -> Result<Put> {
+    store.put(node, &Body::bytes(node.clone(), bytes), tags).await
+}
+
 /// Whether `node` is transferred as a manifest: its media type decides. Everything else is a blob.
 #[must_use]
 pub fn is_manifest(node: &Descriptor) -> bool {

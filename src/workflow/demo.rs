@@ -223,8 +223,7 @@ impl Demo {
             return Err(Error::new(Kind::Local, "name the signature's tag"));
         };
         let signature = store.fetch(&Name::Tag(from)).await?;
-        let body = crate::store::Body::bytes(signature.node.clone(), signature.bytes);
-        store.put(&signature.node, &body, &[to]).await.map(drop)
+        store::put_bytes(store, &signature.node, signature.bytes, &[to]).await.map(drop)
     }
 
     async fn image(&self, store: &Registry, at: &Reference, text: &str) -> Result<Descriptor> {

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use serde::Serialize;
 
 use super::batch::roll_up::read_roll_up;
+use super::seed::signing::put_attachment;
 use crate::document::roll_up::RollUp;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};
-use crate::store::{self, Body, Listing as _, Registry, Role, Store};
+use crate::store::{self, Listing as _, Registry, Role, Store};
 use crate::trust::artifact::{self, Attachment};
 use crate::wire::Client;
 
@@ -114,22 +114,19 @@ async fn parent(store: &Registry, tag: &Tag) -> Result<(Descriptor, bool)> {
         return Ok((root.node, false));
     }
     let node = Descriptor::of(MediaType::OCI_INDEX, EMPTY_INDEX);
-    store.put(&node, &Body::bytes(node.clone(), EMPTY_INDEX), std::slice::from_ref(tag)).await?;
+    store::put_bytes(store, &node, EMPTY_INDEX, std::slice::from_ref(tag)).await?;
     Ok((node, true))
 }
 
 /// Puts missing content. Without the Referrers API it also tags the artifact, and the store maintains the fallback index.
 async fn put(store: &Registry, parent: &Descriptor, artifact: &Attachment, own_tag: &Tag) -> Result<Change> {
-    let Attachment { node, manifest, blobs } = artifact;
+    let node = &artifact.node;
     let listed = store.referrers(&parent.digest).await?.iter().any(|entry| entry.digest == node.digest);
     let tags = if store.lacks_referrers_api() { std::slice::from_ref(own_tag) } else { &[] };
     if listed && is_held(store, node, tags).await? {
         return Ok(Change::Unchanged);
     }
-    for (blob, bytes) in blobs {
-        store.put(blob, &Body::bytes(blob.clone(), bytes.clone()), &[]).await?;
-    }
-    store.put(node, &Body::bytes(node.clone(), Bytes::clone(manifest)), tags).await?;
+    put_attachment(store, artifact, tags).await?;
     Ok(Change::Published)
 }
 

@@ -9,9 +9,9 @@ use crate::document::policy_bundle::Policy;
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Reference, Tag};
-use crate::store::{Registry, Store};
+use crate::store::{Registry, Store, put_bytes};
 use crate::trust::artifact;
-use crate::workflow::seed::signing::{Signature, Signer, kept, put_attachment, put_bytes};
+use crate::workflow::seed::signing::{Signature, Signer, kept, put_attachment};
 
 /// The sidecars of an image.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ pub(crate) async fn image(store: &dyn Store, architectures: &[&str], text: &str,
     }
     let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries}).to_string();
     let node = Descriptor::of(MediaType::OCI_INDEX, index.as_bytes());
-    put_bytes(store, &node, index.into(), std::slice::from_ref(tag)).await?;
+    put_bytes(store, &node, index, std::slice::from_ref(tag)).await?;
     Ok(node)
 }
 

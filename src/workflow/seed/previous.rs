@@ -12,7 +12,7 @@ use crate::copy::Watch;
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{self, Body, Registry, Root, Store};
+use crate::store::{self, Registry, Root};
 
 /// A tag that is to name `root`.
 #[derive(Debug)]
@@ -181,8 +181,7 @@ async fn hold(sink: &Registry, tag: &Tag, former: &Root) -> Result<()> {
 
 /// Makes `tag` name `root`, whose bytes are in memory.
 pub(crate) async fn put(sink: &Registry, root: &Root, tag: &Tag) -> Result<()> {
-    let body = Body::bytes(root.node.clone(), root.bytes.clone());
-    sink.put(&root.node, &body, std::slice::from_ref(tag)).await.map(drop)
+    store::put_bytes(sink, &root.node, root.bytes.clone(), std::slice::from_ref(tag)).await.map(drop)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,7 +12,7 @@ use crate::clock::Clock;
 use crate::copy::Events;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Repository, Tag};
-use crate::store::{Body, Registry, Root, Store};
+use crate::store::{Registry, Root, Store, put_bytes};
 use crate::trust::artifact::{self, Attachment};
 use crate::trust::{sigstore_bundle, simple_signing};
 use crate::verify::{SigningKey, signature_tag};
@@ -157,10 +156,5 @@ pub(crate) async fn put_attachment(store: &dyn Store, attachment: &Attachment, t
     for (node, bytes) in &attachment.blobs {
         put_bytes(store, node, bytes.clone(), &[]).await?;
     }
-    put_bytes(store, &attachment.node, attachment.manifest.clone(), tags).await
-}
-
-/// Puts bytes from memory, and `tags` that name them.
-pub(crate) async fn put_bytes(store: &dyn Store, node: &Descriptor, bytes: Bytes, tags: &[Tag]) -> Result<()> {
-    store.put(node, &Body::bytes(node.clone(), bytes), tags).await.map(drop)
+    put_bytes(store, &attachment.node, attachment.manifest.clone(), tags).await.map(drop)
 }

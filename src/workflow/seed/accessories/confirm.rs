@@ -10,7 +10,7 @@ use super::{Accessory, ListEntry, QUESTIONS, entry, listed};
 use crate::copy::Attached;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
-use crate::store::{Body, Put, Store};
+use crate::store::{Put, Store, put_bytes};
 use crate::workflow::seed::endpoints::Endpoints;
 
 /// Maximum number of checks for what was brought, while other clients may be overwriting it.
@@ -81,6 +81,5 @@ fn rivals(listed: &HashSet<ListEntry>, attached: &Attached) -> Rivals {
 
 async fn put_again(sink: &dyn Store, attached: &Attached) -> Result<Put> {
     let unread = || Error::new(Kind::Incomplete, "put again without its bytes").on(attached.node.digest);
-    let body = Body::bytes(attached.node.clone(), attached.bytes.clone().ok_or_else(unread)?);
-    sink.put(&attached.node, &body, &[]).await
+    put_bytes(sink, &attached.node, attached.bytes.clone().ok_or_else(unread)?, &[]).await
 }

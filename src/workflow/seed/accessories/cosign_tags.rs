@@ -17,7 +17,7 @@ use super::missing::{Rivals, lacking};
 use crate::copy::{Event, Events, Presence};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{self, Body, ByteStream, Put, Registry, Root, Store};
+use crate::store::{self, Body, ByteStream, Put, Registry, Root, Store, put_bytes};
 
 /// Maximum number of merges of one list, while other clients keep changing it.
 const MAX_UNIONS: u32 = 10;
@@ -158,15 +158,13 @@ impl CosignTags {
     }
 
     async fn put_list(&self, wanted: &Wanted, list: &List) -> Result<Put> {
-        let put = async |node: &Descriptor, bytes: &bytes::Bytes, tags: &[Tag]| {
-            self.sink.put(node, &Body::bytes(node.clone(), bytes.clone()), tags).await
-        };
+        let sink = self.sink.as_ref();
         // The configuration of the planned list is there already: the engine has copied it.
         let is_planned = list.node.digest == wanted.planned.node.digest;
         if let Some((node, bytes)) = list.config.as_ref().filter(|_| !is_planned) {
-            put(node, bytes, &[]).await?;
+            put_bytes(sink, node, bytes.clone(), &[]).await?;
         }
-        let done = put(&list.node, &list.bytes, std::slice::from_ref(&wanted.tag)).await?;
+        let done = put_bytes(sink, &list.node, list.bytes.clone(), std::slice::from_ref(&wanted.tag)).await?;
         self.sink.note_written();
         self.lock().insert(wanted.tag.clone(), list.node.digest);
         Ok(done)
