@@ -12,6 +12,7 @@ mod record_dir;
 pub mod roll_up;
 mod seed_manifest;
 pub mod sidecar;
+pub(crate) mod yaml;
 
 pub use catalog::Accessories;
 pub use record_dir::entry_directory;
