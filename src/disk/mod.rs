@@ -12,6 +12,7 @@
 pub(crate) mod file_set;
 mod lock;
 mod obstacle;
+mod open_how;
 mod passing_name;
 mod place;
 #[cfg(any(not(unix), test))]

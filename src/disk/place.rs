@@ -7,25 +7,12 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use super::open_how::How;
 use super::system::{self, Handle};
 use crate::error::Error;
 
 /// Number of tries to create folders that another process removes at the same time.
 const TRIES: usize = 16;
-
-/// How to open a file. The number is the mode of a created file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
-    Read,
-    /// Reading and writing.
-    Change,
-    /// Reading, and writing at the end.
-    Append,
-    /// Like `Change`, and creates the file if it is missing.
-    Make(u32),
-    /// Creates the file; an error if it exists.
-    MakeNew(u32),
-}
 
 /// How to treat a missing file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

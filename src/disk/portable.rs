@@ -5,7 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::place::How;
+use super::open_how::How;
 
 /// A folder, by its path.
 pub(super) type Handle = PathBuf;

@@ -4,8 +4,9 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use super::open_how::How;
 use super::passing_name::passing_name;
-use super::place::{How, Place};
+use super::place::Place;
 use super::system::{self, Handle};
 use crate::error::Result;
 

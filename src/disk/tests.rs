@@ -87,7 +87,7 @@ mod links {
     fn where_there_are_no_handles_links_are_refused_too() {
         let (home, _) = lure();
         let root = portable::root(&home.path().join("data")).unwrap();
-        let open = |below: &str| portable::open(&root, Path::new(below), place::How::Read);
+        let open = |below: &str| portable::open(&root, Path::new(below), open_how::How::Read);
         assert_eq!(std::io::read_to_string(open("inside/file").unwrap().0).unwrap(), "ours");
         for below in
             ["absolute/file", "relative/file", "within/file", "inside/last", "inside/dangling", "../outside/file"]

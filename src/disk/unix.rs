@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::place::How;
+use super::open_how::How;
 
 /// A folder that is kept open. Clones share the handle.
 pub(super) type Handle = std::sync::Arc<OwnedFd>;
