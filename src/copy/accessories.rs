@@ -15,8 +15,8 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, try_join};
 
 use super::Selection;
-use super::graph::MAX_NODES;
 use crate::error::{Error, Kind, Result};
+use crate::oci::walk::{MAX_NODES, Visit, Walk};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Listing, ListingStore, Root, Store, find_manifest, read_manifest};
 
@@ -91,28 +91,26 @@ impl AttachmentTags {
 ///
 /// Fails like [`read_manifest`]; [`Limit`](Kind::Limit) past the bounds of an image's graph.
 pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) -> Result<Vec<Digest>> {
-    let mut seen = HashSet::from([root.node.digest]);
-    let mut found = vec![root.node.digest];
-    let mut indexes = if root.node.media_type.is_index() { vec![root.node.clone()] } else { Vec::new() };
-    let mut bytes_read = 0;
-    while let Some(index) = indexes.pop() {
-        bytes_read += index.size;
-        if found.len() > MAX_NODES || bytes_read > MAX_BYTES {
-            let why = format!("more than {MAX_NODES} manifests, or more than {MAX_BYTES} bytes of indexes");
-            return Err(Error::new(Kind::Limit, "read indexes").on(store.label()).because(why));
+    let past_bounds = |why| Error::new(Kind::Limit, "read indexes").on(store.label()).because(why);
+    let (mut found, mut walk) = (Vec::new(), Walk::from(&root.node));
+    while let Some(Visit { item: node, depth, .. }) = walk.next().map_err(past_bounds)? {
+        walk.count(1);
+        found.push(node.digest);
+        if !node.media_type.is_index() {
+            continue;
         }
-        let bytes = match index.digest == root.node.digest {
-            true => root.bytes.clone(),
-            false => read_manifest(store, &index).await?,
+        let bytes = if node.digest == root.node.digest {
+            root.bytes.clone()
+        } else {
+            read_manifest(store, &node).await?
         };
         // Skipped: the copy reports a manifest that cannot be parsed.
-        let Ok(manifest) = Manifest::parse(&bytes, &index.media_type) else { continue };
-        let is_chosen = |child: &Descriptor| child.is_manifest() && selection.takes(&index.digest, &child.digest);
+        let Ok(manifest) = Manifest::parse(&bytes, &node.media_type) else { continue };
+        let is_chosen = |child: &Descriptor| child.is_manifest() && selection.takes(&node.digest, &child.digest);
         for child in manifest.manifests.into_iter().filter(is_chosen) {
-            if seen.insert(child.digest) {
-                found.push(child.digest);
-                indexes.extend(child.media_type.is_index().then_some(child));
-            }
+            // Only indexes are read.
+            let size = if child.media_type.is_index() { child.size } else { 0 };
+            walk.add(child.digest, size, depth + 1, child);
         }
     }
     Ok(found)

@@ -1,6 +1,6 @@
 //! The graph of one or more roots: every manifest is read once, children in parallel, all within bounds.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,18 +9,12 @@ use futures_util::stream::FuturesUnordered;
 
 use super::{Selection, Slim};
 use crate::error::{Error, Kind, Result};
+use crate::oci::walk::{MAX_NODES, Visit, Walk};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestError};
 use crate::store::{Store, read_manifest};
 
 /// Manifests fetched at the same time.
 const FETCHES: usize = 16;
-/// Deepest nesting of indexes that is followed.
-pub(super) const MAX_DEPTH: u32 = 16;
-/// Most nodes in one graph: an index of 150 images of 127 layers, the most that a container can have. The graphs of this
-/// image and of the former one then stay below the 64 MiB that a whole run may use.
-pub(super) const MAX_NODES: usize = 20_000;
-/// Most manifest bytes in one graph; they stay in memory until they are put.
-const MAX_MANIFEST_BYTES_IN_ALL: u64 = 16 << 20;
 /// Most bytes that all nodes together may announce, one pebibyte: sizes are untrusted, and their sum must not overflow.
 const MAX_BYTES_ANNOUNCED: u64 = 1 << 50;
 
@@ -69,27 +63,20 @@ impl Graph {
         known: Option<&Self>,
         view: View<'_>,
     ) -> Result<Self> {
-        let mut graph = Self::default();
-        let mut queue = VecDeque::new();
+        let (mut graph, mut walk) = (Self::default(), Walk::default());
         for (node, bytes) in starts {
-            if let (position, true) = graph.add(Slim::of(node)?)? {
-                queue.push_back((position, 0, bytes.clone()));
+            let position = graph.add(Slim::of(node)?)?;
+            if node.is_manifest() {
+                walk.add(node.digest, node.size, 0, (position, bytes.clone()));
             }
         }
-        let mut total = 0;
+        let past_bounds = |why| Error::new(Kind::Limit, "read manifests").on(store.label()).because(why);
         let mut fetches = FuturesUnordered::new();
         loop {
             while fetches.len() < FETCHES
-                && let Some((position, depth, bytes)) = queue.pop_front()
+                && let Some(Visit { item: (position, bytes), depth, .. }) = walk.next().map_err(past_bounds)?
             {
                 let node = graph.nodes[position].slim.descriptor();
-                // Counts the announced size, which is the most that will be read: the bound holds before the bytes
-                // arrive.
-                total += node.size;
-                if depth > MAX_DEPTH || total > MAX_MANIFEST_BYTES_IN_ALL {
-                    let why = format!("deeper than {MAX_DEPTH} levels, or more than {MAX_MANIFEST_BYTES_IN_ALL} bytes");
-                    return Err(Error::new(Kind::Limit, "read manifests").on(store.label()).because(why));
-                }
                 let bytes = bytes.or_else(|| known.and_then(|known| known.bytes(&node)));
                 fetches.push(async move {
                     let bytes = match bytes {
@@ -99,20 +86,23 @@ impl Graph {
                     (position, depth, bytes)
                 });
             }
-            let Some(fetched) = fetches.next().await else { return Ok(graph) };
-            let (position, depth, bytes) = fetched;
+            let Some((position, depth, bytes)) = fetches.next().await else { return Ok(graph) };
             let bytes = match bytes {
                 Err(error) if depth > 0 && view.passes_over(&error) => continue,
                 bytes => bytes?,
             };
-            for child in graph.fill(position, bytes, store.label(), view)? {
-                queue.push_back((child, depth + 1, None));
+            graph.fill(position, bytes, store.label(), view)?;
+            for &child in &graph.nodes[position].children {
+                let Node { slim, .. } = &graph.nodes[child];
+                if slim.is_manifest() {
+                    walk.add(slim.digest, slim.size, depth + 1, (child, None));
+                }
             }
         }
     }
 
-    /// Adds `node`; returns its position, and whether it is a manifest that is still to be read.
-    fn add(&mut self, node: Slim) -> Result<(usize, bool)> {
+    /// Adds `node`, unless it is there; returns its position.
+    fn add(&mut self, node: Slim) -> Result<usize> {
         let key = (node.digest, node.is_manifest());
         if let Some(&position) = self.positions.get(&key) {
             let known = self.nodes[position].slim.size;
@@ -120,7 +110,7 @@ impl Graph {
                 let why = format!("said to be {known} bytes long in one place and {} in another", node.size);
                 return Err(Error::new(Kind::Invalid, "read manifests").on(node.digest).because(why));
             }
-            return Ok((position, false));
+            return Ok(position);
         }
         self.announced = self.announced.saturating_add(node.size);
         if self.nodes.len() >= MAX_NODES || self.announced > MAX_BYTES_ANNOUNCED {
@@ -128,14 +118,13 @@ impl Graph {
             return Err(Error::new(Kind::Limit, "read manifests").because(why));
         }
         let position = self.nodes.len();
-        let is_manifest = node.is_manifest();
         self.nodes.push(Node { slim: node, bytes: None, children: Vec::new() });
         self.positions.insert(key, position);
-        Ok((position, is_manifest))
+        Ok(position)
     }
 
-    /// Stores the content of a manifest; returns the new manifests to read.
-    fn fill(&mut self, position: usize, bytes: Bytes, label: &str, view: View<'_>) -> Result<Vec<usize>> {
+    /// Stores the content of a manifest, and adds the nodes that it refers to.
+    fn fill(&mut self, position: usize, bytes: Bytes, label: &str, view: View<'_>) -> Result<()> {
         let node = &self.nodes[position].slim;
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(|why| {
             let kind = match why {
@@ -145,19 +134,12 @@ impl Graph {
             };
             Error::new(kind, "read manifest").on(format!("{label}@{}", node.digest)).because(why)
         })?;
-        let mut unread = Vec::new();
-        let mut children = Vec::new();
         let index = node.digest;
-        for child in manifest.children().filter(|child| view.follows(&index, child)) {
-            let (at, is_new) = self.add(Slim::of(child)?)?;
-            children.push(at);
-            if is_new {
-                unread.push(at);
-            }
-        }
+        let children = manifest.children().filter(|child| view.follows(&index, child));
+        let children = children.map(|child| self.add(Slim::of(child)?)).collect::<Result<_>>()?;
         self.nodes[position].children = children;
         self.nodes[position].bytes = Some(bytes);
-        Ok(unread)
+        Ok(())
     }
 
     /// Returns all nodes; the starts come first.
@@ -185,7 +167,7 @@ impl Graph {
 
     /// Adds the nodes of another graph.
     pub(super) fn merge(&mut self, other: Self) -> Result<()> {
-        let moved = other.nodes.iter().map(|node| Ok(self.add(node.slim.clone())?.0)).collect::<Result<Vec<_>>>()?;
+        let moved = other.nodes.iter().map(|node| self.add(node.slim.clone())).collect::<Result<Vec<_>>>()?;
         for (node, &position) in other.nodes.iter().zip(&moved) {
             if self.nodes[position].bytes.is_none() {
                 self.nodes[position].bytes.clone_from(&node.bytes);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::graph::Graph;
+use super::graph::{Graph, Node};
 use super::{Job, Slim, Target};
 use crate::oci::{Digest, Tag};
 
@@ -93,46 +93,48 @@ impl Plan {
         for (place, &position) in order.iter().enumerate() {
             places[position] = place;
         }
-        let last = job.targets.first().filter(|first| !first.tags.is_empty());
-        let place = |target: &Target| {
+        let tags = tags_to_put(&job.targets);
+        let mut plan = Self { steps: Vec::with_capacity(order.len()), ..Self::default() };
+        for position in order {
+            let Node { slim, bytes, children } = &graph.nodes()[position];
+            // A blob has no tags, whatever its digest.
+            let rest = slim.is_manifest().then(|| Remaining {
+                bytes: bytes.clone(),
+                tags: tags.get(&slim.digest).cloned().unwrap_or_default(),
+                needs: children.iter().map(|&child| places[child]).collect(),
+            });
+            let is_tagged = rest.as_ref().is_some_and(|rest| !rest.tags.is_empty());
+            let fate = if held.contains(slim) && !is_tagged { NodeFate::Held } else { NodeFate::Put };
+            plan.totals.add(slim, fate);
+            plan.steps.push(PlanStep { node: slim.clone(), fate, rest: rest.map(Box::new) });
+        }
+        plan.tag_last(&job.targets, |target| {
             graph.position(target.node.digest, target.node.is_manifest()).map(|position| places[position])
-        };
-        let last = last.and_then(place);
-        let mut names: HashMap<Digest, Vec<Tag>> = HashMap::new();
-        // A tag that is right is never put again, not even if every node is checked: some registries do not allow putting
-        // a tag twice.
-        let is_right =
-            |target: &Target| target.former.as_ref().is_some_and(|former| former.digest == target.node.digest);
-        for target in job.targets.iter().filter(|target| !target.tags.is_empty() && !is_right(target)) {
-            let Target { node, tags, .. } = target;
-            names.entry(node.digest).or_default().extend_from_slice(tags);
-        }
-        let mut totals = PlanTotals::default();
-        let mut steps: Vec<_> = order
-            .into_iter()
-            .map(|position| {
-                let node = &graph.nodes()[position];
-                // A blob has no tags, whatever its digest.
-                let rest = node.slim.is_manifest().then(|| Remaining {
-                    bytes: node.bytes.clone(),
-                    tags: names.get(&node.slim.digest).cloned().unwrap_or_default(),
-                    needs: node.children.iter().map(|&child| places[child]).collect(),
-                });
-                let is_named = rest.as_ref().is_some_and(|rest| !rest.tags.is_empty());
-                let fate = if held.contains(&node.slim) && !is_named { NodeFate::Held } else { NodeFate::Put };
-                totals.add(&node.slim, fate);
-                PlanStep { node: node.slim.clone(), fate, rest: rest.map(Box::new) }
-            })
-            .collect();
-        if let Some(last) = last
-            && let Some(rest) = &mut steps[last].rest
-        {
-            // The tag is put after everything that travels with the image. If two nodes refer to each other, neither can
-            // wait.
-            rest.needs.extend(job.targets.iter().filter_map(place).filter(|&place| place < last));
-        }
-        Self { steps, totals }
+        });
+        plan
     }
+
+    /// Puts the tags of the first target after everything that travels with the image. If two nodes refer to each other,
+    /// neither can wait.
+    fn tag_last(&mut self, targets: &[Target], place: impl Fn(&Target) -> Option<usize>) {
+        let last = targets.first().filter(|first| !first.tags.is_empty()).and_then(&place);
+        if let Some(last) = last
+            && let Some(rest) = &mut self.steps[last].rest
+        {
+            rest.needs.extend(targets.iter().filter_map(place).filter(|&place| place < last));
+        }
+    }
+}
+
+/// Returns the tags to put, by root. A tag that is right is never put again, not even if every node is checked: some
+/// registries do not allow putting a tag twice.
+fn tags_to_put(targets: &[Target]) -> HashMap<Digest, Vec<Tag>> {
+    let is_right = |target: &Target| target.former.as_ref().is_some_and(|former| former.digest == target.node.digest);
+    let mut tags: HashMap<_, Vec<_>> = HashMap::new();
+    for target in targets.iter().filter(|target| !target.tags.is_empty() && !is_right(target)) {
+        tags.entry(target.node.digest).or_default().extend_from_slice(&target.tags);
+    }
+    tags
 }
 
 impl PlanTotals {

@@ -13,7 +13,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::graph::{Graph, Start, View};
 use super::schedule::LARGE;
 use super::{Destination, Job, Target};
-use crate::error::{Kind, Result, Side};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::walk::{Visit, Walk};
 use crate::oci::{Descriptor, Manifest};
 use crate::store::read_manifest;
 
@@ -98,10 +99,11 @@ pub(super) async fn missing(job: &Job, presence: Presence) -> Result<Vec<Start>>
 /// Returns the chosen manifests below `target` that the sink lacks. Asks the sink for each; one that exists vouches for
 /// what it refers to, unless it is such an index itself.
 async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
-    let mut missing = Vec::new();
-    let mut indexes = vec![(target.node.clone(), target.bytes.clone())];
-    // Ends: the selection knows a bounded number of indexes, and no index contains itself.
-    while let Some((index, bytes)) = indexes.pop() {
+    // A selection stays within the bounds of a walk.
+    let past_bounds = |why| Error::new(Kind::Limit, "read indexes").on(job.source.label()).because(why);
+    let (mut missing, mut walk) = (Vec::new(), Walk::default());
+    walk.add(target.node.digest, target.node.size, 0, (target.node.clone(), target.bytes.clone()));
+    while let Some(Visit { item: (index, bytes), depth, .. }) = walk.next().map_err(past_bounds)? {
         let bytes = match bytes {
             Some(bytes) => bytes,
             None => read_manifest(job.source.as_ref(), &index).await.map_err(|error| error.at(Side::Source))?,
@@ -115,7 +117,9 @@ async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
         for (child, is_there) in answers {
             match is_there {
                 false => missing.push((child, None)),
-                true if job.selection.covers(&child.digest) => indexes.push((child, None)),
+                true if job.selection.covers(&child.digest) => {
+                    walk.add(child.digest, child.size, depth + 1, (child, None));
+                }
                 true => {}
             }
         }

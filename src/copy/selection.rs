@@ -6,17 +6,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::graph::{MAX_DEPTH, MAX_NODES};
 use crate::error::{Error, Kind, Result, printable};
+use crate::oci::walk::{Visit, Walk};
 use crate::oci::{Descriptor, Digest, Manifest, Platform};
 use crate::store::{Root, Store, read_manifest};
 
 /// The annotation that BuildKit writes on an attestation: the manifest that it is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
-/// Most bytes of indexes that are read to choose from.
-const MAX_BYTES: u64 = 16 << 20;
 
 /// The entries that count, for every index that it knows. For any other index, all entries count.
 #[derive(Debug, Clone, Default)]
@@ -55,9 +51,9 @@ impl Selection {
     /// Fails like [`read_manifest`]; [`NotFound`](Kind::NotFound) if a platform is missing, with the platforms that
     /// exist; [`Limit`](Kind::Limit) past the bounds of an image's graph.
     pub async fn choose(store: &dyn Store, root: &Root, platforms: &[Platform]) -> Result<Chosen> {
-        let mut choice =
-            Choosing { wanted: platforms, read: read_indexes(store, root, platforms).await?, ..Choosing::default() };
-        choice.choose(&root.node, platforms.is_empty());
+        let read = read_indexes(store, root, platforms).await?;
+        let mut choice = Choosing::new(platforms, &read);
+        choice.choose(&root.node, if platforms.is_empty() { Choice::Taken } else { Choice::LeftOut });
         let missing: Vec<_> =
             platforms.iter().filter(|wanted| !choice.found.iter().any(|p| p.answers(wanted))).collect();
         if !missing.is_empty() {
@@ -101,8 +97,7 @@ impl Selection {
     /// Returns whether `entry` may hold a wanted platform, in an index that was not chosen from, such as the image's
     /// former one.
     pub(super) fn resembles(&self, entry: &Descriptor) -> bool {
-        let platform = entry.platform.as_deref().filter(|platform| platform.is_known());
-        platform.is_none_or(|platform| wants(&self.platforms, platform))
+        platform_of(entry).is_none_or(|platform| wants(&self.platforms, platform))
     }
 }
 
@@ -123,83 +118,118 @@ fn wants(platforms: &[Platform], platform: &Platform) -> bool {
 
 /// Reads the root and every index below it that may hold a wanted platform; returns them by digest.
 async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Result<HashMap<Digest, Manifest>> {
-    let mut read = HashMap::new();
-    let mut queue = vec![(root.node.clone(), Some(root.bytes.clone()), 0)];
-    let (mut bytes_read, mut entries) = (0, 0);
-    while let Some((node, bytes, depth)) = queue.pop() {
-        bytes_read += node.size;
-        if depth > MAX_DEPTH || bytes_read > MAX_BYTES || entries > MAX_NODES {
-            let why = format!(
-                "deeper than {MAX_DEPTH} levels, more than {MAX_BYTES} bytes, or more than {MAX_NODES} entries"
-            );
-            return Err(Error::new(Kind::Limit, "read indexes").on(store.label()).because(why));
-        }
-        let bytes: Bytes = match bytes {
-            Some(bytes) => bytes,
-            None => read_manifest(store, &node).await?,
+    let past_bounds = |why| Error::new(Kind::Limit, "read indexes").on(store.label()).because(why);
+    let (mut read, mut walk) = (HashMap::new(), Walk::from(&root.node));
+    while let Some(Visit { item: node, depth, .. }) = walk.next().map_err(past_bounds)? {
+        let bytes = if node.digest == root.node.digest {
+            root.bytes.clone()
+        } else {
+            read_manifest(store, &node).await?
         };
         let unreadable = |why| Error::new(Kind::Invalid, "read index").on(node.digest).because(why);
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(unreadable)?;
-        entries += manifest.manifests.len();
-        for entry in manifest.manifests.iter().filter(|entry| entry.media_type.is_index()) {
-            let platform = entry.platform.as_deref().filter(|platform| platform.is_known());
-            if platform.is_none_or(|platform| wants(wanted, platform)) && !read.contains_key(&entry.digest) {
-                queue.push((entry.clone(), None, depth + 1));
-            }
-        }
+        walk.count(manifest.manifests.len());
+        let may_hold = |entry: &&Descriptor| platform_of(entry).is_none_or(|platform| wants(wanted, platform));
+        let indexes = manifest.manifests.iter().filter(|entry| entry.media_type.is_index());
+        indexes.filter(may_hold).for_each(|index| walk.enter(index, depth + 1));
         read.insert(node.digest, manifest);
     }
     Ok(read)
 }
 
+/// Returns the platform of an entry, if it names one.
+fn platform_of(entry: &Descriptor) -> Option<&Platform> {
+    entry.platform.as_deref().filter(|platform| platform.is_known())
+}
+
+/// What is done with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Choice {
+    Taken,
+    LeftOut,
+}
+
+/// The outcome of choosing from one index.
+#[derive(Debug, Clone, Copy, Default)]
+struct IndexOutcome {
+    /// Whether something of it is taken.
+    is_taken: bool,
+    /// Whether entries that are taken name their platforms.
+    names_platforms: bool,
+}
+
 /// The state of a choice.
-#[derive(Default)]
 struct Choosing<'a> {
     wanted: &'a [Platform],
-    read: HashMap<Digest, Manifest>,
+    read: &'a HashMap<Digest, Manifest>,
+    outcomes: HashMap<(Digest, Choice), IndexOutcome>,
     parts: HashMap<Digest, IndexPart>,
     found: Vec<Platform>,
     offered: Vec<Platform>,
     order: Vec<Descriptor>,
 }
 
-impl Choosing<'_> {
-    /// Chooses from `index`; entries that name no platform count if `is_wanted`. Returns whether anything was chosen.
+impl<'a> Choosing<'a> {
+    fn new(wanted: &'a [Platform], read: &'a HashMap<Digest, Manifest>) -> Self {
+        let (outcomes, parts) = (HashMap::new(), HashMap::new());
+        Self { wanted, read, outcomes, parts, found: Vec::new(), offered: Vec::new(), order: Vec::new() }
+    }
+
+    /// Chooses from `index`; `unnamed` is the choice for entries that name no platform.
     ///
     /// Recursion goes no deeper than what was read, which is bounded; and an index cannot contain itself, because of its
-    /// digest.
-    fn choose(&mut self, index: &Descriptor, is_wanted: bool) -> bool {
-        let Some(manifest) = self.read.get(&index.digest).cloned() else { return false };
-        let mut kept = HashSet::new();
-        for entry in &manifest.manifests {
-            let platform = entry.platform.as_deref().filter(|platform| platform.is_known());
-            let is_chosen = platform.map_or(is_wanted, |platform| wants(self.wanted, platform));
-            let before = self.found.len();
-            let is_kept = if entry.media_type.is_index() { self.choose(entry, is_chosen) } else { is_chosen };
-            if is_kept {
-                kept.insert(entry.digest);
-            }
-            // If the entries of a nested index name their platforms, the platform of its own entry adds nothing.
-            if let Some(platform) = platform
-                && (!entry.media_type.is_index() || (is_kept && self.found.len() == before) || !is_chosen)
-            {
-                self.offered.push(platform.clone());
-                self.found.extend(is_kept.then(|| platform.clone()));
-            }
+    /// digest. Each index is chosen from once, however many others list it.
+    fn choose(&mut self, index: &Descriptor, unnamed: Choice) -> IndexOutcome {
+        if let Some(known) = self.outcomes.get(&(index.digest, unnamed)) {
+            return *known;
         }
+        let Some(manifest) = self.read.get(&index.digest) else { return IndexOutcome::default() };
+        let entries = &manifest.manifests;
+        let named = self.found.len();
+        let taken = entries.iter().filter(|entry| self.choose_entry(entry, unnamed) == Choice::Taken);
+        let mut kept: HashSet<_> = taken.map(|entry| entry.digest).collect();
+        let outcome = IndexOutcome {
+            is_taken: !kept.is_empty() || (unnamed == Choice::Taken && entries.is_empty()),
+            names_platforms: self.found.len() > named,
+        };
         let attests = |entry: &&Descriptor| {
             let subject = entry.annotations.get(ATTESTED).and_then(|subject| subject.parse().ok());
-            entry.platform.as_deref().is_none_or(|platform| !platform.is_known())
-                && subject.is_some_and(|subject: Digest| kept.contains(&subject))
+            platform_of(entry).is_none() && subject.is_some_and(|subject: Digest| kept.contains(&subject))
         };
-        let attestations: Vec<_> = manifest.manifests.iter().filter(attests).map(|entry| entry.digest).collect();
-        let is_any = !kept.is_empty() || (is_wanted && manifest.manifests.is_empty());
+        let attestations: Vec<_> = entries.iter().filter(attests).map(|entry| entry.digest).collect();
         kept.extend(attestations);
-        let left_out = manifest.manifests.iter().filter(|entry| !kept.contains(&entry.digest)).count();
-        if self.parts.insert(index.digest, IndexPart { kept, left_out }).is_none() {
+        let left_out = entries.iter().filter(|entry| !kept.contains(&entry.digest)).count();
+        self.outcomes.insert((index.digest, unnamed), outcome);
+        if !self.parts.contains_key(&index.digest) {
             self.order.push(Descriptor { annotations: Default::default(), ..index.clone() });
         }
-        is_any
+        // If several entries list the index and one of them takes what names no platform, that counts.
+        if unnamed == Choice::Taken || !self.parts.contains_key(&index.digest) {
+            self.parts.insert(index.digest, IndexPart { kept, left_out });
+        }
+        outcome
+    }
+
+    fn choose_entry(&mut self, entry: &Descriptor, unnamed: Choice) -> Choice {
+        let platform = platform_of(entry);
+        let own = match platform {
+            None => unnamed,
+            Some(platform) if wants(self.wanted, platform) => Choice::Taken,
+            Some(_) => Choice::LeftOut,
+        };
+        let (choice, is_named) = if entry.media_type.is_index() {
+            let below = self.choose(entry, own);
+            // If the entries of a nested index name their platforms, the platform of its own entry adds nothing.
+            let is_named = own == Choice::LeftOut || (below.is_taken && !below.names_platforms);
+            (if below.is_taken { Choice::Taken } else { Choice::LeftOut }, is_named)
+        } else {
+            (own, true)
+        };
+        if let Some(platform) = platform.filter(|_| is_named) {
+            self.offered.push(platform.clone());
+            self.found.extend((choice == Choice::Taken).then(|| platform.clone()));
+        }
+        choice
     }
 }
 
@@ -300,5 +330,41 @@ mod tests {
         assert_eq!((selection.left_out(&root), selection.left_out(&inner)), (2, 1));
         assert_eq!(platforms.iter().map(ToString::to_string).collect::<Vec<_>>(), ["linux/arm64/v8"]);
         assert_eq!(indexes.last().unwrap().digest, root, "nested ones come first");
+    }
+
+    #[tokio::test]
+    async fn indexes_that_many_others_list_are_chosen_from_once() {
+        let store = Memory::default();
+        let mut layer = vec![hold(&store, &[entry("a", "linux/amd64"), entry("b", "linux/arm64")]).await];
+        // 8 to the power of 15 ways lead down.
+        for depth in 0..15 {
+            let below: Vec<_> = layer.iter().map(nested).collect();
+            layer.clear();
+            for side in 0..8 {
+                let mark = entry(&format!("{depth}/{side}"), "linux/s390x");
+                layer.push(hold(&store, &[&below[..], &[mark]].concat()).await);
+            }
+        }
+        let chosen = chosen(&store, &layer[0], &["linux/amd64"]).await.unwrap();
+        assert_eq!((chosen.indexes.len(), chosen.platforms.len()), (1 + 14 * 8 + 1, 1));
+        assert!(chosen.indexes.iter().all(|index| chosen.selection.keeps_any(&index.digest)));
+    }
+
+    #[tokio::test]
+    async fn an_index_that_is_listed_twice_is_taken_as_the_entry_that_takes_more_of_it() {
+        let store = Memory::default();
+        let plain = serde_json::to_value(Descriptor::of(MediaType::OCI_MANIFEST, b"a")).unwrap();
+        let inner = hold(&store, &[plain]).await;
+        let listed = |platform: &str| {
+            let mut value = nested(&inner);
+            value["platform"] = entry("", platform)["platform"].clone();
+            value
+        };
+        for platforms in [["linux/amd64", "linux/arm64"], ["linux/arm64", "linux/amd64"]] {
+            let root = hold(&store, &platforms.map(listed)).await;
+            let chosen = chosen(&store, &root, &["linux/amd64"]).await.unwrap();
+            assert!(chosen.selection.takes(&root.node.digest, &inner.node.digest));
+            assert!(chosen.selection.takes(&inner.node.digest, &digest("a")), "{platforms:?}");
+        }
     }
 }

@@ -264,6 +264,33 @@ async fn an_index_of_indexes_is_followed_and_an_endless_one_is_not() {
 }
 
 #[tokio::test]
+async fn an_index_in_place_that_many_others_list_is_read_once() {
+    let (source, sink) = (Spy::default(), Spy::default());
+    let mut layer = vec![image(&source.memory, "a", &["1"]).await];
+    // 8 to the power of 14 ways lead down.
+    for depth in 0..15 {
+        let below = std::mem::take(&mut layer);
+        for side in 0..8 {
+            let mark = image(&source.memory, &format!("{depth}/{side}"), &[]).await;
+            layer.push(index(&source.memory, &[&below[..], &[mark]].concat()).await);
+        }
+    }
+    let root = layer.swap_remove(0);
+    let bytes = read_manifest(&source.memory, &root).await.unwrap();
+    let chosen =
+        Selection::choose(&source.memory, &Root { node: root.clone(), bytes: Some(bytes) }, &[]).await.unwrap();
+    let (mut job, source, sink) = job(source, sink, &root, None);
+    run(&job).await.unwrap();
+    let opens = source.opens();
+
+    job.selection = chosen.selection;
+    job.targets[0].former = Some(root);
+    assert!(plan(&job, &Options::default()).await.unwrap().steps.is_empty());
+    assert_eq!(source.opens() - opens, 1 + 14 * 8);
+    assert!(sink.opens() == 0);
+}
+
+#[tokio::test]
 async fn the_plan_says_what_the_run_then_does() {
     let source = Spy::default();
     let root = image(&source.memory, "a", &["12", "345"]).await;

@@ -15,6 +15,7 @@ mod manifest;
 mod media_type;
 mod platform;
 mod reference;
+pub(crate) mod walk;
 
 pub use descriptor::{Descriptor, empty_json};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
