@@ -9,10 +9,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, T
 
 use super::human::{bytes, count, duration, rate};
 use super::progress::{MovingNode, ProgressTotals};
+use super::teller::{Teller, event_line};
 use super::terminal::Screen;
-use super::{LARGE, Teller, event_line};
 use crate::copy::Event;
 
+/// Smallest blob with a bar of its own, in bytes: the bar of a smaller one would be gone before it can be read.
+const LARGE: u64 = 1 << 20;
 /// Most bars at a time. Further blobs count in the total only.
 const MAX_BARS: usize = 8;
 /// Widest line, in columns. A terminal that becomes narrower than a line breaks the line in two; few are narrower than this.

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Teller;
 use super::progress::ProgressTotals;
+use super::teller::Teller;
 use super::terminal::Screen;
 use crate::copy::Event;
 use crate::error::printable;

@@ -30,11 +30,11 @@ pub mod logging;
 mod plain;
 mod progress;
 mod rate;
+mod teller;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -42,19 +42,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::copy::{Event, PlanTotals};
-use crate::error::printable;
+use crate::copy::Event;
 use bars::Bars;
 use json::Json;
 use plain::PlainLines;
 use progress::ProgressTotals;
+use teller::{Teller, Warnings};
 
 pub use terminal::Screen;
 
 /// How often the meters are read.
 const TICK: Duration = Duration::from_millis(100);
-/// Smallest blob with a bar of its own, in bytes: the bar of a smaller one would be gone before it can be read.
-const LARGE: u64 = 1 << 20;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,16 +70,6 @@ pub enum Progress {
     Warnings,
     /// Nothing, not even warnings.
     None,
-}
-
-/// One form of display.
-trait Teller: fmt::Debug + Send {
-    /// Handles `event`, which `tally` already includes.
-    fn hear(&mut self, event: &Event, tally: &ProgressTotals);
-    /// Updates the display; called every [`TICK`].
-    fn tick(&mut self, tally: &ProgressTotals);
-    /// Finishes the display after the last event.
-    fn end(&mut self, tally: &ProgressTotals);
 }
 
 /// Starts a task that shows `events` until every sender is dropped.
@@ -145,46 +133,4 @@ async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>
         }
     }
     teller.end(&tally);
-}
-
-/// Shows warnings, and no progress.
-#[derive(Debug)]
-struct Warnings(Screen);
-
-impl Teller for Warnings {
-    fn hear(&mut self, event: &Event, _: &ProgressTotals) {
-        if matches!(event, Event::Warning(_)) {
-            event_line(event).iter().for_each(|line| self.0.line(line));
-        }
-    }
-
-    fn tick(&mut self, _: &ProgressTotals) {}
-
-    fn end(&mut self, _: &ProgressTotals) {}
-}
-
-/// Returns the line for people about `event`, if it has one.
-fn event_line(event: &Event) -> Option<String> {
-    match event {
-        Event::Stage(stage) => Some(stage.as_str().to_owned()),
-        Event::Planned(totals) => Some(planned_line(totals)),
-        Event::Warning(text) => Some(format!("warning: {}", printable(text))),
-        Event::LeftOut(node) => {
-            Some(format!("left out: foreign layer {}, which the source does not serve", node.digest))
-        }
-        Event::Image { to, end } => Some(format!("{} {}", end.as_str(), printable(to))),
-        Event::Started { .. } | Event::Finished { .. } => None,
-    }
-}
-
-fn planned_line(totals: &PlanTotals) -> String {
-    if totals.bytes_to_move == 0 {
-        return "nothing to move".to_owned();
-    }
-    let (blobs, manifests) = (human::count(totals.blobs, "blob"), human::count(totals.manifests, "manifest"));
-    let mut line = format!("{blobs}, {manifests}, {} to move", human::bytes(totals.bytes_to_move));
-    if totals.bytes_mountable > 0 {
-        line = format!("{line}, {} shared", human::bytes(totals.bytes_mountable));
-    }
-    line
 }

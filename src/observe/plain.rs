@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::human::{bytes, duration, rate};
 use super::progress::ProgressTotals;
+use super::teller::{Teller, event_line};
 use super::terminal::Screen;
-use super::{Teller, event_line};
 use crate::copy::Event;
 
 /// Shortest time between two lines of progress.

@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
+use super::teller::event_line;
 use super::terminal::tests::Paper;
 use super::*;
-use crate::copy::{Events, Stage};
+use crate::copy::{Events, PlanTotals, Stage};
 use crate::error::Result;
 use crate::oci::{Descriptor, MediaType, Name, Tag};
 use crate::store::{Body, ByteStream, Memory, Put, Root, Store};
@@ -263,5 +264,5 @@ async fn silence_is_silent_and_takes_all_events() {
 
 #[test]
 fn a_plan_with_nothing_to_do_says_so() {
-    assert_eq!(planned_line(&PlanTotals::default()), "nothing to move");
+    assert_eq!(event_line(&Event::Planned(PlanTotals::default())).as_deref(), Some("nothing to move"));
 }

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{End, LocationScheme};
+use super::End;
 use crate::oci::{Name, Reference};
+use crate::transport::LocationScheme;
 
 /// A source or destination, and the folder of certificates for its host.
 type SideArguments<'a> = (&'a End, Option<&'a Path>);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{End, LocationScheme, Options};
+use super::{End, Options};
 use crate::error::{Error, Kind, Result};
+use crate::transport::LocationScheme;
 use crate::wire::holds_certificates;
 
 /// Where skopeo looks by default, unless it is given a folder.

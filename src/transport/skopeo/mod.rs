@@ -10,14 +10,15 @@
 //!
 //! Its environment holds only [`PASSED_ON`]; it reads its usual `policy.json` and `registries.conf`. Plain HTTP: skopeo's
 //! `--tls-verify=false` falls back to HTTP only after TLS, and then accepts any certificate, which our client never does.
-//! So the flag is set for one side only if the caller passes [`LocationScheme::Http`] for that side, which it may only do
-//! after the user permitted plain HTTP *and* our own client found that this host speaks it. Such a host has no
+//! So the flag is set for one side only if the caller passes [`Http`](super::LocationScheme::Http) for that side, which it
+//! may only do after the user permitted plain HTTP *and* our own client found that this host speaks it. Such a host has no
 //! certificate to excuse, and an attacker who can replace its responses could do so before. skopeo gets no credentials
-//! for a host that our client would send none to ([`LocationScheme::HttpWithoutLogin`]).
+//! for a host that our client would send none to ([`HttpWithoutLogin`](super::LocationScheme::HttpWithoutLogin)).
 
 mod arguments;
 mod carry;
 mod certificates;
+mod options;
 mod outcome;
 #[cfg(test)]
 mod tests;
@@ -33,11 +34,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::Reference;
 use crate::retry::Retry;
 
-use super::LocationScheme;
 use certificates::CertificateFolder;
+pub use options::{End, Options};
 
 /// Variables that skopeo and its credential helpers need. They get no other part of the environment.
 pub const PASSED_ON: [&str; 16] = [
@@ -63,31 +63,6 @@ pub const PASSED_ON: [&str; 16] = [
 const KEPT: usize = 16 << 10;
 /// How long standard error may stay open after skopeo has exited: a helper that it started may keep it open.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Settings for running skopeo.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Credentials, in docker's or podman's format. Default none: skopeo looks where we look (contract §10).
-    pub authfile: Option<PathBuf>,
-    /// Certificates to trust beside the system's, PEM. Default none.
-    pub ca_file: Option<PathBuf>,
-    /// A folder with a folder of certificates for each host, before `/etc/containers/certs.d` and `/etc/docker/certs.d`.
-    /// Default none.
-    pub cert_dir: Option<PathBuf>,
-    /// The environment of this process, of which [`PASSED_ON`] is passed on. Default none of it.
-    pub environment: Vec<(OsString, OsString)>,
-    /// How often a copy is retried after a transient error. Content that arrived before is not sent again.
-    pub retry: Retry,
-}
-
-/// The source or destination of a copy.
-#[derive(Debug, Clone)]
-pub struct End {
-    /// The reference. The source is read by digest if it has one; the destination is put under its tag if it has one.
-    pub reference: Reference,
-    /// The scheme of its registry.
-    pub scheme: LocationScheme,
-}
 
 /// The skopeo program, and its settings.
 #[derive(Debug, Clone)]

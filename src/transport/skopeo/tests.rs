@@ -12,7 +12,7 @@ use super::*;
 use crate::copy::{self, Target, Watch};
 use crate::oci::{Descriptor, MediaType};
 use crate::store::{Body, Memory, Store as _};
-use crate::transport::{Job, Location, Transport as _};
+use crate::transport::{Job, Location, LocationScheme, Transport as _};
 use crate::verify::Approved;
 
 /// Returns a folder with a `skopeo` that runs `script`. `$HOME` is the folder.

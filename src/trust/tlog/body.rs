@@ -8,10 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-use super::super::failure::Failure;
+use super::super::failure::{ErrorClass, Failure};
 use super::super::key::PublicKey;
 use super::super::pem;
-use super::{format, untrusted};
 use crate::document::json;
 
 /// Largest body that is read, in bytes. One with a key takes 600.
@@ -166,4 +165,14 @@ impl Spec<'_> {
             _ => false,
         })
     }
+}
+
+/// Returns the failure that the entry has the wrong form.
+pub(super) fn format(why: &str) -> Failure {
+    Failure::new(ErrorClass::SigFormat, format!("the log entry {why}"))
+}
+
+/// Returns the failure that no trusted log vouches for the signature by this entry.
+pub(super) fn untrusted(why: &str) -> Failure {
+    Failure::new(ErrorClass::TlogRequired, format!("the log entry {why}"))
 }

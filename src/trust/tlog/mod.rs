@@ -19,8 +19,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use self::body::Generation;
 pub(crate) use self::body::Signed;
+use self::body::{Generation, format, untrusted};
 use self::checkpoint::Checkpoint;
 use self::merkle::{Hash, MAX_PATH};
 use super::failure::{ErrorClass, Failure};
@@ -272,16 +272,6 @@ impl Inclusion {
         }
         Ok(())
     }
-}
-
-/// Returns the failure that the entry has the wrong form.
-fn format(why: &str) -> Failure {
-    Failure::new(ErrorClass::SigFormat, format!("the log entry {why}"))
-}
-
-/// Returns the failure that no trusted log vouches for the signature by this entry.
-fn untrusted(why: &str) -> Failure {
-    Failure::new(ErrorClass::TlogRequired, format!("the log entry {why}"))
 }
 
 fn too_long(length: usize, limit: usize) -> Failure {

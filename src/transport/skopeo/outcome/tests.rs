@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use super::*;
-use crate::transport::skopeo::LocationScheme;
+use crate::transport::LocationScheme;
 
 fn told(last_words: &str) -> Error {
     let end = |text: &str| End { reference: text.parse().unwrap(), scheme: LocationScheme::Https };

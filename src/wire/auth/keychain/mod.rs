@@ -6,6 +6,7 @@
 mod config_file;
 mod credential_helper;
 mod credential_store;
+mod credentials;
 mod edit;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -16,7 +17,6 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ use tokio::sync::Mutex;
 use self::config_file::{ConfigEntry, ConfigFile};
 use self::credential_helper::{Helper, HelperFailure};
 pub use self::credential_store::{StoredLogin, Vault};
+pub use self::credentials::Account;
+pub(crate) use self::credentials::Credentials;
 use self::helper_environment::Surroundings;
 use crate::error::{Error, Kind, Result};
 
@@ -69,42 +71,6 @@ impl Environment {
         let podman =
             [&self.runtime_dir, &self.config_home].into_iter().flatten().map(|dir| dir.join("containers/auth.json"));
         podman.chain(self.docker_config.iter().map(|dir| dir.join("config.json"))).collect::<Vec<_>>().into_iter()
-    }
-}
-
-/// Proof of identity.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Credentials {
-    /// A name and a password or access token.
-    Password { user: String, password: String },
-    /// A refresh token for the token service.
-    Identity(String),
-    /// A bearer token for the registry itself (docker's `registrytoken`).
-    Token(String),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Password { .. } => "Password",
-            Self::Identity(_) => "Identity",
-            Self::Token(_) => "Token",
-        })
-    }
-}
-
-/// A user name and password at a registry.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Account {
-    /// The name.
-    pub user: String,
-    /// The password, or an access token that the registry accepts as one.
-    pub password: String,
-}
-
-impl fmt::Debug for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Account")
     }
 }
 

@@ -94,13 +94,13 @@ pub(super) const CEILINGS: [Ceiling; 15] = [
     },
     Ceiling {
         what: "circles of files and folders inside rooms",
-        most: 2.0,
+        most: 0.0,
         value: |of| of.structure.circles_inside.len() as f64,
         places: |of| of.structure.circles_inside.iter().map(|circle| circle.join(", ")).collect(),
     },
     Ceiling {
         what: "files and folders in a circle with their `mod.rs`",
-        most: 10.0,
+        most: 2.0,
         value: |of| of.structure.circles_with_mod.len() as f64,
         places: |of| of.structure.circles_with_mod.clone(),
     },

@@ -93,11 +93,12 @@ fn imports_are_followed_through_reexports_groups_and_macros() {
 fn circles_of_folders_and_with_a_mod_are_seen() {
     let files = [
         file("lib.rs", "mod a;\n"),
-        file("a/mod.rs", "mod p;\nmod q;\nuse p::P;\npub struct Own;\n"),
+        file("a/mod.rs", "mod p;\nmod q;\nmod r;\nuse p::P;\nuse r::R;\npub struct Own;\n"),
         file("a/p/mod.rs", "mod one;\nmod two;\nuse super::Own;\npub struct P;\n"),
         file("a/p/one.rs", "use crate::a::q::Q;\n"),
         file("a/p/two.rs", "pub struct T;\n"),
         file("a/q.rs", "use super::p::two::T;\npub struct Q;\n"),
+        file("a/r.rs", "pub(in crate::a) struct R;\n"),
     ];
     let structure = imports::read(&files);
     assert_eq!(structure.circles_inside, [["a/p", "a/q"]]);
