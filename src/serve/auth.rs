@@ -69,7 +69,7 @@ impl Gate {
         query: &Query,
     ) -> Result<SessionOwner, ErrorResponse> {
         let (method, headers) = (&head.method, &head.headers);
-        let from = head.extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let from = address_of(head);
         if let Some(logins) = &self.logins {
             return log_in(logins, headers, from).await;
         }
@@ -220,9 +220,20 @@ fn is_login(headers: &HeaderMap, user: &str, password: &str) -> bool {
     sent.is_some_and(|sent| crate::oci::Digest::sha256(&sent) == crate::oci::Digest::sha256(right.as_bytes()))
 }
 
+/// Returns the user name of a request's `Authorization: Basic`.
+pub(super) fn named_user(headers: &HeaderMap) -> Option<String> {
+    let text = String::from_utf8(basic(headers)?).ok()?;
+    text.split_once(':').map(|(user, _)| user.to_owned())
+}
+
+/// Returns the address that a request comes from.
+pub(super) fn address_of(head: &Parts) -> IpAddr {
+    head.extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+}
+
 /// Returns the network that a request comes from.
 pub(super) fn network_of(head: &Parts) -> IpAddr {
-    network(head.extensions.get::<PeerAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0))
+    network(address_of(head))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Pulling and deleting blobs (distribution-spec, "Pulling blobs", "Deleting Blobs").
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,11 +7,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use futures_util::TryStreamExt;
 
+use super::admission::{Pull, PulledContent};
 use super::error_response::ErrorResponse;
-use super::reply::reply;
-use super::state::ServerState;
-use crate::disk;
-use crate::error::Kind;
+use super::reader::BlobReader;
+use super::reply::{CONTENT_DIGEST, Reply, reply};
+use super::state::{ServerState, WriteTarget};
+use super::upload_quota::SessionOwner;
 use crate::oci::{Digest, RepositoryPath};
 
 /// The part of a blob to send: offset, length.
@@ -28,58 +28,71 @@ pub(super) async fn pull(
     service: &ServerState,
     repository: &RepositoryPath,
     digest: Digest,
+    client: &SessionOwner,
     method: &Method,
     headers: &HeaderMap,
-) -> Result<Response<Body>, ErrorResponse> {
-    let (blob, size) = match service.registry.repository_to_read(repository).file(&digest).await {
-        Ok(found) => found,
+) -> Reply {
+    let Some(blob) = service.reader.open_blob(repository, &digest).await? else {
         // Asks whether the repository exists only now, when the answer matters.
-        Err(error) if error.kind() == Kind::NotFound => {
-            service.registry.existing(repository).await?;
-            return Err(ErrorResponse::blob_unknown(digest));
-        }
-        Err(error) => return Err(error.into()),
+        service.existing(repository).await?;
+        return Err(ErrorResponse::blob_unknown(digest));
     };
-    if method == Method::HEAD && !service.is_read_only {
+    let is_head = method == Method::HEAD;
+    service.admit(Pull { user: client.user(), repository, content: PulledContent::Blob(&digest), is_head }).await?;
+    if let (true, Some(writer)) = (is_head, &service.writer) {
         // A client that finds the blob here goes on without sending it.
-        let held = service.registry.repository_to_read(repository).vouch(&digest).await?;
+        let held = writer.data_dir.repository_to_read(repository).vouch(&digest).await?;
         held.ok_or_else(|| ErrorResponse::blob_unknown(digest))?;
     }
-    let etag = format!("\"{digest}\"");
-    let common = [
-        ("content-type", "application/octet-stream".to_owned()),
-        ("docker-content-digest", digest.to_string()),
-        ("accept-ranges", "bytes".to_owned()),
-        ("etag", etag.clone()),
-    ];
-    let if_range = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
     // RFC 9110 §14.2: a range is for GET alone.
-    let range = headers.get(header::RANGE).filter(|_| if_range && method == Method::GET);
-    let window = range.and_then(|value| value.to_str().ok()).map_or(BlobWindow::Whole, |text| window(text, size));
-    let (from, length, mut response) = match window {
-        BlobWindow::Whole => (0, size, reply(StatusCode::OK, common, Body::empty())),
-        BlobWindow::Part(from, length) => {
-            let mut response = reply(StatusCode::PARTIAL_CONTENT, common, Body::empty());
-            let span = format!("bytes {from}-{}/{size}", from + length - 1);
-            response.headers_mut().extend(span.try_into().ok().map(|value| (header::CONTENT_RANGE, value)));
-            (from, length, response)
-        }
-        BlobWindow::Beyond => {
-            let headers = [("content-range", format!("bytes */{size}")), ("docker-content-digest", digest.to_string())];
-            return Ok(reply(StatusCode::RANGE_NOT_SATISFIABLE, headers, Body::empty()));
-        }
-    };
-    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    if method == Method::GET {
+    let window = if is_head { BlobWindow::Whole } else { requested_range(headers, &digest, blob.size()) };
+    let (mut response, part) = respond(window, &digest, blob.size());
+    if let (false, Some((from, length))) = (is_head, part) {
         *response.body_mut() = body(service, blob, from, length);
     }
     Ok(response)
 }
 
-/// Returns a body of `length` bytes of a file from offset `from`.
-pub(super) fn body(service: &ServerState, file: File, from: u64, length: u64) -> Body {
+/// Returns the part of a blob that the headers ask for.
+fn requested_range(headers: &HeaderMap, digest: &Digest, size: u64) -> BlobWindow {
+    let is_same = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == etag(digest).as_bytes());
+    let range = headers.get(header::RANGE).filter(|_| is_same);
+    range.and_then(|value| value.to_str().ok()).map_or(BlobWindow::Whole, |text| window(text, size))
+}
+
+/// Returns the answer without its body, and the offset and length of the body. None if there is no such part.
+fn respond(window: BlobWindow, digest: &Digest, size: u64) -> (Response<Body>, Option<(u64, u64)>) {
+    let (status, from, length) = match window {
+        BlobWindow::Whole => (StatusCode::OK, 0, size),
+        BlobWindow::Part(from, length) => (StatusCode::PARTIAL_CONTENT, from, length),
+        BlobWindow::Beyond => {
+            let headers = [("content-range", format!("bytes */{size}")), (CONTENT_DIGEST, digest.to_string())];
+            return (reply(StatusCode::RANGE_NOT_SATISFIABLE, headers, Body::empty()), None);
+        }
+    };
+    let headers = [
+        ("content-type", "application/octet-stream".to_owned()),
+        (CONTENT_DIGEST, digest.to_string()),
+        ("accept-ranges", "bytes".to_owned()),
+        ("etag", etag(digest)),
+    ];
+    let mut response = reply(status, headers, Body::empty());
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    if status == StatusCode::PARTIAL_CONTENT {
+        let span = format!("bytes {from}-{}/{size}", from + length - 1);
+        response.headers_mut().extend(span.try_into().ok().map(|value| (header::CONTENT_RANGE, value)));
+    }
+    (response, Some((from, length)))
+}
+
+fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}
+
+/// Returns a body of `length` bytes of a blob from offset `from`.
+pub(super) fn body(service: &ServerState, blob: Box<dyn BlobReader>, from: u64, length: u64) -> Body {
     let (metrics, lane) = (Arc::clone(&service.metrics), service.memory.lane());
-    Body::from_stream(disk::stream_in(lane.piece, file, from, length).inspect_ok(move |piece| {
+    Body::from_stream(blob.stream(from, length, lane.piece).inspect_ok(move |piece| {
         // The lane becomes free once the last piece has been read.
         let _ = &lane;
         metrics.bytes_out.fetch_add(piece.len() as u64, Ordering::Relaxed);
@@ -87,12 +100,8 @@ pub(super) fn body(service: &ServerState, file: File, from: u64, length: u64) ->
 }
 
 /// `DELETE /v2/<name>/blobs/<digest>`.
-pub(super) async fn delete(
-    service: &ServerState,
-    repository: &RepositoryPath,
-    digest: Digest,
-) -> Result<Response<Body>, ErrorResponse> {
-    let layout = service.registry.existing(repository).await?;
+pub(super) async fn delete(to: WriteTarget<'_>, digest: Digest) -> Reply {
+    let layout = to.existing().await?;
     if layout.is_manifest(digest).await? {
         return Err(ErrorResponse::unsupported("that is a manifest; delete it under manifests/"));
     }

@@ -16,14 +16,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::data_dir_survey::{self, LAYOUT, Surveyed, repositories, uploads};
-use super::error_response::ErrorResponse;
+use super::reader::{BlobFile, BlobReader, RegistryReader};
 use super::upload_files::is_old;
 use crate::disk::{DiskRoot, Place, TEMPORARY, blocking};
 use crate::error::Result;
-use crate::oci::RepositoryPath;
-use crate::store::Layout;
+use crate::oci::{Digest, RepositoryPath};
 use crate::store::layout::index_memory::IndexMemory;
+use crate::store::{Layout, PagedStore, absent_is_none};
 
 /// Age at which the next start removes files that an interrupted writer left.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -111,12 +113,9 @@ impl DataDir {
     }
 
     /// Returns the repository if it exists.
-    pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Layout, ErrorResponse> {
-        let layout = self.repository_to_read(path);
-        if !layout.exists().await? {
-            return Err(ErrorResponse::name_unknown(path));
-        }
-        Ok(self.repository(path))
+    pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Option<Layout>> {
+        let exists = self.repository_to_read(path).exists().await?;
+        Ok(exists.then(|| self.repository(path)))
     }
 
     /// Forgets the repository if nothing was put into it after all: refused pushes may name any number of repositories.
@@ -137,13 +136,7 @@ impl DataDir {
         crate::sync::lock(&self.layouts)
     }
 
-    /// Returns the paths of all repositories in order.
-    pub(super) async fn list(&self) -> Result<Vec<RepositoryPath>> {
-        let data = self.data.clone();
-        blocking(move || Ok(Self::list_in(&data))).await
-    }
-
-    /// Lists like [`Self::list`], for any data folder. Blocks.
+    /// Returns the paths of all repositories in order. Blocks.
     pub(super) fn list_in(data: &DiskRoot) -> Vec<RepositoryPath> {
         find(&repositories(data)).paths()
     }
@@ -166,6 +159,23 @@ impl DataDir {
         {
             way = before;
         }
+    }
+}
+
+#[async_trait]
+impl RegistryReader for DataDir {
+    async fn repositories(&self) -> Result<Vec<RepositoryPath>> {
+        let data = self.data.clone();
+        blocking(move || Ok(Self::list_in(&data))).await
+    }
+
+    async fn open(&self, path: &RepositoryPath) -> Result<Option<Arc<dyn PagedStore>>> {
+        Ok(self.existing(path).await?.map(|layout| Arc::new(layout) as _))
+    }
+
+    async fn open_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<Option<Box<dyn BlobReader>>> {
+        let found = absent_is_none(self.repository_to_read(path).file(digest).await)?;
+        Ok(found.map(|(file, size)| Box::new(BlobFile { file, size }) as _))
     }
 }
 

@@ -4,33 +4,45 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode};
 
+use super::access_log::Recording;
 use super::auth::network_of;
 use super::error_response::ErrorResponse;
 use super::query::{MAX_PARAMETERS, Query};
-use super::reply::{json, reply};
+use super::reply::{Reply, json, reply};
 use super::route::Route;
-use super::state::ServerState;
+use super::state::{ServerState, WriteTarget};
+use super::upload_quota::SessionOwner;
 use super::{blob, listing, manifest, upload};
 
 /// Answers one request.
 pub(super) async fn dispatch(State(service): State<Arc<ServerState>>, request: Request) -> Response<Body> {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut answer = answer(&service, request).await.unwrap_or_else(ErrorResponse::response);
-    if ["/v2", "/v2/"].contains(&path.as_str()) || answer.status() == StatusCode::UNAUTHORIZED {
+    let (head, body) = request.into_parts();
+    let (method, path, route) = (&head.method, head.uri.path(), Route::parse(head.uri.path()));
+    let known = route.as_ref().ok().and_then(Option::as_ref);
+    let mut recording = Recording::begin(service.hooks.access_log.as_ref(), &head, known);
+    let body = recording.count(body);
+    let answer = answer(&service, &head, route, body, &mut recording).await;
+    let mut answer = answer.unwrap_or_else(ErrorResponse::response);
+    if ["/v2", "/v2/"].contains(&path) || answer.status() == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(super::API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
-    service.metrics.answered(&method, answer.status());
+    service.metrics.answered(method, answer.status());
     tracing::debug!(%method, path, status = answer.status().as_u16(), "answered");
-    answer
+    recording.answered(answer).await
 }
 
-async fn answer(service: &ServerState, request: Request) -> Result<Response<Body>, ErrorResponse> {
-    let (head, body) = request.into_parts();
-    service.hosts.check(&head)?;
+async fn answer(
+    service: &ServerState,
+    head: &Parts,
+    route: Result<Option<Route>, ErrorResponse>,
+    body: Body,
+    recording: &mut Recording,
+) -> Reply {
+    service.hosts.check(head)?;
     let (method, headers) = (&head.method, &head.headers);
-    let route = Route::parse(head.uri.path());
     let query = &Query::parse(head.uri.query().unwrap_or_default());
     if query.len() > MAX_PARAMETERS {
         return Err(ErrorResponse::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", "the query has too many parameters"));
@@ -40,37 +52,61 @@ async fn answer(service: &ServerState, request: Request) -> Result<Response<Body
     let client = match &route {
         Ok(Some(Route::Health)) => return Ok(reply(StatusCode::OK, [], Body::from("ok\n"))),
         Ok(Some(Route::Token)) => return service.gate.token(headers, query),
-        _ => service.gate.check(&head, route.as_ref().ok().and_then(Option::as_ref), query).await?,
+        _ => service.gate.check(head, route.as_ref().ok().and_then(Option::as_ref), query).await?,
     };
-    let is_reading = method == Method::GET || method == Method::HEAD;
-    if service.is_read_only && !is_reading {
+    recording.admitted(&client);
+    if service.writer.is_none() && method != Method::GET && method != Method::HEAD {
         return Err(ErrorResponse::unsupported("this registry is read-only"));
     }
     let Some(route) = route? else { return Err(no_such_page()) };
     match (method.as_str(), &route) {
         ("GET" | "HEAD", Route::Ping) => Ok(json(&serde_json::json!({}))),
-        ("GET" | "HEAD", Route::Metrics) => {
-            let headers = [("content-type", "text/plain; version=0.0.4".to_owned())];
-            let text = service.metrics.text(service.sessions.count());
-            Ok(reply(StatusCode::OK, headers, Body::from(text)))
-        }
-        ("GET", Route::Catalog) => listing::catalog(service, query, network_of(&head)).await,
-        ("GET", Route::Tags(name)) => listing::tags(service, name, query, network_of(&head)).await,
+        ("GET" | "HEAD", Route::Metrics) => Ok(metrics(service)),
+        ("GET", Route::Catalog) => listing::catalog(service, query, network_of(head)).await,
+        ("GET", Route::Tags(name)) => listing::tags(service, name, query, network_of(head)).await,
         ("GET", Route::Referrers(name, subject)) => {
-            listing::referrers(service, name, *subject, query, network_of(&head)).await
+            listing::referrers(service, name, *subject, query, network_of(head)).await
         }
-        ("GET" | "HEAD", Route::Blob(name, digest)) => blob::pull(service, name, *digest, method, headers).await,
-        ("DELETE", Route::Blob(name, digest)) => blob::delete(service, name, *digest).await,
-        ("GET" | "HEAD", Route::Manifest(name, which)) => manifest::pull(service, name, which, method).await,
-        ("PUT", Route::Manifest(name, which)) => manifest::push(service, name, which, query, &head, body).await,
-        ("DELETE", Route::Manifest(name, which)) => manifest::delete(service, name, which).await,
-        ("POST", Route::Uploads(name)) => upload::begin(service, name, query, client, headers, body).await,
-        ("PATCH", Route::Upload(name, id)) => upload::chunk(service, name, id, headers, body).await,
-        ("PUT", Route::Upload(name, id)) => upload::close(service, name, id, query, headers, body).await,
-        ("GET", Route::Upload(name, id)) => upload::status(service, name, id).await,
-        ("DELETE", Route::Upload(name, id)) => upload::cancel(service, name, id).await,
+        ("GET" | "HEAD", Route::Blob(name, digest)) => {
+            blob::pull(service, name, *digest, &client, method, headers).await
+        }
+        ("GET" | "HEAD", Route::Manifest(name, which)) => manifest::pull(service, name, which, &client, method).await,
+        _ => write(service, head, &route, query, client, body).await,
+    }
+}
+
+/// Answers a request that writes, or asks how far a write has come.
+async fn write(
+    service: &ServerState,
+    head: &Parts,
+    route: &Route,
+    query: &Query,
+    client: SessionOwner,
+    body: Body,
+) -> Reply {
+    // A server that only reads has no uploads.
+    let to = |repository| match &service.writer {
+        Some(writer) => Ok(WriteTarget { service, writer, repository }),
+        None => Err(ErrorResponse::upload_unknown()),
+    };
+    let headers = &head.headers;
+    match (head.method.as_str(), route) {
+        ("DELETE", Route::Blob(name, digest)) => blob::delete(to(name)?, *digest).await,
+        ("PUT", Route::Manifest(name, which)) => manifest::push(to(name)?, which, query, head, body).await,
+        ("DELETE", Route::Manifest(name, which)) => manifest::delete(to(name)?, which).await,
+        ("POST", Route::Uploads(name)) => upload::begin(to(name)?, query, client, headers, body).await,
+        ("PATCH", Route::Upload(name, id)) => upload::chunk(to(name)?, id, headers, body).await,
+        ("PUT", Route::Upload(name, id)) => upload::close(to(name)?, id, query, headers, body).await,
+        ("GET", Route::Upload(name, id)) => upload::status(to(name)?, id).await,
+        ("DELETE", Route::Upload(name, id)) => upload::cancel(to(name)?, id).await,
         _ => Err(ErrorResponse::unsupported("the operation is not supported here")),
     }
+}
+
+fn metrics(service: &ServerState) -> Response<Body> {
+    let headers = [("content-type", "text/plain; version=0.0.4".to_owned())];
+    let uploads = service.writer.as_ref().map_or(0, |writer| writer.sessions.count());
+    reply(StatusCode::OK, headers, Body::from(service.metrics.text(uploads)))
 }
 
 fn no_such_page() -> ErrorResponse {

@@ -6,7 +6,9 @@ use std::io;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use serde_json::Value;
 
+use super::admission::PullRefusal;
 use super::upload_quota::Exceeded;
 use crate::error::Error;
 use crate::oci::{Digest, RepositoryPath};
@@ -22,7 +24,7 @@ pub(super) struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
     message: String,
-    detail: Option<String>,
+    detail: Option<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -36,7 +38,7 @@ struct ErrorEntry<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
+    detail: Option<&'a Value>,
 }
 
 impl ErrorResponse {
@@ -55,7 +57,7 @@ impl ErrorResponse {
     }
 
     fn detail(mut self, detail: impl ToString) -> Self {
-        self.detail = Some(detail.to_string());
+        self.detail = Some(detail.to_string().into());
         self
     }
 
@@ -114,8 +116,8 @@ impl ErrorResponse {
 
     pub(super) fn response(self) -> Response<Body> {
         let Self { status, code, message, detail, headers } = self;
-        let entry = ErrorEntry { code, message: &message, detail: detail.as_deref() };
-        // Serializing three strings cannot fail.
+        let entry = ErrorEntry { code, message: &message, detail: detail.as_ref() };
+        // Serializing strings and JSON cannot fail.
         let text = serde_json::to_vec(&ErrorDocument { errors: [entry] }).unwrap_or_default();
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = status;
@@ -147,6 +149,17 @@ fn exceeded(error: &Error) -> Option<Exceeded> {
 
 fn cause<T: StdError + 'static>(error: &Error) -> Option<&T> {
     error.source()?.downcast_ref()
+}
+
+impl From<PullRefusal> for ErrorResponse {
+    fn from(refusal: PullRefusal) -> Self {
+        let PullRefusal { message, detail, is_undecided } = refusal;
+        let (status, code) = match is_undecided {
+            true => (StatusCode::SERVICE_UNAVAILABLE, "UNKNOWN"),
+            false => (StatusCode::FORBIDDEN, "DENIED"),
+        };
+        Self { detail, ..Self::new(status, code, message) }
+    }
 }
 
 impl From<Error> for ErrorResponse {

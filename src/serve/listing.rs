@@ -14,7 +14,7 @@ use super::query::Query;
 use super::reply::{Reply, reply};
 use super::state::ServerState;
 use crate::oci::{Digest, MediaType, RepositoryPath};
-use crate::store::layout::ReferrersPage;
+use crate::store::{NamesPage, ReferrersPage};
 
 /// A long page, in bytes. Clients bound the number of pages that they read: ours and ORAS's read sixteen or more.
 const PAGE_BYTES: u64 = 1 << 20;
@@ -29,15 +29,10 @@ pub(super) async fn tags(service: &ServerState, repository: &RepositoryPath, que
         name: &'a str,
         tags: &'a [String],
     }
-    let layout = service.registry.existing(repository).await?;
+    let store = service.existing(repository).await?;
     let PageRequest { last, most } = PageRequest::read(query)?;
-    let page = |bytes: usize| {
-        let (layout, last) = (&layout, last.clone());
-        async move {
-            let (tags, has_more) = layout.tags_after(last, most, bytes).await?;
-            Ok((tags.iter().map(|tag| tag.as_str().to_owned()).collect(), has_more))
-        }
-    };
+    let (store, last) = (&*store, last.as_deref());
+    let page = |bytes: usize| async move { Ok(store.tags_after(last, most, bytes).await?) };
     let write = |tags: &[String]| to_json(&Tags { name: repository.as_str(), tags });
     let (bytes, next) = names(service, query, from, page, write).await?;
     Ok(linked(answer(bytes), &format!("/v2/{repository}/tags/list"), next))
@@ -50,14 +45,11 @@ pub(super) async fn catalog(service: &ServerState, query: &Query, from: IpAddr) 
         repositories: &'a [String],
     }
     let PageRequest { last, most } = PageRequest::read(query)?;
-    let page = |bytes: usize| {
-        let last = last.clone();
-        async move {
-            let _alone = service.memory.walk().await?;
-            let all = service.registry.list().await?;
-            let names = all.iter().map(RepositoryPath::as_str);
-            Ok(cut(names.filter(|name| last.as_deref().is_none_or(|last| *name > last)), most, bytes))
-        }
+    let last = last.as_deref();
+    let page = |bytes: usize| async move {
+        let _alone = service.memory.walk().await?;
+        let all = service.reader.repositories().await?;
+        Ok(NamesPage::cut(all.iter().map(RepositoryPath::as_str), last, most, bytes))
     };
     let write = |repositories: &[String]| to_json(&Catalog { repositories });
     let (bytes, next) = names(service, query, from, page, write).await?;
@@ -79,12 +71,10 @@ pub(super) async fn referrers(
     }
     let wanted = query.get("artifactType");
     let last = query.digest("last")?;
-    let page = async |bytes: usize| {
-        if !service.registry.repository_to_read(repository).exists().await? {
-            return Ok(ReferrersPage::default());
-        }
-        let layout = service.registry.repository(repository);
-        layout.referrers_after(subject, last, wanted.map(MediaType::new), bytes).await
+    let artifact_type = wanted.map(MediaType::new);
+    let page = async |bytes: usize| match service.reader.open(repository).await? {
+        Some(store) => store.referrers_after(&subject, last, artifact_type.as_ref(), bytes).await,
+        None => Ok(ReferrersPage::default()),
     };
     let short = page(SHORT_PAGE_BYTES).await?;
     let share = short.next.and_then(|_| service.memory.share_now(from, 2 * PAGE_BYTES));
@@ -127,7 +117,7 @@ impl PageRequest {
 }
 
 /// Returns one page of names as JSON, and the query for the next page.
-async fn names<F: Future<Output = Result<(Vec<String>, bool), ErrorResponse>>>(
+async fn names<F: Future<Output = Result<NamesPage, ErrorResponse>>>(
     service: &ServerState,
     query: &Query,
     from: IpAddr,
@@ -135,32 +125,18 @@ async fn names<F: Future<Output = Result<(Vec<String>, bool), ErrorResponse>>>(
     write: impl Fn(&[String]) -> Vec<u8>,
 ) -> Result<(Bytes, Option<String>), ErrorResponse> {
     let n = query.get("n");
-    let next = |names: &[String], has_more: bool| {
-        let last = names.last().filter(|_| has_more)?;
+    let next = |page: &NamesPage| {
+        let last = page.names.last().filter(|_| page.has_more)?;
         Some(n.map_or_else(|| format!("last={last}"), |n| format!("n={n}&last={last}")))
     };
-    let (found, has_more) = page(SHORT_PAGE_BYTES).await?;
-    let is_cut = has_more && n.and_then(|n| n.parse().ok()).is_none_or(|n: usize| found.len() < n);
+    let found = page(SHORT_PAGE_BYTES).await?;
+    let is_cut = found.has_more && n.and_then(|n| n.parse().ok()).is_none_or(|n: usize| found.names.len() < n);
     // In memory a name takes several times its bytes, and the page is held as text too.
     let Some(share) = is_cut.then(|| service.memory.share_now(from, 4 * PAGE_BYTES)).flatten() else {
-        return Ok((write(&found).into(), next(&found, has_more)));
+        return Ok((write(&found.names).into(), next(&found)));
     };
-    let (found, has_more) = page(PAGE_BYTES as usize).await?;
-    Ok((share.hold(write(&found)), next(&found, has_more)))
-}
-
-/// Returns the first names: at most `most`, of at most `most_bytes` together, but one at least; and whether others
-/// follow.
-fn cut<'a>(all: impl Iterator<Item = &'a str>, most: usize, most_bytes: usize) -> (Vec<String>, bool) {
-    let (mut page, mut bytes) = (Vec::new(), 0);
-    for name in all {
-        bytes += name.len();
-        if page.len() >= most || (bytes > most_bytes && !page.is_empty()) {
-            return (page, true);
-        }
-        page.push(name.to_owned());
-    }
-    (page, false)
+    let found = page(PAGE_BYTES as usize).await?;
+    Ok((share.hold(write(&found.names)), next(&found)))
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

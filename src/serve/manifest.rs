@@ -1,7 +1,6 @@
 //! Manifests (distribution-spec, "Pulling manifests", "Pushing Manifests", "Deleting Manifests").
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
@@ -9,82 +8,92 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use tokio::time::Instant;
 
+use super::admission::{Pull, PulledContent};
 use super::auth::network_of;
 use super::blob;
 use super::error_response::ErrorResponse;
 use super::memory_budget::{SMALL_BYTES, SMALL_VALUES, Share};
 use super::query::Query;
-use super::reply::{Reply, reply};
-use super::state::ServerState;
-use crate::disk;
-use crate::disk::blocking;
+use super::reader::BlobReader;
+use super::reply::{CONTENT_DIGEST, Reply, reply};
+use super::state::{ServerState, WriteTarget};
+use super::upload_quota::SessionOwner;
 use crate::error::{Error, Kind};
 use crate::http_server::paced_body::{BodyStep, PacedBody};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, json_cost};
-use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, Store};
+use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, PagedStore, Store};
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
-pub(super) async fn pull(service: &ServerState, repository: &RepositoryPath, name: &Name, method: &Method) -> Reply {
-    let layout = service.registry.existing(repository).await?;
-    let node = layout.resolve(name).await.map_err(|error| unknown(error, name))?;
+pub(super) async fn pull(
+    service: &ServerState,
+    repository: &RepositoryPath,
+    name: &Name,
+    client: &SessionOwner,
+    method: &Method,
+) -> Reply {
+    let store = service.existing(repository).await?;
+    let node = store.resolve(name).await.map_err(|error| unknown(error, name))?;
+    let (content, is_head) = (PulledContent::Manifest(name, &node), method == Method::HEAD);
+    service.admit(Pull { user: client.user(), repository, content, is_head }).await?;
     // Read first: a damaged manifest is an error, and not a missing one.
-    let body = if method == Method::GET { content(service, &layout, &node, name).await? } else { Body::empty() };
-    if let (Name::Digest(digest), false) = (name, service.is_read_only) {
+    let body = if is_head { Body::empty() } else { content_of(service, repository, &*store, &node, name).await? };
+    if let (Name::Digest(digest), Some(writer)) = (name, &service.writer) {
         // A client that finds it by digest may list it in an index without sending it.
-        if !layout.vouch_manifest(*digest, node.size).await? {
+        if !writer.data_dir.repository(repository).vouch_manifest(*digest, node.size).await? {
             return Err(ErrorResponse::manifest_unknown(name));
         }
     }
     let headers = [
         ("content-type", node.media_type.to_string()),
-        ("docker-content-digest", node.digest.to_string()),
+        (CONTENT_DIGEST, node.digest.to_string()),
         ("content-length", node.size.to_string()),
         ("etag", format!("\"{}\"", node.digest)),
     ];
     Ok(reply(StatusCode::OK, headers, body))
 }
 
-/// Returns the verified bytes of a manifest. Reads a large one from its file twice: a client that reads slowly holds no
-/// memory.
-async fn content(
+/// Returns the verified bytes of a manifest. Reads a large one twice: a client that reads slowly holds no memory.
+async fn content_of(
     service: &ServerState,
-    layout: &Layout,
+    repository: &RepositoryPath,
+    store: &dyn PagedStore,
     node: &Descriptor,
     name: &Name,
 ) -> Result<Body, ErrorResponse> {
     if node.size > SMALL_BYTES {
-        let (file, size) = layout.file(&node.digest).await.map_err(|error| unknown(error, name))?;
-        let (file, is_right) = is_right(file, node.clone()).await?;
-        if size != node.size || !is_right {
+        let open = async || {
+            let found = service.reader.open_blob(repository, &node.digest).await?;
+            found.ok_or_else(|| ErrorResponse::manifest_unknown(name))
+        };
+        if !is_right(open().await?, node).await? {
             return Err(Error::new(Kind::Corrupt, "read").on(node.digest).into());
         }
-        return Ok(blob::body(service, file, 0, size));
+        return Ok(blob::body(service, open().await?, 0, node.size));
     }
-    let bytes = layout.fetch(&Name::Digest(node.digest)).await.map_err(|error| unknown(error, name))?.bytes;
+    let bytes = store.fetch(&Name::Digest(node.digest)).await.map_err(|error| unknown(error, name))?.bytes;
     service.metrics.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     Ok(Body::from(bytes))
 }
 
-async fn is_right(file: File, node: Descriptor) -> Result<(File, bool), ErrorResponse> {
-    let work = move || {
-        let mut hasher = Hasher::new(node.digest.algorithm());
-        disk::hash(&file, &mut hasher).map_err(|why| Error::new(Kind::Local, "read").on(node.digest).because(why))?;
-        Ok((file, hasher.finish() == node.digest))
-    };
-    Ok(blocking(work).await?)
+async fn is_right(blob: Box<dyn BlobReader>, node: &Descriptor) -> Result<bool, ErrorResponse> {
+    if blob.size() != node.size {
+        return Ok(false);
+    }
+    let mut hasher = Hasher::new(node.digest.algorithm());
+    // Small pieces, because many manifests may be hashed at once.
+    let mut pieces = blob.stream(0, node.size, SMALL_BYTES);
+    while let Some(piece) = pieces.next().await {
+        hasher.update(&piece?);
+    }
+    Ok(hasher.finish() == node.digest)
 }
 
 /// `PUT /v2/<name>/manifests/<reference>`.
-pub(super) async fn push(
-    service: &ServerState,
-    repository: &RepositoryPath,
-    name: &Name,
-    query: &Query,
-    head: &Parts,
-    body: Body,
-) -> Reply {
+pub(super) async fn push(to: WriteTarget<'_>, name: &Name, query: &Query, head: &Parts, body: Body) -> Reply {
+    let WriteTarget { service, writer, repository } = to;
     let (headers, tags) = (&head.headers, tags(name, query)?);
     let (bytes, _share) = gather(service, headers, network_of(head), body).await?;
     let is_small = bytes.len() as u64 <= SMALL_BYTES && !json_cost::exceeds(&bytes, SMALL_VALUES);
@@ -102,7 +111,7 @@ pub(super) async fn push(
     let served = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let manifest = Manifest::parse_new(&bytes, &MediaType::new(served))
         .map_err(|why| ErrorResponse::manifest_invalid(crate::error::printable(&why.to_string())))?;
-    let layout = service.registry.repository(repository);
+    let layout = writer.data_dir.repository(repository);
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
     let needed = needed(service, &manifest);
@@ -112,7 +121,7 @@ pub(super) async fn push(
     }
     let needed = needed.into_iter().map(|(digest, _)| digest).collect();
     if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed).await? {
-        service.registry.forget_unless_made(layout, repository).await?;
+        writer.data_dir.forget_unless_made(layout, repository).await?;
         return Err(ErrorResponse::missing_child(service.behaviour.missing_child, missing));
     }
     forget(&layout, former).await?;
@@ -138,8 +147,7 @@ fn created(
     tags: &[Tag],
     manifest: &Manifest,
 ) -> Response<Body> {
-    let headers =
-        [("location", format!("/v2/{repository}/manifests/{digest}")), ("docker-content-digest", digest.to_string())];
+    let headers = [("location", format!("/v2/{repository}/manifests/{digest}")), (CONTENT_DIGEST, digest.to_string())];
     let mut response = reply(StatusCode::CREATED, headers, Body::empty());
     let headers = response.headers_mut();
     if let (Some(subject), true) = (&manifest.subject, service.behaviour.has_referrers_api) {
@@ -213,11 +221,11 @@ async fn gather(
 }
 
 /// `DELETE /v2/<name>/manifests/<reference>`: removes a tag alone, or a manifest with all its tags.
-pub(super) async fn delete(service: &ServerState, repository: &RepositoryPath, name: &Name) -> Reply {
-    let layout = service.registry.existing(repository).await?;
+pub(super) async fn delete(to: WriteTarget<'_>, name: &Name) -> Reply {
+    let layout = to.existing().await?;
     let is_removed = match name {
         Name::Tag(tag) => {
-            let former = former(service, &layout, std::slice::from_ref(tag)).await;
+            let former = former(to.service, &layout, std::slice::from_ref(tag)).await;
             let is_removed = layout.remove_tag(tag).await?;
             forget(&layout, former).await?;
             is_removed

@@ -12,6 +12,8 @@
 //!
 //! Knows stores, and nothing about copying.
 
+mod access_log;
+mod admission;
 mod auth;
 mod blob;
 mod data_check;
@@ -29,6 +31,7 @@ mod manifest;
 mod memory_budget;
 mod profile;
 mod query;
+mod reader;
 mod reply;
 mod route;
 mod state;
@@ -48,7 +51,10 @@ use axum::Router;
 use axum::http::HeaderName;
 use tokio::net::TcpListener;
 
+pub use self::access_log::{AccessLog, AccessRecord};
+pub use self::admission::{Admission, Pull, PullRefusal, PulledContent};
 pub use self::data_check::{Auditor, Damage, DataAudit, NodeFault, Note, User};
+use self::data_dir::DataDir;
 use self::data_dir_lock::Residence;
 pub use self::gc::{
     Collected, CollectedRepository, Collection, Effect, KeptManifests, LEAST_AGE, Swept, Uploads, collect,
@@ -56,7 +62,11 @@ pub use self::gc::{
 use self::host_check::AllowedHosts;
 pub(crate) use self::host_check::name_of;
 pub use self::profile::{AfterCut, Profile, ServerAuth};
-use self::state::ServerState;
+pub use self::reader::{BlobReader, RegistryReader};
+pub use self::route::Route;
+pub use self::state::Hooks;
+use self::state::{RegistryWriter, ServerState};
+use self::upload_session::UploadSessions;
 use crate::disk::reload::Reloaded;
 use crate::disk::{DiskRoot, blocking};
 use crate::error::{Error, Kind, Result};
@@ -77,18 +87,28 @@ const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-app
 /// Longest time between two sweeps of abandoned uploads.
 const SWEEP: Duration = Duration::from_secs(900);
 
+/// The content of a server.
+#[derive(Debug, Clone)]
+pub enum ServedContent {
+    /// A folder that holds everything, for reading and writing. Created if it does not exist.
+    DataDir(PathBuf),
+    /// The same folder for reading alone: everything else is refused (405 `UNSUPPORTED`). It may be on a read-only
+    /// medium.
+    ReadOnlyDataDir(PathBuf),
+    /// Any other place of content, for reading alone.
+    Reader(Arc<dyn RegistryReader>),
+}
+
 /// The options of a server.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// The folder that holds everything. Created if it does not exist, unless the server is read-only.
-    pub data_dir: PathBuf,
+    /// The content.
+    pub content: ServedContent,
     /// Address and port to listen at; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Names that the server answers to besides `localhost` and loopback addresses, if it listens on loopback. Default
     /// none.
     pub hosts: Vec<String>,
-    /// Whether everything but reading is refused (405 `UNSUPPORTED`). Default false.
-    pub is_read_only: bool,
     /// Choices that the specification leaves open.
     pub behaviour: Profile,
     /// The certificates for TLS. Default none: plain HTTP.
@@ -97,21 +117,29 @@ pub struct ServeOptions {
     pub htpasswd: Option<PathBuf>,
     /// The limits for one peer and for all.
     pub limits: Limits,
+    /// Decisions and records that are not the server's own. Default none.
+    pub hooks: Hooks,
 }
 
 impl ServeOptions {
     /// Serves `data_dir` at `listen`, for reading and writing, without authentication.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self::serving(ServedContent::DataDir(data_dir.into()), listen)
+    }
+
+    /// Serves `content` at `listen`, without authentication.
+    #[must_use]
+    pub fn serving(content: ServedContent, listen: SocketAddr) -> Self {
         Self {
-            data_dir: data_dir.into(),
+            content,
             listen,
             hosts: Vec::new(),
-            is_read_only: false,
             behaviour: Profile::default(),
             tls: None,
             htpasswd: None,
             limits: Limits::default(),
+            hooks: Hooks::default(),
         }
     }
 }
@@ -140,7 +168,7 @@ impl Server {
     /// [`Local`](Kind::Local) if the port is taken or the folder cannot be written, [`Usage`](Kind::Usage) if
     /// certificates or passwords cannot be used.
     pub async fn bind(options: ServeOptions) -> Result<Self> {
-        let ServeOptions { data_dir, listen, hosts, is_read_only, behaviour, tls, htpasswd, limits } = options;
+        let ServeOptions { content, listen, hosts, behaviour, tls, htpasswd, limits, hooks } = options;
         let (tls, logins) = blocking(move || {
             let tls = tls.as_ref().map(ServerTls::open).transpose()?;
             let users = htpasswd.map(|path| Reloaded::open(vec![path], Htpasswd::read)).transpose()?;
@@ -153,25 +181,19 @@ impl Server {
         };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        // Read-only holds for the folder too: it may be on a read-only medium.
-        let data_dir = DiskRoot::at(data_dir);
-        let residence = if is_read_only { None } else { Some(move_in(&data_dir).await?) };
+        let (reader, writer, residence) = open(content, limits).await?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let service = Arc::new(ServerState {
-            registry: data_dir::DataDir::new(&data_dir),
-            sessions: upload_session::UploadSessions::new(data_dir_survey::uploads(&data_dir), limits),
+            reader,
+            writer,
             metrics: Arc::default(),
             memory: memory_budget::MemoryBudget::default(),
             hosts: AllowedHosts::new(address.ip(), &hosts),
             gate: auth::Gate::new(behaviour.auth.clone(), format!("{scheme}://{address}"), logins),
             behaviour,
             limits,
-            is_read_only,
+            hooks,
         });
-        if !is_read_only {
-            service.sessions.sweep(limits.upload_expiry).await;
-            service.sessions.count_left().await?;
-        }
         let router = Router::new().fallback(dispatch::dispatch).with_state(Arc::clone(&service));
         Ok(Self { listener, address, service, router, tls, _residence: residence })
     }
@@ -207,12 +229,10 @@ impl Server {
         let acceptor = Acceptor { router, tls, limits, open };
         let sweeping = async {
             let pause = SWEEP.min(limits.upload_expiry / 4).max(Duration::from_millis(100));
-            if service.is_read_only {
-                std::future::pending::<()>().await;
-            }
+            let Some(writer) = &service.writer else { return std::future::pending().await };
             loop {
                 tokio::time::sleep(pause).await;
-                service.sessions.sweep(limits.upload_expiry).await;
+                writer.sessions.sweep(limits.upload_expiry).await;
             }
         };
         tokio::select! {
@@ -220,6 +240,25 @@ impl Server {
             () = sweeping => Ok(()),
         }
     }
+}
+
+type Opened = (Arc<dyn RegistryReader>, Option<RegistryWriter>, Option<Residence>);
+
+/// Opens the content, and its write side if it has one.
+async fn open(content: ServedContent, limits: Limits) -> Result<Opened> {
+    let folder = match content {
+        ServedContent::DataDir(folder) => DiskRoot::at(folder),
+        ServedContent::ReadOnlyDataDir(folder) => {
+            return Ok((Arc::new(DataDir::new(&DiskRoot::at(folder))), None, None));
+        }
+        ServedContent::Reader(reader) => return Ok((reader, None, None)),
+    };
+    let residence = move_in(&folder).await?;
+    let data_dir = Arc::new(DataDir::new(&folder));
+    let sessions = UploadSessions::new(data_dir_survey::uploads(&folder), limits);
+    sessions.sweep(limits.upload_expiry).await;
+    sessions.count_left().await?;
+    Ok((Arc::clone(&data_dir) as _, Some(RegistryWriter { data_dir, sessions }), Some(residence)))
 }
 
 /// Locks the folder, creates what is missing and removes files that crashes left.

@@ -5,6 +5,9 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::error_response::ErrorResponse;
 
+/// The header with the digest of the content.
+pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
+
 /// The outcome of a request: a response, or the error that the specification has for it.
 pub(super) type Reply = Result<Response<Body>, ErrorResponse>;
 

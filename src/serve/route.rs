@@ -5,17 +5,28 @@ use crate::oci::{Digest, Name, RepositoryPath};
 
 /// An endpoint of the distribution specification ("Endpoints"), or of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Route {
+pub enum Route {
+    /// `/v2/`: asks for the API and for a login.
     Ping,
+    /// The list of repositories.
     Catalog,
+    /// The tokens of a test registry.
     Token,
+    /// Whether the server runs.
     Health,
+    /// The metrics.
     Metrics,
+    /// A blob.
     Blob(RepositoryPath, Digest),
+    /// The uploads to a repository: a new one, or a mount.
     Uploads(RepositoryPath),
+    /// One upload.
     Upload(RepositoryPath, String),
+    /// A manifest.
     Manifest(RepositoryPath, Name),
+    /// The tags of a repository.
     Tags(RepositoryPath),
+    /// The referrers of a manifest.
     Referrers(RepositoryPath, Digest),
 }
 

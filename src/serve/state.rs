@@ -2,25 +2,79 @@
 
 use std::sync::Arc;
 
+use super::access_log::AccessLog;
+use super::admission::{Admission, Pull};
 use super::auth::Gate;
 use super::data_dir::DataDir;
+use super::error_response::ErrorResponse;
 use super::host_check::AllowedHosts;
 use super::memory_budget::MemoryBudget;
 use super::profile::Profile;
+use super::reader::RegistryReader;
 use super::upload_session::UploadSessions;
 use crate::http_server::limits::Limits;
 use crate::http_server::metrics::Metrics;
+use crate::oci::RepositoryPath;
+use crate::store::{Layout, PagedStore};
+
+/// Decisions and records that are not the server's own.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// Decides about pulls. Default none: everything is given out.
+    pub admission: Option<Arc<dyn Admission>>,
+    /// Takes a record of each request. Default none.
+    pub access_log: Option<Arc<dyn AccessLog>>,
+}
 
 /// The server behind its connections.
 #[derive(Debug)]
 pub(super) struct ServerState {
-    pub(super) registry: DataDir,
-    pub(super) sessions: UploadSessions,
+    pub(super) reader: Arc<dyn RegistryReader>,
+    /// None if the server only reads.
+    pub(super) writer: Option<RegistryWriter>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) memory: MemoryBudget,
     pub(super) behaviour: Profile,
     pub(super) hosts: AllowedHosts,
     pub(super) gate: Gate,
     pub(super) limits: Limits,
-    pub(super) is_read_only: bool,
+    pub(super) hooks: Hooks,
+}
+
+/// The write side of a server: a data folder, and the uploads to it.
+#[derive(Debug)]
+pub(super) struct RegistryWriter {
+    pub(super) data_dir: Arc<DataDir>,
+    pub(super) sessions: UploadSessions,
+}
+
+/// A repository that a request writes to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WriteTarget<'a> {
+    pub(super) service: &'a ServerState,
+    pub(super) writer: &'a RegistryWriter,
+    pub(super) repository: &'a RepositoryPath,
+}
+
+impl WriteTarget<'_> {
+    /// Returns the repository, or 404.
+    pub(super) async fn existing(&self) -> Result<Layout, ErrorResponse> {
+        let found = self.writer.data_dir.existing(self.repository).await?;
+        found.ok_or_else(|| ErrorResponse::name_unknown(self.repository))
+    }
+}
+
+impl ServerState {
+    /// Returns a repository, or 404.
+    pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Arc<dyn PagedStore>, ErrorResponse> {
+        self.reader.open(path).await?.ok_or_else(|| ErrorResponse::name_unknown(path))
+    }
+
+    /// Asks whether the content may be given out.
+    pub(super) async fn admit(&self, pull: Pull<'_>) -> Result<(), ErrorResponse> {
+        match &self.hooks.admission {
+            Some(admission) => Ok(admission.pull(&pull).await?),
+            None => Ok(()),
+        }
+    }
 }

@@ -6,11 +6,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use tokio::sync::OwnedMutexGuard;
 
+use super::admission::{Pull, PulledContent};
 use super::error_response::{ErrorResponse, is_no_room};
 use super::profile::AfterCut;
 use super::query::Query;
-use super::reply::{Reply, reply};
-use super::state::ServerState;
+use super::reply::{CONTENT_DIGEST, Reply, reply};
+use super::state::{RegistryWriter, ServerState, WriteTarget};
 use super::upload_quota::{Exceeded, SessionOwner};
 use super::upload_session::{BodyEnd, UploadSession};
 use crate::error::{Error, Kind};
@@ -22,17 +23,16 @@ const UPLOADS_RETRY_SECONDS: u16 = 30;
 
 /// `POST /v2/<name>/blobs/uploads/`: begins an upload, mounts a blob, or takes a whole blob.
 pub(super) async fn begin(
-    service: &ServerState,
-    repository: &RepositoryPath,
+    to: WriteTarget<'_>,
     query: &Query,
     client: SessionOwner,
     headers: &HeaderMap,
     body: Body,
 ) -> Reply {
     if let Some(digest) = query.digest("mount")?
-        && mount(service, repository, digest, query.get("from")).await?
+        && mount(to, &client, digest, query.get("from")).await?
     {
-        return Ok(created(repository, digest));
+        return Ok(created(to.repository, digest));
     }
     let algorithm = match query.get("digest-algorithm") {
         Some("sha512") => Algorithm::Sha512,
@@ -40,17 +40,17 @@ pub(super) async fn begin(
         Some(_) => return Err(ErrorResponse::digest_invalid("only sha256 and sha512 digests are supported")),
     };
     let digest = query.digest("digest")?;
-    let part = service.sessions.part(client).await.map_err(|why| too_many(service, why))?;
-    let id = service.sessions.begin(repository, algorithm, part).await?;
-    if let Some(digest) = digest.filter(|_| service.behaviour.takes_single_post) {
-        let closed = close_with(service, repository, &id, digest, headers, body).await;
+    let part = to.writer.sessions.part(client).await.map_err(|why| too_many(to.service, why))?;
+    let id = to.writer.sessions.begin(to.repository, algorithm, part).await?;
+    if let Some(digest) = digest.filter(|_| to.service.behaviour.takes_single_post) {
+        let closed = close_with(to, &id, digest, headers, body).await;
         if closed.is_err() {
             // No client knows its name, so none can go on with it or cancel it.
-            let _ = cancel(service, repository, &id).await;
+            let _ = cancel(to, &id).await;
         }
         return closed;
     }
-    Ok(accepted(repository, &id, 0, StatusCode::ACCEPTED))
+    Ok(accepted(to.repository, &id, 0, StatusCode::ACCEPTED))
 }
 
 fn too_many(service: &ServerState, why: Exceeded) -> ErrorResponse {
@@ -65,16 +65,19 @@ fn too_many(service: &ServerState, why: Exceeded) -> ErrorResponse {
 }
 
 async fn mount(
-    service: &ServerState,
-    repository: &RepositoryPath,
+    to: WriteTarget<'_>,
+    client: &SessionOwner,
     digest: Digest,
     from: Option<&str>,
 ) -> Result<bool, ErrorResponse> {
+    let WriteTarget { service, writer: RegistryWriter { data_dir, .. }, repository } = to;
     // Not remembered before there is content in it.
-    let target = service.registry.repository_to_read(repository);
+    let target = data_dir.repository_to_read(repository);
     if service.behaviour.mounts_from_anywhere {
-        for path in service.registry.list().await? {
-            if target.mount(&service.registry.repository(&path), digest).await? {
+        for path in service.reader.repositories().await? {
+            if is_given(service, client, &path, &digest).await
+                && target.mount(&data_dir.repository(&path), digest).await?
+            {
                 return Ok(true);
             }
         }
@@ -85,87 +88,71 @@ async fn mount(
     if from == *repository {
         return Ok(target.vouch(&digest).await?.is_some());
     }
-    match service.registry.existing(&from).await {
-        Ok(source) => Ok(target.mount(&source, digest).await?),
+    match data_dir.existing(&from).await {
+        Ok(Some(source)) if is_given(service, client, &from, &digest).await => {
+            Ok(target.mount(&source, digest).await?)
+        }
         // A source that does not exist is no error: the upload begins (tried on distribution 2.8 and 3).
-        Err(_) => Ok(false),
+        _ => Ok(false),
     }
 }
 
+/// Whether the client may read the blob there: a mount is a pull.
+async fn is_given(service: &ServerState, client: &SessionOwner, repository: &RepositoryPath, digest: &Digest) -> bool {
+    let content = PulledContent::Blob(digest);
+    service.admit(Pull { user: client.user(), repository, content, is_head: false }).await.is_ok()
+}
+
 /// `PATCH /v2/<name>/blobs/uploads/<id>`: takes a chunk.
-pub(super) async fn chunk(
-    service: &ServerState,
-    repository: &RepositoryPath,
-    id: &str,
-    headers: &HeaderMap,
-    body: Body,
-) -> Reply {
-    let session = take(service, repository, id).await?;
-    let session = append(service, session, headers, body).await?;
-    Ok(accepted(repository, id, session.offset(), StatusCode::ACCEPTED))
+pub(super) async fn chunk(to: WriteTarget<'_>, id: &str, headers: &HeaderMap, body: Body) -> Reply {
+    let session = take(to, id).await?;
+    let session = append(to, session, headers, body).await?;
+    Ok(accepted(to.repository, id, session.offset(), StatusCode::ACCEPTED))
 }
 
 /// `PUT /v2/<name>/blobs/uploads/<id>?digest=`: takes the last chunk, if there is one, and makes it a blob.
-pub(super) async fn close(
-    service: &ServerState,
-    repository: &RepositoryPath,
-    id: &str,
-    query: &Query,
-    headers: &HeaderMap,
-    body: Body,
-) -> Reply {
+pub(super) async fn close(to: WriteTarget<'_>, id: &str, query: &Query, headers: &HeaderMap, body: Body) -> Reply {
     let digest = query.digest("digest")?.ok_or_else(|| ErrorResponse::digest_invalid("the query names no digest"))?;
-    close_with(service, repository, id, digest, headers, body).await
+    close_with(to, id, digest, headers, body).await
 }
 
-async fn close_with(
-    service: &ServerState,
-    repository: &RepositoryPath,
-    id: &str,
-    digest: Digest,
-    headers: &HeaderMap,
-    body: Body,
-) -> Reply {
-    let mut session = take(service, repository, id).await?;
+async fn close_with(to: WriteTarget<'_>, id: &str, digest: Digest, headers: &HeaderMap, body: Body) -> Reply {
+    let mut session = take(to, id).await?;
     session.expect(digest.algorithm());
-    if service.behaviour.takes_unsized_put || headers.contains_key(header::CONTENT_LENGTH) {
-        session = append(service, session, headers, body).await?;
+    if to.service.behaviour.takes_unsized_put || headers.contains_key(header::CONTENT_LENGTH) {
+        session = append(to, session, headers, body).await?;
     }
     // Held until it is a blob: no other server writes to it meanwhile, or makes another blob of it.
     let file = session.open().await.map_err(taken)?;
     let found = session.digest(&file, digest.algorithm()).await?;
     if found != digest {
-        service.sessions.end(&mut session).await?;
+        to.writer.sessions.end(&mut session).await?;
         return Err(ErrorResponse::digest_invalid(format!("the bytes sent hash to {found}, not to {digest}")));
     }
-    let adopted = service.registry.repository(repository).adopt(session.place(), file, digest).await;
+    let adopted = to.writer.data_dir.repository(to.repository).adopt(session.place(), file, digest).await;
     // On a full disk, removing the session frees room.
     if adopted.as_ref().err().is_none_or(is_no_room) {
-        service.sessions.end(&mut session).await?;
+        to.writer.sessions.end(&mut session).await?;
     }
     adopted?;
-    Ok(created(repository, digest))
+    Ok(created(to.repository, digest))
 }
 
 /// `GET /v2/<name>/blobs/uploads/<id>`: says how much has arrived.
-pub(super) async fn status(service: &ServerState, repository: &RepositoryPath, id: &str) -> Reply {
-    let offset = service.sessions.offset(repository, id).await?.ok_or_else(ErrorResponse::upload_unknown)?;
-    Ok(accepted(repository, id, offset, StatusCode::NO_CONTENT))
+pub(super) async fn status(to: WriteTarget<'_>, id: &str) -> Reply {
+    let offset = to.writer.sessions.offset(to.repository, id).await?.ok_or_else(ErrorResponse::upload_unknown)?;
+    Ok(accepted(to.repository, id, offset, StatusCode::NO_CONTENT))
 }
 
 /// `DELETE /v2/<name>/blobs/uploads/<id>`: cancels the upload.
-pub(super) async fn cancel(service: &ServerState, repository: &RepositoryPath, id: &str) -> Reply {
-    let mut session = take(service, repository, id).await?;
-    service.sessions.end(&mut session).await?;
+pub(super) async fn cancel(to: WriteTarget<'_>, id: &str) -> Reply {
+    let mut session = take(to, id).await?;
+    to.writer.sessions.end(&mut session).await?;
     Ok(reply(StatusCode::NO_CONTENT, [], Body::empty()))
 }
 
-async fn take(
-    service: &ServerState,
-    repository: &RepositoryPath,
-    id: &str,
-) -> Result<OwnedMutexGuard<UploadSession>, ErrorResponse> {
-    service.sessions.take(repository, id).await?.ok_or_else(ErrorResponse::upload_unknown)
+async fn take(to: WriteTarget<'_>, id: &str) -> Result<OwnedMutexGuard<UploadSession>, ErrorResponse> {
+    to.writer.sessions.take(to.repository, id).await?.ok_or_else(ErrorResponse::upload_unknown)
 }
 
 fn taken(error: Error) -> ErrorResponse {
@@ -178,11 +165,12 @@ fn taken(error: Error) -> ErrorResponse {
 }
 
 async fn append(
-    service: &ServerState,
+    to: WriteTarget<'_>,
     mut session: OwnedMutexGuard<UploadSession>,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<OwnedMutexGuard<UploadSession>, ErrorResponse> {
+    let WriteTarget { service, writer, .. } = to;
     let length = length(headers);
     let is_empty = length == Some(0);
     let file = if is_empty { None } else { Some(session.open().await.map_err(taken)?) };
@@ -199,7 +187,7 @@ async fn append(
         return Ok(session);
     }
     if service.behaviour.after_cut != AfterCut::Resumable {
-        service.sessions.end(&mut session).await?;
+        writer.sessions.end(&mut session).await?;
     }
     Err(ErrorResponse::upload_invalid("the connection broke inside the body"))
 }
@@ -254,7 +242,6 @@ fn accepted(repository: &RepositoryPath, id: &str, offset: u64, status: StatusCo
 }
 
 fn created(repository: &RepositoryPath, digest: Digest) -> Response<Body> {
-    let headers =
-        [("location", format!("/v2/{repository}/blobs/{digest}")), ("docker-content-digest", digest.to_string())];
+    let headers = [("location", format!("/v2/{repository}/blobs/{digest}")), (CONTENT_DIGEST, digest.to_string())];
     reply(StatusCode::CREATED, headers, Body::empty())
 }

@@ -21,6 +21,16 @@ pub(super) enum SessionOwner {
     Unknown,
 }
 
+impl SessionOwner {
+    /// Returns the user, if one has logged in.
+    pub(super) fn user(&self) -> Option<&str> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Network(_) | Self::Unknown => None,
+        }
+    }
+}
+
 /// The counts of all sessions of a server.
 #[derive(Debug)]
 pub(super) struct UploadQuota {

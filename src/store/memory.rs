@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 
-use super::{Body, ByteStream, Listing, Put, Root, Store};
+use super::{Body, ByteStream, Listing, NamesPage, PagedStore, Put, ReferrersPage, Root, Store};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 
@@ -122,5 +122,24 @@ impl Listing for Memory {
 
     async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         self.referrers(subject).await.map(Some)
+    }
+}
+
+#[async_trait]
+impl PagedStore for Memory {
+    async fn tags_after(&self, last: Option<&str>, most: usize, most_bytes: usize) -> Result<NamesPage> {
+        let mut tags = self.tags().await?;
+        tags.sort();
+        Ok(NamesPage::cut(tags.iter().map(Tag::as_str), last, most, most_bytes))
+    }
+
+    async fn referrers_after(
+        &self,
+        subject: &Digest,
+        last: Option<Digest>,
+        artifact_type: Option<&MediaType>,
+        most_bytes: usize,
+    ) -> Result<ReferrersPage> {
+        Ok(ReferrersPage::of(self.referrers(subject).await?, last, artifact_type, most_bytes))
     }
 }

@@ -9,6 +9,7 @@ mod body;
 mod cached;
 pub(crate) mod layout;
 mod memory;
+mod page;
 mod registry;
 mod spool;
 
@@ -24,6 +25,7 @@ pub use body::{Body, Meter};
 pub use cached::Cached;
 pub use layout::Layout;
 pub use memory::Memory;
+pub use page::{NamesPage, PagedStore, ReferrersPage};
 #[cfg(feature = "fuzzing")]
 pub(crate) use registry::fuzzing;
 pub use registry::{Registry, Role, Untagged};
@@ -235,7 +237,7 @@ pub(crate) async fn find_manifest(store: &dyn Store, name: &Name) -> Result<Opti
 }
 
 /// Turns only "not found" into None; a query that fails stays an error.
-fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
+pub(crate) fn absent_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),

@@ -31,12 +31,12 @@ use futures_util::StreamExt;
 
 use self::folder::{Changed, Hold, LayoutFolder};
 use self::index::LayoutIndex;
-pub(crate) use self::index::{Outgrown, ReferrersPage};
+pub(crate) use self::index::Outgrown;
 use self::index_memory::IndexMemory;
 use super::{Body, MAX_MANIFEST_BYTES, Put};
 use crate::disk::{self, DiskRoot as Below, Place, blocking};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, MediaType, Tag};
+use crate::oci::{Descriptor, Digest, Tag};
 
 /// One OCI image layout folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -185,29 +185,6 @@ impl Layout {
     pub(crate) async fn remove_blob(&self, digest: Digest) -> Result<bool> {
         let place = self.blob(&digest);
         blocking(move || Ok(place.is_file() && place.remove().map_err(place.failed("remove"))?)).await
-    }
-
-    /// Returns at most `most` tags after `last`, in byte order, at most `most_bytes` together; and whether others
-    /// follow.
-    pub(crate) async fn tags_after(
-        &self,
-        last: Option<String>,
-        most: usize,
-        most_bytes: usize,
-    ) -> Result<(Vec<Tag>, bool)> {
-        self.read(move |index| index.tags_after(last.as_deref(), most, most_bytes)).await
-    }
-
-    /// Returns the referrers of `subject` after `last`, of one type if it is given: at most `most_bytes` together, but
-    /// at least one. Annotations of unusual size are left out.
-    pub(crate) async fn referrers_after(
-        &self,
-        subject: Digest,
-        last: Option<Digest>,
-        artifact_type: Option<MediaType>,
-        most_bytes: usize,
-    ) -> Result<ReferrersPage> {
-        self.read(move |index| index.referrers_after(&subject, last, artifact_type.as_ref(), most_bytes)).await
     }
 
     /// Whether clones of this layout are in use.

@@ -8,8 +8,8 @@ use super::index::LayoutIndex;
 use super::{Layout, manifest};
 use crate::disk::{self, blocking};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Name, Tag};
-use crate::store::{Body, ByteStream, Listing, Put, Root, Store};
+use crate::oci::{Descriptor, Digest, MediaType, Name, Tag};
+use crate::store::{Body, ByteStream, Listing, NamesPage, PagedStore, Put, ReferrersPage, Root, Store};
 
 #[async_trait]
 impl Store for Layout {
@@ -97,5 +97,25 @@ impl Listing for Layout {
 
     async fn api_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         self.referrers(subject).await.map(Some)
+    }
+}
+
+#[async_trait]
+impl PagedStore for Layout {
+    async fn tags_after(&self, last: Option<&str>, most: usize, most_bytes: usize) -> Result<NamesPage> {
+        let last = last.map(str::to_owned);
+        self.read(move |index| index.tags_after(last.as_deref(), most, most_bytes)).await
+    }
+
+    /// Leaves out annotations of unusual size.
+    async fn referrers_after(
+        &self,
+        subject: &Digest,
+        last: Option<Digest>,
+        artifact_type: Option<&MediaType>,
+        most_bytes: usize,
+    ) -> Result<ReferrersPage> {
+        let (subject, artifact_type) = (*subject, artifact_type.cloned());
+        self.read(move |index| index.referrers_after(&subject, last, artifact_type.as_ref(), most_bytes)).await
     }
 }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use autonomy_registry::oci::Digest;
-use autonomy_registry::serve::Limits;
+use autonomy_registry::serve::{Limits, ServedContent};
 
 use crate::kit::asking::client;
 use crate::kit::serve_bed::{PATIENCE, Program, Running};
@@ -157,7 +157,8 @@ async fn a_head_may_be_long_but_not_without_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_in_the_middle_of_a_large_body_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Running::start(folder.path(), |options| options.is_read_only = true).await;
+    let content = ServedContent::ReadOnlyDataDir(folder.path().to_owned());
+    let server = Running::start(folder.path(), |options| options.content = content).await;
     // A body larger than all buffers on the way; the client reads only after sending it.
     let host = server.host.clone();
     let told = tokio::task::spawn_blocking(move || {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::serve::{Profile, ServeOptions, Server};
+use autonomy_registry::serve::{Profile, ServeOptions, ServedContent, Server};
 use reqwest::Method;
 
 use crate::kit::asking::{Asking, code, json};
@@ -16,9 +16,8 @@ async fn a_read_only_server_refuses_writes_and_stops_when_told() {
         let server = Testbed::over(folder.path(), Profile::default()).await;
         Asking::of(&server, "app").push_blob(b"kept").await
     };
-    let mut options = ServeOptions::new(folder.path(), ([127, 0, 0, 1], 0).into());
-    options.is_read_only = true;
-    let server = Server::bind(options).await.unwrap();
+    let content = ServedContent::ReadOnlyDataDir(folder.path().to_owned());
+    let server = Server::bind(ServeOptions::serving(content, ([127, 0, 0, 1], 0).into())).await.unwrap();
     let asking = Asking::at(server.address(), "app");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(server.run(async { stopped.await.unwrap_or_default() }));
@@ -50,9 +49,8 @@ async fn a_read_only_server_refuses_writes_and_stops_when_told() {
 async fn a_read_only_server_writes_nothing_itself() {
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent");
-    let mut options = ServeOptions::new(&absent, ([127, 0, 0, 1], 0).into());
-    options.is_read_only = true;
-    let server = Server::bind(options).await.unwrap();
+    let content = ServedContent::ReadOnlyDataDir(absent.clone());
+    let server = Server::bind(ServeOptions::serving(content, ([127, 0, 0, 1], 0).into())).await.unwrap();
     let asking = Asking::at(server.address(), "app");
     tokio::spawn(server.run(std::future::pending()));
     for path in ["manifests/v1", "tags/list", "blobs/uploads/x"] {

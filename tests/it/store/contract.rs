@@ -5,7 +5,9 @@ use std::sync::Arc;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name, Tag};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{self, Body, Cached, Layout, Listing, ListingStore, Memory, Put, Store};
+use autonomy_registry::store::{
+    self, Body, Cached, Layout, Listing, ListingStore, Memory, PagedStore, Put, Store,
+};
 use autonomy_registry::{Kind, Result};
 use futures_util::{StreamExt, TryStreamExt, future};
 
@@ -202,6 +204,49 @@ async fn referrers_appear_with_type_and_annotations(store: &dyn ListingStore) {
     let found = store.referrers(&absent.digest).await.unwrap();
     assert_eq!(found.len(), 1, "a subject need not be there");
     assert_eq!(found[0].digest, early.digest);
+}
+
+/// Runs the contract of pages on an empty store.
+async fn pages_hold_what_the_lists_hold(store: &(impl PagedStore + Listing)) {
+    let names = ["c", "a", "d", "b"].map(tag);
+    let subject = image(store, "subject", None, &names).await;
+    for salt in ["sbom", "signature", "scan", "vex"] {
+        image(store, salt, Some(&subject), &[]).await;
+    }
+    let (mut tags, mut last) = (Vec::new(), None::<String>);
+    loop {
+        let page = store.tags_after(last.as_deref(), 3, 2).await.unwrap();
+        assert!(!page.names.is_empty() && page.names.len() <= 2);
+        tags.extend(page.names);
+        last = tags.last().cloned();
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(tags, ["a", "b", "c", "d"]);
+    let (mut found, mut last) = (Vec::<Descriptor>::new(), None);
+    loop {
+        let page = store.referrers_after(&subject.digest, last, None, 1).await.unwrap();
+        found.push(serde_json::from_slice(&page.text).unwrap());
+        last = page.next;
+        if last.is_none() {
+            break;
+        }
+    }
+    let mut expected = store.referrers(&subject.digest).await.unwrap();
+    expected.sort_by_key(|node| node.digest);
+    assert_eq!(found, expected);
+    let wanted = MediaType::new("application/x.sbom");
+    let page = store.referrers_after(&subject.digest, None, Some(&wanted), usize::MAX).await.unwrap();
+    let found: Descriptor = serde_json::from_slice(&page.text).unwrap();
+    assert_eq!((found.artifact_type, page.next), (Some(wanted), None));
+}
+
+#[tokio::test]
+async fn pages_of_memory_and_of_a_layout_hold_what_the_lists_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    pages_hold_what_the_lists_hold(&Memory::default()).await;
+    pages_hold_what_the_lists_hold(&Layout::at(folder.path())).await;
 }
 
 #[tokio::test]

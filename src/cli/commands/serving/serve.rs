@@ -12,7 +12,7 @@ use crate::cli::args::output::Voice;
 use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
-use crate::serve::{Limits, ServeOptions, Server, ServerCertificates, name_of};
+use crate::serve::{Limits, ServeOptions, ServedContent, Server, ServerCertificates, name_of};
 
 /// Serves a folder as an OCI registry until Ctrl-C or SIGTERM.
 ///
@@ -126,9 +126,11 @@ impl ServeArgs {
     fn options(&self) -> ServeOptions {
         let LoginArgs { tls_cert, tls_key, client_ca, htpasswd, .. } = &self.access;
         let Bounds { max_connections, upload_expiry, grace } = self.bounds;
-        let mut options = ServeOptions::new(&self.data_dir, self.listen);
+        let folder = self.data_dir.clone();
+        let content =
+            if self.read_only { ServedContent::ReadOnlyDataDir(folder) } else { ServedContent::DataDir(folder) };
+        let mut options = ServeOptions::serving(content, self.listen);
         options.hosts = self.access.hosts.clone();
-        options.is_read_only = self.read_only;
         let pair = tls_cert.clone().zip(tls_key.clone());
         options.tls = pair.map(|(chain, key)| ServerCertificates { chain, key, client_ca: client_ca.clone() });
         options.htpasswd = htpasswd.clone();

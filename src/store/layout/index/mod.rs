@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::value::{RawValue, to_raw_value};
 
-pub(crate) use self::pages::ReferrersPage;
 use super::index_json::{self, Head, WrittenIndex};
 use super::manifest;
 use crate::disk::{self, Place};

@@ -4,34 +4,12 @@ use std::ops::Bound;
 
 use super::{LayoutIndex, Referrer};
 use crate::oci::{Digest, MediaType, Tag};
-
-/// Some of the referrers of a manifest, sorted by digest.
-#[derive(Debug, Default)]
-pub(crate) struct ReferrersPage {
-    /// Their descriptors in JSON, separated by commas.
-    pub(crate) text: Vec<u8>,
-    /// The last of them, if others follow.
-    pub(crate) next: Option<Digest>,
-}
+use crate::store::{NamesPage, ReferrersPage};
 
 impl LayoutIndex {
-    /// Returns the tags after `last`, in byte order, at most `most_bytes` together, and whether others follow. Returns
-    /// at least one tag.
-    pub(in crate::store::layout) fn tags_after(
-        &self,
-        last: Option<&str>,
-        most: usize,
-        most_bytes: usize,
-    ) -> (Vec<Tag>, bool) {
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        for tag in self.tags.keys().filter(|tag| last.is_none_or(|last| tag.as_str() > last)) {
-            bytes += tag.as_str().len();
-            if page.len() >= most || (bytes > most_bytes && !page.is_empty()) {
-                return (page, true);
-            }
-            page.push(tag.clone());
-        }
-        (page, false)
+    /// Returns the tags after `last`, in byte order, at most `most_bytes` together, but at least one.
+    pub(in crate::store::layout) fn tags_after(&self, last: Option<&str>, most: usize, most_bytes: usize) -> NamesPage {
+        NamesPage::cut(self.tags.keys().map(Tag::as_str), last, most, most_bytes)
     }
 
     /// Returns the referrers of `subject` after `last`, at most `most_bytes` together, but at least one.
@@ -42,21 +20,9 @@ impl LayoutIndex {
         artifact_type: Option<&MediaType>,
         most_bytes: usize,
     ) -> ReferrersPage {
-        let mut page = ReferrersPage::default();
         let is_meant = |node: &Referrer| artifact_type.is_none() || node.artifact_type.as_ref() == artifact_type;
-        let mut before = None;
-        for (digest, node) in self.attached(subject, last).filter(|(_, node)| is_meant(node)) {
-            if before.is_some() && page.text.len() + node.text.len() > most_bytes {
-                page.next = before;
-                return page;
-            }
-            if before.is_some() {
-                page.text.push(b',');
-            }
-            page.text.extend_from_slice(node.text.as_bytes());
-            before = Some(digest);
-        }
-        page
+        let found = self.attached(subject, last).filter(|(_, node)| is_meant(node));
+        ReferrersPage::cut(found.map(|(digest, node)| (digest, &node.text)), most_bytes)
     }
 
     /// Returns the referrers of `subject` after `last`, sorted by digest.
@@ -152,8 +118,8 @@ mod tests {
         let tags: Vec<Tag> = ["c", "a", "d", "b"].map(|tag| tag.parse().unwrap()).to_vec();
         index.add(&node, &manifest, &tags);
         let page = |last, most, bytes| {
-            let (tags, has_more) = index.tags_after(last, most, bytes);
-            (tags.iter().map(Tag::as_str).collect::<String>(), has_more)
+            let page = index.tags_after(last, most, bytes);
+            (page.names.concat(), page.has_more)
         };
         assert_eq!(page(None, 9, 9), ("abcd".into(), false));
         assert_eq!(page(None, 2, 9), ("ab".into(), true));
