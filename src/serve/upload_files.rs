@@ -1,5 +1,6 @@
 //! The files of upload sessions: their names, their locks and their age.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, TryLockError};
 use std::io;
@@ -46,22 +47,53 @@ pub(super) fn is_identifier(name: &str) -> bool {
     name.len() == 36 && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
-/// Returns the names and sizes of the session files in `folder`. A file with any other name belongs to no upload.
-pub(super) fn files(folder: &Place) -> Vec<(String, u64)> {
-    let names = folder.list().unwrap_or_default().into_iter();
-    let sized = names.filter_map(|name| {
-        let name = name.into_string().ok().filter(|name| is_identifier(name))?;
-        let bytes = taken(&held(&folder.join(&name))?);
-        Some((name, bytes))
-    });
-    sized.collect()
+/// The files of a folder of uploads that no session in memory stands for.
+#[derive(Debug, Default)]
+pub(super) struct LeftFiles {
+    /// Names and bytes of the first ones.
+    pub(super) first: Vec<(String, u64)>,
+    /// The number of all others, and their bytes.
+    pub(super) others: (usize, u64),
 }
 
-/// Returns the names of files in `folder` that were not written to for `expiry`.
-pub(super) fn old_files(folder: &Place, expiry: Duration) -> Vec<String> {
-    let names = folder.list().unwrap_or_default().into_iter();
-    let old = names.filter(|name| is_old(&folder.join(name), expiry));
-    old.filter_map(|name| name.into_string().ok()).collect()
+impl LeftFiles {
+    /// Finds the session files except `known`, and names at most `most`: there may be a million. A file with any other
+    /// name belongs to no upload.
+    pub(super) fn find(folder: &Place, known: &HashSet<String>, most: usize) -> Self {
+        let mut found = Self::default();
+        // A folder that cannot be read holds nothing that could go on.
+        let _ = folder.each(&mut |name| {
+            let Ok(name) = name.into_string() else { return };
+            let about = (is_identifier(&name) && !known.contains(&name)).then(|| held(&folder.join(&name))).flatten();
+            let Some(bytes) = about.map(|about| taken(&about)) else { return };
+            if found.first.len() < most {
+                found.first.push((name, bytes));
+            } else {
+                found.others = (found.others.0 + 1, found.others.1 + bytes);
+            }
+        });
+        found
+    }
+}
+
+/// Removes the files in `folder` that were not written to for `expiry`, except those that a server is writing to and
+/// `known`, and returns the names of the latter.
+pub(super) fn remove_old(folder: &Place, known: &HashSet<String>, expiry: Duration) -> Vec<String> {
+    let mut stay = Vec::new();
+    // A folder that cannot be read keeps its files.
+    let _ = folder.each(&mut |name| {
+        let place = folder.join(&name);
+        let Ok(name) = name.into_string() else { return };
+        if !is_old(&place, expiry) {
+            return;
+        }
+        if known.contains(&name) {
+            stay.push(name);
+        } else if remove_abandoned(&place, expiry) {
+            tracing::debug!(upload = name, "removing what an earlier process left");
+        }
+    });
+    stay
 }
 
 /// Whether that file is that old, or gone. A time just as far in the future counts as old too: the clock was wrong.

@@ -59,11 +59,12 @@ pub(super) enum Exceeded {
     All,
 }
 
-/// One session's part of the counts, until it is dropped.
+/// The part that one session has in the counts, or some sessions together, until it is dropped.
 #[derive(Debug)]
 pub(super) struct SessionPart {
     quota: Arc<UploadQuota>,
     client: SessionOwner,
+    sessions: usize,
     bytes: u64,
 }
 
@@ -94,13 +95,18 @@ impl UploadQuota {
             return Err(Exceeded::All);
         }
         state.add(&client, 1, 0);
-        Ok(SessionPart { quota: Arc::clone(self), client, bytes: 0 })
+        Ok(SessionPart { quota: Arc::clone(self), client, sessions: 1, bytes: 0 })
     }
 
-    /// Counts a session that exists already, however many there are.
-    pub(super) fn found(self: &Arc<Self>, bytes: u64) -> SessionPart {
-        self.lock().add(&SessionOwner::Unknown, 1, bytes);
-        SessionPart { quota: Arc::clone(self), client: SessionOwner::Unknown, bytes }
+    /// Counts sessions that exist already, however many there are.
+    pub(super) fn found(self: &Arc<Self>, sessions: usize, bytes: u64) -> SessionPart {
+        self.lock().add(&SessionOwner::Unknown, sessions, bytes);
+        SessionPart { quota: Arc::clone(self), client: SessionOwner::Unknown, sessions, bytes }
+    }
+
+    /// Returns the most sessions of all clients together.
+    pub(super) fn most_sessions(&self) -> usize {
+        self.limits.sessions
     }
 
     /// Returns the room for sessions on the disk of `file`: the limits, or without limits a share of the free bytes and
@@ -117,6 +123,13 @@ impl UploadQuota {
             own: limits.session_bytes_of_one.unwrap_or_else(|| share(Limits::SESSION_PERCENT_OF_ONE)),
             all: limits.session_bytes.unwrap_or_else(|| share(Limits::SESSION_PERCENT)),
         }
+    }
+
+    /// Returns the number of all sessions and their bytes.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (usize, u64) {
+        let Count { sessions, bytes } = self.lock().all;
+        (sessions, bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, QuotaState> {
@@ -147,6 +160,11 @@ impl QuotaState {
 impl SessionPart {
     pub(super) fn quota(&self) -> &Arc<UploadQuota> {
         &self.quota
+    }
+
+    /// Returns the number of sessions and their bytes.
+    pub(super) fn counted(&self) -> (usize, u64) {
+        (self.sessions, self.bytes)
     }
 
     /// Returns the client that it is counted for.
@@ -202,7 +220,7 @@ impl SessionPart {
 
 impl Drop for SessionPart {
     fn drop(&mut self) {
-        self.quota.lock().take(&self.client, 1, self.bytes);
+        self.quota.lock().take(&self.client, self.sessions, self.bytes);
     }
 }
 
@@ -231,7 +249,7 @@ mod tests {
     #[test]
     fn sessions_are_bounded_for_each_client_and_in_all_and_those_found_on_the_disk_count() {
         let quota = UploadQuota::new(Limits { sessions_of_one: 2, sessions: 5, ..Limits::default() });
-        let found = quota.found(10);
+        let found = quota.found(1, 10);
         let mut held: Vec<_> = (0..2).map(|_| quota.open(user("ann")).unwrap()).collect();
         assert_eq!(quota.open(user("ann")).unwrap_err(), Exceeded::Own);
         held.extend((0..2).map(|_| quota.open(SessionOwner::Network([10, 0, 0, 1].into())).unwrap()));

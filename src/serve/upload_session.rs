@@ -19,7 +19,9 @@ use tokio::time::Instant;
 
 use super::error_response::is_no_room;
 use super::memory_budget::BlobLane;
-use super::upload_files::{files, held, identifier, is_abandoned, is_identifier, old_files, remove_abandoned, seize};
+use super::upload_files::{
+    LeftFiles, held, identifier, is_abandoned, is_identifier, remove_abandoned, remove_old, seize,
+};
 use super::upload_quota::{Exceeded, SessionOwner, SessionPart, UploadQuota};
 use crate::disk;
 use crate::disk::Writer;
@@ -45,6 +47,8 @@ pub(super) struct UploadSessions {
     quota: Arc<UploadQuota>,
     /// Parts of sessions that an earlier process left and that no client has resumed.
     left: Mutex<HashMap<String, SessionPart>>,
+    /// The part of all other such sessions together, if there are more than there may be.
+    others: Mutex<Option<SessionPart>>,
 }
 
 type SessionHandle = Arc<tokio::sync::Mutex<UploadSession>>;
@@ -77,18 +81,43 @@ pub(super) enum BodyEnd {
 
 impl UploadSessions {
     pub(super) fn new(folder: Place, limits: Limits) -> Self {
-        Self { folder, open: Mutex::default(), quota: UploadQuota::new(limits), left: Mutex::default() }
+        Self {
+            folder,
+            open: Mutex::default(),
+            quota: UploadQuota::new(limits),
+            left: Mutex::default(),
+            others: Mutex::default(),
+        }
     }
 
     /// Counts the sessions that an earlier process left.
     pub(super) async fn count_left(&self) -> Result<()> {
-        let folder = self.folder.clone();
-        let found = blocking(move || Ok(files(&folder))).await?;
-        let mut left = self.left();
-        for (name, bytes) in found {
-            left.insert(name, self.quota.found(bytes));
-        }
+        let (folder, most) = (self.folder.clone(), self.quota.most_sessions());
+        let found = blocking(move || Ok(LeftFiles::find(&folder, &HashSet::new(), most))).await?;
+        self.left().extend(found.first.into_iter().map(|(name, bytes)| (name, self.quota.found(1, bytes))));
+        let (count, bytes) = found.others;
+        *crate::sync::lock(&self.others) = (count > 0).then(|| self.quota.found(count, bytes));
         Ok(())
+    }
+
+    /// Counts again the sessions that an earlier process left: clients have resumed some, and some have gone.
+    async fn recount_left(&self) {
+        let mut known: HashSet<String> = self.left().keys().cloned().collect();
+        let (folder, left) = (self.folder.clone(), known.clone());
+        // Another server on the same folder ends its own.
+        let is_gone = move |name: &String| held(&folder.join(name)).is_none();
+        let gone = blocking(move || Ok(left.into_iter().filter(is_gone).collect::<HashSet<_>>())).await;
+        let gone = gone.unwrap_or_default();
+        self.left().retain(|name, _| !gone.contains(name));
+        let Some(former) = crate::sync::lock(&self.others).as_ref().map(SessionPart::counted) else { return };
+        known.extend(self.lock().keys().cloned());
+        let folder = self.folder.clone();
+        let found = blocking(move || Ok(LeftFiles::find(&folder, &known, 0))).await.unwrap_or_default();
+        // Sessions that another server has begun since are its own.
+        let (count, bytes) = (found.others.0.min(former.0), found.others.1.min(former.1));
+        let mut others = crate::sync::lock(&self.others);
+        drop(others.take());
+        *others = (count > 0).then(|| self.quota.found(count, bytes));
     }
 
     /// Returns a part for one more session of `client`. Removes an abandoned session of that client if there is no
@@ -198,28 +227,21 @@ impl UploadSessions {
 
     /// Removes abandoned sessions, also of an earlier process.
     pub(super) async fn sweep(&self, expiry: Duration) {
-        let folder = self.folder.clone();
-        let old = move || Ok(old_files(&folder, expiry));
-        let folder = self.folder.clone();
-        let there: HashSet<_> =
-            blocking(move || Ok(files(&folder))).await.unwrap_or_default().into_iter().map(|(name, _)| name).collect();
-        // Another server on the same folder ends its own.
-        self.left().retain(|name, _| there.contains(name));
-        for name in blocking(old).await.unwrap_or_default() {
+        let (folder, open) = (self.folder.clone(), self.lock().keys().cloned().collect());
+        // A client that resumes one of an earlier process at this moment finds it gone.
+        let old = blocking(move || Ok(remove_old(&folder, &open, expiry))).await.unwrap_or_default();
+        for name in old {
             let open = self.lock().get(&name).map(Arc::clone);
-            let Some(handle) = open else {
-                self.discard(&name, expiry).await;
-                continue;
-            };
             // A session in use is not abandoned, nor is one that was resumed while this was waiting.
-            let Ok(mut session) = handle.try_lock_owned() else { continue };
-            let place = session.place.clone();
+            let Some(Ok(mut session)) = open.map(|handle| handle.try_lock_owned()) else { continue };
+            let place = session.place();
             if blocking(move || Ok(is_abandoned(&place, expiry))).await.unwrap_or_default() {
                 tracing::debug!(upload = name, "removing an upload that nobody came back to");
                 let _ = self.end(&mut session).await;
             }
         }
         self.forget_gone().await;
+        self.recount_left().await;
     }
 
     /// Forgets sessions that another server has ended, and those that had no room.
@@ -231,15 +253,6 @@ impl UploadSessions {
             if blocking(move || Ok(held(&place).is_none())).await.unwrap_or_default() {
                 self.forget(&mut session);
             }
-        }
-    }
-
-    /// Removes a session that an earlier process left. A client that has just resumed it finds it gone.
-    async fn discard(&self, name: &str, expiry: Duration) {
-        let place = self.folder.join(name);
-        if blocking(move || Ok(remove_abandoned(&place, expiry))).await.unwrap_or_default() {
-            tracing::debug!(upload = name, "removing what an earlier process left");
-            self.left().remove(name);
         }
     }
 
@@ -255,7 +268,7 @@ impl UploadSessions {
         let file = place.clone();
         let found = blocking(move || Ok(held(&file).map(|data| (data.len(), taken(&data))))).await?;
         let Some((offset, taken)) = found else { return Ok(None) };
-        let part = self.left().remove(id).unwrap_or_else(|| self.quota.found(taken));
+        let Some(part) = self.part_of_found(id, taken) else { return Ok(None) };
         // An earlier process left it. Its name cannot be guessed: a client that knows it began it.
         let session = UploadSession {
             id: id.to_owned(),
@@ -270,6 +283,12 @@ impl UploadSessions {
         };
         let mut open = self.lock();
         Ok(Some(Arc::clone(open.entry(id.to_owned()).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(session))))))
+    }
+
+    /// Returns the part of a session that this process did not begin. None if as many are in memory as there may be.
+    fn part_of_found(&self, id: &str, bytes: u64) -> Option<SessionPart> {
+        let left = self.left().remove(id);
+        left.or_else(|| (self.count() < self.quota.most_sessions()).then(|| self.quota.found(1, bytes)))
     }
 
     fn left(&self) -> MutexGuard<'_, HashMap<String, SessionPart>> {
@@ -444,4 +463,47 @@ async fn take_in(
 /// Returns the error of a full disk.
 fn full(why: Exceeded) -> Error {
     Error::new(Kind::Local, "take upload").because(io::Error::new(io::ErrorKind::QuotaExceeded, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskRoot;
+
+    #[tokio::test]
+    async fn of_many_files_that_were_left_few_are_kept_in_memory_and_all_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { sessions: 3, ..Limits::default() };
+        let place = |id: &str| folder.path().join(id);
+        let left: Vec<_> = (0..10).map(|_| identifier().unwrap()).collect();
+        left.iter().for_each(|id| std::fs::write(place(id), "ten bytes.").unwrap());
+        std::fs::write(place("of-no-upload"), "a file of another name").unwrap();
+        let sessions = UploadSessions::new(DiskRoot::at(folder.path()).place(), limits);
+        sessions.sweep(Duration::from_secs(3600)).await;
+        sessions.count_left().await.unwrap();
+        assert_eq!((sessions.left().len(), sessions.quota.counted()), (3, (10, 100)));
+        let client = || SessionOwner::User("ann".into());
+        assert_eq!(sessions.part(client()).await.unwrap_err(), Exceeded::All);
+        for id in &left[..8] {
+            let old = std::time::SystemTime::now() - Duration::from_secs(7200);
+            File::options().append(true).open(place(id)).unwrap().set_modified(old).unwrap();
+        }
+        sessions.sweep(Duration::from_secs(3600)).await;
+        assert_eq!(sessions.quota.counted(), (2, 20), "eight have gone");
+        let repository: RepositoryPath = "app".parse().unwrap();
+        let part = sessions.part(client()).await.unwrap();
+        sessions.begin(&repository, Algorithm::Sha256, part).await.unwrap();
+        sessions.sweep(Duration::from_secs(3600)).await;
+        assert_eq!(sessions.quota.counted(), (3, 20), "what this process began is counted once");
+        for id in &left[8..] {
+            assert!(sessions.take(&repository, id).await.unwrap().is_some(), "what is left can go on");
+        }
+        assert_eq!(sessions.quota.counted().0, 3);
+        let foreign = identifier().unwrap();
+        std::fs::write(place(&foreign), "of another server").unwrap();
+        assert!(sessions.take(&repository, &foreign).await.unwrap().is_none(), "no more are held than there may be");
+        sessions.sweep(Duration::ZERO).await;
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!((sessions.quota.counted(), sessions.count()), ((0, 0), 0));
+    }
 }
