@@ -13,11 +13,13 @@
 //! (`disk`).
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::blob_doubts::BlobDoubts;
 use super::data_dir_survey::{self, LAYOUT, Surveyed, repositories, uploads};
 use super::reader::{BlobFile, BlobReader, RegistryReader};
 use super::upload_files::is_old;
@@ -45,6 +47,8 @@ pub(super) struct DataDir {
     layouts: Mutex<Layouts>,
     /// The memory for the repositories' indexes.
     memory: Arc<IndexMemory>,
+    /// Files of blobs that do not have the stated length.
+    doubts: BlobDoubts,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +98,7 @@ impl Layouts {
 impl DataDir {
     /// Returns the repositories in `data`. Touches nothing.
     pub(super) fn new(data: &DiskRoot) -> Self {
-        Self { data: data.clone(), layouts: Mutex::default(), memory: Arc::default() }
+        Self { data: data.clone(), layouts: Mutex::default(), memory: Arc::default(), doubts: BlobDoubts::default() }
     }
 
     /// Returns the repository for writing: the first write creates it.
@@ -130,6 +134,18 @@ impl DataDir {
             layouts.known.remove(path);
         }
         Ok(())
+    }
+
+    /// Whether the repository holds the blob, and its file is not known to be damaged.
+    pub(super) async fn has_sound_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<bool> {
+        Ok(self.sound_file(path, digest).await?.is_some())
+    }
+
+    async fn sound_file(&self, path: &RepositoryPath, digest: &Digest) -> Result<Option<(File, u64)>> {
+        let found = absent_is_none(self.repository_to_read(path).file(digest).await)?;
+        let Some((file, size)) = found else { return Ok(None) };
+        let file = self.doubts.sound(&self.repository(path), *digest, file).await?;
+        Ok(file.map(|file| (file, size)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Layouts> {
@@ -174,7 +190,7 @@ impl RegistryReader for DataDir {
     }
 
     async fn open_blob(&self, path: &RepositoryPath, digest: &Digest) -> Result<Option<Box<dyn BlobReader>>> {
-        let found = absent_is_none(self.repository_to_read(path).file(digest).await)?;
+        let found = self.sound_file(path, digest).await?;
         Ok(found.map(|(file, size)| Box::new(BlobFile { file, size }) as _))
     }
 }

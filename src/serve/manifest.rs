@@ -24,6 +24,7 @@ use super::upload_quota::SessionOwner;
 use crate::error::{Error, Kind};
 use crate::http_server::paced_body::{BodyStep, PacedBody};
 use crate::oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Name, RepositoryPath, Shape, Tag, json_cost};
+use crate::store::layout::Lack;
 use crate::store::{Layout, Listing, MAX_MANIFEST_BYTES, PagedStore, Store};
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
@@ -115,14 +116,13 @@ pub(super) async fn push(to: WriteTarget<'_>, name: &Name, query: &Query, head: 
     let node = Descriptor::new(manifest.media_type.clone(), digest, bytes.len() as u64);
     let former = former(service, &layout, &tags).await;
     let needed = needed(service, &manifest);
-    // One of the two lengths is wrong. The client sends the blob again.
-    if let Some((digest, held)) = layout.other_length(needed.clone()).await? {
-        return Err(ErrorResponse::other_length(digest, held));
-    }
-    let needed = needed.into_iter().map(|(digest, _)| digest).collect();
-    if let Some(missing) = layout.put_complete(&node, bytes, &tags, needed).await? {
+    if let Some(lack) = layout.put_complete(&node, bytes, &tags, needed).await? {
         writer.data_dir.forget_unless_made(layout, repository).await?;
-        return Err(ErrorResponse::missing_child(service.behaviour.missing_child, missing));
+        return Err(match lack {
+            Lack::Missing(digest) => ErrorResponse::missing_child(service.behaviour.missing_child, digest),
+            // One of the two lengths is wrong. The client sends the blob again.
+            Lack::OtherLength(digest, held) => ErrorResponse::other_length(digest, held),
+        });
     }
     forget(&layout, former).await?;
     Ok(created(service, repository, digest, name, &tags, &manifest))

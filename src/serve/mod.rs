@@ -16,6 +16,7 @@ mod access_log;
 mod admission;
 mod auth;
 mod blob;
+mod blob_doubts;
 mod data_check;
 mod data_dir;
 mod data_dir_lock;

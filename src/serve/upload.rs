@@ -76,6 +76,7 @@ async fn mount(
     if service.behaviour.mounts_from_anywhere {
         for path in service.reader.repositories().await? {
             if is_given(service, client, &path, &digest).await
+                && data_dir.has_sound_blob(&path, &digest).await?
                 && target.mount(&data_dir.repository(&path), digest).await?
             {
                 return Ok(true);
@@ -86,11 +87,11 @@ async fn mount(
     let Some(from) = from else { return Ok(false) };
     let from: RepositoryPath = from.parse().map_err(|_| ErrorResponse::name_invalid(from))?;
     if from == *repository {
-        return Ok(target.vouch(&digest).await?.is_some());
+        return Ok(data_dir.has_sound_blob(repository, &digest).await? && target.vouch(&digest).await?.is_some());
     }
     match data_dir.existing(&from).await {
         Ok(Some(source)) if is_given(service, client, &from, &digest).await => {
-            Ok(target.mount(&source, digest).await?)
+            Ok(data_dir.has_sound_blob(&from, &digest).await? && target.mount(&source, digest).await?)
         }
         // A source that does not exist is no error: the upload begins (tried on distribution 2.8 and 3).
         _ => Ok(false),

@@ -32,9 +32,9 @@ const SMALL_TURNS: usize = 8;
 /// Longest wait for a turn.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Why an index is not available at this moment.
+/// Why content is not available at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many long lists are asked for at this moment")]
+#[error("too many long lists or doubtful blobs are asked for at this moment")]
 pub(crate) struct Busy;
 
 /// Work that needs more memory than it was given, and roughly how much.

@@ -24,19 +24,23 @@ mod tests;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tokio::time::timeout;
 
 use self::folder::{Changed, Hold, LayoutFolder};
 use self::index::LayoutIndex;
-pub(crate) use self::index::Outgrown;
+pub(crate) use self::index::{Outgrown, StatedLength};
 use self::index_memory::IndexMemory;
 use super::{Body, MAX_MANIFEST_BYTES, Put};
 use crate::disk::{self, DiskRoot as Below, Place, blocking};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Tag};
+
+/// Longest wait for the list when a blob is asked for: a blob can be served without it.
+const LONGEST_LIST: Duration = Duration::from_secs(2);
 
 /// One OCI image layout folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -197,9 +201,19 @@ impl Layout {
         self.read(move |index| index.manifest(&digest).is_some()).await
     }
 
+    /// Returns the length of a blob, if an image states one. None too if the list cannot be read now.
+    pub(crate) async fn stated_length(&self, digest: Digest) -> Option<StatedLength> {
+        timeout(LONGEST_LIST, self.read(move |index| index.stated_length(&digest))).await.ok()?.ok()?
+    }
+
     /// Whether a tag names that manifest.
     pub(crate) async fn is_tagged(&self, digest: Digest) -> Result<bool> {
         self.read(move |index| index.tags().any(|tag| index.tag(tag) == Some(digest))).await
+    }
+
+    /// Returns the path of a blob, for messages.
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blob(digest).path()
     }
 
     fn blob(&self, digest: &Digest) -> Place {
@@ -251,41 +265,26 @@ impl Layout {
         }
     }
 
-    /// Returns the first of `expected` that is held with another length, and that length.
-    pub(crate) async fn other_length(&self, expected: Vec<(Digest, u64)>) -> Result<Option<(Digest, u64)>> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || {
-            for (digest, size) in expected {
-                let found = index::blob(&inner.place, &digest).look().ok().flatten().filter(|about| about.is_file());
-                if let Some(held) = found.map(|about| about.len()).filter(|held| *held != size) {
-                    return Ok(Some((digest, held)));
-                }
-            }
-            Ok(None)
-        })
-        .await
-    }
-
-    /// Puts a manifest, unless one of `needed` is missing; returns the missing one.
+    /// Puts a manifest, unless one of `needed`, with their sizes, is missing or has another length.
     pub(crate) async fn put_complete(
         &self,
         node: &Descriptor,
         bytes: Bytes,
         tags: &[Tag],
-        needed: Vec<Digest>,
-    ) -> Result<Option<Digest>> {
+        needed: Vec<(Digest, u64)>,
+    ) -> Result<Option<Lack>> {
         let body = Body::bytes(node.clone(), bytes);
         Ok(self.put_manifest(node, &body, tags, needed).await?.err())
     }
 
-    /// Puts a manifest, or returns the one of `needed` that is missing.
+    /// Puts a manifest, or returns what it lacks.
     async fn put_manifest(
         &self,
         node: &Descriptor,
         body: &Body,
         tags: &[Tag],
-        needed: Vec<Digest>,
-    ) -> Result<Result<Put, Digest>> {
+        needed: Vec<(Digest, u64)>,
+    ) -> Result<Result<Put, Lack>> {
         if node.size > MAX_MANIFEST_BYTES {
             let why = format!("{} bytes announced, at most {MAX_MANIFEST_BYTES} are taken", node.size);
             return Err(Error::new(Kind::Limit, "put manifest").on(node.digest).because(why));
@@ -297,11 +296,10 @@ impl Layout {
             None => gather(body, node.size).await?,
         };
         let (node, tags, size) = (node.clone(), tags.to_vec(), node.size);
-        if !needed.is_empty()
-            && let Some(missing) = self.first_missing(needed.clone()).await?
-        {
+        let (inner, expected) = (Arc::clone(&self.inner), needed.clone());
+        if let Some(lack) = blocking(move || Ok(lack(&inner.place, &expected))).await? {
             // Rejected before anything is created for it.
-            return Ok(Err(missing));
+            return Ok(Err(lack));
         }
         // Checked and put under one lock: garbage is removed before or after both.
         self.change(move |index, folder| {
@@ -309,8 +307,9 @@ impl Layout {
             // A deleted manifest counts as missing, even if its bytes exist.
             let strangers = index.strangers(&manifest);
             let is_there = |digest: &Digest| index::blob(folder, digest).is_file();
-            if let Some(digest) = needed.into_iter().find(|digest| strangers.contains(digest) || !is_there(digest)) {
-                return Ok(Changed::No(Err(digest)));
+            let deleted = needed.iter().map(|(digest, _)| *digest).find(|digest| strangers.contains(digest));
+            if let Some(lack) = deleted.map(Lack::Missing).or_else(|| lack(folder, &needed)) {
+                return Ok(Changed::No(Err(lack)));
             }
             let place = index::blob(folder, &node.digest);
             if is_held && place.is_file() {
@@ -329,12 +328,6 @@ impl Layout {
             Ok(Changed::Yes(Ok(put)))
         })
         .await
-    }
-
-    /// Returns the first of `needed` that is not held.
-    async fn first_missing(&self, needed: Vec<Digest>) -> Result<Option<Digest>> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || Ok(needed.into_iter().find(|digest| !index::blob(&inner.place, digest).is_file()))).await
     }
 
     /// Returns the bytes of `node` if they are here and right.
@@ -379,6 +372,26 @@ impl Layout {
     fn missing(&self, what: impl std::fmt::Display) -> Error {
         Error::new(Kind::NotFound, "find").on(format!("{}/{what}", self.inner.label))
     }
+}
+
+/// Why a manifest is not put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// It needs this one, which is not held.
+    Missing(Digest),
+    /// This one is held with this length, and the manifest states another one.
+    OtherLength(Digest, u64),
+}
+
+/// Returns the first of `needed` that is not held in that size.
+fn lack(folder: &Place, needed: &[(Digest, u64)]) -> Option<Lack> {
+    needed.iter().find_map(|(digest, size)| {
+        match index::blob(folder, digest).look().ok().flatten().filter(std::fs::Metadata::is_file) {
+            None => Some(Lack::Missing(*digest)),
+            Some(about) if about.len() != *size => Some(Lack::OtherLength(*digest, about.len())),
+            Some(_) => None,
+        }
+    })
 }
 
 /// Returns the metadata of a blob, if it exists. Anything else of that name is no blob: it is not served, and the next

@@ -90,8 +90,8 @@ async fn deep_repairs_what_is_missing_or_cut_at_the_destination() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_is_named() {
     let scene = Scene::new().await;
-    scene.cut(&scene.layer, 99);
-    let done = scene.seed(&["--deep"]).await;
+    scene.flip(&scene.layer);
+    let done = scene.seed(&["--deep=bytes"]).await;
     assert!(text(&done).contains(&format!("{} was damaged and is repaired", scene.layer.digest)), "{}", text(&done));
 }
 

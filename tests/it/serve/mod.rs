@@ -4,6 +4,7 @@ mod acknowledged;
 mod attacked;
 mod blobs;
 mod bounds;
+mod cut;
 mod fairness;
 mod faults;
 mod folder;

@@ -3,6 +3,7 @@
 //! Only `index.json` is written; tags, types and referrers are derived from it and from the manifests that it leads to.
 //! Additions of other programs (annotations, platforms, names that are not tags) stay.
 
+mod lengths;
 mod pages;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::value::{RawValue, to_raw_value};
 
+pub(crate) use self::lengths::StatedLength;
+use self::lengths::StatedLengths;
 use super::index_json::{self, Head, WrittenIndex};
 use super::manifest;
 use crate::disk::{self, Place};
@@ -133,6 +136,7 @@ pub(super) struct LayoutIndex {
     /// The children of each index.
     children: HashMap<Digest, Arc<[Digest]>>,
     manifests: HashMap<Digest, KnownManifest>,
+    lengths: StatedLengths,
     tags: BTreeMap<Tag, Digest>,
     /// By subject and digest.
     referrers: BTreeMap<(Digest, Digest), Referrer>,
@@ -210,6 +214,7 @@ impl LayoutIndex {
             unlisted: BTreeSet::new(),
             children: HashMap::new(),
             manifests: HashMap::new(),
+            lengths: StatedLengths::default(),
             tags: BTreeMap::new(),
             referrers: BTreeMap::new(),
             annotation_bytes: 0,
@@ -272,7 +277,7 @@ impl LayoutIndex {
     /// Adds a manifest; returns roughly how many bytes of memory it takes.
     fn learn(&mut self, node: &Descriptor, manifest: &Manifest) -> usize {
         self.manifests.insert(node.digest, KnownManifest { media_type: node.media_type.clone(), size: node.size });
-        let mut weight = MANIFEST_BYTES;
+        let mut weight = MANIFEST_BYTES + self.lengths.note(manifest);
         if !manifest.manifests.is_empty() {
             let children: Arc<[Digest]> = manifest.manifests.iter().map(|child| child.digest).collect();
             weight += CHILDREN_BYTES + size_of_val(&*children);
@@ -301,6 +306,7 @@ impl LayoutIndex {
         let children: usize = self.children.values().map(|children| size_of_val(&**children)).sum();
         INDEX_BYTES
             + self.head.weight()
+            + self.lengths.weight()
             + texts
             + tags
             + referrers
@@ -322,6 +328,11 @@ impl LayoutIndex {
     pub(super) fn manifest(&self, digest: &Digest) -> Option<Descriptor> {
         let KnownManifest { media_type, size } = self.manifests.get(digest)?;
         Some(Descriptor::new(media_type.clone(), *digest, *size))
+    }
+
+    /// Returns the length of a blob, if an image states one.
+    pub(super) fn stated_length(&self, digest: &Digest) -> Option<StatedLength> {
+        self.lengths.of(digest)
     }
 
     /// Returns the digest that `tag` names.
