@@ -71,7 +71,7 @@ impl BlobDoubts {
         if let Some(is_right) = known() {
             return Ok(is_right.then_some(file));
         }
-        let (results, place) = (Arc::clone(&self.known), layout.blob_path(&digest));
+        let (results, place) = (Arc::clone(&self.known), layout.blob(&digest));
         // It runs on when its client has gone, so that the next one need not wait as long.
         let work = move || {
             let _turn = turn;
@@ -79,8 +79,8 @@ impl BlobDoubts {
             disk::hash(&file, &mut hasher).map_err(failed)?;
             let is_right = hasher.finish() == digest;
             if !is_right {
-                let (file, length) = (place.display(), hashed.length);
-                tracing::warn!(%file, length, ?stated, "damaged and not served; run autonomy registry check");
+                let (file, length) = (place.path(), hashed.length);
+                tracing::warn!(file = %file.display(), length, ?stated, "damaged: not served; run autonomy registry check");
             }
             let mut results = crate::sync::lock(&results);
             if results.len() >= MAX_REMEMBERED {

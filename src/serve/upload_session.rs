@@ -498,6 +498,7 @@ mod tests {
         for id in &left[8..] {
             assert!(sessions.take(&repository, id).await.unwrap().is_some(), "what is left can go on");
         }
+        sessions.sweep(Duration::from_secs(3600)).await;
         assert_eq!(sessions.quota.counted().0, 3);
         let foreign = identifier().unwrap();
         std::fs::write(place(&foreign), "of another server").unwrap();

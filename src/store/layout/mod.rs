@@ -203,7 +203,7 @@ impl Layout {
 
     /// Returns the length of a blob, if an image states one. None too if the list cannot be read now.
     pub(crate) async fn stated_length(&self, digest: Digest) -> Option<StatedLength> {
-        timeout(LONGEST_LIST, self.read(move |index| index.stated_length(&digest))).await.ok()?.ok()?
+        timeout(LONGEST_LIST, self.read(move |index| index.lengths.of(&digest))).await.ok()?.ok()?
     }
 
     /// Whether a tag names that manifest.
@@ -211,12 +211,7 @@ impl Layout {
         self.read(move |index| index.tags().any(|tag| index.tag(tag) == Some(digest))).await
     }
 
-    /// Returns the path of a blob, for messages.
-    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blob(digest).path()
-    }
-
-    fn blob(&self, digest: &Digest) -> Place {
+    pub(crate) fn blob(&self, digest: &Digest) -> Place {
         index::blob(&self.inner.place, digest)
     }
 

@@ -22,7 +22,7 @@ pub(crate) enum StatedLength {
 /// The stated lengths, by the first eight bytes of each digest: a layout may list a hundred thousand blobs. Two blobs
 /// whose digests begin alike count as disputed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct StatedLengths(HashMap<[u8; 8], StatedLength>);
+pub(in crate::store::layout) struct StatedLengths(HashMap<[u8; 8], StatedLength>);
 
 impl StatedLengths {
     /// Notes what an image states; returns roughly how many bytes of memory that takes. Its publisher alone has foreign
@@ -45,7 +45,7 @@ impl StatedLengths {
     }
 
     /// Returns the length of a blob, if an image states one.
-    pub(super) fn of(&self, digest: &Digest) -> Option<StatedLength> {
+    pub(in crate::store::layout) fn of(&self, digest: &Digest) -> Option<StatedLength> {
         self.0.get(&start(digest)).copied()
     }
 

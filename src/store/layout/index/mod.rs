@@ -136,7 +136,7 @@ pub(super) struct LayoutIndex {
     /// The children of each index.
     children: HashMap<Digest, Arc<[Digest]>>,
     manifests: HashMap<Digest, KnownManifest>,
-    lengths: StatedLengths,
+    pub(super) lengths: StatedLengths,
     tags: BTreeMap<Tag, Digest>,
     /// By subject and digest.
     referrers: BTreeMap<(Digest, Digest), Referrer>,
@@ -328,11 +328,6 @@ impl LayoutIndex {
     pub(super) fn manifest(&self, digest: &Digest) -> Option<Descriptor> {
         let KnownManifest { media_type, size } = self.manifests.get(digest)?;
         Some(Descriptor::new(media_type.clone(), *digest, *size))
-    }
-
-    /// Returns the length of a blob, if an image states one.
-    pub(super) fn stated_length(&self, digest: &Digest) -> Option<StatedLength> {
-        self.lengths.of(digest)
     }
 
     /// Returns the digest that `tag` names.
