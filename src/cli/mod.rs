@@ -5,6 +5,8 @@
 
 mod args;
 mod commands;
+mod context;
+mod interrupt;
 mod terminal;
 
 use std::num::NonZeroUsize;
@@ -12,6 +14,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
+
+use context::{GlobalArgs, Run, RunContext};
+use interrupt::interrupted;
 
 use crate::error::{Error, Kind, Result};
 
@@ -30,6 +35,8 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "autonomy", version, after_help = EXIT_CODES, propagate_version = true)]
 struct Autonomy {
+    #[command(flatten)]
+    global: GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -79,64 +86,44 @@ enum RegistryCommand {
 /// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Autonomy { command } = Autonomy::parse();
-    let form = command.form();
-    match run(command) {
-        Ok(code) => code,
-        Err(error) => {
-            terminal::print::failure(&error, form);
-            ExitCode::from(error.kind().exit_code())
-        }
-    }
+    let Autonomy { global, command } = Autonomy::parse();
+    let context = RunContext::start(&global);
+    run(command, &context).unwrap_or_else(|error| terminal::print::failure(&error, context.output))
 }
 
-impl Command {
-    /// Returns the output form for errors.
-    fn form(&self) -> terminal::print::Output {
+impl Run for Command {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         match self {
-            Self::Registry(RegistryCommand::Seed(seed)) => seed.movement.form(),
-            Self::Registry(RegistryCommand::SeedCatalog(catalog)) => catalog.form(),
-            Self::Registry(RegistryCommand::Sync(sync)) => sync.form(),
-            Self::Registry(RegistryCommand::PublishIndex(publish)) => publish.form(),
-            Self::Registry(RegistryCommand::BootstrapZot(bootstrap)) => bootstrap.form(),
-            Self::Registry(RegistryCommand::Package(package)) => package.form(),
-            Self::Registry(RegistryCommand::Rollback(rollback)) => rollback.form(),
-            Self::Registry(RegistryCommand::Login(login)) => login.form(),
-            Self::Registry(RegistryCommand::Logout(logout)) => logout.form(),
-            Self::Registry(RegistryCommand::Serve(serve)) => serve.form(),
-            Self::Registry(RegistryCommand::Gc(gc)) => gc.form(),
-            Self::Registry(RegistryCommand::Check(check)) => check.form(),
-            Self::Registry(RegistryCommand::Demo(_)) => terminal::print::Output::Human,
-            Self::Bundle(bundle) => bundle.form(),
-            Self::Verify(verify) => verify.form(),
+            Self::Registry(command) => command.run(context).await,
+            Self::Bundle(command) => command.run(context).await,
+            Self::Verify(command) => command.run(context).await,
         }
-    }
-
-    async fn run(self) -> Result<ExitCode> {
-        let done = match self {
-            Self::Registry(RegistryCommand::Seed(seed)) => seed.run().await,
-            Self::Registry(RegistryCommand::SeedCatalog(catalog)) => return catalog.run().await,
-            Self::Registry(RegistryCommand::Sync(sync)) => return sync.run().await,
-            Self::Registry(RegistryCommand::PublishIndex(publish)) => publish.run().await,
-            Self::Registry(RegistryCommand::BootstrapZot(bootstrap)) => bootstrap.run(),
-            Self::Registry(RegistryCommand::Package(package)) => package.run(),
-            Self::Registry(RegistryCommand::Rollback(rollback)) => return rollback.run().await,
-            Self::Registry(RegistryCommand::Login(login)) => login.run().await,
-            Self::Registry(RegistryCommand::Logout(logout)) => logout.run().await,
-            Self::Registry(RegistryCommand::Serve(serve)) => serve.run().await,
-            Self::Registry(RegistryCommand::Gc(gc)) => gc.run().await,
-            Self::Registry(RegistryCommand::Check(check)) => return check.run().await,
-            Self::Registry(RegistryCommand::Demo(demo)) => demo.run().await,
-            Self::Bundle(bundle) => return bundle.run().await,
-            Self::Verify(verify) => return verify.run().await,
-        };
-        done.map(|()| ExitCode::SUCCESS)
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
+impl Run for RegistryCommand {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
+        match self {
+            Self::Seed(command) => command.run(context).await,
+            Self::SeedCatalog(command) => command.run(context).await,
+            Self::Sync(command) => command.run(context).await,
+            Self::PublishIndex(command) => command.run(context).await,
+            Self::BootstrapZot(command) => command.run(context).await,
+            Self::Package(command) => command.run(context).await,
+            Self::Rollback(command) => command.run(context).await,
+            Self::Login(command) => command.run(context).await,
+            Self::Logout(command) => command.run(context).await,
+            Self::Serve(command) => command.run(context).await,
+            Self::Gc(command) => command.run(context).await,
+            Self::Check(command) => command.run(context).await,
+            Self::Demo(command) => command.run(context).await,
+        }
+    }
+}
+
+fn run(command: Command, context: &RunContext) -> Result<ExitCode> {
     let runtime = runtime(&command).map_err(|cause| Error::new(Kind::Local, "start").because(cause))?;
-    let done = runtime.block_on(command.run());
+    let done = runtime.block_on(command.run(context));
     // A DNS lookup that hangs must not keep the program from ending.
     runtime.shutdown_background();
     done
@@ -151,30 +138,6 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
     let mut builder =
         if serves || processors > 2 { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     builder.enable_all().build()
-}
-
-/// Does `work`, which leaves nothing behind, until the user presses Ctrl-C or SIGTERM arrives.
-async fn unless_interrupted<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-    tokio::select! {
-        done = work => done,
-        () = interrupted() => Err(Error::new(Kind::Interrupted, "interrupted; nothing was moved")),
-    }
-}
-
-/// Resolves when the user presses Ctrl-C or SIGTERM arrives.
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! Shared by the commands that move images: flags, the client, progress and clean-up.
 
-use std::time::Duration;
-
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::network::{Network, Spooling};
-use crate::cli::args::output::Reporting;
+use crate::cli::context::{ProgressArgs, RunContext};
+use crate::cli::interrupt::tidy;
 use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::copy::{self, Events, Presence};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
@@ -15,9 +13,6 @@ use crate::observe::Listener;
 use crate::transport::{FallbackTransport, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
 use crate::workflow::Tagging;
-
-/// Longest time for cancelling open uploads at the end.
-const TIDY: Duration = Duration::from_secs(3);
 
 /// How images are moved.
 #[derive(Debug, Args)]
@@ -52,7 +47,7 @@ pub(crate) struct Movement {
     #[command(flatten)]
     spooling: Spooling,
     #[command(flatten)]
-    reporting: Reporting,
+    progress: ProgressArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,10 +89,6 @@ pub(crate) struct Moving {
 }
 
 impl Movement {
-    pub(crate) fn form(&self) -> Output {
-        self.reporting.voice.output
-    }
-
     /// Returns whether skopeo moves everything.
     pub(crate) fn is_skopeo(&self) -> bool {
         self.transport == PlatformChoice::Skopeo
@@ -131,7 +122,7 @@ impl Movement {
     }
 
     /// Sets up everything that a run needs. Contacts no registry.
-    pub(crate) async fn begin(&self, is_unverified: bool) -> Result<Moving> {
+    pub(crate) async fn begin(&self, context: &RunContext, is_unverified: bool) -> Result<Moving> {
         let transport = self.transport()?;
         let engine = self.engine().await?;
         let client = Client::new(self.network.access.client())?;
@@ -141,7 +132,7 @@ impl Movement {
                 "WARNING: --skip-verify: NOTHING is verified, neither at the source nor at the destination. Development only.",
             );
         }
-        let (events, progress) = self.reporting.listen();
+        let (events, progress) = context.listen(&self.progress);
         Ok(Moving { client, transport, engine, events, progress })
     }
 
@@ -171,6 +162,6 @@ impl Moving {
     pub(crate) async fn end(self) {
         drop(self.events);
         self.progress.finish().await;
-        self.client.settle(TIDY).await;
+        tidy(&self.client).await;
     }
 }

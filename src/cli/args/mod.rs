@@ -3,7 +3,6 @@
 pub(super) mod copy;
 pub(super) mod duration;
 pub(super) mod network;
-pub(super) mod output;
 pub(super) mod platforms;
 pub(super) mod size;
 pub(super) mod trust;

@@ -1,6 +1,7 @@
 //! Results on stdout, errors on stderr.
 
 use std::io::Write as _;
+use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -21,6 +22,11 @@ pub(crate) enum Output {
 pub(crate) fn line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints one named line below the first line of a result.
+pub(crate) fn row(name: &str, text: impl std::fmt::Display) {
+    line(&format!("  {name:<10} {text}"));
 }
 
 /// Prints one line for the user on stderr.
@@ -88,11 +94,8 @@ pub(crate) fn outcome(outcome: &Outcome) {
 }
 
 /// Prints the results of a catalog.
-pub(crate) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
+pub(crate) fn catalog(seeded: &Seeded) {
     let Seeded { roll_up, entries, file } = seeded;
-    if form == Output::Json {
-        return json(roll_up);
-    }
     for entry in entries {
         let to = &entry.seed.to;
         match &entry.result {
@@ -122,7 +125,6 @@ pub(crate) fn catalog(seeded: &Seeded, form: Output) -> Result<()> {
     let requests = format!("{source_requests} source, {dest_requests} destination, {retries} repeated");
     line(&format!("  requests   {requests}; {seconds:.2} s"));
     line(&format!("  record     {}", file.display()));
-    Ok(())
 }
 
 /// Says how many bytes were compared only by length.
@@ -132,10 +134,7 @@ fn not_read(bytes: u64) -> String {
 }
 
 /// Prints the cost of a dry run.
-pub(crate) fn forecasts(forecasts: &Forecasts, form: Output) -> Result<()> {
-    if form == Output::Json {
-        return json(forecasts);
-    }
+pub(crate) fn forecasts(forecasts: &Forecasts) {
     let [move_, present, mounted] = ["to move", "present", "mountable"];
     line(&format!("{move_:>12} {present:>12} {mounted:>12} {:>9}", "requests"));
     for Forecast { to, cost, .. } in &forecasts.images {
@@ -143,7 +142,6 @@ pub(crate) fn forecasts(forecasts: &Forecasts, form: Output) -> Result<()> {
     }
     line(&format!("{}  in all, of {}", costs(&forecasts.totals), human::bytes(forecasts.totals.bytes_total)));
     line("nothing was moved");
-    Ok(())
 }
 
 fn costs(cost: &DryRunCost) -> String {
@@ -175,21 +173,23 @@ struct Told {
     exit_code: u8,
 }
 
-/// Prints an error and its hint; as JSON too, if requested.
-pub(crate) fn failure(error: &Error, form: Output) {
+/// Prints an error and its hint; as JSON too, if requested. Returns the exit code.
+pub(crate) fn failure(error: &Error, form: Output) -> ExitCode {
     note(&format!("error: {}", error.chain()));
     if let Some(hint) = error.hint_text() {
         note(&format!("  hint: {hint}"));
     }
+    let exit_code = error.kind().exit_code();
     if form == Output::Json {
         let told = Told {
             kind: error.kind().as_str(),
             message: printable(&error.chain()),
             side: error.side().map(|side| side.to_string()),
             hint: error.hint_text().map(printable),
-            exit_code: error.kind().exit_code(),
+            exit_code,
         };
         // If this fails, there is no other place to report it.
         let _ = json(&FailureJson { error: told });
     }
+    ExitCode::from(exit_code)
 }

@@ -16,6 +16,12 @@ pub struct Unfinished {
     pub error: Error,
 }
 
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self { digest: None, error }
+    }
+}
+
 impl From<Unfinished> for Error {
     fn from(unfinished: Unfinished) -> Self {
         unfinished.error

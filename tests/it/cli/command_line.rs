@@ -16,9 +16,13 @@ async fn help_and_version_go_to_stdout_with_exit_0() {
 #[tokio::test]
 async fn help_lists_every_exit_code_and_every_documented_flag() {
     let help = text(&autonomy(&["--help"]).await);
-    for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "5  ", "130"] {
-        assert!(help.lines().any(|line| line.trim_start().starts_with(code.trim_end())), "{code:?} in {help}");
-    }
+    let lines = help.lines().skip_while(|line| *line != "Exit codes:");
+    let codes: Vec<u8> = lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 130]);
+    let contract = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/contract.md")).unwrap();
+    let rows = contract.lines().skip_while(|line| *line != "## 9. Exit codes");
+    let rows: Vec<u8> = rows.filter_map(|line| line.split(' ').nth(1)?.parse().ok()).collect();
+    assert_eq!(rows, codes, "the contract's table has the same codes");
     let help = text(&autonomy(&["registry", "seed", "--help"]).await);
     for flag in [
         "--from",
@@ -113,6 +117,22 @@ async fn an_unknown_flag_is_a_usage_error_on_stderr() {
     let done = autonomy(&["registry", "seed", "--form", "a.example/b:c"]).await;
     assert_code(&done, 2);
     assert!(done.stdout.is_empty() && text(&done).contains("--from"), "{}", text(&done));
+}
+
+#[tokio::test]
+async fn global_flags_may_stand_before_and_after_the_name_of_a_command() {
+    let gc = ["gc", "--data-dir", "/nonexistent"];
+    let json = ["--output", "json"];
+    let before = autonomy(&[&json, &["registry"][..], &gc].concat()).await;
+    let between = autonomy(&[&["registry"][..], &json, &gc].concat()).await;
+    let after = autonomy(&[&["registry"][..], &gc, &json].concat()).await;
+    for done in [before, between, after] {
+        assert_code(&done, 4);
+        let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!((&told["error"]["exit_code"], &told["error"]["kind"]), (&4.into(), &"not found".into()));
+    }
+    let both = autonomy(&[&["registry"][..], &gc, &["-q", "-v"]].concat()).await;
+    assert_code(&both, 2);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! `autonomy bundle keygen`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::args::output::Voice;
-use crate::cli::terminal::print::Output;
+use crate::cli::context::{Run, RunContext};
 use crate::cli::terminal::{password, print};
 use crate::error::Result;
 use crate::workflow::{Existing, KeyPairPlace as Workflow};
@@ -19,26 +19,17 @@ pub(crate) struct KeygenArgs {
     /// Replace existing keys permanently
     #[arg(long)]
     force: bool,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-impl KeygenArgs {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<()> {
-        self.voice.start();
+impl Run for KeygenArgs {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let existing = if self.force { Existing::Replaced } else { Existing::Kept };
         let keygen = Workflow::prepare(&self.out, existing)?;
         let pair = keygen.write(&password::get(password::Purpose::New).await?)?;
-        if self.voice.output == Output::Json {
-            return print::json(&pair);
-        }
-        print::line(&format!("made key {}", pair.fingerprint));
-        print::line(&format!("  private    {}", pair.private_key.display()));
-        print::line(&format!("  public     {}", pair.public_key.display()));
-        Ok(())
+        context.show(&pair, |pair| {
+            print::line(&format!("made key {}", pair.fingerprint));
+            print::row("private", pair.private_key.display());
+            print::row("public", pair.public_key.display());
+        })
     }
 }

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::cli::terminal::print::Output;
-
+use crate::cli::context::{Run, RunContext};
 use crate::error::Result;
 
 #[derive(Debug, Subcommand)]
@@ -22,21 +21,12 @@ pub(crate) enum Bundle {
     Seal(seal::SealArgs),
 }
 
-impl Bundle {
-    pub(crate) fn form(&self) -> Output {
+impl Run for Bundle {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         match self {
-            Self::Verify(verify) => verify.form(),
-            Self::Keygen(keygen) => keygen.form(),
-            Self::Seal(seal) => seal.form(),
+            Self::Verify(command) => command.run(context).await,
+            Self::Keygen(command) => command.run(context).await,
+            Self::Seal(command) => command.run(context).await,
         }
-    }
-
-    pub(crate) async fn run(self) -> Result<ExitCode> {
-        let done = match self {
-            Self::Verify(verify) => return verify.run().await,
-            Self::Keygen(keygen) => keygen.run().await,
-            Self::Seal(seal) => seal.run().await,
-        };
-        done.map(|()| ExitCode::SUCCESS)
     }
 }

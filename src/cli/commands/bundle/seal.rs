@@ -1,15 +1,15 @@
 //! `autonomy bundle seal`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::network::AccessArgs;
-use crate::cli::args::output::Voice;
 use crate::cli::args::trust;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::{tidy, unless_interrupted};
 use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::wire::Client;
@@ -39,8 +39,6 @@ pub(crate) struct SealArgs {
     format: FormatArg,
     #[command(flatten)]
     access: AccessArgs,
-    #[command(flatten)]
-    voice: Voice,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,43 +51,27 @@ enum FormatArg {
     Both,
 }
 
-/// Longest time for cancelling open uploads at the end.
-const TIDY: Duration = Duration::from_secs(3);
-
-impl SealArgs {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<()> {
-        self.voice.start();
+impl Run for SealArgs {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         if self.image.tag.is_none() && self.image.digest.is_none() {
-            self.voice.warn(&format!("{} names no tag: latest is used", self.image));
+            context.warn(format_args!("{} names no tag: latest is used", self.image));
         }
         let key = trust::signing_key("--key", &self.key).await?;
         let client = Client::new(self.access.client_for(&self.image.repository))?;
         let request = self.request();
-        let done = tokio::select! {
-            done = workflow::seal(&request, &key, &client) => done,
-            () = crate::cli::interrupted() => Err(Error::new(Kind::Interrupted, "seal").on(&self.image)),
-        };
-        client.settle(TIDY).await;
+        let stopped = Error::new(Kind::Interrupted, "seal").on(&self.image);
+        let done = unless_interrupted(workflow::seal(&request, &key, &client), stopped).await;
+        tidy(&client).await;
         let sealed = done?;
         for name in &sealed.left_out {
-            self.voice.warn(&format!("{name} is left out: a policy is manifest.json and *.rego"));
+            context.warn(format_args!("{name} is left out: a policy is manifest.json and *.rego"));
         }
-        for text in sealed.weakened.iter().chain(&sealed.warnings) {
-            self.voice.warn(text);
-        }
-        match self.voice.output {
-            Output::Json => print::json(&sealed),
-            Output::Human => {
-                human(&sealed);
-                Ok(())
-            }
-        }
+        sealed.weakened.iter().chain(&sealed.warnings).for_each(|text| context.warn(text));
+        context.show(&sealed, human)
     }
+}
 
+impl SealArgs {
     fn request(&self) -> workflow::SealRequest {
         let content = self.policy.clone().map(|policy| SealContent {
             policy,

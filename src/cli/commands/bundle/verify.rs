@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
-use crate::cli::args::output::Voice;
 use crate::cli::args::{duration, trust};
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::unless_interrupted;
 use crate::cli::terminal::print;
 use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
@@ -64,32 +65,20 @@ struct Demanded {
     log: trust::LogArgs,
     #[command(flatten)]
     access: AccessArgs,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-impl ByFlags {
-    pub(crate) fn form(&self) -> Output {
-        self.demanded.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<ExitCode> {
+impl Run for ByFlags {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let Self { image, pub_key, demanded } = self;
-        Verify { image, pub_key, demanded }.run().await
+        Verify { image, pub_key, demanded }.run(context).await
     }
 }
 
-impl Verify {
-    pub(crate) fn form(&self) -> Output {
-        self.demanded.voice.output
-    }
-
+impl Run for Verify {
     /// Verifies and prints the report, whatever its result. Returns an error only if there is no report.
-    pub(crate) async fn run(self) -> Result<ExitCode> {
-        let voice = &self.demanded.voice;
-        voice.start();
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         if self.image.tag.is_none() && self.image.digest.is_none() {
-            voice.warn(&format!("{} names no tag: latest is used, which is not pinned and moves", self.image));
+            context.warn(format_args!("{} names no tag: latest is used, which is not pinned and moves", self.image));
         }
         let (report, error) = match self.report().await {
             Ok(report) => (report.clone(), report.approve().err()),
@@ -101,24 +90,18 @@ impl Verify {
                 None => return Err(error),
             },
         };
-        match voice.output {
-            Output::Json => print::json(&report)?,
-            Output::Human => human(&report),
-        }
-        let Some(error) = error else { return Ok(ExitCode::SUCCESS) };
+        let done = context.show(&report, human)?;
         // No JSON here: the report was printed as JSON already.
-        print::failure(&error, Output::Human);
-        Ok(ExitCode::from(error.kind().exit_code()))
+        Ok(error.map_or(done, |error| print::failure(&error, Output::Human)))
     }
+}
 
+impl Verify {
     async fn report(&self) -> Result<VerifyReport, Unfinished> {
-        let unasked = |error| Unfinished { digest: None, error };
-        let demands = self.demands().map_err(unasked)?;
-        let client = Client::new(self.demanded.access.client_for(&self.image.repository)).map_err(unasked)?;
-        tokio::select! {
-            report = workflow::verify(&self.image, demands, &client) => report,
-            () = crate::cli::interrupted() => Err(unasked(Error::new(Kind::Interrupted, "verify").on(&self.image))),
-        }
+        let demands = self.demands()?;
+        let client = Client::new(self.demanded.access.client_for(&self.image.repository))?;
+        let stopped = Error::new(Kind::Interrupted, "verify").on(&self.image);
+        unless_interrupted(workflow::verify(&self.image, demands, &client), stopped).await
     }
 
     fn demands(&self) -> Result<Demands> {

@@ -1,21 +1,19 @@
 //! `autonomy registry rollback`.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
-use crate::cli::args::output::Voice;
-use crate::cli::terminal::print;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::{interrupted, unless_interrupted};
 use crate::cli::terminal::print::Output;
+use crate::cli::terminal::{password, print};
 use crate::error::{Error, Kind, Result, printable};
 use crate::wire::Client;
 use crate::workflow::{self, RollbackFate, RollbackStep};
-
-/// Longest answer that is read.
-const MAX_ANSWER_BYTES: u64 = 64;
 
 /// Moves the tags of a seed-catalog or sync run, sidecars included, back to the previous images. Deletes tags that did
 /// not exist before, if the registry allows it; does not touch tags that another process has moved since. Checks and
@@ -30,17 +28,10 @@ pub(crate) struct RollbackArgs {
     yes: bool,
     #[command(flatten)]
     access: AccessArgs,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-impl RollbackArgs {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<ExitCode> {
-        self.voice.start();
+impl Run for RollbackArgs {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let (roll_up, _) = workflow::read_roll_up(&self.manifest)?;
         if !self.yes && !io::stdin().is_terminal() {
             return Err(Error::new(Kind::Usage, "registry rollback asks before it acts, and stdin is no terminal")
@@ -48,31 +39,23 @@ impl RollbackArgs {
         }
         let client = Client::new(self.access.client())?;
         client.check_credentials().await?;
-        let mut rollback = tokio::select! {
-            checked = workflow::RollbackPlan::check(&roll_up, &client) => checked?,
-            () = crate::cli::interrupted() => return Err(declined("interrupted; no tag was moved")),
-        };
-        for warning in &rollback.warnings {
-            self.voice.warn(warning);
-        }
+        let checked = workflow::RollbackPlan::check(&roll_up, &client);
+        let mut rollback = unless_interrupted(checked, declined("interrupted; no tag was moved")).await?;
+        rollback.warnings.iter().for_each(|warning| context.warn(warning));
         let mut done = Ok(());
         if rollback.is_pending() {
             if !self.yes {
                 ask(&rollback.steps).await?;
             }
-            done = rollback.act(crate::cli::interrupted()).await;
+            done = rollback.act(interrupted()).await;
         }
-        match self.voice.output {
-            Output::Json => print::json(&rollback)?,
-            Output::Human => human(&rollback.steps),
-        }
+        let shown = context.show(&rollback, |rollback| human(&rollback.steps))?;
         if let Err(error) = done {
             // No JSON here: the report was printed as JSON already.
-            print::failure(&error, Output::Human);
-            return Ok(ExitCode::from(error.kind().exit_code()));
+            return Ok(print::failure(&error, Output::Human));
         }
         if rollback.is_back() {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(shown);
         }
         let left = rollback.steps.iter().filter(|step| !step.fate.is_back()).count();
         print::note(&format!("error: {left} of {} tags could not be put back", rollback.steps.len()));
@@ -86,17 +69,11 @@ async fn ask(steps: &[RollbackStep]) -> Result<()> {
         print::note(&row(step));
     }
     let count = steps.iter().filter(|step| step.fate.is_pending()).count();
-    let _ = write!(io::stderr(), "Put back {count} of {} tags? [y/N] ", steps.len());
-    let line = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        io::BufRead::read_line(&mut io::Read::take(io::stdin().lock(), MAX_ANSWER_BYTES), &mut line).map(|_| line)
-    });
-    let line = tokio::select! {
-        line = line => line.map_err(io::Error::other).and_then(|line| line).unwrap_or_default(),
-        () = crate::cli::interrupted() => String::new(),
-    };
-    match line.trim() {
-        "y" | "Y" | "yes" => Ok(()),
+    let question = format!("Put back {count} of {} tags? [y/N] ", steps.len());
+    // No answer is a no.
+    let answer = password::ask(&question, password::Shown::Yes).await.unwrap_or_default();
+    match answer.trim_ascii() {
+        b"y" | b"Y" | b"yes" => Ok(()),
         _ => Err(declined("nobody said yes; no tag was moved")),
     }
 }

@@ -1,19 +1,21 @@
 //! `autonomy registry seed`.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::cli::args::copy::Movement;
 use crate::cli::args::platforms::Subset;
 use crate::cli::args::trust;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::{interrupted, unless_interrupted};
 use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::copy::{self, Commit};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::verify::Demands;
-use crate::workflow::{self, IndexHandling, Outcome, SidecarHandling, Trust};
+use crate::workflow::{self, IndexHandling, SidecarHandling, Trust};
 
 /// Copies one image, all its platforms, to another registry. Verifies it at the source before a blob moves, and at the
 /// destination from the destination's own bytes; only then puts the destination's tag and writes the record.
@@ -44,27 +46,30 @@ pub(crate) struct SeedArgs {
     #[command(flatten)]
     subset: Subset,
     #[command(flatten)]
-    pub(crate) movement: Movement,
+    movement: Movement,
 }
-impl SeedArgs {
-    pub(crate) async fn run(self) -> Result<()> {
+
+impl Run for SeedArgs {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let mut seed = self.request()?;
         seed.index = self.subset.index().await?;
-        let moving = self.movement.begin(matches!(seed.trust, Trust::Skip)).await?;
+        let moving = self.movement.begin(context, matches!(seed.trust, Trust::Skip)).await?;
         seed.engine = moving.engine.clone();
         if self.movement.dry_run {
             let forecast = workflow::forecast(&seed, &moving.client, &moving.events);
-            let done = crate::cli::unless_interrupted(forecast).await;
+            let done =
+                unless_interrupted(forecast, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            return print::forecasts(&done?, self.movement.form());
+            return context.show(&done?, print::forecasts);
         }
         let transport = moving.transport.as_ref();
-        let done =
-            workflow::seed_until(&seed, &moving.client, transport, &moving.events, crate::cli::interrupted()).await;
+        let done = workflow::seed_until(&seed, &moving.client, transport, &moving.events, interrupted()).await;
         moving.end().await;
-        self.print(&done?)
+        context.show(&done?, print::outcome)
     }
+}
 
+impl SeedArgs {
     /// Builds the request; checks it as far as possible without contacting a registry.
     fn request(&self) -> Result<workflow::Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
@@ -126,16 +131,4 @@ pub(crate) fn demands(flag: &str, path: &Path, log: &trust::LogArgs, claims: &tr
     log.demand(&mut demands)?;
     claims.demand(&mut demands);
     Ok(Trust::Verify { demands: Box::new(demands), key: path.display().to_string() })
-}
-
-impl SeedArgs {
-    fn print(&self, outcome: &Outcome) -> Result<()> {
-        match self.movement.form() {
-            Output::Json => print::json(outcome),
-            Output::Human => {
-                print::outcome(outcome);
-                Ok(())
-            }
-        }
-    }
 }

@@ -9,8 +9,9 @@ use clap::Args;
 use super::seed;
 use crate::cli::args::copy::Movement;
 use crate::cli::args::trust;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::{interrupted, unless_interrupted};
 use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::document::catalog::{Catalog, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
@@ -83,19 +84,17 @@ struct Many {
     movement: Movement,
 }
 
-impl SeedCatalog {
-    pub(crate) fn form(&self) -> Output {
-        self.run.movement.form()
-    }
-
-    pub(crate) async fn run(self) -> Result<ExitCode> {
+impl Run for SeedCatalog {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let name = self.catalog.display().to_string();
         let catalog = workflow::read_catalog(&self.catalog)?;
         let wishes = self.wishes(catalog).map_err(|error| error.during("use the catalog", &name))?;
         self.claims.check(self.skip_verify)?;
-        self.run.start(name, wishes, self.skip_verify, &self.log).await
+        self.run.start(context, name, wishes, (self.skip_verify, &self.log)).await
     }
+}
 
+impl SeedCatalog {
     fn wishes(&self, catalog: Catalog) -> Result<Vec<CatalogEntry>> {
         let folder = self.catalog.parent().unwrap_or(Path::new(""));
         let mut keys = Keys { folder, known: HashMap::new(), log: &self.log, claims: &self.claims };
@@ -169,12 +168,8 @@ fn unpinned(entry: &Entry) -> Error {
         .hint("name a tag other than latest, or a digest; or go without --require-pinned")
 }
 
-impl Sync {
-    pub(crate) fn form(&self) -> Output {
-        self.run.movement.form()
-    }
-
-    pub(crate) async fn run(self) -> Result<ExitCode> {
+impl Run for Sync {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         self.claims.check(self.pub_key.is_none() && self.skip_verify)?;
         let trust = match &self.pub_key {
             Some(path) => seed::demands("--pub-key", path, &self.log, &self.claims)?,
@@ -185,9 +180,11 @@ impl Sync {
         let entries = Catalog::new(entries)?.entries.into_iter();
         let wishes = entries.map(|entry| CatalogEntry { entry, trust: trust.clone() }).collect();
         let name = format!("{} -> {}", self.from_registry, self.to_registry);
-        self.run.start(name, wishes, self.skip_verify, &self.log).await
+        self.run.start(context, name, wishes, (self.skip_verify, &self.log)).await
     }
+}
 
+impl Sync {
     fn entry(&self, repo: &str) -> Result<Entry> {
         let on = |registry: &str| -> Result<Reference> {
             let wrong = |why| {
@@ -215,15 +212,15 @@ impl Sync {
 impl Many {
     async fn start(
         self,
+        context: &RunContext,
         name: String,
         wishes: Vec<CatalogEntry>,
-        is_unverified: bool,
-        log: &trust::LogArgs,
+        (is_unverified, log): (bool, &trust::LogArgs),
     ) -> Result<ExitCode> {
         if is_unverified && log.is_asked() {
             return Err(Error::new(Kind::Usage, "--rekor-key and --require-tlog verify, and --skip-verify does not"));
         }
-        let moving = self.movement.begin(is_unverified).await?;
+        let moving = self.movement.begin(context, is_unverified).await?;
         let catalog = workflow::Catalog {
             name,
             wishes,
@@ -236,18 +233,19 @@ impl Many {
         };
         if self.movement.dry_run {
             let forecasts = workflow::forecast_catalog(catalog, &moving.client, &moving.events);
-            let done = crate::cli::unless_interrupted(forecasts).await;
+            let done =
+                unless_interrupted(forecasts, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            return print::forecasts(&done?, self.movement.form()).map(|()| ExitCode::SUCCESS);
+            return context.show(&done?, print::forecasts);
         }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
-        let done = workflow::seed_catalog(catalog, client, transport, events, crate::cli::interrupted()).await;
+        let done = workflow::seed_catalog(catalog, client, transport, events, interrupted()).await;
         moving.end().await;
         let seeded = done?;
-        print::catalog(&seeded, self.movement.form())?;
+        let shown = context.show(&seeded.roll_up, |_| print::catalog(&seeded))?;
         let failed = seeded.roll_up.totals.failed;
         if failed == 0 {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(shown);
         }
         print::note(&format!("error: {failed} of {} images failed", seeded.roll_up.totals.entries));
         Ok(ExitCode::from(Kind::Partial.exit_code()))

@@ -1,12 +1,12 @@
 //! `autonomy registry bootstrap-zot`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::args::output::Voice;
-use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::terminal::print::{self, row};
 use crate::error::Result;
 use crate::oci::Reference;
 use crate::workflow::{self, Bootstrap, Bootstrapped, Existing, SearchExtension};
@@ -33,18 +33,10 @@ pub(crate) struct BootstrapZot {
     /// Replace existing files
     #[arg(long)]
     force: bool,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-impl BootstrapZot {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) fn run(self) -> Result<()> {
-        self.voice.start();
-        let form = self.form();
+impl Run for BootstrapZot {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let done = workflow::bootstrap(&Bootstrap {
             out: self.out,
             port: self.port,
@@ -53,23 +45,16 @@ impl BootstrapZot {
             image: self.image,
             existing: if self.force { Existing::Replaced } else { Existing::Kept },
         })?;
-        match form {
-            Output::Json => print::json(&done),
-            Output::Human => {
-                human(&done);
-                Ok(())
-            }
-        }
+        context.show(&done, human)
     }
 }
 
 fn human(done: &Bootstrapped) {
-    let row = |name: &str, text: String| print::line(&format!("  {name:<10} {text}"));
     print::line("wrote the files of a zot registry; nothing was pulled or started");
-    row("config", done.config.display().to_string());
-    row("compose", done.compose.display().to_string());
-    row("image", done.image.to_string());
-    row("data", done.data_dir.clone());
+    row("config", done.config.display());
+    row("compose", done.compose.display());
+    row("image", &done.image);
+    row("data", &done.data_dir);
     row("start", format!("docker compose -f '{}' up -d", done.compose.display()));
     row("seed", format!("autonomy registry seed --to localhost:{}/… --allow-insecure-registry …", done.port));
 }

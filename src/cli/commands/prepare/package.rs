@@ -1,12 +1,12 @@
 //! `autonomy registry package`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::args::output::Voice;
-use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::terminal::print::{self, row};
 use crate::error::Result;
 use crate::workflow::{self, Existing, Packaged};
 
@@ -31,41 +31,27 @@ pub(crate) struct PackageArgs {
     /// Replace an existing zarf.yaml
     #[arg(long)]
     force: bool,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-impl PackageArgs {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) fn run(self) -> Result<()> {
-        self.voice.start();
+impl Run for PackageArgs {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let existing = if self.force { Existing::Replaced } else { Existing::Kept };
-        let Self { catalog, out, name, version, voice, .. } = self;
+        let Self { catalog, out, name, version, .. } = self;
         let done = workflow::package(&workflow::ZarfPackage { catalog, out, name: name.clone(), version, existing })?;
         if done.name != name {
-            voice.warn(&format!("the package is named {}: Zarf takes lower case, digits and hyphens", done.name));
+            context.warn(format_args!("the package is named {}: Zarf takes lower case, digits and hyphens", done.name));
         }
         for image in &done.unpinned {
-            voice.warn(&format!("{image} is not pinned: what it names moves"));
+            context.warn(format_args!("{image} is not pinned: what it names moves"));
         }
-        match voice.output {
-            Output::Json => print::json(&done),
-            Output::Human => {
-                human(&done);
-                Ok(())
-            }
-        }
+        context.show(&done, human)
     }
 }
 
 fn human(done: &Packaged) {
-    let row = |name: &str, text: String| print::line(&format!("  {name:<10} {text}"));
     print::line(&format!("wrote {}; nothing was pulled", done.file.display()));
     row("package", format!("{} {}", done.name, done.version));
-    row("images", done.images.len().to_string());
+    row("images", done.images.len());
     let folder = done.file.parent().filter(|folder| !folder.as_os_str().is_empty());
     row(
         "create",

@@ -1,14 +1,14 @@
 //! `autonomy registry publish-index`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
-use crate::cli::args::output::Voice;
-use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::{tidy, unless_interrupted};
+use crate::cli::terminal::print::{self, row};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{MediaType, Reference};
 use crate::wire::Client;
@@ -26,56 +26,38 @@ pub(crate) struct PublishIndex {
     to: Reference,
     #[command(flatten)]
     access: AccessArgs,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-/// Longest time for cancelling open uploads at the end.
-const TIDY: Duration = Duration::from_secs(3);
-
-impl PublishIndex {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<()> {
-        self.voice.start();
+impl Run for PublishIndex {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let client = Client::new(self.access.client())?;
-        let done = tokio::select! {
-            done = workflow::publish_index(&self.manifest, &self.to, &client) => done,
-            () = crate::cli::interrupted() => Err(Error::new(Kind::Interrupted, "publish the roll-up under").on(&self.to)),
-        };
-        client.settle(TIDY).await;
+        let stopped = Error::new(Kind::Interrupted, "publish the roll-up under").on(&self.to);
+        let done = unless_interrupted(workflow::publish_index(&self.manifest, &self.to, &client), stopped).await;
+        tidy(&client).await;
         let published = done?;
         if published.failed > 0 {
             let Publication { failed, entries, .. } = published;
-            self.voice.warn(&format!("{failed} of {entries} entries of this roll-up failed; it is published as it is"));
+            context
+                .warn(format_args!("{failed} of {entries} entries of this roll-up failed; it is published as it is"));
         }
-        match self.voice.output {
-            Output::Json => print::json(&published),
-            Output::Human => {
-                human(&published);
-                Ok(())
-            }
-        }
+        context.show(&published, human)
     }
 }
 
 fn human(published: &Publication) {
-    let row = |name: &str, text: &str| print::line(&format!("  {name:<10} {text}"));
     let verb = match published.status {
         Change::Published => "published",
         Change::Unchanged => "unchanged",
     };
     print::line(&format!("{verb} {}", published.artifact));
     let made = if published.parent_created { ", made as an empty index" } else { "" };
-    row("parent", &format!("{} {}{made}", published.parent, published.parent_digest));
+    row("parent", format!("{} {}{made}", published.parent, published.parent_digest));
     row("type", published.artifact_type);
     if let Some(tag) = &published.tag {
-        row("tag", &format!("{tag}, because this registry has no Referrers API"));
+        row("tag", format!("{tag}, because this registry has no Referrers API"));
     }
     let accept =
         if published.referrers_api { String::new() } else { format!("-H 'Accept: {}' ", MediaType::OCI_INDEX) };
-    row("list", &format!("curl {accept}'{}'", published.query));
-    row("fetch", &format!("curl -L '{}'", published.content));
+    row("list", format!("curl {accept}'{}'", published.query));
+    row("fetch", format!("curl -L '{}'", published.content));
 }

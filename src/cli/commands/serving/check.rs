@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::args::network::Network;
-use crate::cli::args::output::Voice;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::unless_interrupted;
 use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
 use crate::oci::Reference;
@@ -32,33 +32,20 @@ pub(crate) struct Check {
     repair_from: Option<Reference>,
     #[command(flatten)]
     network: Network,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-impl Check {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<ExitCode> {
-        self.voice.start();
-        let form = self.form();
+impl Run for Check {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let client = Client::new(self.network.access.client())?;
         if self.repair_from.is_some() {
             client.check_credentials().await?;
         }
         let repair_from = self.repair_from.map(|reference| reference.repository);
         let check = DataCheck { data_dir: self.data_dir, jobs: self.network.jobs, repair_from };
-        let checked = tokio::select! {
-            checked = workflow::check_data(&check, &client) => checked?,
-            () = crate::cli::interrupted() => return Err(Error::new(Kind::Interrupted, "check").on(check.data_dir.display())),
-        };
-        match form {
-            Output::Human => human(&checked),
-            Output::Json => print::json(&checked)?,
-        }
-        Ok(if checked.audit.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+        let stopped = Error::new(Kind::Interrupted, "check").on(check.data_dir.display());
+        let checked = unless_interrupted(workflow::check_data(&check, &client), stopped).await?;
+        let shown = context.show(&checked, human)?;
+        Ok(if checked.audit.faults.is_empty() { shown } else { ExitCode::from(DAMAGED) })
     }
 }
 

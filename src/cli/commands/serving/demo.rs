@@ -1,10 +1,12 @@
 //! `autonomy registry demo`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::args::output::Reporting;
+use crate::cli::context::{ProgressArgs, Run, RunContext};
+use crate::cli::interrupt::unless_interrupted;
 use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{Demo as Tour, Forgery};
@@ -17,18 +19,17 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    reporting: Reporting,
+    progress: ProgressArgs,
+}
+
+impl Run for DemoArgs {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
+        unless_interrupted(self.tour(context), Error::new(Kind::Interrupted, "tour")).await
+    }
 }
 
 impl DemoArgs {
-    pub(crate) async fn run(self) -> Result<()> {
-        tokio::select! {
-            done = self.tour() => done,
-            () = crate::cli::interrupted() => Err(Error::new(Kind::Interrupted, "tour")),
-        }
-    }
-
-    async fn tour(&self) -> Result<()> {
+    async fn tour(&self, context: &RunContext) -> Result<ExitCode> {
         let folder = self.folder()?;
         let tour = Tour::start(&folder).await?;
         let (upstream, site) = tour.addresses();
@@ -41,7 +42,7 @@ impl DemoArgs {
         print::line(&format!("  signed; the public key is {}", published.public_key.display()));
 
         heading("The site is seeded: verified at the source, copied, verified from the site's own bytes, then tagged");
-        let (events, progress) = self.reporting.listen();
+        let (events, progress) = context.listen(&self.progress);
         let seeded = tour.seed(&events).await;
         drop(events);
         progress.finish().await;
@@ -66,7 +67,7 @@ impl DemoArgs {
             let more = if name == "site" { format!(" {}", path.display()) } else { String::new() };
             print::line(&format!("  {}  {what}{more}", path.display()));
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Returns the folder to work in: a given one must be empty, so that no existing image is changed.

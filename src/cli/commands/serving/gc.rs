@@ -1,14 +1,14 @@
 //! `autonomy registry gc`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::cli::args::duration;
-use crate::cli::args::output::Voice;
+use crate::cli::context::{Run, RunContext};
 use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::observe::human;
 use crate::serve::{Collected, Collection, Effect, KeptManifests, Swept, collect};
@@ -30,18 +30,10 @@ pub(crate) struct Gc {
     /// Also remove manifests that no tag leads to (as an index entry, a subject or an accessory of a tagged manifest)
     #[arg(long)]
     untagged: bool,
-    #[command(flatten)]
-    voice: Voice,
 }
 
-impl Gc {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<()> {
-        self.voice.start();
-        let form = self.form();
+impl Run for Gc {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let collected = collect(Collection {
             older_than: self.older_than,
             kept: if self.untagged { KeptManifests::Named } else { KeptManifests::All },
@@ -49,12 +41,9 @@ impl Gc {
             ..Collection::new(self.data_dir)
         })
         .await?;
-        match form {
-            Output::Human => human(&collected),
-            Output::Json => print::json(&collected)?,
-        }
+        let shown = context.show(&collected, human)?;
         match collected.left_alone() {
-            0 => Ok(()),
+            0 => Ok(shown),
             several => Err(Error::new(Kind::Partial, "collect garbage")
                 .because(format!("{several} of {} repositories were left alone", collected.repositories.len()))
                 .hint("they are damaged, or could not be read; nothing was taken that is needed")),

@@ -1,16 +1,17 @@
 //! `autonomy registry login` and `logout`.
 
 use std::io::{self, IsTerminal as _, Read as _};
+use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
-use crate::cli::args::output::Voice;
-use crate::cli::terminal::print::Output;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::unless_interrupted;
 use crate::cli::terminal::{password, print};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, printable};
 use crate::oci::{Reference, Repository};
-use crate::wire::{Account, Vault};
+use crate::wire::{Account, ClientOptions, Vault};
 use crate::workflow::{self, LoggedIn, LoggedOut};
 
 /// Longest password that is read from stdin, in bytes: tokens have a few thousand.
@@ -26,9 +27,6 @@ helper stores the login.";
 #[derive(Debug, Args)]
 #[command(after_help = FILES)]
 pub(crate) struct LoginCommand {
-    /// Registry: host[:port]
-    #[arg(value_name = "HOST")]
-    host: String,
     /// User name; default is a prompt
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
@@ -36,50 +34,54 @@ pub(crate) struct LoginCommand {
     #[arg(long, requires = "user")]
     password_stdin: bool,
     #[command(flatten)]
-    access: AccessArgs,
-    #[command(flatten)]
-    voice: Voice,
+    at: RegistryArgs,
 }
 
 /// Logs out of a registry: removes the login from the file that login writes to. Logging out twice is not an error.
 #[derive(Debug, Args)]
 #[command(after_help = FILES)]
 pub(crate) struct Logout {
+    #[command(flatten)]
+    at: RegistryArgs,
+}
+
+/// The registry of a login.
+#[derive(Debug, Args)]
+struct RegistryArgs {
     /// Registry: host[:port]
     #[arg(value_name = "HOST")]
     host: String,
     #[command(flatten)]
     access: AccessArgs,
-    #[command(flatten)]
-    voice: Voice,
+}
+
+impl RegistryArgs {
+    /// Returns the registry, the options for it, and the place of its login.
+    fn open(&self) -> Result<(Repository, ClientOptions, Vault)> {
+        let registry = registry(&self.host)?;
+        let options = self.access.client();
+        let vault = Vault::new(options.authfile.as_deref(), &options.environment, options.helper_limit)?;
+        Ok((registry, options, vault))
+    }
+}
+
+impl Run for LoginCommand {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
+        let (registry, options, vault) = self.at.open()?;
+        let account = Account { user: self.user().await?, password: self.password().await? };
+        let stopped = Error::new(Kind::Interrupted, "log in to").on(&registry.host);
+        let login = workflow::login(&options, &vault, &registry.host, registry.api_host(), &account);
+        let done = unless_interrupted(login, stopped).await?;
+        done.warnings.iter().for_each(|warning| context.warn(warning));
+        context.show(&done, |LoggedIn { host, user, file, helper, .. }| {
+            print::line(&printable(&format!("logged in to {host} as {user}")));
+            let helper = helper.as_ref().map(|name| format!("docker-credential-{name}"));
+            print::row("kept in", helper.unwrap_or_else(|| file.display().to_string()));
+        })
+    }
 }
 
 impl LoginCommand {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<()> {
-        self.voice.start();
-        let registry = registry(&self.host)?;
-        let options = self.access.client();
-        let vault = vault(&options)?;
-        let account = Account { user: self.user().await?, password: self.password().await? };
-        let done = tokio::select! {
-            done = workflow::login(&options, &vault, &registry.host, registry.api_host(), &account) => done?,
-            () = crate::cli::interrupted() => return Err(Error::new(Kind::Interrupted, "log in to").on(&registry.host)),
-        };
-        done.warnings.iter().for_each(|warning| self.voice.warn(warning));
-        if self.voice.output == Output::Json {
-            return print::json(&done);
-        }
-        let LoggedIn { host, user, file, helper, .. } = done;
-        print::line(&crate::error::printable(&format!("logged in to {host} as {user}")));
-        let place = helper.map_or_else(|| file.display().to_string(), |name| format!("docker-credential-{name}"));
-        print::line(&format!("  kept in    {place}"));
-        Ok(())
-    }
-
     async fn user(&self) -> Result<String> {
         let user = match &self.user {
             Some(user) => user.clone(),
@@ -104,35 +106,17 @@ impl LoginCommand {
     }
 }
 
-impl Logout {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
+impl Run for Logout {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
+        let (registry, options, vault) = self.at.open()?;
+        let stopped = Error::new(Kind::Interrupted, "log out of").on(&registry.host);
+        let done = unless_interrupted(workflow::logout(&options, &vault, &registry.host), stopped).await?;
+        done.warnings.iter().for_each(|warning| context.warn(warning));
+        context.show(&done, |LoggedOut { host, was_logged_in, file, .. }| match was_logged_in {
+            true => print::line(&format!("logged out of {host}")),
+            false => print::line(&format!("not logged in to {host}: {} has no login for it", file.display())),
+        })
     }
-
-    pub(crate) async fn run(self) -> Result<()> {
-        self.voice.start();
-        let registry = registry(&self.host)?;
-        let options = self.access.client();
-        let vault = vault(&options)?;
-        let done = tokio::select! {
-            done = workflow::logout(&options, &vault, &registry.host) => done?,
-            () = crate::cli::interrupted() => return Err(Error::new(Kind::Interrupted, "log out of").on(&registry.host)),
-        };
-        done.warnings.iter().for_each(|warning| self.voice.warn(warning));
-        if self.voice.output == Output::Json {
-            return print::json(&done);
-        }
-        let LoggedOut { host, was_logged_in, file, .. } = done;
-        print::line(&match was_logged_in {
-            true => format!("logged out of {host}"),
-            false => format!("not logged in to {host}: {} has no login for it", file.display()),
-        });
-        Ok(())
-    }
-}
-
-fn vault(options: &crate::wire::ClientOptions) -> Result<Vault> {
-    Vault::new(options.authfile.as_deref(), &options.environment, options.helper_limit)
 }
 
 /// Returns the registry that `text` names: a host as references write it.

@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use crate::cli::args::duration;
-use crate::cli::args::output::Voice;
+use crate::cli::context::{Run, RunContext};
+use crate::cli::interrupt::interrupted;
 use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::serve::{Limits, ServeOptions, ServedContent, Server, ServerCertificates, name_of};
 
@@ -33,8 +34,6 @@ pub(crate) struct ServeArgs {
     access: LoginArgs,
     #[command(flatten)]
     bounds: Bounds,
-    #[command(flatten)]
-    voice: Voice,
 }
 
 /// Which clients have access, and how.
@@ -87,13 +86,8 @@ struct Listening {
     listening_on: String,
 }
 
-impl ServeArgs {
-    pub(crate) fn form(&self) -> Output {
-        self.voice.output
-    }
-
-    pub(crate) async fn run(self) -> Result<()> {
-        self.voice.start();
+impl Run for ServeArgs {
+    async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let is_plain = self.access.tls_cert.is_none();
         let is_reachable = !self.listen.ip().is_loopback();
         if is_reachable && is_plain && !self.access.allow_insecure_registry {
@@ -101,28 +95,28 @@ impl ServeArgs {
                 "name --tls-cert and --tls-key, listen on a loopback address, or pass --allow-insecure-registry",
             ));
         }
-        let (form, voice) = (self.form(), &self.voice);
         if is_reachable && is_plain && self.access.htpasswd.is_some() {
-            voice.warn("passwords cross the network in plain text: name --tls-cert and --tls-key");
+            context.warn("passwords cross the network in plain text: name --tls-cert and --tls-key");
         }
         let server = Server::bind(self.options()).await?;
-        let listening_on = server.url();
-        match form {
-            Output::Human => print::line(&format!("listening on {listening_on}")),
-            Output::Json => print::json(&Listening { listening_on })?,
-        }
+        let listening = Listening { listening_on: server.url() };
+        let shown =
+            context.show(&listening, |listening| print::line(&format!("listening on {}", listening.listening_on)))?;
         let (told, stopped) = tokio::sync::oneshot::channel();
         let twice = async {
-            crate::cli::interrupted().await;
+            interrupted().await;
             let _ = told.send(());
-            crate::cli::interrupted().await;
+            interrupted().await;
         };
         tokio::select! {
-            ended = server.run(async { stopped.await.unwrap_or_default() }) => ended,
-            () = twice => Ok(()),
+            ended = server.run(async { stopped.await.unwrap_or_default() }) => ended?,
+            () = twice => {}
         }
+        Ok(shown)
     }
+}
 
+impl ServeArgs {
     fn options(&self) -> ServeOptions {
         let LoginArgs { tls_cert, tls_key, client_ca, htpasswd, .. } = &self.access;
         let Bounds { max_connections, upload_expiry, grace } = self.bounds;

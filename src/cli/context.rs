@@ -1,0 +1,116 @@
+//! A command, and the context that it runs in: the flags that commands share for results and progress.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::terminal::print::{self, Output};
+use crate::copy::Events;
+use crate::error::Result;
+use crate::observe::{self, Listener, Screen, logging};
+
+/// Events that may wait for a slow terminal before they are dropped.
+const WAITING_EVENTS: usize = 4096;
+
+/// A command with its flags.
+pub(crate) trait Run {
+    /// Runs the command and prints its result.
+    ///
+    /// # Errors
+    ///
+    /// By kind as in the exit codes. The caller prints the error.
+    async fn run(self, context: &RunContext) -> Result<ExitCode>;
+}
+
+/// Flags of every command. Valid before and after the command's name.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct GlobalArgs {
+    /// Form of the result on stdout
+    #[arg(long, global = true, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    /// Verbose: -v logs retries, -vv every request
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// No progress, no warnings: errors and the result only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+/// How progress is printed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct ProgressArgs {
+    /// Form of the progress on stderr
+    // The place in the help: after the global flags.
+    #[arg(long, value_enum, default_value_t = ProgressForm::Auto, conflicts_with = "quiet", display_order = 3)]
+    progress: ProgressForm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgressForm {
+    /// Bars on a terminal, plain lines otherwise
+    Auto,
+    Bar,
+    Plain,
+    /// One JSON object a line
+    Json,
+    /// Warnings only; --quiet hides them too
+    None,
+}
+
+/// What all commands share: the form of the result, warnings, progress.
+#[derive(Debug)]
+pub(crate) struct RunContext {
+    /// Form of the result on stdout.
+    pub(crate) output: Output,
+    is_quiet: bool,
+    screen: Screen,
+}
+
+impl RunContext {
+    /// Starts the log on stderr.
+    pub(crate) fn start(flags: &GlobalArgs) -> Self {
+        let columns = || terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0);
+        let screen = Screen::new(std::io::stderr(), columns);
+        let detail = match (flags.quiet, flags.verbose) {
+            (true, _) => logging::Detail::Errors,
+            (false, 0) => logging::Detail::Warnings,
+            (false, 1) => logging::Detail::Debug,
+            (false, _) => logging::Detail::Trace,
+        };
+        logging::start(detail, &screen);
+        Self { output: flags.output, is_quiet: flags.quiet, screen }
+    }
+
+    /// Prints a warning, unless --quiet is given.
+    pub(crate) fn warn(&self, text: impl std::fmt::Display) {
+        if !self.is_quiet {
+            print::note(&format!("warning: {text}"));
+        }
+    }
+
+    /// Prints the result of a command that succeeds: as JSON if requested, else with `human`.
+    pub(crate) fn show<T: Serialize>(&self, result: &T, human: impl FnOnce(&T)) -> Result<ExitCode> {
+        match self.output {
+            Output::Json => print::json(result)?,
+            Output::Human => human(result),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Starts the progress display on stderr.
+    pub(crate) fn listen(&self, flags: &ProgressArgs) -> (Events, Listener) {
+        let progress = match flags.progress {
+            _ if self.is_quiet => observe::Progress::None,
+            ProgressForm::Auto => observe::Progress::Auto,
+            ProgressForm::Bar => observe::Progress::Bar,
+            ProgressForm::Plain => observe::Progress::Plain,
+            ProgressForm::Json => observe::Progress::Json,
+            ProgressForm::None => observe::Progress::Warnings,
+        };
+        let (events, receiver) = Events::channel(WAITING_EVENTS);
+        (events, observe::listen(progress, receiver, &self.screen))
+    }
+}

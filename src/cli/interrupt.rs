@@ -1,0 +1,41 @@
+//! Ctrl-C and SIGTERM.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::wire::Client;
+
+/// Longest time for cancelling open uploads at the end.
+const TIDY: Duration = Duration::from_secs(3);
+
+/// Does `work`, which leaves nothing behind when it is dropped. Fails with `stopped` if an interrupt comes first.
+pub(crate) async fn unless_interrupted<T, E: From<Error>>(
+    work: impl Future<Output = Result<T, E>> + Send,
+    stopped: Error,
+) -> Result<T, E> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted() => Err(stopped.into()),
+    }
+}
+
+/// Cancels the uploads of `client` that are still open.
+pub(crate) async fn tidy(client: &Client) {
+    client.settle(TIDY).await;
+}
+
+/// Resolves when the user presses Ctrl-C or SIGTERM arrives.
+pub(crate) async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
