@@ -39,6 +39,8 @@ pub enum Kind {
     Unsupported,
     /// Verification failed. Never retried, never worked around.
     Untrusted,
+    /// Policy refused it: everything was asked and answered, and the answer is no. Commands to come return it.
+    Refused,
     /// This machine failed: disk, permissions, a missing program.
     Local,
     /// Some of several entries failed.
@@ -82,6 +84,7 @@ impl Kind {
             | Self::Conflict
             | Self::Unsupported => 4,
             Self::Partial => 5,
+            Self::Refused => 6,
             Self::Interrupted => 130,
             Self::Local => 1,
         }
@@ -102,6 +105,7 @@ impl Kind {
             Self::Conflict => "changed by somebody else meanwhile",
             Self::Unsupported => "unsupported",
             Self::Untrusted => "not trusted",
+            Self::Refused => "refused by policy",
             Self::Local => "local failure",
             Self::Partial => "some entries failed",
             Self::Interrupted => "interrupted",
@@ -372,6 +376,13 @@ mod tests {
         let error = inner.during("resolve manifest digest", "a.example/app:v1");
         assert_eq!(error.chain(), "source: resolve manifest digest a.example/app:v1: get manifest v1: not found");
         assert_eq!((error.kind(), error.hint_text()), (Kind::NotFound, Some("look at the tags")));
+    }
+
+    #[test]
+    fn a_refusal_is_final_and_has_an_exit_code_of_its_own() {
+        let refused = Kind::Refused;
+        assert_eq!((refused.exit_code(), refused.as_str()), (6, "refused by policy"));
+        assert!(!refused.is_transient() && !refused.is_worth_refetching() && !refused.allows_other_transport());
     }
 
     #[test]
