@@ -1,12 +1,13 @@
 //! `catalog-seed-manifest.json`: the result of every entry of a catalog, for auditors, publishing and rollback.
 
+use std::ops::AddAssign;
 use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::SeedManifest;
 use super::seed_manifest::is_zero;
 use super::sidecar::SidecarKind;
+use super::{SeedManifest, Transfer};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Reference};
 
@@ -127,18 +128,24 @@ impl RollUpTotals {
         let seeded = entries.iter().filter(|entry| entry.status == EntryStatus::Seeded).count() as u64;
         let count = entries.len() as u64;
         let mut totals = Self { entries: count, seeded, failed: count - seeded, ..Self::default() };
-        for transfer in entries.iter().filter_map(|entry| entry.seed.as_ref()?.transfer.as_ref()) {
-            totals.bytes_moved += transfer.bytes_moved;
-            totals.bytes_present += transfer.bytes_present;
-            totals.bytes_mounted += transfer.bytes_mounted;
-            totals.blobs_moved += transfer.blobs_moved;
-            totals.blobs_mounted += transfer.blobs_mounted;
-            totals.source_requests += transfer.source_requests;
-            totals.dest_requests += transfer.dest_requests;
-            totals.retries += transfer.retries;
-            totals.bytes_spooled += transfer.bytes_spooled;
-        }
+        let transfers = entries.iter().filter_map(|entry| entry.seed.as_ref()?.transfer.as_ref());
+        transfers.for_each(|transfer| totals += transfer);
         totals
+    }
+}
+
+/// Adds everything but the time: images of one run are copied at the same time.
+impl AddAssign<&Transfer> for RollUpTotals {
+    fn add_assign(&mut self, transfer: &Transfer) {
+        self.bytes_moved += transfer.bytes_moved;
+        self.bytes_present += transfer.bytes_present;
+        self.bytes_mounted += transfer.bytes_mounted;
+        self.blobs_moved += transfer.blobs_moved;
+        self.blobs_mounted += transfer.blobs_mounted;
+        self.source_requests += transfer.source_requests;
+        self.dest_requests += transfer.dest_requests;
+        self.retries += transfer.retries;
+        self.bytes_spooled += transfer.bytes_spooled;
     }
 }
 

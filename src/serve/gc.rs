@@ -124,18 +124,8 @@ fn run(collection: &Collection) -> Result<Collected> {
     if *effect == Effect::Removed {
         remove_aside(root);
     }
-    let mut totals = Swept::default();
-    for CollectedRepository { swept, .. } in &repositories {
-        totals.manifests += swept.manifests;
-        totals.blobs += swept.blobs;
-        totals.temporary_files += swept.temporary_files;
-        totals.bytes += swept.bytes;
-        totals.bytes_freed += swept.bytes_freed;
-    }
-    if let Some(Uploads { bytes, .. }) = uploads {
-        totals.bytes += bytes;
-        totals.bytes_freed += bytes;
-    }
+    let abandoned = uploads.map(|Uploads { bytes, .. }| Swept { bytes, bytes_freed: bytes, ..Swept::default() });
+    let totals = repositories.iter().map(|repository| repository.swept).chain(abandoned).sum();
     Ok(Collected { dry_run: *effect == Effect::Counted, repositories, uploads, totals })
 }
 

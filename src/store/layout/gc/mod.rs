@@ -94,6 +94,18 @@ pub struct Swept {
     pub bytes_freed: u64,
 }
 
+impl std::iter::Sum for Swept {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            manifests: sum.manifests + one.manifests,
+            blobs: sum.blobs + one.blobs,
+            temporary_files: sum.temporary_files + one.temporary_files,
+            bytes: sum.bytes + one.bytes,
+            bytes_freed: sum.bytes_freed + one.bytes_freed,
+        })
+    }
+}
+
 /// How often each file was met in this run, so that the last name of each is known even if none is removed.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounts(HashMap<(u64, u64), u64>);
