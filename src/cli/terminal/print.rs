@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::document::{Transfer, roll_up};
+use crate::document::roll_up::RollUpTotals;
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
 use crate::workflow::{DryRunCost, Forecast, Forecasts, Outcome, Rewritten, SeedStatus, Seeded, Verification};
@@ -41,56 +41,66 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
+/// A named line below the first line of a result.
+type Row = (&'static str, String);
+
 /// Prints the result of a seed, for people.
 pub(crate) fn outcome(outcome: &Outcome) {
-    let Outcome { status, seed, verification, files, .. } = outcome;
-    line(&format!("{} {}", verb(*status), seed.dest_ref));
-    let row = |name: &str, text: String| line(&format!("  {name:<10} {text}"));
-    row("digest", seed.dest_digest.to_string());
-    if let Some(Rewritten { source_digest, signed_with }) = &outcome.rewritten {
+    line(&format!("{} {}", verb(outcome.status), outcome.seed.dest_ref));
+    summary(outcome).iter().for_each(|(name, text)| row(name, text));
+}
+
+fn summary(Outcome { seed, verification, rewritten, files, .. }: &Outcome) -> Vec<Row> {
+    let mut rows = vec![("digest", seed.dest_digest.to_string())];
+    if let Some(Rewritten { source_digest, signed_with }) = rewritten {
         let signed = signed_with.as_ref().map_or("NOT signed".to_owned(), |key| format!("signed with {key}"));
-        row("rewritten", format!("a smaller index in the place of {source_digest}, {signed}"));
+        rows.push(("rewritten", format!("a smaller index in the place of {source_digest}, {signed}")));
     }
     if !seed.platforms.is_empty() {
-        row("platforms", printable(&seed.platforms.join(", ")));
+        rows.push(("platforms", printable(&seed.platforms.join(", "))));
     }
     if let Some(Verification { source, destination }) = verification {
-        for (side, report) in [("source", source), ("site", destination)] {
-            for (number, text) in report.to_string().lines().enumerate() {
-                row(if number == 0 { side } else { "" }, printable(text));
-            }
-        }
+        rows.extend(block("source", source.to_string().lines()));
+        rows.extend(block("site", destination.to_string().lines()));
     }
-    for (number, weakness) in seed.weakened.iter().enumerate() {
-        row(if number == 0 { "weakened" } else { "" }, printable(weakness));
-    }
+    rows.extend(block("weakened", seed.weakened.iter().map(String::as_str)));
     if let Some(transfer) = &seed.transfer {
-        let Transfer { bytes_moved, bytes_present, bytes_mounted, blobs, blobs_moved, .. } = *transfer;
-        let [moved, present, mounted] = [bytes_moved, bytes_present, bytes_mounted].map(human::bytes);
-        row("moved", format!("{moved}, {blobs_moved} of {blobs} blobs; {present} present, {mounted} mounted"));
-        if transfer.bytes_spooled > 0 {
-            row(
-                "spool",
-                format!("{} were kept from before and not fetched again", human::bytes(transfer.bytes_spooled)),
-            );
-        }
-        if transfer.bytes_not_read_back > 0 {
-            row("not read", not_read(transfer.bytes_not_read_back));
-        }
-        let Transfer { source_requests, dest_requests, retries, seconds, .. } = *transfer;
-        row(
-            "requests",
-            format!("{source_requests} source, {dest_requests} destination, {retries} repeated; {seconds:.2} s"),
-        );
+        let mut totals = RollUpTotals { seconds: transfer.seconds, ..RollUpTotals::default() };
+        totals += transfer;
+        rows.extend(traffic(&totals, &format!(" of {}", transfer.blobs), transfer.bytes_not_read_back));
         if transfer.foreign_layers_left_out > 0 {
-            row(
-                "left out",
-                format!("{} foreign layers that the source does not serve", transfer.foreign_layers_left_out),
-            );
+            let count = transfer.foreign_layers_left_out;
+            rows.push(("left out", format!("{count} foreign layers that the source does not serve")));
         }
     }
     let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    row("record", files.join(", "));
+    rows.push(("record", files.join(", ")));
+    rows
+}
+
+/// Names the first of several lines.
+fn block<'a>(name: &'static str, lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Row> {
+    lines.enumerate().map(move |(number, text)| (if number == 0 { name } else { "" }, printable(text)))
+}
+
+/// Says what was moved, and with how many requests. `of_blobs` follows the number of blobs that were moved; `not_read` is
+/// the number of bytes that were compared only by length.
+fn traffic(totals: &RollUpTotals, of_blobs: &str, not_read: u64) -> Vec<Row> {
+    let RollUpTotals { blobs_moved, source_requests, dest_requests, retries, seconds, .. } = *totals;
+    let [moved, present, mounted] = [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(human::bytes);
+    let mut rows =
+        vec![("moved", format!("{moved}, {blobs_moved}{of_blobs} blobs; {present} present, {mounted} mounted"))];
+    let [kept, unread] = [totals.bytes_spooled, not_read].map(human::bytes);
+    if totals.bytes_spooled > 0 {
+        rows.push(("spool", format!("{kept} were kept from before and not fetched again")));
+    }
+    if not_read > 0 {
+        let how = "at the destination were compared by length and not read back; --deep=bytes reads them";
+        rows.push(("not read", format!("{unread} {how}")));
+    }
+    let requests = format!("{source_requests} source, {dest_requests} destination, {retries} repeated; {seconds:.2} s");
+    rows.push(("requests", requests));
+    rows
 }
 
 /// Prints the results of a catalog.
@@ -108,29 +118,11 @@ pub(crate) fn catalog(seeded: &Seeded) {
             Err(error) => line(&printable(&format!("{:<9} {to}  {}", "failed", error.chain()))),
         }
     }
-    let totals = &roll_up.totals;
-    let [moved, present, mounted] = [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(human::bytes);
-    line(&format!("{} of {} images are in place", totals.seeded, totals.entries));
-    line(&format!("  moved      {moved}, {} blobs; {present} present, {mounted} mounted", totals.blobs_moved));
-    if totals.bytes_spooled > 0 {
-        let kept = human::bytes(totals.bytes_spooled);
-        line(&format!("  spool      {kept} were kept from before and not fetched again"));
-    }
+    line(&format!("{} of {} images are in place", roll_up.totals.seeded, roll_up.totals.entries));
     let transfers = entries.iter().filter_map(|entry| entry.result.as_ref().ok()?.seed.transfer.as_ref());
-    let unread: u64 = transfers.map(|transfer| transfer.bytes_not_read_back).sum();
-    if unread > 0 {
-        line(&format!("  not read   {}", not_read(unread)));
-    }
-    let roll_up::RollUpTotals { source_requests, dest_requests, retries, seconds, .. } = *totals;
-    let requests = format!("{source_requests} source, {dest_requests} destination, {retries} repeated");
-    line(&format!("  requests   {requests}; {seconds:.2} s"));
-    line(&format!("  record     {}", file.display()));
-}
-
-/// Says how many bytes were compared only by length.
-fn not_read(bytes: u64) -> String {
-    let bytes = human::bytes(bytes);
-    format!("{bytes} at the destination were compared by length and not read back; --deep=bytes reads them")
+    let not_read = transfers.map(|transfer| transfer.bytes_not_read_back).sum();
+    traffic(&roll_up.totals, "", not_read).iter().for_each(|(name, text)| row(name, text));
+    row("record", file.display());
 }
 
 /// Prints the cost of a dry run.
