@@ -14,8 +14,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use autonomy_registry::copy::{self, Commit, Events};
-use autonomy_registry::document::Accessories;
+use autonomy_registry::copy::Events;
 use autonomy_registry::oci::{Digest, Name};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::Store as _;
@@ -23,7 +22,7 @@ use autonomy_registry::transport::Native;
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::{Demands, PublicKey, SigningKey, signature_tag};
 use autonomy_registry::wire::{Client, ClientOptions};
-use autonomy_registry::workflow::{self, IndexHandling, Seed, SidecarHandling, Tagging, Trust};
+use autonomy_registry::workflow::{self, Seed, Trust};
 use testkit::images::shape;
 
 /// Images that take turns: of two platforms each, from a few KiB to a few MiB.
@@ -214,19 +213,10 @@ async fn seed_without_end(from: &str, to: &str, key: &str) {
             let number = numbers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let image = number % IMAGES;
             let folder = home.path().join(number.to_string());
-            let seed = Seed {
-                from: format!("{from}/app/{image}:v1").parse().unwrap(),
-                to: format!("{to}/site/{number}:v1").parse().unwrap(),
-                platforms: Vec::new(),
-                index: IndexHandling::Keep,
-                sidecars: SidecarHandling::Leave,
-                accessories: Accessories::All,
-                trust: Trust::Verify { demands: Box::new(demands.clone()), key: key.to_owned() },
-                tagging: Tagging::Plain,
-                engine: copy::Options::default(),
-                folder: folder.clone(),
-                commit: Commit::default(),
-            };
+            let from = format!("{from}/app/{image}:v1").parse().unwrap();
+            let to = format!("{to}/site/{number}:v1").parse().unwrap();
+            let trust = Trust::Verify { demands: Box::new(demands.clone()), key: key.to_owned() };
+            let seed = Seed { folder: folder.clone(), ..Seed::new(from, to, trust) };
             let events = Events::none();
             let done = workflow::seed(&seed, &client, &Native, &events).await;
             let (ended, retries) = match &done {

@@ -12,8 +12,7 @@ use tokio::task::JoinHandle;
 use super::bundle::make::{self, SidecarContents};
 use super::seed::signing::{SignatureFormat, Signer, put_attachment};
 use super::{Outcome, Seed, Trust, seed};
-use crate::copy::{self, Events};
-use crate::document::Accessories;
+use crate::copy::Events;
 use crate::document::lock::Inputs;
 use crate::document::policy_bundle;
 use crate::error::{Error, Kind, Result};
@@ -199,19 +198,9 @@ impl Demo {
         let public_key = self.public_key();
         let key = PublicKey::from_pem(self.key.public_pem()?.as_bytes())?;
         let trust = Trust::Verify { demands: Box::new(Demands::new(vec![key])), key: public_key.display().to_string() };
-        let request = Seed {
-            from: self.at(&self.upstream, tag)?,
-            to: self.at(&self.site, tag)?,
-            platforms: Vec::new(),
-            index: super::IndexHandling::Keep,
-            sidecars: super::SidecarHandling::Copy,
-            accessories: Accessories::All,
-            trust,
-            tagging: super::Tagging::Plain,
-            engine: copy::Options::default(),
-            folder: self.folder.join("record"),
-            commit: copy::Commit::default(),
-        };
+        let mut request = Seed::new(self.at(&self.upstream, tag)?, self.at(&self.site, tag)?, trust);
+        request.scope.sidecars = super::SidecarHandling::Copy;
+        request.folder = self.folder.join("record");
         seed(&request, &self.client, &Native, events).await
     }
 

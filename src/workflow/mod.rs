@@ -29,7 +29,6 @@ pub use rollback::{RollbackFate, RollbackPlan, RollbackStep};
 pub use seed::dry_run::{DryRunCost, Forecast, Forecasts, forecast};
 pub use seed::platforms::rewrite_index::Rewritten;
 pub use seed::record::Record;
-pub use seed::request::Tagging;
-pub use seed::request::{IndexHandling, Seed, SidecarHandling, SiteKey, Trust};
+pub use seed::request::{IndexHandling, Seed, SeedScope, SidecarHandling, SiteKey, Tagging, Trust};
 pub use seed::signing::{Signature, SignatureFormat};
 pub use seed::{Outcome, SeedStatus, Verification, seed, seed_until};

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::document::Accessories;
 use crate::document::catalog::{self as document, Destinations};
 use crate::error::{Error, Result, Side};
-use crate::oci::{Platform, Reference, Repository, Tag};
+use crate::oci::{Reference, Repository, Tag};
 use crate::store::{Listing, Registry, Role};
 use crate::wire::{Client, Stats};
-use crate::workflow::seed::request::{SidecarHandling, Trust};
+use crate::workflow::seed::request::Trust;
 
 /// An entry of a catalog, with the demands on its images.
 #[derive(Debug, Clone)]
@@ -19,17 +18,12 @@ pub struct CatalogEntry {
     pub trust: Trust,
 }
 
-/// One image.
+/// One image, and the entry that chose it.
 #[derive(Debug)]
-pub(crate) struct Image {
+pub(crate) struct Image<'a> {
     pub(crate) from: Reference,
     pub(crate) to: Reference,
-    pub(crate) platforms: Vec<Platform>,
-    pub(crate) sidecars: SidecarHandling,
-    pub(crate) accessories: Option<Accessories>,
-    pub(crate) trust: Trust,
-    /// Whether the catalog does not pin the image, so that the roll-up has to.
-    pub(super) is_pinned_late: bool,
+    pub(crate) wish: &'a CatalogEntry,
 }
 
 /// Returns all images of `wishes`, in their order, and the cost of listing tags for them. Lists the tags of each
@@ -39,22 +33,14 @@ pub(crate) struct Image {
 ///
 /// Fails like [`Listing::tags`]; [`NotFound`](crate::Kind::NotFound) if nothing matches; [`Usage`](crate::Kind::Usage) if
 /// two images have the same destination.
-pub(crate) async fn images(wishes: &[CatalogEntry], client: &Client) -> Result<(Vec<Image>, Stats)> {
+pub(crate) async fn images<'a>(wishes: &'a [CatalogEntry], client: &Client) -> Result<(Vec<Image<'a>>, Stats)> {
     let mut lists = Lists { client, known: HashMap::new(), tally: Stats::default() };
     let mut taken = Destinations::default();
     let mut images = Vec::new();
     for wish in wishes {
         for (from, to) in lists.pairs(&wish.entry).await? {
             taken.claim(&to, &wish.entry)?;
-            images.push(Image {
-                from,
-                to,
-                platforms: wish.entry.platforms.clone(),
-                sidecars: if wish.entry.copy_policy { SidecarHandling::Copy } else { SidecarHandling::Leave },
-                accessories: wish.entry.accessories,
-                trust: wish.trust.clone(),
-                is_pinned_late: wish.entry.select.is_some() || !wish.entry.is_pinned(),
-            });
+            images.push(Image { from, to, wish });
         }
     }
     Ok((images, lists.tally))

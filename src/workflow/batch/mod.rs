@@ -6,22 +6,21 @@ pub(super) mod expand;
 pub(super) mod roll_up;
 
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::batch::atomic::TagMove;
-use super::batch::expand::CatalogEntry;
+use self::atomic::TagMove;
+use self::expand::{CatalogEntry, Image};
 use super::seed::dry_run::{Forecast, Forecasts};
 use super::seed::prepare::{Prepared, SeedRun};
 use super::seed::previous::Move;
-use super::seed::request::Tagging;
-use super::seed::request::{IndexHandling, Seed};
+use super::seed::request::{IndexHandling, Seed, SeedScope, SidecarHandling, Tagging};
 use super::seed::shared::Commons;
-
 use super::seed::{Staged, interrupted, until};
 use super::{Outcome, SeedStatus};
 use crate::copy::{self, Event, Events, ImageEnd, Plan, PlanTotals, Stage};
@@ -92,7 +91,7 @@ pub async fn seed_catalog(
     let begun = Instant::now();
     let roll_up = roll_up::RollUpFile::prepare(&catalog.folder)?;
     let commons = Commons::default();
-    let halt = watch::Sender::new(false);
+    let halt = CancellationToken::new();
     let each = events.of_one_among_many();
     let run = SeedRun { client, transport, events: &each, commons: &commons, is_folder_tried: true };
     let Catalog { name, wishes, keep_going, .. } = &catalog;
@@ -109,7 +108,7 @@ pub async fn seed_catalog(
     let (entries, choosing) = tokio::select! {
         done = &mut all => done,
         () = stop => {
-            halt.send_replace(true);
+            halt.cancel();
             // Images whose tags are being put finish; all others are cancelled now.
             let done = all.await;
             match catalog.tagging {
@@ -130,7 +129,7 @@ pub async fn seed_catalog(
 /// Fails with the error of the first image that cannot be resolved or does not verify: there is no forecast for it.
 pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events) -> Result<Forecasts> {
     let commons = Commons::default();
-    let halt = watch::Sender::new(false);
+    let halt = CancellationToken::new();
     let each = events.of_one_among_many();
     let run = SeedRun { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
     let fleet = Batch { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
@@ -143,23 +142,20 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
 }
 
 /// Turns one image into a seed of its own, with a folder below the catalog's.
-fn order(catalog: &Catalog, image: expand::Image) -> BatchEntry {
-    let directory = entry_directory(&image.to);
-    let seed = Seed {
-        from: image.from,
-        to: image.to,
-        platforms: image.platforms,
+fn order(catalog: &Catalog, Image { from, to, wish }: Image<'_>) -> BatchEntry {
+    let CatalogEntry { entry, trust } = wish;
+    let directory = entry_directory(&to);
+    let scope = SeedScope {
+        platforms: entry.platforms.clone(),
         index: IndexHandling::Keep,
-        sidecars: image.sidecars,
-        accessories: image.accessories.unwrap_or(catalog.accessories),
-        trust: image.trust,
-        tagging: catalog.tagging,
-        engine: catalog.engine.clone(),
-        folder: catalog.folder.join(&directory),
-        commit: copy::Commit::default(),
+        sidecars: if entry.copy_policy { SidecarHandling::Copy } else { SidecarHandling::Leave },
+        accessories: entry.accessories.unwrap_or(catalog.accessories),
     };
+    let (tagging, engine, folder) = (catalog.tagging, catalog.engine.clone(), catalog.folder.join(&directory));
+    let seed = Seed { scope, tagging, engine, folder, ..Seed::new(from, to, trust.clone()) };
+    let is_pinned_late = entry.select.is_some() || !entry.is_pinned();
     let result = Err(Error::new(Kind::Interrupted, "seed").on(&seed.to).because("it was not begun".to_owned()));
-    BatchEntry { seed, directory, is_pinned_late: image.is_pinned_late, result }
+    BatchEntry { seed, directory, is_pinned_late, result }
 }
 
 /// Ratio of images in preparation to images being carried: preparing only sends small requests, which wait for round
@@ -167,7 +163,7 @@ fn order(catalog: &Catalog, image: expand::Image) -> BatchEntry {
 const PREPARED: usize = 4;
 
 /// The result for an image, with its position in the catalog.
-type Aim<T> = (usize, Result<T>);
+type Placed<T> = (usize, Result<T>);
 
 /// The images of a run; a bounded number of them is in progress at a time.
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +171,7 @@ struct Batch<'a> {
     run: SeedRun<'a>,
     /// Receives events about the run as a whole.
     events: &'a Events,
-    halt: &'a watch::Sender<bool>,
+    halt: &'a CancellationToken,
     keep_going: bool,
     at_once: usize,
 }
@@ -188,10 +184,7 @@ impl Batch<'_> {
         self.events.send(Event::Stage(Stage::Copying));
         let results = match tagging {
             Tagging::Together => self.together(name, prepared).await?,
-            _ => {
-                let mut queue = prepared.into_iter();
-                self.all(|| self.at_once, move || queue.next().map(|(at, prepared)| self.carry(at, prepared))).await?
-            }
+            _ => self.all(|| self.at_once, prepared.into_iter(), |prepared| self.carry(prepared)).await?,
         };
         for (at, result) in results {
             entries[at].result = result;
@@ -200,10 +193,9 @@ impl Batch<'_> {
     }
 
     /// Prepares all images.
-    async fn prepared(self, entries: &[BatchEntry]) -> Result<Vec<Aim<Box<Prepared<'_>>>>> {
-        let mut queue = entries.iter().enumerate();
-        let work = move || queue.next().map(|(at, entry)| self.prepare(at, &entry.seed));
-        let mut prepared = self.all(|| self.prepared_at_once(), work).await?;
+    async fn prepared(self, entries: &[BatchEntry]) -> Result<Vec<Placed<Box<Prepared<'_>>>>> {
+        let entries = entries.iter().enumerate();
+        let mut prepared = self.all(|| self.prepared_at_once(), entries, |entry| self.prepare(&entry.seed)).await?;
         // In the order of the catalog: later images mount what earlier ones bring.
         prepared.sort_by_key(|(at, _)| *at);
         Ok(prepared)
@@ -218,18 +210,18 @@ impl Batch<'_> {
     /// Forecasts all images. Assigns shared content in the order of the catalog: later images mount what earlier ones
     /// bring. Holds no more images than are in progress, however long the catalog is.
     async fn forecast(self, entries: &[BatchEntry]) -> Result<Vec<Forecast>> {
-        let mut rest = entries.iter().enumerate();
+        let mut rest = entries.iter();
         let (mut preparing, mut asking) = (FuturesOrdered::new(), FuturesOrdered::new());
         let mut forecasts = Vec::with_capacity(entries.len());
         loop {
             while preparing.len() + asking.len() < self.prepared_at_once().max(1)
-                && let Some((at, entry)) = rest.next()
+                && let Some(entry) = rest.next()
             {
-                preparing.push_back(self.prepare(at, &entry.seed));
+                preparing.push_back(self.prepare(&entry.seed));
             }
             // `select!` polls everything in progress: a future that is left unpolled would look slow.
             tokio::select! {
-                Some((_, prepared)) = preparing.next() => {
+                Some(prepared) = preparing.next() => {
                     let prepared = prepared?;
                     let reckoned = prepared.reckon(self.run.commons);
                     asking.push_back(async move { prepared.forecast(reckoned, self.run.events).await });
@@ -240,15 +232,16 @@ impl Batch<'_> {
         }
     }
 
-    /// Runs all futures that `work` returns, a bounded number at a time. Without `keep_going` the first failure cancels
-    /// all others and is returned.
-    async fn all<T, F>(
+    /// Does `work` on all `items`, a bounded number at a time. Without `keep_going` the first failure cancels all others
+    /// and is returned.
+    async fn all<I, T, F>(
         self,
         at_once: impl Fn() -> usize + Send,
-        mut work: impl FnMut() -> Option<F> + Send,
-    ) -> Result<Vec<(usize, Result<T>)>>
+        mut items: impl Iterator<Item = (usize, I)> + Send,
+        work: impl Fn(I) -> F + Send,
+    ) -> Result<Vec<Placed<T>>>
     where
-        F: Future<Output = (usize, Result<T>)> + Send,
+        F: Future<Output = Result<T>> + Send,
         T: Send,
     {
         let mut under_way = FuturesUnordered::new();
@@ -256,52 +249,51 @@ impl Batch<'_> {
         let mut first = None;
         loop {
             while under_way.len() < at_once().max(1)
-                && let Some(next) = work()
+                && let Some((at, item)) = items.next()
             {
-                under_way.push(next);
+                under_way.push(work(item).map(move |result| (at, result)));
             }
             let Some((at, result)) = under_way.next().await else { break };
             if let Err(error) = &result
                 && !self.keep_going
             {
                 first.get_or_insert_with(|| error.clone());
-                self.halt.send_replace(true);
+                self.halt.cancel();
             }
             results.push((at, result));
         }
         first.map_or(Ok(results), Err)
     }
 
+    /// Runs `flow`, a part of `seed`, unless the run is halted.
+    async fn part<T: Send>(self, seed: &Seed, flow: Pin<&mut (impl Future<Output = Result<T>> + Send)>) -> Result<T> {
+        until(seed, flow, self.halt.cancelled()).await.map_err(|error| error.during("seed", &seed.to))
+    }
+
     /// Collects everything that must be known about an image before the first blob moves.
-    async fn prepare<'s>(self, at: usize, seed: &'s Seed) -> Aim<Box<Prepared<'s>>> {
+    async fn prepare(self, seed: &Seed) -> Result<Box<Prepared<'_>>> {
         let prepared = async {
             let mut prepared = Prepared::new(seed, self.run).await?;
             prepared.plan().await?;
             // Boxed: thousands of them wait until the last is prepared, and then go one by one.
             Ok(Box::new(prepared))
         };
-        (at, until(seed, pin!(prepared), self.halted()).await.map_err(|error| error.during("seed", &seed.to)))
+        self.part(seed, pin!(prepared)).await
     }
 
-    async fn carry(self, at: usize, prepared: Result<Box<Prepared<'_>>>) -> Aim<Box<Outcome>> {
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return (at, Err(error)),
-        };
+    async fn carry(self, prepared: Result<Box<Prepared<'_>>>) -> Result<Box<Outcome>> {
+        let prepared = prepared?;
         let seed = prepared.seed;
         let flow = async { prepared.carry(self.run).await?.finish(self.run).await.map(Box::new) };
-        let result = until(seed, pin!(flow), self.halted()).await.map_err(|error| error.during("seed", &seed.to));
+        let result = self.part(seed, pin!(flow)).await;
         self.tell(seed, &result);
-        (at, result)
+        result
     }
 
     /// Stages all, then moves all tags, then writes all records.
-    async fn together(self, name: &str, prepared: Vec<Aim<Box<Prepared<'_>>>>) -> Result<Vec<Aim<Box<Outcome>>>> {
-        let mut queue = prepared.into_iter();
-        let staged =
-            self.all(|| self.at_once, move || queue.next().map(|(at, prepared)| self.stage(at, prepared))).await?;
-        let mut queue = staged.into_iter();
-        let ready = self.all(|| self.at_once, move || queue.next().map(|(at, staged)| self.ready(at, staged))).await?;
+    async fn together(self, name: &str, prepared: Vec<Placed<Box<Prepared<'_>>>>) -> Result<Vec<Placed<Box<Outcome>>>> {
+        let staged = self.all(|| self.at_once, prepared.into_iter(), |prepared| self.stage(prepared)).await?;
+        let ready = self.all(|| self.at_once, staged.into_iter(), |staged| self.ready(staged)).await?;
         let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
         ready.sort_by_key(|(at, _)| *at);
         self.events.send(Event::Stage(Stage::Tagging));
@@ -310,7 +302,7 @@ impl Batch<'_> {
             let needed = moves.iter().filter(|step| step.is_needed());
             needed.map(|step| TagMove { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
         });
-        atomic::move_all(name, &steps.collect::<Vec<_>>(), self.halted()).await?;
+        atomic::move_all(name, &steps.collect::<Vec<_>>(), self.halt.cancelled()).await?;
         let mut outcomes = Vec::with_capacity(ready.len());
         for (at, (staged, moves)) in ready {
             let seed = staged.prepared.seed;
@@ -321,24 +313,15 @@ impl Batch<'_> {
         Ok(outcomes)
     }
 
-    async fn stage<'s>(self, at: usize, prepared: Result<Box<Prepared<'s>>>) -> Aim<Staged<'s>> {
-        let staged = async {
-            let prepared = prepared?;
-            let seed = prepared.seed;
-            let staged = until(seed, pin!(prepared.carry(self.run)), self.halted()).await;
-            staged.map_err(|error| error.during("seed", &seed.to))
-        };
-        (at, staged.await)
+    async fn stage<'s>(self, prepared: Result<Box<Prepared<'s>>>) -> Result<Staged<'s>> {
+        let prepared = prepared?;
+        self.part(prepared.seed, pin!(prepared.carry(self.run))).await
     }
 
-    async fn ready<'s>(self, at: usize, staged: Result<Staged<'s>>) -> Aim<(Staged<'s>, Vec<Move>)> {
-        let ready = async {
-            let mut staged = staged?;
-            let seed = staged.prepared.seed;
-            let moves = until(seed, pin!(staged.ready()), self.halted()).await;
-            Ok((moves.map_err(|error| error.during("seed", &seed.to))?, staged))
-        };
-        (at, ready.await.map(|(moves, staged)| (staged, moves)))
+    async fn ready<'s>(self, staged: Result<Staged<'s>>) -> Result<(Staged<'s>, Vec<Move>)> {
+        let mut staged = staged?;
+        let moves = self.part(staged.prepared.seed, pin!(staged.ready())).await?;
+        Ok((staged, moves))
     }
 
     fn tell(self, seed: &Seed, result: &Result<Box<Outcome>>) {
@@ -349,15 +332,10 @@ impl Batch<'_> {
         };
         self.events.send(Event::Image { to: seed.to.to_string(), end });
     }
-
-    async fn halted(self) {
-        // The sender outlives all work.
-        let _ = self.halt.subscribe().wait_for(|is_halted| *is_halted).await;
-    }
 }
 
 /// Returns an image's plan, with the registry that it is for.
-fn planned<'a>((_, prepared): &'a Aim<Box<Prepared<'_>>>) -> Option<(&'a str, &'a Plan)> {
+fn planned<'a>((_, prepared): &'a Placed<Box<Prepared<'_>>>) -> Option<(&'a str, &'a Plan)> {
     let prepared = prepared.as_ref().ok()?;
     Some((prepared.seed.to.repository.api_host(), prepared.job.copy.plan.as_deref()?))
 }

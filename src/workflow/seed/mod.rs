@@ -267,7 +267,7 @@ impl Staged<'_> {
         let sidecars = moves.iter().filter_map(sidecar_tag).collect();
         let rewritten = found.original.as_ref().map(|original| Rewritten {
             source_digest: original.node.digest,
-            signed_with: if let IndexHandling::Rewrite(Some(site)) = &seed.index {
+            signed_with: if let IndexHandling::Rewrite(Some(site)) = &seed.scope.index {
                 Some(site.name.clone())
             } else {
                 None

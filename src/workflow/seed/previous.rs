@@ -73,7 +73,7 @@ pub(super) fn check_names(seed: &Seed) -> Result<()> {
     }
     let tag = seed.tag()?;
     let mut tags = vec![Some(tag.clone())];
-    if seed.sidecars == SidecarHandling::Copy {
+    if seed.scope.sidecars == SidecarHandling::Copy {
         tags.extend([SidecarKind::Lock, SidecarKind::Policy].map(|kind| kind.tag(&tag)));
     }
     let any = Digest::sha256(b"");

@@ -29,7 +29,7 @@ pub(crate) async fn refused(
     approved: &Approved,
 ) -> Result<Vec<String>> {
     let (Trust::Verify { demands, .. }, IndexHandling::Keep, Some(report)) =
-        (&seed.trust, &seed.index, approved.report())
+        (&seed.trust, &seed.scope.index, approved.report())
     else {
         return Ok(Vec::new());
     };

@@ -28,6 +28,23 @@ pub struct Seed {
     pub from: Reference,
     /// The destination, with its tag.
     pub to: Reference,
+    /// The demands on the image.
+    pub trust: Trust,
+    /// The parts to copy. Default: the whole image with its accessories, without sidecars.
+    pub scope: SeedScope,
+    /// How the tags move. Default [`Tagging::Plain`].
+    pub tagging: Tagging,
+    /// Options of the engine.
+    pub engine: copy::Options,
+    /// Folder of the record. Default: the working folder.
+    pub folder: PathBuf,
+    /// Records that tags have begun to move; from then on the seed is finished, not cancelled.
+    pub commit: Commit,
+}
+
+/// The parts of an image that a seed copies.
+#[derive(Debug, Clone, Default)]
+pub struct SeedScope {
     /// Platforms to copy; an empty list means all.
     pub platforms: Vec<Platform>,
     /// The handling of the index when some platforms are left out.
@@ -36,16 +53,6 @@ pub struct Seed {
     pub sidecars: SidecarHandling,
     /// Which accessories are copied too.
     pub accessories: Accessories,
-    /// The demands on the image.
-    pub trust: Trust,
-    /// How the tags move.
-    pub tagging: Tagging,
-    /// Options of the engine.
-    pub engine: copy::Options,
-    /// Folder of the record.
-    pub folder: PathBuf,
-    /// Records that tags have begun to move; from then on the seed is finished, not cancelled.
-    pub commit: Commit,
 }
 
 /// The handling of the index when some platforms are left out.
@@ -69,11 +76,12 @@ pub struct SiteKey {
 }
 
 /// Whether `<tag>-lock` and `<tag>-policy` are copied too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SidecarHandling {
     /// Copies the sidecars that the source has.
     Copy,
     /// Copies neither.
+    #[default]
     Leave,
 }
 
@@ -92,6 +100,21 @@ pub enum Trust {
 }
 
 impl Seed {
+    /// Returns a seed of the image `from` to `to`, with the defaults.
+    #[must_use]
+    pub fn new(from: Reference, to: Reference, trust: Trust) -> Self {
+        Self {
+            from,
+            to,
+            trust,
+            scope: SeedScope::default(),
+            tagging: Tagging::default(),
+            engine: copy::Options::default(),
+            folder: PathBuf::from("."),
+            commit: Commit::default(),
+        }
+    }
+
     /// Returns the destination's tag.
     pub(crate) fn tag(&self) -> Result<Tag> {
         let missing = || Error::new(Kind::Usage, "name the destination's tag").on(&self.to);
@@ -100,7 +123,7 @@ impl Seed {
 
     /// Returns the key that verifies the destination, as the record names it.
     pub(crate) fn key(&self) -> Option<String> {
-        match (&self.trust, &self.index) {
+        match (&self.trust, &self.scope.index) {
             (Trust::Verify { .. }, IndexHandling::Rewrite(Some(site))) => Some(site.name.clone()),
             (trust, _) => trust.key(),
         }
@@ -113,7 +136,7 @@ impl Seed {
     ///
     /// [`Usage`](Kind::Usage) if an index is to be rewritten and verified without a key to sign it.
     pub(super) fn site_demands(&self) -> Result<Option<Demands>> {
-        match (&self.trust, &self.index) {
+        match (&self.trust, &self.scope.index) {
             (Trust::Skip, _) => Ok(None),
             (Trust::Verify { demands, .. }, IndexHandling::Keep) => {
                 let identity = match &demands.identity {

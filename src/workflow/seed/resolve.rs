@@ -53,7 +53,7 @@ pub(crate) async fn names(seed: &Seed, ends: &Endpoints) -> Result<Resolved> {
         Reference { .. } => {}
     }
     let Beside { lock, policy, ambiguous, referrers } = beside(seed, ends, &root.node.digest).await?;
-    if seed.sidecars == SidecarHandling::Copy {
+    if seed.scope.sidecars == SidecarHandling::Copy {
         for (kind, found) in [(SidecarKind::Lock, &lock), (SidecarKind::Policy, &policy)] {
             if found.is_none() && !ambiguous.iter().any(|(other, _)| *other == kind) {
                 warnings.push(format!("sidecar not replicated: {} has no {} sidecar", seed.from, kind.as_str()));

@@ -43,7 +43,7 @@ pub(crate) struct Beside {
 /// [`Untrusted`](Kind::Untrusted) with `SIDECAR_AMBIGUOUS` if the choice of a sidecar is ambiguous and no verification
 /// will report it. Also fails if either end cannot be asked.
 pub(crate) async fn beside(seed: &Seed, ends: &Endpoints, root: &Digest) -> Result<Beside> {
-    let (SidecarHandling::Copy, Some(from), Some(to)) = (seed.sidecars, &seed.from.tag, &seed.to.tag) else {
+    let (SidecarHandling::Copy, Some(from), Some(to)) = (seed.scope.sidecars, &seed.from.tag, &seed.to.tag) else {
         return Ok(Beside::default());
     };
     let (lock, policy) =

@@ -11,11 +11,10 @@ use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
 use crate::cli::interrupt::{interrupted, unless_interrupted};
 use crate::cli::terminal::print;
-use crate::copy::{self, Commit};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Name, Reference};
 use crate::verify::Demands;
-use crate::workflow::{self, IndexHandling, SidecarHandling, Trust};
+use crate::workflow::{self, IndexHandling, Seed, SeedScope, SidecarHandling, Trust};
 
 /// Copies one image, all its platforms, to another registry. Verifies it at the source before a blob moves, and at the
 /// destination from the destination's own bytes; only then puts the destination's tag and writes the record.
@@ -52,7 +51,7 @@ pub(crate) struct SeedArgs {
 impl Run for SeedArgs {
     async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let mut seed = self.request()?;
-        seed.index = self.subset.index().await?;
+        seed.scope.index = self.subset.index().await?;
         let moving = self.movement.begin(context, matches!(seed.trust, Trust::Skip)).await?;
         seed.engine = moving.engine.clone();
         if self.movement.dry_run {
@@ -71,7 +70,7 @@ impl Run for SeedArgs {
 
 impl SeedArgs {
     /// Builds the request; checks it as far as possible without contacting a registry.
-    fn request(&self) -> Result<workflow::Seed> {
+    fn request(&self) -> Result<Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
         self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
         if self.subset.makes_an_index() && self.movement.is_skopeo() {
@@ -107,20 +106,14 @@ impl SeedArgs {
                 .on(&self.to)
                 .hint(format!("write {}:<tag>", self.to)));
         }
-        let sidecars = if self.copy_policy { SidecarHandling::Copy } else { SidecarHandling::Leave };
-        Ok(workflow::Seed {
-            from: self.from.clone(),
-            to,
+        let scope = SeedScope {
             platforms: self.subset.platforms.clone(),
             index: IndexHandling::Keep,
-            sidecars,
+            sidecars: if self.copy_policy { SidecarHandling::Copy } else { SidecarHandling::Leave },
             accessories: self.movement.accessories(),
-            trust,
-            tagging: self.movement.tagging(),
-            engine: copy::Options::default(),
-            folder: self.out.clone(),
-            commit: Commit::default(),
-        })
+        };
+        let (tagging, folder) = (self.movement.tagging(), self.out.clone());
+        Ok(Seed { scope, tagging, folder, ..Seed::new(self.from.clone(), to, trust) })
     }
 }
 

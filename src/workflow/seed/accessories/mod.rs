@@ -113,7 +113,7 @@ fn unlisted(ends: &Endpoints, events: &Events) {
 
 async fn at_source(seed: &Seed, ends: &Endpoints, found: &Resolved, commons: &Commons) -> Result<Vec<Attached>> {
     let source = ends.source.as_ref();
-    let subjects = match seed.accessories {
+    let subjects = match seed.scope.accessories {
         Accessories::None => return Ok(Vec::new()),
         // Attachments of the original index name that digest, not the index that replaces it.
         Accessories::Root if found.original.is_some() => return Ok(Vec::new()),

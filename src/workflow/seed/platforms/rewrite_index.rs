@@ -74,7 +74,7 @@ pub(crate) async fn verified(
 ) -> Result<(Option<Approved>, Option<Signature>)> {
     // Everything has been put: content that the destination refuses to show now is there, or was lost.
     let put = ends.sink.taking_refusals_as_errors();
-    let IndexHandling::Rewrite(Some(site)) = &seed.index else {
+    let IndexHandling::Rewrite(Some(site)) = &seed.scope.index else {
         return Ok((verification::destination(seed, &put, found, events).await?, None));
     };
     match verification::destination(seed, ends.sink.as_ref(), found, events).await {

@@ -22,7 +22,7 @@ pub(crate) async fn choose(
     found: &mut Resolved,
 ) -> Result<Vec<String>> {
     let failed = |error: Error| error.at(Side::Source);
-    if seed.platforms.is_empty() {
+    if seed.scope.platforms.is_empty() {
         return everything(ends, record, found).await.map_err(failed);
     }
     let missing = |error: Error| match error.kind() {
@@ -57,9 +57,9 @@ async fn everything(ends: &Endpoints, record: &Record, found: &mut Resolved) -> 
 }
 
 async fn some(seed: &Seed, ends: &Endpoints, found: &mut Resolved) -> Result<Vec<Platform>> {
-    let chosen = Selection::choose(ends.source.as_ref(), &found.root, &seed.platforms).await?;
+    let chosen = Selection::choose(ends.source.as_ref(), &found.root, &seed.scope.platforms).await?;
     found.selection = chosen.selection.clone();
-    if let IndexHandling::Rewrite(_) = seed.index {
+    if let IndexHandling::Rewrite(_) = seed.scope.index {
         rewrite_index::rewrite(ends.source.as_ref(), found, &chosen).await?;
     }
     Ok(chosen.platforms)
@@ -69,11 +69,11 @@ async fn some(seed: &Seed, ends: &Endpoints, found: &mut Resolved) -> Result<Vec
 async fn single(seed: &Seed, ends: &Endpoints, found: &mut Resolved) -> Result<Vec<Platform>> {
     let platforms = super::runs_on(&found.root, ends.source.as_ref()).await?;
     let is_there = |wanted: &&Platform| platforms.iter().any(|platform| platform.answers(wanted));
-    let missing: Vec<_> = seed.platforms.iter().filter(|wanted| !is_there(wanted)).collect();
+    let missing: Vec<_> = seed.scope.platforms.iter().filter(|wanted| !is_there(wanted)).collect();
     if !missing.is_empty() {
         return Err(copy::absent(&missing, &platforms));
     }
-    if let IndexHandling::Rewrite(_) = seed.index {
+    if let IndexHandling::Rewrite(_) = seed.scope.index {
         found.original = Some(found.root.clone());
     }
     Ok(platforms)

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use autonomy_registry::copy::{self, Commit, Lanes};
-use autonomy_registry::document::Accessories;
+use autonomy_registry::copy::{self, Lanes};
 use autonomy_registry::oci::{Descriptor, Digest};
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::serve::{Profile, ServerAuth};
@@ -13,7 +12,7 @@ use autonomy_registry::store::{Registry, Role, read_manifest};
 use autonomy_registry::trust::{artifact, sigstore_bundle};
 use autonomy_registry::verify::{Demands, SigningKey};
 use autonomy_registry::wire::{Client, ClientOptions};
-use autonomy_registry::workflow::{IndexHandling, Seed, SidecarHandling, Tagging, Trust};
+use autonomy_registry::workflow::{Seed, Trust};
 use jiff::Timestamp;
 use testkit::images;
 use testkit::images::shape::{self, Image};
@@ -130,17 +129,8 @@ pub(super) fn held(data: &Path) -> (BTreeSet<Digest>, Vec<PathBuf>) {
 /// `app:v1` at the source, `site/app:v1` at the destination, with little concurrency.
 pub(super) fn seed(source: &Testbed, sink: &Testbed, trust: Trust, folder: &Path) -> Seed {
     let few = NonZeroUsize::new(2).unwrap();
-    Seed {
-        from: format!("{}/app:v1", source.host()).parse().unwrap(),
-        to: format!("{}/site/app:v1", sink.host()).parse().unwrap(),
-        platforms: Vec::new(),
-        index: IndexHandling::Keep,
-        sidecars: SidecarHandling::Leave,
-        accessories: Accessories::All,
-        trust,
-        tagging: Tagging::Plain,
-        engine: copy::Options { lanes: Lanes::new(few, few), ..copy::Options::default() },
-        folder: folder.to_owned(),
-        commit: Commit::default(),
-    }
+    let from = format!("{}/app:v1", source.host()).parse().unwrap();
+    let to = format!("{}/site/app:v1", sink.host()).parse().unwrap();
+    let engine = copy::Options { lanes: Lanes::new(few, few), ..copy::Options::default() };
+    Seed { engine, folder: folder.to_owned(), ..Seed::new(from, to, trust) }
 }
