@@ -90,7 +90,7 @@ impl Run for SeedCatalog {
         let catalog = workflow::read_catalog(&self.catalog)?;
         let wishes = self.wishes(catalog).map_err(|error| error.during("use the catalog", &name))?;
         self.claims.check(self.skip_verify)?;
-        self.run.start(context, name, wishes, (self.skip_verify, &self.log)).await
+        self.run.start(context, name, wishes, self.skip_verify, &self.log).await
     }
 }
 
@@ -180,7 +180,7 @@ impl Run for Sync {
         let entries = Catalog::new(entries)?.entries.into_iter();
         let wishes = entries.map(|entry| CatalogEntry { entry, trust: trust.clone() }).collect();
         let name = format!("{} -> {}", self.from_registry, self.to_registry);
-        self.run.start(context, name, wishes, (self.skip_verify, &self.log)).await
+        self.run.start(context, name, wishes, self.skip_verify, &self.log).await
     }
 }
 
@@ -215,7 +215,8 @@ impl Many {
         context: &RunContext,
         name: String,
         wishes: Vec<CatalogEntry>,
-        (is_unverified, log): (bool, &trust::LogArgs),
+        is_unverified: bool,
+        log: &trust::LogArgs,
     ) -> Result<ExitCode> {
         if is_unverified && log.is_asked() {
             return Err(Error::new(Kind::Usage, "--rekor-key and --require-tlog verify, and --skip-verify does not"));
