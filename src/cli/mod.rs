@@ -16,7 +16,6 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use context::{GlobalArgs, Run, RunContext};
-use interrupt::interrupted;
 
 use crate::error::{Error, Kind, Result};
 

@@ -163,7 +163,7 @@ fn order(catalog: &Catalog, Image { from, to, wish }: Image<'_>) -> BatchEntry {
 const PREPARED: usize = 4;
 
 /// The result for an image, with its position in the catalog.
-type Placed<T> = (usize, Result<T>);
+type Numbered<T> = (usize, Result<T>);
 
 /// The images of a run; a bounded number of them is in progress at a time.
 #[derive(Debug, Clone, Copy)]
@@ -193,7 +193,7 @@ impl Batch<'_> {
     }
 
     /// Prepares all images.
-    async fn prepared(self, entries: &[BatchEntry]) -> Result<Vec<Placed<Box<Prepared<'_>>>>> {
+    async fn prepared(self, entries: &[BatchEntry]) -> Result<Vec<Numbered<Box<Prepared<'_>>>>> {
         let entries = entries.iter().enumerate();
         let mut prepared = self.all(|| self.prepared_at_once(), entries, |entry| self.prepare(&entry.seed)).await?;
         // In the order of the catalog: later images mount what earlier ones bring.
@@ -239,7 +239,7 @@ impl Batch<'_> {
         at_once: impl Fn() -> usize + Send,
         mut items: impl Iterator<Item = (usize, I)> + Send,
         work: impl Fn(I) -> F + Send,
-    ) -> Result<Vec<Placed<T>>>
+    ) -> Result<Vec<Numbered<T>>>
     where
         F: Future<Output = Result<T>> + Send,
         T: Send,
@@ -291,7 +291,11 @@ impl Batch<'_> {
     }
 
     /// Stages all, then moves all tags, then writes all records.
-    async fn together(self, name: &str, prepared: Vec<Placed<Box<Prepared<'_>>>>) -> Result<Vec<Placed<Box<Outcome>>>> {
+    async fn together(
+        self,
+        name: &str,
+        prepared: Vec<Numbered<Box<Prepared<'_>>>>,
+    ) -> Result<Vec<Numbered<Box<Outcome>>>> {
         let staged = self.all(|| self.at_once, prepared.into_iter(), |prepared| self.stage(prepared)).await?;
         let ready = self.all(|| self.at_once, staged.into_iter(), |staged| self.ready(staged)).await?;
         let mut ready = ready.into_iter().map(|(at, ready)| Ok((at, ready?))).collect::<Result<Vec<_>>>()?;
@@ -335,7 +339,7 @@ impl Batch<'_> {
 }
 
 /// Returns an image's plan, with the registry that it is for.
-fn planned<'a>((_, prepared): &'a Placed<Box<Prepared<'_>>>) -> Option<(&'a str, &'a Plan)> {
+fn planned<'a>((_, prepared): &'a Numbered<Box<Prepared<'_>>>) -> Option<(&'a str, &'a Plan)> {
     let prepared = prepared.as_ref().ok()?;
     Some((prepared.seed.to.repository.api_host(), prepared.job.copy.plan.as_deref()?))
 }
