@@ -8,13 +8,6 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot set itself up has failed")]
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
-#[expect(dead_code, reason = "shared with `peers`, which needs more of it")]
-#[path = "peers/server.rs"]
-mod server;
-#[expect(dead_code, reason = "the registries here have none")]
-#[path = "peers/tls.rs"]
-mod tls;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,10 +15,12 @@ use std::time::{Duration, Instant};
 use autonomy_registry::oci::{Digest, Name, Reference};
 use autonomy_registry::store::{Registry, Role, Store};
 use autonomy_registry::wire::{Client, ClientOptions};
-
-use server::{Kind, Server};
 use testkit::images::shape::{self, Image};
 use testkit::link::Link;
+use testkit::registry::{Kind, Server};
+
+/// This program, as built for the bench.
+const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
 
 /// Sizes of a platform's layers, in MiB; log-normal in spirit, 341 in all.
 const LAYERS: [u64; 8] = [1, 3, 7, 15, 30, 45, 80, 160];
@@ -35,13 +30,13 @@ fn main() {
     let (kills, mib_per_second, seed) =
         (numbers.next().unwrap_or(30), numbers.next().unwrap_or(100), numbers.next().unwrap_or(1));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let source = Server::start(Kind::Distribution2);
+    let source = Server::start(Kind::Distribution2, AUTONOMY);
     let image = shape::three_platforms(1, &LAYERS.map(|mib| mib << 20));
     runtime.block_on(publish(&image, &source.host));
     let points = points(seed, kills, image.size());
     println!("{} bytes, {kills} kills, {mib_per_second} MiB/s", image.size());
     for is_spooled in [true, false] {
-        let (link, sink) = (Link::to(&source.host, mib_per_second << 20), Server::start(Kind::Distribution2));
+        let (link, sink) = (Link::to(&source.host, mib_per_second << 20), Server::start(Kind::Distribution2, AUTONOMY));
         let home = tempfile::tempdir().unwrap();
         let begun = Instant::now();
         for &point in &points {
@@ -75,7 +70,7 @@ fn points(seed: u64, kills: u64, size: u64) -> Vec<u64> {
 }
 
 fn start(link: &Link, sink: &Server, home: &Path, is_spooled: bool) -> Child {
-    let mut command = Command::new(server::AUTONOMY);
+    let mut command = Command::new(AUTONOMY);
     command.args(["registry", "seed", "--allow-insecure-registry", "--skip-verify", "--accessories=none", "-q"]);
     command.args(["--from", &format!("{}/app:v1", link.host), "--to", &format!("{}/app:v1", sink.host)]);
     command.arg("--out").arg(home.join("out"));

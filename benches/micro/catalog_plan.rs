@@ -24,11 +24,11 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use futures_util::{StreamExt, stream};
 use serde_json::json;
+use testkit::proxy::{Counting, Link, Proxy};
 use tokio::runtime::Runtime;
 
 use crate::Registry;
 use crate::image::put;
-use crate::proxy::{Counting, Link, Proxy};
 
 /// Images under way at a time, and images looked up meanwhile: the program's defaults.
 const AT_ONCE: usize = 4;

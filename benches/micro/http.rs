@@ -15,12 +15,12 @@ use autonomy_registry::oci::{Descriptor, Digest, Repository};
 use autonomy_registry::store::{self, Role};
 use autonomy_registry::wire::{self, Client};
 use criterion::{BatchSize, BenchmarkId, Criterion};
+use testkit::connection::{Answer, Connection};
+use testkit::proxy::{Counting, Link, Proxy};
 use tokio::runtime::Runtime;
 
 use crate::Registry;
-use crate::connection::{Answer, Connection};
 use crate::image::{Image, Shape};
-use crate::proxy::{Counting, Link, Proxy};
 
 /// Small lanes of the engine.
 const STREAMS: usize = 16;

@@ -15,15 +15,6 @@ mod manifests;
 mod planning;
 mod verification;
 
-#[path = "../peers/connection.rs"]
-mod connection;
-#[expect(dead_code, reason = "shared with the comparison of tools, which needs more of it")]
-#[path = "../peers/proxy.rs"]
-mod proxy;
-#[expect(dead_code, reason = "shared with the comparison of tools, which needs more of it")]
-#[path = "../peers/tally.rs"]
-mod tally;
-
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
 use criterion::Criterion;

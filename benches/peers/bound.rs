@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use std::sync::{Condvar, Mutex};
 
 use sha2::{Digest as _, Sha256};
+use testkit::connection::{Answer, Connection};
 
-use crate::connection::{Answer, Connection};
 use crate::plan::{Task, Verb};
 
 /// Runs as the bound; `arguments` are the ones after the word `bound`.

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use testkit::connection::Connection;
+
 use crate::bound::ACCEPT;
-use crate::connection::Connection;
 use crate::workload::Workload;
 
 /// Connections of the check.

@@ -1,8 +1,9 @@
 //! Expected requests of the smoke run: the minimum, and the additional ones of autonomy.
 
+use testkit::registry::Kind;
+
 use crate::plan;
 use crate::record::Record;
-use crate::server::Kind;
 use crate::workload::{Transport, Workload};
 
 /// One run's requests: at the source, at the destination.

@@ -8,23 +8,18 @@
 
 mod bound;
 mod check;
-mod connection;
 mod counts;
 mod image;
 mod peer;
 mod plan;
 mod plot;
 mod process;
-mod proxy;
 mod publish;
 mod record;
 mod run;
-mod server;
 mod smoke;
 mod summary;
 mod table;
-mod tally;
-mod tls;
 mod tool;
 mod workload;
 
@@ -34,12 +29,15 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use testkit::registry::Kind;
 
 use record::{Log, Record};
 use run::Bench;
-use server::Kind;
 use tool::Tool;
 use workload::{Maker, NAMES, SERIES};
+
+/// This program, as built for the bench.
+const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
 
 /// Measures autonomy, the bound and every peer on this machine, in turn.
 #[derive(Debug, Clone, Parser)]
@@ -130,7 +128,7 @@ impl Options {
 
 /// Measures the requested workloads and writes the results.
 fn session(options: &Options) -> Vec<Record> {
-    if let Some(kind) = options.to.iter().chain([&options.from]).find(|kind| kind.program().is_none()) {
+    if let Some(kind) = options.to.iter().chain([&options.from]).find(|kind| kind.program(AUTONOMY).is_none()) {
         refuse(format!("no {}: tests/peers installs the registries, ZOT_BIN names zot", kind.name()));
     }
     let tools = options.tools().unwrap_or_else(|why| refuse(why));

@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use futures_util::StreamExt as _;
+use testkit::connection::Connection;
 use tokio::runtime::Handle;
 
-use crate::connection::Connection;
 use crate::image::Content;
 use crate::plan::{Task, Verb, plan};
 use crate::workload::{Before, Workload};

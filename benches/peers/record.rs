@@ -6,10 +6,11 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use testkit::registry::{self, Kind};
+use testkit::tally::Traffic;
 
+use crate::AUTONOMY;
 use crate::process::Cost;
-use crate::server::{self, AUTONOMY, Kind};
-use crate::tally::Traffic;
 use crate::workload::Workload;
 
 /// One run of one tool.
@@ -114,7 +115,7 @@ pub(crate) fn circumstances(from: Kind, scale: f64, rounds: [usize; 2]) -> Value
     let versions: serde_json::Map<_, _> =
         ["docker-registry", "registry3", "skopeo", "regctl", "regsync", "crane", "oras"]
             .into_iter()
-            .filter_map(|name| Some((name.to_owned(), version(server::find(name)?).into())))
+            .filter_map(|name| Some((name.to_owned(), version(registry::find(name)?).into())))
             .chain([("autonomy".to_owned(), version(AUTONOMY.into()).into())])
             .collect();
     json!({

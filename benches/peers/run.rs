@@ -6,15 +6,16 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use testkit::proxy::{Counting, Link, Proxy};
+use testkit::registry::{self, Kind, Server};
+use testkit::tls::Authority;
 use tokio::runtime::Runtime;
 
+use crate::AUTONOMY;
 use crate::check::check;
 use crate::process::{Cost, measure};
-use crate::proxy::{Counting, Link, Proxy};
 use crate::publish::Publisher;
 use crate::record::{Log, Record};
-use crate::server::{self, Kind, Server};
-use crate::tls::Authority;
 use crate::tool::{Place, Tool};
 use crate::workload::{Before, Transport, Workload};
 
@@ -55,10 +56,10 @@ impl Bench {
             runtime: Runtime::new().unwrap(),
             authority: Authority::make(),
             from,
-            source: Source { server: Server::start(from), publisher: Publisher::default() },
+            source: Source { server: Server::start(from, AUTONOMY), publisher: Publisher::default() },
             secured: None,
             tools,
-            scratch: server::folder(),
+            scratch: registry::folder(),
             log,
             records: Vec::new(),
         }
@@ -95,7 +96,7 @@ impl Bench {
         let mut sources = vec![&mut self.source];
         if workload.transport == Transport::Tls {
             let start = || Source {
-                server: Server::start_secured(self.from, &self.authority, runtime),
+                server: Server::start_secured(self.from, AUTONOMY, &self.authority, runtime),
                 publisher: Publisher::default(),
             };
             sources.push(self.secured.get_or_insert_with(start));
@@ -115,8 +116,8 @@ impl Bench {
     fn stage(&self, workload: &Workload, to: Kind, round: usize, transport: Transport) -> Stage {
         let runtime = self.runtime.handle();
         let destination = match transport {
-            Transport::Plain => Server::start(to),
-            Transport::Tls => Server::start_secured(to, &self.authority, runtime),
+            Transport::Plain => Server::start(to, AUTONOMY),
+            Transport::Tls => Server::start_secured(to, AUTONOMY, &self.authority, runtime),
         };
         let link = workload.link;
         let (link, counting) = match (round, transport) {

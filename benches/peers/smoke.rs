@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use testkit::registry::{Kind, Server};
+
 use crate::check::check;
 use crate::record::Record;
-use crate::server::{Kind, Server};
 use crate::tool::Tool;
 use crate::workload::Maker;
-use crate::{Options, counts, publish, record, session, tally, tool};
+use crate::{AUTONOMY, Options, counts, publish, record, session, tool};
 
 /// At this scale the largest layer of W1 still has a few hundred KiB.
 const SCALE: f64 = 0.002;
@@ -16,10 +17,9 @@ const WORKLOADS: [&str; 12] = ["W1", "W1t", "W2", "W2t", "W3", "W4", "W5", "W5n"
 const SERIES: &str = "platforms";
 
 pub(crate) fn main() -> ExitCode {
-    tally::rehearse();
     let folder = tempfile::tempdir().unwrap();
     // From a third-party registry if there is one, to ours: that is always there.
-    let from = if Kind::Distribution2.program().is_some() { Kind::Distribution2 } else { Kind::Embedded };
+    let from = if Kind::Distribution2.program(AUTONOMY).is_some() { Kind::Distribution2 } else { Kind::Embedded };
     let to = Kind::Embedded;
     let options = Options {
         workloads: WORKLOADS.map(str::to_owned).into(),
@@ -59,7 +59,7 @@ pub(crate) fn main() -> ExitCode {
 
 /// Tests the check itself: it must find missing content.
 fn refuses_an_empty_destination() {
-    let empty = Server::start(Kind::Embedded);
+    let empty = Server::start(Kind::Embedded, AUTONOMY);
     let why = check(&empty.host, &Maker::new(SCALE).workload("W1").unwrap());
     assert!(why.as_ref().is_err_and(|why| why.contains("404")), "{why:?}");
 }

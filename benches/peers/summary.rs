@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use testkit::tally::Traffic;
+
 use crate::table::{Group, OURS, Spread, WALL};
-use crate::tally::Traffic;
 
 /// Two tables: ratios of wall time, and requests.
 pub(crate) fn markdown(groups: &[Group<'_>]) -> String {

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use serde_json::Value;
+use testkit::tally::Traffic;
 
 use crate::record::Record;
 use crate::summary;
-use crate::tally::Traffic;
 use crate::tool::Tool;
 
 /// The program that the ratios are about.

@@ -11,11 +11,12 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
+use testkit::registry;
+use testkit::tls::Authority;
 
+use crate::AUTONOMY;
 use crate::peer::PEERS;
 use crate::plan;
-use crate::server::{self, AUTONOMY};
-use crate::tls::Authority;
 use crate::workload::{Before, Entry, Transport, Workload};
 
 /// One tool that may be measured.
@@ -83,7 +84,7 @@ pub(crate) fn known() -> Vec<Tool> {
         tools.push(Tool { is_checking: true, when, ..Tool::given(name, &template) });
     }
     for (name, program, template, secured, when) in PEERS {
-        let Some(program) = server::find(program).map(|program| program.display().to_string()) else { continue };
+        let Some(program) = registry::find(program).map(|program| program.display().to_string()) else { continue };
         let fill = |template: &str| template.replace("{program}", &program);
         let secured = secured.map(|template| words(&fill(template)));
         // oras leaves the checking of blobs to the destination.

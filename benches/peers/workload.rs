@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use testkit::proxy::Link;
+
 use crate::image::{Image, Recipes};
-use crate::proxy::Link;
 
 /// One image under its name; the same name at source and destination.
 #[derive(Debug, Clone)]

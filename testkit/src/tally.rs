@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 
 /// Traffic of one proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Traffic {
-    pub(crate) connections: u64,
+pub struct Traffic {
+    pub connections: u64,
     /// Requests by method, where they can be read.
-    pub(crate) requests: Option<BTreeMap<String, u64>>,
-    pub(crate) bytes_to_server: u64,
-    pub(crate) bytes_from_server: u64,
+    pub requests: Option<BTreeMap<String, u64>>,
+    pub bytes_to_server: u64,
+    pub bytes_from_server: u64,
 }
 
 impl Traffic {
-    pub(crate) fn all_requests(&self) -> Option<u64> {
+    pub fn all_requests(&self) -> Option<u64> {
         Some(self.requests.as_ref()?.values().sum())
     }
 
     /// The traffic since `before`.
-    pub(crate) fn since(&self, before: &Self) -> Self {
+    pub fn since(&self, before: &Self) -> Self {
         let former = |method: &String| before.requests.as_ref().and_then(|requests| requests.get(method));
         let less = |(method, count): (&String, &u64)| {
             let count = count - former(method).unwrap_or(&0);
@@ -35,7 +35,7 @@ impl Traffic {
 
 /// Reads one connection's requests (RFC 9112): separates heads from bodies, keeps only the current head.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub struct Reader {
     state: State,
     /// The head, or the line with a chunk's size, as far as received.
     line: Vec<u8>,
@@ -57,7 +57,7 @@ enum State {
 
 impl Reader {
     /// Adds the next bytes; calls `seen` with each method.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], seen: &mut impl FnMut(&str)) {
+    pub fn feed(&mut self, mut bytes: &[u8], seen: &mut impl FnMut(&str)) {
         while !bytes.is_empty() {
             match self.state {
                 State::Body(left) => self.state = pass(&mut bytes, left, State::Body, State::Head),
@@ -110,8 +110,8 @@ fn size(line: &str) -> State {
     }
 }
 
-/// Checks the reader against requests with every kind of body, split at every byte: part of the smoke run.
-pub(crate) fn rehearse() {
+#[test]
+fn requests_with_every_kind_of_body_are_counted_however_they_are_split() {
     let text = b"GET /v2/ HTTP/1.1\r\nHost: a\r\n\r\n\
         PUT /b HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n..\
         PATCH /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nHEAD \r\na\r\nPUT / HTTP\r\n0\r\n\r\n\

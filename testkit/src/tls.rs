@@ -1,7 +1,7 @@
 //! TLS for registries, and a tunnel around it for this program's own requests.
 //!
-//! Certificates are made anew each time. [`tool`](crate::tool) passes them to the tools; the publisher and the check only
-//! speak plain HTTP, so that the bound's code stays bare, and go through a [`Tunnel`].
+//! Certificates are made anew each time. Measured tools get the CA's; this project's own requests in a bench are plain HTTP,
+//! so that the code of its baseline stays bare, and go through a [`Tunnel`].
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,13 +17,13 @@ use tokio_rustls::TlsConnector;
 
 /// A CA, and one certificate by it for every registry on this machine.
 #[derive(Debug)]
-pub(crate) struct Authority {
+pub struct Authority {
     root: CertificateDer<'static>,
     home: tempfile::TempDir,
 }
 
 impl Authority {
-    pub(crate) fn make() -> Self {
+    pub fn make() -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -40,33 +40,33 @@ impl Authority {
     }
 
     /// The CA certificate to trust, as a file.
-    pub(crate) fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.folder().join("ca.crt")
     }
 
     /// A folder that holds that file and nothing else.
-    pub(crate) fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         self.home.path().join("trusted")
     }
 
-    pub(crate) fn certificate(&self) -> PathBuf {
+    pub fn certificate(&self) -> PathBuf {
         self.home.path().join("tls.crt")
     }
 
-    pub(crate) fn key(&self) -> PathBuf {
+    pub fn key(&self) -> PathBuf {
         self.home.path().join("tls.key")
     }
 }
 
 /// Accepts plain connections and forwards them over TLS, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Tunnel {
-    pub(crate) host: String,
+pub struct Tunnel {
+    pub host: String,
     serving: JoinHandle<()>,
 }
 
 impl Tunnel {
-    pub(crate) fn open(runtime: &Handle, upstream: &str, authority: &Authority) -> Self {
+    pub fn open(runtime: &Handle, upstream: &str, authority: &Authority) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

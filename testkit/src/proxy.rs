@@ -29,21 +29,21 @@ const IN_FLIGHT: usize = 1024;
 
 /// The distance of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) round_trip: Duration,
+pub struct Link {
+    pub round_trip: Duration,
     /// In each direction. None for no limit.
-    pub(crate) bits_per_second: Option<u64>,
+    pub bits_per_second: Option<u64>,
 }
 
 impl Link {
-    pub(crate) fn is_near(&self) -> bool {
+    pub fn is_near(&self) -> bool {
         self.round_trip.is_zero() && self.bits_per_second.is_none()
     }
 }
 
 /// The counted events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Counting {
+pub enum Counting {
     Requests,
     /// No requests: the traffic is encrypted.
     Connections,
@@ -52,14 +52,14 @@ pub(crate) enum Counting {
 
 /// A proxy that runs until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Proxy {
-    pub(crate) host: String,
+pub struct Proxy {
+    pub host: String,
     traffic: Arc<Mutex<Traffic>>,
     serving: JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(crate) fn start(runtime: &Handle, upstream: &str, link: Link, counting: Counting) -> Self {
+    pub fn start(runtime: &Handle, upstream: &str, link: Link, counting: Counting) -> Self {
         let requests = (counting == Counting::Requests).then(BTreeMap::new);
         let traffic = Arc::new(Mutex::new(Traffic { requests, ..Traffic::default() }));
         let upstream: SocketAddr = upstream.parse().unwrap();
@@ -70,7 +70,7 @@ impl Proxy {
         Self { host, traffic, serving }
     }
 
-    pub(crate) fn traffic(&self) -> Traffic {
+    pub fn traffic(&self) -> Traffic {
         self.traffic.lock().unwrap().clone()
     }
 }

@@ -10,12 +10,9 @@ use tokio::runtime::Handle;
 
 use crate::tls::{Authority, Tunnel};
 
-/// This program, as built for the bench.
-pub(crate) const AUTONOMY: &str = env!("CARGO_BIN_EXE_autonomy");
-
 /// Which registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Distribution 2.8 (Debian package docker-registry)
     #[value(name = "2.8.2")]
     Distribution2,
@@ -31,7 +28,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Distribution2 => "2.8.2",
             Self::Distribution3 => "3.1.2",
@@ -40,19 +37,19 @@ impl Kind {
         }
     }
 
-    /// Its program, if installed.
-    pub(crate) fn program(self) -> Option<PathBuf> {
+    /// Its program, if installed; `autonomy` is the path of this project's.
+    pub fn program(self, autonomy: &str) -> Option<PathBuf> {
         match self {
             Self::Distribution2 => find("docker-registry"),
             Self::Distribution3 => find("registry3"),
-            Self::Embedded => Some(AUTONOMY.into()),
+            Self::Embedded => Some(autonomy.into()),
             Self::Zot => std::env::var_os("ZOT_BIN").map(PathBuf::from).or_else(|| find("zot")),
         }
     }
 }
 
 /// The program of that name: in the folder of peers that `tests/peers` fills, or in `PATH`.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     let peers = std::env::var_os("AUTONOMY_PEERS_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = peers.into_iter().chain(std::env::split_paths(&path));
@@ -60,7 +57,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// A folder of our own, in memory if possible.
-pub(crate) fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     // With a fixed prefix, so that leftovers of an aborted run are recognizable.
     let mut named = tempfile::Builder::new();
@@ -71,8 +68,8 @@ pub(crate) fn folder() -> tempfile::TempDir {
 /// A registry that runs until it is dropped: on a new port and a new folder, so that no tool can use its cache of an
 /// earlier run.
 #[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) host: String,
+pub struct Server {
+    pub host: String,
     /// The tunnel around its TLS, where it has that.
     tunnel: Option<Tunnel>,
     child: Child,
@@ -80,11 +77,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts one; `autonomy` is the path of this project's program.
+    ///
     /// # Panics
     ///
     /// If its program is missing, or does not come up.
-    pub(crate) fn start(kind: Kind) -> Self {
-        Self::begin(kind, None)
+    pub fn start(kind: Kind, autonomy: &str) -> Self {
+        Self::begin(kind, autonomy, None)
     }
 
     /// The same with TLS.
@@ -92,29 +91,28 @@ impl Server {
     /// # Panics
     ///
     /// As [`start`](Self::start).
-    pub(crate) fn start_secured(kind: Kind, authority: &Authority, runtime: &Handle) -> Self {
-        let mut server = Self::begin(kind, Some(authority));
+    pub fn start_secured(kind: Kind, autonomy: &str, authority: &Authority, runtime: &Handle) -> Self {
+        let mut server = Self::begin(kind, autonomy, Some(authority));
         server.tunnel = Some(Tunnel::open(runtime, &server.host, authority));
         server
     }
 
     /// Its address without TLS: not for tools.
-    pub(crate) fn plain_host(&self) -> &str {
+    pub fn plain_host(&self) -> &str {
         self.tunnel.as_ref().map_or(&self.host, |tunnel| &tunnel.host)
     }
 
     /// Its storage folder.
-    #[allow(dead_code, reason = "`kill` clears away there what nobody else leaves behind")]
-    pub(crate) fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         data_below(self.home.path())
     }
 
-    fn begin(kind: Kind, authority: Option<&Authority>) -> Self {
+    fn begin(kind: Kind, autonomy: &str, authority: Option<&Authority>) -> Self {
         let home = folder();
         let host = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let (config, data) = (home.path().join("config"), data_below(home.path()));
         std::fs::write(&config, configuration(kind, &host, &data, authority)).unwrap();
-        let mut command = Command::new(kind.program().unwrap());
+        let mut command = Command::new(kind.program(autonomy).unwrap());
         if kind == Kind::Embedded {
             command.args(["registry", "serve", "--listen", &host, "--data-dir"]).arg(data);
             if let Some(authority) = authority {

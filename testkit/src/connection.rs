@@ -11,18 +11,18 @@ const PIECE: usize = 256 << 10;
 
 /// A response without its body.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    pub status: u16,
     /// Length of the body, or for HEAD the length that it would have.
-    pub(crate) length: u64,
-    pub(crate) location: Option<String>,
+    pub length: u64,
+    pub location: Option<String>,
     /// The digest of the content according to the registry: `Docker-Content-Digest`.
-    pub(crate) digest: Option<String>,
+    pub digest: Option<String>,
 }
 
 /// One connection to one registry.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     host: String,
     stream: TcpStream,
     /// Request heads wait here for the first piece of their body, so that small requests are one packet.
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn open(host: &str) -> io::Result<Self> {
+    pub fn open(host: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(host)?;
         stream.set_nodelay(true)?;
         let buffer = vec![0; PIECE].into();
@@ -42,12 +42,12 @@ impl Connection {
     }
 
     /// Writes a request's head. `more` holds further headers, each with its line end.
-    pub(crate) fn begin(&mut self, method: &str, path: &str, more: &str) -> io::Result<()> {
+    pub fn begin(&mut self, method: &str, path: &str, more: &str) -> io::Result<()> {
         write!(self.unsent, "{method} {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", self.host)
     }
 
     /// Sends a piece of the body, after all waiting bytes.
-    pub(crate) fn send(&mut self, piece: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, piece: &[u8]) -> io::Result<()> {
         if self.unsent.is_empty() {
             return self.stream.write_all(piece);
         }
@@ -56,14 +56,14 @@ impl Connection {
     }
 
     /// Sends all waiting bytes.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.unsent)?;
         self.unsent.clear();
         Ok(())
     }
 
     /// A request without a body, and its answer without one.
-    pub(crate) fn ask(&mut self, method: &str, path: &str) -> io::Result<Answer> {
+    pub fn ask(&mut self, method: &str, path: &str) -> io::Result<Answer> {
         let more = if method == "POST" { "Content-Length: 0\r\n" } else { "" };
         self.begin(method, path, more)?;
         self.answer(method)
@@ -71,7 +71,7 @@ impl Connection {
 
     /// Reads the head of the answer to a request of `method`. Read the body with [`piece`](Self::piece); bodies of answers
     /// to HEAD and uploads are skipped here.
-    pub(crate) fn answer(&mut self, method: &str) -> io::Result<Answer> {
+    pub fn answer(&mut self, method: &str) -> io::Result<Answer> {
         self.flush()?;
         loop {
             let head = self.head()?;
@@ -87,7 +87,7 @@ impl Connection {
     }
 
     /// The next piece of a body with `left` bytes to come.
-    pub(crate) fn piece(&mut self, left: u64) -> io::Result<&[u8]> {
+    pub fn piece(&mut self, left: u64) -> io::Result<&[u8]> {
         if self.begin == self.end {
             self.begin = 0;
             self.end = self.stream.read(&mut self.buffer)?;
@@ -101,7 +101,7 @@ impl Connection {
     }
 
     /// A body of `length` bytes, whole.
-    pub(crate) fn whole(&mut self, length: u64) -> io::Result<Vec<u8>> {
+    pub fn whole(&mut self, length: u64) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         while (body.len() as u64) < length {
             let piece = self.piece(length - body.len() as u64)?;
