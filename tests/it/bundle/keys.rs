@@ -6,12 +6,12 @@ use std::process::{Output, Stdio};
 
 use autonomy_registry::verify::{PublicKey, SigningKey};
 
-use crate::kit::command::{assert_code, text};
+use crate::kit::command::{assert_code, program, text};
 
 /// `bundle keygen` into `out`, with this password in the environment.
 pub(crate) async fn keygen(out: &Path, password: Option<&str>, more: &[&str]) -> Output {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.env_remove("COSIGN_PASSWORD").stdin(Stdio::null()).args(["bundle", "keygen", "--out"]).arg(out);
+    let mut command = program(&["bundle", "keygen", "--out", out.to_str().unwrap()]);
+    command.env_remove("COSIGN_PASSWORD").stdin(Stdio::null());
     if let Some(password) = password {
         command.env("COSIGN_PASSWORD", password);
     }

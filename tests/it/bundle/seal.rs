@@ -16,7 +16,7 @@ use aws_lc_rs::signature::{
 };
 
 use crate::kit::bundle_bed::{BundleBed, report};
-use crate::kit::command::{assert_code, autonomy, text};
+use crate::kit::command::{assert_code, autonomy, seal, text};
 
 /// A bed whose key lies on disk, encrypted, with a policy's folder beside it.
 struct Maker {
@@ -61,12 +61,6 @@ impl Maker {
     fn signature_tag(&self) -> String {
         signature_tag(&self.bed.image.digest).unwrap().to_string()
     }
-}
-
-async fn seal(reference: &str, key: &Path, password: &str, more: &[&str]) -> Output {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.env("COSIGN_PASSWORD", password).args(["bundle", "seal", reference, "--key"]).arg(key);
-    command.args(more).output().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

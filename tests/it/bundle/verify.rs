@@ -8,7 +8,7 @@ use autonomy_registry::verify::{SidecarKind, SigningKey, signature_tag};
 use jiff::Timestamp;
 
 use crate::kit::bundle_bed::{BundleBed, Signed, VERSION, hours_from_now, lock, policy_bundle, report};
-use crate::kit::command::{assert_code, autonomy, text};
+use crate::kit::command::{assert_code, autonomy, each_at_once, program, text};
 
 /// `step:status` of all four steps, and the class of the failed one.
 fn steps(report: &serde_json::Value) -> (Vec<String>, Option<String>) {
@@ -204,9 +204,8 @@ async fn the_time_of_signing_counts_unless_it_is_switched_off() {
         }
 
         let (reference, key) = (bed.reference(), bed.public_key());
-        let mut off = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-        off.env("AUTONOMY_TRUST_TIME", "false").args(["verify", "--output", "json", "--image", &reference]);
-        let off = off.args(["--pub", &key]).output().await.unwrap();
+        let mut off = program(&["verify", "--output", "json", "--image", &reference, "--pub", &key]);
+        let off = off.env("AUTONOMY_TRUST_TIME", "false").output().await.unwrap();
         assert_code(&off, 0);
         let weakened = report(&off)["weakened"].to_string();
         assert!(weakened.contains("trust-time off"), "{weakened}");
@@ -216,7 +215,8 @@ async fn the_time_of_signing_counts_unless_it_is_switched_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_could_not_be_asked_is_never_an_unsigned_image() {
     let tag = |bed: &BundleBed| signature_tag(&bed.image.digest).unwrap().to_string();
-    for what in [What::Status(500), What::Status(503), What::Status(403), What::ResetBefore, What::Html] {
+    let cases = [What::Status(500), What::Status(503), What::Status(403), What::ResetBefore, What::Html];
+    each_at_once(cases, async |what| {
         let bed = BundleBed::honest().await;
         bed.bed.fault(Fault::always(Kind::ManifestGet, what.clone()).at(tag(&bed)));
         let done = bed.verify(&["--output", "json"]).await;
@@ -226,8 +226,9 @@ async fn a_registry_that_could_not_be_asked_is_never_an_unsigned_image() {
         assert_eq!(report["digest"], bed.image.digest.to_string(), "what was resolved before is told");
         assert!(!text(&done).contains("SIG_NOT_FOUND"), "{what:?}: {}", text(&done));
         assert!(steps(&report).0.iter().all(|step| step.ends_with(":skipped")), "{report:#}");
-    }
-    for more in [&[][..], &["--require-lock"]] {
+    })
+    .await;
+    each_at_once([&[][..], &["--require-lock"]], async |more| {
         let bed = BundleBed::bare().await;
         bed.bed.fault(Fault::always(Kind::Referrers, What::Status(500)));
         let done = bed.verify(&[more, &["--output", "json"]].concat()).await;
@@ -235,7 +236,8 @@ async fn a_registry_that_could_not_be_asked_is_never_an_unsigned_image() {
         let report = report(&done);
         assert_eq!(report["error"]["class"], "TRANSPORT");
         assert_eq!(report["digest"], bed.image.digest.to_string(), "{more:?}");
-    }
+    })
+    .await;
     let bed = BundleBed::bare().await;
     bed.bed.fault(Fault::always(Kind::ManifestGet, What::Status(500)));
     let done = bed.verify(&["--output", "json"]).await;
@@ -300,8 +302,7 @@ async fn wrong_usage_is_refused_before_anybody_is_contacted() {
         assert_code(&done, 2);
         assert!(text(&done).contains(says), "{arguments:?}: {}", text(&done));
     }
-    let mut misspelt = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    let misspelt = misspelt.env("AUTONOMY_TRUST_TIME", "off").args(good).output().await.unwrap();
+    let misspelt = program(&good).env("AUTONOMY_TRUST_TIME", "off").output().await.unwrap();
     assert_code(&misspelt, 2);
     assert_eq!(bed.bed.requests(), 0);
 }

@@ -10,7 +10,7 @@ use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::Store;
 use testkit::images::{self, shape};
 
-use crate::kit::command::{assert_code, publisher, seed, text};
+use crate::kit::command::{assert_code, autonomy, program, publisher, seed, text};
 use crate::kit::site_bed::{Bed, behaviours, holding, start, stopped};
 
 /// One image to `site/app:v1`.
@@ -252,9 +252,8 @@ async fn without_a_terminal_and_without_a_yes_nothing_is_asked_of_anybody() {
     bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a"], &[]).await, 0);
     bed.sink.clear_log();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.args(["registry", "rollback", "--allow-insecure-registry", "--manifest"]).arg(bed.roll_up());
-    let done = command.stdin(Stdio::null()).output().await.unwrap();
+    let mut command = program(&["registry", "rollback", "--allow-insecure-registry", "--manifest"]);
+    let done = command.arg(bed.roll_up()).stdin(Stdio::null()).output().await.unwrap();
     assert_code(&done, 2);
     assert!(text(&done).contains("--yes"), "{}", text(&done));
     assert_eq!(bed.sink.requests(), 0);
@@ -304,7 +303,7 @@ async fn a_roll_up_that_was_tampered_with_moves_nothing() {
     for file in ["nowhere.json", "."] {
         let file = bed.home.path().join(file);
         let done = ["registry", "rollback", "--yes", "--manifest", file.to_str().unwrap()];
-        assert_code(&crate::kit::command::autonomy(&done).await, 2);
+        assert_code(&autonomy(&done).await, 2);
     }
 }
 
@@ -314,8 +313,7 @@ async fn plain_http_needs_its_flag_here_too() {
     bed.two_generations().await;
     assert_code(&bed.seed_catalog(&["a"], &[]).await, 0);
     let file = bed.roll_up();
-    let done =
-        crate::kit::command::autonomy(&["registry", "rollback", "--yes", "--manifest", file.to_str().unwrap()]).await;
+    let done = autonomy(&["registry", "rollback", "--yes", "--manifest", file.to_str().unwrap()]).await;
     assert_code(&done, 2);
 }
 

@@ -11,10 +11,10 @@ use autonomy_registry::store::Store;
 use serde_json::Value;
 use testkit::images::shape;
 
-use crate::kit::command::{assert_code, autonomy, publisher, text};
+use crate::kit::command::{assert_code, autonomy, program, publisher, text};
 
 /// Two registries; in the first, images `team/0:v1`, `team/1:v1` and so on, of three shared layers and one of their own.
-struct Field {
+struct Team {
     source: Testbed,
     sink: Testbed,
     home: tempfile::TempDir,
@@ -22,17 +22,17 @@ struct Field {
 
 const SHARED: [u64; 3] = [1000, 2000, 3000];
 
-impl Field {
+impl Team {
     async fn of(count: usize) -> Self {
-        let field =
+        let team =
             Self { source: Testbed::start().await, sink: Testbed::start().await, home: tempfile::tempdir().unwrap() };
         for number in 0..count {
             let image = shape::on_a_base(1, &SHARED, 100 + number as u64, &[500]);
-            let store = publisher(&field.source, &format!("team/{number}"));
+            let store = publisher(&team.source, &format!("team/{number}"));
             image.put(&store, &["v1".parse().unwrap()]).await;
         }
-        field.source.clear_log();
-        field
+        team.source.clear_log();
+        team
     }
 
     fn entry(&self, number: usize) -> String {
@@ -81,60 +81,60 @@ const BARE: [&str; 2] = ["--accessories", "none"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shared_layers_are_fetched_once_and_then_mounted() {
-    let field = Field::of(8).await;
-    let done = field.seed_all(8, &BARE).await;
+    let team = Team::of(8).await;
+    let done = team.seed_all(8, &BARE).await;
     assert_code(&done, 0);
-    let mounted = field.sink.log().iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 201).count();
+    let mounted = team.sink.log().iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 201).count();
     // Three shared layers; each image has a layer and a configuration of its own. Planning already read the configuration
     // for its platform.
-    assert_eq!(field.source.count(Kind::BlobGet), 3 + 8 + 8, "{:#?}", field.source.log());
-    assert_eq!(field.sink.count(Kind::UploadPut), 3 + 8 + 8);
+    assert_eq!(team.source.count(Kind::BlobGet), 3 + 8 + 8, "{:#?}", team.source.log());
+    assert_eq!(team.sink.count(Kind::UploadPut), 3 + 8 + 8);
     assert_eq!(mounted, 3 * 7);
-    assert_eq!(field.source.requests(), 8 + 3 + 8 + 8, "a manifest each besides");
-    assert_eq!(field.sink.requests(), 8 + (3 + 8 + 8) * 2 + 3 * 7 + 8, "a question and a manifest each besides");
+    assert_eq!(team.source.requests(), 8 + 3 + 8 + 8, "a manifest each besides");
+    assert_eq!(team.sink.requests(), 8 + (3 + 8 + 8) * 2 + 3 * 7 + 8, "a question and a manifest each besides");
 
-    let roll_up = field.roll_up();
+    let roll_up = team.roll_up();
     let totals = &roll_up["totals"];
     assert_eq!((&totals["entries"], &totals["seeded"], &totals["failed"]), (&8.into(), &8.into(), &0.into()));
     assert_eq!((&totals["blobs_moved"], &totals["blobs_mounted"]), (&19.into(), &21.into()));
     for entry in roll_up["entries"].as_array().unwrap() {
-        let folder = field.out().join(entry["dir"].as_str().unwrap());
+        let folder = team.out().join(entry["dir"].as_str().unwrap());
         assert_eq!(json(&folder.join("seed-manifest.json")), entry["seed"]);
         let lock = std::fs::read_to_string(folder.join("seed.lock")).unwrap();
         assert!(lock.contains(entry["seed"]["dest_digest"].as_str().unwrap()));
     }
 
-    field.source.clear_log();
-    field.sink.clear_log();
-    let again = field.seed_all(8, &BARE).await;
+    team.source.clear_log();
+    team.sink.clear_log();
+    let again = team.seed_all(8, &BARE).await;
     assert_code(&again, 0);
-    assert_eq!((field.source.requests(), field.sink.requests()), (8, 8), "two requests an image");
+    assert_eq!((team.source.requests(), team.sink.requests()), (8, 8), "two requests an image");
     assert_eq!(text(&again).matches("unchanged").count(), 16, "on stderr and on stdout: {}", text(&again));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_resolved_stops_the_rest_before_anything_moves() {
-    let field = Field::of(6).await;
-    let entries: String = [0, 1, 2, 99, 3, 4].map(|number| field.entry(number)).concat();
-    let done = field.seed(&entries, &[]).await;
+    let team = Team::of(6).await;
+    let entries: String = [0, 1, 2, 99, 3, 4].map(|number| team.entry(number)).concat();
+    let done = team.seed(&entries, &[]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains("site/99:v1") && text(&done).contains("source"), "{}", text(&done));
-    assert_eq!((field.sink.count(Kind::UploadPost), field.sink.count(Kind::ManifestPut)), (0, 0));
-    assert!(!field.out().exists(), "no record of any image, no roll-up");
+    assert_eq!((team.sink.count(Kind::UploadPost), team.sink.count(Kind::ManifestPut)), (0, 0));
+    assert!(!team.out().exists(), "no record of any image, no roll-up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_on_the_way_moves_no_later_tag() {
-    let field = Field::of(12).await;
-    field.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at("site/3/"));
-    let done = field.seed_all(12, &["--jobs", "2"]).await;
+    let team = Team::of(12).await;
+    team.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at("site/3/"));
+    let done = team.seed_all(12, &["--jobs", "2"]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains("site/3:v1"), "{}", text(&done));
     for number in 5..12 {
-        assert!(!field.arrived(&format!("site/{number}"), "v1").await, "{number} came after the failure");
+        assert!(!team.arrived(&format!("site/{number}"), "v1").await, "{number} came after the failure");
     }
-    assert!(!field.out().join("catalog-seed-manifest.json").exists());
-    let log = field.sink.log();
+    assert!(!team.out().join("catalog-seed-manifest.json").exists());
+    let log = team.sink.log();
     let opened = log.iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 202).count();
     let is_end = |seen: &&Seen| seen.kind == Kind::UploadDelete || (seen.kind == Kind::UploadPut && seen.status == 201);
     let ended: HashSet<_> = log.iter().filter(is_end).map(|seen| &seen.path).collect();
@@ -143,109 +143,109 @@ async fn a_failure_on_the_way_moves_no_later_tag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keep_going_tries_every_image_and_records_each_outcome() {
-    let field = Field::of(4).await;
-    field.sink.fault(Fault::always(Kind::UploadPost, What::Status(403)).at("site/2/"));
-    let entries: String = [0, 99, 1, 2, 3].map(|number| field.entry(number)).concat();
-    let done = field.seed(&entries, &["--keep-going"]).await;
+    let team = Team::of(4).await;
+    team.sink.fault(Fault::always(Kind::UploadPost, What::Status(403)).at("site/2/"));
+    let entries: String = [0, 99, 1, 2, 3].map(|number| team.entry(number)).concat();
+    let done = team.seed(&entries, &["--keep-going"]).await;
     assert_code(&done, 5);
-    let roll_up = field.roll_up();
+    let roll_up = team.roll_up();
     let outcomes: Vec<_> = roll_up["entries"].as_array().unwrap().iter().map(|entry| &entry["status"]).collect();
     assert_eq!(outcomes, ["seeded", "failed", "seeded", "failed", "seeded"]);
     assert!(roll_up["entries"][1]["error"].as_str().unwrap().contains("not found"), "{roll_up:#}");
     for (number, is_there) in [(0, true), (1, true), (2, false), (3, true)] {
-        assert_eq!(field.arrived(&format!("site/{number}"), "v1").await, is_there);
+        assert_eq!(team.arrived(&format!("site/{number}"), "v1").await, is_there);
     }
     let printed: Value = {
-        let again = field.seed(&entries, &["--keep-going", "--output", "json", "--progress", "none"]).await;
+        let again = team.seed(&entries, &["--keep-going", "--output", "json", "--progress", "none"]).await;
         assert_code(&again, 5);
         serde_json::from_slice(&again.stdout).unwrap()
     };
-    assert_eq!(printed, field.roll_up());
+    assert_eq!(printed, team.roll_up());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_catalog_moves_no_tag_and_leaves_no_session() {
-    let field = Field::of(6).await;
-    field.source.fault(Fault::always(Kind::BlobGet, What::Delay(Duration::from_secs(20))).at("team/"));
+    let team = Team::of(6).await;
+    team.source.fault(Fault::always(Kind::BlobGet, What::Delay(Duration::from_secs(20))).at("team/"));
     // Planning reads the configurations; only layers are late.
-    let catalog = field.write(&(0..6).map(|number| field.entry(number)).collect::<String>());
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.args(["registry", "seed-catalog", "--allow-insecure-registry", "--skip-verify", "--catalog", &catalog]);
-    let mut child = command.arg("--out").arg(field.out()).kill_on_drop(true).spawn().unwrap();
-    while field.source.count(Kind::BlobGet) == 0 {
+    let catalog = team.write(&(0..6).map(|number| team.entry(number)).collect::<String>());
+    let fixed = ["registry", "seed-catalog", "--allow-insecure-registry", "--skip-verify", "--catalog", &catalog];
+    let mut command = program(&fixed);
+    let mut child = command.arg("--out").arg(team.out()).kill_on_drop(true).spawn().unwrap();
+    while team.source.count(Kind::BlobGet) == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let status = tokio::time::timeout(Duration::from_secs(5), child.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(130));
-    assert_eq!(field.sink.count(Kind::ManifestPut), 0);
-    assert!(!field.out().exists());
-    let sessions = field.sink.log().iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 202).count();
-    assert_eq!(sessions, field.sink.count(Kind::UploadDelete));
+    assert_eq!(team.sink.count(Kind::ManifestPut), 0);
+    assert!(!team.out().exists());
+    let sessions = team.sink.log().iter().filter(|seen| seen.kind == Kind::UploadPost && seen.status == 202).count();
+    assert_eq!(sessions, team.sink.count(Kind::UploadDelete));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_selection_is_resolved_once_and_pinned_in_the_roll_up() {
-    let field = Field::of(1).await;
-    let store = publisher(&field.source, "team/0");
+    let team = Team::of(1).await;
+    let store = publisher(&team.source, "team/0");
     for tag in ["v1.1.0", "v1.2.0", "v2.0.0", "nightly"] {
         let image = shape::on_a_base(1, &SHARED, tag.len() as u64 + u64::from(tag.as_bytes()[3]), &[100]);
         image.put(&store, &[Tag::clone(&tag.parse().unwrap())]).await;
     }
-    field.source.clear_log();
-    let (from, to) = (field.source.host(), field.sink.host());
+    team.source.clear_log();
+    let (from, to) = (team.source.host(), team.sink.host());
     let entries = format!("  - from: {from}/team/0\n    to: {to}/site/0\n    tags: '>=1.1, <2'\n");
-    let done = field.seed(&entries, &BARE).await;
+    let done = team.seed(&entries, &BARE).await;
     assert_code(&done, 0);
-    let roll_up = field.roll_up();
+    let roll_up = team.roll_up();
     let pinned: Vec<_> =
         roll_up["entries"].as_array().unwrap().iter().map(|entry| entry["from"].as_str().unwrap()).collect();
     assert_eq!(pinned.len(), 2, "{roll_up:#}");
     assert!(pinned.iter().all(|from| from.contains("@sha256:")), "{pinned:?}");
     for (tag, is_there) in [("v1.1.0", true), ("v1.2.0", true), ("v2.0.0", false), ("nightly", false), ("v1", false)] {
-        assert_eq!(field.arrived("site/0", tag).await, is_there, "{tag}");
+        assert_eq!(team.arrived("site/0", tag).await, is_there, "{tag}");
     }
-    assert_eq!(field.source.log().iter().filter(|seen| seen.path.ends_with("/tags/list")).count(), 1);
+    assert_eq!(team.source.log().iter().filter(|seen| seen.path.ends_with("/tags/list")).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sync_takes_each_repository_to_its_own_name() {
-    let field = Field::of(2).await;
-    let out = field.out();
-    let (from, to) = (field.source.host(), field.sink.host());
+    let team = Team::of(2).await;
+    let out = team.out();
+    let (from, to) = (team.source.host(), team.sink.host());
     let arguments = ["registry", "sync", "--allow-insecure-registry", "--skip-verify", "--from-registry", from];
     let more = ["--to-registry", to, "--repos", "team/0:v1,team/1:v1", "--out", out.to_str().unwrap()];
     let done = autonomy(&[arguments, more].concat()).await;
     assert_code(&done, 0);
-    assert!(field.arrived("team/0", "v1").await && field.arrived("team/1", "v1").await);
-    assert_eq!(field.roll_up()["totals"]["blobs_mounted"], 3);
+    assert!(team.arrived("team/0", "v1").await && team.arrived("team/1", "v1").await);
+    assert_eq!(team.roll_up()["totals"]["blobs_mounted"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_catalog_is_refused_before_anybody_is_contacted() {
-    let field = Field::of(1).await;
+    let team = Team::of(1).await;
     let key = "    pub_key: nowhere.pub\n";
     let wrong: [(&str, String, &[&str], &str); 5] = [
-        ("an unknown key", format!("{}    pub_kye: x\n", field.entry(0)), &[], "pub_key"),
-        ("one destination twice", field.entry(0).repeat(2), &[], "destination of two images"),
-        ("not pinned", field.entry(0).replace("team/0:v1", "team/0:latest"), &["--require-pinned"], "not pinned"),
+        ("an unknown key", format!("{}    pub_kye: x\n", team.entry(0)), &[], "pub_key"),
+        ("one destination twice", team.entry(0).repeat(2), &[], "destination of two images"),
+        ("not pinned", team.entry(0).replace("team/0:v1", "team/0:latest"), &["--require-pinned"], "not pinned"),
         ("no entries", "  []\n".to_owned(), &[], "entr"),
-        ("jobs", field.entry(0), &["--jobs", "0"], "--jobs"),
+        ("jobs", team.entry(0), &["--jobs", "0"], "--jobs"),
     ];
     for (what, entries, more, says) in wrong {
-        let done = field.seed(&entries, more).await;
+        let done = team.seed(&entries, more).await;
         assert_code(&done, 2);
         assert!(text(&done).contains(says), "{what}: {}", text(&done));
     }
-    let catalog = field.write(&(field.entry(0) + key));
-    let out = field.out();
+    let catalog = team.write(&(team.entry(0) + key));
+    let out = team.out();
     let base = ["registry", "seed-catalog", "--allow-insecure-registry", "--catalog", &catalog, "--out"];
     let verified = autonomy(&[&base[..], &[out.to_str().unwrap()]].concat()).await;
     assert_code(&verified, 2);
     assert!(text(&verified).contains("nowhere.pub") && text(&verified).contains("line 3"), "{}", text(&verified));
-    let unverified = field.seed(&(field.entry(0) + key), &[]).await;
+    let unverified = team.seed(&(team.entry(0) + key), &[]).await;
     assert_code(&unverified, 0);
     assert!(text(&unverified).contains("keys in the catalog are NOT used"), "{}", text(&unverified));
-    assert!(field.source.requests() > 0);
+    assert!(team.source.requests() > 0);
 }

@@ -1,6 +1,6 @@
 //! The command line as a contract: exit codes, output streams, help texts.
 
-use crate::kit::command::{assert_code, autonomy, text};
+use crate::kit::command::{assert_code, autonomy, commands, text};
 
 #[tokio::test]
 async fn help_and_version_go_to_stdout_with_exit_0() {
@@ -48,32 +48,6 @@ async fn help_lists_every_exit_code_and_every_documented_flag() {
     ] {
         assert!(help.contains(flag), "{flag} is not in the help");
     }
-}
-
-/// The names of a command's subcommands, as its help lists them.
-fn subcommands(help: &str) -> Vec<String> {
-    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
-        let name = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?;
-        name.split_whitespace().next().map(str::to_owned)
-    });
-    names.filter(|name| name != "help").collect()
-}
-
-/// Every command without subcommands, with its help.
-pub(crate) async fn commands() -> Vec<(Vec<String>, String)> {
-    let mut found = Vec::new();
-    let mut open = vec![Vec::<String>::new()];
-    while let Some(command) = open.pop() {
-        let words: Vec<_> = command.iter().map(String::as_str).chain(["--help"]).collect();
-        let help = text(&autonomy(&words).await);
-        let below = subcommands(&help);
-        if below.is_empty() {
-            found.push((command.clone(), help));
-        }
-        open.extend(below.into_iter().map(|name| [&command[..], &[name]].concat()));
-    }
-    found
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The command line, and the commands that write files beside an image.
 
-pub(crate) mod command_line;
+mod command_line;
 mod demo;
 mod publish_index;
 mod site_files;

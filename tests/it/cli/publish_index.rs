@@ -16,16 +16,16 @@ use crate::kit::command::{assert_code, autonomy, publisher, text};
 const TYPE: &str = "application/vnd.autonomyops.catalog-seed.v1+json";
 
 /// A registry, and a roll-up to publish there.
-struct Field {
+struct Fleet {
     bed: Testbed,
     home: tempfile::TempDir,
 }
 
-impl Field {
+impl Fleet {
     async fn with(behaviour: Profile) -> Self {
-        let field = Self { bed: Testbed::with(behaviour).await, home: tempfile::tempdir().unwrap() };
-        field.write(&rollup("a.example/app:v1", "2026-05-25T00:00:00Z"));
-        field
+        let fleet = Self { bed: Testbed::with(behaviour).await, home: tempfile::tempdir().unwrap() };
+        fleet.write(&rollup("a.example/app:v1", "2026-05-25T00:00:00Z"));
+        fleet
     }
 
     fn file(&self) -> PathBuf {
@@ -105,8 +105,8 @@ fn modes() -> [(&'static str, Profile); 4] {
 async fn one_query_on_the_parent_lists_what_was_published() {
     for (mode, behaviour) in modes() {
         let has_api = behaviour.has_referrers_api;
-        let field = Field::with(behaviour).await;
-        let published = field.published().await;
+        let fleet = Fleet::with(behaviour).await;
+        let published = fleet.published().await;
         assert_eq!(published["status"], "published", "{mode}");
         assert_eq!(
             (&published["parent_created"], &published["referrers_api"]),
@@ -114,10 +114,10 @@ async fn one_query_on_the_parent_lists_what_was_published() {
             "{mode}"
         );
         let artifact = published["artifact"].as_str().unwrap().split_once('@').unwrap().1.to_owned();
-        assert_eq!(field.listed(&published).await, [(artifact.clone(), "2026-05-25T00:00:00Z".into())], "{mode}");
-        assert_eq!(field.ask(&published["content"]).await, std::fs::read(field.file()).unwrap(), "{mode}");
+        assert_eq!(fleet.listed(&published).await, [(artifact.clone(), "2026-05-25T00:00:00Z".into())], "{mode}");
+        assert_eq!(fleet.ask(&published["content"]).await, std::fs::read(fleet.file()).unwrap(), "{mode}");
 
-        let store = publisher(&field.bed, "fleet/catalog");
+        let store = publisher(&fleet.bed, "fleet/catalog");
         let parent = store.fetch(&Name::Tag("stable".parse().unwrap())).await.unwrap();
         assert_eq!(parent.node.media_type, MediaType::OCI_INDEX);
         assert_eq!(published["parent_digest"], parent.node.digest.to_string());
@@ -130,7 +130,7 @@ async fn one_query_on_the_parent_lists_what_was_published() {
         assert_eq!(manifest.layers[0].annotations["org.opencontainers.image.title"], RollUp::FILE);
         assert_eq!(
             read_small(&store, &manifest.layers[0], 1 << 20).await.unwrap(),
-            std::fs::read(field.file()).unwrap()
+            std::fs::read(fleet.file()).unwrap()
         );
 
         let mut tags: Vec<_> = store.tags().await.unwrap().iter().map(ToString::to_string).collect();
@@ -145,15 +145,15 @@ async fn one_query_on_the_parent_lists_what_was_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn publishing_the_same_again_changes_nothing() {
     for (mode, behaviour) in modes() {
-        let field = Field::with(behaviour).await;
-        let first = field.published().await;
-        field.bed.clear_log();
-        let again = field.published().await;
+        let fleet = Fleet::with(behaviour).await;
+        let first = fleet.published().await;
+        fleet.bed.clear_log();
+        let again = fleet.published().await;
         assert_eq!((&again["status"], &again["parent_created"]), (&"unchanged".into(), &false.into()), "{mode}");
         for same in ["artifact", "parent_digest", "query", "content", "tag"] {
             assert_eq!(first[same], again[same], "{mode}");
         }
-        let log = field.bed.log();
+        let log = fleet.bed.log();
         assert!(log.iter().all(|seen| ["GET", "HEAD"].contains(&seen.method.as_str())), "{mode}: {log:#?}");
         let expected = if first["referrers_api"] == true { 3 } else { 4 };
         assert_eq!(log.len(), expected, "{mode}: parent, list, artifact: {log:#?}");
@@ -163,14 +163,14 @@ async fn publishing_the_same_again_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_roll_up_joins_the_first_and_takes_the_tag() {
     for (mode, behaviour) in modes() {
-        let field = Field::with(behaviour).await;
-        field.published().await;
-        field.write(&rollup("a.example/app:v2", "2026-05-26T00:00:00Z"));
-        let second = field.published().await;
-        let dates: Vec<_> = field.listed(&second).await.into_iter().map(|(_, date)| date).collect();
+        let fleet = Fleet::with(behaviour).await;
+        fleet.published().await;
+        fleet.write(&rollup("a.example/app:v2", "2026-05-26T00:00:00Z"));
+        let second = fleet.published().await;
+        let dates: Vec<_> = fleet.listed(&second).await.into_iter().map(|(_, date)| date).collect();
         assert_eq!(dates.len(), 2, "{mode}: {dates:?}");
         if second["referrers_api"] == false {
-            let tagged = field.asking().get("manifests/stable-catalog").await;
+            let tagged = fleet.asking().get("manifests/stable-catalog").await;
             let digest = header(&tagged, "docker-content-digest");
             assert!(second["artifact"].as_str().unwrap().ends_with(&digest), "{mode}");
         }
@@ -180,36 +180,36 @@ async fn another_roll_up_joins_the_first_and_takes_the_tag() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_there_is_the_parent_and_stays_what_it_is() {
     for (mode, behaviour) in modes() {
-        let field = Field::with(behaviour).await;
-        let store = publisher(&field.bed, "fleet/catalog");
+        let fleet = Fleet::with(behaviour).await;
+        let store = publisher(&fleet.bed, "fleet/catalog");
         let image = images::two_platforms(&store, 1, &[1000]).await;
         images::tag(&store, &image, "stable").await;
-        let published = field.published().await;
+        let published = fleet.published().await;
         assert_eq!(published["parent_created"], false, "{mode}");
         assert_eq!(published["parent_digest"], image.digest.to_string(), "{mode}");
-        assert_eq!(field.listed(&published).await.len(), 1, "{mode}");
+        assert_eq!(fleet.listed(&published).await.len(), 1, "{mode}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_parts_of_a_publication_are_put_again() {
-    let field = Field::with(Profile::distribution_3()).await;
-    let published = field.published().await;
+    let fleet = Fleet::with(Profile::distribution_3()).await;
+    let published = fleet.published().await;
     // Another client has cleared the fallback index; the artifact and its tag are there.
     let fallback = published["parent_digest"].as_str().unwrap().parse::<Digest>().unwrap().fallback_tag();
     let empty = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
-    assert_eq!(field.asking().put_manifest(&fallback, &MediaType::OCI_INDEX, empty).await.status(), 201);
-    assert_eq!(field.published().await["status"], "published");
-    assert_eq!(field.listed(&published).await.len(), 1);
+    assert_eq!(fleet.asking().put_manifest(&fallback, &MediaType::OCI_INDEX, empty).await.status(), 201);
+    assert_eq!(fleet.published().await["status"], "published");
+    assert_eq!(fleet.listed(&published).await.len(), 1);
     // And another client has moved the tag.
-    assert_eq!(field.asking().put_manifest("stable-catalog", &MediaType::OCI_INDEX, empty).await.status(), 201);
-    assert_eq!(field.published().await["status"], "published");
-    assert_eq!(field.published().await["status"], "unchanged");
+    assert_eq!(fleet.asking().put_manifest("stable-catalog", &MediaType::OCI_INDEX, empty).await.status(), 201);
+    assert_eq!(fleet.published().await["status"], "published");
+    assert_eq!(fleet.published().await["status"], "unchanged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_no_roll_up_is_refused_without_any_request() {
-    let field = Field::with(Profile::default()).await;
+    let fleet = Fleet::with(Profile::default()).await;
     let good = String::from_utf8(rollup("a.example/app:v1", "2026-05-25T00:00:00Z")).unwrap();
     for (bytes, why) in [
         (good.replace("catalog-seed.v1", "catalog-seed.v2"), "this program reads \"catalog-seed.v1\""),
@@ -219,22 +219,22 @@ async fn a_file_that_is_no_roll_up_is_refused_without_any_request() {
         ("version: 1\n".into(), "no JSON object"),
         (String::new(), "no JSON object"),
     ] {
-        field.write(bytes.as_bytes());
-        let done = field.publish(&["--allow-insecure-registry"]).await;
+        fleet.write(bytes.as_bytes());
+        let done = fleet.publish(&["--allow-insecure-registry"]).await;
         assert_code(&done, 2);
         assert!(text(&done).contains(why) && text(&done).contains("hint: "), "{why}: {}", text(&done));
     }
-    std::fs::remove_file(field.file()).unwrap();
-    assert_code(&field.publish(&["--allow-insecure-registry"]).await, 2);
-    assert_eq!(field.bed.requests(), 0);
+    std::fs::remove_file(fleet.file()).unwrap();
+    assert_code(&fleet.publish(&["--allow-insecure-registry"]).await, 2);
+    assert_eq!(fleet.bed.requests(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parent_without_a_tag_is_refused_and_nobody_is_contacted() {
-    let field = Field::with(Profile::default()).await;
-    let (repository, digest) = (format!("{}/fleet/catalog", field.bed.host()), Digest::sha256(b""));
+    let fleet = Fleet::with(Profile::default()).await;
+    let (repository, digest) = (format!("{}/fleet/catalog", fleet.bed.host()), Digest::sha256(b""));
     for to in [repository.clone(), format!("{repository}@{digest}"), format!("{repository}:v1@{digest}")] {
-        let file = field.file();
+        let file = fleet.file();
         let done = autonomy(&[
             "registry",
             "publish-index",
@@ -250,29 +250,29 @@ async fn a_parent_without_a_tag_is_refused_and_nobody_is_contacted() {
     }
     let long = format!("{repository}:{}", "v".repeat(121));
     let done =
-        autonomy(&["registry", "publish-index", "--to", &long, "--manifest", field.file().to_str().unwrap()]).await;
+        autonomy(&["registry", "publish-index", "--to", &long, "--manifest", fleet.file().to_str().unwrap()]).await;
     assert_code(&done, 2);
-    assert_eq!(field.bed.requests(), 0);
+    assert_eq!(fleet.bed.requests(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http_needs_the_flag() {
-    let field = Field::with(Profile::default()).await;
-    let done = field.publish(&[]).await;
+    let fleet = Fleet::with(Profile::default()).await;
+    let done = fleet.publish(&[]).await;
     assert_code(&done, 2);
     assert!(text(&done).contains("plain-HTTP registry refused"), "{}", text(&done));
-    assert_eq!(field.bed.count(Kind::ManifestPut), 0);
+    assert_eq!(fleet.bed.count(Kind::ManifestPut), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_cannot_say_is_not_taken_for_one_without_the_api() {
-    let field = Field::with(Profile::default()).await;
-    field.bed.fault(Fault::always(Kind::Referrers, What::Status(403)));
-    assert_code(&field.publish(&["--allow-insecure-registry"]).await, 4);
-    assert!(field.bed.log().iter().all(|seen| !seen.path.contains("stable-catalog")));
-    assert_eq!(field.bed.count(Kind::ManifestPut), 1, "the parent, and nothing after it");
+    let fleet = Fleet::with(Profile::default()).await;
+    fleet.bed.fault(Fault::always(Kind::Referrers, What::Status(403)));
+    assert_code(&fleet.publish(&["--allow-insecure-registry"]).await, 4);
+    assert!(fleet.bed.log().iter().all(|seen| !seen.path.contains("stable-catalog")));
+    assert_eq!(fleet.bed.count(Kind::ManifestPut), 1, "the parent, and nothing after it");
 
-    let refusing = Field::with(Profile::default()).await;
+    let refusing = Fleet::with(Profile::default()).await;
     refusing.bed.fault(Fault::always(Kind::ManifestGet, What::Status(500)));
     assert_code(&refusing.publish(&["--allow-insecure-registry"]).await, 4);
     assert_eq!(refusing.bed.count(Kind::ManifestPut), 0, "a parent that cannot be read is not replaced");
@@ -281,11 +281,11 @@ async fn a_registry_that_cannot_say_is_not_taken_for_one_without_the_api() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_used_and_people_are_told_what_to_do_next() {
     let auth = ServerAuth::Basic { user: "u".into(), password: "p".into() };
-    let field = Field::with(Profile { auth, ..Profile::distribution_3() }).await;
-    assert_code(&field.publish(&["--allow-insecure-registry"]).await, 4);
-    let authfile = field.home.path().join("auth.json");
-    std::fs::write(&authfile, format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, field.bed.host())).unwrap();
-    let done = field.publish(&["--allow-insecure-registry", "--authfile", authfile.to_str().unwrap()]).await;
+    let fleet = Fleet::with(Profile { auth, ..Profile::distribution_3() }).await;
+    assert_code(&fleet.publish(&["--allow-insecure-registry"]).await, 4);
+    let authfile = fleet.home.path().join("auth.json");
+    std::fs::write(&authfile, format!(r#"{{"auths":{{"{}":{{"auth":"dTpw"}}}}}}"#, fleet.bed.host())).unwrap();
+    let done = fleet.publish(&["--allow-insecure-registry", "--authfile", authfile.to_str().unwrap()]).await;
     assert_code(&done, 0);
     let told = text(&done);
     for line in [

@@ -3,25 +3,13 @@
 use autonomy_registry::serve::testkit::{Fault, Kind as Asks, Testbed, What};
 use testkit::images;
 
-use crate::kit::command::{assert_code, publisher, text};
+use crate::kit::command::{self, assert_code, publisher, text};
 use crate::kit::wire_server::{Asked, Server, answer};
 
 /// Runs `registry seed` of `from` to `to`, unverified.
 async fn seed(from: &str, to: &str) -> std::process::Output {
     let out = tempfile::tempdir().unwrap();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.args([
-        "registry",
-        "seed",
-        "--allow-insecure-registry",
-        "--skip-verify",
-        "--from",
-        from,
-        "--to",
-        to,
-        "--out",
-    ]);
-    command.arg(out.path()).env_clear().env("HOME", out.path()).output().await.unwrap()
+    command::seed(from, to, out.path(), &["--skip-verify"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

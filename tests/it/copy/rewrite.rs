@@ -12,35 +12,36 @@ use jiff::{SignedDuration, Timestamp};
 use testkit::images;
 use testkit::images::shape::{self, Image};
 
-use super::subset::{Field, entries};
-use crate::kit::command::{assert_code, autonomy, publisher, text};
+use super::subset::entries;
+use crate::kit::command::{assert_code, autonomy, publisher, seeding, text};
+use crate::kit::route::Route;
 
 const LAYERS: &[u64] = &[1000, 2000];
 const PLATFORM: &[&str] = &["--platform", "linux/arm64"];
 
 /// Two registries, a signed image in the first, and the keys of its publisher and of the site.
 struct Site {
-    field: Field,
+    route: Route,
     key: SigningKey,
 }
 
 impl Site {
     async fn new(image: Image, behaviour: Profile) -> Self {
-        let field = Field::new(image, behaviour).await;
+        let route = Route::new(image, behaviour).await;
         let (publisher, key) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
         for (name, key) in [("publisher", &publisher), ("site", &key)] {
-            std::fs::write(field.home.path().join(format!("{name}.pub")), key.public_pem().unwrap()).unwrap();
+            std::fs::write(route.home.path().join(format!("{name}.pub")), key.public_pem().unwrap()).unwrap();
         }
-        std::fs::write(field.home.path().join("site.key"), key.to_encrypted_pem(b"secret").unwrap()).unwrap();
-        let site = Self { field, key };
-        site.sign(&publisher, "source", &site.field.root, Timestamp::now()).await;
-        site.field.source.clear_log();
+        std::fs::write(route.home.path().join("site.key"), key.to_encrypted_pem(b"secret").unwrap()).unwrap();
+        let site = Self { route, key };
+        site.sign(&publisher, "source", &site.route.root, Timestamp::now()).await;
+        site.route.source.clear_log();
         site
     }
 
     /// Puts a signature over `node` at `at`, replacing all others.
     async fn sign(&self, key: &SigningKey, at: &str, node: &Descriptor, time: Timestamp) {
-        let bed = if at == "source" { &self.field.source } else { &self.field.sink };
+        let bed = if at == "source" { &self.route.source } else { &self.route.sink };
         let signed = simple_signing::legacy(&bed.repository("app"), &node.digest, Some(time));
         let signature = key.sign(&signed).unwrap();
         let signature = artifact::legacy_manifest(&[], &[(signed, signature)]);
@@ -53,7 +54,7 @@ impl Site {
     }
 
     fn file(&self, name: &str) -> String {
-        self.field.home.path().join(name).to_str().unwrap().to_owned()
+        self.route.path(name)
     }
 
     async fn seed(&self, platforms: &[&str]) -> Output {
@@ -61,25 +62,22 @@ impl Site {
     }
 
     async fn seed_as(&self, publisher: &str, platforms: &[&str]) -> Output {
-        let (source, sink) = (self.field.source.host(), self.field.sink.host());
-        let (from, to) = (format!("{source}/app:v1"), format!("{sink}/app:v1"));
-        let (publisher, site, out) = (self.file(publisher), self.file("site.key"), self.file("out"));
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-        command.env("HOME", "/nonexistent").env("COSIGN_PASSWORD", "secret");
-        command.args(["registry", "seed", "--allow-insecure-registry", "--from", &from, "--to", &to, "--out", &out]);
-        command.args(["--rewrite-index", "--pub-key", &publisher, "--sign-key", &site]).args(platforms);
-        command.output().await.unwrap()
+        let (publisher, site) = (self.file(publisher), self.file("site.key"));
+        let flags = ["--rewrite-index", "--pub-key", &publisher, "--sign-key", &site];
+        let mut command =
+            seeding(&self.route.from(), &self.route.to(), &self.route.out(), &[&flags, platforms].concat());
+        command.env("COSIGN_PASSWORD", "secret").output().await.unwrap()
     }
 
     async fn verify(&self, key: &str) -> Output {
-        let (at, key) = (format!("{}/app:v1", self.field.sink.host()), self.file(key));
+        let (at, key) = (format!("{}/app:v1", self.route.sink.host()), self.file(key));
         autonomy(&["bundle", "verify", &at, "--pub-key", &key]).await
     }
 
     /// The manifest with the signatures over `node` at the destination.
     async fn signatures(&self, node: &Descriptor) -> Option<Manifest> {
         let name = Name::Tag(signature_tag(&node.digest).unwrap());
-        let Root { node, bytes } = self.field.sink.layout("app").fetch(&name).await.ok()?;
+        let Root { node, bytes } = self.route.sink.layout("app").fetch(&name).await.ok()?;
         Some(Manifest::parse(&bytes, &node.media_type).unwrap())
     }
 }
@@ -91,29 +89,29 @@ async fn a_rewritten_index_is_signed_by_the_site_and_verified_with_its_key() {
         let site = Site::new(shape::with_attestations(1, LAYERS), behaviour).await;
         let done = site.seed(PLATFORM).await;
         assert_code(&done, 0);
-        let root = site.field.tagged().await.unwrap();
+        let root = site.route.arrived("v1").await.unwrap();
         let index = root.manifest().unwrap();
         assert_eq!(index.manifests.len(), 2, "the image and its attestation");
         digests.push(root.node.digest);
 
-        let record = site.field.record();
-        assert_eq!(record["source_digest"], site.field.root.digest.to_string());
+        let record = site.route.record();
+        assert_eq!(record["source_digest"], site.route.root.digest.to_string());
         assert_eq!(record["dest_digest"], root.node.digest.to_string());
         assert_eq!(record["signing_key_ref"], site.file("site.key"));
         assert_eq!(record["verified"], true);
         assert_eq!(record["platforms"], serde_json::json!(["linux/arm64/v8"]));
-        let lock = std::fs::read_to_string(site.field.out().join("seed.lock")).unwrap();
-        assert_eq!(lock, format!("{}/app@{}\n", site.field.sink.host(), root.node.digest));
+        let lock = std::fs::read_to_string(site.route.out().join("seed.lock")).unwrap();
+        assert_eq!(lock, format!("{}/app@{}\n", site.route.sink.host(), root.node.digest));
         let says = format!(
             "rewritten  a smaller index in the place of {}, signed with {}",
-            site.field.root.digest,
+            site.route.root.digest,
             site.file("site.key")
         );
         assert!(text(&done).contains(&says), "{}", text(&done));
 
         assert_code(&site.verify("site.pub").await, 0);
         assert_code(&site.verify("publisher.pub").await, 3);
-        assert!(site.signatures(&site.field.root).await.is_none(), "the original's signature stays behind");
+        assert!(site.signatures(&site.route.root).await.is_none(), "the original's signature stays behind");
 
         let again = site.seed(PLATFORM).await;
         assert_code(&again, 0);
@@ -127,19 +125,19 @@ async fn a_rewritten_index_is_signed_by_the_site_and_verified_with_its_key() {
 async fn a_rewritten_index_that_is_there_is_not_put_or_signed_again() {
     let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&site.seed(&[PLATFORM, &["--accessories", "none"]].concat()).await, 0);
-    site.field.source.clear_log();
-    site.field.sink.clear_log();
+    site.route.source.clear_log();
+    site.route.sink.clear_log();
     assert_code(&site.seed(&[PLATFORM, &["--accessories", "none"]].concat()).await, 0);
     // Index, signature and payload; the tag, and the same three from the destination.
-    assert_eq!((site.field.source.requests(), site.field.sink.requests()), (3, 4), "{:#?}", site.field.sink.log());
-    assert_eq!(site.field.sink.count(Kind::ManifestPut), 0);
+    assert_eq!((site.route.source.requests(), site.route.sink.requests()), (3, 4), "{:#?}", site.route.sink.log());
+    assert_eq!(site.route.sink.count(Kind::ManifestPut), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_has_grown_old_gets_a_fresh_one_beside_it() {
     let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
     assert_code(&site.seed(PLATFORM).await, 0);
-    let root = site.field.tagged().await.unwrap().node;
+    let root = site.route.arrived("v1").await.unwrap().node;
     site.sign(&site.key, "sink", &root, Timestamp::now() - SignedDuration::from_hours(9000)).await;
     assert_code(&site.verify("site.pub").await, 3);
     let done = site.seed(PLATFORM).await;
@@ -155,8 +153,8 @@ async fn the_site_does_not_sign_an_index_that_the_publisher_did_not_sign() {
     let done = site.seed_as("site.pub", PLATFORM).await;
     assert_code(&done, 3);
     assert!(text(&done).contains("source verification failed (fail-closed)"), "{}", text(&done));
-    assert_eq!(site.field.sink.requests(), 1, "the tag");
-    assert!(site.field.tagged().await.is_none() && !site.field.out().exists());
+    assert_eq!(site.route.sink.requests(), 1, "the tag");
+    assert!(site.route.tagged().await.is_none() && !site.route.out().exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,10 +165,10 @@ async fn nested_indexes_are_rewritten_from_the_inside_out() {
         assert_code(&done, 0);
         assert!(text(&done).contains(says), "{}", text(&done));
     }
-    let root = site.field.tagged().await.unwrap();
+    let root = site.route.arrived("v1").await.unwrap();
     let outer = root.manifest().unwrap();
     let [inner] = &outer.manifests[..] else { panic!("{outer:?}") };
-    let bytes = read_manifest(&site.field.sink.layout("app"), inner).await.unwrap();
+    let bytes = read_manifest(&site.route.sink.layout("app"), inner).await.unwrap();
     let inner = Manifest::parse(&bytes, &inner.media_type).unwrap();
     assert_eq!(inner.manifests.len(), 1);
     assert_eq!(inner.platforms()[0].to_string(), "linux/arm64/v8");
@@ -180,16 +178,16 @@ async fn nested_indexes_are_rewritten_from_the_inside_out() {
 async fn accessories_of_platforms_are_copied_and_of_the_original_index_are_not() {
     for accessories in ["all", "root"] {
         let site = Site::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
-        let store = publisher(&site.field.source, "app");
-        let children = entries(&site.field.source, &site.field.root).await;
+        let store = publisher(&site.route.source, "app");
+        let children = entries(&site.route.source, &site.route.root).await;
         let mut held = Vec::new();
         let mut attached = Vec::new();
-        for (number, subject) in [&site.field.root, &children[0], &children[1]].into_iter().enumerate() {
+        for (number, subject) in [&site.route.root, &children[0], &children[1]].into_iter().enumerate() {
             attached.push(images::sidecar(&store, subject, "application/example", &[b'0' + number as u8]).await);
         }
         assert_code(&site.seed(&[PLATFORM, &["--accessories", accessories]].concat()).await, 0);
         for node in &attached {
-            held.push(site.field.sink.layout("app").contains(node).await.unwrap());
+            held.push(site.route.sink.layout("app").contains(node).await.unwrap());
         }
         assert_eq!(held, [false, false, accessories == "all"]);
     }
@@ -198,13 +196,13 @@ async fn accessories_of_platforms_are_copied_and_of_the_original_index_are_not()
 #[tokio::test(flavor = "multi_thread")]
 async fn without_verification_the_smaller_index_is_put_under_its_tag_unsigned() {
     let site = Site::new(shape::three_platforms(1, LAYERS), Profile::zot()).await;
-    let done = site.field.seed(&[PLATFORM, &["--skip-verify", "--rewrite-index"]].concat()).await;
+    let done = site.route.seed(&[PLATFORM, &["--skip-verify", "--rewrite-index"]].concat()).await;
     assert_code(&done, 0);
     assert!(text(&done).contains("NOT signed"), "{}", text(&done));
-    let root = site.field.tagged().await.unwrap();
-    assert_ne!(root.node.digest, site.field.root.digest);
+    let root = site.route.arrived("v1").await.unwrap();
+    assert_ne!(root.node.digest, site.route.root.digest);
     assert!(site.signatures(&root.node).await.is_none());
-    let record = site.field.record();
+    let record = site.route.record();
     assert_eq!((&record["verified"], &record["signing_key_ref"]), (&false.into(), &serde_json::Value::Null));
 }
 
@@ -233,9 +231,9 @@ async fn flags_that_do_not_go_together_are_told_by_name_before_anybody_is_asked(
             "--rewrite-index cannot be used with --transport skopeo",
         ),
     ] {
-        let done = site.field.seed(&flags).await;
+        let done = site.route.seed(&flags).await;
         assert_code(&done, 2);
         assert!(text(&done).contains(says), "{says:?} in {}", text(&done));
     }
-    assert_eq!((site.field.source.requests(), site.field.sink.requests()), (0, 0));
+    assert_eq!((site.route.source.requests(), site.route.sink.requests()), (0, 0));
 }

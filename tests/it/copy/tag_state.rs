@@ -9,7 +9,7 @@ use autonomy_registry::store::{Store as _, read_manifest};
 use testkit::images;
 
 use crate::kit::bundle_bed::BundleBed;
-use crate::kit::command::{assert_code, publisher, seed, text};
+use crate::kit::command::{assert_code, each_at_once, publisher, seed, text};
 
 /// A signed bundle at a source, and a destination.
 struct Scene {
@@ -104,18 +104,20 @@ async fn an_upload_is_begun_wherever_a_success_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_success_of_whoever_stores_nothing_is_none() {
-    for (on, what) in [
+    let cases = [
         (Kind::ManifestPut, What::Status(202)),
         (Kind::ManifestPut, What::Status(204)),
         (Kind::ManifestPut, What::Html),
         (Kind::UploadPut, What::Status(202)),
         (Kind::UploadPut, What::Html),
-    ] {
+    ];
+    each_at_once(cases, async |(on, what)| {
         let scene = Scene::new().await;
         scene.sink.fault(Fault::always(on, what.clone()));
         assert_code(&scene.seed_bare().await, 4);
         assert_eq!(scene.named().await, None, "{on:?} {what:?}");
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

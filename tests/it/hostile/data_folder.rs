@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use autonomy_registry::oci::Digest;
 use autonomy_registry::serve::testkit::Testbed;
@@ -12,6 +12,7 @@ use autonomy_registry::serve::{Collection, KeptManifests, Profile, ServeOptions,
 use reqwest::Method;
 
 use crate::kit::asking::Asking;
+use crate::kit::files::{age, pipe};
 use crate::kit::serve_bed::{PATIENCE, Running};
 
 const LONG_AGO: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -32,7 +33,7 @@ impl Lure {
         let blob = asking.push_blob(b"layer").await;
         fs::create_dir(home.path().join("outside")).unwrap();
         fs::write(home.path().join("outside/secret"), "precious").unwrap();
-        age(&home.path().join("outside/secret"));
+        age(&home.path().join("outside/secret"), LONG_AGO);
         Self { home, blob }
     }
 
@@ -61,14 +62,6 @@ impl Lure {
         assert_eq!(fs::read_to_string(self.secret()).unwrap(), "precious", "{what}");
         assert_eq!(fs::read_dir(self.outside()).unwrap().count(), 1, "{what}");
     }
-}
-
-fn age(path: &Path) {
-    File::open(path).unwrap().set_modified(SystemTime::now() - LONG_AGO).unwrap();
-}
-
-fn pipe(path: &Path) {
-    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 /// Replaces a folder with a link to `to`; the content moves to another name.
@@ -215,7 +208,7 @@ async fn a_repository_that_is_a_link_is_none_and_collection_does_not_go_through_
     symlink(other.data().join("repositories/app"), lure.data().join("repositories/linked")).unwrap();
     fs::create_dir_all(lure.data().join("repositories/deep")).unwrap();
     symlink(other.layout(), lure.data().join("repositories/deep/_layout")).unwrap();
-    age(&other.blob());
+    age(&other.blob(), LONG_AGO);
     let server = Testbed::over(&lure.data(), Profile::default()).await;
     for name in ["linked", "deep"] {
         let asking = Asking::of(&server, name);

@@ -3,78 +3,43 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::process::Output;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use autonomy_registry::oci::{Descriptor, Digest, Name};
-use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
+use autonomy_registry::oci::Digest;
+use autonomy_registry::serve::Profile;
+use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::store::{Body, Store};
 use autonomy_registry::trust::{artifact, simple_signing};
 use autonomy_registry::verify::{SigningKey, signature_tag};
 use axum::response::Response;
-use testkit::images;
+use testkit::images::shape;
 
-use crate::kit::command::{assert_code, autonomy, publisher, seed, text};
+use crate::kit::command::{assert_code, autonomy, each_at_once, publisher, seed, seeding, text};
+use crate::kit::route::Route;
 use crate::kit::wire_server::{Asked, Server, answer, status};
 
-/// A source with a signed image of two platforms, its public key, a destination and a folder.
-struct Field {
-    source: Testbed,
-    sink: Testbed,
-    root: Descriptor,
-    home: tempfile::TempDir,
+/// From a signed image of two platforms, with its public key in `cosign.pub`.
+async fn signed() -> Route {
+    let route = Route::new(shape::two_platforms(1, &[1000, 2000]), Profile::default()).await;
+    let store = publisher(&route.source, "app");
+    let key = SigningKey::generate().unwrap();
+    let digest = &route.root.digest;
+    let said = simple_signing::legacy(&route.source.repository("app"), digest, Some(jiff::Timestamp::now()));
+    let signed = artifact::legacy_manifest(&[], &[(said.clone(), key.sign(&said).unwrap())]);
+    for (node, bytes) in &signed.blobs {
+        store.put(node, &Body::bytes(node.clone(), bytes.clone()), &[]).await.unwrap();
+    }
+    let body = Body::bytes(signed.node.clone(), signed.manifest.clone());
+    store.put(&signed.node, &body, &[signature_tag(digest).unwrap()]).await.unwrap();
+    std::fs::write(route.path("cosign.pub"), key.public_pem().unwrap()).unwrap();
+    std::fs::create_dir(route.out()).unwrap();
+    route
 }
 
-impl Field {
-    async fn new() -> Self {
-        let (source, sink) = (Testbed::start().await, Testbed::start().await);
-        let store = publisher(&source, "app");
-        let root = images::two_platforms(&store, 1, &[1000, 2000]).await;
-        images::tag(&store, &root, "v1").await;
-        let key = SigningKey::generate().unwrap();
-        let said = simple_signing::legacy(&source.repository("app"), &root.digest, Some(jiff::Timestamp::now()));
-        let signed = artifact::legacy_manifest(&[], &[(said.clone(), key.sign(&said).unwrap())]);
-        for (node, bytes) in &signed.blobs {
-            store.put(node, &Body::bytes(node.clone(), bytes.clone()), &[]).await.unwrap();
-        }
-        let body = Body::bytes(signed.node.clone(), signed.manifest.clone());
-        store.put(&signed.node, &body, &[signature_tag(&root.digest).unwrap()]).await.unwrap();
-        let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("cosign.pub"), key.public_pem().unwrap()).unwrap();
-        std::fs::create_dir(home.path().join("out")).unwrap();
-        Self { source, sink, root, home }
-    }
-
-    fn from(&self) -> String {
-        format!("{}/app:v1", self.source.host())
-    }
-
-    fn to(&self) -> String {
-        format!("{}/app:v1", self.sink.host())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.home.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    async fn seed(&self, more: &[&str]) -> Output {
-        self.seed_to(&self.to(), more).await
-    }
-
-    async fn seed_to(&self, to: &str, more: &[&str]) -> Output {
-        let key = self.path("cosign.pub");
-        seed(&self.from(), to, Path::new(&self.path("out")), &[&["--pub-key", &key], more].concat()).await
-    }
-
-    async fn tagged(&self) -> Option<Digest> {
-        let name = Name::Tag("v1".parse().unwrap());
-        Some(self.sink.layout("app").resolve(&name).await.ok()?.digest)
-    }
-
-    fn written(&self) -> usize {
-        std::fs::read_dir(self.path("out")).unwrap().count()
-    }
+/// `registry seed` with the key.
+fn verified(route: &Route, to: &str) -> tokio::process::Command {
+    seeding(&route.from(), to, &route.out(), &["--pub-key", &route.path("cosign.pub")])
 }
 
 /// A media type and bytes.
@@ -134,7 +99,7 @@ impl Shelf {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_lies_is_never_given_the_tag() {
     let other = || What::Replace(br#"{"schemaVersion":2,"layers":[]}"#.as_slice().into());
-    for (on, what, at) in [
+    let cases = [
         // It answers 201 and keeps nothing.
         (Kind::UploadPut, What::Status(201), ""),
         (Kind::ManifestPut, What::Status(201), "sha256:"),
@@ -146,27 +111,29 @@ async fn a_destination_that_lies_is_never_given_the_tag() {
         (Kind::BlobGet, What::FlipBit { at: 3 }, ""),
         (Kind::UploadPost, What::Status(405), ""),
         (Kind::UploadPost, What::Status(202), ""),
-    ] {
-        let field = Field::new().await;
-        field.sink.fault(Fault::always(on, what.clone()).at(at));
-        let done = field.seed(&[]).await;
+    ];
+    each_at_once(cases, async |(on, what, at)| {
+        let route = signed().await;
+        route.sink.fault(Fault::always(on, what.clone()).at(at));
+        let done = verified(&route, &route.to()).output().await.unwrap();
         assert!(matches!(done.status.code(), Some(3 | 4)), "{on:?} {what:?}: {}", text(&done));
-        assert_eq!((field.tagged().await, field.written()), (None, 0), "{on:?} {what:?}: {}", text(&done));
-    }
+        assert_eq!((route.tagged().await, route.written()), (None, 0), "{on:?} {what:?}: {}", text(&done));
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_refuses_every_write_is_exit_4() {
-    let field = Field::new().await;
+    let route = signed().await;
     for on in [Kind::UploadPost, Kind::ManifestPut] {
-        field.sink.fault(Fault::always(on, What::Status(405)));
+        route.sink.fault(Fault::always(on, What::Status(405)));
     }
-    assert_code(&field.seed(&[]).await, 4);
+    assert_code(&verified(&route, &route.to()).output().await.unwrap(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_that_names_something_too_large_to_read_can_be_put_elsewhere() {
-    let (field, shelf) = (Field::new().await, Shelf::default());
+    let (route, shelf) = (signed().await, Shelf::default());
     let (large, behind) = (Digest::sha256(b"large").to_string(), shelf.clone());
     let sink = Server::start(move |asked| {
         let is_tag = asked.is("HEAD") && asked.line.ends_with("/manifests/v1");
@@ -176,14 +143,14 @@ async fn a_tag_that_names_something_too_large_to_read_can_be_put_elsewhere() {
         if is_tag { answer(200, &headers, "") } else { behind.answer(asked) }
     });
     let sink = sink.await;
-    assert_code(&field.seed_to(&format!("{}/app:v1", sink.host), &[]).await, 0);
-    assert_eq!(shelf.tag("v1"), Some(field.root.digest.to_string()));
+    assert_code(&verified(&route, &format!("{}/app:v1", sink.host)).output().await.unwrap(), 0);
+    assert_eq!(shelf.tag("v1"), Some(route.root.digest.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seed_that_is_stopped_while_its_tag_is_put_does_not_say_that_it_was_not() {
     for (pause, code) in [(Duration::from_millis(700), 0), (Duration::from_secs(6), 130)] {
-        let (field, shelf) = (Field::new().await, Shelf::default());
+        let (route, shelf) = (signed().await, Shelf::default());
         let behind = shelf.clone();
         let sink = Server::start(move |asked| {
             let done = behind.answer(asked);
@@ -194,9 +161,7 @@ async fn a_seed_that_is_stopped_while_its_tag_is_put_does_not_say_that_it_was_no
             done
         })
         .await;
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-        command.args(["registry", "seed", "--allow-insecure-registry", "--pub-key", &field.path("cosign.pub")]);
-        command.args(["--from", &field.from(), "--to", &format!("{}/app:v1", sink.host), "--out", &field.path("out")]);
+        let mut command = verified(&route, &format!("{}/app:v1", sink.host));
         let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let pid = child.id().unwrap().to_string();
         while shelf.tag("v1").is_none() {
@@ -206,14 +171,14 @@ async fn a_seed_that_is_stopped_while_its_tag_is_put_does_not_say_that_it_was_no
         let done = tokio::time::timeout(Duration::from_secs(5), child.wait_with_output()).await.unwrap().unwrap();
         assert_code(&done, code);
         assert!(!text(&done).contains("was not moved"), "{}", text(&done));
-        assert_eq!(field.written(), if code == 0 { 2 } else { 0 });
+        assert_eq!(route.written(), if code == 0 { 2 } else { 0 });
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_could_not_take_the_record_is_refused_before_anything_is_asked() {
-    let field = Field::new().await;
-    let home = field.home.path();
+    let route = signed().await;
+    let home = route.home.path();
     for name in ["lock/seed.lock", "manifest/seed-manifest.json/x"] {
         std::fs::create_dir_all(home.join(name)).unwrap();
     }
@@ -225,41 +190,41 @@ async fn a_folder_that_could_not_take_the_record_is_refused_before_anything_is_a
         std::os::unix::fs::symlink(home.join("nowhere"), home.join("dangling")).unwrap();
         folders.extend(["dangling".to_owned(), "dangling/below".to_owned()]);
     }
-    field.source.clear_log();
+    route.source.clear_log();
     for name in folders {
-        let out = field.path(&name);
-        let done = seed(&field.from(), &field.to(), Path::new(&out), &["--skip-verify"]).await;
+        let out = route.path(&name);
+        let done = seed(&route.from(), &route.to(), Path::new(&out), &["--skip-verify"]).await;
         assert_code(&done, 2);
         assert!(text(&done).contains("--out"), "{}", text(&done));
-        assert_eq!((field.source.requests(), field.sink.requests()), (0, 0), "{name}");
+        assert_eq!(route.requests(), (0, 0), "{name}");
         assert!(!home.join(&name).join("seed-manifest.json").is_file(), "{name}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_without_an_end_or_without_a_beginning_are_usage_errors() {
-    let field = Field::new().await;
-    let endless = field.path("endless");
+    let route = signed().await;
+    let endless = route.path("endless");
     std::fs::File::create(&endless).unwrap().set_len(1 << 40).unwrap();
-    let absent = field.path("absent");
-    let private = field.path("private.pem");
+    let absent = route.path("absent");
+    let private = route.path("private.pem");
     std::fs::write(
         &private,
         "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n",
     )
     .unwrap();
-    field.source.clear_log();
+    route.source.clear_log();
     for (flags, says) in [
         (["--pub-key", &endless], "larger than"),
         (["--pub-key", &private], "private"),
-        (["--pub-key", &field.path("out")], "directory"),
+        (["--pub-key", &route.path("out")], "directory"),
         (["--authfile", &endless], "larger than"),
         (["--authfile", &absent], "no such file"),
         (["--ca-file", &endless], "larger than"),
         (["--ca-file", &absent], "No such file"),
     ] {
         let mut arguments = vec!["registry", "seed", "--allow-insecure-registry"];
-        let (from, to, out) = (field.from(), field.to(), field.path("out"));
+        let (from, to, out) = (route.from(), route.to(), route.path("out"));
         arguments.extend(["--from", &from, "--to", &to, "--out", &out]);
         arguments.extend(flags);
         if flags[0] != "--pub-key" {
@@ -268,33 +233,33 @@ async fn files_without_an_end_or_without_a_beginning_are_usage_errors() {
         let done = autonomy(&arguments).await;
         assert_code(&done, 2);
         assert!(text(&done).contains(says), "{flags:?}: {}", text(&done));
-        assert_eq!((field.source.requests(), field.written()), (0, 0), "{flags:?}");
+        assert_eq!((route.source.requests(), route.written()), (0, 0), "{flags:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_seeds_at_once_into_one_place_are_both_done() {
-    let field = Field::new().await;
-    let (to, key, out) = (field.to(), field.path("cosign.pub"), field.path("new/folder"));
+    let route = signed().await;
+    let (to, key, out) = (route.to(), route.path("cosign.pub"), route.path("new/folder"));
     for _ in 0..5 {
         let more = ["--pub-key", key.as_str()];
-        let from = field.from();
+        let from = route.from();
         let run = || seed(&from, &to, Path::new(&out), &more);
         let (one, two, three) = tokio::join!(run(), run(), run());
         for done in [one, two, three] {
             assert_code(&done, 0);
         }
-        assert_eq!(field.tagged().await, Some(field.root.digest));
+        assert_eq!(route.tagged().await, Some(route.root.digest));
         assert_eq!(std::fs::read_dir(&out).unwrap().count(), 2);
-        std::fs::remove_dir_all(field.path("new")).unwrap();
+        std::fs::remove_dir_all(route.path("new")).unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_one_request_of_a_verified_seed_may_fail_once() {
-    let clean = Field::new().await;
+    let clean = signed().await;
     clean.source.clear_log();
-    assert_code(&clean.seed(&[]).await, 0);
+    assert_code(&verified(&clean, &clean.to()).output().await.unwrap(), 0);
     let mut runs = tokio::task::JoinSet::new();
     for (is_source, log) in [(true, clean.source.log()), (false, clean.sink.log())] {
         for (place, seen) in log.iter().enumerate() {
@@ -311,13 +276,13 @@ async fn any_one_request_of_a_verified_seed_may_fail_once() {
                 runs.join_next().await.unwrap().unwrap();
             }
             runs.spawn(async move {
-                let field = Field::new().await;
-                let bed = if is_source { &field.source } else { &field.sink };
+                let route = signed().await;
+                let bed = if is_source { &route.source } else { &route.sink };
                 bed.clear_log();
                 bed.fault(fault.clone());
-                let done = field.seed(&[]).await;
+                let done = verified(&route, &route.to()).output().await.unwrap();
                 assert_eq!(done.status.code(), Some(0), "source {is_source}, {fault:?}: {}", text(&done));
-                assert_eq!(field.tagged().await, Some(field.root.digest), "source {is_source}, {fault:?}");
+                assert_eq!(route.tagged().await, Some(route.root.digest), "source {is_source}, {fault:?}");
                 assert!(bed.requests() > without, "source {is_source}, {fault:?}: nothing had to be asked again");
             });
         }
@@ -341,13 +306,11 @@ async fn a_seed_is_stopped_in_any_phase_within_five_seconds_and_leaves_no_trace(
         (false, Kind::ManifestGet, ""),
     ] {
         runs.spawn(async move {
-            let field = Field::new().await;
-            let bed = if is_source { &field.source } else { &field.sink };
+            let route = signed().await;
+            let bed = if is_source { &route.source } else { &route.sink };
             bed.clear_log();
             bed.fault(Fault::always(on, What::Delay(Duration::from_secs(20))).at(at));
-            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-            command.args(["registry", "seed", "--allow-insecure-registry", "--pub-key", &field.path("cosign.pub")]);
-            command.args(["--from", &field.from(), "--to", &field.to(), "--out", &field.path("out")]);
+            let mut command = verified(&route, &route.to());
             let piped = std::process::Stdio::piped;
             let child = command.stdout(piped()).stderr(piped()).kill_on_drop(true).spawn().unwrap();
             let pid = child.id().unwrap().to_string();
@@ -362,10 +325,10 @@ async fn a_seed_is_stopped_in_any_phase_within_five_seconds_and_leaves_no_trace(
             let done = done.unwrap_or_else(|_| panic!("{on:?} {at}: still running after five seconds")).unwrap();
             assert_code(&done, 130);
             assert!(text(&done).contains("the destination tag was not moved"), "{}", text(&done));
-            assert_eq!((field.tagged().await, field.written()), (None, 0), "{on:?} {at}");
+            assert_eq!((route.tagged().await, route.written()), (None, 0), "{on:?} {at}");
             // The server may handle the last request a moment later.
             tokio::time::sleep(Duration::from_millis(300)).await;
-            let open = std::fs::read_dir(field.sink.data_dir().join("uploads")).unwrap().count();
+            let open = std::fs::read_dir(route.sink.data_dir().join("uploads")).unwrap().count();
             assert_eq!(open, 0, "{on:?} {at}: uploads left open");
         });
     }

@@ -4,6 +4,6 @@ mod data_folder;
 mod destinations;
 mod limits;
 mod servers;
-pub(crate) mod sources;
+mod sources;
 mod tamper;
 mod words;

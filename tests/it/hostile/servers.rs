@@ -10,23 +10,19 @@ use std::time::{Duration, Instant};
 
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::serve::{Profile, ServerAuth};
-use futures_util::{StreamExt as _, stream};
 use testkit::images;
 
-use super::sources::MAX_RESIDENT;
-use crate::kit::command::{assert_code, publisher, text};
+use crate::kit::command::{assert_code, each_at_once, publisher, text};
+use crate::kit::resident::{self, MAX_RESIDENT};
 use crate::kit::wire_server::{Server, answer, status};
 
 /// Longest time for a run on a busy machine; a run that takes longer does not give up.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Concurrent runs: most of their time they wait before a retry.
-pub(crate) const AT_ONCE: usize = 8;
-
 /// Result of a run.
 pub(crate) struct Run {
     pub(crate) output: Output,
-    /// Peak memory, in MiB.
+    /// Peak memory, in bytes.
     resident: u64,
     took: Duration,
     /// Names of the files that it wrote.
@@ -41,7 +37,7 @@ impl Run {
         // A program that ends at once may end unmeasured; it had no time to take much memory.
         let is_seen = self.resident > 0 || self.took < Duration::from_secs(2) || !cfg!(target_os = "linux");
         assert!(is_seen, "{what}: nothing was measured");
-        assert!(self.resident < MAX_RESIDENT, "{what}: {} MiB", self.resident);
+        assert!(self.resident < MAX_RESIDENT, "{what}: {} bytes", self.resident);
         assert!(self.took < PATIENCE, "{what}: {:?}", self.took);
         assert_eq!(self.written.is_empty(), code != 0, "{what}: {:?}", self.written);
     }
@@ -51,14 +47,11 @@ impl Run {
 pub(crate) async fn seed(from: &str, to: &str, more: &[&str]) -> Run {
     let out = tempfile::tempdir().unwrap();
     let (from, to) = (format!("{from}/app:v1"), format!("{to}/app:v1"));
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.args(["registry", "seed", "--allow-insecure-registry", "--skip-verify", "--from", &from, "--to", &to]);
-    command.args(more).arg("--out").arg(out.path()).env("HOME", "/nonexistent");
     let begun = Instant::now();
-    let (output, resident) = crate::kit::resident::run(command).await;
+    let (output, resident) = resident::seed(&from, &to, out.path(), &[&["--skip-verify"], more].concat()).await;
     let names = std::fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let written = names.map(|name| name.to_string_lossy().into_owned()).collect();
-    Run { output, resident: resident >> 10, took: begun.elapsed(), written }
+    Run { output, resident, took: begun.elapsed(), written }
 }
 
 /// A source with an image of two platforms.
@@ -130,7 +123,7 @@ async fn heads_of_64_mebibytes_are_left() {
         ("a chunk's length of 1 MiB", chunked.into(), b"0", 1),
     ];
     let (good, to) = (good.host(), sink.host());
-    let each = |(what, head, unit, mib): &(&'static str, String, &[u8], usize)| {
+    each_at_once(cases, |(what, head, unit, mib)| {
         let (what, head, unit, mib) = (*what, head.clone(), unit.to_vec(), *mib);
         let hostile = raw(move |_, stream| flood(stream, &head, &unit, mib));
         async move {
@@ -140,8 +133,8 @@ async fn heads_of_64_mebibytes_are_left() {
                 assert!(text(&run.output).contains(side), "{what}: {}", text(&run.output));
             }
         }
-    };
-    stream::iter(cases.iter().map(each)).for_each_concurrent(AT_ONCE, |run| run).await;
+    })
+    .await;
     assert_eq!(tags(&sink), 0);
 }
 
@@ -150,7 +143,7 @@ async fn bodies_and_lists_without_an_end_are_left_on_either_side() {
     let pour = || What::Pour { head: "".into(), unit: " ".into(), total: u64::MAX, is_length_told: false };
     let pages = || What::EndlessPages(r#"{"name":"app","tags":["v1"]}"#.into());
     let token = ServerAuth::Bearer { login: None, expires_in: Duration::from_secs(60) };
-    for (is_at_the_source, on, what, code) in [
+    let cases = [
         (true, Kind::ManifestGet, pour(), 4),
         (true, Kind::BlobGet, pour(), 4),
         (true, Kind::Token, pour(), 4),
@@ -161,7 +154,8 @@ async fn bodies_and_lists_without_an_end_are_left_on_either_side() {
         (false, Kind::UploadPost, pour(), 0),
         (false, Kind::UploadPut, pour(), 0),
         (false, Kind::ManifestPut, pour(), 0),
-    ] {
+    ];
+    each_at_once(cases, async |(is_at_the_source, on, what, code)| {
         let (source, sink) = (source_to(token.clone()).await, Testbed::start().await);
         let bed = if is_at_the_source { &source } else { &sink };
         bed.fault(Fault::always(on, what.clone()));
@@ -169,12 +163,13 @@ async fn bodies_and_lists_without_an_end_are_left_on_either_side() {
         run.bounded(&format!("{on:?} {what:?}"), code);
         assert_eq!(tags(&sink), usize::from(code == 0), "{on:?}");
         assert!(bed.count(on) <= 1_000, "{on:?}: {} requests", bed.count(on));
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redirects_that_lead_in_a_circle_or_nowhere_are_left() {
-    for (is_at_the_source, on, most) in [
+    let cases = [
         (true, Kind::ManifestGet, 6),
         (true, Kind::BlobGet, 6 * 10),
         (true, Kind::Tags, 6),
@@ -183,7 +178,8 @@ async fn redirects_that_lead_in_a_circle_or_nowhere_are_left() {
         (false, Kind::UploadPost, 4 * 10),
         (false, Kind::UploadPut, 4 * 10),
         (false, Kind::ManifestPut, 4 * 10),
-    ] {
+    ];
+    each_at_once(cases, async |(is_at_the_source, on, most)| {
         let (source, sink, other) = (source().await, Testbed::start().await, Testbed::start().await);
         let bed = if is_at_the_source { &source } else { &sink };
         // To the other server and back.
@@ -195,14 +191,16 @@ async fn redirects_that_lead_in_a_circle_or_nowhere_are_left() {
         let (asked, tagged) = (bed.count(on) + other.count(on), tags(&sink));
         assert!(asked <= most, "{on:?}: {asked} requests");
         assert_eq!(tagged > 0, code == 0, "{on:?}");
-    }
-    for to in
-        ["file:///etc", "http://", "http://127.0.0.1:99999", "gopher://127.0.0.1", "http://user:word@[::1", "\\\\x"]
-    {
+    })
+    .await;
+    let places =
+        ["file:///etc", "http://", "http://127.0.0.1:99999", "gopher://127.0.0.1", "http://user:word@[::1", "\\\\x"];
+    each_at_once(places, async |to| {
         let (source, sink) = (source().await, Testbed::start().await);
         source.fault(Fault::always(Kind::BlobGet, What::Redirect { status: 302, to: to.into() }));
         seed(source.host(), sink.host(), &[]).await.bounded(to, 4);
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 //! like "not signed".
 
 use std::collections::HashMap;
-use std::process::Output;
 use std::sync::Arc;
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
@@ -11,11 +10,9 @@ use autonomy_registry::store::{Registry, Role, Store};
 use autonomy_registry::verify::SigningKey;
 use serde_json::json;
 
-use crate::kit::command::{assert_code, text};
+use crate::kit::command::{assert_code, seed, text};
+use crate::kit::resident::{MAX_RESIDENT, seed_anew};
 use crate::kit::wire_server::{Asked, Server, answer, client, status};
-
-/// Most memory that a run may hold, in MiB.
-pub(crate) const MAX_RESIDENT: u64 = 64;
 
 /// A part of the request line, and the answer to it: status, headers and body.
 type Case = (&'static str, u16, &'static [(&'static str, &'static str)], &'static str);
@@ -90,28 +87,12 @@ fn stranger() -> tempfile::NamedTempFile {
     file
 }
 
-/// Seeds `source` into a fresh registry. Returns the result and the peak memory in MiB; asserts that a failed run tagged
-/// and wrote nothing.
-pub(crate) async fn seed(source: &Server, more: &[&str]) -> (Output, u64) {
-    let (sink, out) = (Testbed::start().await, tempfile::tempdir().unwrap());
-    let (from, to) = (format!("{}/app:v1", source.host), format!("{}/app:v1", sink.host()));
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.args(["registry", "seed", "--allow-insecure-registry", "--from", &from, "--to", &to]).args(more);
-    command.arg("--out").arg(out.path()).env("HOME", "/nonexistent").env_remove("AUTONOMY_TRUST_TIME");
-    let (done, resident) = crate::kit::resident::run(command).await;
-    if !done.status.success() {
-        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "{}", text(&done));
-        assert!(!sink.log().iter().any(|seen| seen.method == "PUT" && seen.path.ends_with("/manifests/v1")));
-    }
-    (done, resident >> 10)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_whose_sum_overflows_are_refused() {
     let digests = [Digest::sha256(b"a"), Digest::sha256(b"b")];
     for sizes in [["9223372036854775808"; 2], ["18446744073709551615", "1"], ["1e300", "1"], ["-1", "1"]] {
         let layers = [layer(digests[0], sizes[0], ""), layer(digests[1], sizes[1], "")].join(",");
-        let (done, _) = seed(&image(&layers).serve().await, &["--skip-verify"]).await;
+        let (done, _) = seed_anew(&image(&layers).serve().await.host, &["--skip-verify"]).await;
         assert_code(&done, 4);
         assert!(text(&done).contains("error: source: read manifest"), "{sizes:?}: {}", text(&done));
     }
@@ -129,7 +110,7 @@ async fn one_digest_with_two_sizes_is_refused_wherever_they_stand() {
     });
     two.index(&children);
     for shelf in [one, two] {
-        let (done, _) = seed(&shelf.serve().await, &["--skip-verify"]).await;
+        let (done, _) = seed_anew(&shelf.serve().await.host, &["--skip-verify"]).await;
         assert_code(&done, 4);
         assert!(text(&done).contains("said to be"), "{}", text(&done));
     }
@@ -139,7 +120,7 @@ async fn one_digest_with_two_sizes_is_refused_wherever_they_stand() {
 async fn nothing_in_the_place_of_something_is_the_sources_fault() {
     let mut shelf = image(&layer(Digest::sha256(b"x"), 0, ""));
     shelf.blob("x");
-    let (done, _) = seed(&shelf.serve().await, &["--skip-verify"]).await;
+    let (done, _) = seed_anew(&shelf.serve().await.host, &["--skip-verify"]).await;
     assert_code(&done, 4);
     assert!(text(&done).contains("error: source: read"), "{}", text(&done));
 }
@@ -170,10 +151,10 @@ async fn content_that_would_fill_the_memory_is_refused_before_it_does() {
         ("many large manifests", deep),
         ("many nodes", wide),
     ] {
-        let (done, resident) = seed(&shelf.serve().await, &["--skip-verify"]).await;
+        let (done, resident) = seed_anew(&shelf.serve().await.host, &["--skip-verify"]).await;
         assert_code(&done, 4);
         assert!(text(&done).contains("more than"), "{name}: {}", text(&done));
-        assert!(resident < MAX_RESIDENT, "{name}: {resident} MiB");
+        assert!(resident < MAX_RESIDENT, "{name}: {resident} bytes");
     }
 }
 
@@ -184,9 +165,9 @@ async fn a_configuration_of_millions_of_values_takes_no_memory() {
     let config = Descriptor { media_type: MediaType::OCI_CONFIG, ..shelf.blob(config) };
     let manifest = json!({"schemaVersion": 2, "config": config, "layers": []});
     shelf.manifest(MediaType::OCI_MANIFEST, manifest.to_string(), Some("v1"));
-    let (done, resident) = seed(&shelf.serve().await, &["--skip-verify"]).await;
+    let (done, resident) = seed_anew(&shelf.serve().await.host, &["--skip-verify"]).await;
     assert_code(&done, 0);
-    assert!(text(&done).contains("linux/amd64") && resident < MAX_RESIDENT, "{resident} MiB, {}", text(&done));
+    assert!(text(&done).contains("linux/amd64") && resident < MAX_RESIDENT, "{resident} bytes, {}", text(&done));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,10 +193,10 @@ async fn accessories_cannot_fill_the_memory_either() {
     let heavy =
         shelf.serve_but(move |asked| asked.line.contains("/referrers/").then(|| answer(200, &[], list.clone()))).await;
     for (name, source, says) in [("referrers", endless, "SIG_LIMIT"), ("bundle", heavy, "more than 50000 values")] {
-        let (done, resident) = seed(&source, &trusted).await;
+        let (done, resident) = seed_anew(&source.host, &trusted).await;
         assert_code(&done, 3);
         assert!(text(&done).contains(says), "{name}: {}", text(&done));
-        assert!(resident < MAX_RESIDENT, "{name}: {resident} MiB");
+        assert!(resident < MAX_RESIDENT, "{name}: {resident} bytes");
     }
 }
 
@@ -250,7 +231,7 @@ async fn a_question_that_was_not_answered_is_never_a_signature_that_is_not_there
                 is_meant.then(|| answer(code, headers, body))
             })
             .await;
-        let (done, _) = seed(&source, &trusted).await;
+        let (done, _) = seed_anew(&source.host, &trusted).await;
         assert_code(&done, 4);
         assert!(!text(&done).contains("SIG_"), "{on} {code} {headers:?} {body}: {}", text(&done));
     }
@@ -287,7 +268,7 @@ async fn nothing_that_a_source_says_reaches_the_terminal_as_it_is() {
     let platform = shelf.serve().await;
     for (source, code) in [(refused, 4), (typed, 4), (platform, 0)] {
         for more in [&["-vv"][..], &["--progress", "json"], &["--output", "json"]] {
-            let (done, _) = seed(&source, &[&["--skip-verify"], more].concat()).await;
+            let (done, _) = seed_anew(&source.host, &[&["--skip-verify"], more].concat()).await;
             assert_code(&done, code);
             let said = text(&done);
             let hidden = ['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}'];
@@ -306,7 +287,7 @@ async fn a_flipped_bit_in_the_root_or_a_lying_header_ends_in_exit_4() {
         source.fault(Fault::always(Kind::ManifestGet, what.clone()).at("manifests/v1"));
         let out = tempfile::tempdir().unwrap();
         let (from, to) = (format!("{}/app:v1", source.host()), format!("{}/app:v1", sink.host()));
-        let done = crate::kit::command::seed(&from, &to, out.path(), &["--skip-verify"]).await;
+        let done = seed(&from, &to, out.path(), &["--skip-verify"]).await;
         assert_code(&done, 4);
         assert_eq!(sink.count(Kind::ManifestPut) + std::fs::read_dir(out.path()).unwrap().count(), 0, "{what:?}");
     }

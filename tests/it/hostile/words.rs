@@ -1,17 +1,16 @@
 //! Texts from hostile servers: names that would lead out of a folder, and words with terminal escapes.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::Output;
 
 use autonomy_registry::oci::MediaType;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
-use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use testkit::images;
 
-use super::servers::{AT_ONCE, raw, seed, source};
-use crate::kit::command::{assert_code, autonomy, publisher, text};
+use super::servers::{raw, seed, source};
+use crate::kit::command::{assert_code, autonomy, each_at_once, publisher, text};
+use crate::kit::files::files_below;
 use crate::kit::wire_server::{Server, answer, status};
 
 /// Starts a title, rings, colours, reverses the writing direction: in seven bits, in eight, as UTF-8.
@@ -58,7 +57,7 @@ async fn no_header_status_or_body_reaches_the_terminal_as_it_is() {
     ];
     let (good, sink) = (source().await, Testbed::start().await);
     let (good, to) = (good.host(), sink.host());
-    let each = |(number, (what, said)): (usize, (&'static str, String))| {
+    each_at_once(cases.into_iter().enumerate(), |(number, (what, said))| {
         let hostile = raw(move |_, stream| stream.write_all(said.as_bytes()));
         async move {
             for (from, to) in [(hostile.as_str(), to), (good, hostile.as_str())] {
@@ -67,8 +66,8 @@ async fn no_header_status_or_body_reaches_the_terminal_as_it_is() {
                 run.bounded(what, 4);
             }
         }
-    };
-    stream::iter(cases.into_iter().enumerate().map(each)).for_each_concurrent(AT_ONCE, |run| run).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,18 +124,6 @@ async fn digests_that_are_paths_are_refused_and_never_asked_for() {
     }
 }
 
-/// Every file below `folder`.
-fn files(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        match entry.file_type().unwrap().is_dir() {
-            true => found.extend(files(&entry.path())),
-            false => found.push(entry.path().to_string_lossy().into_owned()),
-        }
-    }
-    found
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_that_a_source_lists_lead_out_of_no_folder_and_to_no_terminal() {
     let (good, sink) = (source().await, Testbed::start().await);
@@ -154,13 +141,12 @@ async fn tags_that_a_source_lists_lead_out_of_no_folder_and_to_no_terminal() {
         tame(&done, "a list of tags");
         assert_code(&done, 0);
     }
-    let out = out.to_str().unwrap();
-    let strays: Vec<_> = files(home.path())
+    let strays: Vec<_> = files_below(home.path(), "")
         .into_iter()
-        .filter(|file| !file.starts_with(out) && !file.ends_with("catalog.yaml"))
+        .filter(|file| !file.starts_with(&out) && !file.ends_with("catalog.yaml"))
         .collect();
     assert!(strays.is_empty(), "{strays:?}");
-    assert!(files(Path::new(out)).iter().any(|file| file.ends_with("seed.lock")), "v1 has been seeded");
+    assert!(!files_below(&out, "seed.lock").is_empty(), "v1 has been seeded");
     let tagged: Vec<_> =
         sink.log().into_iter().filter(|seen| seen.kind == Kind::ManifestPut).map(|seen| seen.path).collect();
     assert!(

@@ -6,6 +6,8 @@ use std::process::Output;
 use autonomy_registry::serve::testkit::Testbed;
 use autonomy_registry::store::{Registry, Role};
 use autonomy_registry::wire::{Client, ClientOptions};
+use futures_util::{StreamExt as _, stream};
+use tokio::process::Command;
 
 /// A store over this program's own client, to publish images to seed.
 pub(crate) fn publisher(bed: &Testbed, path: &str) -> Registry {
@@ -13,20 +15,45 @@ pub(crate) fn publisher(bed: &Testbed, path: &str) -> Registry {
     Registry::new(&client, &bed.repository(path), Role::Sink)
 }
 
-/// Runs the program to its end.
-pub(crate) async fn autonomy(arguments: &[&str]) -> Output {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
+/// The program without anything of its user's: no login, no home, no time of trust.
+pub(crate) fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_autonomy"));
     for name in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "AUTONOMY_TRUST_TIME"] {
         command.env_remove(name);
     }
-    command.env("HOME", "/nonexistent").args(arguments).output().await.unwrap()
+    command.env("HOME", "/nonexistent").args(arguments);
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) async fn autonomy(arguments: &[&str]) -> Output {
+    program(arguments).output().await.unwrap()
 }
 
 /// `registry seed` with the flags that all these tests share.
 pub(crate) async fn seed(from: &str, to: &str, out: &Path, more: &[&str]) -> Output {
+    seeding(from, to, out, more).output().await.unwrap()
+}
+
+/// The command of [`seed`].
+pub(crate) fn seeding(from: &str, to: &str, out: &Path, more: &[&str]) -> Command {
     let out = out.to_str().unwrap();
     let fixed = ["registry", "seed", "--allow-insecure-registry", "--from", from, "--to", to, "--out", out];
-    autonomy(&[&fixed, more].concat()).await
+    program(&[&fixed, more].concat())
+}
+
+/// `bundle seal` with this password in the environment.
+pub(crate) async fn seal(reference: &str, key: &Path, password: &str, more: &[&str]) -> Output {
+    let fixed = ["bundle", "seal", reference, "--key", key.to_str().unwrap()];
+    program(&[&fixed, more].concat()).env("COSIGN_PASSWORD", password).output().await.unwrap()
+}
+
+/// Runs `check` on every case, eight at a time: most of their time they wait before a retry.
+pub(crate) async fn each_at_once<T, F: Future<Output = ()>>(
+    cases: impl IntoIterator<Item = T>,
+    check: impl FnMut(T) -> F,
+) {
+    stream::iter(cases).for_each_concurrent(8, check).await;
 }
 
 pub(crate) fn text(output: &Output) -> String {
@@ -36,4 +63,30 @@ pub(crate) fn text(output: &Output) -> String {
 #[track_caller]
 pub(crate) fn assert_code(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{}", text(output));
+}
+
+/// The names of a command's subcommands, as its help lists them.
+fn subcommands(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        let name = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?;
+        name.split_whitespace().next().map(str::to_owned)
+    });
+    names.filter(|name| name != "help").collect()
+}
+
+/// Every command without subcommands, with its help.
+pub(crate) async fn commands() -> Vec<(Vec<String>, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![Vec::<String>::new()];
+    while let Some(command) = open.pop() {
+        let words: Vec<_> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = text(&autonomy(&words).await);
+        let below = subcommands(&help);
+        if below.is_empty() {
+            found.push((command.clone(), help));
+        }
+        open.extend(below.into_iter().map(|name| [&command[..], &[name]].concat()));
+    }
+    found
 }

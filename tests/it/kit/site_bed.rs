@@ -9,7 +9,7 @@ use autonomy_registry::serve::testkit::{Kind, Testbed};
 use autonomy_registry::store::Store;
 use testkit::images;
 
-use super::command::{assert_code, autonomy, publisher};
+use super::command::{assert_code, autonomy, program, publisher};
 
 /// Every registry profile of this program.
 pub(crate) fn behaviours() -> [Profile; 4] {
@@ -140,9 +140,8 @@ pub(crate) fn holding(tag: &str, former: &Digest) -> String {
 
 /// Starts the program, for tests that stop it.
 pub(crate) fn start(arguments: &[String]) -> tokio::process::Child {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.env("HOME", "/nonexistent").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.args(arguments).kill_on_drop(true).spawn().unwrap()
+    let mut command = program(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
 }
 
 /// Sends SIGTERM and waits no longer than an operator has to.

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use autonomy_registry::oci::{Reference, Repository};
 use autonomy_registry::retry::Retry;
-use autonomy_registry::wire::{Client, ClientOptions};
+use autonomy_registry::wire::{Client, ClientOptions, Request as Call, Scopes};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::response::Response;
 
 /// A request as it arrived.
@@ -103,6 +103,17 @@ pub(crate) fn options() -> ClientOptions {
 
 pub(crate) fn client() -> Client {
     Client::new(options()).unwrap()
+}
+
+/// A GET that may pull from `a`.
+pub(crate) fn get(path: &str) -> Call {
+    Call::new(Method::GET, path, "get", "it").needing(Scopes::pull("a"))
+}
+
+/// The body that `host` answers to such a GET.
+pub(crate) async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
+    let answer = client.host(host, "a").send(&get("/v2/a/x")).await?.expect(&[200]).await?;
+    Ok(String::from_utf8(answer.bytes(100).await?.to_vec()).unwrap())
 }
 
 /// The reaction of a TLS server to a plain HTTP request.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::kit::asking::{Asking, client, image};
+use crate::kit::command::each_at_once;
 use crate::kit::serve_bed::{PATIENCE, Program, Running};
 
 /// A connection from `127.0.0.<source>`; systems other than Linux have only one such address.
@@ -218,16 +219,18 @@ async fn a_long_list_of_referrers_comes_in_pages_and_unusual_annotations_are_lef
     let subject = asking.push_image("v1", "subject", None).await;
     asking.push_blob(b"{}").await;
     // 3 MB of annotations in all, and 100 kB in one.
-    let mut digests = Vec::new();
-    for n in 0..420 {
+    let texts = (0..420).map(|n| {
         let mut text: serde_json::Value =
             serde_json::from_str(&image(&[("config", b"{}")], &n.to_string(), Some(&subject))).unwrap();
         text["annotations"]["text"] = "x".repeat(if n == 0 { 100_000 } else { 7_000 }).into();
-        let text = text.to_string();
-        let digest = Digest::sha256(text.as_bytes());
-        assert_eq!(asking.put_manifest(&digest.to_string(), &MediaType::OCI_MANIFEST, &text).await.status(), 201);
-        digests.push(digest.to_string());
-    }
+        text.to_string()
+    });
+    let referrers: Vec<_> = texts.map(|text| (Digest::sha256(text.as_bytes()).to_string(), text)).collect();
+    each_at_once(&referrers, async |(digest, text)| {
+        assert_eq!(asking.put_manifest(digest, &MediaType::OCI_MANIFEST, text).await.status(), 201);
+    })
+    .await;
+    let digests: Vec<_> = referrers.into_iter().map(|(digest, _)| digest).collect();
     let (mut next, mut found, mut pages) = (Some(format!("/v2/app/referrers/{}", subject.digest)), Vec::new(), 0);
     while let Some(path) = next.take() {
         let answer = asking.get(&path).await;

@@ -1,7 +1,7 @@
 //! `--spool`, the whole program: killed, with a full disk, shared, and over a folder with foreign files.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use autonomy_registry::oci::{Descriptor, Digest, Name};
@@ -11,6 +11,7 @@ use autonomy_registry::store::Store;
 use serde_json::Value;
 use testkit::images::shape::{self, Image};
 use testkit::link::Link;
+use tokio::process::{Child, Command};
 
 use crate::kit::command::{assert_code, publisher, text};
 
@@ -73,18 +74,18 @@ impl Bed {
         fixed.iter().chain(&places).chain(more).map(|&argument| argument.to_owned()).collect()
     }
 
-    fn start(&self, sink: &Testbed, more: &[&str]) -> Running {
-        Running::new(Command::new(PROGRAM).args(self.arguments(sink, more)))
+    fn start(&self, sink: &Testbed, more: &[&str]) -> Child {
+        run(Command::new(PROGRAM).args(self.arguments(sink, more)))
     }
 
     async fn seed(&self, more: &[&str]) -> Output {
-        self.start(&self.sink, more).end().await
+        self.start(&self.sink, more).wait_with_output().await.unwrap()
     }
 
     /// Waits until this many bytes came over the link, or the program has ended by itself.
-    async fn delivered(&self, bytes: u64, running: &mut Running) {
+    async fn delivered(&self, bytes: u64, running: &mut Child) {
         let begun = Instant::now();
-        while self.link.delivered() < bytes && running.is_alive() {
+        while self.link.delivered() < bytes && running.try_wait().unwrap().is_none() {
             assert!(begun.elapsed() < PATIENCE, "the seed stands still");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -115,33 +116,20 @@ impl Bed {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_autonomy");
 
-/// The running program, killed on drop.
-struct Running(Option<Child>);
-
-impl Running {
-    fn new(command: &mut Command) -> Self {
-        command.env("HOME", "/nonexistent").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self(Some(command.spawn().unwrap()))
-    }
-
-    fn is_alive(&mut self) -> bool {
-        self.0.as_mut().unwrap().try_wait().unwrap().is_none()
-    }
-
-    async fn end(mut self) -> Output {
-        let child = self.0.take().unwrap();
-        tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
-    }
+/// Starts a command, which is killed when it is dropped.
+fn run(command: &mut Command) -> Child {
+    command.env("HOME", "/nonexistent").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.kill_on_drop(true).spawn().unwrap()
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            // SIGKILL on Unix: nothing of the program runs after it.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// Sends SIGKILL and waits: nothing of the program runs after that. It may have ended by itself.
+async fn killed(mut child: Child) {
+    let _ = child.kill().await;
+}
+
+/// Runs a command to its end.
+async fn ended(command: &mut Command) -> Output {
+    run(command).wait_with_output().await.unwrap()
 }
 
 fn spooled(output: &Output) -> u64 {
@@ -171,7 +159,7 @@ async fn killed_again_and_again_a_seed_comes_to_its_end_and_fetches_hardly_anyth
     for point in points {
         let mut running = bed.start(&bed.sink, &["--jobs", "2"]);
         bed.delivered(point, &mut running).await;
-        drop(running);
+        killed(running).await;
     }
     let last = bed.seed(&["--jobs", "2"]).await;
     assert_code(&last, 0);
@@ -191,7 +179,7 @@ async fn without_the_flag_no_file_is_made_and_nothing_is_told_of_it() {
     let at = arguments.iter().position(|argument| argument == "--spool").unwrap();
     let without: Vec<_> =
         arguments.iter().enumerate().filter(|(n, _)| ![at, at + 1].contains(n)).map(|(_, a)| a).collect();
-    let output = Running::new(Command::new(PROGRAM).args(without)).end().await;
+    let output = ended(Command::new(PROGRAM).args(without)).await;
     assert_code(&output, 0);
     assert!(!text(&output).contains("spool") && !bed.spool().exists(), "{}", text(&output));
 }
@@ -218,9 +206,9 @@ async fn two_processes_share_a_spool_and_one_of_them_may_be_killed() {
     bed.delivered(4 * MIB, &mut first).await;
     let second = bed.start(&other, &[]);
     bed.delivered(10 * MIB, &mut first).await;
-    drop(first);
-    let (second, third) = tokio::join!(second.end(), bed.seed(&[]));
-    assert_code(&second, 0);
+    killed(first).await;
+    let (second, third) = tokio::join!(second.wait_with_output(), bed.seed(&[]));
+    assert_code(&second.unwrap(), 0);
     assert_code(&third, 0);
     bed.assert_arrived(&bed.sink).await;
     bed.assert_arrived(&other).await;
@@ -234,9 +222,8 @@ async fn a_disk_that_takes_no_more_is_told_and_what_it_has_is_gone_on_with() {
     let bed = Bed::new(&[8], 1000).await;
     let script = "trap '' XFSZ; ulimit -f 6144; exec \"$0\" \"$@\"";
     let mut limited = Command::new("sh");
-    let output = Running::new(limited.args(["-c", script, PROGRAM]).args(bed.arguments(&bed.sink, &["--jobs", "1"])))
-        .end()
-        .await;
+    let arguments = bed.arguments(&bed.sink, &["--jobs", "1"]);
+    let output = ended(limited.args(["-c", script, PROGRAM]).args(arguments)).await;
     assert_code(&output, 1);
     for words in ["write to the spool", bed.spool().to_str().unwrap(), "--spool-max", "without --spool"] {
         assert!(text(&output).contains(words), "{words}: {}", text(&output));
@@ -258,7 +245,7 @@ async fn a_disk_that_takes_no_more_is_told_and_what_it_has_is_gone_on_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_room_made_on_it_is_enough() {
     let works = |flags: &str| {
-        Command::new("unshare")
+        std::process::Command::new("unshare")
             .args([flags, "mount", "-t", "tmpfs", "none", "/mnt"])
             .output()
             .is_ok_and(|done| done.status.success())
@@ -278,7 +265,7 @@ async fn a_full_disk_is_told_and_room_made_on_it_is_enough() {
         \"$0\" \"$@\"";
     let mut command = Command::new("unshare");
     command.args([flags, "sh", "-c", script, PROGRAM]).args(bed.arguments(&bed.sink, &["--jobs", "1"]));
-    let output = Running::new(command.env("SPOOL", bed.spool())).end().await;
+    let output = ended(command.env("SPOOL", bed.spool())).await;
     let told = text(&output);
     assert!(told.contains("first 1\n") && told.contains("No space left") && told.contains("--spool-max"), "{told}");
     assert_eq!(output.status.code(), Some(0), "{told}");
@@ -326,7 +313,7 @@ async fn a_spool_is_kept_within_its_size() {
     let bed = Bed::new(&[8, 6], 60).await;
     let mut running = bed.start(&bed.sink, &["--spool-max", "3MiB"]);
     bed.delivered(20 * MIB, &mut running).await;
-    drop(running);
+    killed(running).await;
     let kept: u64 = bed.kept().iter().map(|(bytes, _)| bytes).sum();
     assert!((MIB..=3 * MIB).contains(&kept), "{kept}");
     assert_code(&bed.seed(&["--spool-max", "3MiB"]).await, 0);
@@ -353,12 +340,12 @@ async fn an_unusable_spool_is_refused_before_any_request() {
             let at = arguments.iter().position(|argument| argument == "--spool").unwrap();
             arguments.drain(at..at + 2);
         }
-        let output = Running::new(Command::new(PROGRAM).args(arguments).args(&more)).end().await;
+        let output = ended(Command::new(PROGRAM).args(arguments).args(&more)).await;
         assert_code(&output, 2);
         assert!(text(&output).contains(words), "{words}: {}", text(&output));
     }
     let arguments = bed.arguments(&bed.sink, &["--dry-run"]);
-    assert_code(&Running::new(Command::new(PROGRAM).args(&arguments)).end().await, 0);
+    assert_code(&ended(Command::new(PROGRAM).args(&arguments)).await, 0);
     assert!(!bed.spool().exists(), "a dry run leaves no folder");
     assert_eq!(bed.source.count(Kind::BlobGet), 0);
 }

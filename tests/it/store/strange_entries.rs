@@ -17,12 +17,9 @@ use testkit::images;
 use super::data_check::{Scene, flip};
 use crate::kit::asking::Asking;
 use crate::kit::command::{assert_code, autonomy, publisher, text};
+use crate::kit::files::pipe;
 
 type Make = fn(&Path);
-
-fn pipe(path: &Path) {
-    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
-}
 
 fn socket(path: &Path) {
     // The path may be longer than a socket's may be.

@@ -9,7 +9,7 @@ use autonomy_registry::verify::SidecarKind;
 use testkit::images;
 
 use crate::kit::bundle_bed::{VERSION, hours_from_now, policy_bundle};
-use crate::kit::command::{assert_code, autonomy, text};
+use crate::kit::command::{assert_code, autonomy, seal, seed, seeding, text};
 use crate::kit::sealed_bed::Sealed;
 
 const DAY: i64 = 24;
@@ -97,10 +97,7 @@ async fn a_former_root_that_no_trusted_key_has_signed_compares_nothing() {
     let other = images::two_platforms(&sealed.source.store, 9, &[300]).await;
     images::tag(&sealed.source.store, &other, "other").await;
     let from = format!("{}/robot:other", sealed.source.bed.host());
-    assert_code(
-        &crate::kit::command::seed(&from, &sealed.to(), &sealed.source.file("out"), &["--skip-verify"]).await,
-        0,
-    );
+    assert_code(&seed(&from, &sealed.to(), &sealed.source.file("out"), &["--skip-verify"]).await, 0);
     assert_code(&sealed.seed(&[]).await, 0);
     assert_eq!(sealed.arrived("v1").await, Some(sealed.source.image.digest));
 }
@@ -198,10 +195,8 @@ async fn sealing_again_in_either_format_passes_its_own_verification() {
         let key = sealed.source.file("cosign.key");
         std::fs::write(&key, sealed.source.key.to_encrypted_pem(b"").unwrap()).unwrap();
         let reference = sealed.source.reference();
-        let arguments = ["bundle", "seal", &reference, "--key", key.to_str().unwrap(), "--format", format];
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-        command.env("HOME", "/nonexistent").env("COSIGN_PASSWORD", "").env_remove("AUTONOMY_TRUST_TIME");
-        let done = command.args(arguments).arg("--policy").arg(&policy).output().await.unwrap();
+        let more = ["--format", format, "--policy", policy.to_str().unwrap()];
+        let done = seal(&reference, &key, "", &more).await;
         assert_code(&done, 0);
         assert_code(&sealed.source.verify(&["--require-lock", "--require-policy"]).await, 0);
     }
@@ -253,7 +248,7 @@ async fn the_age_that_is_allowed_is_the_one_that_was_given() {
     assert_code(&sealed.seed(&["--max-age", "101h"]).await, 0);
     let (from, to, out) = (sealed.source.reference(), sealed.to(), sealed.source.file("out"));
     for more in [&["--max-age", "1h"][..], &["--match-identity"], &["--identity", "a.example/b"]] {
-        let done = crate::kit::command::seed(&from, &to, &out, &[&["--skip-verify"], more].concat()).await;
+        let done = seed(&from, &to, &out, &[&["--skip-verify"], more].concat()).await;
         assert_code(&done, 2);
         assert!(text(&done).contains("--skip-verify does not"), "{}", text(&done));
     }
@@ -267,21 +262,10 @@ async fn an_index_that_the_site_signs_itself_is_compared_with_nothing_and_the_re
     let (from, to) = (sealed.source.reference(), sealed.to());
     let rewrite = async || {
         let (out, public) = (sealed.source.file("out"), sealed.source.public_key());
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-        command.env("HOME", "/nonexistent").env("COSIGN_PASSWORD", "").env_remove("AUTONOMY_TRUST_TIME");
-        command.args([
-            "registry",
-            "seed",
-            "--allow-insecure-registry",
-            "--from",
-            &from,
-            "--to",
-            &to,
-            "--match-identity",
-        ]);
-        command.args(["--platform", "linux/amd64", "--rewrite-index", "--pub-key", &public]);
-        command.arg("--out").arg(&out).arg("--sign-key").arg(&key);
-        assert_code(&command.output().await.unwrap(), 0);
+        let flags = ["--match-identity", "--platform", "linux/amd64", "--rewrite-index", "--pub-key", &public];
+        let mut command = seeding(&from, &to, &out, &flags);
+        let done = command.arg("--sign-key").arg(&key).env("COSIGN_PASSWORD", "").output().await.unwrap();
+        assert_code(&done, 0);
         sealed.record()["weakened"].clone()
     };
     // The new index has the site's name, the image the name at its source.

@@ -7,18 +7,13 @@ use std::time::Duration;
 use std::{fs, io};
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions};
 use bytes::Bytes;
 use futures_util::stream;
-use http::Method;
 
-use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, client, options, status, tls_server};
+use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, client, get, options, status, tls_server};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-fn get(path: &str) -> Request {
-    Request::new(Method::GET, path, "get", "it").needing(Scopes::pull("a"))
-}
 
 async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
     let answer = client.host(host, "a").send(&get("/v2/a/x?secret=query")).await?.expect(&[200]).await?;

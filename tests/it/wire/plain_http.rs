@@ -9,22 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, ClientOptions, Proxies, Request, Scopes};
-use http::Method;
+use autonomy_registry::wire::{Client, ClientOptions, Proxies};
 
-use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, options, status, tls_server};
+use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, ask, options, status, tls_server};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const PACKED: &str = "dTpw";
-
-fn get() -> Request {
-    Request::new(Method::GET, "/v2/a/x", "get", "it").needing(Scopes::pull("a"))
-}
-
-async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
-    let answer = client.host(host, "a").send(&get()).await?.expect(&[200]).await?;
-    Ok(String::from_utf8(answer.bytes(100).await?.to_vec()).unwrap())
-}
 
 /// A registry in plain HTTP that requires a password.
 async fn basic() -> Server {

@@ -6,18 +6,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
-use http::Method;
+use autonomy_registry::wire::{Client, ClientOptions};
 
-use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, options, tls_server, tls_server_named};
+use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, ask, options, tls_server, tls_server_named};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntls";
-
-async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
-    let get = Request::new(Method::GET, "/v2/a/x", "get", "it").needing(Scopes::pull("a"));
-    let answer = client.host(host, "a").send(&get).await?.expect(&[200]).await?;
-    Ok(String::from_utf8(answer.bytes(100).await?.to_vec()).unwrap())
-}
 
 /// The connections seen so far.
 #[derive(Clone, Copy, Default)]

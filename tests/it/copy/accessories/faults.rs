@@ -8,7 +8,7 @@ use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use axum::response::Response;
 
 use super::field::{Field, INDEX, cosign_tag, mirror};
-use crate::kit::command::{assert_code, text};
+use crate::kit::command::{assert_code, each_at_once, text};
 use crate::kit::wire_server::{Asked, answer};
 
 /// Answers every request for `what` with this response.
@@ -95,12 +95,13 @@ async fn a_list_of_tags_without_an_end_is_left_and_each_tag_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_cannot_say_what_it_has_ends_the_run() {
-    for (on, at, what) in [
+    let cases = [
         (Kind::ManifestHead, ".sig", What::Status(500)),
         (Kind::Referrers, "", What::Status(500)),
         (Kind::Referrers, "", What::Status(403)),
         (Kind::Referrers, "", What::Replace("{\"manifests\": 3}".into())),
-    ] {
+    ];
+    each_at_once(cases, async |(on, at, what)| {
         let field = Field::between(Profile::default(), Profile::default()).await;
         // A new image needs only its tags looked up; an existing one needs everything else.
         assert_code(&field.seed(&["--skip-verify"]).await, 0);
@@ -116,20 +117,22 @@ async fn a_destination_that_cannot_say_what_it_has_ends_the_run() {
         assert!(said.contains("error: destination: list what is attached"), "{on:?} {what:?}: {said}");
         assert_eq!(field.left().await.1, written, "{said}");
         assert_eq!(field.sink.count(Kind::UploadPost) + field.sink.count(Kind::ManifestPut), 0, "nothing moved");
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_cannot_take_an_attachment_does_not_get_the_tag() {
     // The attestation's tag; the referrers index, whose tag is a prefix of cosign's tags.
     for (on, suffix) in [(Kind::ManifestPut, ".att"), (Kind::ManifestPut, ""), (Kind::ManifestGet, "")] {
-        for status in [403, 413, 500] {
+        each_at_once([403, 413, 500], async |status| {
             let field = Field::between(Profile::default(), Profile::distribution_2()).await;
             let at = cosign_tag(&field.root.digest, suffix);
             field.sink.fault(Fault::always(on, What::Status(status)).at(at));
             let done = field.seed(&["--skip-verify"]).await;
             assert_code(&done, 4);
             field.assert_nothing(&done).await;
-        }
+        })
+        .await;
     }
 }

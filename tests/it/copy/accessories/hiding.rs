@@ -10,7 +10,7 @@ use serde_json::Value;
 use testkit::images;
 
 use super::field::{Field, TYPES, artifact, artifact_of, behaviours, tag};
-use crate::kit::command::{assert_code, publisher, text};
+use crate::kit::command::{assert_code, publisher, seal, seeding, text};
 
 const WORDS: &str = "taken for absent";
 
@@ -88,12 +88,10 @@ async fn rewritten(field: &Field) -> Output {
     let key = SigningKey::generate().unwrap();
     std::fs::write(field.path("site.key"), key.to_encrypted_pem(b"").unwrap()).unwrap();
     let (from, to) = (format!("{}/app:v1", field.source.host()), field.to());
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.env("HOME", "/nonexistent").env("COSIGN_PASSWORD", "").env_remove("AUTONOMY_TRUST_TIME");
-    command.args(["registry", "seed", "--allow-insecure-registry", "--from", &from, "--to", &to, "--rewrite-index"]);
-    command.args(["--platform", "linux/amd64", "--accessories", "none"]);
-    command.arg("--out").arg(field.path("out")).arg("--pub-key").arg(field.path("cosign.pub"));
-    command.arg("--sign-key").arg(field.path("site.key")).output().await.unwrap()
+    let flags = ["--rewrite-index", "--platform", "linux/amd64", "--accessories", "none", "--pub-key"];
+    let mut command = seeding(&from, &to, &field.path("out"), &flags);
+    command.arg(field.path("cosign.pub")).arg("--sign-key").arg(field.path("site.key"));
+    command.env("COSIGN_PASSWORD", "").output().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,10 +111,7 @@ async fn a_signature_is_put_where_the_registry_hides_that_there_is_none() {
     hide(&field, 403);
     std::fs::write(field.path("cosign.key"), SigningKey::generate().unwrap().to_encrypted_pem(b"").unwrap()).unwrap();
     for format in ["legacy", "bundle"] {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-        command.env("HOME", "/nonexistent").env("COSIGN_PASSWORD", "").env_remove("AUTONOMY_TRUST_TIME");
-        command.args(["bundle", "seal", &field.to(), "--format", format, "--key"]).arg(field.path("cosign.key"));
-        let done = command.output().await.unwrap();
+        let done = seal(&field.to(), &field.path("cosign.key"), "", &["--format", format]).await;
         assert_code(&done, 0);
         assert!(text(&done).contains(WORDS), "{format}: {}", text(&done));
     }

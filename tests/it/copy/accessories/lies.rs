@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::field::{Field, artifact, mirror, reference, referrers};
 use crate::kit::command::{assert_code, text};
+use crate::kit::resident::{MAX_RESIDENT, seed_anew};
 use crate::kit::wire_server::answer;
 
 /// A source whose referrers list of the root has these `entries`; the rest is correct.
@@ -148,9 +149,9 @@ async fn long_lists_do_not_fill_the_memory() {
             (number < 40).then(|| answer(200, &[], long_list(number, is_text)))
         })
         .await;
-        let (done, resident) = crate::hostile::sources::seed(&source, &["--skip-verify"]).await;
+        let (done, resident) = seed_anew(&source.host, &["--skip-verify"]).await;
         assert_code(&done, 0);
         assert_eq!(text(&done).matches("and is not there").count(), 320);
-        assert!(resident < crate::hostile::sources::MAX_RESIDENT, "text: {is_text}: {resident} MiB");
+        assert!(resident < MAX_RESIDENT, "text: {is_text}: {resident} bytes");
     }
 }

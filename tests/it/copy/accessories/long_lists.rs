@@ -11,7 +11,7 @@ use autonomy_registry::verify::{MAX_SIGNATURES, SigningKey};
 use testkit::images;
 
 use super::field::{Field, behaviours, cosign_tag};
-use crate::kit::command::{assert_code, autonomy, publisher, text};
+use crate::kit::command::{self, assert_code, autonomy, publisher, text};
 
 /// A list of unknown signatures with unique payloads.
 async fn strangers(store: &dyn Store, texts: &[String]) -> Vec<Descriptor> {
@@ -117,9 +117,7 @@ async fn seal(field: &Field, number: usize) -> std::process::Output {
     let key = field.path(&format!("{number}.key"));
     let made = SigningKey::generate().unwrap();
     std::fs::write(&key, made.to_encrypted_pem(b"").unwrap()).unwrap();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.env("HOME", "/nonexistent").env("COSIGN_PASSWORD", "").env_remove("AUTONOMY_TRUST_TIME");
-    command.args(["bundle", "seal", &field.to(), "--key"]).arg(&key).output().await.unwrap()
+    command::seal(&field.to(), &key, "", &[]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

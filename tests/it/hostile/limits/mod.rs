@@ -16,10 +16,7 @@ use autonomy_registry::verify::SidecarKind;
 
 use crate::kit::bundle_bed::{BundleBed, Signed, VERSION, policy_bundle};
 use crate::kit::command::text;
-use crate::kit::resident;
-
-/// Peak memory allowed for a run.
-const MAX_RESIDENT_KIB: u64 = 64 << 10;
+use crate::kit::resident::{self, MAX_RESIDENT};
 
 /// Bytes a connection holds before the receiver reads anything: the kernel's buffers and the server's. A sender only stops
 /// once they are full.
@@ -51,19 +48,17 @@ async fn hold(bed: &BundleBed, bound: Bound) {
     let Bound { what, code, says, requests, bytes } = bound;
     let (sink, out) = (Testbed::start().await, bed.file("out"));
     bed.bed.clear_log();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    command.args(["registry", "seed", "--allow-insecure-registry", "--copy-policy", "--pub-key", &bed.public_key()]);
-    command.args(["--from", &bed.reference(), "--to", &format!("{}/robot:v1", sink.host())]).arg("--out").arg(&out);
-    command.env("HOME", "/nonexistent").env_remove("AUTONOMY_TRUST_TIME");
+    let to = format!("{}/robot:v1", sink.host());
     let begun = Instant::now();
-    let (done, resident) = resident::run(command).await;
+    let flags = ["--copy-policy", "--pub-key", &bed.public_key()];
+    let (done, resident) = resident::seed(&bed.reference(), &to, &out, &flags).await;
     let took = begun.elapsed().as_millis();
     let log = bed.bed.log();
     let (asked, sent) = (log.len(), log.iter().map(|seen| seen.bytes_out).sum::<u64>());
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     #[expect(clippy::print_stdout, reason = "the figures, for who asks for them")]
     {
-        let (held, sent) = (mib(resident << 10), mib(sent));
+        let (held, sent) = (mib(resident), mib(sent));
         println!(
             "| {what:<62} | {code} | {held:>5.1} MiB | {asked:>4} requests | {sent:>6.2} MiB sent | {took:>5} ms |"
         );
@@ -71,7 +66,7 @@ async fn hold(bed: &BundleBed, bound: Bound) {
     let said = text(&done);
     assert_eq!(done.status.code(), Some(code), "{what}: {said}");
     assert!(said.contains(says), "{what}: {says:?} in {said}");
-    assert!(resident < MAX_RESIDENT_KIB, "{what}: {resident} KiB");
+    assert!(resident < MAX_RESIDENT, "{what}: {resident} bytes");
     assert!(resident > 0 || !cfg!(target_os = "linux"), "{what}: nothing was measured");
     assert!(asked <= requests, "{what}: {asked} requests, {requests} are allowed");
     assert!(sent <= bytes, "{what}: {sent} bytes, {bytes} are allowed");

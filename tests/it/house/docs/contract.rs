@@ -1,20 +1,9 @@
 //! The contract's sections can be cited: the code cites them, and each citation leads to a section.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use super::page::{Page, root};
-
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.push(path);
-        }
-    }
-}
+use crate::kit::files::files_below;
 
 /// The numbers after `contract §` in a text, commas and "and" between them.
 fn cited(text: &str) -> Vec<u32> {
@@ -38,12 +27,9 @@ fn sections(page: &Page) -> BTreeSet<u32> {
 #[test]
 fn every_section_of_the_contract_that_the_code_cites_exists() {
     let sections = sections(&Page::read("docs/contract.md"));
-    let mut sources = Vec::new();
-    for folder in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
-        files(&root().join(folder), &mut sources);
-    }
+    let sources = ["src", "tests", "benches", "fuzz/fuzz_targets", "testkit"];
     let mut count = 0;
-    for path in sources {
+    for path in sources.iter().flat_map(|folder| files_below(&root().join(folder), ".rs")) {
         for number in cited(&std::fs::read_to_string(&path).unwrap()) {
             count += 1;
             assert!(sections.contains(&number), "{}: there is no section {number}", path.display());

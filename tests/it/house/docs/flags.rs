@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::page::manual;
-use crate::cli::command_line::commands;
+use crate::kit::command::commands;
 
 /// Flags of other programs that form a whole code span.
 const FOREIGN: [&str; 1] = ["--insecure-ignore-tlog"];

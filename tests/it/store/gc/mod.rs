@@ -7,13 +7,15 @@ mod model;
 mod pushes;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::store::{Body, Layout, Store as _};
 use serde_json::json;
+
+use crate::kit::command::{autonomy, text};
+use crate::kit::files::{age, files_below};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -25,22 +27,9 @@ fn blob_path(data: &Path, repository: &str, digest: &Digest) -> PathBuf {
     folder_of(data, repository).join("blobs/sha256").join(digest.hex())
 }
 
-fn age(path: &Path, by: Duration) {
-    File::open(path).unwrap().set_modified(SystemTime::now() - by).unwrap();
-}
-
 /// Every file under `folder` but index.json, by its path.
 fn files(folder: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() {
-            found.append(&mut files(&path));
-        } else if path.file_name().unwrap() != "index.json" {
-            found.insert(path);
-        }
-    }
-    found
+    files_below(folder, "").into_iter().filter(|path| !path.ends_with("index.json")).collect()
 }
 
 async fn put(layout: &Layout, media_type: MediaType, bytes: &[u8], tags: &[&str]) -> Descriptor {
@@ -64,8 +53,7 @@ async fn site(data: &Path, repository: &str) -> (Descriptor, Descriptor) {
 }
 
 async fn gc(data: &Path, more: &[&str]) -> (i32, String) {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    let done = command.args(["registry", "gc", "--data-dir"]).arg(data).args(more).output().await.unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    (done.status.code().unwrap(), text)
+    let fixed = ["registry", "gc", "--data-dir", data.to_str().unwrap()];
+    let done = autonomy(&[&fixed, more].concat()).await;
+    (done.status.code().unwrap(), text(&done))
 }

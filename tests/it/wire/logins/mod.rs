@@ -8,7 +8,7 @@ mod secrets;
 mod surroundings;
 mod tokens;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -134,13 +134,4 @@ fn auths(entries: &[(&str, &str)]) -> String {
     let auths: serde_json::Map<_, _> =
         entries.iter().map(|(host, auth)| ((*host).to_owned(), serde_json::json!({ "auth": auth }))).collect();
     serde_json::json!({ "auths": auths }).to_string()
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
-    }
-    found
 }

@@ -5,12 +5,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use autonomy_registry::error::Kind;
-use autonomy_registry::wire::{Client, ClientOptions, Proxies, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Proxies, Request};
 use http::Method;
 
 use super::{PASSWORD, Person, USER, auths};
 use crate::kit::command::{assert_code, text};
-use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, options, tls_server, tls_server_named};
+use crate::kit::wire_server::{Asked, Authority, Plain, Server, answer, ask, options, tls_server, tls_server_named};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const PACKED: &str = "cm9ib3Q6Y29ycmVjdDpob3JzZQ==";
@@ -68,12 +68,6 @@ fn lead(mut stream: TcpStream, to: &str, refusal: Option<&str>, noted: &Mutex<Ve
 fn proxies(variables: &[(&str, String)]) -> Proxies {
     let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     Proxies::of(move |name| variables.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone()))
-}
-
-async fn ask(client: &Client, host: &str) -> autonomy_registry::Result<String> {
-    let request = Request::new(Method::GET, "/v2/a/x", "get", "it").needing(Scopes::pull("a"));
-    let answer = client.host(host, "a").send(&request).await?.expect(&[200]).await?;
-    Ok(String::from_utf8(answer.bytes(100).await?.to_vec()).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,12 +7,13 @@ use std::time::Duration;
 use autonomy_registry::error::Kind;
 use autonomy_registry::oci::{Descriptor, MediaType};
 use autonomy_registry::store::{Body, Put, Registry, Role, Store as _};
-use autonomy_registry::wire::{Client, ClientOptions, Request, Scopes};
+use autonomy_registry::wire::{Client, ClientOptions, Request};
 use http::Method;
 
-use super::{PASSWORD, Person, USER, auths, basic, bearer, files_below, guarded, open_source};
+use super::{PASSWORD, Person, USER, auths, basic, bearer, guarded, open_source};
 use crate::kit::command::{assert_code, text};
-use crate::kit::wire_server::{Asked, Server, answer, options, status};
+use crate::kit::files::files_below;
+use crate::kit::wire_server::{Asked, Server, answer, get, options, status};
 
 /// `robot:correct:horse`.
 const PACKED: &str = "cm9ib3Q6Y29ycmVjdDpob3JzZQ==";
@@ -60,15 +61,11 @@ async fn no_log_no_event_no_error_and_no_file_holds_a_secret() {
     let done = person.login(second.host(), PASSWORD, &["-vv", "--output", "json"]).await;
     assert_code(&done, 0);
     assert_silent("the login", &text(&done));
-    let written = files_below(&person.path("out"));
+    let written = files_below(&person.path("out"), "");
     assert!(written.len() >= 2, "{written:?}");
     for path in written {
         assert_silent(&path.display().to_string(), &std::fs::read_to_string(&path).unwrap());
     }
-}
-
-fn get(path: &str) -> Request {
-    Request::new(Method::GET, path, "get", "it").needing(Scopes::pull("a"))
 }
 
 /// A client that knows one host.
