@@ -3,7 +3,7 @@
 //! # Floors
 //!
 //! A module imports only from lower floors; modules on one floor do not see each other (except on floor 0). The test
-//! `floors` reads the `use` lines of every file and fails on an upward or sideways import.
+//! `floors` reads the imports of every file and fails on an upward or sideways one.
 //!
 //! ```text
 //! floor 8  cli  fuzzing

@@ -9,6 +9,8 @@ use autonomy_registry::fuzzing::TARGETS;
 use proptest::arbitrary::any;
 use proptest::sample::Index;
 
+use crate::kit::files::files_below;
+
 /// Most files in the corpus of one target, and most bytes: small enough to run all in seconds.
 const MAX_FILES: usize = 60;
 const MAX_CORPUS_BYTES: usize = 150 << 10;
@@ -64,6 +66,25 @@ fn corpora_are_small_and_say_different_things() {
         let different: BTreeSet<_> = inputs.iter().map(|(_, bytes)| bytes).collect();
         assert_eq!(different.len(), inputs.len(), "{target} holds an input twice");
     }
+}
+
+/// The files of proptest's past failures without a test that reads them: proptest takes the path of the test's source
+/// below the folder of `main.rs`.
+fn unread(regressions: &Path, tests: &Path) -> Vec<PathBuf> {
+    let is_read = |path: &PathBuf| {
+        let source = tests.join(path.strip_prefix(regressions).unwrap()).with_extension("rs");
+        fs::read_to_string(source).is_ok_and(|text| text.contains("proptest!"))
+    };
+    files_below(regressions, "").into_iter().filter(|path| !is_read(path)).collect()
+}
+
+#[test]
+fn every_failure_that_proptest_once_found_is_tried_again() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let regressions = tests.join("proptest-regressions");
+    assert!(!files_below(&regressions, ".txt").is_empty());
+    assert_eq!(unread(&regressions, &tests.join("it")), Vec::<PathBuf>::new());
+    assert!(!unread(&regressions, &tests.join("interop")).is_empty(), "a file that moved alone is noticed");
 }
 
 /// The packages that a lock file names, as `name version`.

@@ -3,6 +3,5 @@
 mod corpora;
 mod docs;
 mod examples;
-mod floors;
 mod measures;
 mod security_page;

@@ -1,25 +1,26 @@
 //! The security page: every claim in `docs/security.md` names a test, and every test named there exists.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::kit::files::files_below;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
-        }
-    }
+/// The text of every source file below `folder`, with the path of its module. Unit tests are named without the module
+/// `tests` that holds them.
+fn sources(folder: &str) -> impl Iterator<Item = (String, String)> {
+    let folder = root().join(folder);
+    files_below(&folder, ".rs").into_iter().map(move |path| {
+        let below = path.strip_prefix(&folder).unwrap().with_extension("");
+        let parts = below.iter().map(|part| part.to_str().unwrap()).filter(|part| !["mod", "tests"].contains(part));
+        (parts.collect::<Vec<_>>().join("::"), fs::read_to_string(&path).unwrap())
+    })
 }
 
-/// The tests named on `page`: code spans such as `attack::a_name_of_a_test`, as `file::test` or `folder::file::test`.
+/// The tests named on `page`: code spans such as `hostile::words::a_name_of_a_test`.
 fn cited(page: &str) -> Vec<&str> {
     let is_path = |span: &&str| {
         let is_name = |part: &str| {
@@ -30,22 +31,16 @@ fn cited(page: &str) -> Vec<&str> {
     page.split('`').skip(1).step_by(2).filter(is_path).collect()
 }
 
-/// Whether `sources` contain the test `name`: a function in a file whose path has all the parts before it.
-fn exists(name: &str, sources: &[(PathBuf, String)]) -> bool {
-    let (modules, test) = name.rsplit_once("::").unwrap();
+/// Whether `sources` contain the test `name`: a function in the file of exactly the module before it.
+fn exists(name: &str, sources: &[(String, String)]) -> bool {
+    let (module, test) = name.rsplit_once("::").unwrap();
     let declaration = format!("fn {test}(");
-    sources.iter().any(|(path, text)| {
-        let path = path.with_extension("");
-        let parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
-        modules.split("::").all(|module| parts.contains(&module)) && text.contains(&declaration)
-    })
+    sources.iter().any(|(path, text)| path == module && text.contains(&declaration))
 }
 
-fn tree() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    sources(&root().join("src"), &mut found);
-    sources(&root().join("tests"), &mut found);
-    found
+/// The unit tests of the program and the tests in `tests/it`.
+fn tree() -> Vec<(String, String)> {
+    sources("src").chain(sources("tests/it")).collect()
 }
 
 #[test]
@@ -77,9 +72,12 @@ fn every_attempt_on_the_security_page_names_a_test() {
 fn the_check_of_the_security_page_finds_what_it_should() {
     let tree = tree();
     assert_eq!(cited("`a::b_1`, `A::b`, `plain`, ``, `Store::open`"), ["a::b_1"]);
-    assert!(exists("security_page::every_test_on_the_security_page_exists", &tree));
-    assert!(!exists("attack::every_test_on_the_security_page_exists", &tree));
-    assert!(!exists("security_page::no_such_test", &tree));
+    let named = |module: &str| exists(&format!("{module}::every_test_on_the_security_page_exists"), &tree);
+    assert!(named("house::security_page"));
+    assert!(!named("security_page") && !named("security_page::house") && !named("it::house::security_page"));
+    assert!(!named("house::examples") && !named("house"));
+    assert!(exists("store::layout::a_list_that_is_too_long_is_neither_read_nor_written", &tree));
+    assert!(!exists("house::security_page::no_such_test", &tree));
     let page = "intro\n\n- plain\n- **one:** x.\n  `a::b`\n- **two:** y.\n\nend `c::d`\n";
     assert_eq!(attempts(page), ["**one:** x.\n  `a::b`", "**two:** y."]);
 }

@@ -87,10 +87,10 @@ pub(super) const CEILINGS: [Ceiling; 15] = [
         places: |of| largest(of.structure.rooms.iter().map(|(name, room)| (room.1, name.clone()))),
     },
     Ceiling {
-        what: "arrows between rooms that do not run down, and circles of rooms",
+        what: "circles of rooms",
         most: 0.0,
-        value: |of| (of.upward.len() + of.structure.circles_between.len()) as f64,
-        places: |of| of.upward.iter().map(|(from, to)| format!("{from} imports {to}")).collect(),
+        value: |of| of.structure.circles_between.len() as f64,
+        places: |of| of.structure.circles_between.iter().map(|circle| circle.join(", ")).collect(),
     },
     Ceiling {
         what: "circles of files and folders inside rooms",

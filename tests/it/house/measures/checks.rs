@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 
 use super::ceilings::CEILINGS;
+use super::code;
 use super::imports::{self, circles};
 use super::prose::{Prose, Sentence};
-use super::source::{File, parse};
-use super::{code, floors};
+use super::source::{File, Tests, parse};
 
-fn file(name: &str, text: &str) -> File {
+/// A file of a crate that is made up, without its tests.
+pub(super) fn file(name: &str, text: &str) -> File {
+    read(name, text, Tests::SetAside)
+}
+
+pub(super) fn read(name: &str, text: &str, tests: Tests) -> File {
     let path = name.trim_end_matches(".rs").trim_end_matches("/mod");
     let module: Vec<_> = path.split('/').filter(|part| *part != "lib").map(str::to_owned).collect();
-    parse(name, &module, text.to_owned())
+    parse(name, &module, text.to_owned(), tests)
 }
 
 fn sentences(source: &str) -> Vec<String> {
@@ -109,15 +114,6 @@ fn circles_of_folders_and_with_a_mod_are_seen() {
 fn a_circle_holds_all_that_lead_to_each_other() {
     let arrows = BTreeSet::from([(1, 2), (2, 3), (3, 1), (3, 4), (5, 6), (6, 5), (7, 7)]);
     assert_eq!(circles(&arrows), [vec![1, 2, 3], vec![5, 6]]);
-}
-
-#[test]
-fn arrows_that_do_not_run_down_are_counted() {
-    let table = floors("//! floor 2  top\n//! floor 1  left   right\n//! floor 0  a  b\n");
-    let arrows = [("top", "left"), ("left", "right"), ("a", "top"), ("a", "b"), ("top", "unknown")];
-    let arrows = arrows.map(|(from, to)| (from.to_owned(), to.to_owned()));
-    let upward: Vec<_> = super::upward(&BTreeSet::from(arrows), &table).iter().map(|arrow| arrow.0.clone()).collect();
-    assert_eq!(upward, ["a", "left", "top"]);
 }
 
 #[test]

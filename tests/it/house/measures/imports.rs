@@ -114,7 +114,7 @@ fn leaves(tree: &syn::UseTree) -> Vec<(String, Vec<String>)> {
     }
 }
 
-/// Paths in code that begin with `crate`, `super` or `self`, including paths inside macros.
+/// Paths in code that begin with `crate`, `super` or `self`, including paths inside macros and attributes.
 #[derive(Default)]
 struct Paths(Vec<Vec<String>>);
 
@@ -135,6 +135,10 @@ impl<'ast> Visit<'ast> for Paths {
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         self.visit_path(&call.path);
         self.tokens(call.tokens.clone());
+    }
+
+    fn visit_meta_list(&mut self, list: &'ast syn::MetaList) {
+        self.tokens(list.tokens.clone());
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
@@ -261,14 +265,14 @@ pub(super) struct Structure {
 
 pub(super) fn read(files: &[File]) -> Structure {
     let mut rooms = BTreeMap::<String, (usize, usize)>::new();
-    for file in files.iter().filter(|file| is_in_room(file)) {
+    for file in files.iter().filter(|file| file.is_in_room()) {
         let room = rooms.entry(file.room().to_owned()).or_default();
         *room = (room.0 + 1, room.1 + file.lines());
     }
     let arrows = arrows(files);
     let ends = arrows.iter().map(|arrow| (&files[arrow.from], &files[arrow.to]));
     let between: BTreeSet<_> = ends
-        .filter(|(from, to)| is_in_room(from) && is_in_room(to) && from.room() != to.room())
+        .filter(|(from, to)| from.is_in_room() && to.is_in_room() && from.room() != to.room())
         .map(|(from, to)| (from.room().to_owned(), to.room().to_owned()))
         .collect();
     let folders: BTreeSet<_> =
@@ -305,10 +309,6 @@ impl Structure {
 
 /// The name of a folder's own `mod.rs` beside the names of its files and folders.
 const MOD: &str = "mod";
-
-fn is_in_room(file: &File) -> bool {
-    !matches!(file.room(), "lib" | "main")
-}
 
 /// The arrows between the files and folders that lie directly in `folder`.
 fn units(files: &[File], arrows: &BTreeSet<Arrow>, folder: &[String]) -> BTreeSet<(String, String)> {

@@ -11,12 +11,12 @@
 mod ceilings;
 mod checks;
 mod code;
+mod floors;
 mod imports;
 mod prose;
 mod source;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -24,7 +24,9 @@ use ceilings::CEILINGS;
 use code::Code;
 use imports::Structure;
 use prose::Prose;
-use source::File;
+use source::{File, Tests};
+
+use crate::kit::files::files_below;
 
 /// All measures of one checkout.
 struct Measured {
@@ -32,24 +34,23 @@ struct Measured {
     files: Vec<(usize, String)>,
     code: Code,
     structure: Structure,
-    upward: Vec<(String, String)>,
+    /// Imports that do not run to a lower floor, and rooms without a floor.
+    not_downward: Vec<String>,
     comments: Prose,
     test_comments: Prose,
     pages: Prose,
 }
 
 fn measure(root: &Path) -> Measured {
-    let files = source::read(&root.join("src"));
-    let structure = imports::read(&files);
-    let upward = upward(&structure.between, &floors(&files[0].text));
+    let files = source::read(&root.join("src"), Tests::SetAside);
     let mut comments = Prose::default();
     for file in &files {
         comments.read_comments(&format!("src/{}", file.name), &file.text, |line| !file.is_test(line));
     }
     Measured {
         code: code::read(&files),
-        upward,
-        structure,
+        structure: imports::read(&files),
+        not_downward: floors::violations(&source::read(&root.join("src"), Tests::Included)),
         comments,
         test_comments: test_comments(root, &files),
         pages: pages(root),
@@ -60,14 +61,14 @@ fn measure(root: &Path) -> Measured {
 /// Comments of tests, benches, examples and fuzz targets.
 fn test_comments(root: &Path, files: &[File]) -> Prose {
     let mut prose = Prose::default();
-    for path in source::files_below(&root.join("src"), ".rs") {
+    for path in files_below(&root.join("src"), ".rs") {
         let name = relative(&root.join("src"), &path);
         let file = files.iter().find(|file| file.name == name);
         let is_test = |line: usize| file.is_none_or(|file| file.is_test(line));
         prose.read_comments(&format!("src/{name}"), &std::fs::read_to_string(&path).unwrap(), is_test);
     }
     for folder in ["tests", "benches", "examples", "fuzz/fuzz_targets", "testkit"] {
-        for path in source::files_below(&root.join(folder), ".rs") {
+        for path in files_below(&root.join(folder), ".rs") {
             prose.read_comments(&relative(root, &path), &std::fs::read_to_string(&path).unwrap(), |_| true);
         }
     }
@@ -80,7 +81,7 @@ fn pages(root: &Path) -> Prose {
     let top = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = top.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
     for folder in ["docs", "benches", "fuzz", "tests"] {
-        found.extend(source::files_below(&root.join(folder), ".md"));
+        found.extend(files_below(&root.join(folder), ".md"));
     }
     found.sort();
     for path in found {
@@ -91,26 +92,6 @@ fn pages(root: &Path) -> Prose {
 
 fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap().display().to_string()
-}
-
-/// The table of `lib.rs`: room to floor.
-fn floors(text: &str) -> BTreeMap<String, u32> {
-    let lines = text.lines().filter_map(|line| line.strip_prefix("//! floor ")?.split_once(' '));
-    lines
-        .flat_map(|(floor, rooms)| {
-            let floor: u32 = floor.parse().unwrap();
-            rooms.split_whitespace().map(move |room| (room.trim_end_matches('/').to_owned(), floor))
-        })
-        .collect()
-}
-
-/// Arrows that do not run to a lower floor; on the ground floor the rooms may import each other.
-fn upward(arrows: &BTreeSet<(String, String)>, floors: &BTreeMap<String, u32>) -> Vec<(String, String)> {
-    let runs_down = |(from, to): &&(String, String)| match (floors.get(from), floors.get(to)) {
-        (Some(from), Some(to)) => to < from || (*to == 0 && *from == 0),
-        _ => false,
-    };
-    arrows.iter().filter(|arrow| !runs_down(arrow)).cloned().collect()
 }
 
 /// This checkout. It is measured once for all tests: reading everything takes seconds.

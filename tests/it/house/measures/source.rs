@@ -1,19 +1,19 @@
-//! Reading source: every file that `lib.rs` and `main.rs` declare, parsed, with its tests set aside.
+//! Reading source: every file that `lib.rs` and `main.rs` declare, parsed, with its tests or without.
 
 use std::fs;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syn::spanned::Spanned;
 
-/// A file without its tests.
+/// A file, and which of its lines are tests that were set aside.
 pub(super) struct File {
     /// Path below the folder that was read, such as `store/mod.rs`.
     pub(super) name: String,
     /// Module path below the crate, such as `["store", "body"]`; empty for `lib.rs`.
     pub(super) module: Vec<String>,
     pub(super) text: String,
-    /// The items of the file, tests removed.
+    /// The items of the file, without tests that were set aside.
     pub(super) syntax: syn::File,
     /// Lines of the tests that were removed.
     tests: Vec<RangeInclusive<usize>>,
@@ -33,22 +33,34 @@ impl File {
     pub(super) fn room(&self) -> &str {
         self.module.first().map_or("lib", String::as_str)
     }
+
+    /// Whether the file belongs to a room; `lib.rs` and `main.rs` do not.
+    pub(super) fn is_in_room(&self) -> bool {
+        !matches!(self.room(), "lib" | "main")
+    }
+}
+
+/// Whether tests are part of the files that are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tests {
+    Included,
+    SetAside,
 }
 
 /// Reads the crate whose `lib.rs` lies in `folder`.
-pub(super) fn read(folder: &Path) -> Vec<File> {
+pub(super) fn read(folder: &Path, tests: Tests) -> Vec<File> {
     let mut files = Vec::new();
-    module(folder, "lib.rs", &[], &mut files);
+    module(folder, "lib.rs", &[], tests, &mut files);
     if folder.join("main.rs").exists() {
-        module(folder, "main.rs", &["main".to_owned()], &mut files);
+        module(folder, "main.rs", &["main".to_owned()], tests, &mut files);
     }
     files
 }
 
 /// Reads the file `name` and the files of the modules that it declares.
-fn module(folder: &Path, name: &str, path: &[String], files: &mut Vec<File>) {
+fn module(folder: &Path, name: &str, path: &[String], tests: Tests, files: &mut Vec<File>) {
     let text = fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("read {name}: {error}"));
-    let file = parse(name, path, text);
+    let file = parse(name, path, text, tests);
     let children: Vec<_> = file.syntax.items.iter().filter_map(declared).collect();
     files.push(file);
     for child in children {
@@ -56,15 +68,17 @@ fn module(folder: &Path, name: &str, path: &[String], files: &mut Vec<File>) {
         let stem = path.join("/");
         let place =
             [format!("{stem}.rs"), format!("{stem}/mod.rs")].into_iter().find(|name| folder.join(name).exists());
-        module(folder, &place.unwrap_or_else(|| panic!("no file for module {stem}")), &path, files);
+        module(folder, &place.unwrap_or_else(|| panic!("no file for module {stem}")), &path, tests, files);
     }
 }
 
-pub(super) fn parse(name: &str, module: &[String], text: String) -> File {
+pub(super) fn parse(name: &str, module: &[String], text: String, tests: Tests) -> File {
     let mut syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("parse {name}: {error}"));
-    let mut tests = Vec::new();
-    remove_tests(&mut syntax.items, &mut tests);
-    File { name: name.to_owned(), module: module.to_vec(), text, syntax, tests }
+    let mut removed = Vec::new();
+    if tests == Tests::SetAside {
+        remove_tests(&mut syntax.items, &mut removed);
+    }
+    File { name: name.to_owned(), module: module.to_vec(), text, syntax, tests: removed }
 }
 
 /// The name of a module in a file of its own.
@@ -121,19 +135,4 @@ pub(super) fn attributes(item: &syn::Item) -> &[syn::Attribute] {
         syn::Item::Use(item) => &item.attrs,
         _ => &[],
     }
-}
-
-/// Every file below `folder` whose name ends with `ending`, in the order of their names.
-pub(super) fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files_below(&path, ending));
-        } else if path.to_string_lossy().ends_with(ending) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }

@@ -51,8 +51,8 @@ const ROWS: [Row; 24] = [
         let (name, part) = of.structure.biggest_by_lines();
         format!("{name} {}", share(part))
     }),
-    ("arrows between rooms; not downward; circles", |of| {
-        format!("{}; {}; {}", of.structure.between.len(), of.upward.len(), of.structure.circles_between.len())
+    ("arrows between rooms; imports not downward; circles", |of| {
+        format!("{}; {}; {}", of.structure.between.len(), of.not_downward.len(), of.structure.circles_between.len())
     }),
     ("circles inside rooms; files and folders in them", |of| {
         let circles = &of.structure.circles_inside;
