@@ -99,11 +99,8 @@ pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) ->
         if !node.media_type.is_index() {
             continue;
         }
-        let bytes = if node.digest == root.node.digest {
-            root.bytes.clone()
-        } else {
-            read_manifest(store, &node).await?
-        };
+        let bytes =
+            if node.digest == root.node.digest { root.bytes.clone() } else { read_manifest(store, &node).await? };
         // Skipped: the copy reports a manifest that cannot be parsed.
         let Ok(manifest) = Manifest::parse(&bytes, &node.media_type) else { continue };
         let is_chosen = |child: &Descriptor| child.is_manifest() && selection.takes(&node.digest, &child.digest);

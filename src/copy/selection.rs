@@ -121,11 +121,8 @@ async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Re
     let past_bounds = |why| Error::new(Kind::Limit, "read indexes").on(store.label()).because(why);
     let (mut read, mut walk) = (HashMap::new(), Walk::from(&root.node));
     while let Some(Visit { item: node, depth, .. }) = walk.next().map_err(past_bounds)? {
-        let bytes = if node.digest == root.node.digest {
-            root.bytes.clone()
-        } else {
-            read_manifest(store, &node).await?
-        };
+        let bytes =
+            if node.digest == root.node.digest { root.bytes.clone() } else { read_manifest(store, &node).await? };
         let unreadable = |why| Error::new(Kind::Invalid, "read index").on(node.digest).because(why);
         let manifest = Manifest::parse(&bytes, &node.media_type).map_err(unreadable)?;
         walk.count(manifest.manifests.len());

@@ -277,8 +277,7 @@ async fn an_index_in_place_that_many_others_list_is_read_once() {
     }
     let root = layer.swap_remove(0);
     let bytes = read_manifest(&source.memory, &root).await.unwrap();
-    let chosen =
-        Selection::choose(&source.memory, &Root { node: root.clone(), bytes }, &[]).await.unwrap();
+    let chosen = Selection::choose(&source.memory, &Root { node: root.clone(), bytes }, &[]).await.unwrap();
     let (mut job, source, sink) = job(source, sink, &root, None);
     run(&job).await.unwrap();
     let opens = source.opens();

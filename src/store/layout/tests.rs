@@ -234,7 +234,8 @@ async fn a_deleted_manifest_that_another_lists_stays_deleted_and_its_bytes_stay(
     layout.remove_manifest(other.digest).await.unwrap();
     let list = serde_json::json!({"schemaVersion": 2, "manifests": [child, other]}).to_string();
     let later = Descriptor::of(MediaType::OCI_INDEX, list.as_bytes());
-    let missing = layout.put_complete(&later, list.clone().into(), &[], vec![(other.digest, other.size)]).await.unwrap();
+    let missing =
+        layout.put_complete(&later, list.clone().into(), &[], vec![(other.digest, other.size)]).await.unwrap();
     assert_eq!(missing, Some(Lack::Missing(other.digest)), "a strict server refuses it");
     let later = put(&layout, &list, &[]).await;
     assert!(!Layout::at(folder.path()).is_manifest(other.digest).await.unwrap());

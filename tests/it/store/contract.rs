@@ -5,9 +5,7 @@ use std::sync::Arc;
 use autonomy_registry::oci::{Descriptor, Digest, MediaType, Name, Tag};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::Testbed;
-use autonomy_registry::store::{
-    self, Body, Cached, Layout, Listing, ListingStore, Memory, PagedStore, Put, Store,
-};
+use autonomy_registry::store::{self, Body, Cached, Layout, Listing, ListingStore, Memory, PagedStore, Put, Store};
 use autonomy_registry::{Kind, Result};
 use futures_util::{StreamExt, TryStreamExt, future};
 
