@@ -1,6 +1,7 @@
 //! The client of a run: connections, TLS, logins and the known state of each host, shared by all callers.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::cleanup::Cleanup;
 use super::connect::plain_http::PlainHost;
 use super::connect::proxy::Proxies;
 use super::connect::{ConnectionRules, Connections};
+use super::flow::link::Traffic;
 use super::flow::stats::Stats;
 use super::host::{Host, PeerState};
 use crate::error::Result;
@@ -38,6 +40,8 @@ pub struct ClientOptions {
     pub ca_file: Option<PathBuf>,
     /// A folder in the layout of `certs.d`, searched before the system's. Default none.
     pub cert_dir: Option<PathBuf>,
+    /// Most bytes per second, each way, over all connections together. Default no limit.
+    pub bytes_per_second: Option<NonZeroU64>,
     /// How to retry transient failures. Default [`Retry::default`].
     pub retry: Retry,
     /// The `User-Agent`. Default name and version of the package.
@@ -55,6 +59,7 @@ impl Default for ClientOptions {
             proxies: Proxies::default(),
             ca_file: None,
             cert_dir: None,
+            bytes_per_second: None,
             retry: Retry::default(),
             user_agent: concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -93,9 +98,9 @@ impl Client {
     }
 
     fn with(options: ClientOptions, keychain: Keychain) -> Result<Self> {
-        let ClientOptions { allow_plain_http, plain_http_hosts, proxies, ca_file, cert_dir, retry, user_agent, .. } =
-            options;
-        let rules = ConnectionRules { allow_plain_http, plain_http_hosts, proxies };
+        let ClientOptions { allow_plain_http, plain_http_hosts, proxies, bytes_per_second, .. } = options;
+        let ClientOptions { ca_file, cert_dir, retry, user_agent, .. } = options;
+        let rules = ConnectionRules { allow_plain_http, plain_http_hosts, proxies, bytes_per_second };
         let connections = Connections::new(rules, ca_file.as_deref(), cert_dir.as_deref(), &user_agent)?;
         let inner = ClientInner {
             connections: Arc::new(connections),
@@ -153,6 +158,12 @@ impl Client {
     #[must_use]
     pub fn tally(&self) -> BTreeMap<String, Stats> {
         lock(&self.inner.peers).iter().map(|(name, peer)| (name.clone(), peer.tally())).collect()
+    }
+
+    /// Returns the bytes that all connections have moved, as a budget counts them: heads, TLS and proxies included.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.inner.connections.link().traffic()
     }
 
     /// Returns the longest round trip of all hosts that have answered.

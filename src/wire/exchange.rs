@@ -38,25 +38,37 @@ pub(super) struct BoundLogin {
     pub(super) home: Url,
 }
 
-/// One host as a request sees it, for one repository. Clones share their counters.
-#[derive(Debug, Clone)]
-pub(super) struct Endpoint {
-    pub(super) connections: Arc<Connections>,
+/// The facts about a host that its requests need.
+#[derive(Debug)]
+pub(super) struct PeerFacts {
     /// `host[:port]`.
-    pub(super) name: Arc<str>,
-    /// The repository whose credentials are used.
-    pub(super) path: Arc<str>,
+    pub(super) name: Box<str>,
     /// Scheme, host and port that have answered.
-    pub(super) base: Arc<OnceLock<Url>>,
-    pub(super) retry: Retry,
+    pub(super) base: OnceLock<Url>,
     pub(super) speed: Arc<Speed>,
     pub(super) counters: Arc<Counters>,
 }
 
+/// One host as a request sees it, for one repository.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) connections: Arc<Connections>,
+    pub(super) peer: Arc<PeerFacts>,
+    /// The repository whose credentials are used.
+    pub(super) path: Box<str>,
+    pub(super) retry: Retry,
+    pub(super) counters: Arc<Counters>,
+}
+
 impl Endpoint {
+    /// Returns `host[:port]`.
+    pub(super) fn name(&self) -> &str {
+        &self.peer.name
+    }
+
     /// Returns the scheme, host and port that have answered.
     pub(super) fn origin(&self) -> Option<&Url> {
-        self.base.get()
+        self.peer.base.get()
     }
 
     /// Sends `request` to `url` and follows redirects. Sends `login` to its home only, and not even there once another
@@ -116,7 +128,7 @@ impl Endpoint {
         *sent.headers_mut() = request.headers.clone();
         self.complete(sent.headers_mut(), request, login);
         self.counters.request();
-        tracing::trace!(method = %request.method, host = %self.name, path = url.path(), "request");
+        tracing::trace!(method = %request.method, host = self.name(), path = url.path(), "request");
         let silence = async {
             match &pulse {
                 Some(pulse) => pulse.silence().await,
@@ -139,7 +151,7 @@ impl Endpoint {
                 if pulse.is_none() {
                     self.counters.answered(response.took);
                 }
-                Ok(Response::new(response, url.clone(), &request.context, &self.counters, &self.speed))
+                Ok(Response::new(response, url.clone(), &request.context, &self.counters, &self.peer.speed))
             }
             Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
                 // The source's error, unchanged: it is not this host's.

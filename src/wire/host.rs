@@ -17,8 +17,7 @@ use super::cleanup::Cleanup;
 use super::connect::Connections;
 use super::connect::connector::CONNECT;
 use super::connect::failure::{Class, ExchangeFault};
-use super::exchange::{BoundLogin, Endpoint};
-use super::flow::slow_stream::Speed;
+use super::exchange::{BoundLogin, Endpoint, PeerFacts};
 use super::flow::stats::{Counters, Stats};
 use super::flow::throttle::{RequestClass, Throttle};
 use super::request::{Payload, Request, RequestTarget};
@@ -33,9 +32,7 @@ const HELLO: Duration = Duration::from_secs(3);
 /// The known state of a host, for the length of a run.
 #[derive(Debug)]
 pub(super) struct PeerState {
-    name: Arc<str>,
-    /// Scheme, host and port that have answered.
-    base: Arc<OnceLock<Url>>,
+    facts: Arc<PeerFacts>,
     /// Held during the very first request: concurrent requests learn from it which scheme the host speaks and whether
     /// it requires a login.
     first: tokio::sync::Mutex<()>,
@@ -45,29 +42,26 @@ pub(super) struct PeerState {
     hellos: tokio::sync::RwLock<()>,
     authority: Authenticator,
     pace: Throttle,
-    speed: Arc<Speed>,
-    counters: Arc<Counters>,
     notes: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl PeerState {
     pub(super) fn new(name: &str, keychain: &Arc<Keychain>) -> Arc<Self> {
+        let facts =
+            PeerFacts { name: name.into(), base: OnceLock::new(), speed: Arc::default(), counters: Arc::default() };
         Arc::new(Self {
-            name: name.into(),
-            base: Arc::default(),
+            facts: Arc::new(facts),
             first: tokio::sync::Mutex::default(),
             is_past_first: AtomicBool::new(false),
             hellos: tokio::sync::RwLock::default(),
             authority: Authenticator::new(keychain),
             pace: Throttle::default(),
-            speed: Arc::default(),
-            counters: Arc::default(),
             notes: Mutex::default(),
         })
     }
 
     pub(super) fn tally(&self) -> Stats {
-        self.counters.tally()
+        self.facts.counters.tally()
     }
 }
 
@@ -75,7 +69,7 @@ impl PeerState {
 #[derive(Debug, Clone)]
 pub struct Host {
     peer: Arc<PeerState>,
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint>,
     cleanup: Arc<Cleanup>,
 }
 
@@ -95,26 +89,24 @@ impl Host {
     ) -> Self {
         let endpoint = Endpoint {
             connections: Arc::clone(connections),
-            name: Arc::clone(&peer.name),
+            peer: Arc::clone(&peer.facts),
             path: path.into(),
-            base: Arc::clone(&peer.base),
             retry,
-            speed: Arc::clone(&peer.speed),
-            counters: Counters::below(&peer.counters),
+            counters: Counters::below(&peer.facts.counters),
         };
-        Self { peer: Arc::clone(peer), endpoint, cleanup: Arc::clone(cleanup) }
+        Self { peer: Arc::clone(peer), endpoint: Arc::new(endpoint), cleanup: Arc::clone(cleanup) }
     }
 
     /// Returns `host[:port]`.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.peer.name
+        self.endpoint.name()
     }
 
     /// Returns whether the host turned out to speak plain HTTP; false before the first request.
     #[must_use]
     pub fn speaks_plain_http(&self) -> bool {
-        self.peer.base.get().is_some_and(|base| base.scheme() == "http")
+        self.endpoint.origin().is_some_and(|base| base.scheme() == "http")
     }
 
     /// Returns whether credentials may be sent to the host over the scheme that it speaks; true before the first
@@ -231,13 +223,13 @@ impl Host {
     /// Returns whether the answer asks for a login: this host's own 401, not that of a redirect's target.
     fn is_challenge(&self, answer: &Response) -> bool {
         answer.status() == StatusCode::UNAUTHORIZED
-            && self.peer.base.get().is_some_and(|base| is_same_origin(base, answer.url()))
+            && self.endpoint.origin().is_some_and(|base| is_same_origin(base, answer.url()))
     }
 
     /// Sends over the scheme that the host speaks. If it is unknown, tries a TLS hello first, and plain HTTP only where
     /// that is permitted.
     async fn routed(&self, request: &Request, login: Option<&BoundLogin>) -> Result<Response> {
-        if let Some(base) = self.peer.base.get() {
+        if let Some(base) = self.endpoint.origin() {
             // A token may have come from its own service, over TLS.
             if login.is_some() && base.scheme() == "http" {
                 self.never_spoke_tls(Kind::Invalid)?;
@@ -288,7 +280,7 @@ impl Host {
             self.never_spoke_tls(Kind::Unavailable)?;
         }
         // Another request may have been quicker; both have reached the same peer.
-        let _ = self.peer.base.set(base);
+        let _ = self.peer.facts.base.set(base);
         drop(decided);
         Ok(answer)
     }

@@ -28,6 +28,7 @@ pub use client::{Client, ClientOptions};
 pub use connect::plain_http::PlainHost;
 pub use connect::proxy::Proxies;
 pub(crate) use connect::tls::holds_certificates;
+pub use flow::link::Traffic;
 pub use flow::stats::Stats;
 pub use header::{ByteRange, arrived, content_range, next_link};
 pub use host::Host;

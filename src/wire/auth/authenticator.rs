@@ -108,7 +108,7 @@ impl Authenticator {
     async fn basic(&self, host: &Endpoint, refused: Option<&Credentials>) -> Result<Option<ShownLogin>> {
         match self.lookup.credentials(host, refused).await?.credentials {
             Some(Credentials::Password { .. }) if !self.lookup.may_log_in(host, &home(host)?) => {
-                let error = Error::new(Kind::Denied, "log in to").on(&*host.name);
+                let error = Error::new(Kind::Denied, "log in to").on(host.name());
                 Err(error.because("no credentials are sent over plain HTTP").hint(self.hint().unwrap_or_default()))
             }
             Some(Credentials::Password { user, password }) => {
@@ -144,5 +144,5 @@ impl Authenticator {
 }
 
 fn home(host: &Endpoint) -> Result<Url> {
-    host.origin().cloned().ok_or_else(|| Error::new(Kind::Invalid, "log in").on(&*host.name))
+    host.origin().cloned().ok_or_else(|| Error::new(Kind::Invalid, "log in").on(host.name()))
 }

@@ -26,7 +26,7 @@ impl Lookup {
     /// Returns the credentials for `host`, and newer ones than `refused` if there are any.
     pub(crate) async fn credentials(&self, host: &Endpoint, refused: Option<&Credentials>) -> Result<Found> {
         // Boxed because few requests need it: keeps the other callers' futures small.
-        let found = Box::pin(self.keychain.find(&host.name, &host.path, refused)).await?;
+        let found = Box::pin(self.keychain.find(host.name(), &host.path, refused)).await?;
         *lock(&self.hint) = Some(found.hint());
         Ok(found)
     }
@@ -41,7 +41,7 @@ impl Lookup {
         let name = host_port(plain);
         *lock(&self.hint) = Some(format!(
             "{name} speaks plain HTTP, over which the credentials for {} are not sent; --allow-insecure-registry={name} permits it there",
-            host.name
+            host.name()
         ));
         false
     }

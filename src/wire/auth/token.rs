@@ -49,7 +49,7 @@ pub(crate) struct TokenService {
 impl TokenService {
     /// Reads a challenge. Rejects a plain-HTTP service for a registry that speaks TLS: it would receive passwords.
     pub(crate) fn of(challenge: &Challenge, host: &Endpoint) -> Result<Self> {
-        let wrong = |why: &str| Error::new(Kind::Invalid, "log in").on(&*host.name).because(why.to_owned());
+        let wrong = |why: &str| Error::new(Kind::Invalid, "log in").on(host.name()).because(why.to_owned());
         let realm = challenge.parameter("realm").and_then(|realm| Url::parse(realm).ok());
         // A name and password inside the address would be sent instead of ours.
         let is_usable = |realm: &Url| {
@@ -238,7 +238,7 @@ impl Tokens {
         lookup: &Lookup,
     ) -> Result<Result<Token>> {
         let TokenSlot { service, scopes, .. } = slot;
-        let subject = format!("for {}/{}", host.name, host.path);
+        let subject = format!("for {}/{}", host.name(), host.path);
         let subject = subject.trim_end_matches('/');
         let get = |url: &Url| Request::at(Method::GET, url.clone(), "get token", subject);
         let mut shown = "";
@@ -260,7 +260,7 @@ impl Tokens {
                 (get(&url), url, None)
             }
         };
-        tracing::debug!(host = &*host.name, %scopes, "fetching a token");
+        tracing::debug!(host = host.name(), %scopes, "fetching a token");
         let request = request.header(ACCEPT, "application/json");
         let answer = host.follow(&request, url, login.as_ref()).await.map_err(|fault| fault.error)?;
         if answer.status().as_u16() != 200 {

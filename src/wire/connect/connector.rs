@@ -8,8 +8,10 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
@@ -20,12 +22,14 @@ use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::first_bytes::{Heard, Overheard};
 use super::proxy::{Manner, Proxy};
 use super::resolver::Resolver;
+use crate::wire::flow::link::{Link, Linked};
 
 /// Longest time to make a connection.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
@@ -80,7 +84,42 @@ pub(crate) struct Connector {
     has_spoken_tls: Arc<AtomicBool>,
 }
 
-type TcpConnector = HttpConnector<Resolver>;
+/// Makes TCP connections over the client's link.
+#[derive(Debug, Clone)]
+pub(crate) struct TcpConnector {
+    tcp: HttpConnector<Resolver>,
+    link: Arc<Link>,
+}
+
+impl TcpConnector {
+    pub(super) fn new(link: &Arc<Link>) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::default());
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_keepalive(Some(PROBE.0));
+        tcp.set_keepalive_interval(Some(PROBE.0));
+        tcp.set_keepalive_retries(Some(PROBE.1));
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+        Self { tcp, link: Arc::clone(link) }
+    }
+}
+
+impl Service<Uri> for TcpConnector {
+    type Response = TokioIo<Linked<TcpStream>>;
+    type Error = <HttpConnector<Resolver> as Service<Uri>>::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.tcp.poll_ready(context)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (connecting, link) = (self.tcp.call(to), Arc::clone(&self.link));
+        Box::pin(async move { Ok(TokioIo::new(Linked::new(connecting.await?.into_inner(), &link))) })
+    }
+}
 
 #[derive(Debug, Clone)]
 enum Way {
@@ -92,13 +131,14 @@ enum Way {
 
 impl Connector {
     /// Connects to `to` directly.
-    pub(crate) fn direct(to: Uri, tls: Arc<ClientConfig>) -> Self {
-        Self::over(Way::Direct(plain()), to, tls)
+    pub(crate) fn direct(tcp: TcpConnector, to: Uri, tls: Arc<ClientConfig>) -> Self {
+        Self::over(Way::Direct(tcp), to, tls)
     }
 
     /// Connects to `to` through `proxy`; uses `proxy_tls` for the proxy itself if its address says so.
     pub(crate) fn by_way_of(
         proxy: &Proxy,
+        tcp: TcpConnector,
         at: Uri,
         to: Uri,
         tls: Arc<ClientConfig>,
@@ -106,22 +146,22 @@ impl Connector {
     ) -> Self {
         let way = match proxy.manner() {
             // Whole requests: no connection goes further than the proxy.
-            Manner::Http if to.scheme_str() == Some("http") => return Self::direct(at, proxy_tls),
+            Manner::Http if to.scheme_str() == Some("http") => return Self::direct(tcp, at, proxy_tls),
             Manner::Http => {
-                let mut tunnel = Tunnel::new(at, HttpsConnector::from((plain(), proxy_tls)));
+                let mut tunnel = Tunnel::new(at, HttpsConnector::from((tcp, proxy_tls)));
                 if let Some(login) = proxy.authorization() {
                     tunnel = tunnel.with_auth(login);
                 }
                 Way::Tunnel(tunnel)
             }
             Manner::Socks5 { names_here } => {
-                let mut socks = SocksV5::new(at, plain()).local_dns(names_here);
+                let mut socks = SocksV5::new(at, tcp).local_dns(names_here);
                 if let Some((name, password)) = proxy.login() {
                     socks = socks.with_auth(name, password);
                 }
                 Way::Socks5(socks)
             }
-            Manner::Socks4 { names_here } => Way::Socks4(SocksV4::new(at, plain()).local_dns(names_here)),
+            Manner::Socks4 { names_here } => Way::Socks4(SocksV4::new(at, tcp).local_dns(names_here)),
         };
         Self::over(way, to, tls)
     }
@@ -190,17 +230,4 @@ fn no_tls(why: &io::Error, heard: &Heard) -> Option<NoTls> {
     } else {
         None
     }
-}
-
-fn plain() -> TcpConnector {
-    let mut plain = HttpConnector::new_with_resolver(Resolver::default());
-    plain.enforce_http(false);
-    plain.set_nodelay(true);
-    plain.set_connect_timeout(Some(CONNECT));
-    plain.set_keepalive(Some(PROBE.0));
-    plain.set_keepalive_interval(Some(PROBE.0));
-    plain.set_keepalive_retries(Some(PROBE.1));
-    #[cfg(target_os = "linux")]
-    plain.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    plain
 }

@@ -10,6 +10,7 @@ pub(super) mod resolver;
 pub(super) mod tls;
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -19,12 +20,13 @@ use http::uri::Scheme;
 use rustls::ClientConfig;
 use url::Url;
 
-use self::connector::Connector;
+use self::connector::{Connector, TcpConnector};
 use self::plain_http::PlainHost;
 use self::pool::{Forwarded, Pool};
 use self::proxy::{Manner, Proxies, Proxy};
 use self::tls::{ClientTls, Roots};
 use super::address::{host_port, is_loopback};
+use super::flow::link::Link;
 use crate::error::{Error, Kind, Result};
 use crate::sync::lock;
 
@@ -36,6 +38,7 @@ pub(super) struct Connections {
     /// By scheme, host and port: each has its own TLS configuration and pool.
     pools: Mutex<HashMap<String, Arc<Pool>>>,
     user_agent: HeaderValue,
+    link: Arc<Link>,
 }
 
 /// Rules for connections; they come from [`ClientOptions`](super::ClientOptions).
@@ -44,6 +47,7 @@ pub(super) struct ConnectionRules {
     pub(super) allow_plain_http: bool,
     pub(super) plain_http_hosts: Vec<PlainHost>,
     pub(super) proxies: Proxies,
+    pub(super) bytes_per_second: Option<NonZeroU64>,
 }
 
 impl Connections {
@@ -61,7 +65,8 @@ impl Connections {
         rules.proxies.check()?;
         let user_agent = HeaderValue::from_str(user_agent)
             .map_err(|why| Error::new(Kind::Usage, "call this program").on(user_agent).because(why))?;
-        Ok(Self { rules, tls: ClientTls::new(ca_file, cert_dir)?, pools: Mutex::default(), user_agent })
+        let (tls, link) = (ClientTls::new(ca_file, cert_dir)?, Link::new(rules.bytes_per_second));
+        Ok(Self { rules, tls, pools: Mutex::default(), user_agent, link })
     }
 
     /// Returns whether plain HTTP is permitted for the host of `url`.
@@ -107,6 +112,11 @@ impl Connections {
         &self.user_agent
     }
 
+    /// Returns the link that all connections share.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// Returns the pool of connections to the scheme, host and port of `url`.
     pub(super) async fn pool(&self, url: &Url) -> Result<Arc<Pool>> {
         let key = pool_key(url);
@@ -121,7 +131,8 @@ impl Connections {
         let wrong = |why: http::Error| Error::new(Kind::Invalid, "connect to").on(authority).because(why);
         let host = HeaderValue::from_str(authority).map_err(|why| wrong(why.into()))?;
         let (tls, to) = (self.tls_for(url).await?, door(url).map_err(wrong)?);
-        let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Connector::direct(to, tls), host, None)) };
+        let tcp = TcpConnector::new(&self.link);
+        let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Connector::direct(tcp, to, tls), host, None)) };
         let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, door(proxy.url()).map_err(wrong)?);
         let forwarded = match url.scheme() {
             "http" if proxy.manner() == Manner::Http => Some(Forwarded {
@@ -130,7 +141,7 @@ impl Connections {
             }),
             _ => None,
         };
-        Ok(Pool::new(Connector::by_way_of(proxy, at, to, tls, proxy_tls), host, forwarded))
+        Ok(Pool::new(Connector::by_way_of(proxy, tcp, at, to, tls, proxy_tls), host, forwarded))
     }
 
     async fn tls_for(&self, url: &Url) -> Result<Arc<ClientConfig>> {

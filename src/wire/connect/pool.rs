@@ -318,7 +318,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::wire::connect::connector::TcpConnector;
     use crate::wire::connect::proxy::Proxies;
+    use crate::wire::flow::link::Link;
     use crate::wire::flow::upload_watch::UploadWatch;
 
     /// Starts a host that reads a head and sends `answer`, `times` on each connection, and counts connections.
@@ -343,7 +345,11 @@ mod tests {
 
     fn pool_at(authority: &str) -> Arc<Pool> {
         let to = format!("http://{authority}/").parse().unwrap();
-        Pool::new(Connector::direct(to, no_tls()), HeaderValue::from_str(authority).unwrap(), None)
+        Pool::new(Connector::direct(tcp(), to, no_tls()), HeaderValue::from_str(authority).unwrap(), None)
+    }
+
+    fn tcp() -> TcpConnector {
+        TcpConnector::new(&Link::new(None))
     }
 
     fn no_tls() -> Arc<rustls::ClientConfig> {
@@ -431,7 +437,7 @@ mod tests {
         let proxies = Proxies::of(|name| (name == "ALL_PROXY").then(|| format!("socks4://{at}")));
         let proxy = proxies.on_the_way_to(&"http://192.0.2.1/".parse().unwrap()).unwrap();
         let (door, to) = (format!("http://{at}/"), Uri::from_static("http://192.0.2.1/"));
-        let dialler = Connector::by_way_of(proxy, door.parse().unwrap(), to, no_tls(), no_tls());
+        let dialler = Connector::by_way_of(proxy, tcp(), door.parse().unwrap(), to, no_tls(), no_tls());
         let pool = Pool::new(dialler, HeaderValue::from_static("192.0.2.1"), None);
         let begun = Instant::now();
         let answer = ask(&pool, RequestBody::nothing()).await.unwrap();

@@ -3,6 +3,7 @@
 mod download;
 mod hostile;
 mod pace;
+mod rate;
 mod upload;
 
 use autonomy_registry::oci::{Descriptor, MediaType};
