@@ -31,7 +31,7 @@ targets! {
     /// `WWW-Authenticate`, and the scopes that a challenge names.
     challenge = crate::wire::fuzzing::challenge;
     /// Files of credentials, and answers of credential helpers.
-    credentials = crate::wire::fuzzing::credentials;
+    credentials = crate::keychain::fuzzing::credentials;
     /// Digests, as in `Docker-Content-Digest`.
     digest = crate::oci::fuzzing::digest;
     /// `Link`, `Content-Range`, `Retry-After`, `Location`.

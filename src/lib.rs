@@ -6,21 +6,22 @@
 //! `floors` reads the imports of every file and fails on an upward or sideways one.
 //!
 //! ```text
-//! floor 8  cli  fuzzing
-//! floor 7  observe
-//! floor 6  workflow
-//! floor 5  transport
-//! floor 4  copy  verify  serve
-//! floor 3  store
-//! floor 2  wire  http_server  trust  render
+//! floor 9  cli  fuzzing
+//! floor 8  observe
+//! floor 7  workflow
+//! floor 6  transport
+//! floor 5  copy  verify  serve
+//! floor 4  store
+//! floor 3  wire
+//! floor 2  keychain  http_server  trust  render
 //! floor 1  document  disk  retry  named_certificates
 //! floor 0  oci  error  clock  sync  stream
 //! ```
 //!
-//! Each module has a border: `oci` knows no HTTP and no files; `disk`, `wire` and `http_server` know no images; `trust`
-//! knows no store and no I/O; `document` and `render` know no I/O; `store` knows no seeds; `copy` knows neither
-//! verification nor HTTP nor files; `verify` and `serve` do not know the engine; `transport` does not know the command
-//! line; `workflow` knows neither clap nor terminals; `observe` does not know the engine's internals.
+//! Each module has a border: `oci` knows no HTTP and no files; `disk`, `keychain`, `wire` and `http_server` know no
+//! images; `trust` knows no store and no I/O; `document` and `render` know no I/O; `store` knows no seeds; `copy` knows
+//! neither verification nor HTTP nor files; `verify` and `serve` do not know the engine; `transport` does not know the
+//! command line; `workflow` knows neither clap nor terminals; `observe` does not know the engine's internals.
 //!
 //! # As a library
 //!
@@ -56,6 +57,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http_server;
+pub mod keychain;
 mod named_certificates;
 pub mod observe;
 pub mod oci;

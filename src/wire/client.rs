@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::auth::keychain::{Account, Environment, Keychain};
+use super::address::PlainHost;
 use super::cleanup::Cleanup;
-use super::connect::plain_http::PlainHost;
 use super::connect::proxy::Proxies;
 use super::connect::{ConnectionRules, Connections};
 use super::flow::link::Traffic;
 use super::flow::stats::Stats;
 use super::host::{Host, PeerState};
 use crate::error::Result;
+use crate::keychain::{Account, Environment, Keychain};
 use crate::retry::Retry;
 use crate::sync::lock;
 

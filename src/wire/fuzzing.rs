@@ -10,8 +10,6 @@ use super::problem::{MAX_PROBLEM_BYTES, Problem};
 use super::request::Context;
 use crate::error::{Error, printable};
 
-pub(crate) use super::auth::keychain::fuzzing::credentials;
-
 /// Challenges printed with every value quoted parse to the same challenges.
 pub(crate) fn challenge(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

@@ -1,10 +1,16 @@
-//! Header values that registries send: `Link`, `Content-Range`, `Range`, `Retry-After`, `Date`, `Location`.
+//! Header values: `Link`, `Content-Range`, `Range`, `Retry-After`, `Date` and `Location`, which registries send, and
+//! logins, which are sent to them.
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::HeaderValue;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use url::Url;
+
+use crate::error::{Error, Kind, Result};
 
 /// A `Content-Range` of bytes; both ends are included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +168,24 @@ pub(super) fn resolve(request: &Url, location: &str) -> Option<Url> {
 /// registry has a reason to send such a URL.
 pub(super) fn holds_login(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
+}
+
+/// Returns the value of `Authorization` or `Proxy-Authorization` for a name and a password (RFC 7617).
+pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue> {
+    secret(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+}
+
+/// Returns the value of `Authorization` for a bearer token (RFC 6750).
+pub(super) fn bearer(token: &str) -> Result<HeaderValue> {
+    secret(&format!("Bearer {token}"))
+}
+
+/// Returns a value that logs do not show.
+fn secret(text: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| Error::new(Kind::Invalid, "log in").because("the token cannot stand in a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 #[cfg(test)]

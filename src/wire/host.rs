@@ -12,7 +12,6 @@ use url::Url;
 
 use super::address::{host_port, is_same_origin};
 use super::auth::authenticator::{Authenticator, challenges};
-use super::auth::keychain::Keychain;
 use super::cleanup::Cleanup;
 use super::connect::Connections;
 use super::connect::connector::CONNECT;
@@ -23,6 +22,7 @@ use super::flow::throttle::{RequestClass, Throttle};
 use super::request::{Payload, Request, RequestTarget};
 use super::response::Response;
 use crate::error::{Error, Kind, Result};
+use crate::keychain::Keychain;
 use crate::retry::{Retry, Tries};
 use crate::sync::lock;
 

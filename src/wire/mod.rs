@@ -5,7 +5,6 @@
 
 mod address;
 mod auth;
-mod authorization;
 mod cleanup;
 mod client;
 mod connect;
@@ -22,10 +21,8 @@ mod request;
 mod response;
 mod scope;
 
-pub(crate) use crate::disk::read_file;
-pub use auth::keychain::{Account, Environment, StoredLogin, Vault};
+pub use address::PlainHost;
 pub use client::{Client, ClientOptions};
-pub use connect::plain_http::PlainHost;
 pub use connect::proxy::Proxies;
 pub(crate) use connect::tls::holds_certificates;
 pub use flow::link::Traffic;

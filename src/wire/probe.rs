@@ -2,10 +2,10 @@
 
 use http::Method;
 
-use super::auth::keychain::Account;
 use super::client::{Client, ClientOptions};
 use super::request::Request;
 use crate::error::{Kind, Result};
+use crate::keychain::Account;
 use crate::retry::Retry;
 
 /// A registry's reaction to an account.

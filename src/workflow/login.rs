@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::wire::{Account, Client, ClientOptions, StoredLogin, Vault, prove};
+use crate::keychain::{Account, StoredLogin, Vault};
+use crate::wire::{Client, ClientOptions, prove};
 
 /// A login that was stored.
 #[derive(Debug, Clone, Serialize)]

@@ -9,6 +9,7 @@ use clap::Args;
 use super::{duration, size};
 use crate::copy::{self, Lanes};
 use crate::error::Result;
+use crate::keychain;
 use crate::oci::Repository;
 use crate::store::Spool;
 use crate::wire;
@@ -65,7 +66,7 @@ impl AccessArgs {
             authfile: self.authfile.clone(),
             ca_file: self.ca_file.clone(),
             cert_dir: self.cert_dir.clone(),
-            environment: wire::Environment::of_process(),
+            environment: keychain::Environment::of_process(),
             helper_limit: self.helper_timeout,
             proxies: wire::Proxies::of_process(),
             ..wire::ClientOptions::default()

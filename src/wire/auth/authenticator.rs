@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::{self, Challenge};
-use super::keychain::{Credentials, Keychain};
 use super::lookup::Lookup;
 use super::token::{TokenPass, TokenRequest, TokenService, Tokens};
 use crate::error::{Error, Kind, Result};
+use crate::keychain::{Credentials, Keychain};
 use crate::sync::lock;
-use crate::wire::authorization;
 use crate::wire::exchange::{BoundLogin, Endpoint};
+use crate::wire::header;
 use crate::wire::response::Response;
 use crate::wire::scope::Scopes;
 
@@ -112,7 +112,7 @@ impl Authenticator {
                 Err(error.because("no credentials are sent over plain HTTP").hint(self.hint().unwrap_or_default()))
             }
             Some(Credentials::Password { user, password }) => {
-                let login = BoundLogin { header: authorization::basic(&user, &password)?, home: home(host)? };
+                let login = BoundLogin { header: header::basic(&user, &password)?, home: home(host)? };
                 let credentials = Some(Credentials::Password { user, password });
                 Ok(Some(ShownLogin { login, token: None, credentials }))
             }
@@ -123,7 +123,7 @@ impl Authenticator {
 
     async fn bearer(&self, host: &Endpoint, wish: &TokenRequest<'_>) -> Result<ShownLogin> {
         let pass = self.tokens.get(host, wish, &self.lookup).await?;
-        let login = BoundLogin { header: authorization::bearer(&pass.token)?, home: home(host)? };
+        let login = BoundLogin { header: header::bearer(&pass.token)?, home: home(host)? };
         Ok(ShownLogin { login, token: Some(pass), credentials: None })
     }
 

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use url::Url;
 
-use super::keychain::{Credentials, Found, Keychain};
 use crate::error::Result;
+use crate::keychain::{Credentials, Found, Keychain};
 use crate::sync::lock;
 use crate::wire::address::host_port;
 use crate::wire::exchange::Endpoint;

@@ -1,7 +1,6 @@
-//! Logins: challenges, tokens, and the credentials that docker and podman keep.
+//! Logins: challenges, tokens, and the credentials to get them with.
 
 pub(super) mod authenticator;
 pub(super) mod challenge;
-pub(super) mod keychain;
 mod lookup;
 pub(super) mod token;

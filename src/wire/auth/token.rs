@@ -16,13 +16,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::challenge::Challenge;
-use super::keychain::{Credentials, Found};
 use super::lookup::Lookup;
 use crate::error::{Error, Kind, Result};
+use crate::keychain::{Credentials, Found};
 use crate::retry::Retry;
 use crate::sync::lock;
-use crate::wire::authorization::basic;
 use crate::wire::exchange::{BoundLogin, Endpoint};
+use crate::wire::header::basic;
 use crate::wire::request::{Payload, Request};
 use crate::wire::response::Response;
 use crate::wire::scope::Scopes;

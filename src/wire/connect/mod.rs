@@ -3,7 +3,6 @@
 pub(super) mod connector;
 pub(super) mod failure;
 pub(super) mod first_bytes;
-pub(super) mod plain_http;
 pub(super) mod pool;
 pub(super) mod proxy;
 pub(super) mod resolver;
@@ -21,11 +20,10 @@ use rustls::ClientConfig;
 use url::Url;
 
 use self::connector::{Connector, TcpConnector};
-use self::plain_http::PlainHost;
 use self::pool::{Forwarded, Pool};
 use self::proxy::{Manner, Proxies, Proxy};
 use self::tls::{ClientTls, Roots};
-use super::address::{host_port, is_loopback};
+use super::address::{PlainHost, host_port, is_loopback};
 use super::flow::link::Link;
 use crate::error::{Error, Kind, Result};
 use crate::sync::lock;

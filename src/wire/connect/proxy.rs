@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
-use crate::wire::authorization::basic;
+use crate::wire::header::basic;
 use crate::wire::header::holds_login;
 
 /// The proxies that the environment names.

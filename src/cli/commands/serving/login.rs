@@ -10,8 +10,9 @@ use crate::cli::context::{Run, RunContext};
 use crate::cli::interrupt::unless_interrupted;
 use crate::cli::terminal::{password, print};
 use crate::error::{Error, Kind, Result, printable};
+use crate::keychain::{Account, Vault};
 use crate::oci::{Reference, Repository};
-use crate::wire::{Account, ClientOptions, Vault};
+use crate::wire::ClientOptions;
 use crate::workflow::{self, LoggedIn, LoggedOut};
 
 /// Longest password that is read from stdin, in bytes: tokens have a few thousand.

@@ -79,7 +79,7 @@ impl Environment {
 pub(crate) struct Found {
     pub(crate) credentials: Option<Credentials>,
     /// Whether an identity token would be stored in place of a password.
-    pub(super) wants_identity: bool,
+    pub(crate) wants_identity: bool,
     host: String,
     /// Where they come from, or the places without any; empty if the caller passed the account.
     places: Vec<String>,
