@@ -180,12 +180,14 @@ impl Connector {
     pub(crate) async fn dial(&self, silence: Duration) -> Result<Box<dyn Io + Unpin>, BoxError> {
         let to = self.to.clone();
         let dial = async {
-            match self.way.clone() {
-                Way::Direct(mut way) => self.greet(way.call(to).await?, silence).await,
-                Way::Tunnel(mut way) => self.greet(way.call(to).await?, silence).await,
-                Way::Socks5(mut way) => self.greet(way.call(to).await?, silence).await,
-                Way::Socks4(mut way) => self.greet(way.call(to).await?, silence).await,
-            }
+            // Boxed before TLS, so that the program holds one copy of TLS for all ways.
+            let connection: Box<dyn Io + Unpin> = match self.way.clone() {
+                Way::Direct(mut way) => Box::new(way.call(to).await?),
+                Way::Tunnel(mut way) => Box::new(way.call(to).await?),
+                Way::Socks5(mut way) => Box::new(way.call(to).await?),
+                Way::Socks4(mut way) => Box::new(way.call(to).await?),
+            };
+            self.greet(connection, silence).await
         };
         tokio::time::timeout(CONNECT, dial)
             .await
@@ -193,12 +195,8 @@ impl Connector {
     }
 
     /// Starts TLS on a new connection, if the target speaks TLS.
-    async fn greet<T: Io + Unpin + 'static>(
-        &self,
-        connection: T,
-        silence: Duration,
-    ) -> Result<Box<dyn Io + Unpin>, BoxError> {
-        let Some(tls) = &self.tls else { return Ok(Box::new(connection)) };
+    async fn greet(&self, connection: Box<dyn Io + Unpin>, silence: Duration) -> Result<Box<dyn Io + Unpin>, BoxError> {
+        let Some(tls) = &self.tls else { return Ok(connection) };
         let host = self.to.host().unwrap_or_default();
         let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']'))?.to_owned();
         let (connection, heard) = Overheard::new(TokioIo::new(connection));
