@@ -218,7 +218,7 @@ async fn seed_without_end(from: &str, to: &str, key: &str) {
             let trust = Trust::Verify { demands: Box::new(demands.clone()), key: key.to_owned() };
             let seed = Seed { folder: folder.clone(), ..Seed::new(from, to, trust) };
             let events = Events::none();
-            let done = workflow::seed(&seed, &client, &Native, &events).await;
+            let done = workflow::seed(&seed, &client, &workflow::Journal::none(), &Native, &events).await;
             let (ended, retries) = match &done {
                 Ok(done) => ("done".to_owned(), done.seed.transfer.as_ref().map_or(0, |transfer| transfer.retries)),
                 Err(error) => {

@@ -201,7 +201,7 @@ impl Demo {
         let mut request = Seed::new(self.at(&self.upstream, tag)?, self.at(&self.site, tag)?, trust);
         request.scope.sidecars = super::SidecarHandling::Copy;
         request.folder = self.folder.join("record");
-        seed(&request, &self.client, &Native, events).await
+        seed(&request, &self.client, &super::Journal::none(), &Native, events).await
     }
 
     /// Replaces the forged image's signature with the genuine one's.

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::oci::Reference;
 use crate::store::Registry;
-use crate::workflow::rollback::restore::{self, PutBack};
+use crate::workflow::journal::Journal;
+use crate::workflow::rollback::restore::{self, MovedTag, PutBack};
 use crate::workflow::seed::previous::{Former, Move};
 use crate::workflow::seed::{self, LAST_WORDS, interrupted};
 
@@ -39,9 +40,14 @@ enum TagState {
 ///
 /// Fails with the kind of the tag that could not be put; the text lists which tags were put back and which were not.
 /// [`Interrupted`](crate::Kind::Interrupted) after `stop`.
-pub(super) async fn move_all(name: &str, steps: &[TagMove<'_>], stop: impl Future<Output = ()> + Send) -> Result<()> {
+pub(super) async fn move_all(
+    journal: &Journal,
+    name: &str,
+    steps: &[TagMove<'_>],
+    stop: impl Future<Output = ()> + Send,
+) -> Result<()> {
     let states = States(Mutex::new(vec![TagState::Waiting; steps.len()]));
-    let mut work = std::pin::pin!(run(steps, &states));
+    let mut work = std::pin::pin!(run(journal, steps, &states));
     tokio::select! {
         biased;
         () = stop => {
@@ -58,12 +64,11 @@ pub(super) async fn move_all(name: &str, steps: &[TagMove<'_>], stop: impl Futur
     }
 }
 
-async fn run(steps: &[TagMove<'_>], states: &States) -> Result<()> {
-    for (at, TagMove { sink, step, .. }) in steps.iter().enumerate() {
+async fn run(journal: &Journal, steps: &[TagMove<'_>], states: &States) -> Result<()> {
+    for (at, TagMove { to, sink, step }) in steps.iter().enumerate() {
         states.set(at, TagState::UnderWay);
-        if let Err(error) = seed::put_tag(sink, step).await {
-            put_back(&steps[..=at], states).await;
-            let to = &steps[at].to;
+        if let Err(error) = seed::put_tag(journal, sink, to, step).await {
+            put_back(journal, &steps[..=at], states).await;
             return Err(error.during(format!("move all tags; {}; at", states.told(steps)), to));
         }
         states.set(at, TagState::Moved);
@@ -72,9 +77,8 @@ async fn run(steps: &[TagMove<'_>], states: &States) -> Result<()> {
 }
 
 /// Puts moved tags back, the last one first. Includes the tag that failed: it may have moved.
-async fn put_back(steps: &[TagMove<'_>], states: &States) {
-    for (at, TagMove { sink, step, .. }) in steps.iter().enumerate().rev() {
-        let moved = &step.root.node.digest;
+async fn put_back(journal: &Journal, steps: &[TagMove<'_>], states: &States) {
+    for (at, TagMove { to, sink, step }) in steps.iter().enumerate().rev() {
         let former = match &step.former {
             Former::Nothing => None,
             Former::Read(root) => Some(root),
@@ -83,7 +87,8 @@ async fn put_back(steps: &[TagMove<'_>], states: &States) {
                 continue;
             }
         };
-        let state = match restore::put_back(sink, &step.tag, moved, former).await {
+        let moved = MovedTag { to, tag: &step.tag, moved: step.root.node.digest };
+        let state = match restore::put_back(journal, sink, &moved, former).await {
             // It had not moved after all.
             Ok(PutBack::Already) if states.get(at) == TagState::UnderWay => TagState::Waiting,
             Ok(PutBack::Restored | PutBack::Deleted | PutBack::Already) => TagState::Back,

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::atomic::TagMove;
 use self::expand::{CatalogEntry, Image};
+use super::journal::Journal;
 use super::seed::dry_run::{Forecast, Forecasts};
 use super::seed::prepare::{Prepared, SeedRun};
 use super::seed::previous::Move;
@@ -84,6 +85,7 @@ pub struct BatchEntry {
 pub async fn seed_catalog(
     catalog: Catalog,
     client: &Client,
+    journal: &Journal,
     transport: &dyn Transport,
     events: &Events,
     stop: impl Future<Output = ()> + Send,
@@ -93,7 +95,7 @@ pub async fn seed_catalog(
     let commons = Commons::default();
     let halt = CancellationToken::new();
     let each = events.of_one_among_many();
-    let run = SeedRun { client, transport, events: &each, commons: &commons, is_folder_tried: true };
+    let run = SeedRun { client, journal, transport, events: &each, commons: &commons, is_folder_tried: true };
     let Catalog { name, wishes, keep_going, .. } = &catalog;
     let fleet = Batch { run, events, halt: &halt, keep_going: *keep_going, at_once: catalog.images_at_once };
     let all = async {
@@ -131,7 +133,8 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
     let commons = Commons::default();
     let halt = CancellationToken::new();
     let each = events.of_one_among_many();
-    let run = SeedRun { client, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
+    let journal = &Journal::none();
+    let run = SeedRun { client, journal, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
     let fleet = Batch { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
     events.send(Event::Stage(Stage::Resolving));
     let (images, choosing) = expand::images(&catalog.wishes, client).await?;
@@ -306,7 +309,7 @@ impl Batch<'_> {
             let needed = moves.iter().filter(|step| step.is_needed());
             needed.map(|step| TagMove { to: seed.to.repository.tagged(&step.tag), sink: Arc::clone(&ends.sink), step })
         });
-        atomic::move_all(name, &steps.collect::<Vec<_>>(), self.halt.cancelled()).await?;
+        atomic::move_all(self.run.journal, name, &steps.collect::<Vec<_>>(), self.halt.cancelled()).await?;
         let mut outcomes = Vec::with_capacity(ready.len());
         for (at, (staged, moves)) in ready {
             let seed = staged.prepared.seed;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Serialize, Serializer};
 
-use super::rollback::restore::{PutBack, TagStanding};
+use super::journal::Journal;
+use super::rollback::restore::{MovedTag, PutBack, TagStanding};
 use super::seed::{LAST_WORDS, interrupted};
 use crate::document::roll_up::{Attempt, RollUp};
 use crate::error::{Error, Kind, Result, printable};
@@ -162,7 +163,7 @@ impl RollbackPlan {
     /// # Errors
     ///
     /// [`Interrupted`](Kind::Interrupted) after `stop`: the tag in progress is finished, if time allows.
-    pub async fn act(&mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
+    pub async fn act(&mut self, journal: &Journal, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut is_stopped = false;
         for step in self.steps.iter_mut().filter(|step| step.fate.is_pending()) {
@@ -171,7 +172,7 @@ impl RollbackPlan {
                 continue;
             }
             let fate = {
-                let mut work = std::pin::pin!(step.done());
+                let mut work = std::pin::pin!(step.done(journal));
                 tokio::select! {
                     biased;
                     () = &mut stop => {
@@ -215,7 +216,7 @@ impl RollbackStep {
     }
 
     /// Puts the tag back, if it still names what the run put there.
-    async fn done(&self) -> RollbackFate {
+    async fn done(&self, journal: &Journal) -> RollbackFate {
         let done = async {
             let former = match self.previous_digest {
                 Some(former) => match store::find_manifest(self.sink.as_ref(), &Name::Digest(former)).await? {
@@ -224,7 +225,8 @@ impl RollbackStep {
                 },
                 None => None,
             };
-            Ok(match restore::put_back(&self.sink, &self.tag, &self.seeded_digest, former.as_ref()).await? {
+            let moved = MovedTag { to: &self.to, tag: &self.tag, moved: self.seeded_digest };
+            Ok(match restore::put_back(journal, &self.sink, &moved, former.as_ref()).await? {
                 PutBack::Restored => RollbackFate::Restored,
                 PutBack::Deleted => RollbackFate::Deleted,
                 PutBack::Already => RollbackFate::Unchanged,

@@ -1,8 +1,9 @@
 //! Puts one tag back to its former root, unless another client has moved it since.
 
 use crate::error::Result;
-use crate::oci::{Digest, Name, Tag};
+use crate::oci::{Digest, Name, Reference, Tag};
 use crate::store::{self, Registry, Root, Untagged};
+use crate::workflow::journal::{Effect, Journal, TagChange};
 use crate::workflow::seed::previous;
 
 /// The state of a tag that a run moved.
@@ -31,6 +32,15 @@ pub(crate) enum PutBack {
     Undeletable(String),
 }
 
+/// A tag that a run moved.
+#[derive(Debug)]
+pub(crate) struct MovedTag<'a> {
+    pub(crate) to: &'a Reference,
+    pub(crate) tag: &'a Tag,
+    /// The digest that the run put there.
+    pub(crate) moved: Digest,
+}
+
 /// Asks what `tag`, which was moved from `former` to `moved`, names now.
 ///
 /// # Errors
@@ -50,24 +60,41 @@ pub(crate) async fn standing(
     })
 }
 
-/// Makes `tag` name `former` again, or deletes it if that is `None`; only if it still names `moved`.
+/// Makes a tag name `former` again, or deletes it if that is `None`; only if it still names what the run put there.
 ///
 /// # Errors
 ///
-/// Fails like [`standing`], or if the registry refuses the change.
-pub(crate) async fn put_back(sink: &Registry, tag: &Tag, moved: &Digest, former: Option<&Root>) -> Result<PutBack> {
-    match standing(sink, tag, moved, former.map(|former| &former.node.digest)).await? {
+/// Fails like [`standing`], or if the registry or the journal refuses the change.
+pub(crate) async fn put_back(
+    journal: &Journal,
+    sink: &Registry,
+    moved: &MovedTag<'_>,
+    former: Option<&Root>,
+) -> Result<PutBack> {
+    let digest = former.map(|former| former.node.digest);
+    match standing(sink, moved.tag, &moved.moved, digest.as_ref()).await? {
         TagStanding::Back => Ok(PutBack::Already),
         TagStanding::Elsewhere(now) => Ok(PutBack::Elsewhere(now)),
-        TagStanding::Moved => match former {
-            Some(former) => previous::put(sink, former, tag).await.map(|()| PutBack::Restored),
-            None => Ok(match sink.untag(tag).await? {
-                Untagged::Removed => PutBack::Deleted,
-                // An earlier attempt deleted it and its response was lost; or the registry looked for a digest only.
-                Untagged::Absent if standing(sink, tag, moved, None).await? == TagStanding::Back => PutBack::Deleted,
-                Untagged::Absent => PutBack::Undeletable("the registry does not find the tag to delete".into()),
-                Untagged::Unsupported(why) => PutBack::Undeletable(why),
-            }),
-        },
+        TagStanding::Moved => {
+            let change = || TagChange { to: moved.to.clone(), was: Some(moved.moved), digest };
+            journal.record(|| vec![Effect::Rollback(change())], change_back(sink, moved, former)).await
+        }
     }
+}
+
+async fn change_back(
+    sink: &Registry,
+    MovedTag { tag, moved, .. }: &MovedTag<'_>,
+    former: Option<&Root>,
+) -> Result<PutBack> {
+    if let Some(former) = former {
+        return previous::put(sink, former, tag).await.map(|()| PutBack::Restored);
+    }
+    Ok(match sink.untag(tag).await? {
+        Untagged::Removed => PutBack::Deleted,
+        // An earlier attempt deleted it and its response was lost; or the registry looked for a digest only.
+        Untagged::Absent if standing(sink, tag, moved, None).await? == TagStanding::Back => PutBack::Deleted,
+        Untagged::Absent => PutBack::Undeletable("the registry does not find the tag to delete".into()),
+        Untagged::Unsupported(why) => PutBack::Undeletable(why),
+    })
 }

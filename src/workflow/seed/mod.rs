@@ -34,11 +34,12 @@ use crate::copy::{Event, Events, Stage};
 use crate::document::SeedManifest;
 use crate::document::roll_up::SidecarTag;
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::Digest;
+use crate::oci::{Digest, Reference};
 use crate::store::{Registry, read_manifest};
 use crate::transport::{Carried, Transport};
 use crate::verify::{Approved, VerifyReport};
 use crate::wire::Client;
+use crate::workflow::journal::{Effect, Journal, TagChange};
 
 /// Whether anything had to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,11 +93,12 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(4);
 pub async fn seed_until(
     request: &Seed,
     client: &Client,
+    journal: &Journal,
     transport: &dyn Transport,
     events: &Events,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Outcome> {
-    until(request, pin!(seed(request, client, transport, events)), stop).await
+    until(request, pin!(seed(request, client, journal, transport, events)), stop).await
 }
 
 /// Runs `flow`, a part of `request`, unless `stop` comes before the first tag is put.
@@ -128,9 +130,15 @@ pub(super) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
 /// # Errors
 ///
 /// By kind as in the exit codes; an error before the tags are put leaves the tags as they are, and writes no file.
-pub async fn seed(seed: &Seed, client: &Client, transport: &dyn Transport, events: &Events) -> Result<Outcome> {
+pub async fn seed(
+    seed: &Seed,
+    client: &Client,
+    journal: &Journal,
+    transport: &dyn Transport,
+    events: &Events,
+) -> Result<Outcome> {
     let commons = Commons::default();
-    let run = SeedRun { client, transport, events, commons: &commons, is_folder_tried: false };
+    let run = SeedRun { client, journal, transport, events, commons: &commons, is_folder_tried: false };
     Box::new(Prepared::new(seed, run).await?).carry(run).await?.finish(run).await
 }
 
@@ -142,12 +150,15 @@ impl<'a> Prepared<'a> {
     /// By kind as in the exit codes.
     pub(super) async fn carry(mut self: Box<Self>, run: SeedRun<'_>) -> Result<Staged<'a>> {
         let begun = Instant::now();
-        let Self { seed, ends, .. } = &*self;
+        let Self { seed, ends, found, .. } = &*self;
         run.events.send(Event::Stage(Stage::Copying));
         // The requests so far have measured the distance of both ends.
         let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
         ends_away.into_iter().flatten().for_each(|round_trip| seed.engine.lanes.widen(round_trip));
-        let carried = run.transport.carry(&self.job, &seed.engine, run.events).await?;
+        // Without staging the tags are put together with the content.
+        let effects = || if previous::is_staged(seed, found) { vec![] } else { previous::effects(seed, found) };
+        let carry = run.transport.carry(&self.job, &seed.engine, run.events);
+        let carried = run.journal.record(effects, carry).await?;
         let (destination, signature) = self.verified(run.events).await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
@@ -206,7 +217,7 @@ impl Staged<'_> {
             run.events.send(Event::Stage(Stage::Tagging));
             seed.commit.begin();
             for step in &moves {
-                put_tag(&ends.sink, step).await?;
+                put_tag(run.journal, &ends.sink, &seed.to.repository.tagged(&step.tag), step).await?;
             }
         }
         self.prepared.spent += begun.elapsed();
@@ -283,12 +294,17 @@ fn sidecar_tag(step: &Move) -> Option<SidecarTag> {
 }
 
 /// Makes a tag name its new root, unless it does already.
-pub(super) async fn put_tag(sink: &Registry, step: &Move) -> Result<()> {
+pub(super) async fn put_tag(journal: &Journal, sink: &Registry, to: &Reference, step: &Move) -> Result<()> {
     if !step.is_needed() {
         return Ok(());
     }
-    let put = previous::put(sink, &step.root, &step.tag).await;
-    put.map_err(|error| error.at(Side::Destination).during("put tag", &step.tag))
+    let effect = || {
+        let (was, digest) = (step.former_digest(), Some(step.root.node.digest));
+        vec![Effect::Seed(TagChange { to: to.clone(), was, digest })]
+    };
+    let put = previous::put(sink, &step.root, &step.tag);
+    let put = async { put.await.map_err(|error| error.at(Side::Destination).during("put tag", &step.tag)) };
+    journal.record(effect, put).await
 }
 
 /// Returns the current time, to the second as in the record.

@@ -19,11 +19,13 @@ use crate::transport::{Job, Transport};
 use crate::verify::{Approved, Evidence, RollbackRule, TrustTime};
 use crate::wire::Client;
 use crate::workflow::Record;
+use crate::workflow::journal::Journal;
 
 /// Shared inputs of the seeds of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeedRun<'a> {
     pub(crate) client: &'a Client,
+    pub(crate) journal: &'a Journal,
     pub(crate) transport: &'a dyn Transport,
     pub(crate) events: &'a Events,
     pub(crate) commons: &'a Commons,

@@ -13,6 +13,7 @@ use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{self, Registry, Root};
+use crate::workflow::journal::{Effect, TagChange};
 
 /// A tag that is to name `root`.
 #[derive(Debug)]
@@ -150,6 +151,18 @@ async fn ready(
     let former =
         kept.await.map_err(|error: Error| error.at(Side::Destination).during("keep what the tag names", tag))?;
     Ok(Move { tag: tag.clone(), root: root.clone(), former, sidecar })
+}
+
+/// Returns the changes of all tags that do not name their new root yet.
+pub(super) fn effects(seed: &Seed, found: &Resolved) -> Vec<Effect> {
+    let sidecars = found.sidecars().map(|sidecar| (Some(&sidecar.tag), &sidecar.root, &sidecar.former));
+    let all = sidecars.chain([(seed.to.tag.as_ref(), &found.root, &found.former)]);
+    let change = |(tag, root, former): (Option<&Tag>, &Root, &Option<Descriptor>)| {
+        let (was, digest) = (former.as_ref().map(|former| former.digest), Some(root.node.digest));
+        let to = seed.to.repository.tagged(tag?);
+        (was != digest).then_some(Effect::Seed(TagChange { to, was, digest }))
+    };
+    all.filter_map(change).collect()
 }
 
 fn watch(tag: &Tag, root: &Root, known: &Option<Descriptor>) -> Watch {

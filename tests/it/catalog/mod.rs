@@ -1,5 +1,6 @@
 //! Catalogs: what a run of many entries does together, and how it is undone.
 
 mod atomic;
+mod journal;
 mod rollback;
 mod whole;

@@ -47,7 +47,7 @@ impl Run for RollbackArgs {
             if !self.yes {
                 ask(&rollback.steps).await?;
             }
-            done = rollback.act(interrupted()).await;
+            done = rollback.act(&workflow::Journal::none(), interrupted()).await;
         }
         let shown = context.show(&rollback, |rollback| human(&rollback.steps))?;
         if let Err(error) = done {

@@ -61,8 +61,9 @@ impl Run for SeedArgs {
             moving.end().await;
             return context.show(&done?, print::forecasts);
         }
-        let transport = moving.transport.as_ref();
-        let done = workflow::seed_until(&seed, &moving.client, transport, &moving.events, interrupted()).await;
+        let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
+        let journal = workflow::Journal::none();
+        let done = workflow::seed_until(&seed, client, &journal, transport, events, interrupted()).await;
         moving.end().await;
         context.show(&done?, print::outcome)
     }

@@ -240,7 +240,8 @@ impl Many {
             return context.show(&done?, print::forecasts);
         }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
-        let done = workflow::seed_catalog(catalog, client, transport, events, interrupted()).await;
+        let journal = workflow::Journal::none();
+        let done = workflow::seed_catalog(catalog, client, &journal, transport, events, interrupted()).await;
         moving.end().await;
         let seeded = done?;
         let shown = context.show(&seeded.roll_up, |_| print::catalog(&seeded))?;

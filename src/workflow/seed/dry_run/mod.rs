@@ -28,6 +28,7 @@ use crate::store::{Listing, Store};
 use crate::transport::Native;
 use crate::verify::Approved;
 use crate::wire::Client;
+use crate::workflow::journal::Journal;
 
 /// Requests in flight at the same time.
 const QUESTIONS: usize = 16;
@@ -109,7 +110,9 @@ impl Forecasts {
 pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<Forecasts> {
     let commons = Commons::default();
     // The folder is not tried: a dry run writes nothing, not even for a moment.
-    let run = SeedRun { client, transport: &Native, events, commons: &commons, is_folder_tried: true };
+    let journal = Journal::none();
+    let run =
+        SeedRun { client, journal: &journal, transport: &Native, events, commons: &commons, is_folder_tried: true };
     let mut prepared = Prepared::new(seed, run).await?;
     prepared.plan().await?;
     Ok(Forecasts::of(vec![prepared.forecast(prepared.reckon(&commons), events).await?]))

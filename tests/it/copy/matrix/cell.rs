@@ -11,7 +11,7 @@ use autonomy_registry::serve::testkit::{Fault, Kind, Seen, Testbed, What};
 use autonomy_registry::store::Store as _;
 use autonomy_registry::transport::Native;
 use autonomy_registry::wire::{Client, ClientOptions};
-use autonomy_registry::workflow::{self, Trust};
+use autonomy_registry::workflow::{self, Journal, Trust};
 use jiff::Timestamp;
 
 use super::field::{self, Source};
@@ -198,8 +198,8 @@ impl Cell {
         let demands = Box::new(self.field.demands.clone());
         let trust = Trust::Verify { demands, key: "cosign.pub".into() };
         let seed = field::seed(&self.source, &self.sink, trust, out.path());
-        let events = Events::none();
-        let seeding = tokio::time::timeout(LIMIT, workflow::seed(&seed, &client, &Native, &events));
+        let (journal, events) = (Journal::none(), Events::none());
+        let seeding = tokio::time::timeout(LIMIT, workflow::seed(&seed, &client, &journal, &Native, &events));
         let Ok(done) = seeding.await else { panic!("{}: it hangs", self.name) };
         client.settle(Duration::from_secs(5)).await;
         let written = std::fs::read_dir(out.path()).unwrap().count();

@@ -7,7 +7,7 @@ use autonomy_registry::retry::Retry;
 use autonomy_registry::serve::testkit::{Fault, Kind, Testbed, What};
 use autonomy_registry::transport::Native;
 use autonomy_registry::wire::{Client, ClientOptions};
-use autonomy_registry::workflow::{self, Trust};
+use autonomy_registry::workflow::{self, Journal, Trust};
 use testkit::images::shape;
 
 use super::field::{self, Mode};
@@ -34,7 +34,7 @@ async fn a_download_of_64_mebibytes_goes_on_where_it_was_cut() {
         let client = Client::new(ClientOptions { allow_plain_http: true, retry, ..ClientOptions::default() }).unwrap();
         let (out, events) = (tempfile::tempdir().unwrap(), Events::none());
         let seed = field::seed(&source, &sink, Trust::Skip, out.path());
-        let done = workflow::seed(&seed, &client, &Native, &events).await.unwrap();
+        let done = workflow::seed(&seed, &client, &Journal::none(), &Native, &events).await.unwrap();
         assert_eq!(done.seed.dest_digest, image.root.digest);
         let (held, damaged) = field::held(sink.data_dir());
         assert!(held.contains(&layer.digest) && damaged.is_empty(), "{mode:?}: {damaged:?}");
