@@ -13,15 +13,16 @@
 //! floor 5  copy  verify  serve
 //! floor 4  store
 //! floor 3  wire
-//! floor 2  keychain  http_server  trust  render
+//! floor 2  keychain  spool  http_server  trust  render
 //! floor 1  document  disk  retry  named_certificates
 //! floor 0  oci  error  clock  sync  stream
 //! ```
 //!
 //! Each module has a border: `oci` knows no HTTP and no files; `disk`, `keychain`, `wire` and `http_server` know no
-//! images; `trust` knows no store and no I/O; `document` and `render` know no I/O; `store` knows no seeds; `copy` knows
-//! neither verification nor HTTP nor files; `verify` and `serve` do not know the engine; `transport` does not know the
-//! command line; `workflow` knows neither clap nor terminals; `observe` does not know the engine's internals.
+//! images; `trust` knows no store and no I/O; `document` and `render` know no I/O; `spool` knows no stores; `store`
+//! knows no seeds; `copy` knows neither verification nor HTTP nor files; `verify` and `serve` do not know the engine;
+//! `transport` does not know the command line; `workflow` knows neither clap nor terminals; `observe` does not know the
+//! engine's internals.
 //!
 //! # As a library
 //!
@@ -64,6 +65,7 @@ pub mod oci;
 mod render;
 pub mod retry;
 pub mod serve;
+pub mod spool;
 pub mod store;
 mod stream;
 mod sync;

@@ -30,7 +30,8 @@ use bytes::Bytes;
 
 use crate::error::{Result, Side};
 use crate::oci::{Descriptor, Digest, Tag};
-use crate::store::{Spool, Store};
+use crate::spool::Spool;
+use crate::store::Store;
 
 pub use accessories::{Attached, AttachmentTags, KnownTags, attached, manifests, refers_to};
 pub use compact::Slim;

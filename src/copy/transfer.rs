@@ -11,7 +11,8 @@ use super::{CopyReport, Event, Events, Job, NodeFate, Options, Plan, PlanStep, P
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};
 use crate::retry::Retry;
-use crate::store::{Body, Put, Spool, Store};
+use crate::spool::Spool;
+use crate::store::{Body, Put, Store};
 
 /// After this many blobs in a row that a distant sink did not have, the next blob is fetched while the sink is still
 /// being asked for it, which saves a round trip. If the sink has that one, the bytes of one small blob per lane were

@@ -11,7 +11,6 @@ pub(crate) mod layout;
 mod memory;
 mod page;
 mod registry;
-mod spool;
 
 use std::fmt;
 
@@ -29,7 +28,6 @@ pub use page::{NamesPage, PagedStore, ReferrersPage};
 #[cfg(feature = "fuzzing")]
 pub(crate) use registry::fuzzing;
 pub use registry::{Registry, Role, Untagged};
-pub use spool::Spool;
 
 pub use crate::stream::ByteStream;
 

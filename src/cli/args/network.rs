@@ -11,7 +11,7 @@ use crate::copy::{self, Lanes};
 use crate::error::Result;
 use crate::keychain;
 use crate::oci::Repository;
-use crate::store::Spool;
+use crate::spool::Spool;
 use crate::wire;
 
 /// How to connect to registries.

@@ -2,6 +2,8 @@
 
 pub(super) mod checkpoints;
 pub(super) mod pass;
+#[cfg(test)]
+mod spool_tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +15,11 @@ use tokio::sync::OnceCell;
 
 use super::body::checkpoints::{Checkpoints, Trace};
 use super::body::pass::Pass;
-use super::spool::{Spool, SpoolEntry};
 use super::{ByteStream, Store};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, RepositoryPath};
 use crate::retry::Retry;
+use crate::spool::{Spool, SpoolEntry};
 
 /// How far a body has been read, for progress displays.
 #[derive(Debug, Default)]

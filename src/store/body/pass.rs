@@ -11,7 +11,7 @@ use super::{Body, Origin};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Descriptor;
 use crate::retry::{Retry, Tries};
-use crate::store::spool::Next;
+use crate::spool::Next;
 use crate::store::{ByteStream, Store};
 
 /// Longest silence on a stream before it is opened again.

@@ -7,7 +7,7 @@
 //! the lock on it (the kernel releases the lock with the process, however that ends); other processes read the file and
 //! write nothing.
 //!
-//! A sibling of [`Body`](super::Body), which reads through it; it knows no stores. Everything else in the folder is not
+//! A body reads through it; it knows no stores. Everything else in the folder is not
 //! ours: never followed, never changed, never removed (`disk`).
 
 mod entry;
@@ -22,7 +22,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) use self::entry::{Next, SpoolEntry};
+pub(crate) use self::entry::{Next, SpoolEntry};
 use self::folder::SpoolFolder;
 use crate::disk::blocking;
 use crate::error::{Error, Kind, Result};
@@ -63,7 +63,7 @@ impl Spool {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if there is no room on the disk.
-    pub(super) async fn claim(&self, node: &Descriptor) -> Result<Option<SpoolEntry>> {
+    pub(crate) async fn claim(&self, node: &Descriptor) -> Result<Option<SpoolEntry>> {
         let (folder, digest, size) = (Arc::clone(&self.folder), node.digest, node.size);
         blocking(move || match SpoolEntry::claim(&folder, &digest, size) {
             Ok(entry) => Ok(entry),
@@ -78,7 +78,7 @@ impl Spool {
     }
 
     /// Removes the file that an earlier run left for `digest`, unless it is in use.
-    pub(super) async fn forget(&self, digest: &Digest) {
+    pub(crate) async fn forget(&self, digest: &Digest) {
         if !self.left.contains(digest) {
             return;
         }

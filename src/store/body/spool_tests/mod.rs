@@ -15,8 +15,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::*;
-use crate::oci::{MediaType, Name, Tag};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, MediaType, Name, Tag};
+use crate::spool::Spool;
 use crate::store::{Body, ByteStream, Put, Root, Store};
 
 const MIB: usize = 1 << 20;

@@ -15,7 +15,7 @@ use super::writer::{FileAccess, Filling, STEP, SpoolWriter, put, read};
 use crate::disk::{Missing, Place, blocking};
 use crate::error::Result;
 use crate::oci::Digest;
-use crate::store::ByteStream;
+use crate::stream::ByteStream;
 
 /// Number of tries to open a file that other processes remove at the same time.
 const LOOKS: usize = 8;
@@ -25,7 +25,7 @@ const LOOKS: usize = 8;
 /// A separate task receives the source's bytes and never waits for the reader: a sink that is slower than the source
 /// would otherwise leave megabytes of each stream in the kernel, where a kill loses them.
 #[derive(Debug)]
-pub(in crate::store) struct SpoolEntry(Arc<Shared>);
+pub(crate) struct SpoolEntry(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -42,7 +42,7 @@ struct Shared {
 
 /// The result of one read.
 #[derive(Debug)]
-pub(in crate::store) enum Next {
+pub(crate) enum Next {
     Piece(Bytes),
     /// No bytes yet, and no task is filling the file: fill it from its end.
     Unfilled,
@@ -73,12 +73,12 @@ impl SpoolEntry {
     }
 
     /// Returns how many bytes there are.
-    pub(in crate::store) async fn length(&self) -> u64 {
+    pub(crate) async fn length(&self) -> u64 {
         self.0.growth.lock().await.length()
     }
 
     /// Starts filling the file unless already started; `open(offset)` supplies the bytes from `offset`.
-    pub(in crate::store) async fn fill<F>(&self, open: impl FnOnce(u64) -> F + Send)
+    pub(crate) async fn fill<F>(&self, open: impl FnOnce(u64) -> F + Send)
     where
         F: Future<Output = Result<ByteStream>> + Send + 'static,
     {
@@ -100,7 +100,7 @@ impl SpoolEntry {
     ///
     /// Fails as filling failed, however many bytes are still unread; with [`Local`](crate::Kind::Local) if the disk
     /// failed.
-    pub(in crate::store) async fn next(&self, from: u64) -> Result<Next> {
+    pub(crate) async fn next(&self, from: u64) -> Result<Next> {
         loop {
             let mut news = self.0.news.subscribe();
             if let Some(failure) = self.0.growth.lock().await.failure() {
@@ -121,12 +121,12 @@ impl SpoolEntry {
     }
 
     /// Drops everything from byte `at` on: it could not be read, or is wrong.
-    pub(in crate::store) async fn cut(&self, at: u64) {
+    pub(crate) async fn cut(&self, at: u64) {
         self.0.cut(at).await;
     }
 
     /// Removes the file: its blob has arrived.
-    pub(in crate::store) async fn landed(&self) {
+    pub(crate) async fn landed(&self) {
         let mut growth = self.0.growth.lock().await;
         growth.forget().await;
         if growth.access.is_ours() {
