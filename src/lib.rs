@@ -6,22 +6,23 @@
 //! `floors` reads the imports of every file and fails on an upward or sideways one.
 //!
 //! ```text
-//! floor 9  cli  fuzzing
-//! floor 8  observe
-//! floor 7  workflow
+//! floor 10 cli  fuzzing
+//! floor 9  observe
+//! floor 8  workflow
+//! floor 7  seed
 //! floor 6  transport
 //! floor 5  copy  verify  serve
 //! floor 4  store
 //! floor 3  wire
 //! floor 2  keychain  spool  http_server  trust  render
-//! floor 1  document  disk  retry  named_certificates
+//! floor 1  document  disk  journal  retry  named_certificates
 //! floor 0  oci  error  clock  sync  stream
 //! ```
 //!
 //! Each module has a border: `oci` knows no HTTP and no files; `disk`, `keychain`, `wire` and `http_server` know no
 //! images; `trust` knows no store and no I/O; `document` and `render` know no I/O; `spool` knows no stores; `store`
 //! knows no seeds; `copy` knows neither verification nor HTTP nor files; `verify` and `serve` do not know the engine;
-//! `transport` does not know the command line; `workflow` knows neither clap nor terminals; `observe` does not know the
+//! `transport` does not know the command line; `seed` and `workflow` know neither clap nor terminals; `observe` does not know the
 //! engine's internals.
 //!
 //! # As a library
@@ -58,12 +59,14 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http_server;
+mod journal;
 pub mod keychain;
 mod named_certificates;
 pub mod observe;
 pub mod oci;
 mod render;
 pub mod retry;
+mod seed;
 pub mod serve;
 pub mod spool;
 pub mod store;

@@ -10,13 +10,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::bundle::make::{self, SidecarContents};
-use super::seed::signing::{SignatureFormat, Signer, put_attachment};
 use super::{Outcome, Seed, Trust, seed};
 use crate::copy::Events;
 use crate::document::lock::Inputs;
 use crate::document::policy_bundle;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference};
+use crate::seed::signing::{SignatureFormat, Signer, put_attachment};
 use crate::serve::{ServeOptions, Server};
 use crate::store::{self, Registry, Role, Store};
 use crate::transport::Native;
@@ -148,7 +148,7 @@ impl Demo {
     ///
     /// # Errors
     ///
-    /// Fails like [`seed`](super::seed()).
+    /// Fails like [`seed`](crate::seed::seed()).
     pub async fn seed(&self, events: &Events) -> Result<Outcome> {
         self.seed_tag("v1", events).await
     }

@@ -1,4 +1,4 @@
-//! One file per task: resolve once, verify, carry, verify again, tag, write the record.
+//! The tasks of the program besides the seed of one image (`seed`), one file or folder each.
 //!
 //! Knows neither the command line nor terminals: takes values, sends events, returns a value.
 
@@ -7,13 +7,18 @@ mod bundle;
 mod data_check;
 mod demo;
 mod generate;
-mod journal;
 mod login;
 mod publish_index;
 mod rollback;
-mod seed;
 
 pub use crate::disk::Existing;
+pub use crate::journal::{Effect, IntentNumber, Journal, JournalWriter, TagChange};
+pub use crate::seed::dry_run::{DryRunCost, Forecast, Forecasts, forecast};
+pub use crate::seed::platforms::rewrite_index::Rewritten;
+pub use crate::seed::record::Record;
+pub use crate::seed::request::{IndexHandling, Seed, SeedScope, SidecarHandling, SiteKey, Tagging, Trust};
+pub use crate::seed::signing::{Signature, SignatureFormat};
+pub use crate::seed::{Outcome, SeedStatus, Verification, seed, seed_until};
 pub use batch::expand::CatalogEntry;
 pub use batch::roll_up::read_roll_up;
 pub use batch::{BatchEntry, Catalog, Seeded, forecast_catalog, seed_catalog};
@@ -24,13 +29,6 @@ pub use data_check::{Checked, DataCheck, check_data};
 pub use demo::{Demo, Forgery, ForgeryRefusal, Published};
 pub use generate::zarf::{Packaged, ZarfPackage, package, read_catalog};
 pub use generate::zot::{Bootstrap, Bootstrapped, SearchExtension, bootstrap};
-pub use journal::{Effect, IntentNumber, Journal, JournalWriter, TagChange};
 pub use login::{LoggedIn, LoggedOut, login, logout};
 pub use publish_index::{Change, Publication, publish_index};
 pub use rollback::{RollbackFate, RollbackPlan, RollbackStep};
-pub use seed::dry_run::{DryRunCost, Forecast, Forecasts, forecast};
-pub use seed::platforms::rewrite_index::Rewritten;
-pub use seed::record::Record;
-pub use seed::request::{IndexHandling, Seed, SeedScope, SidecarHandling, SiteKey, Tagging, Trust};
-pub use seed::signing::{Signature, SignatureFormat};
-pub use seed::{Outcome, SeedStatus, Verification, seed, seed_until};

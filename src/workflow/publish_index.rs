@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::batch::roll_up::read_roll_up;
-use super::seed::signing::put_attachment;
 use crate::document::roll_up::RollUp;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};
+use crate::seed::signing::put_attachment;
 use crate::store::{self, Listing as _, Registry, Role, Store};
 use crate::trust::artifact::{self, Attachment};
 use crate::wire::Client;

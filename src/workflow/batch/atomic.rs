@@ -6,12 +6,12 @@
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
+use crate::journal::Journal;
 use crate::oci::Reference;
+use crate::seed::previous::{Former, Move};
+use crate::seed::{self, LAST_WORDS, interrupted};
 use crate::store::Registry;
-use crate::workflow::journal::Journal;
 use crate::workflow::rollback::restore::{self, MovedTag, PutBack};
-use crate::workflow::seed::previous::{Former, Move};
-use crate::workflow::seed::{self, LAST_WORDS, interrupted};
 
 /// A tag that is to move, and its destination.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use crate::document::catalog::{self as document, Destinations};
 use crate::error::{Error, Result, Side};
 use crate::oci::{Reference, Repository, Tag};
+use crate::seed::request::Trust;
 use crate::store::{Listing, Registry, Role};
 use crate::wire::{Client, Stats};
-use crate::workflow::seed::request::Trust;
 
 /// An entry of a catalog, with the demands on its images.
 #[derive(Debug, Clone)]

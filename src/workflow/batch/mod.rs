@@ -16,18 +16,18 @@ use tokio_util::sync::CancellationToken;
 
 use self::atomic::TagMove;
 use self::expand::{CatalogEntry, Image};
-use super::journal::Journal;
-use super::seed::dry_run::{Forecast, Forecasts};
-use super::seed::prepare::{Prepared, SeedRun};
-use super::seed::previous::Move;
-use super::seed::request::{IndexHandling, Seed, SeedScope, SidecarHandling, Tagging};
-use super::seed::shared::Commons;
-use super::seed::{Staged, interrupted, until};
 use super::{Outcome, SeedStatus};
 use crate::copy::{self, Event, Events, ImageEnd, Plan, PlanTotals, Stage};
 use crate::document::roll_up::RollUp;
 use crate::document::{Accessories, entry_directory};
 use crate::error::{Error, Kind, Result};
+use crate::journal::Journal;
+use crate::seed::dry_run::{Forecast, Forecasts};
+use crate::seed::prepare::{Prepared, SeedRun};
+use crate::seed::previous::Move;
+use crate::seed::request::{IndexHandling, Seed, SeedScope, SidecarHandling, Tagging};
+use crate::seed::shared::Commons;
+use crate::seed::{Staged, interrupted, until};
 use crate::transport::{Native, Transport};
 use crate::wire::Client;
 

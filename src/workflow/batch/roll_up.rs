@@ -8,9 +8,9 @@ use super::BatchEntry;
 use crate::document::roll_up::{Attempt, EntryStatus, MAX_ROLLUP_BYTES, RollUp, RollUpTotals};
 use crate::error::{Error, Kind, Result, printable};
 use crate::oci::Reference;
+use crate::seed::now;
+use crate::seed::record;
 use crate::wire::Stats;
-use crate::workflow::seed::now;
-use crate::workflow::seed::record;
 
 /// The roll-up's file, in a folder that is writable.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use crate::document::policy_bundle::Policy;
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Reference, Tag};
+use crate::seed::signing::{Signature, Signer, kept, put_attachment};
 use crate::store::{Registry, Store, put_bytes};
 use crate::trust::artifact;
-use crate::workflow::seed::signing::{Signature, Signer, kept, put_attachment};
 
 /// The sidecars of an image.
 #[derive(Debug, Clone)]

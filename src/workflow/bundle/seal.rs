@@ -14,12 +14,12 @@ use crate::document::lock::Inputs;
 use crate::document::policy_bundle::{self, Policy, PolicyError};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
+use crate::seed::endpoints::refusals;
+use crate::seed::explain;
+use crate::seed::signing::{Signature, SignatureFormat, Signer};
 use crate::store::{Listing, Registry, Role, Store};
 use crate::verify::{Demands, SidecarDemand, SigningKey, VerifyReport};
 use crate::wire::Client;
-use crate::workflow::seed::endpoints::refusals;
-use crate::workflow::seed::explain;
-use crate::workflow::seed::signing::{Signature, SignatureFormat, Signer};
 
 /// Maximum number of warnings for one seal.
 const MAX_WARNINGS: usize = 64;

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
+use crate::seed::explain;
 use crate::store::{Registry, Role};
 use crate::verify::{Candidate, Demands, Pipeline, VerifyReport};
 use crate::wire::Client;
-use crate::workflow::seed::explain;
 
 /// A verification without a verdict, because the registry could not be asked.
 #[derive(Debug, Clone)]

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Serialize, Serializer};
 
-use super::journal::Journal;
 use super::rollback::restore::{MovedTag, PutBack, TagStanding};
-use super::seed::{LAST_WORDS, interrupted};
 use crate::document::roll_up::{Attempt, RollUp};
 use crate::error::{Error, Kind, Result, printable};
+use crate::journal::Journal;
 use crate::oci::{Digest, Name, Reference, Tag};
+use crate::seed::{LAST_WORDS, interrupted};
 use crate::store::{self, Registry, Role};
 use crate::wire::Client;
 

@@ -1,10 +1,10 @@
 //! Puts one tag back to its former root, unless another client has moved it since.
 
 use crate::error::Result;
+use crate::journal::{Effect, Journal, TagChange};
 use crate::oci::{Digest, Name, Reference, Tag};
+use crate::seed::previous;
 use crate::store::{self, Registry, Root, Untagged};
-use crate::workflow::journal::{Effect, Journal, TagChange};
-use crate::workflow::seed::previous;
 
 /// The state of a tag that a run moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

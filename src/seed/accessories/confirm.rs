@@ -10,8 +10,8 @@ use super::{Accessory, ListEntry, QUESTIONS, entry, listed};
 use crate::copy::Attached;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
+use crate::seed::endpoints::Endpoints;
 use crate::store::{Put, Store, put_bytes};
-use crate::workflow::seed::endpoints::Endpoints;
 
 /// Maximum number of checks for what was brought, while other clients may be overwriting it.
 const MAX_LOOKS: u32 = 3;

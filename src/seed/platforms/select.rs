@@ -4,10 +4,10 @@ use super::rewrite_index;
 use crate::copy::{self, Selection};
 use crate::error::{Error, Result, Side};
 use crate::oci::Platform;
-use crate::workflow::Record;
-use crate::workflow::seed::endpoints::Endpoints;
-use crate::workflow::seed::request::{IndexHandling, Seed};
-use crate::workflow::seed::resolve::Resolved;
+use crate::seed::endpoints::Endpoints;
+use crate::seed::record::Record;
+use crate::seed::request::{IndexHandling, Seed};
+use crate::seed::resolve::Resolved;
 
 /// Selects the platforms, and returns those that the record will name. Selects all if none is requested.
 ///

@@ -12,13 +12,13 @@ use crate::copy::{Chosen, Event, Events, Stage};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::filter_index::{EntryFate, narrow};
 use crate::oci::{Descriptor, Digest};
+use crate::seed::endpoints::Endpoints;
+use crate::seed::request::{IndexHandling, Seed};
+use crate::seed::resolve::Resolved;
+use crate::seed::signing::{Signature, SignatureFormat, Signer};
+use crate::seed::verification;
 use crate::store::{Root, Store, read_manifest};
 use crate::verify::Approved;
-use crate::workflow::seed::endpoints::Endpoints;
-use crate::workflow::seed::request::{IndexHandling, Seed};
-use crate::workflow::seed::resolve::Resolved;
-use crate::workflow::seed::signing::{Signature, SignatureFormat, Signer};
-use crate::workflow::seed::verification;
 
 /// An index that was made to replace the source's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

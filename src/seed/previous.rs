@@ -11,9 +11,9 @@ use super::resolve::Resolved;
 use crate::copy::Watch;
 use crate::document::sidecar::SidecarKind;
 use crate::error::{Error, Kind, Result, Side};
+use crate::journal::{Effect, TagChange};
 use crate::oci::{Descriptor, Digest, Name, Tag};
 use crate::store::{self, Registry, Root};
-use crate::workflow::journal::{Effect, TagChange};
 
 /// A tag that is to name `root`.
 #[derive(Debug)]

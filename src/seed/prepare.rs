@@ -13,13 +13,13 @@ use super::shared::Commons;
 use super::{previous, replay, verification};
 use crate::copy::{self, Event, Events, Selection, Stage, Target};
 use crate::error::{Error, Kind, Result, Side};
+use crate::journal::Journal;
 use crate::oci::{Descriptor, Digest, Name, Tag};
+use crate::seed::record::Record;
 use crate::store::{self, Root};
 use crate::transport::{Job, Transport};
 use crate::verify::{Approved, Evidence, RollbackRule, TrustTime};
 use crate::wire::Client;
-use crate::workflow::Record;
-use crate::workflow::journal::Journal;
 
 /// Shared inputs of the seeds of a run.
 #[derive(Debug, Clone, Copy)]

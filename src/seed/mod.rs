@@ -1,20 +1,20 @@
 //! Copies one image from one registry to another: verified at both ends, its tag put last.
 
-pub(super) mod accessories;
-pub(super) mod dry_run;
-pub(super) mod endpoints;
-pub(super) mod explain;
-pub(super) mod platforms;
-pub(super) mod prepare;
-pub(super) mod previous;
-pub(super) mod record;
-pub(super) mod replay;
-pub(super) mod request;
-pub(super) mod resolve;
-pub(super) mod shared;
-pub(super) mod sidecars;
+pub(crate) mod accessories;
+pub(crate) mod dry_run;
+pub(crate) mod endpoints;
+pub(crate) mod explain;
+pub(crate) mod platforms;
+pub(crate) mod prepare;
+pub(crate) mod previous;
+pub(crate) mod record;
+pub(crate) mod replay;
+pub(crate) mod request;
+pub(crate) mod resolve;
+pub(crate) mod shared;
+pub(crate) mod sidecars;
 pub(crate) mod signing;
-pub(super) mod verification;
+pub(crate) mod verification;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -23,23 +23,23 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use self::accessories::confirm;
+use self::platforms::rewrite_index::{self, Rewritten};
+use self::prepare::{Prepared, SeedRun};
+use self::previous::Move;
+use self::request::{IndexHandling, Seed};
+use self::shared::Commons;
 use self::signing::Signature;
-use super::seed::accessories::confirm;
-use super::seed::platforms::rewrite_index::{self, Rewritten};
-use super::seed::prepare::{Prepared, SeedRun};
-use super::seed::previous::Move;
-use super::seed::request::{IndexHandling, Seed};
-use super::seed::shared::Commons;
 use crate::copy::{Event, Events, Stage};
 use crate::document::SeedManifest;
 use crate::document::roll_up::SidecarTag;
 use crate::error::{Error, Kind, Result, Side};
+use crate::journal::{Effect, Journal, TagChange};
 use crate::oci::{Digest, Reference};
 use crate::store::{Registry, read_manifest};
 use crate::transport::{Carried, Transport};
 use crate::verify::{Approved, VerifyReport};
 use crate::wire::Client;
-use crate::workflow::journal::{Effect, Journal, TagChange};
 
 /// Whether anything had to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,7 +82,7 @@ pub struct Verification {
 }
 
 /// Time left for the tags after the operator interrupts: the process must exit within five seconds (contract §10).
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(4);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(4);
 
 /// Seeds one image, unless `stop` comes before the first tag is put. After that an interrupt could no longer mean that
 /// nothing has changed, so the few remaining requests are finished.
@@ -104,7 +104,7 @@ pub async fn seed_until(
 /// Runs `flow`, a part of `request`, unless `stop` comes before the first tag is put.
 ///
 /// Takes a pinned future: moving it in by value would double the size of this one.
-pub(super) async fn until<T: Send>(
+pub(crate) async fn until<T: Send>(
     request: &Seed,
     mut flow: Pin<&mut (impl Future<Output = Result<T>> + Send)>,
     stop: impl Future<Output = ()> + Send,
@@ -121,7 +121,7 @@ pub(super) async fn until<T: Send>(
     }
 }
 
-pub(super) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
+pub(crate) fn interrupted(what: impl std::fmt::Display, why: &str) -> Error {
     Error::new(Kind::Interrupted, "seed").on(what).because(why.to_owned())
 }
 
@@ -148,7 +148,7 @@ impl<'a> Prepared<'a> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(super) async fn carry(mut self: Box<Self>, run: SeedRun<'_>) -> Result<Staged<'a>> {
+    pub(crate) async fn carry(mut self: Box<Self>, run: SeedRun<'_>) -> Result<Staged<'a>> {
         let begun = Instant::now();
         let Self { seed, ends, found, .. } = &*self;
         run.events.send(Event::Stage(Stage::Copying));
@@ -195,8 +195,8 @@ impl<'a> Prepared<'a> {
 
 /// A seed with everything done except the tags and the record.
 #[derive(Debug)]
-pub(super) struct Staged<'a> {
-    pub(super) prepared: Box<Prepared<'a>>,
+pub(crate) struct Staged<'a> {
+    pub(crate) prepared: Box<Prepared<'a>>,
     carried: Carried,
     destination: Option<Approved>,
     /// The site's own signature, if one was put.
@@ -209,7 +209,7 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(super) async fn finish(mut self, run: SeedRun<'_>) -> Result<Outcome> {
+    pub(crate) async fn finish(mut self, run: SeedRun<'_>) -> Result<Outcome> {
         let begun = Instant::now();
         let Prepared { seed, ends, found, .. } = &*self.prepared;
         let moves = previous::moves(seed, &ends.sink, found).await?;
@@ -230,7 +230,7 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// By kind as in the exit codes.
-    pub(super) async fn ready(&mut self) -> Result<Vec<Move>> {
+    pub(crate) async fn ready(&mut self) -> Result<Vec<Move>> {
         let begun = Instant::now();
         let Prepared { seed, ends, found, .. } = &*self.prepared;
         if self.destination.is_none() {
@@ -248,7 +248,7 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if the disk refuses.
-    pub(super) async fn record(self, run: SeedRun<'_>, moves: &[Move]) -> Result<Outcome> {
+    pub(crate) async fn record(self, run: SeedRun<'_>, moves: &[Move]) -> Result<Outcome> {
         let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &*prepared;
         run.events.send(Event::Stage(Stage::WritingRecord));
@@ -294,7 +294,7 @@ fn sidecar_tag(step: &Move) -> Option<SidecarTag> {
 }
 
 /// Makes a tag name its new root, unless it does already.
-pub(super) async fn put_tag(journal: &Journal, sink: &Registry, to: &Reference, step: &Move) -> Result<()> {
+pub(crate) async fn put_tag(journal: &Journal, sink: &Registry, to: &Reference, step: &Move) -> Result<()> {
     if !step.is_needed() {
         return Ok(());
     }
@@ -308,7 +308,7 @@ pub(super) async fn put_tag(journal: &Journal, sink: &Registry, to: &Reference, 
 }
 
 /// Returns the current time, to the second as in the record.
-pub(super) fn now() -> Result<jiff::Timestamp> {
+pub(crate) fn now() -> Result<jiff::Timestamp> {
     let failed = |why| Error::new(Kind::Local, "read the clock").because(why);
     jiff::Timestamp::from_second(crate::clock::Clock::System.now().as_second()).map_err(failed)
 }

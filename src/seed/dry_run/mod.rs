@@ -23,12 +23,12 @@ use super::shared::Commons;
 use super::{previous, verification};
 use crate::copy::{Event, Events, NodeFate, Plan, PlanStep, PlanTotals, Whereabouts};
 use crate::error::{Kind, Result, Side};
+use crate::journal::Journal;
 use crate::oci::{Descriptor, Digest, Manifest, Reference};
 use crate::store::{Listing, Store};
 use crate::transport::Native;
 use crate::verify::Approved;
 use crate::wire::Client;
-use crate::workflow::journal::Journal;
 
 /// Requests in flight at the same time.
 const QUESTIONS: usize = 16;
