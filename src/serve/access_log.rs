@@ -26,7 +26,8 @@ pub trait AccessLog: fmt::Debug + Send + Sync {
     /// to one that writes. Must not block.
     fn record(&self, record: &AccessRecord);
 
-    /// Returns once the records so far are durable. The server waits for it before it answers a request that writes.
+    /// Returns once the records so far are durable. The server waits for it before it answers that a write is done, and
+    /// for no other answer: a client that may not write must not make the disk busy.
     async fn flush(&self);
 }
 
@@ -37,11 +38,12 @@ pub struct AccessRecord {
     pub from: IpAddr,
     /// The user who has logged in.
     pub user: Option<String>,
-    /// The user name of a login that was refused, as the client sent it.
+    /// The user name of a login that was refused, as the client sent it: it may be a token in the wrong place.
     pub refused_user: Option<String>,
     /// The method.
     pub method: String,
-    /// The endpoint, with the repository and the reference. None for a path that is no endpoint.
+    /// The endpoint, with the repository and the reference. None for a path that is no endpoint. In place of the name of
+    /// an upload it has the start of that name's hash: a client that knows the name can go on with the upload.
     pub route: Option<Route>,
     /// The digest of the content that was sent or taken.
     pub digest: Option<Digest>,
@@ -72,7 +74,7 @@ impl Recording {
                 user: None,
                 refused_user: None,
                 method: head.method.to_string(),
-                route: route.cloned(),
+                route: route.cloned().map(without_secret),
                 digest: None,
                 status: None,
                 bytes: 0,
@@ -114,8 +116,17 @@ impl Recording {
         }
         let log = Arc::clone(&pending.log);
         drop(pending);
-        log.flush().await;
+        if response.status().is_success() {
+            log.flush().await;
+        }
         response
+    }
+}
+
+fn without_secret(route: Route) -> Route {
+    match route {
+        Route::Upload(repository, name) => Route::Upload(repository, Digest::sha256(name.as_bytes()).short()),
+        other => other,
     }
 }
 

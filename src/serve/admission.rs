@@ -10,7 +10,8 @@ use crate::oci::{Descriptor, Digest, Name, RepositoryPath};
 #[async_trait]
 pub trait Admission: fmt::Debug + Send + Sync {
     /// Decides whether the server gives out content that it holds. It asks for GET and for HEAD, before it sends
-    /// anything, and also when a client mounts a blob from another repository.
+    /// anything, and also when a client mounts a blob from another repository. Lists (tags, referrers, repositories)
+    /// are given out without a decision.
     ///
     /// # Errors
     ///
@@ -34,7 +35,8 @@ pub struct Pull<'a> {
 /// The content of a pull.
 #[derive(Debug, Clone, Copy)]
 pub enum PulledContent<'a> {
-    /// A manifest: the name that the client gave, and the manifest of that name.
+    /// A manifest: the name that the client gave, and the manifest of that name. Also if the client asks for its
+    /// digest as for a blob.
     Manifest(&'a Name, &'a Descriptor),
     /// A blob.
     Blob(&'a Digest),

@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use futures_util::TryStreamExt;
 
-use super::admission::{Pull, PulledContent};
 use super::error_response::ErrorResponse;
 use super::reader::BlobReader;
 use super::reply::{CONTENT_DIGEST, Reply, reply};
@@ -38,7 +37,7 @@ pub(super) async fn pull(
         return Err(ErrorResponse::blob_unknown(digest));
     };
     let is_head = method == Method::HEAD;
-    service.admit(Pull { user: client.user(), repository, content: PulledContent::Blob(&digest), is_head }).await?;
+    service.admit_blob(client, repository, &digest, is_head).await?;
     if let (true, Some(writer)) = (is_head, &service.writer) {
         // A client that finds the blob here goes on without sending it.
         let held = writer.data_dir.repository_to_read(repository).vouch(&digest).await?;
@@ -48,7 +47,7 @@ pub(super) async fn pull(
     let window = if is_head { BlobWindow::Whole } else { requested_range(headers, &digest, blob.size()) };
     let (mut response, part) = respond(window, &digest, blob.size());
     if let (false, Some((from, length))) = (is_head, part) {
-        *response.body_mut() = body(service, blob, from, length);
+        *response.body_mut() = body(service, &*blob, from, length);
     }
     Ok(response)
 }
@@ -90,7 +89,7 @@ fn etag(digest: &Digest) -> String {
 }
 
 /// Returns a body of `length` bytes of a blob from offset `from`.
-pub(super) fn body(service: &ServerState, blob: Box<dyn BlobReader>, from: u64, length: u64) -> Body {
+pub(super) fn body(service: &ServerState, blob: &dyn BlobReader, from: u64, length: u64) -> Body {
     let (metrics, lane) = (Arc::clone(&service.metrics), service.memory.lane());
     Body::from_stream(blob.stream(from, length, lane.piece).inspect_ok(move |piece| {
         // The lane becomes free once the last piece has been read.

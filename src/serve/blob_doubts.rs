@@ -1,7 +1,8 @@
 //! Blobs whose files do not have the length that an image states.
 //!
 //! The word of an image takes no blob away: a client can state any length for a blob of others, for example in an image
-//! that it sends as a blob and lists in an index. Such a file is hashed once, and its hash decides.
+//! that it sends as a blob and lists in an index. Such a file is hashed, and its hash decides. A right hash proves the
+//! length of that content for every file that is to hold it, so no file of it is hashed again.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -18,7 +19,7 @@ use crate::store::Layout;
 use crate::store::layout::StatedLength;
 use crate::store::layout::index_memory::Busy;
 
-/// Most results that are remembered.
+/// Most lengths, and most damaged files, that are remembered.
 const MAX_REMEMBERED: usize = 1024;
 
 /// Longest wait while other files are hashed.
@@ -39,10 +40,44 @@ impl HashedFile {
     }
 }
 
+/// The results of the hashes.
+#[derive(Debug, Default)]
+struct HashResults {
+    /// The lengths of contents whose hash was right.
+    proven: HashMap<Digest, u64>,
+    damaged: HashMap<HashedFile, ()>,
+}
+
+impl HashResults {
+    /// Whether the file holds its blob, if that is known.
+    fn of(&self, file: &HashedFile) -> Option<bool> {
+        let is_right = self.proven.get(&file.digest) == Some(&file.length);
+        (is_right || self.damaged.contains_key(file)).then_some(is_right)
+    }
+
+    fn add(&mut self, file: HashedFile, is_right: bool) {
+        if is_right {
+            remember(&mut self.proven, file.digest, file.length);
+        } else {
+            remember(&mut self.damaged, file, ());
+        }
+    }
+}
+
+/// Adds an entry, in place of any other one if there are as many as there may be.
+fn remember<K: Clone + Eq + std::hash::Hash, V>(known: &mut HashMap<K, V>, key: K, value: V) {
+    if known.len() >= MAX_REMEMBERED
+        && let Some(other) = known.keys().next().cloned()
+    {
+        known.remove(&other);
+    }
+    known.insert(key, value);
+}
+
 /// Whether each doubtful file holds its blob after all.
 #[derive(Debug, Default)]
 pub(super) struct BlobDoubts {
-    known: Arc<Mutex<HashMap<HashedFile, bool>>>,
+    results: Arc<Mutex<HashResults>>,
     /// One file at a time is hashed.
     turn: Arc<AsyncMutex<()>>,
 }
@@ -62,7 +97,7 @@ impl BlobDoubts {
             Some(stated) => stated,
         };
         let hashed = HashedFile::new(digest, &about);
-        let known = || crate::sync::lock(&self.known).get(&hashed).copied();
+        let known = || crate::sync::lock(&self.results).of(&hashed);
         if let Some(is_right) = known() {
             return Ok(is_right.then_some(file));
         }
@@ -71,24 +106,51 @@ impl BlobDoubts {
         if let Some(is_right) = known() {
             return Ok(is_right.then_some(file));
         }
-        let (results, place) = (Arc::clone(&self.known), layout.blob(&digest));
+        let (results, place) = (Arc::clone(&self.results), layout.blob(&digest));
         // It runs on when its client has gone, so that the next one need not wait as long.
         let work = move || {
             let _turn = turn;
-            let mut hasher = Hasher::new(digest.algorithm());
-            disk::hash(&file, &mut hasher).map_err(failed)?;
-            let is_right = hasher.finish() == digest;
+            let has_other_length = crate::sync::lock(&results).proven.contains_key(&digest);
+            let is_right = !has_other_length && {
+                let mut hasher = Hasher::new(digest.algorithm());
+                disk::hash(&file, &mut hasher).map_err(failed)?;
+                hasher.finish() == digest
+            };
             if !is_right {
                 let (file, length) = (place.path(), hashed.length);
                 tracing::warn!(file = %file.display(), length, ?stated, "damaged: not served; run autonomy registry check");
             }
-            let mut results = crate::sync::lock(&results);
-            if results.len() >= MAX_REMEMBERED {
-                results.clear();
-            }
-            results.insert(hashed, is_right);
+            crate::sync::lock(&results).add(hashed, is_right);
             Ok(is_right.then_some(file))
         };
         blocking(work).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_hash_proves_the_length_for_every_file_and_no_more_than_some_results_are_kept() {
+        let file = |content: u32, number: u64, length: u64| HashedFile {
+            digest: Digest::sha256(&content.to_le_bytes()),
+            number: (1, number),
+            length,
+            modified: None,
+        };
+        let mut results = HashResults::default();
+        assert_eq!(results.of(&file(0, 1, 10)), None);
+        results.add(file(0, 1, 10), true);
+        let newer = HashedFile { modified: Some(SystemTime::now()), ..file(0, 2, 10) };
+        assert_eq!([results.of(&file(0, 1, 10)), results.of(&newer)], [Some(true); 2]);
+        assert_eq!(results.of(&file(0, 2, 9)), None, "told once that it is damaged");
+        results.add(file(0, 2, 9), false);
+        assert_eq!([results.of(&file(0, 2, 9)), results.of(&file(0, 3, 9))], [Some(false), None]);
+        for content in 1..2000 {
+            results.add(file(content, 1, 1), content % 2 == 0);
+            assert!(results.of(&file(content, 1, 1)).is_some());
+        }
+        assert!(results.proven.len() <= MAX_REMEMBERED && results.damaged.len() <= MAX_REMEMBERED);
     }
 }

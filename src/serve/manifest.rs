@@ -65,21 +65,19 @@ async fn content_of(
     name: &Name,
 ) -> Result<Body, ErrorResponse> {
     if node.size > SMALL_BYTES {
-        let open = async || {
-            let found = service.reader.open_blob(repository, &node.digest).await?;
-            found.ok_or_else(|| ErrorResponse::manifest_unknown(name))
-        };
-        if !is_right(open().await?, node).await? {
+        let found = service.reader.open_blob(repository, &node.digest).await?;
+        let manifest = found.ok_or_else(|| ErrorResponse::manifest_unknown(name))?;
+        if !is_right(&*manifest, node).await? {
             return Err(Error::new(Kind::Corrupt, "read").on(node.digest).into());
         }
-        return Ok(blob::body(service, open().await?, 0, node.size));
+        return Ok(blob::body(service, &*manifest, 0, node.size));
     }
     let bytes = store.fetch(&Name::Digest(node.digest)).await.map_err(|error| unknown(error, name))?.bytes;
     service.metrics.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     Ok(Body::from(bytes))
 }
 
-async fn is_right(blob: Box<dyn BlobReader>, node: &Descriptor) -> Result<bool, ErrorResponse> {
+async fn is_right(blob: &dyn BlobReader, node: &Descriptor) -> Result<bool, ErrorResponse> {
     if blob.size() != node.size {
         return Ok(false);
     }

@@ -3,12 +3,14 @@
 
 use std::fmt;
 use std::fs::File;
+use std::future::ready;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::stream;
 
 use crate::disk;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, RepositoryPath};
 use crate::store::{ByteStream, PagedStore};
 
@@ -40,12 +42,13 @@ pub trait RegistryReader: fmt::Debug + Send + Sync {
 }
 
 /// Content that is open for reading.
-pub trait BlobReader: Send {
+pub trait BlobReader: Send + Sync {
     /// Returns the size of the content.
     fn size(&self) -> u64;
 
     /// Returns `length` bytes from offset `from`, in pieces of at most `piece` bytes. Both ends are inside the content.
-    fn stream(self: Box<Self>, from: u64, length: u64, piece: u64) -> ByteStream;
+    /// One stream is read to its end before the next one begins.
+    fn stream(&self, from: u64, length: u64, piece: u64) -> ByteStream;
 }
 
 /// A blob in a file.
@@ -59,7 +62,10 @@ impl BlobReader for BlobFile {
         self.size
     }
 
-    fn stream(self: Box<Self>, from: u64, length: u64, piece: u64) -> ByteStream {
-        disk::stream_in(piece, self.file, from, length)
+    fn stream(&self, from: u64, length: u64, piece: u64) -> ByteStream {
+        match self.file.try_clone() {
+            Ok(file) => disk::stream_in(piece, file, from, length),
+            Err(why) => Box::pin(stream::once(ready(Err(Error::new(Kind::Local, "open a blob again").because(why))))),
+        }
     }
 }

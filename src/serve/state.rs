@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::access_log::AccessLog;
-use super::admission::{Admission, Pull};
+use super::admission::{Admission, Pull, PulledContent};
 use super::auth::Gate;
 use super::data_dir::DataDir;
 use super::error_response::ErrorResponse;
@@ -11,11 +11,12 @@ use super::host_check::AllowedHosts;
 use super::memory_budget::MemoryBudget;
 use super::profile::Profile;
 use super::reader::RegistryReader;
+use super::upload_quota::SessionOwner;
 use super::upload_session::UploadSessions;
 use crate::http_server::limits::Limits;
 use crate::http_server::metrics::Metrics;
-use crate::oci::RepositoryPath;
-use crate::store::{Layout, PagedStore};
+use crate::oci::{Digest, Name, RepositoryPath};
+use crate::store::{self, Layout, PagedStore};
 
 /// Decisions and records that are not the server's own.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +69,23 @@ impl ServerState {
     /// Returns a repository, or 404.
     pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Arc<dyn PagedStore>, ErrorResponse> {
         self.reader.open(path).await?.ok_or_else(|| ErrorResponse::name_unknown(path))
+    }
+
+    /// Asks whether the content of that digest may be given out: as a manifest if the repository knows it as one.
+    pub(super) async fn admit_blob(
+        &self,
+        client: &SessionOwner,
+        repository: &RepositoryPath,
+        digest: &Digest,
+        is_head: bool,
+    ) -> Result<(), ErrorResponse> {
+        if self.hooks.admission.is_none() {
+            return Ok(());
+        }
+        let name = Name::Digest(*digest);
+        let known = store::find(&*self.existing(repository).await?, &name).await?;
+        let content = known.as_ref().map_or(PulledContent::Blob(digest), |node| PulledContent::Manifest(&name, node));
+        self.admit(Pull { user: client.user(), repository, content, is_head }).await
     }
 
     /// Asks whether the content may be given out.

@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
 use tokio::sync::OwnedMutexGuard;
 
-use super::admission::{Pull, PulledContent};
 use super::error_response::{ErrorResponse, is_no_room};
 use super::profile::AfterCut;
 use super::query::Query;
@@ -75,8 +74,8 @@ async fn mount(
     let target = data_dir.repository_to_read(repository);
     if service.behaviour.mounts_from_anywhere {
         for path in service.reader.repositories().await? {
-            if is_given(service, client, &path, &digest).await
-                && data_dir.has_sound_blob(&path, &digest).await?
+            if data_dir.has_sound_blob(&path, &digest).await?
+                && service.admit_blob(client, &path, &digest, false).await.is_ok()
                 && target.mount(&data_dir.repository(&path), digest).await?
             {
                 return Ok(true);
@@ -89,19 +88,12 @@ async fn mount(
     if from == *repository {
         return Ok(data_dir.has_sound_blob(repository, &digest).await? && target.vouch(&digest).await?.is_some());
     }
-    match data_dir.existing(&from).await {
-        Ok(Some(source)) if is_given(service, client, &from, &digest).await => {
-            Ok(data_dir.has_sound_blob(&from, &digest).await? && target.mount(&source, digest).await?)
-        }
-        // A source that does not exist is no error: the upload begins (tried on distribution 2.8 and 3).
-        _ => Ok(false),
-    }
-}
-
-/// Whether the client may read the blob there: a mount is a pull.
-async fn is_given(service: &ServerState, client: &SessionOwner, repository: &RepositoryPath, digest: &Digest) -> bool {
-    let content = PulledContent::Blob(digest);
-    service.admit(Pull { user: client.user(), repository, content, is_head: false }).await.is_ok()
+    // A source that does not exist is no error: the upload begins (tried on distribution 2.8 and 3).
+    let Ok(Some(source)) = data_dir.existing(&from).await else { return Ok(false) };
+    // A mount is a pull from the other repository.
+    Ok(data_dir.has_sound_blob(&from, &digest).await?
+        && service.admit_blob(client, &from, &digest, false).await.is_ok()
+        && target.mount(&source, digest).await?)
 }
 
 /// `PATCH /v2/<name>/blobs/uploads/<id>`: takes a chunk.

@@ -55,6 +55,8 @@ pub(super) struct LayoutFolder {
     pub(super) label: String,
     /// None until first use. Locked only for a moment.
     index: RwLock<Option<Arc<LayoutIndex>>>,
+    /// The version of the list that took more memory than a short one may.
+    outgrown: Mutex<Option<IndexStamp>>,
     /// Held while the index is read from its file, or changed in place.
     loading: Mutex<()>,
     /// The memory that the indexes of several layouts share; None for a single layout.
@@ -93,6 +95,7 @@ impl LayoutFolder {
             path,
             label,
             index: RwLock::default(),
+            outgrown: Mutex::default(),
             loading: Mutex::default(),
             memory,
             used: AtomicU64::new(0),
@@ -121,7 +124,10 @@ impl LayoutFolder {
         }
         match self.load(most)? {
             Some(index) => Ok(Ok(look(&index))),
-            None if most < MAX_BYTES => Ok(Err(Back { work: look, needs: MAX_BYTES })),
+            None if most < MAX_BYTES => {
+                *crate::sync::lock(&self.outgrown) = IndexStamp::of(&self.place);
+                Ok(Err(Back { work: look, needs: MAX_BYTES }))
+            }
             None => Err(self.too_large()),
         }
     }
@@ -137,14 +143,18 @@ impl LayoutFolder {
 
     /// Estimates the bytes that the index takes, from the length of its file. In memory an entry takes three times its
     /// bytes, and more if manifests list others.
-    fn estimate(&self) -> usize {
-        let length = IndexStamp::of(&self.place).map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
+    fn estimate(&self, stamp: Option<IndexStamp>) -> usize {
+        let length = stamp.map_or(0, |stamp| usize::try_from(stamp.length).unwrap_or(usize::MAX));
         length.saturating_mul(4).saturating_add(1 << 10)
     }
 
     /// Returns how much memory to request for reading the index.
     fn needs(&self) -> usize {
-        match self.estimate() {
+        let stamp = IndexStamp::of(&self.place);
+        if stamp.is_some() && *crate::sync::lock(&self.outgrown) == stamp {
+            return MAX_BYTES;
+        }
+        match self.estimate(stamp) {
             0..=SMALL_BYTES => SMALL_BYTES,
             needs => needs.saturating_add(4 << 20).min(MAX_BYTES),
         }
@@ -163,7 +173,10 @@ impl LayoutFolder {
         self.forget();
         if let Some(memory) = &self.memory {
             memory.set(self, 0);
-            memory.make_room(self, if most < MAX_BYTES { self.estimate().min(most) } else { MAX_BYTES });
+            memory.make_room(
+                self,
+                if most < MAX_BYTES { self.estimate(IndexStamp::of(&self.place)).min(most) } else { MAX_BYTES },
+            );
         }
         let Some(index) = LayoutIndex::load(&self.place, most)?.map(Arc::new) else { return Ok(None) };
         self.keep(Arc::clone(&index));

@@ -210,6 +210,8 @@ impl IndexTurn {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::Layout;
     use super::*;
     use crate::disk::DiskRoot;
@@ -252,15 +254,7 @@ mod tests {
         let memory = Arc::new(IndexMemory::default());
         let layout = Layout::sharing(DiskRoot::at(folder.path()).place(), Arc::clone(&memory));
         tag(&layout, "first").await.unwrap();
-        let place = folder.path().join("index.json");
-        let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
-        let entry = document["manifests"][0].clone();
-        for n in 0..2_000 {
-            let mut entry = entry.clone();
-            entry["annotations"]["org.opencontainers.image.ref.name"] = format!("t{n}").into();
-            document["manifests"].as_array_mut().unwrap().push(entry);
-        }
-        std::fs::write(&place, document.to_string()).unwrap();
+        lengthen(folder.path());
         assert_eq!(layout.tags().await.unwrap().len(), 2_001);
         tag(&layout, "last").await.unwrap();
         assert!(layout.remove_tag(&"t7".parse().unwrap()).await.unwrap());
@@ -269,6 +263,40 @@ mod tests {
         for layout in [&layout, &Layout::at(folder.path())] {
             assert_eq!(layout.tags().await.unwrap().len(), 2_001);
             assert!(layout.fetch(&Name::Tag("last".parse().unwrap())).await.is_ok());
+        }
+    }
+
+    /// Gives the first manifest of a list 2,000 more tags.
+    fn lengthen(folder: &Path) {
+        let place = folder.join("index.json");
+        let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
+        let entry = document["manifests"][0].clone();
+        for n in 0..2_000 {
+            let mut entry = entry.clone();
+            entry["annotations"]["org.opencontainers.image.ref.name"] = format!("t{n}").into();
+            document["manifests"].as_array_mut().unwrap().push(entry);
+        }
+        std::fs::write(&place, document.to_string()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_blob_brings_a_short_list_into_memory_and_a_long_one_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Descriptor::of(MediaType::OCI_CONFIG, b"{}");
+        let text = serde_json::json!({"schemaVersion": 2, "config": config, "layers": []}).to_string();
+        let node = Descriptor::of(MediaType::OCI_MANIFEST, text.as_bytes());
+        let layout = Layout::at(folder.path());
+        layout.put(&node, &Body::bytes(node.clone(), text.into_bytes()), &["v1".parse().unwrap()]).await.unwrap();
+        for is_long in [false, true] {
+            if is_long {
+                lengthen(folder.path());
+            }
+            let memory = Arc::new(IndexMemory::default());
+            let layout = Layout::sharing(DiskRoot::at(folder.path()).place(), Arc::clone(&memory));
+            let stated = layout.stated_length(config.digest).await;
+            assert_eq!((stated.is_none(), memory.bytes() == 0), (is_long, is_long));
+            layout.tags().await.unwrap();
+            assert!(layout.stated_length(config.digest).await.is_some(), "it is in memory now");
         }
     }
 

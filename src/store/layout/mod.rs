@@ -39,8 +39,8 @@ use crate::disk::{self, DiskRoot as Below, Place, blocking};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Tag};
 
-/// Longest wait for the list when a blob is asked for: a blob can be served without it.
-const LONGEST_LIST: Duration = Duration::from_secs(2);
+/// Longest wait for a turn to read a short list when a blob is asked for: a blob can be served without it.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 /// One OCI image layout folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -201,9 +201,19 @@ impl Layout {
         self.read(move |index| index.manifest(&digest).is_some()).await
     }
 
-    /// Returns the length of a blob, if an image states one. None too if the list cannot be read now.
+    /// Returns the length of a blob, if an image states one. None too if the list is long and not in memory: one
+    /// request for a blob must not make other lists leave it.
     pub(crate) async fn stated_length(&self, digest: Digest) -> Option<StatedLength> {
-        timeout(LONGEST_LIST, self.read(move |index| index.lengths.of(&digest))).await.ok()?.ok()?
+        let look = move |index: &LayoutIndex| index.lengths.of(&digest);
+        let Some(memory) = &self.inner.memory else { return self.read(look).await.ok()? };
+        for needs in [0, index_memory::SMALL_BYTES] {
+            let turn = timeout(LONGEST_TURN, memory.turn(needs)).await.ok()?.ok()?;
+            let inner = Arc::clone(&self.inner);
+            if let Ok(told) = turn.run(move |most| inner.read_within(most, look)).await.ok()? {
+                return told;
+            }
+        }
+        None
     }
 
     /// Whether a tag names that manifest.

@@ -24,6 +24,7 @@ impl Admission for Policy {
     async fn pull(&self, pull: &Pull<'_>) -> Result<(), PullRefusal> {
         let tag = match pull.content {
             PulledContent::Manifest(Name::Tag(tag), _) => tag.as_str(),
+            PulledContent::Manifest(_, node) if node.digest == Digest::sha256(sealed().as_bytes()) => "late",
             _ => "",
         };
         match (pull.repository.as_str(), tag, pull.is_head) {
@@ -135,6 +136,52 @@ async fn a_refused_pull_gets_403_with_the_reason_and_is_recorded() {
             assert_eq!((record.method.as_str(), record.status), (method.as_str(), Some(expected)), "{path}");
         }
     }
+}
+
+/// A manifest that the policy knows by its digest.
+fn sealed() -> String {
+    image(&[("config", b"{}")], "sealed", None)
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_asked_for_as_a_blob_is_decided_on_as_a_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, _records) = serve(folder.path(), false).await;
+    let open = at(&server, "open");
+    let (sealed, other) = (push_image(&open, "sealed").await, push_image(&open, "v1").await);
+    for (digest, expected) in [(sealed, 403), (other, 200), (Digest::sha256(b"{}"), 200)] {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = open.send(method, &format!("blobs/{digest}"), &[], b"").await;
+            assert_eq!(answer.status(), expected, "{digest}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_is_recorded_without_waiting_for_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, mut records) = serve(folder.path(), true).await;
+    for (method, path) in [(Method::POST, "blobs/uploads/"), (Method::PATCH, "nowhere"), (Method::DELETE, "/")] {
+        assert_eq!(at(&server, "app").send(method.clone(), path, &[], b"").await.status(), 401, "{method} {path}");
+        assert_eq!(next(&mut records).await.status, Some(401));
+        assert_eq!(records.len(), 0, "no flush");
+    }
+}
+
+#[tokio::test]
+async fn the_name_of_an_upload_is_not_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, mut records) = serve(folder.path(), false).await;
+    let asking = at(&server, "app");
+    let location = asking.begin().await;
+    skip(&mut records);
+    assert_eq!(asking.send(Method::PATCH, &location, &[], b"part").await.status(), 202);
+    let record = written(&mut records);
+    let name = location.rsplit('/').next().unwrap();
+    assert_eq!(name.len(), 36);
+    let Some(Route::Upload(repository, told)) = &record.route else { panic!("{record:?}") };
+    assert_eq!((repository.as_str(), told.as_str()), ("app", &Digest::sha256(name.as_bytes()).hex()[..12]));
+    assert!(!format!("{record:?}").contains(name));
 }
 
 #[tokio::test]

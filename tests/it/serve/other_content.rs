@@ -52,7 +52,7 @@ impl BlobReader for Bits {
         self.0.len() as u64
     }
 
-    fn stream(self: Box<Self>, from: u64, length: u64, piece: u64) -> ByteStream {
+    fn stream(&self, from: u64, length: u64, piece: u64) -> ByteStream {
         let part = self.0.slice(usize::try_from(from).unwrap()..usize::try_from(from + length).unwrap());
         let pieces: Vec<_> =
             part.chunks(usize::try_from(piece).unwrap()).map(|piece| Ok(part.slice_ref(piece))).collect();
