@@ -49,7 +49,9 @@ pub fn read(bytes: &[u8], heads: &[bool], is_sure: bool) -> Reading {
     }
     let rest = heads.get(1..).unwrap_or_default();
     let first = read_with(bytes, is_head, rest, heads, is_sure);
-    if is_sure || matches!(first, Reading::Whole(_)) {
+    // By chance an answer to HEAD may announce just the length of the answers that follow it.
+    let holds_answers = |answers: &[Answer]| answers.first().is_some_and(|first| first.body.starts_with(b"HTTP/1."));
+    if is_sure || matches!(&first, Reading::Whole(answers) if !holds_answers(answers)) {
         return first;
     }
     match read_with(bytes, !is_head, rest, heads, is_sure) {
@@ -210,4 +212,21 @@ pub enum Ended {
     Enough,
     Closed,
     Quiet,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_head_whose_length_is_that_of_the_next_answer_has_no_body() {
+        let next = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+        let head = format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n", next.len());
+        let bytes = [head.as_bytes(), next].concat();
+        // The request was hidden in another one: the client did not know of a HEAD.
+        let Reading::Whole(answers) = read(&bytes, &[false], false) else { panic!("not whole") };
+        assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [404, 400]);
+        let Reading::Whole(answers) = read(&bytes, &[false], true) else { panic!("not whole") };
+        assert_eq!(answers.len(), 1, "where the client is sure, it is a body");
+    }
 }
