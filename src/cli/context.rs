@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueEnum};
 use serde::Serialize;
 
 use super::terminal::print::{self, Output};
@@ -34,8 +36,38 @@ pub(crate) struct GlobalArgs {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// No progress, no warnings: errors and the result only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    // Its conflicts: see `check_quiet`.
+    #[arg(short, long, global = true)]
     quiet: bool,
+}
+
+/// Checks that `--quiet` is not beside a flag that asks for more. Clap checks conflicts of each command on its own, before
+/// it copies the global flags to the commands below: it would miss `-q registry gc -v`.
+///
+/// # Errors
+///
+/// Fails like clap's own check.
+pub(crate) fn check_quiet(mut command: &clap::Command, mut matches: &ArgMatches) -> Result<(), clap::Error> {
+    while let Some((name, below)) = matches.subcommand()
+        && let Some(found) = command.find_subcommand(name)
+    {
+        (command, matches) = (found, below);
+    }
+    let given = |id: &&str| {
+        matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    let Some(other) = ["verbose", "progress"].iter().find(|id| given(id)).filter(|_| given(&"quiet")) else {
+        return Ok(());
+    };
+    let named = |id: &str| {
+        let found = command.get_arguments().find(|argument| argument.get_id() == id);
+        ContextValue::String(found.map(ToString::to_string).unwrap_or_default())
+    };
+    let mut error = clap::Error::new(ErrorKind::ArgumentConflict).with_cmd(command);
+    error.insert(ContextKind::InvalidArg, named("quiet"));
+    error.insert(ContextKind::PriorArg, named(other));
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(command.clone().render_usage()));
+    Err(error)
 }
 
 /// How progress is printed.
@@ -44,7 +76,7 @@ pub(crate) struct GlobalArgs {
 pub(crate) struct ProgressArgs {
     /// Form of the progress on stderr
     // The place in the help: after the global flags.
-    #[arg(long, value_enum, default_value_t = ProgressForm::Auto, conflicts_with = "quiet", display_order = 3)]
+    #[arg(long, value_enum, default_value_t = ProgressForm::Auto, display_order = 3)]
     progress: ProgressForm,
 }
 

@@ -12,7 +12,7 @@ mod terminal;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use context::{GlobalArgs, Run, RunContext};
@@ -86,9 +86,17 @@ enum RegistryCommand {
 /// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Autonomy { global, command } = Autonomy::parse();
+    let Autonomy { global, command } = parsed().unwrap_or_else(|error| error.exit());
     let context = RunContext::start(&global);
     run(command, &context).unwrap_or_else(|error| terminal::print::failure(&error, context.output))
+}
+
+/// Parses the arguments of the process.
+fn parsed() -> Result<Autonomy, clap::Error> {
+    let mut command = Autonomy::command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    context::check_quiet(&command, &matches)?;
+    Autonomy::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 impl Run for Command {
@@ -146,7 +154,6 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_command_line_holds_together() {
-        use clap::CommandFactory as _;
         Autonomy::command().debug_assert();
     }
 }

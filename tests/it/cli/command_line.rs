@@ -105,8 +105,36 @@ async fn global_flags_may_stand_before_and_after_the_name_of_a_command() {
         let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
         assert_eq!((&told["error"]["exit_code"], &told["error"]["kind"]), (&4.into(), &"not found".into()));
     }
-    let both = autonomy(&[&["registry"][..], &gc, &["-q", "-v"]].concat()).await;
-    assert_code(&both, 2);
+}
+
+#[tokio::test]
+async fn quiet_excludes_flags_that_ask_for_more_wherever_they_are() {
+    let verbose = "error: the argument '--quiet' cannot be used with '--verbose...'\n\nUsage: autonomy registry gc ";
+    let progress =
+        "error: the argument '--quiet' cannot be used with '--progress <PROGRESS>'\n\nUsage: autonomy registry seed ";
+    for (line, expected) in [
+        ("-q -v registry GC", verbose),
+        ("-v registry -q GC", verbose),
+        ("-q registry GC -v", verbose),
+        ("-v registry GC -q", verbose),
+        ("registry -q -v GC", verbose),
+        ("registry -q GC -v", verbose),
+        ("registry -vv GC -q", verbose),
+        ("registry GC -q -v", verbose),
+        ("-q registry SEED --progress plain", progress),
+        ("registry -q SEED --progress auto", progress),
+        ("registry SEED -q --progress plain", progress),
+        ("registry SEED --progress plain -q", progress),
+    ] {
+        let seed = "seed --skip-verify --from 127.0.0.1:1/a:b --to 127.0.0.1:1/c:d";
+        let line = line.replace("GC", "gc --data-dir /nonexistent").replace("SEED", seed);
+        let done = autonomy(&line.split(' ').collect::<Vec<_>>()).await;
+        assert_code(&done, 2);
+        assert!(done.stdout.is_empty() && text(&done).starts_with(expected), "{line}: {}", text(&done));
+    }
+    for flags in [["-q", "registry", "-q"], ["-v", "registry", "-v"]] {
+        assert_code(&autonomy(&[&flags[..2], &["gc", "--data-dir", "/nonexistent"], &flags[2..]].concat()).await, 4);
+    }
 }
 
 #[tokio::test]
