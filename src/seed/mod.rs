@@ -216,8 +216,9 @@ impl Staged<'_> {
         if previous::is_staged(seed, found) {
             run.events.send(Event::Stage(Stage::Tagging));
             seed.commit.begin();
-            for step in &moves {
-                put_tag(run.journal, &ends.sink, &seed.to.repository.tagged(&step.tag), step).await?;
+            for step in moves.iter().filter(|step| step.is_needed()) {
+                let effect = || vec![effect(&seed.to.repository.tagged(&step.tag), step)];
+                run.journal.record(effect, put_tag(&ends.sink, step)).await?;
             }
         }
         self.prepared.spent += begun.elapsed();
@@ -293,18 +294,16 @@ fn sidecar_tag(step: &Move) -> Option<SidecarTag> {
     Some(SidecarTag { kind: step.sidecar?, digest: step.root.node.digest, previous_digest })
 }
 
-/// Makes a tag name its new root, unless it does already.
-pub(crate) async fn put_tag(journal: &Journal, sink: &Registry, to: &Reference, step: &Move) -> Result<()> {
-    if !step.is_needed() {
-        return Ok(());
-    }
-    let effect = || {
-        let (was, digest) = (step.former_digest(), Some(step.root.node.digest));
-        vec![Effect::Seed(TagChange { to: to.clone(), was, digest })]
-    };
-    let put = previous::put(sink, &step.root, &step.tag);
-    let put = async { put.await.map_err(|error| error.at(Side::Destination).during("put tag", &step.tag)) };
-    journal.record(effect, put).await
+/// Returns what [`put_tag`] changes.
+pub(crate) fn effect(to: &Reference, step: &Move) -> Effect {
+    let (was, digest) = (step.former_digest(), Some(step.root.node.digest));
+    Effect::Seed(TagChange { to: to.clone(), was, digest })
+}
+
+/// Makes a tag name its new root.
+pub(crate) async fn put_tag(sink: &Registry, step: &Move) -> Result<()> {
+    let put = previous::put(sink, &step.root, &step.tag).await;
+    put.map_err(|error| error.at(Side::Destination).during("put tag", &step.tag))
 }
 
 /// Returns the current time, to the second as in the record.

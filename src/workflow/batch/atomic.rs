@@ -1,7 +1,8 @@
 //! Moves all tags of a run, or none: one after the other, and if one fails, those that moved are put back.
 //!
 //! A registry has no transactions, so this is an approximation: all content is staged and all former roots are kept
-//! before the first tag moves, and the error names each tag that cannot be put back.
+//! before the first tag moves, and the error names each tag that cannot be put back. The journal gets all moves before
+//! the first, so that a full disk stops the run while it can still be stopped.
 
 use std::sync::{Arc, Mutex};
 
@@ -39,15 +40,15 @@ enum TagState {
 /// # Errors
 ///
 /// Fails with the kind of the tag that could not be put; the text lists which tags were put back and which were not.
-/// [`Interrupted`](crate::Kind::Interrupted) after `stop`.
+/// [`Local`](crate::Kind::Local) if the journal cannot be written. [`Interrupted`](crate::Kind::Interrupted) after `stop`.
 pub(super) async fn move_all(
     journal: &Journal,
     name: &str,
     steps: &[TagMove<'_>],
     stop: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    let states = States(Mutex::new(vec![TagState::Waiting; steps.len()]));
-    let mut work = std::pin::pin!(run(journal, steps, &states));
+    let states = States { tags: Mutex::new(vec![TagState::Waiting; steps.len()]), unwritten: Mutex::default() };
+    let mut work = std::pin::pin!(run(journal, name, steps, &states));
     tokio::select! {
         biased;
         () = stop => {
@@ -64,14 +65,29 @@ pub(super) async fn move_all(
     }
 }
 
-async fn run(journal: &Journal, steps: &[TagMove<'_>], states: &States) -> Result<()> {
+async fn run(journal: &Journal, name: &str, steps: &[TagMove<'_>], states: &States) -> Result<()> {
+    let effects = || steps.iter().map(|TagMove { to, step, .. }| seed::effect(to, step)).collect();
+    let intents = journal.intend(effects).await;
+    let mut intents = intents.map_err(|error| error.during("move all tags; no tag was moved; seed", name))?;
     for (at, TagMove { to, sink, step }) in steps.iter().enumerate() {
         states.set(at, TagState::UnderWay);
-        if let Err(error) = seed::put_tag(journal, sink, to, step).await {
-            put_back(journal, &steps[..=at], states).await;
-            return Err(error.during(format!("move all tags; {}; at", states.told(steps)), to));
-        }
-        states.set(at, TagState::Moved);
+        let done = seed::put_tag(sink, step).await;
+        let written = intents.end_first(done.as_ref().copied()).await;
+        let error = match (done, written) {
+            (Ok(()), Ok(())) => {
+                states.set(at, TagState::Moved);
+                continue;
+            }
+            (Ok(()), Err(error)) => error,
+            (Err(error), written) => {
+                states.note(written);
+                error
+            }
+        };
+        put_back(journal, &steps[..=at], states).await;
+        // The moves that have not begun. Later than putting back: the tags are mixed until then.
+        states.note(intents.end(Err(&error)).await);
+        return Err(error.during(format!("move all tags; {}; at", states.told(steps)), to));
     }
     Ok(())
 }
@@ -88,7 +104,9 @@ async fn put_back(journal: &Journal, steps: &[TagMove<'_>], states: &States) {
             }
         };
         let moved = MovedTag { to, tag: &step.tag, moved: step.root.node.digest };
-        let state = match restore::put_back(journal, sink, &moved, former).await {
+        let (result, written) = restore::put_own_back(journal, sink, &moved, former).await;
+        states.note(written);
+        let state = match result {
             // It had not moved after all.
             Ok(PutBack::Already) if states.get(at) == TagState::UnderWay => TagState::Waiting,
             Ok(PutBack::Restored | PutBack::Deleted | PutBack::Already) => TagState::Back,
@@ -101,12 +119,26 @@ async fn put_back(journal: &Journal, steps: &[TagMove<'_>], states: &States) {
 }
 
 /// The states of all tags; readable after the work was cancelled.
-struct States(Mutex<Vec<TagState>>);
+struct States {
+    tags: Mutex<Vec<TagState>>,
+    /// The reason why the journal lacks a part of this; empty if it does not, or if that alone made the run fail.
+    unwritten: Mutex<String>,
+}
 
 impl States {
+    /// Keeps the first failure of the journal.
+    fn note(&self, written: Result<()>) {
+        let mut unwritten = crate::sync::lock(&self.unwritten);
+        if let Err(error) = written
+            && unwritten.is_empty()
+        {
+            *unwritten = error.chain();
+        }
+    }
+
     fn with<T>(&self, look: impl FnOnce(&mut Vec<TagState>) -> T) -> T {
         // A panic elsewhere leaves the list consistent: every change is one assignment.
-        look(&mut crate::sync::lock(&self.0))
+        look(&mut crate::sync::lock(&self.tags))
     }
 
     fn set(&self, at: usize, state: TagState) {
@@ -138,6 +170,7 @@ impl States {
             ("moved: ", named(&TagState::Moved)),
             ("may have moved: ", named(&TagState::UnderWay)),
             ("not moved: ", named(&TagState::Waiting)),
+            ("not everything was written down: ", crate::sync::lock(&self.unwritten).clone()),
         ];
         let parts = parts.iter().filter(|(_, tags)| !tags.is_empty());
         parts.map(|(what, tags)| format!("{what}{tags}")).collect::<Vec<_>>().join("; ")

@@ -71,15 +71,43 @@ pub(crate) async fn put_back(
     moved: &MovedTag<'_>,
     former: Option<&Root>,
 ) -> Result<PutBack> {
-    let digest = former.map(|former| former.node.digest);
-    match standing(sink, moved.tag, &moved.moved, digest.as_ref()).await? {
-        TagStanding::Back => Ok(PutBack::Already),
-        TagStanding::Elsewhere(now) => Ok(PutBack::Elsewhere(now)),
-        TagStanding::Moved => {
-            let change = || TagChange { to: moved.to.clone(), was: Some(moved.moved), digest };
-            journal.record(|| vec![Effect::Rollback(change())], change_back(sink, moved, former)).await
-        }
+    match left_alone(sink, moved, former).await? {
+        Some(result) => Ok(result),
+        None => journal.record(|| vec![effect(moved, former)], change_back(sink, moved, former)).await,
     }
+}
+
+/// Puts back a tag that this run itself has moved, even if the journal cannot be written: all of the run's tags move, or
+/// none. Returns beside the result whether all was written.
+pub(crate) async fn put_own_back(
+    journal: &Journal,
+    sink: &Registry,
+    moved: &MovedTag<'_>,
+    former: Option<&Root>,
+) -> (Result<PutBack>, Result<()>) {
+    match left_alone(sink, moved, former).await {
+        Ok(Some(result)) => (Ok(result), Ok(())),
+        Ok(None) => {
+            let work = change_back(sink, moved, former);
+            journal.record_if_possible(|| vec![effect(moved, former)], work).await
+        }
+        Err(error) => (Err(error), Ok(())),
+    }
+}
+
+/// Returns the result for a tag that does not name what the run put there; `None` if it is to be changed back.
+async fn left_alone(sink: &Registry, moved: &MovedTag<'_>, former: Option<&Root>) -> Result<Option<PutBack>> {
+    let former = former.map(|former| &former.node.digest);
+    Ok(match standing(sink, moved.tag, &moved.moved, former).await? {
+        TagStanding::Back => Some(PutBack::Already),
+        TagStanding::Elsewhere(now) => Some(PutBack::Elsewhere(now)),
+        TagStanding::Moved => None,
+    })
+}
+
+fn effect(moved: &MovedTag<'_>, former: Option<&Root>) -> Effect {
+    let digest = former.map(|former| former.node.digest);
+    Effect::Rollback(TagChange { to: moved.to.clone(), was: Some(moved.moved), digest })
 }
 
 async fn change_back(

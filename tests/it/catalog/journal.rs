@@ -5,26 +5,38 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use autonomy_registry::copy::Events;
+use autonomy_registry::copy::{Events, Options};
 use autonomy_registry::document::Accessories;
+use autonomy_registry::document::catalog::Entry;
 use autonomy_registry::error::{Error, Kind as Failure, Result};
-use autonomy_registry::oci::Digest;
+use autonomy_registry::oci::{Digest, Reference};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Fault, Kind, What};
 use autonomy_registry::transport::Native;
 use autonomy_registry::wire::{Client, ClientOptions};
 use autonomy_registry::workflow::{
-    self, Effect, IntentNumber, Journal, JournalWriter, RollbackFate, RollbackPlan, Seed, TagChange, Tagging, Trust,
+    self, Catalog, CatalogEntry, Effect, IntentNumber, Journal, JournalWriter, RollbackFate, RollbackPlan, Seed,
+    SidecarHandling, TagChange, Tagging, Trust,
 };
 
 use crate::kit::command::assert_code;
-use crate::kit::site_bed::Bed;
+use crate::kit::site_bed::{Bed, holding};
+
+/// The number of lines that a recorder takes.
+#[derive(Clone, Copy)]
+enum Room {
+    Endless,
+    /// As many intents, and every outcome.
+    Intents(usize),
+    /// As many lines of either kind.
+    Lines(usize),
+}
 
 /// Writes what it is told, each with the number of times that the tag was put before.
-#[derive(Default)]
 struct Recorder {
     lines: Mutex<Vec<(String, usize)>>,
-    bed: Option<Arc<Bed>>,
+    bed: Arc<Bed>,
+    room: Room,
 }
 
 impl fmt::Debug for Recorder {
@@ -34,21 +46,32 @@ impl fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    fn of(bed: &Arc<Bed>) -> Arc<Self> {
-        Arc::new(Self { bed: Some(Arc::clone(bed)), ..Self::default() })
+    fn of(bed: &Arc<Bed>, room: Room) -> (Arc<Self>, Journal) {
+        let recorder = Arc::new(Self { lines: Mutex::default(), bed: Arc::clone(bed), room });
+        (Arc::clone(&recorder), Journal::new(recorder))
     }
 
     fn write(&self, line: String) -> Result<usize> {
-        // Without a bed it is broken.
-        let bed =
-            self.bed.as_ref().ok_or_else(|| Error::new(Failure::Unavailable, "write").because("no space left"))?;
         let mut lines = self.lines.lock().unwrap();
-        lines.push((line, bed.puts("v1")));
+        let is_intent = |line: &str| line.starts_with(char::is_alphabetic);
+        let is_full = match self.room {
+            Room::Endless => false,
+            Room::Intents(most) => is_intent(&line) && lines.iter().filter(|(line, _)| is_intent(line)).count() >= most,
+            Room::Lines(most) => lines.len() >= most,
+        };
+        if is_full {
+            return Err(Error::new(Failure::Unavailable, "write").because("no space left"));
+        }
+        lines.push((line, self.bed.puts("v1")));
         Ok(lines.len())
     }
 
     fn taken(&self) -> Vec<(String, usize)> {
         std::mem::take(&mut *self.lines.lock().unwrap())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.taken().into_iter().map(|(line, _)| line).collect()
     }
 }
 
@@ -58,7 +81,6 @@ impl JournalWriter for Recorder {
         let (kind, TagChange { to, was, digest }) = match effect {
             Effect::Seed(change) => ("seed", change),
             Effect::Rollback(change) => ("rollback", change),
-            Effect::Gc { .. } => panic!("no garbage is collected here"),
         };
         let (path, tag) = (&to.repository.path, to.tag.as_ref().unwrap());
         Ok(IntentNumber(self.write(format!("{kind} {path}:{tag} {}", change(*was, *digest)))? as u64))
@@ -79,13 +101,36 @@ fn client() -> Client {
     Client::new(ClientOptions { allow_plain_http: true, ..ClientOptions::default() }).unwrap()
 }
 
-/// Seeds the image `a`. Staged, its tag is put after everything else; otherwise together with the image.
+fn end(host: &str, path: &str) -> Reference {
+    format!("{host}/{path}:v1").parse().unwrap()
+}
+
+/// Seeds the image `a` with its sidecars. Staged, its tag is put after everything else; otherwise together with the
+/// image.
 async fn seed(bed: &Bed, journal: &Journal, tagging: Tagging) -> Result<workflow::Outcome> {
-    let end = |host: &str, path: &str| format!("{host}/{path}:v1").parse().unwrap();
     let mut request = Seed::new(end(bed.source.host(), "a"), end(bed.sink.host(), "site/a"), Trust::Skip);
-    request.scope.accessories = Accessories::None;
+    (request.scope.accessories, request.scope.sidecars) = (Accessories::None, SidecarHandling::Copy);
     (request.tagging, request.folder) = (tagging, bed.out());
     workflow::seed(&request, &client(), journal, &Native, &Events::none()).await
+}
+
+/// Seeds these images; all their tags move, or none.
+async fn seed_together(bed: &Bed, journal: &Journal, names: &[&str]) -> Result<workflow::Seeded> {
+    let wish = |name: &&str| {
+        let entry = Entry::new(end(bed.source.host(), name), end(bed.sink.host(), &format!("site/{name}")));
+        CatalogEntry { entry, trust: Trust::Skip }
+    };
+    let catalog = Catalog {
+        name: "catalog.yaml".into(),
+        wishes: names.iter().map(wish).collect(),
+        accessories: Accessories::None,
+        engine: Options::default(),
+        images_at_once: 1,
+        keep_going: false,
+        tagging: Tagging::Together,
+        folder: bed.out(),
+    };
+    workflow::seed_catalog(catalog, &client(), journal, &Native, &Events::none(), std::future::pending()).await
 }
 
 const BOTH: [Tagging; 2] = [Tagging::Plain, Tagging::Together];
@@ -94,8 +139,7 @@ const BOTH: [Tagging; 2] = [Tagging::Plain, Tagging::Together];
 async fn a_seed_writes_what_it_is_going_to_change_before_it_puts_the_tag() {
     for tagging in BOTH {
         let bed = Arc::new(Bed::new(Profile::default()).await);
-        let (recorder, mut was) = (Recorder::of(&bed), None);
-        let journal = Journal::new(Arc::clone(&recorder) as _);
+        let ((recorder, journal), mut was) = (Recorder::of(&bed, Room::Endless), None);
         for number in 0..2 {
             let image = bed.publish("a", number).await;
             let puts = bed.puts("v1");
@@ -110,21 +154,102 @@ async fn a_seed_writes_what_it_is_going_to_change_before_it_puts_the_tag() {
         let image = bed.publish("a", 7).await;
         bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/a/manifests/v1"));
         seed(&bed, &journal, tagging).await.unwrap_err();
-        let lines: Vec<_> = recorder.taken().into_iter().map(|(line, _)| line).collect();
         let intent = format!("seed site/a:v1 {}", change(was, Some(image)));
-        assert_eq!(lines, [intent, "1 failed: Denied".into()], "{tagging:?}");
+        assert_eq!(recorder.lines(), [intent, "1 failed: Denied".into()], "{tagging:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seed_that_cannot_be_written_down_puts_no_tag() {
     for tagging in BOTH {
-        let bed = Bed::new(Profile::default()).await;
+        let bed = Arc::new(Bed::new(Profile::default()).await);
         bed.publish("a", 1).await;
-        let error = seed(&bed, &Journal::new(Arc::new(Recorder::default())), tagging).await.unwrap_err();
+        let (_, journal) = Recorder::of(&bed, Room::Lines(0));
+        let error = seed(&bed, &journal, tagging).await.unwrap_err();
         assert_eq!(error.kind(), Failure::Local, "{}", error.chain());
         assert!(error.chain().contains("write down what is to change: write: no space left"), "{}", error.chain());
         assert_eq!((bed.puts("v1"), bed.names("a", "v1").await, bed.written()), (0, None, 0), "{tagging:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_that_cannot_be_written_ends_those_before_it() {
+    let bed = Arc::new(Bed::new(Profile::default()).await);
+    bed.publish("a", 1).await;
+    let lock = bed.publish_lock("a", "lock").await;
+    let (recorder, journal) = Recorder::of(&bed, Room::Intents(1));
+    let error = seed(&bed, &journal, Tagging::Plain).await.unwrap_err();
+    assert_eq!(error.kind(), Failure::Local, "{}", error.chain());
+    let intent = format!("seed site/a:v1-lock {}", change(None, Some(lock)));
+    assert_eq!(recorder.lines(), [intent, "1 failed: Local".into()]);
+    assert_eq!((bed.puts("v1-lock"), bed.puts("v1"), bed.written()), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_tags_of_the_image_and_its_sidecars_are_written_down() {
+    let bed = Arc::new(Bed::new(Profile::default()).await);
+    let first = bed.publish("a", 1).await;
+    seed(&bed, &Journal::none(), Tagging::Keep).await.unwrap();
+    let second = bed.publish("a", 2).await;
+    let lock = bed.publish_lock("a", "lock").await;
+    let (recorder, journal) = Recorder::of(&bed, Room::Endless);
+    seed(&bed, &journal, Tagging::Keep).await.unwrap();
+    let expected = [
+        format!("seed site/a:v1-lock {}", change(None, Some(lock))),
+        "1 done".into(),
+        format!("seed site/a:v1 {}", change(Some(first), Some(second))),
+        "3 done".into(),
+    ];
+    assert_eq!(recorder.lines(), expected);
+    assert_eq!(bed.names("a", &holding("v1", &first)).await, Some(first), "put without an intent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_move_together_are_all_written_down_before_the_first_moves() {
+    let bed = Arc::new(Bed::new(Profile::default()).await);
+    let (first, second) = bed.two_generations().await;
+    let intent = |at: usize, name: &str| format!("seed site/{name}:v1 {}", change(Some(first[at]), Some(second[at])));
+
+    let (recorder, journal) = Recorder::of(&bed, Room::Intents(1));
+    let error = seed_together(&bed, &journal, &["a", "b", "c"]).await.unwrap_err();
+    assert_eq!(error.kind(), Failure::Local, "{}", error.chain());
+    assert!(error.chain().contains("no tag was moved"), "{}", error.chain());
+    assert_eq!(recorder.lines(), [intent(0, "a"), "1 failed: Local".into()]);
+    assert_eq!((bed.puts("v1"), bed.written()), (0, 0));
+
+    let fault = Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/b/manifests/v1");
+    bed.sink.fault(fault);
+    let (recorder, journal) = Recorder::of(&bed, Room::Endless);
+    let error = seed_together(&bed, &journal, &["a", "b", "c"]).await.unwrap_err();
+    assert_eq!(error.kind(), Failure::Denied, "{}", error.chain());
+    let expected = [
+        (intent(0, "a"), 0),
+        (intent(1, "b"), 0),
+        (intent(2, "c"), 0),
+        ("1 done".into(), 1),
+        ("2 failed: Denied".into(), 2),
+        (format!("rollback site/a:v1 {}", change(Some(second[0]), Some(first[0]))), 2),
+        ("6 done".into(), 3),
+        ("3 failed: Denied".into(), 3),
+    ];
+    assert_eq!(recorder.taken(), expected);
+    assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_this_run_moved_go_back_although_that_cannot_be_written_down() {
+    // The outcome of the first tag has no room, or that of the second, or only the intent to put the first one back.
+    for (room, kind) in [(2, Failure::Local), (3, Failure::Denied), (4, Failure::Denied)] {
+        let bed = Arc::new(Bed::new(Profile::default()).await);
+        let (first, _) = bed.two_generations().await;
+        bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(403)).at_the_end("site/b/manifests/v1"));
+        let (_, journal) = Recorder::of(&bed, Room::Lines(room));
+        let error = seed_together(&bed, &journal, &["a", "b"]).await.unwrap_err();
+        let told = error.chain();
+        assert_eq!(error.kind(), kind, "{room}: {told}");
+        assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None], "{room}: {told}");
+        assert!(told.contains(&format!("put back: {}/site/a:v1", bed.sink.host())), "{room}: {told}");
+        assert!(told.contains("not everything was written down: ") && told.contains("no space left"), "{room}: {told}");
     }
 }
 
@@ -141,13 +266,13 @@ async fn a_rollback_writes_each_tag_down_and_leaves_alone_what_it_cannot_write()
     };
 
     let puts = bed.puts("v1");
-    let plan = rolled_back(Journal::new(Arc::new(Recorder::default()))).await;
+    let plan = rolled_back(Recorder::of(&bed, Room::Lines(0)).1).await;
     let is_unwritten = |fate: &RollbackFate| matches!(fate, RollbackFate::Failed { why } if why.contains("no space"));
     assert!(plan.steps.iter().all(|step| is_unwritten(&step.fate)), "{:?}", plan.steps);
     assert_eq!((bed.puts("v1"), bed.names("a", "v1").await), (puts, Some(second[0])));
 
-    let recorder = Recorder::of(&bed);
-    assert!(rolled_back(Journal::new(Arc::clone(&recorder) as _)).await.is_back());
+    let (recorder, journal) = Recorder::of(&bed, Room::Endless);
+    assert!(rolled_back(journal).await.is_back());
     let expected = [
         (format!("rollback site/a:v1 {}", change(Some(second[0]), Some(first[0]))), puts),
         ("1 done".into(), puts + 1),
