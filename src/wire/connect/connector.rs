@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use super::first_bytes::{Heard, Overheard};
+use super::first_bytes::Heard;
 use super::proxy::{Manner, Proxy};
 use super::resolver::Resolver;
 use crate::wire::flow::link::{Link, Linked};
@@ -199,7 +199,7 @@ impl Connector {
         let Some(tls) = &self.tls else { return Ok(connection) };
         let host = self.to.host().unwrap_or_default();
         let name = ServerName::try_from(host.trim_start_matches('[').trim_end_matches(']'))?.to_owned();
-        let (connection, heard) = Overheard::new(TokioIo::new(connection));
+        let (connection, heard) = Heard::record(TokioIo::new(connection));
         let hello = TlsConnector::from(Arc::clone(tls)).connect(name, connection);
         tokio::pin!(hello);
         let answered = match tokio::time::timeout(silence, &mut hello).await {
