@@ -194,13 +194,16 @@ fn jitter() -> f64 {
 }
 
 /// The cause of an error that waiting hardly helps: it is retried less often than others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreachable {
     /// The name is unknown.
+    #[error("the host name does not resolve")]
     Name,
     /// Nothing listens on the port.
+    #[error("connection refused")]
     Refused,
     /// Another server answers in its place, as captive portals do; holds the text to report.
+    #[error("{0}")]
     Page(String),
 }
 
@@ -228,18 +231,6 @@ impl Unreachable {
         error.because(self).hint(hint)
     }
 }
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Name => "the host name does not resolve",
-            Self::Refused => "connection refused",
-            Self::Page(what) => what,
-        })
-    }
-}
-
-impl std::error::Error for Unreachable {}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,6 @@
 //! helper that does not answer is killed together with all processes that it started.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,7 +28,8 @@ const REST: Duration = Duration::from_millis(500);
 const IS_IDENTITY: &str = "<token>";
 
 /// Why a helper failed: one short line without secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
 pub(super) struct HelperFailure {
     why: String,
     /// Whether it did not answer at all, so that the next call would wait as long.
@@ -39,12 +39,6 @@ pub(super) struct HelperFailure {
 impl From<String> for HelperFailure {
     fn from(why: String) -> Self {
         Self { why, is_silent: false }
-    }
-}
-
-impl fmt::Display for HelperFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
     }
 }
 

@@ -6,7 +6,6 @@
 //! There are three ways through a proxy: an HTTP proxy gets plain-HTTP requests whole and opens a tunnel for TLS (RFC
 //! 9110, section 9.3.6), and a SOCKS proxy gets the address to connect to (RFC 1928).
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,27 +49,18 @@ pub(crate) trait Io: Read + Write + Send {}
 impl<T: Read + Write + Send> Io for T {}
 
 /// A reply to a TLS hello that is not TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoTls {
     /// Plain HTTP.
+    #[error("the registry speaks plain HTTP where TLS was expected")]
     PlainHttp,
     /// The peer closed the connection.
+    #[error("no TLS connection: it is closed in answer to the hello")]
     Closed,
     /// Silence for this long.
+    #[error("no TLS connection: no answer to the hello for {} s", .0.as_secs())]
     Silence(Duration),
 }
-
-impl fmt::Display for NoTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PlainHttp => f.write_str("the registry speaks plain HTTP where TLS was expected"),
-            Self::Closed => f.write_str("no TLS connection: it is closed in answer to the hello"),
-            Self::Silence(limit) => write!(f, "no TLS connection: no answer to the hello for {} s", limit.as_secs()),
-        }
-    }
-}
-
-impl std::error::Error for NoTls {}
 
 /// Makes connections to one host and port.
 #[derive(Debug, Clone)]

@@ -63,23 +63,13 @@ struct Idle {
 }
 
 /// A request that failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", if *.is_connect { "connect" } else { "exchange" })]
 pub(crate) struct BrokenExchange {
     /// Whether no connection was made at all.
     pub(super) is_connect: bool,
+    #[source]
     cause: BoxError,
-}
-
-impl fmt::Display for BrokenExchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_connect { "connect" } else { "exchange" })
-    }
-}
-
-impl std::error::Error for BrokenExchange {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(self.cause.as_ref())
-    }
 }
 
 impl Pool {

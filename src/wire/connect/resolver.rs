@@ -6,7 +6,6 @@
 //! server, and waits for none on this machine.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,20 +14,9 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service;
 
 /// A name that has no address.
-#[derive(Debug)]
-pub(crate) struct Unknown(Box<dyn StdError + Send + Sync>);
-
-impl fmt::Display for Unknown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name cannot be looked up")
-    }
-}
-
-impl StdError for Unknown {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(self.0.as_ref())
-    }
-}
+#[derive(Debug, thiserror::Error)]
+#[error("the name cannot be looked up")]
+pub(crate) struct Unknown(#[source] Box<dyn StdError + Send + Sync>);
 
 /// Resolves host names.
 #[derive(Debug, Clone, Default)]
