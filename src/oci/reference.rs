@@ -167,6 +167,21 @@ impl Reference {
             (None, None) => Name::Tag(Tag("latest".to_owned())),
         }
     }
+
+    /// Returns the tag that it means: the one that was written, or `latest` if neither tag nor digest was.
+    #[must_use]
+    pub fn effective_tag(&self) -> Option<Tag> {
+        match self.name() {
+            Name::Tag(tag) => Some(tag),
+            Name::Digest(_) => self.tag.clone(),
+        }
+    }
+
+    /// Returns whether it is fixed: by its digest, or by a tag that is not `latest`.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.digest.is_some() || self.tag.as_ref().is_some_and(|tag| tag.as_str() != "latest")
+    }
 }
 
 impl FromStr for Reference {

@@ -13,7 +13,7 @@ mod select;
 mod tests;
 
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Name, Platform, Reference, Tag};
+use crate::oci::{Platform, Reference, Tag};
 
 pub use destinations::Destinations;
 pub use pattern::{Pattern, PatternError};
@@ -127,21 +127,11 @@ impl Entry {
     ///
     /// [`Usage`](Kind::Usage) if neither names a tag.
     pub fn destination(&self) -> Result<Reference> {
-        let from_source = || match self.from.name() {
-            Name::Tag(tag) => Some(tag),
-            Name::Digest(_) => self.from.tag.clone(),
-        };
-        let Some(tag) = self.to.tag.clone().or_else(from_source) else {
+        let Some(tag) = self.to.tag.clone().or_else(|| self.from.effective_tag()) else {
             let refused = Error::new(Kind::Usage, "to needs a tag, because from is a digest");
             return Err(refused.hint(format!("write {}:<tag>", self.to)));
         };
         Ok(self.to.repository.tagged(&tag))
-    }
-
-    /// Returns whether the source is fixed: by its digest, or by a tag that is not `latest`.
-    #[must_use]
-    pub fn is_pinned(&self) -> bool {
-        self.from.digest.is_some() || self.from.tag.as_ref().is_some_and(|tag| tag.as_str() != "latest")
     }
 
     /// Returns source and destination of the image of a chosen tag.

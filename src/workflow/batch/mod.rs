@@ -156,7 +156,7 @@ fn order(catalog: &Catalog, Image { from, to, wish }: Image<'_>) -> BatchEntry {
     };
     let (tagging, engine, folder) = (catalog.tagging, catalog.engine.clone(), catalog.folder.join(&directory));
     let seed = Seed { scope, tagging, engine, folder, ..Seed::new(from, to, trust.clone()) };
-    let is_pinned_late = entry.select.is_some() || !entry.is_pinned();
+    let is_pinned_late = entry.select.is_some() || !entry.from.is_pinned();
     let result = Err(Error::new(Kind::Interrupted, "seed").on(&seed.to).because("it was not begun".to_owned()));
     BatchEntry { seed, directory, is_pinned_late, result }
 }

@@ -151,10 +151,7 @@ pub async fn seal(request: &SealRequest, key: &SigningKey, client: &Client) -> R
 impl SealRequest {
     /// Returns the image with the tag that its sidecars belong to. An image that is signed alone needs no tag.
     fn place(&self, has_sidecars: bool) -> Result<Reference> {
-        let tag = match self.image.name() {
-            Name::Tag(tag) => Some(tag),
-            Name::Digest(_) => self.image.tag.clone(),
-        };
+        let tag = self.image.effective_tag();
         if tag.is_none() && has_sidecars {
             return Err(Error::new(Kind::Usage, "seal with a policy needs a tag").on(&self.image).hint(
                 "lock and policy stand beside the image as <tag>-lock and <tag>-policy; name the image by its tag",

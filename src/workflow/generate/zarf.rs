@@ -65,9 +65,7 @@ pub fn package(request: &ZarfPackage) -> Result<Packaged> {
     let images = images(&read_catalog(catalog)?).map_err(explained)?;
     let text = zarf::PackageFile { name: &legal, version, images: &images }.render();
     file_set::write(out, &[(FILE, text)], *existing)?;
-    let is_unpinned =
-        |image: &&Reference| image.digest.is_none() && image.tag.as_ref().is_none_or(|tag| tag.as_str() == "latest");
-    let unpinned = images.iter().filter(is_unpinned).cloned().collect();
+    let unpinned = images.iter().filter(|image| !image.is_pinned()).cloned().collect();
     Ok(Packaged { file: out.join(FILE), name: legal, version: version.clone(), images, unpinned })
 }
 

@@ -62,7 +62,11 @@ pub fn bootstrap(request: &Bootstrap) -> Result<Bootstrapped> {
         Some(image) => image.clone(),
         None => zot::IMAGE.parse().map_err(|why| Error::new(Kind::Usage, "use the image").because(why))?,
     };
-    pinned(&image)?;
+    if !image.is_pinned() {
+        // A site must run the same image tomorrow.
+        let error = Error::new(Kind::Usage, "the image of --image is not pinned").on(&image);
+        return Err(error.hint(format!("name a version or a digest, such as {}", zot::IMAGE)));
+    }
     let data_dir = request.data_dir.as_deref().map_or_else(|| Ok(DATA.to_owned()), absolute)?;
     let config = format!("./{CONFIG}");
     let compose = Compose { image: &image, port: request.port, config: &config, data: &data_dir }.render();
@@ -70,16 +74,6 @@ pub fn bootstrap(request: &Bootstrap) -> Result<Bootstrapped> {
     file_set::write(&request.out, &texts, request.existing)?;
     let [config, compose] = [CONFIG, COMPOSE].map(|name| request.out.join(name));
     Ok(Bootstrapped { config, compose, image, port: request.port, data_dir })
-}
-
-/// Fails if the image is not pinned: a site must run the same image tomorrow.
-fn pinned(image: &Reference) -> Result<()> {
-    let is_moving = image.tag.as_ref().is_none_or(|tag| tag.as_str() == "latest");
-    if image.digest.is_none() && is_moving {
-        let error = Error::new(Kind::Usage, "the image of --image is not pinned").on(image);
-        return Err(error.hint(format!("name a version or a digest, such as {}", zot::IMAGE)));
-    }
-    Ok(())
 }
 
 /// Makes the path absolute: the compose file may be in another folder than this process.

@@ -12,7 +12,7 @@ use crate::cli::context::{Run, RunContext};
 use crate::cli::interrupt::{interrupted, unless_interrupted};
 use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Name, Reference};
+use crate::oci::Reference;
 use crate::verify::Demands;
 use crate::workflow::{self, IndexHandling, Seed, SeedScope, SidecarHandling, Trust};
 
@@ -97,10 +97,7 @@ impl SeedArgs {
         }
         let mut to = self.to.clone();
         if to.tag.is_none() {
-            to.tag = match self.from.name() {
-                Name::Tag(tag) => Some(tag),
-                Name::Digest(_) => self.from.tag.clone(),
-            };
+            to.tag = self.from.effective_tag();
         }
         if to.tag.is_none() {
             return Err(usage("--to needs a tag, because --from is a digest")

@@ -101,7 +101,7 @@ impl SeedCatalog {
         let mut unused = false;
         let wish = |entry: Entry| {
             let trust = match &entry.pub_key {
-                _ if self.require_pinned && entry.select.is_none() && !entry.is_pinned() => Err(unpinned(&entry)),
+                _ if self.require_pinned && entry.select.is_none() && !entry.from.is_pinned() => Err(unpinned(&entry)),
                 Some(key) if !self.skip_verify => {
                     keys.trust(key).map(|trust| relaxed(trust, &entry)).map_err(|error| at_line(error, &entry))
                 }
@@ -199,11 +199,7 @@ impl Sync {
             Err(Error::new(Kind::Usage, "use --from-registry and --to-registry").because(why))
         };
         let (from, to) = (on(&self.from_registry)?, on(&self.to_registry)?);
-        let name = from.tag.clone().map_or_else(|| from.name(), crate::oci::Name::Tag);
-        let tag = match name {
-            crate::oci::Name::Tag(tag) => Some(tag),
-            crate::oci::Name::Digest(_) => None,
-        };
+        let tag = from.effective_tag();
         let entry = Entry::new(from, Reference { tag, digest: None, ..to });
         Ok(Entry { copy_policy: self.copy_policy, ..entry })
     }
