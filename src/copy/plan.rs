@@ -56,7 +56,7 @@ impl PlanStep {
     }
 }
 
-/// The sums of a plan.
+/// The sums of a plan. Names and order of the fields are those of the `planned` line, see [`observe`](crate::observe).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PlanTotals {
     /// Manifests in the graph, indexes included.
@@ -64,7 +64,6 @@ pub struct PlanTotals {
     /// Blobs in the graph, each digest once.
     pub blobs: u64,
     /// Blobs to put: those the sink is not known to hold. For progress displays.
-    #[serde(skip)]
     pub blobs_to_put: u64,
     /// Bytes of all nodes.
     pub bytes_total: u64,

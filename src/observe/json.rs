@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::progress::ProgressTotals;
 use super::teller::Teller;
 use super::terminal::Screen;
-use crate::copy::Event;
+use crate::copy::{Event, PlanTotals};
 use crate::error::printable;
 use crate::oci::Digest;
 use crate::store::Put;
@@ -27,13 +27,8 @@ enum JsonLine {
     },
     Planned {
         time: String,
-        manifests: u64,
-        blobs: u64,
-        blobs_to_put: u64,
-        bytes_total: u64,
-        bytes_to_move: u64,
-        bytes_present: u64,
-        bytes_mountable: u64,
+        #[serde(flatten)]
+        totals: PlanTotals,
     },
     Image {
         time: String,
@@ -139,16 +134,7 @@ impl Teller for Json {
 fn told(event: &Event, time: String) -> JsonLine {
     match event {
         Event::Stage(stage) => JsonLine::Stage { time, stage: stage.as_str() },
-        Event::Planned(totals) => JsonLine::Planned {
-            time,
-            manifests: totals.manifests,
-            blobs: totals.blobs,
-            blobs_to_put: totals.blobs_to_put,
-            bytes_total: totals.bytes_total,
-            bytes_to_move: totals.bytes_to_move,
-            bytes_present: totals.bytes_present,
-            bytes_mountable: totals.bytes_mountable,
-        },
+        Event::Planned(totals) => JsonLine::Planned { time, totals: totals.clone() },
         Event::Started { node, .. } => JsonLine::Started {
             time,
             digest: node.digest,
