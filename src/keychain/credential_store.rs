@@ -66,13 +66,9 @@ impl Vault {
         let host = normal(host);
         let helper = self.keeper(&host)?;
         let Account { user, password } = account;
-        if let Some(name) = &helper {
+        if let Some((name, helper)) = &helper {
             let (user, secret) = identity.map_or((Some(user.as_str()), password.as_str()), |token| (None, token));
-            let kept = match Helper::named(name, self.helper_limit, &self.surroundings) {
-                Ok(helper) => helper.store(filed(&host), user, secret).await,
-                Err(why) => Err(why),
-            };
-            kept.map_err(|why| self.useless(name, &why))?;
+            helper.store(filed(&host), user, secret).await.map_err(|why| self.useless(name, &why))?;
         }
         let entry = match (&helper, identity) {
             (Some(_), _) => edit::LoginEdit::Elsewhere,
@@ -80,7 +76,7 @@ impl Vault {
             (None, None) => edit::LoginEdit::Password { user, password },
         };
         self.replace(|text| edit::with(text, &host, &entry).map(Some)).await?;
-        Ok(StoredLogin { host, helper, was_there: true })
+        Ok(StoredLogin { host, helper: helper.map(|(name, _)| name), was_there: true })
     }
 
     /// Erases the login for `host`, in all its spellings.
@@ -92,26 +88,24 @@ impl Vault {
         let host = normal(host);
         let helper = self.keeper(&host)?;
         let mut was_there = false;
-        if let Some(name) = &helper {
-            let erased = match Helper::named(name, self.helper_limit, &self.surroundings) {
-                Ok(helper) => helper.erase(filed(&host)).await,
-                Err(why) => Err(why),
-            };
-            was_there = erased.map_err(|why| self.useless(name, &why))?;
+        if let Some((name, helper)) = &helper {
+            was_there = helper.erase(filed(&host)).await.map_err(|why| self.useless(name, &why))?;
         }
         let stood_there = self.replace(|text| edit::without(text, &host)).await?;
         // A helper may report success for a login that it never had; docker's mark in the file is reliable.
         let was_there = if helper.is_some() { was_there && stood_there } else { stood_there };
-        Ok(StoredLogin { host, helper, was_there })
+        Ok(StoredLogin { host, helper: helper.map(|(name, _)| name), was_there })
     }
 
-    /// Returns the helper that the file names for `host`.
-    fn keeper(&self, host: &str) -> Result<Option<String>> {
+    /// Returns the helper that the file names for `host`, and its name.
+    fn keeper(&self, host: &str) -> Result<Option<(String, Helper)>> {
         let Some(bytes) = existing(&self.path).map_err(|why| unusable(&self.path).because(why))? else {
             return Ok(None);
         };
         let config = ConfigFile::parse(&self.path, &bytes).map_err(|why| unusable(&self.path).because(why))?;
-        Ok(config.keeper(host).map(str::to_owned))
+        let Some(name) = config.keeper(host) else { return Ok(None) };
+        let helper = Helper::named(name, self.helper_limit, &self.surroundings);
+        Ok(Some((name.to_owned(), helper.map_err(|why| self.useless(name, &why))?)))
     }
 
     fn useless(&self, name: &str, why: &HelperFailure) -> Error {
