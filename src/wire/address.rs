@@ -2,15 +2,11 @@
 
 use std::str::FromStr;
 
-use url::Url;
+use url::{Position, Url};
 
 /// Returns `host[:port]` of a URL.
 pub(super) fn host_port(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
+    url[Position::BeforeHost..Position::AfterPort].to_owned()
 }
 
 /// Returns whether `url` leads to this machine itself.

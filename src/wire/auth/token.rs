@@ -22,7 +22,7 @@ use crate::keychain::{Credentials, Found};
 use crate::retry::Retry;
 use crate::sync::lock;
 use crate::wire::exchange::{BoundLogin, Endpoint};
-use crate::wire::header::basic;
+use crate::wire::header::{basic, moment};
 use crate::wire::request::{Payload, Request};
 use crate::wire::response::Response;
 use crate::wire::scope::Scopes;
@@ -338,9 +338,7 @@ fn refresh(service: &TokenService, scopes: &Scopes, token: &str, subject: &str) 
 
 /// Returns the token of an answer, and the identity token that came with it; `None` if there is no token.
 async fn read(answer: Response) -> Result<Option<(Token, Option<String>)>> {
-    let sent_at = answer
-        .header(DATE.as_str())
-        .and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok());
+    let sent_at = answer.header(DATE.as_str()).and_then(moment);
     let body = answer.bytes(MAX_TOKEN_BYTES).await?;
     let Ok(body) = serde_json::from_slice::<TokenBody>(&body) else { return Ok(None) };
     let issued_at = body.issued_at.as_str().and_then(|text| text.parse().ok());
