@@ -3,16 +3,16 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::error::{Error, Kind, printable, shortened};
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// The reason for a failed verification. The text is fixed: reports and logs contain it.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
         #[non_exhaustive]
-        pub enum ErrorClass { $($(#[$doc])* $name,)* }
+        pub enum ErrorClass { $($(#[$doc])* #[serde(rename = $text)] $name,)* }
 
         impl ErrorClass {
             /// Returns the class in capitals, such as `SIG_NO_MATCH`.
@@ -162,12 +162,6 @@ impl ErrorClass {
 impl fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for ErrorClass {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 

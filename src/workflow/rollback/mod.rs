@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::rollback::restore::{MovedTag, PutBack, TagStanding};
 use crate::document::roll_up::{Attempt, RollUp};
@@ -43,7 +43,7 @@ pub struct RollbackPlan {
 #[derive(Debug, Serialize)]
 pub struct RollbackStep {
     /// The tag.
-    #[serde(rename = "tag", serialize_with = "as_text")]
+    #[serde(rename = "tag")]
     pub to: Reference,
     /// The digest that the run put under the tag.
     pub seeded_digest: Digest,
@@ -273,8 +273,4 @@ fn steps_of(entry: &Attempt, client: &Client, warnings: &mut Vec<String>) -> Res
 
 fn wrong(entry: &Attempt, why: &str) -> Error {
     Error::new(Kind::Usage, "use the roll-up's entry for").on(&entry.to).because(why.to_owned())
-}
-
-fn as_text<S: Serializer>(reference: &Reference, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(reference)
 }
