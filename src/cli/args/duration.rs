@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::decimal::Decimal;
+
 /// The units, longest names first so that `m` does not match the beginning of `ms`.
 const UNITS: [(&str, u64); 9] = [
     ("ns", 1),
@@ -60,34 +62,14 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
 
 /// Reads one number with its unit; returns nanoseconds, and the rest of the text.
 fn part(text: &str) -> Result<(u64, &str), DurationError> {
-    let (whole, rest) = digits(text);
-    let (fraction, rest) = match rest.strip_prefix('.') {
-        Some(rest) => digits(rest),
-        None => ("", rest),
-    };
-    if whole.is_empty() && fraction.is_empty() {
-        return Err(DurationError::Form);
-    }
+    let (number, rest) = Decimal::split(text).ok_or(DurationError::Form)?;
     let end = rest.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(rest.len());
     let (name, rest) = rest.split_at(end);
     if name.is_empty() {
         return Err(DurationError::Form);
     }
-    let unit = UNITS.iter().find(|(unit, _)| *unit == name).map(|(_, unit)| u128::from(*unit));
-    let unit = unit.ok_or_else(|| DurationError::Unit(name.to_owned()))?;
-    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::Range)? };
-    // Nineteen digits are more than an hour has nanoseconds; further digits add nothing.
-    let fraction = &fraction[..fraction.len().min(19)];
-    let parts: u128 = fraction.parse().unwrap_or(0);
-    let part = parts * unit / 10u128.pow(u32::try_from(fraction.len()).unwrap_or(0));
-    let nanoseconds = whole.checked_mul(unit).and_then(|whole| whole.checked_add(part));
-    let nanoseconds = nanoseconds.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
-    Ok((nanoseconds.ok_or(DurationError::Range)?, rest))
-}
-
-fn digits(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    text.split_at(end)
+    let (_, unit) = UNITS.iter().find(|(unit, _)| *unit == name).ok_or_else(|| DurationError::Unit(name.to_owned()))?;
+    Ok((number.times(*unit).ok_or(DurationError::Range)?, rest))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Groups of flags that several commands share, and the forms of their values.
 
 pub(super) mod copy;
+mod decimal;
 pub(super) mod duration;
 pub(super) mod network;
 pub(super) mod platforms;

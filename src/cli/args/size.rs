@@ -1,5 +1,7 @@
 //! Sizes as people and other tools write them: `10GiB`, `500MB`, `1.5 GiB`, or plain bytes.
 
+use super::decimal::Decimal;
+
 /// The units: powers of 1024 differ from powers of 1000, so `10G` is refused.
 const UNITS: [(&str, u64); 13] = [
     ("B", 1),
@@ -39,25 +41,13 @@ pub(crate) enum SizeError {
 
 /// Reads a size of at least one byte, in bytes. Drops a fraction of a byte.
 pub(crate) fn parse(text: &str) -> Result<u64, SizeError> {
-    let (whole, rest) = digits(text);
-    let (fraction, rest) = match rest.strip_prefix('.') {
-        Some(rest) => digits(rest),
-        None => ("", rest),
-    };
-    if whole.is_empty() && fraction.is_empty() {
-        return Err(SizeError::Form);
-    }
+    let (number, rest) = Decimal::split(text).ok_or(SizeError::Form)?;
     // With a space, as this program prints it: `34.5 MiB`.
     let name = rest.strip_prefix(' ').unwrap_or(rest);
-    let unit = u128::from(if rest.is_empty() { 1 } else { unit(name)? });
-    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| SizeError::Range)? };
-    // Eighteen digits of a fraction, in any unit, fit in 128 bits beside it; further digits add almost nothing.
-    let fraction = &fraction[..fraction.len().min(18)];
-    let parts = fraction.parse().unwrap_or(0) * unit / 10u128.pow(u32::try_from(fraction.len()).unwrap_or(0));
-    let bytes = whole.checked_mul(unit).and_then(|whole| whole.checked_add(parts)).ok_or(SizeError::Range)?;
-    match u64::try_from(bytes) {
-        Ok(0) => Err(SizeError::Nothing),
-        bytes => bytes.map_err(|_| SizeError::Range),
+    let unit = if rest.is_empty() { 1 } else { unit(name)? };
+    match number.times(unit) {
+        Some(0) => Err(SizeError::Nothing),
+        bytes => bytes.ok_or(SizeError::Range),
     }
 }
 
@@ -76,11 +66,6 @@ fn unit(name: &str) -> Result<u64, SizeError> {
         true => Err(SizeError::Unit(name.to_owned())),
         false => Err(SizeError::NearUnit(name.to_owned(), meant.join(" or "))),
     }
-}
-
-fn digits(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    text.split_at(end)
 }
 
 #[cfg(test)]
