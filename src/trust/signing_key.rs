@@ -116,23 +116,11 @@ impl Pair {
     }
 
     fn pkcs8(&self) -> Result<Vec<u8>, Unspecified> {
-        let rsa: Pkcs8V1Der<'_>;
-        let document;
-        let bytes = match self {
-            Self::Ecdsa(pair) | Self::P384(pair) => {
-                document = pair.to_pkcs8v1()?;
-                document.as_ref()
-            }
-            Self::Ed25519(pair) => {
-                document = pair.to_pkcs8v1()?;
-                document.as_ref()
-            }
-            Self::Rsa(pair) => {
-                rsa = pair.as_der()?;
-                rsa.as_ref()
-            }
-        };
-        Ok(bytes.to_vec())
+        Ok(match self {
+            Self::Ecdsa(pair) | Self::P384(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.to_pkcs8v1()?.as_ref().to_vec(),
+            Self::Rsa(pair) => AsDer::<Pkcs8V1Der<'_>>::as_der(pair)?.as_ref().to_vec(),
+        })
     }
 
     fn spki(&self) -> Result<PublicKeyX509Der<'_>, Unspecified> {
