@@ -115,7 +115,7 @@ impl Bed {
         let wish = |entry| CatalogEntry { entry, trust: Trust::Skip };
         let catalog = workflow::Catalog {
             name: "catalog.yaml".into(),
-            wishes: Catalog::parse(&self.text).unwrap().entries.into_iter().map(wish).collect(),
+            entries: Catalog::parse(&self.text).unwrap().entries.into_iter().map(wish).collect(),
             accessories: Accessories::None,
             engine: Options::default(),
             images_at_once: AT_ONCE,

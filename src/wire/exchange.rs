@@ -122,7 +122,7 @@ impl Endpoint {
         let pool = self.connections.pool(url).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
         let path = url[Position::BeforePath..Position::AfterQuery].parse::<PathAndQuery>();
         let path = path.map_err(|why| request.context.error(Kind::Invalid).because(why))?;
-        let (body, pulse) = self.body(request).await?;
+        let (body, watch) = self.body(request).await?;
         let mut sent = http::Request::new(body);
         *sent.method_mut() = request.method.clone();
         *sent.headers_mut() = request.headers.clone();
@@ -130,8 +130,8 @@ impl Endpoint {
         self.counters.request();
         tracing::trace!(method = %request.method, host = self.name(), path = url.path(), "request");
         let silence = async {
-            match &pulse {
-                Some(pulse) => pulse.silence().await,
+            match &watch {
+                Some(watch) => watch.silence().await,
                 None => {
                     tokio::time::sleep(HEADERS).await;
                     HEADERS
@@ -148,12 +148,12 @@ impl Endpoint {
         };
         match sent {
             Ok(response) => {
-                if pulse.is_none() {
+                if watch.is_none() {
                     self.counters.answered(response.took);
                 }
                 Ok(Response::new(response, url.clone(), &request.context, &self.counters, &self.peer.speed))
             }
-            Err(why) => Err(match pulse.and_then(|pulse| pulse.failure()) {
+            Err(why) => Err(match watch.and_then(|watch| watch.failure()) {
                 // The source's error, unchanged: it is not this host's.
                 Some(error) => ExchangeFault { class: Class::Other, error },
                 None => ExchangeFault::of(&why, &request.context, self.origin().is_some(), self.connections.proxy(url)),

@@ -40,8 +40,8 @@ pub(super) struct PeerState {
     /// Held for reading during a TLS hello. Only a holder of the write lock chooses plain HTTP, so it knows the results
     /// of all other hellos.
     hellos: tokio::sync::RwLock<()>,
-    authority: Authenticator,
-    pace: Throttle,
+    authenticator: Authenticator,
+    throttle: Throttle,
     notes: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
@@ -54,8 +54,8 @@ impl PeerState {
             first: tokio::sync::Mutex::default(),
             is_past_first: AtomicBool::new(false),
             hellos: tokio::sync::RwLock::default(),
-            authority: Authenticator::new(keychain),
-            pace: Throttle::default(),
+            authenticator: Authenticator::new(keychain),
+            throttle: Throttle::default(),
             notes: Mutex::default(),
         })
     }
@@ -169,12 +169,12 @@ impl Host {
     /// not permitted; [`Denied`](Kind::Denied) if there is no token; [`Invalid`](Kind::Invalid) for a certificate that
     /// does not verify. Errors of the request's body are returned unchanged.
     pub async fn send(&self, request: &Request) -> Result<Response> {
-        let lane = if matches!(request.payload, Payload::Stream { .. }) {
+        let class = if matches!(request.payload, Payload::Stream { .. }) {
             RequestClass::Upload
         } else {
             RequestClass::Question
         };
-        let slot = self.peer.pace.enter(lane).await;
+        let slot = self.peer.throttle.enter(class).await;
         let answer = self.greet(request).await?;
         if matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             // A Retry-After longer than we would wait does not slow other requests.
@@ -200,8 +200,8 @@ impl Host {
     }
 
     async fn authorized(&self, request: &Request) -> Result<Response> {
-        let authority = &self.peer.authority;
-        let mut shown = authority.login(&self.endpoint, &request.scopes).await?;
+        let authenticator = &self.peer.authenticator;
+        let mut shown = authenticator.login(&self.endpoint, &request.scopes).await?;
         let mut answer = self.routed(request, shown.as_ref().map(|shown| &shown.login)).await?;
         // Once with another login; and once more if that was a token that may have expired when the request arrived.
         for _ in 0..2 {
@@ -209,7 +209,7 @@ impl Host {
                 break;
             }
             let asked = challenges(&answer);
-            let Some(next) = authority.meet(&self.endpoint, &asked, &request.scopes, shown).await? else { break };
+            let Some(next) = authenticator.meet(&self.endpoint, &asked, &request.scopes, shown).await? else { break };
             answer.discard().await;
             answer = self.routed(request, Some(&next.login)).await?;
             if !next.may_be_over() {
@@ -217,7 +217,7 @@ impl Host {
             }
             shown = Some(next);
         }
-        Ok(answer.hinting(authority.hint()))
+        Ok(answer.hinting(authenticator.hint()))
     }
 
     /// Returns whether the answer asks for a login: this host's own 401, not that of a redirect's target.
@@ -372,8 +372,8 @@ impl Host {
     }
 
     /// Returns the logins of the host.
-    pub(super) fn authority(&self) -> &Authenticator {
-        &self.peer.authority
+    pub(super) fn authenticator(&self) -> &Authenticator {
+        &self.peer.authenticator
     }
 }
 

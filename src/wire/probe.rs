@@ -42,6 +42,6 @@ pub async fn prove(options: &ClientOptions, host: &str, account: &Account) -> Re
         _ => error,
     })?;
     answer.discard().await;
-    let authority = host.authority();
-    Ok(LoginProof { was_asked: authority.is_asking(), identity: authority.identity() })
+    let authenticator = host.authenticator();
+    Ok(LoginProof { was_asked: authenticator.is_asking(), identity: authenticator.identity() })
 }

@@ -18,8 +18,8 @@ use crate::workflow::Tagging;
 #[derive(Debug, Args)]
 pub(crate) struct Movement {
     /// Transport that moves the images; auto uses skopeo only if native does not support the copy
-    #[arg(long, value_enum, default_value_t = PlatformChoice::Native)]
-    transport: PlatformChoice,
+    #[arg(long, value_enum, default_value_t = TransportChoice::Native)]
+    transport: TransportChoice,
     /// Which signatures, attestations and other accessories to copy
     #[arg(long, value_enum, default_value_t = Attachments::All)]
     accessories: Attachments,
@@ -51,7 +51,7 @@ pub(crate) struct Movement {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum PlatformChoice {
+enum TransportChoice {
     Native,
     Skopeo,
     Auto,
@@ -91,7 +91,7 @@ pub(crate) struct Moving {
 impl Movement {
     /// Returns whether skopeo moves everything.
     pub(crate) fn is_skopeo(&self) -> bool {
-        self.transport == PlatformChoice::Skopeo
+        self.transport == TransportChoice::Skopeo
     }
 
     async fn engine(&self) -> Result<copy::Options> {
@@ -149,10 +149,10 @@ impl Movement {
             Skopeo::find(std::env::var_os("PATH").as_deref(), options)
         };
         Ok(match self.transport {
-            PlatformChoice::Native => Box::new(Native),
-            PlatformChoice::Skopeo => Box::new(skopeo()?),
+            TransportChoice::Native => Box::new(Native),
+            TransportChoice::Skopeo => Box::new(skopeo()?),
             // Without skopeo on this machine, native is the only transport.
-            PlatformChoice::Auto => Box::new(FallbackTransport::new(Native, skopeo().ok())),
+            TransportChoice::Auto => Box::new(FallbackTransport::new(Native, skopeo().ok())),
         })
     }
 }

@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::first_bytes::Heard;
-use super::proxy::{Manner, Proxy};
+use super::proxy::{Proxy, ProxyProtocol};
 use super::resolver::Resolver;
 use crate::wire::flow::link::{Link, Linked};
 
@@ -134,24 +134,24 @@ impl Connector {
         tls: Arc<ClientConfig>,
         proxy_tls: Arc<ClientConfig>,
     ) -> Self {
-        let way = match proxy.manner() {
+        let way = match proxy.protocol() {
             // Whole requests: no connection goes further than the proxy.
-            Manner::Http if to.scheme_str() == Some("http") => return Self::direct(tcp, at, proxy_tls),
-            Manner::Http => {
+            ProxyProtocol::Http if to.scheme_str() == Some("http") => return Self::direct(tcp, at, proxy_tls),
+            ProxyProtocol::Http => {
                 let mut tunnel = Tunnel::new(at, HttpsConnector::from((tcp, proxy_tls)));
                 if let Some(login) = proxy.authorization() {
                     tunnel = tunnel.with_auth(login);
                 }
                 Way::Tunnel(tunnel)
             }
-            Manner::Socks5 { names_here } => {
+            ProxyProtocol::Socks5 { names_here } => {
                 let mut socks = SocksV5::new(at, tcp).local_dns(names_here);
                 if let Some((name, password)) = proxy.login() {
                     socks = socks.with_auth(name, password);
                 }
                 Way::Socks5(socks)
             }
-            Manner::Socks4 { names_here } => Way::Socks4(SocksV4::new(at, tcp).local_dns(names_here)),
+            ProxyProtocol::Socks4 { names_here } => Way::Socks4(SocksV4::new(at, tcp).local_dns(names_here)),
         };
         Self::over(way, to, tls)
     }

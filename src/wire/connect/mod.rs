@@ -21,7 +21,7 @@ use url::Url;
 
 use self::connector::{Connector, TcpConnector};
 use self::pool::{Forwarded, Pool};
-use self::proxy::{Manner, Proxies, Proxy};
+use self::proxy::{Proxies, Proxy, ProxyProtocol};
 use self::tls::{ClientTls, Roots};
 use super::address::{PlainHost, host_port, is_loopback};
 use super::flow::link::Link;
@@ -128,12 +128,12 @@ impl Connections {
     async fn make_pool(&self, url: &Url, authority: &str) -> Result<Arc<Pool>> {
         let wrong = |why: http::Error| Error::new(Kind::Invalid, "connect to").on(authority).because(why);
         let host = HeaderValue::from_str(authority).map_err(|why| wrong(why.into()))?;
-        let (tls, to) = (self.tls_for(url).await?, door(url).map_err(wrong)?);
+        let (tls, to) = (self.tls_for(url).await?, origin_uri(url).map_err(wrong)?);
         let tcp = TcpConnector::new(&self.link);
         let Some(proxy) = self.proxy(url) else { return Ok(Pool::new(Connector::direct(tcp, to, tls), host, None)) };
-        let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, door(proxy.url()).map_err(wrong)?);
+        let (proxy_tls, at) = (self.tls_for(proxy.url()).await?, origin_uri(proxy.url()).map_err(wrong)?);
         let forwarded = match url.scheme() {
-            "http" if proxy.manner() == Manner::Http => Some(Forwarded {
+            "http" if proxy.protocol() == ProxyProtocol::Http => Some(Forwarded {
                 authority: authority.parse().map_err(|why: http::uri::InvalidUri| wrong(why.into()))?,
                 login: proxy.authorization(),
             }),
@@ -154,7 +154,7 @@ fn pool_key(url: &Url) -> String {
 }
 
 /// Returns scheme, host and port of `url`, always with the port.
-fn door(url: &Url) -> Result<Uri, http::Error> {
+fn origin_uri(url: &Url) -> Result<Uri, http::Error> {
     let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
     // Only SOCKS proxies have no known default port.
     let port = url.port_or_known_default().unwrap_or(1080);

@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// The connections to one host.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    dialler: Connector,
+    connector: Connector,
     host: HeaderValue,
     /// Set if a proxy gets whole requests: their authority, and the proxy's login.
     forwarded: Option<Forwarded>,
@@ -74,8 +74,8 @@ pub(crate) struct BrokenExchange {
 
 impl Pool {
     /// Creates an empty pool; does not connect yet.
-    pub(crate) fn new(dialler: Connector, host: HeaderValue, forwarded: Option<Forwarded>) -> Arc<Self> {
-        Arc::new(Self { dialler, host, forwarded, idle: Mutex::default(), count: Arc::default() })
+    pub(crate) fn new(connector: Connector, host: HeaderValue, forwarded: Option<Forwarded>) -> Arc<Self> {
+        Arc::new(Self { connector, host, forwarded, idle: Mutex::default(), count: Arc::default() })
     }
 
     /// Sends a request, and waits for the head of its answer.
@@ -160,7 +160,7 @@ impl Pool {
 
     /// Returns whether the host has ever spoken TLS.
     pub(crate) fn has_spoken_tls(&self) -> bool {
-        self.dialler.has_spoken_tls()
+        self.connector.has_spoken_tls()
     }
 
     /// Makes connections until there are `count`, ready for requests that follow soon.
@@ -182,7 +182,7 @@ impl Pool {
     }
 
     async fn make(&self, counted: Counted, silence: Duration) -> Result<SendRequest<RequestBody>, BoxError> {
-        let io = self.dialler.dial(silence).await?;
+        let io = self.connector.dial(silence).await?;
         let buffer = if self.count.load(Ordering::Acquire) <= FEW { BUFFER } else { SMALL_BUFFER };
         let (connection, work) = Builder::new().max_buf_size(buffer).handshake(io).await?;
         tokio::spawn(async move {
@@ -427,8 +427,8 @@ mod tests {
         let proxies = Proxies::of(|name| (name == "ALL_PROXY").then(|| format!("socks4://{at}")));
         let proxy = proxies.on_the_way_to(&"http://192.0.2.1/".parse().unwrap()).unwrap();
         let (door, to) = (format!("http://{at}/"), Uri::from_static("http://192.0.2.1/"));
-        let dialler = Connector::by_way_of(proxy, tcp(), door.parse().unwrap(), to, no_tls(), no_tls());
-        let pool = Pool::new(dialler, HeaderValue::from_static("192.0.2.1"), None);
+        let connector = Connector::by_way_of(proxy, tcp(), door.parse().unwrap(), to, no_tls(), no_tls());
+        let pool = Pool::new(connector, HeaderValue::from_static("192.0.2.1"), None);
         let begun = Instant::now();
         let answer = ask(&pool, RequestBody::nothing()).await.unwrap();
         assert!(begun.elapsed() >= SLOW && answer.took < SLOW, "{:?}, {:?}", begun.elapsed(), answer.took);

@@ -102,7 +102,7 @@ impl Proxies {
 
 /// The protocol that a proxy speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum ProxyProtocol {
     /// HTTP.
     Http,
     /// SOCKS 5.
@@ -119,11 +119,11 @@ pub(crate) enum Manner {
 
 impl Proxy {
     /// Returns the protocol.
-    pub(crate) fn manner(&self) -> Manner {
+    pub(crate) fn protocol(&self) -> ProxyProtocol {
         match self.url.scheme() {
-            "socks5" | "socks5h" => Manner::Socks5 { names_here: self.url.scheme() == "socks5" },
-            "socks4" | "socks4a" => Manner::Socks4 { names_here: self.url.scheme() == "socks4" },
-            _ => Manner::Http,
+            "socks5" | "socks5h" => ProxyProtocol::Socks5 { names_here: self.url.scheme() == "socks5" },
+            "socks4" | "socks4a" => ProxyProtocol::Socks4 { names_here: self.url.scheme() == "socks4" },
+            _ => ProxyProtocol::Http,
         }
     }
 

@@ -51,24 +51,24 @@ struct ThrottleWindow {
 /// A request in flight.
 #[derive(Debug)]
 pub(crate) struct ThrottleSlot<'a> {
-    pace: &'a Throttle,
-    lane: RequestClass,
+    throttle: &'a Throttle,
+    class: RequestClass,
     /// How often the window had been halved when this request was sent.
     cuts: u32,
 }
 
 impl Throttle {
     /// Waits until a request may be sent.
-    pub(crate) async fn enter(&self, lane: RequestClass) -> ThrottleSlot<'_> {
+    pub(crate) async fn enter(&self, class: RequestClass) -> ThrottleSlot<'_> {
         if !self.is_held.load(Ordering::Acquire) {
-            self.in_flight(lane).fetch_add(1, Ordering::AcqRel);
-            return ThrottleSlot { pace: self, lane, cuts: 0 };
+            self.in_flight(class).fetch_add(1, Ordering::AcqRel);
+            return ThrottleSlot { throttle: self, class, cuts: 0 };
         }
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
-            let not_before = match self.admit(lane) {
+            let not_before = match self.admit(class) {
                 Ok(slot) => return slot,
                 Err(not_before) => not_before,
             };
@@ -80,21 +80,21 @@ impl Throttle {
     }
 
     /// Returns a slot, or the time to wait for; without a time, the caller waits for a change.
-    fn admit(&self, lane: RequestClass) -> Result<ThrottleSlot<'_>, Option<Instant>> {
+    fn admit(&self, class: RequestClass) -> Result<ThrottleSlot<'_>, Option<Instant>> {
         let window = self.lock();
         if let Some(moment) = window.not_before.filter(|moment| *moment > Instant::now()) {
             return Err(Some(moment));
         }
-        let in_flight = self.in_flight(lane);
+        let in_flight = self.in_flight(class);
         if window.size > 0 && in_flight.load(Ordering::Acquire) >= window.size {
             return Err(None);
         }
         in_flight.fetch_add(1, Ordering::AcqRel);
-        Ok(ThrottleSlot { pace: self, lane, cuts: window.cuts })
+        Ok(ThrottleSlot { throttle: self, class, cuts: window.cuts })
     }
 
-    fn in_flight(&self, lane: RequestClass) -> &AtomicU32 {
-        &self.in_flight[lane as usize]
+    fn in_flight(&self, class: RequestClass) -> &AtomicU32 {
+        &self.in_flight[class as usize]
     }
 
     fn lock(&self) -> MutexGuard<'_, ThrottleWindow> {
@@ -106,11 +106,12 @@ impl Throttle {
 impl ThrottleSlot<'_> {
     /// Records that the host refused the request, and how long it asked to wait.
     pub(crate) fn refused(self, pause: Option<Duration>) {
-        let pace = self.pace;
-        let mut window = pace.lock();
+        let throttle = self.throttle;
+        let mut window = throttle.lock();
         // Requests that were in flight together are refused together: they count as one refusal.
-        if !pace.is_held.load(Ordering::Acquire) || self.cuts == window.cuts {
-            let busiest = pace.in_flight.iter().map(|count| count.load(Ordering::Acquire)).max().unwrap_or_default();
+        if !throttle.is_held.load(Ordering::Acquire) || self.cuts == window.cuts {
+            let busiest =
+                throttle.in_flight.iter().map(|count| count.load(Ordering::Acquire)).max().unwrap_or_default();
             let before = if window.size == 0 { busiest } else { busiest.min(window.size) };
             window.size = (before / 2).max(1);
             window.cuts += 1;
@@ -120,16 +121,16 @@ impl ThrottleSlot<'_> {
         if let Some(moment) = pause.and_then(|pause| Instant::now().checked_add(pause)) {
             window.not_before = window.not_before.max(Some(moment));
         }
-        pace.is_held.store(true, Ordering::Release);
+        throttle.is_held.store(true, Ordering::Release);
     }
 
     /// Records that the host has answered.
     pub(crate) fn answered(self) {
-        let pace = self.pace;
-        if !pace.is_held.load(Ordering::Acquire) {
+        let throttle = self.throttle;
+        if !throttle.is_held.load(Ordering::Acquire) {
             return;
         }
-        let mut window = pace.lock();
+        let mut window = throttle.lock();
         // An answer to a request sent before the last refusal says nothing about the time after it.
         if window.size == 0 || self.cuts != window.cuts {
             return;
@@ -141,16 +142,16 @@ impl ThrottleSlot<'_> {
         }
         if window.size >= OPEN {
             window.size = 0;
-            pace.is_held.store(false, Ordering::Release);
+            throttle.is_held.store(false, Ordering::Release);
         }
     }
 }
 
 impl Drop for ThrottleSlot<'_> {
     fn drop(&mut self) {
-        self.pace.in_flight(self.lane).fetch_sub(1, Ordering::AcqRel);
-        if self.pace.is_held.load(Ordering::Acquire) || self.cuts > 0 {
-            self.pace.changed.notify_waiters();
+        self.throttle.in_flight(self.class).fetch_sub(1, Ordering::AcqRel);
+        if self.throttle.is_held.load(Ordering::Acquire) || self.cuts > 0 {
+            self.throttle.changed.notify_waiters();
         }
     }
 }
@@ -161,75 +162,78 @@ mod tests {
     use futures_util::FutureExt as _;
 
     /// Returns how many more requests may be sent right now.
-    fn room(pace: &Throttle, lane: RequestClass) -> usize {
+    fn room(throttle: &Throttle, class: RequestClass) -> usize {
         let mut slots = Vec::new();
         while slots.len() < 100
-            && let Some(slot) = pace.enter(lane).now_or_never()
+            && let Some(slot) = throttle.enter(class).now_or_never()
         {
             slots.push(slot);
         }
         slots.len()
     }
 
-    async fn fly(pace: &Throttle, count: usize) -> Vec<ThrottleSlot<'_>> {
+    async fn fly(throttle: &Throttle, count: usize) -> Vec<ThrottleSlot<'_>> {
         let mut slots = Vec::new();
         for _ in 0..count {
-            slots.push(pace.enter(RequestClass::Question).await);
+            slots.push(throttle.enter(RequestClass::Question).await);
         }
         slots
     }
 
     #[tokio::test(start_paused = true)]
     async fn refusals_that_come_together_halve_the_window_once_and_later_ones_again() {
-        let pace = Throttle::default();
-        assert_eq!(room(&pace, RequestClass::Question), 100, "nothing is held back without a reason");
+        let throttle = Throttle::default();
+        assert_eq!(room(&throttle, RequestClass::Question), 100, "nothing is held back without a reason");
         for window in [8, 4, 2, 1, 1] {
-            let count = if window == 8 { 16 } else { room(&pace, RequestClass::Question) };
-            for slot in fly(&pace, count).await {
+            let count = if window == 8 { 16 } else { room(&throttle, RequestClass::Question) };
+            for slot in fly(&throttle, count).await {
                 slot.refused(None);
             }
-            assert_eq!((room(&pace, RequestClass::Question), room(&pace, RequestClass::Upload)), (window, window));
+            assert_eq!(
+                (room(&throttle, RequestClass::Question), room(&throttle, RequestClass::Upload)),
+                (window, window)
+            );
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_window_grows_by_one_for_every_window_of_answers_until_it_is_open() {
-        let pace = Throttle::default();
-        for slot in fly(&pace, 8).await {
+        let throttle = Throttle::default();
+        for slot in fly(&throttle, 8).await {
             slot.refused(None);
         }
         for window in 4..OPEN as usize {
-            assert_eq!(room(&pace, RequestClass::Question), window);
-            for slot in fly(&pace, window).await {
+            assert_eq!(room(&throttle, RequestClass::Question), window);
+            for slot in fly(&throttle, window).await {
                 slot.answered();
             }
         }
-        assert_eq!(room(&pace, RequestClass::Question), 100);
-        assert!(!pace.is_held.load(Ordering::Acquire));
+        assert_eq!(room(&throttle, RequestClass::Question), 100);
+        assert!(!throttle.is_held.load(Ordering::Acquire));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_requested_pause_holds_everybody_back() {
-        let pace = Throttle::default();
-        let mut slots = fly(&pace, 3).await;
+        let throttle = Throttle::default();
+        let mut slots = fly(&throttle, 3).await;
         let begun = Instant::now();
         slots.remove(0).refused(Some(Duration::from_secs(7)));
         slots.remove(0).refused(Some(Duration::from_secs(3)));
         slots.clear();
-        for lane in [RequestClass::Question, RequestClass::Upload] {
-            assert_eq!(room(&pace, lane), 0);
+        for class in [RequestClass::Question, RequestClass::Upload] {
+            assert_eq!(room(&throttle, class), 0);
         }
-        pace.enter(RequestClass::Question).await.answered();
+        throttle.enter(RequestClass::Question).await.answered();
         assert_eq!(begun.elapsed().as_secs(), 7, "the longer of two");
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_goes_when_another_ends_however_that_ends() {
-        let pace = Throttle::default();
-        pace.enter(RequestClass::Question).await.refused(None);
-        let held = pace.enter(RequestClass::Question).await;
+        let throttle = Throttle::default();
+        throttle.enter(RequestClass::Question).await.refused(None);
+        let held = throttle.enter(RequestClass::Question).await;
         let (mut next, mut last) =
-            (Box::pin(pace.enter(RequestClass::Question)), Box::pin(pace.enter(RequestClass::Question)));
+            (Box::pin(throttle.enter(RequestClass::Question)), Box::pin(throttle.enter(RequestClass::Question)));
         assert!((&mut next).now_or_never().is_none() && (&mut last).now_or_never().is_none());
         drop(held);
         let next = next.await;
@@ -240,9 +244,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_never_keeps_a_download_from_its_host_waiting() {
-        let pace = Throttle::default();
-        pace.enter(RequestClass::Upload).await.refused(None);
-        let _upload = pace.enter(RequestClass::Upload).await;
-        assert_eq!((room(&pace, RequestClass::Upload), room(&pace, RequestClass::Question)), (0, 1));
+        let throttle = Throttle::default();
+        throttle.enter(RequestClass::Upload).await.refused(None);
+        let _upload = throttle.enter(RequestClass::Upload).await;
+        assert_eq!((room(&throttle, RequestClass::Upload), room(&throttle, RequestClass::Question)), (0, 1));
     }
 }

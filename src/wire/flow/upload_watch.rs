@@ -51,15 +51,15 @@ pub(crate) struct WatchedBody {
     stream: ByteStream,
     /// The rest of the piece that the source has given.
     rest: Bytes,
-    pulse: Arc<UploadWatch>,
+    watch: Arc<UploadWatch>,
     counters: Arc<Counters>,
 }
 
 impl UploadWatch {
     pub(crate) fn watch(stream: ByteStream, counters: &Arc<Counters>) -> (WatchedBody, Arc<Self>) {
         let state = WatchState { turn: WatchTurn::Sink, since: Instant::now(), failure: None };
-        let pulse = Arc::new(Self { state: Mutex::new(state) });
-        (WatchedBody { stream, rest: Bytes::new(), pulse: Arc::clone(&pulse), counters: Arc::clone(counters) }, pulse)
+        let watch = Arc::new(Self { state: Mutex::new(state) });
+        (WatchedBody { stream, rest: Bytes::new(), watch: Arc::clone(&watch), counters: Arc::clone(counters) }, watch)
     }
 
     /// Waits until the sink has been silent for too long. Returns for how long.
@@ -108,14 +108,14 @@ impl futures_util::Stream for WatchedBody {
             polled = Pin::new(&mut this.stream).poll_next(context);
         }
         match &mut polled {
-            Poll::Pending => this.pulse.turn(WatchTurn::Source),
+            Poll::Pending => this.watch.turn(WatchTurn::Source),
             Poll::Ready(Some(Ok(piece))) => {
                 this.rest = piece.split_off(piece.len().min(SLICE));
                 this.counters.sent(piece.len());
-                this.pulse.turn(WatchTurn::Sink);
+                this.watch.turn(WatchTurn::Sink);
             }
-            Poll::Ready(Some(Err(error))) => this.pulse.lock().failure = Some(error.clone()),
-            Poll::Ready(None) => this.pulse.turn(WatchTurn::Answer),
+            Poll::Ready(Some(Err(error))) => this.watch.lock().failure = Some(error.clone()),
+            Poll::Ready(None) => this.watch.turn(WatchTurn::Answer),
         }
         polled
     }
@@ -133,22 +133,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_sink_that_takes_nothing_is_given_up_and_a_slow_source_is_not() {
-        let (mut body, pulse) =
+        let (mut body, watch) =
             watched(Box::pin(stream::iter([Ok(Bytes::from_static(b"a"))]).chain(stream::pending())));
         assert!(body.next().await.is_some());
-        assert_eq!(pulse.silence().await, SILENCE);
+        assert_eq!(watch.silence().await, SILENCE);
 
         // The source's turn: no time limit applies here.
         assert!(tokio::time::timeout(Duration::from_secs(1), body.next()).await.is_err());
-        assert!(tokio::time::timeout(Duration::from_secs(3600), pulse.silence()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_secs(3600), watch.silence()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_answer_may_take_longer_than_a_piece() {
-        let (mut body, pulse) = watched(Box::pin(stream::empty()));
+        let (mut body, watch) = watched(Box::pin(stream::empty()));
         assert!(body.next().await.is_none());
-        assert!(tokio::time::timeout(COMMIT - Duration::from_secs(1), pulse.silence()).await.is_err());
-        assert_eq!(pulse.silence().await, COMMIT);
+        assert!(tokio::time::timeout(COMMIT - Duration::from_secs(1), watch.silence()).await.is_err());
+        assert_eq!(watch.silence().await, COMMIT);
     }
 
     #[tokio::test]
@@ -162,8 +162,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_sources_failure_is_kept() {
-        let (mut body, pulse) = watched(Box::pin(stream::iter([Err(Error::new(Kind::Corrupt, "read"))])));
+        let (mut body, watch) = watched(Box::pin(stream::iter([Err(Error::new(Kind::Corrupt, "read"))])));
         assert!(body.next().await.unwrap().is_err());
-        assert_eq!(pulse.failure().map(|error| error.kind()), Some(Kind::Corrupt));
+        assert_eq!(watch.failure().map(|error| error.kind()), Some(Kind::Corrupt));
     }
 }

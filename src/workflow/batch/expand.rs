@@ -23,24 +23,24 @@ pub struct CatalogEntry {
 pub(crate) struct Image<'a> {
     pub(crate) from: Reference,
     pub(crate) to: Reference,
-    pub(crate) wish: &'a CatalogEntry,
+    pub(crate) entry: &'a CatalogEntry,
 }
 
-/// Returns all images of `wishes`, in their order, and the cost of listing tags for them. Lists the tags of each
+/// Returns all images of `entries`, in their order, and the cost of listing tags for them. Lists the tags of each
 /// repository once.
 ///
 /// # Errors
 ///
 /// Fails like [`Listing::tags`]; [`NotFound`](crate::Kind::NotFound) if nothing matches; [`Usage`](crate::Kind::Usage) if
 /// two images have the same destination.
-pub(crate) async fn images<'a>(wishes: &'a [CatalogEntry], client: &Client) -> Result<(Vec<Image<'a>>, Stats)> {
+pub(crate) async fn images<'a>(entries: &'a [CatalogEntry], client: &Client) -> Result<(Vec<Image<'a>>, Stats)> {
     let mut lists = Lists { client, known: HashMap::new(), tally: Stats::default() };
     let mut taken = Destinations::default();
     let mut images = Vec::new();
-    for wish in wishes {
-        for (from, to) in lists.pairs(&wish.entry).await? {
-            taken.claim(&to, &wish.entry)?;
-            images.push(Image { from, to, wish });
+    for entry in entries {
+        for (from, to) in lists.pairs(&entry.entry).await? {
+            taken.claim(&to, &entry.entry)?;
+            images.push(Image { from, to, entry });
         }
     }
     Ok((images, lists.tally))

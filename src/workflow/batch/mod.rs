@@ -37,7 +37,7 @@ pub struct Catalog {
     /// The catalog as the user named it, for the roll-up.
     pub name: String,
     /// Sources and destinations, each with its demands.
-    pub wishes: Vec<CatalogEntry>,
+    pub entries: Vec<CatalogEntry>,
     /// Accessories of images that do not set their own.
     pub accessories: Accessories,
     /// Options of the engine; the whole run shares the lanes.
@@ -96,13 +96,13 @@ pub async fn seed_catalog(
     let halt = CancellationToken::new();
     let each = events.of_one_among_many();
     let run = SeedRun { client, journal, transport, events: &each, commons: &commons, is_folder_tried: true };
-    let Catalog { name, wishes, keep_going, .. } = &catalog;
-    let fleet = Batch { run, events, halt: &halt, keep_going: *keep_going, at_once: catalog.images_at_once };
+    let Catalog { name, keep_going, .. } = &catalog;
+    let batch = Batch { run, events, halt: &halt, keep_going: *keep_going, at_once: catalog.images_at_once };
     let all = async {
         events.send(Event::Stage(Stage::Resolving));
-        let (images, choosing) = expand::images(wishes, client).await?;
+        let (images, choosing) = expand::images(&catalog.entries, client).await?;
         let entries = images.into_iter().map(|image| order(&catalog, image)).collect();
-        let entries = fleet.seed(name, catalog.tagging, entries).await?;
+        let entries = batch.seed(name, catalog.tagging, entries).await?;
         Ok((entries, choosing))
     };
     // Boxed to keep callers' futures small.
@@ -135,18 +135,18 @@ pub async fn forecast_catalog(catalog: Catalog, client: &Client, events: &Events
     let each = events.of_one_among_many();
     let journal = &Journal::none();
     let run = SeedRun { client, journal, transport: &Native, events: &each, commons: &commons, is_folder_tried: true };
-    let fleet = Batch { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
+    let batch = Batch { run, events, halt: &halt, keep_going: false, at_once: catalog.images_at_once };
     events.send(Event::Stage(Stage::Resolving));
-    let (images, choosing) = expand::images(&catalog.wishes, client).await?;
+    let (images, choosing) = expand::images(&catalog.entries, client).await?;
     let entries: Vec<_> = images.into_iter().map(|image| order(&catalog, image)).collect();
-    let mut forecasts = Forecasts::of(Box::pin(fleet.forecast(&entries)).await?);
+    let mut forecasts = Forecasts::of(Box::pin(batch.forecast(&entries)).await?);
     forecasts.totals.requests += choosing.requests;
     Ok(forecasts)
 }
 
 /// Turns one image into a seed of its own, with a folder below the catalog's.
-fn order(catalog: &Catalog, Image { from, to, wish }: Image<'_>) -> BatchEntry {
-    let CatalogEntry { entry, trust } = wish;
+fn order(catalog: &Catalog, Image { from, to, entry }: Image<'_>) -> BatchEntry {
+    let CatalogEntry { entry, trust } = entry;
     let directory = entry_directory(&to);
     let scope = SeedScope {
         platforms: entry.platforms.clone(),

@@ -88,18 +88,18 @@ impl Run for SeedCatalog {
     async fn run(self, context: &RunContext) -> Result<ExitCode> {
         let name = self.catalog.display().to_string();
         let catalog = workflow::read_catalog(&self.catalog)?;
-        let wishes = self.wishes(catalog).map_err(|error| error.during("use the catalog", &name))?;
+        let entries = self.entries(catalog).map_err(|error| error.during("use the catalog", &name))?;
         self.claims.check(self.skip_verify)?;
-        self.run.start(context, name, wishes, self.skip_verify, &self.log).await
+        self.run.start(context, name, entries, self.skip_verify, &self.log).await
     }
 }
 
 impl SeedCatalog {
-    fn wishes(&self, catalog: Catalog) -> Result<Vec<CatalogEntry>> {
+    fn entries(&self, catalog: Catalog) -> Result<Vec<CatalogEntry>> {
         let folder = self.catalog.parent().unwrap_or(Path::new(""));
         let mut keys = Keys { folder, known: HashMap::new(), log: &self.log, claims: &self.claims };
         let mut unused = false;
-        let wish = |entry: Entry| {
+        let with_trust = |entry: Entry| {
             let trust = match &entry.pub_key {
                 _ if self.require_pinned && entry.select.is_none() && !entry.from.is_pinned() => Err(unpinned(&entry)),
                 Some(key) if !self.skip_verify => {
@@ -113,11 +113,11 @@ impl SeedCatalog {
             };
             Ok(CatalogEntry { trust: trust?, entry })
         };
-        let wishes = catalog.entries.into_iter().map(wish).collect::<Result<_>>()?;
+        let entries = catalog.entries.into_iter().map(with_trust).collect::<Result<_>>()?;
         if unused {
             print::note("WARNING: --skip-verify: the keys in the catalog are NOT used.");
         }
-        Ok(wishes)
+        Ok(entries)
     }
 }
 
@@ -178,9 +178,9 @@ impl Run for Sync {
         };
         let entries = self.repos.iter().map(|repo| self.entry(repo)).collect::<Result<_>>()?;
         let entries = Catalog::new(entries)?.entries.into_iter();
-        let wishes = entries.map(|entry| CatalogEntry { entry, trust: trust.clone() }).collect();
+        let entries = entries.map(|entry| CatalogEntry { entry, trust: trust.clone() }).collect();
         let name = format!("{} -> {}", self.from_registry, self.to_registry);
-        self.run.start(context, name, wishes, self.skip_verify, &self.log).await
+        self.run.start(context, name, entries, self.skip_verify, &self.log).await
     }
 }
 
@@ -210,7 +210,7 @@ impl Many {
         self,
         context: &RunContext,
         name: String,
-        wishes: Vec<CatalogEntry>,
+        entries: Vec<CatalogEntry>,
         is_unverified: bool,
         log: &trust::LogArgs,
     ) -> Result<ExitCode> {
@@ -220,7 +220,7 @@ impl Many {
         let moving = self.movement.begin(context, is_unverified).await?;
         let catalog = workflow::Catalog {
             name,
-            wishes,
+            entries,
             accessories: self.movement.accessories(),
             engine: moving.engine.clone(),
             images_at_once: self.movement.network.jobs.get(),
