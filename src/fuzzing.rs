@@ -1,8 +1,8 @@
 //! Entry points for fuzzing: one function for every parser of untrusted bytes.
 //!
 //! Compiled only with the feature `fuzzing`, for the targets in `fuzz/` and for the test that replays their corpora on a
-//! stable compiler (`tests/it/house/corpora.rs`). A function takes any bytes and panics if the parser violates a property; the
-//! properties are next to the parsers, in the file `fuzzing.rs` of each module.
+//! stable compiler (`tests/it/house/corpora.rs`). A function takes any bytes and panics if the parser violates a
+//! property; the properties are next to the parsers, in the file `fuzzing.rs` of each module.
 
 macro_rules! targets {
     ($($(#[$doc:meta])* $name:ident = $properties:path;)*) => {

@@ -92,7 +92,7 @@ enum ProgressForm {
     None,
 }
 
-/// What all commands share: the form of the result, warnings, progress.
+/// The state that all commands share: the form of the result, warnings, progress.
 #[derive(Debug)]
 pub(crate) struct RunContext {
     /// Form of the result on stdout.

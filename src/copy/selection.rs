@@ -139,7 +139,7 @@ fn platform_of(entry: &Descriptor) -> Option<&Platform> {
     entry.platform.as_deref().filter(|platform| platform.is_known())
 }
 
-/// What is done with an entry.
+/// Whether an entry is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Choice {
     Taken,

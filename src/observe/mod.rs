@@ -10,7 +10,7 @@
 //!
 //! | `event` | further fields |
 //! |---|---|
-//! | `stage` | `stage`: the step that begins, such as `verifying source` |
+//! | `stage` | `stage`: the step that begins, such as `verifying the source` |
 //! | `planned` | `manifests`, `blobs`, `bytes_total`: of the graph; `bytes_present`: known to be at the destination; `bytes_mountable`: shared by images of this run; `blobs_to_put`, `bytes_to_move`: the rest |
 //! | `started` | `digest`, `media_type`, `size` |
 //! | `progress` | `bytes_done`: need not move any more; `bytes_moved`: read, again after a break included; `bytes_per_second`: null while unknown; `blobs_done`; `bytes_to_move` and `blobs_to_put` of all plans so far. At most two a second, none while nothing changes |

@@ -7,8 +7,8 @@
 //! the lock on it (the kernel releases the lock with the process, however that ends); other processes read the file and
 //! write nothing.
 //!
-//! A body reads through it; it knows no stores. Everything else in the folder is not
-//! ours: never followed, never changed, never removed (`disk`).
+//! A body of the stores reads through the spool, which knows no stores. Other files in the folder are not ours: `disk`
+//! never follows, changes or removes them.
 
 mod entry;
 mod folder;
