@@ -262,7 +262,7 @@ impl Staged<'_> {
             dest_ref: seed.to.clone(),
             dest_digest: found.root.node.digest,
             platforms: prepared.platforms.clone(),
-            copied_policy: found.sidecars().next().is_some(),
+            copied_policy: found.sidecars.all().next().is_some(),
             signing_key_ref: seed.key(),
             verified: destination.is_some(),
             seeded_at: now()?,

@@ -110,7 +110,7 @@ impl<'a> Prepared<'a> {
         if demands.trust_time == TrustTime::Off {
             weakened.push("trust-time off".to_owned());
         }
-        if self.found.lock.is_some() && self.found.policy.is_none() {
+        if self.found.sidecars.lock.is_some() && self.found.sidecars.policy.is_none() {
             weakened.push("no policy beside the lock".to_owned());
         }
         if self.found.original.is_some() && self.found.former.is_some() && !self.found.is_unchanged() {
@@ -181,7 +181,7 @@ async fn targets(
             Evidence::Referrer { .. } | Evidence::Tagged { .. } => {}
         }
     }
-    targets.extend(found.sidecars().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
+    targets.extend(found.sidecars.all().map(|sidecar| target(&sidecar.root, &sidecar.tag, &sidecar.former)));
     targets.extend(companions.iter().map(Accessory::target));
     Ok(targets)
 }

@@ -97,7 +97,7 @@ pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
             // A new tag has no former root; see `new_tags`.
             Tagging::Keep => {
                 is_moved(&found.root, &found.former)
-                    || found.sidecars().any(|sidecar| is_moved(&sidecar.root, &sidecar.former))
+                    || found.sidecars.all().any(|sidecar| is_moved(&sidecar.root, &sidecar.former))
             }
             Tagging::Together => true,
         }
@@ -112,7 +112,7 @@ pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
 /// be read or written.
 pub(crate) async fn moves(seed: &Seed, sink: &Registry, found: &Resolved) -> Result<Vec<Move>> {
     let mut moves = Vec::new();
-    for sidecar in found.sidecars() {
+    for sidecar in found.sidecars.all() {
         let kind = Some(sidecar.kind);
         moves.push(ready(seed, sink, found, &sidecar.tag, &sidecar.root, &sidecar.former, kind).await?);
     }
@@ -155,7 +155,7 @@ async fn ready(
 
 /// Returns the changes of all tags that do not name their new root yet.
 pub(super) fn effects(seed: &Seed, found: &Resolved) -> Vec<Effect> {
-    let sidecars = found.sidecars().map(|sidecar| (Some(&sidecar.tag), &sidecar.root, &sidecar.former));
+    let sidecars = found.sidecars.all().map(|sidecar| (Some(&sidecar.tag), &sidecar.root, &sidecar.former));
     let all = sidecars.chain([(seed.to.tag.as_ref(), &found.root, &found.former)]);
     let change = |(tag, root, former): (Option<&Tag>, &Root, &Option<Descriptor>)| {
         let (was, digest) = (former.as_ref().map(|former| former.digest), Some(root.node.digest));
@@ -176,7 +176,7 @@ pub(super) fn new_tags(seed: &Seed, found: &Resolved) -> Result<Vec<Watch>> {
         return Ok(Vec::new());
     }
     let tag = seed.tag()?;
-    let sidecars = found.sidecars().map(|sidecar| (&sidecar.tag, &sidecar.root, &sidecar.former));
+    let sidecars = found.sidecars.all().map(|sidecar| (&sidecar.tag, &sidecar.root, &sidecar.former));
     let all = sidecars.chain([(&tag, &found.root, &found.former)]);
     Ok(all.filter(|(.., former)| former.is_none()).map(|(tag, root, former)| watch(tag, root, former)).collect())
 }

@@ -36,7 +36,7 @@ pub(crate) async fn refused(
     if demands.rollback == RollbackRule::Allow {
         return Ok(Vec::new());
     }
-    let names = found.sidecars().map(|sidecar| (&sidecar.root.node, &sidecar.former));
+    let names = found.sidecars.all().map(|sidecar| (&sidecar.root.node, &sidecar.former));
     let moved = names.chain([(&found.root.node, &found.former)]).filter_map(|(node, former)| {
         let former = former.as_ref().filter(|former| former.digest != node.digest)?;
         Some((node, former))

@@ -6,12 +6,12 @@ use crate::copy::{self, Selection};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::store::{Root, Store};
-use crate::verify::{self, SidecarKind};
+use crate::verify::SidecarKind;
 
 use super::endpoints::Endpoints;
 use super::explain::unresolved;
 use super::request::{Seed, SidecarHandling};
-use super::sidecars::{Beside, FoundSidecar, beside};
+use super::sidecars::{self, FoundSidecars};
 
 /// The answers of both ends at the start.
 #[derive(Debug)]
@@ -26,14 +26,8 @@ pub(crate) struct Resolved {
     pub(crate) selection: Selection,
     /// The node that the destination's tag names now.
     pub(crate) former: Option<Descriptor>,
-    /// The lock sidecar, if the source has one.
-    pub(crate) lock: Option<FoundSidecar>,
-    /// The policy sidecar, if the source has one.
-    pub(crate) policy: Option<FoundSidecar>,
-    /// Sidecars whose choice is ambiguous.
-    pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
-    /// Referrers of the image at the source, if they were listed for the sidecars.
-    pub(crate) referrers: Option<Vec<Descriptor>>,
+    /// The sidecars at the source.
+    pub(crate) sidecars: FoundSidecars,
     /// Warnings for the operator.
     pub(crate) warnings: Vec<String>,
 }
@@ -52,16 +46,16 @@ pub(crate) async fn names(seed: &Seed, ends: &Endpoints) -> Result<Resolved> {
         }
         Reference { .. } => {}
     }
-    let Beside { lock, policy, ambiguous, referrers } = beside(seed, ends, &root.node.digest).await?;
+    let sidecars = sidecars::find(seed, ends, &root.node.digest).await?;
     if seed.scope.sidecars == SidecarHandling::Copy {
-        for (kind, found) in [(SidecarKind::Lock, &lock), (SidecarKind::Policy, &policy)] {
-            if found.is_none() && !ambiguous.iter().any(|(other, _)| *other == kind) {
+        for kind in [SidecarKind::Lock, SidecarKind::Policy] {
+            if sidecars.kinds().all(|found| found != kind) {
                 warnings.push(format!("sidecar not replicated: {} has no {} sidecar", seed.from, kind.as_str()));
             }
         }
     }
     let (original, nested, selection) = (None, Vec::new(), Selection::default());
-    Ok(Resolved { root, original, nested, selection, former, lock, policy, ambiguous, referrers, warnings })
+    Ok(Resolved { root, original, nested, selection, former, sidecars, warnings })
 }
 
 async fn source_root(ends: &Endpoints, from: &Reference) -> Result<Root> {
@@ -75,11 +69,6 @@ async fn source_root(ends: &Endpoints, from: &Reference) -> Result<Root> {
 }
 
 impl Resolved {
-    /// Returns the sidecars that were found.
-    pub(crate) fn sidecars(&self) -> impl Iterator<Item = &FoundSidecar> {
-        self.lock.iter().chain(&self.policy)
-    }
-
     /// Returns the digest that the source's reference names.
     pub(crate) fn source_digest(&self) -> Digest {
         self.original.as_ref().unwrap_or(&self.root).node.digest

@@ -23,13 +23,25 @@ pub(crate) struct FoundSidecar {
 
 /// The sidecars beside the image at the source.
 #[derive(Debug, Default)]
-pub(crate) struct Beside {
+pub(crate) struct FoundSidecars {
     pub(crate) lock: Option<FoundSidecar>,
     pub(crate) policy: Option<FoundSidecar>,
     /// Sidecars whose choice is ambiguous: verification reports them, after the image.
     pub(crate) ambiguous: Vec<(SidecarKind, verify::Sidecar)>,
     /// Referrers of the image, if they were listed.
     pub(crate) referrers: Option<Vec<Descriptor>>,
+}
+
+impl FoundSidecars {
+    /// Returns the sidecars whose choice is clear.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &FoundSidecar> {
+        self.lock.iter().chain(&self.policy)
+    }
+
+    /// Returns the kinds of sidecars that the source has, ambiguous ones included.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = SidecarKind> {
+        self.all().map(|sidecar| sidecar.kind).chain(self.ambiguous.iter().map(|(kind, _)| *kind))
+    }
 }
 
 /// Looks for both sidecars of the image `root`: by tag, otherwise among its referrers. A sidecar without a tag gets one
@@ -42,28 +54,28 @@ pub(crate) struct Beside {
 ///
 /// [`Untrusted`](Kind::Untrusted) with `SIDECAR_AMBIGUOUS` if the choice of a sidecar is ambiguous and no verification
 /// will report it. Also fails if either end cannot be asked.
-pub(crate) async fn beside(seed: &Seed, ends: &Endpoints, root: &Digest) -> Result<Beside> {
+pub(crate) async fn find(seed: &Seed, ends: &Endpoints, root: &Digest) -> Result<FoundSidecars> {
     let (SidecarHandling::Copy, Some(from), Some(to)) = (seed.scope.sidecars, &seed.from.tag, &seed.to.tag) else {
-        return Ok(Beside::default());
+        return Ok(FoundSidecars::default());
     };
     let (lock, policy) =
         try_join!(tagged(seed, ends, SidecarKind::Lock, from), tagged(seed, ends, SidecarKind::Policy, from))?;
     let is_verified = matches!(seed.trust, Trust::Verify { .. });
-    let mut beside = Beside::default();
+    let mut found = FoundSidecars::default();
     if is_verified || lock.is_none() || policy.is_none() {
-        beside.referrers = Some(ends.source.referrers(root).await.map_err(|error| unseen(error, seed))?);
+        found.referrers = Some(ends.source.referrers(root).await.map_err(|error| unseen(error, seed))?);
     }
     for (kind, tagged) in [(SidecarKind::Lock, lock), (SidecarKind::Policy, policy)] {
-        let listed = beside.referrers.as_deref().unwrap_or_default();
+        let listed = found.referrers.as_deref().unwrap_or_default();
         let chosen = verify::Sidecar::choose(ends.source.as_ref(), kind, tagged, listed).await;
         let chosen = chosen.map_err(|error| unseen(error, seed))?;
         match chosen {
             verify::Sidecar::Found(root) => {
                 let sidecar = Some(towards(seed, ends, kind, *root, to).await?);
-                *if kind == SidecarKind::Lock { &mut beside.lock } else { &mut beside.policy } = sidecar;
+                *if kind == SidecarKind::Lock { &mut found.lock } else { &mut found.policy } = sidecar;
             }
             verify::Sidecar::Absent => {}
-            chosen if is_verified => beside.ambiguous.push((kind, chosen)),
+            chosen if is_verified => found.ambiguous.push((kind, chosen)),
             chosen => chosen.found(kind).map(drop).map_err(|failure| {
                 let hint = failure.class.hint();
                 let error = Error::new(Kind::Untrusted, "choose the sidecar of").on(&seed.from).because(failure);
@@ -71,7 +83,7 @@ pub(crate) async fn beside(seed: &Seed, ends: &Endpoints, root: &Digest) -> Resu
             })?,
         }
     }
-    Ok(beside)
+    Ok(found)
 }
 
 /// Resolves the sidecar's tag at the source.

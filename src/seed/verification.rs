@@ -25,14 +25,14 @@ pub(crate) async fn source(seed: &Seed, ends: &Endpoints, found: &Resolved, even
     let checked = async {
         let source = ends.source.as_ref();
         let mut subject = subject(&seed.from, found);
-        for sidecar in found.sidecars() {
+        for sidecar in found.sidecars.all() {
             // With its bytes, which were read already.
             *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(sidecar.root.clone()));
         }
-        for (kind, sidecar) in &found.ambiguous {
+        for (kind, sidecar) in &found.sidecars.ambiguous {
             *place(&mut subject, *kind) = sidecar.clone();
         }
-        subject.referrers.clone_from(&found.referrers);
+        subject.referrers.clone_from(&found.sidecars.referrers);
         run(demands, source, &subject, found).await?.approve()
     };
     checked.await.map_err(|error| explain::failed(error, Side::Source, &seed.from))
@@ -62,7 +62,7 @@ pub(crate) async fn destination(
         let is_there = |sidecar: &&sidecars::FoundSidecar| {
             sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest)
         };
-        for sidecar in found.sidecars().filter(is_there) {
+        for sidecar in found.sidecars.all().filter(is_there) {
             let root = by_tag(sink, &sidecar.tag, &sidecar.root.node).await?;
             *place(&mut subject, sidecar.kind) = Sidecar::Found(Box::new(root));
         }
@@ -93,7 +93,7 @@ async fn by_tag(sink: &dyn ListingStore, tag: &Tag, node: &Descriptor) -> Result
 /// Returns the candidate to verify, as resolved at the start: no tag is read again.
 fn subject(reference: &Reference, found: &Resolved) -> Candidate {
     let mut subject = Candidate::new(reference.clone(), found.root.node.clone());
-    for sidecar in found.sidecars() {
+    for sidecar in found.sidecars.all() {
         // Without its bytes: verification must use what the store holds.
         *place(&mut subject, sidecar.kind) = Sidecar::Known(Box::new(sidecar.root.node.clone()));
     }
@@ -116,8 +116,7 @@ async fn run(
     found: &Resolved,
 ) -> Result<VerifyReport> {
     let mut demands = demands.clone();
-    let kinds = found.sidecars().map(|sidecar| sidecar.kind).chain(found.ambiguous.iter().map(|(kind, _)| *kind));
-    for kind in kinds {
+    for kind in found.sidecars.kinds() {
         match kind {
             SidecarKind::Lock => demands.lock = SidecarDemand::Required,
             SidecarKind::Policy => demands.policy = SidecarDemand::Required,

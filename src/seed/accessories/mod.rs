@@ -120,7 +120,7 @@ async fn at_source(seed: &Seed, ends: &Endpoints, found: &Resolved, commons: &Co
         Accessories::Root => vec![found.root.node.digest],
         Accessories::All => {
             let mut subjects = found.subjects(source).await?;
-            subjects.extend(found.sidecars().map(|sidecar| sidecar.root.node.digest));
+            subjects.extend(found.sidecars.all().map(|sidecar| sidecar.root.node.digest));
             subjects
         }
     };
@@ -139,7 +139,7 @@ async fn add_signatures(
     evidence: &[Evidence],
     attached: &mut Vec<Attached>,
 ) -> Result<()> {
-    let signed = found.sidecars().map(|sidecar| sidecar.root.node.digest).chain([found.root.node.digest]);
+    let signed = found.sidecars.all().map(|sidecar| sidecar.root.node.digest).chain([found.root.node.digest]);
     let signed: Vec<_> = signed.filter_map(|digest| Some((signature_tag(&digest)?, digest))).collect();
     for one in evidence {
         let Evidence::Tagged { tag, .. } = one else { continue };

@@ -213,7 +213,7 @@ impl Prepared<'_> {
     /// final check of accessories.
     async fn after(&self, events: &Events) -> Result<u64> {
         let Self { seed, ends, found, .. } = self;
-        let sidecars = found.sidecars().map(|sidecar| (sidecar.tag.clone(), sidecar.root.clone()));
+        let sidecars = found.sidecars.all().map(|sidecar| (sidecar.tag.clone(), sidecar.root.clone()));
         let named = sidecars.chain([(seed.tag()?, found.root.clone())]).collect();
         let rehearsal = Rehearsal::new(Arc::clone(&ends.source), named);
         let site = match &found.original {
@@ -222,7 +222,7 @@ impl Prepared<'_> {
             Some(_) => None,
         };
         let proven: HashSet<_> = site.iter().flat_map(Approved::evidence).map(|one| one.node().digest).collect();
-        let sidecars = found.sidecars().map(|sidecar| (&sidecar.former, &sidecar.root.node));
+        let sidecars = found.sidecars.all().map(|sidecar| (&sidecar.former, &sidecar.root.node));
         let names = sidecars.chain([(&found.former, &found.root.node)]);
         let is_staged = previous::is_staged(seed, found);
         let is_moved = found.former.is_some() && !found.is_unchanged();
