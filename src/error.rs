@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -264,25 +265,23 @@ impl Error {
         }
         text
     }
+}
 
-    /// Finds our [`Error`] in a chain of foreign causes, such as a body error inside an HTTP client's error.
-    #[must_use]
-    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            if let Some(found) = cause.downcast_ref::<Self>() {
-                return Some(found);
-            }
-            // An I/O error returns the error it wraps from `get_ref`, not from `source`.
-            if let Some(found) =
-                cause.downcast_ref::<std::io::Error>().and_then(|e| e.get_ref()).and_then(|e| Self::find(e))
-            {
-                return Some(found);
-            }
-            next = cause.source();
+/// Finds an error of type `T` in a chain of causes, such as our own [`Error`] inside an HTTP client's.
+pub(crate) fn find_cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
         }
-        None
+        // An I/O error returns the error it wraps from `get_ref`, not from `source`.
+        if let Some(found) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref).and_then(|e| find_cause(e))
+        {
+            return Some(found);
+        }
+        next = cause.source();
     }
+    None
 }
 
 impl fmt::Display for Error {
@@ -395,8 +394,8 @@ mod tests {
     fn an_error_of_ours_is_found_inside_foreign_ones() {
         let ours = Error::new(Kind::Corrupt, "read blob");
         let foreign = std::io::Error::other(std::io::Error::other(ours));
-        assert_eq!(Error::find(&foreign).map(Error::kind), Some(Kind::Corrupt));
-        assert!(Error::find(&std::io::Error::other("x")).is_none());
+        assert_eq!(find_cause::<Error>(&foreign).map(Error::kind), Some(Kind::Corrupt));
+        assert!(find_cause::<Error>(&io::Error::other("x")).is_none());
     }
 
     #[test]

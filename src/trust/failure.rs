@@ -1,11 +1,10 @@
 //! Error classes: the reason for a failed verification, in one fixed word for scripts and auditors.
 
-use std::error::Error as StdError;
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::error::{Error, Kind, printable, shortened};
+use crate::error::{Error, Kind, find_cause, printable, shortened};
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -186,12 +185,8 @@ impl Failure {
     /// not be queried must never look like an unsigned image. None for errors that have nothing to do with trust.
     #[must_use]
     pub fn of(error: &Error) -> Option<Self> {
-        let mut next = error.source();
-        while let Some(cause) = next {
-            if let Some(Self { class, detail }) = cause.downcast_ref() {
-                return Some(Self::new(*class, format!("{error}: {detail}")));
-            }
-            next = cause.source();
+        if let Some(Self { class, detail }) = find_cause(error) {
+            return Some(Self::new(*class, format!("{error}: {detail}")));
         }
         let is_transport = error.kind().exit_code() == Kind::Unavailable.exit_code();
         is_transport.then(|| Self::new(ErrorClass::Transport, error.chain()))

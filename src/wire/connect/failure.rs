@@ -7,7 +7,7 @@ use super::connector::NoTls;
 use super::pool::BrokenExchange;
 use super::proxy::Proxy;
 use super::resolver::Unknown;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, find_cause};
 use crate::retry::Unreachable;
 use crate::wire::request::Context;
 
@@ -51,13 +51,13 @@ impl ExchangeFault {
     /// Classifies an error of the HTTP client. `is_known` means that the peer has answered before, `proxy` is the proxy
     /// used.
     pub(crate) fn of(error: &BrokenExchange, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
-        if let Some(ours) = Error::find(error) {
+        if let Some(ours) = find_cause::<Error>(error) {
             return ours.clone().into();
         }
-        if let Some(tls) = find::<rustls::Error>(error) {
+        if let Some(tls) = find_cause::<rustls::Error>(error) {
             return Self::of_tls(tls, context);
         }
-        if let Some(why) = find::<NoTls>(error) {
+        if let Some(why) = find_cause::<NoTls>(error) {
             return Self::of_hello(*why, context);
         }
         let deepest = deepest(error);
@@ -68,7 +68,7 @@ impl ExchangeFault {
         if deepest == HEAD_TOO_LARGE {
             return context.error(Kind::Limit).because("the head of the answer is longer than is read").into();
         }
-        let class = match find::<io::Error>(error).map(io::Error::kind) {
+        let class = match find_cause::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::TimedOut) => Class::Other,
             Some(io::ErrorKind::ConnectionRefused) => Class::Refused,
             _ if error.is_connect => Class::Other,
@@ -77,7 +77,7 @@ impl ExchangeFault {
         let unreachable = match class {
             _ if is_known => None,
             Class::Refused => Some(Unreachable::Refused),
-            _ => find::<Unknown>(error).map(|_| Unreachable::Name),
+            _ => find_cause::<Unknown>(error).map(|_| Unreachable::Name),
         };
         let fault = context.error(Kind::Unavailable);
         let error = match unreachable {
@@ -119,31 +119,15 @@ impl ExchangeFault {
             ) => fault(Kind::Denied, format!("the registry refuses this client's certificate, or wants one: {error}"))
                 .hint("put client.cert and client.key into the host's folder under certs.d")
                 .into(),
-            rustls::Error::DecryptError | rustls::Error::InvalidEncryptedClientHello(_) => {
-                fault(Kind::Unavailable, error.to_string()).into()
-            }
-            // A bit flipped inside a TLS record: the same request may succeed.
-            rustls::Error::AlertReceived(AlertDescription::BadRecordMac) => {
+            // With the last one, a bit flipped inside a TLS record: the same request may succeed.
+            rustls::Error::DecryptError
+            | rustls::Error::InvalidEncryptedClientHello(_)
+            | rustls::Error::AlertReceived(AlertDescription::BadRecordMac) => {
                 fault(Kind::Unavailable, error.to_string()).into()
             }
             other => fault(Kind::Invalid, format!("no TLS connection: {other}")).into(),
         }
     }
-}
-
-/// Finds a foreign error in a chain, also where an I/O error wraps it.
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(found) = cause.downcast_ref::<T>() {
-            return Some(found);
-        }
-        if let Some(found) = cause.downcast_ref::<io::Error>().and_then(|e| e.get_ref()).and_then(|e| find::<T>(e)) {
-            return Some(found);
-        }
-        next = cause.source();
-    }
-    None
 }
 
 /// Returns the last cause, the most precise one: "connection reset by peer" and not "error sending request".
