@@ -169,11 +169,7 @@ fn admits(comparator: &Comparator, version: &Version) -> bool {
     let is_whole = patch.is_some();
     // The first version that the comparator names, and the end of all that it covers.
     let begin = if is_whole { named.clone() } else { before(named.clone()) };
-    let end = match (minor, patch) {
-        (None, _) => after(*major, None, None),
-        (Some(minor), None) => after(*major, Some(*minor), None),
-        (Some(minor), Some(patch)) => after(*major, Some(*minor), Some(*patch)),
-    };
+    let end = after(*major, *minor, *patch);
     let compared = version.cmp_precedence(&named);
     match op {
         Op::Exact if is_whole => compared == Ordering::Equal,
