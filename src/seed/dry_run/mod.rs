@@ -7,7 +7,6 @@
 pub(crate) mod store;
 
 use std::collections::HashSet;
-use std::iter::Sum;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -80,23 +79,18 @@ pub struct Forecasts {
     pub totals: DryRunCost,
 }
 
-impl Sum for DryRunCost {
-    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
-        costs.fold(Self::default(), |sum, cost| Self {
-            manifests: sum.manifests + cost.manifests,
-            blobs: sum.blobs + cost.blobs,
-            bytes_total: sum.bytes_total + cost.bytes_total,
-            bytes_to_move: sum.bytes_to_move + cost.bytes_to_move,
-            bytes_present: sum.bytes_present + cost.bytes_present,
-            bytes_mountable: sum.bytes_mountable + cost.bytes_mountable,
-            requests: sum.requests + cost.requests,
-        })
-    }
-}
-
 impl Forecasts {
     pub(crate) fn of(images: Vec<Forecast>) -> Self {
-        let totals = images.iter().map(|image| image.cost).sum();
+        let mut totals = DryRunCost::default();
+        for Forecast { cost, .. } in &images {
+            totals.manifests += cost.manifests;
+            totals.blobs += cost.blobs;
+            totals.bytes_total += cost.bytes_total;
+            totals.bytes_to_move += cost.bytes_to_move;
+            totals.bytes_present += cost.bytes_present;
+            totals.bytes_mountable += cost.bytes_mountable;
+            totals.requests += cost.requests;
+        }
         Self { images, totals }
     }
 }
