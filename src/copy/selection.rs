@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result, printable};
-use crate::oci::walk::{Visit, Walk};
+use crate::oci::walk::{MAX_DEPTH, PastBounds, Visit, Walk};
 use crate::oci::{Descriptor, Digest, Manifest, Platform};
 use crate::store::{Root, Store, read_manifest};
 
@@ -53,7 +53,8 @@ impl Selection {
     pub async fn choose(store: &dyn Store, root: &Root, platforms: &[Platform]) -> Result<Chosen> {
         let read = read_indexes(store, root, platforms).await?;
         let mut choice = Choosing::new(platforms, &read);
-        choice.choose(&root.node, if platforms.is_empty() { Choice::Taken } else { Choice::LeftOut });
+        let unnamed = if platforms.is_empty() { Choice::Taken } else { Choice::LeftOut };
+        choice.choose(&root.node, unnamed, 0).map_err(|why| past_bounds(store, why))?;
         let missing: Vec<_> =
             platforms.iter().filter(|wanted| !choice.found.iter().any(|p| p.answers(wanted))).collect();
         if !missing.is_empty() {
@@ -118,9 +119,8 @@ fn wants(platforms: &[Platform], platform: &Platform) -> bool {
 
 /// Reads the root and every index below it that may hold a wanted platform; returns them by digest.
 async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Result<HashMap<Digest, Manifest>> {
-    let past_bounds = |why| Error::new(Kind::Limit, "read indexes").on(store.label()).because(why);
     let (mut read, mut walk) = (HashMap::new(), Walk::from(&root.node));
-    while let Some(Visit { item: node, depth, .. }) = walk.next().map_err(past_bounds)? {
+    while let Some(Visit { item: node, depth, .. }) = walk.next().map_err(|why| past_bounds(store, why))? {
         let bytes =
             if node.digest == root.node.digest { root.bytes.clone() } else { read_manifest(store, &node).await? };
         let unreadable = |why| Error::new(Kind::Invalid, "read index").on(node.digest).because(why);
@@ -132,6 +132,10 @@ async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Re
         read.insert(node.digest, manifest);
     }
     Ok(read)
+}
+
+fn past_bounds(store: &dyn Store, why: PastBounds) -> Error {
+    Error::new(Kind::Limit, "read indexes").on(store.label()).because(why)
 }
 
 /// Returns the platform of an entry, if it names one.
@@ -146,12 +150,12 @@ enum Choice {
     LeftOut,
 }
 
-/// The outcome of choosing from one index.
+/// The outcome of choosing from one index, or of one entry.
 #[derive(Debug, Clone, Copy, Default)]
-struct IndexOutcome {
-    /// Whether something of it is taken.
+struct Outcome {
+    /// Whether it, or something of it, is taken.
     is_taken: bool,
-    /// Whether entries that are taken name their platforms.
+    /// Whether the platform of what is taken is named, by it or below it.
     names_platforms: bool,
 }
 
@@ -159,7 +163,7 @@ struct IndexOutcome {
 struct Choosing<'a> {
     wanted: &'a [Platform],
     read: &'a HashMap<Digest, Manifest>,
-    outcomes: HashMap<(Digest, Choice), IndexOutcome>,
+    outcomes: HashMap<(Digest, Choice), Outcome>,
     parts: HashMap<Digest, IndexPart>,
     found: Vec<Platform>,
     offered: Vec<Platform>,
@@ -172,23 +176,32 @@ impl<'a> Choosing<'a> {
         Self { wanted, read, outcomes, parts, found: Vec::new(), offered: Vec::new(), order: Vec::new() }
     }
 
-    /// Chooses from `index`; `unnamed` is the choice for entries that name no platform.
+    /// Chooses from `index`, which has `depth` indexes above it; `unnamed` is the choice for entries that name no
+    /// platform. Each index is chosen from once, however many others list it.
     ///
-    /// Recursion goes no deeper than what was read, which is bounded; and an index cannot contain itself, because of its
-    /// digest. Each index is chosen from once, however many others list it.
-    fn choose(&mut self, index: &Descriptor, unnamed: Choice) -> IndexOutcome {
+    /// # Errors
+    ///
+    /// [`PastBounds`] if it lies too deep: the walk that read it bounded the shortest way to it, and this may be a longer
+    /// one.
+    fn choose(&mut self, index: &Descriptor, unnamed: Choice, depth: u32) -> Result<Outcome, PastBounds> {
         if let Some(known) = self.outcomes.get(&(index.digest, unnamed)) {
-            return *known;
+            return Ok(*known);
         }
-        let Some(manifest) = self.read.get(&index.digest) else { return IndexOutcome::default() };
+        if depth > MAX_DEPTH {
+            return Err(PastBounds);
+        }
+        let Some(manifest) = self.read.get(&index.digest) else { return Ok(Outcome::default()) };
         let entries = &manifest.manifests;
-        let named = self.found.len();
-        let taken = entries.iter().filter(|entry| self.choose_entry(entry, unnamed) == Choice::Taken);
-        let mut kept: HashSet<_> = taken.map(|entry| entry.digest).collect();
-        let outcome = IndexOutcome {
-            is_taken: !kept.is_empty() || (unnamed == Choice::Taken && entries.is_empty()),
-            names_platforms: self.found.len() > named,
-        };
+        let (mut kept, mut names_platforms) = (HashSet::new(), false);
+        for entry in entries {
+            let outcome = self.choose_entry(entry, unnamed, depth)?;
+            if outcome.is_taken {
+                kept.insert(entry.digest);
+                names_platforms |= outcome.names_platforms;
+            }
+        }
+        let is_taken = !kept.is_empty() || (unnamed == Choice::Taken && entries.is_empty());
+        let outcome = Outcome { is_taken, names_platforms };
         let attests = |entry: &&Descriptor| {
             let subject = entry.annotations.get(ATTESTED).and_then(|subject| subject.parse().ok());
             platform_of(entry).is_none() && subject.is_some_and(|subject: Digest| kept.contains(&subject))
@@ -204,29 +217,33 @@ impl<'a> Choosing<'a> {
         if unnamed == Choice::Taken || !self.parts.contains_key(&index.digest) {
             self.parts.insert(index.digest, IndexPart { kept, left_out });
         }
-        outcome
+        Ok(outcome)
     }
 
-    fn choose_entry(&mut self, entry: &Descriptor, unnamed: Choice) -> Choice {
+    fn choose_entry(&mut self, entry: &Descriptor, unnamed: Choice, depth: u32) -> Result<Outcome, PastBounds> {
         let platform = platform_of(entry);
         let own = match platform {
             None => unnamed,
             Some(platform) if wants(self.wanted, platform) => Choice::Taken,
-            Some(_) => Choice::LeftOut,
+            Some(platform) => {
+                // Not chosen from, even if another entry had it read.
+                self.offered.push(platform.clone());
+                return Ok(Outcome::default());
+            }
         };
-        let (choice, is_named) = if entry.media_type.is_index() {
-            let below = self.choose(entry, own);
-            // If the entries of a nested index name their platforms, the platform of its own entry adds nothing.
-            let is_named = own == Choice::LeftOut || (below.is_taken && !below.names_platforms);
-            (if below.is_taken { Choice::Taken } else { Choice::LeftOut }, is_named)
-        } else {
-            (own, true)
+        let below = match entry.media_type.is_index() {
+            true => self.choose(entry, own, depth + 1)?,
+            false => Outcome { is_taken: own == Choice::Taken, names_platforms: false },
         };
-        if let Some(platform) = platform.filter(|_| is_named) {
-            self.offered.push(platform.clone());
-            self.found.extend((choice == Choice::Taken).then(|| platform.clone()));
+        // If the entries of a nested index name their platforms, the platform of its own entry adds nothing.
+        match platform {
+            Some(platform) if below.is_taken && !below.names_platforms => {
+                self.offered.push(platform.clone());
+                self.found.push(platform.clone());
+                Ok(Outcome { names_platforms: true, ..below })
+            }
+            _ => Ok(below),
         }
-        choice
     }
 }
 
@@ -258,6 +275,12 @@ mod tests {
 
     fn nested(root: &Root) -> Value {
         serde_json::to_value(&root.node).unwrap()
+    }
+
+    fn nested_for(root: &Root, platform: &str) -> Value {
+        let mut value = nested(root);
+        value["platform"] = entry("", platform)["platform"].clone();
+        value
     }
 
     async fn chosen(store: &Memory, root: &Root, platforms: &[&str]) -> Result<Chosen> {
@@ -348,15 +371,75 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_entry_is_not_believed_about_a_platform_that_the_images_below_it_do_not_have() {
+        let store = Memory::default();
+        let shared = hold(&store, &[entry("a", "linux/amd64")]).await;
+        let mut listed = Vec::new();
+        for platform in ["linux/amd64", "linux/arm64"] {
+            let index = hold(&store, &[nested(&shared), entry(platform, "linux/s390x")]).await;
+            listed.push(nested_for(&index, platform));
+        }
+        for entries in [[0, 1], [1, 0]] {
+            let root = hold(&store, &entries.map(|at: usize| listed[at].clone())).await;
+            let error = chosen(&store, &root, &["linux/amd64", "linux/arm64"]).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::NotFound);
+            let says = "it has no linux/arm64; it has linux/amd64, linux/s390x";
+            assert!(error.chain().contains(says), "{}", error.chain());
+        }
+    }
+
+    #[tokio::test]
+    async fn only_requested_platforms_are_recorded_of_an_index_that_is_listed_for_several() {
+        let store = Memory::default();
+        let plain = serde_json::to_value(Descriptor::of(MediaType::OCI_MANIFEST, b"a")).unwrap();
+        for shared in [hold(&store, &[entry("a", "linux/amd64")]).await, hold(&store, &[plain]).await] {
+            for platforms in [["linux/amd64", "linux/s390x"], ["linux/s390x", "linux/amd64"]] {
+                let root = hold(&store, &platforms.map(|platform| nested_for(&shared, platform))).await;
+                let chosen = chosen(&store, &root, &["linux/amd64"]).await.unwrap();
+                assert_eq!(chosen.platforms.iter().map(ToString::to_string).collect::<Vec<_>>(), ["linux/amd64"]);
+                assert!(chosen.selection.takes(&root.node.digest, &shared.node.digest));
+            }
+        }
+    }
+
+    #[test]
+    fn indexes_that_list_each_other_are_refused() {
+        // Bytes that are checked cannot do this.
+        let index = |name: &str| Descriptor::new(MediaType::OCI_INDEX, digest(name), 1);
+        let listing = |name: &str| {
+            let text = json!({"mediaType": MediaType::OCI_INDEX, "manifests": [index(name)]}).to_string();
+            Manifest::parse(text.as_bytes(), &MediaType::OCI_INDEX).unwrap()
+        };
+        let read = HashMap::from([(digest("a"), listing("b")), (digest("b"), listing("a"))]);
+        let chosen = Choosing::new(&[], &read).choose(&index("a"), Choice::Taken, 0);
+        assert_eq!(chosen.unwrap_err(), PastBounds);
+    }
+
+    #[tokio::test]
+    async fn a_long_way_beside_a_short_one_is_refused_like_any_long_way() {
+        let store = Memory::default();
+        let mut index = hold(&store, &[entry("a", "linux/amd64")]).await;
+        let mut all = Vec::new();
+        for _ in 0..9_500 {
+            all.push(nested(&index));
+            index = hold(&store, &[nested(&index)]).await;
+        }
+        all.reverse();
+        let root = hold(&store, &all).await;
+        let deepest = hold(&store, &all[9_500 - 16..]).await;
+        assert_eq!(chosen(&store, &deepest, &["linux/amd64"]).await.unwrap().indexes.len(), 17);
+        for platforms in [&["linux/amd64"][..], &[]] {
+            let error = chosen(&store, &root, platforms).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Limit, "{}", error.chain());
+        }
+    }
+
+    #[tokio::test]
     async fn an_index_that_is_listed_twice_is_taken_as_the_entry_that_takes_more_of_it() {
         let store = Memory::default();
         let plain = serde_json::to_value(Descriptor::of(MediaType::OCI_MANIFEST, b"a")).unwrap();
         let inner = hold(&store, &[plain]).await;
-        let listed = |platform: &str| {
-            let mut value = nested(&inner);
-            value["platform"] = entry("", platform)["platform"].clone();
-            value
-        };
+        let listed = |platform| nested_for(&inner, platform);
         for platforms in [["linux/amd64", "linux/arm64"], ["linux/arm64", "linux/amd64"]] {
             let root = hold(&store, &platforms.map(listed)).await;
             let chosen = chosen(&store, &root, &["linux/amd64"]).await.unwrap();

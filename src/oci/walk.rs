@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use super::{Descriptor, Digest};
 
 /// Deepest nesting of indexes that is followed.
-const MAX_DEPTH: u32 = 16;
+pub(crate) const MAX_DEPTH: u32 = 16;
 /// Most nodes of one image: an index of 150 images of 127 layers, the most that a container can have. The graphs of this
 /// image and of the former one then stay below the 64 MiB that a whole run may use.
 pub(crate) const MAX_NODES: usize = 20_000;

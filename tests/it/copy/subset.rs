@@ -7,7 +7,7 @@ use autonomy_registry::oci::{Descriptor, Manifest, MediaType};
 use autonomy_registry::serve::Profile;
 use autonomy_registry::serve::testkit::{Kind, Testbed};
 use autonomy_registry::store::{Store, read_manifest};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::images;
 use testkit::images::shape;
 
@@ -45,7 +45,7 @@ async fn one_platform_costs_its_own_requests_and_leaves_the_index_as_it_is() {
     assert_eq!(route.tagged().await.unwrap(), route.root.digest);
     assert_eq!(held(&route, &route.root).await, [false, true, false]);
     let record = route.record();
-    assert_eq!(record["platforms"], serde_json::json!(["linux/arm64/v8"]));
+    assert_eq!(record["platforms"], json!(["linux/arm64/v8"]));
     assert_eq!((&record["transfer"]["blobs"], &record["transfer"]["manifests"]), (&3.into(), &2.into()));
 
     route.clear_logs();
@@ -82,7 +82,7 @@ async fn only_similar_platforms_of_the_previous_image_are_read() {
     assert_code(&bare(&route, &["linux/amd64"]).await, 0);
     let store = publisher(&route.source, "app");
     let mut index: Value = serde_json::from_slice(&read_manifest(&store, &route.root).await.unwrap()).unwrap();
-    index["annotations"] = serde_json::json!({"new": "yes"});
+    index["annotations"] = json!({"new": "yes"});
     let root = images::put(&store, MediaType::OCI_INDEX, index.to_string()).await;
     images::tag(&store, &root, "v1").await;
     route.clear_logs();
@@ -91,7 +91,7 @@ async fn only_similar_platforms_of_the_previous_image_are_read() {
     assert_eq!(route.requests(), (1, 5), "{:#?}", route.sink.log());
 
     // A whole image after a part: missing content of the previous image is skipped, present content is not sent again.
-    index["annotations"] = serde_json::json!({"new": "again"});
+    index["annotations"] = json!({"new": "again"});
     let root = images::put(&store, MediaType::OCI_INDEX, index.to_string()).await;
     images::tag(&store, &root, "v1").await;
     route.clear_logs();
@@ -153,7 +153,7 @@ async fn a_platform_that_is_not_there_is_told_before_anything_moves() {
     assert_code(&done, 4);
     assert!(text(&done).contains("it has no linux/arm64; it has linux/amd64"), "{}", text(&done));
     assert_code(&bare(&route, &["linux/amd64"]).await, 0);
-    assert_eq!(route.record()["platforms"], serde_json::json!(["linux/amd64"]));
+    assert_eq!(route.record()["platforms"], json!(["linux/amd64"]));
 
     let route = Route::new(shape::artifact_with_empty_config(1, 10), Profile::default()).await;
     let done = bare(&route, &["linux/arm64"]).await;
@@ -162,6 +162,32 @@ async fn a_platform_that_is_not_there_is_told_before_anything_moves() {
     let done = bare(&route, &["arm64"]).await;
     assert_code(&done, 2);
     assert!(text(&done).contains("write os/arch or os/arch/variant"), "{}", text(&done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_only_the_entry_of_a_shared_index_names_is_not_there() {
+    let route = Route::new(shape::three_platforms(1, LAYERS), Profile::default()).await;
+    let store = publisher(&route.source, "app");
+    let index = async |entries: &[Value], name: &str| {
+        let index = json!({"schemaVersion": 2, "manifests": entries, "annotations": {"name": name}});
+        images::put(&store, MediaType::OCI_INDEX, index.to_string()).await
+    };
+    let entry = |node: &Descriptor, architecture: &str| {
+        let mut entry = serde_json::to_value(node).unwrap();
+        entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        entry
+    };
+    let amd64 = &entries(&route.source, &route.root).await[0];
+    let shared = entry(&index(&[entry(amd64, "amd64")], "shared").await, "unknown");
+    let mut listed = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        listed.push(entry(&index(std::slice::from_ref(&shared), architecture).await, architecture));
+    }
+    images::tag(&store, &index(&listed, "root").await, "v1").await;
+    let done = bare(&route, &["linux/amd64", "linux/arm64"]).await;
+    assert_code(&done, 4);
+    assert!(text(&done).contains("it has no linux/arm64; it has linux/amd64"), "{}", text(&done));
+    assert_eq!(route.tagged().await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,6 +226,6 @@ async fn a_catalog_chooses_platforms_per_entry() {
     assert_code(&done, 0);
     assert_eq!(held(&route, &route.root).await, [true, false, true]);
     let told: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(told["entries"][0]["seed"]["platforms"], serde_json::json!(["linux/amd64", "linux/riscv64"]));
+    assert_eq!(told["entries"][0]["seed"]["platforms"], json!(["linux/amd64", "linux/riscv64"]));
     assert_eq!(told["entries"][1]["seed"]["platforms"].as_array().unwrap().len(), 3);
 }
