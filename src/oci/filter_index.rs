@@ -69,13 +69,17 @@ pub fn narrow(bytes: &[u8], fate: impl Fn(&Digest) -> EntryFate) -> Result<Bytes
     Ok(format!("{head}{}{tail}", kept.join(between)).into())
 }
 
-/// Returns `entry` with the fields replaced that identify its content.
+/// Returns `entry` with the fields replaced that identify its content. Embedded content that is too short to be that of
+/// the source stays as it is: it was wrong before.
 fn replaced(entry: &str, parts: &KeptEntry<'_>, content: &[u8]) -> String {
     let mut values = vec![
         (parts.digest.get(), format!("\"{}\"", Digest::sha256(content))),
         (parts.size.get(), content.len().to_string()),
     ];
-    values.extend(parts.data.map(|data| (data.get(), format!("\"{}\"", STANDARD.encode(content)))));
+    // Embedded content never grows: many entries may list one index, and claim to embed it.
+    let fits = |data: &&&RawValue| content.len().div_ceil(3) * 4 + 2 <= data.get().len();
+    let data = parts.data.as_ref().filter(fits);
+    values.extend(data.map(|data| (data.get(), format!("\"{}\"", STANDARD.encode(content)))));
     values.sort_by_key(|(part, _)| part.as_ptr().addr());
     let (mut made, mut done) = (String::new(), 0);
     for (part, value) in values {
@@ -145,12 +149,26 @@ mod tests {
     #[test]
     fn an_entry_that_becomes_another_says_all_else_that_it_said() {
         let become_node = |_: &Digest| EntryFate::Become(Bytes::from_static(b"narrowed"));
-        let source = format!(r#"{{"manifests":[{{"data":"eA==", "size": 1 ,"k":"v","digest":"{}"}}]}}"#, digest("a"));
+        let source =
+            format!(r#"{{"manifests":[{{"data":"eHh4eHh4eHg=", "size": 8 ,"k":"v","digest":"{}"}}]}}"#, digest("a"));
         let expected = format!(
             r#"{{"manifests":[{{"data":"bmFycm93ZWQ=", "size": 8 ,"k":"v","digest":"{}"}}]}}"#,
             digest("narrowed")
         );
         assert_eq!(narrow(source.as_bytes(), become_node).unwrap(), expected);
+    }
+
+    #[test]
+    fn content_is_embedded_only_where_the_source_embedded_as_much() {
+        let become_node = |_: &Digest| EntryFate::Become(Bytes::from_static(b"narrowed"));
+        for data in ["", "bmFycm93ZW="] {
+            let entry = format!(r#"{{"size":100,"data":"{data}","digest":"{}"}}"#, digest("a"));
+            let source = format!(r#"{{"manifests":[{}]}}"#, [entry.as_str(); 3].join(","));
+            let narrowed = narrow(source.as_bytes(), become_node).unwrap();
+            assert!(narrowed.len() <= source.len(), "{narrowed:?}");
+            let data = format!(r#""data":"{data}","digest":"{}""#, digest("narrowed"));
+            assert_eq!(str::from_utf8(&narrowed).unwrap().matches(&data).count(), 3, "{narrowed:?}");
+        }
     }
 
     #[test]
