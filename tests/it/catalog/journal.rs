@@ -122,7 +122,7 @@ async fn seed_together(bed: &Bed, journal: &Journal, names: &[&str]) -> Result<w
     };
     let catalog = Catalog {
         name: "catalog.yaml".into(),
-        wishes: names.iter().map(wish).collect(),
+        entries: names.iter().map(wish).collect(),
         accessories: Accessories::None,
         engine: Options::default(),
         images_at_once: 1,
