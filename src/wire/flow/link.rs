@@ -3,8 +3,8 @@
 //! A tariff counts every byte, so this does too: heads, TLS and the words to a proxy as well as bodies.
 //!
 //! A connection takes one turn of a few kilobytes at a time. After a turn it waits until the bytes of all turns before
-//! have had their time, so N bytes take N / rate seconds over however many connections. A small answer fits into one
-//! turn: it does not wait behind the large ones.
+//! have had their time, so N bytes take N / rate seconds over however many connections. A small answer fits into a few
+//! turns: it does not wait behind the large ones.
 
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
