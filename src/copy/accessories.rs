@@ -15,6 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, try_join};
 
 use super::Selection;
+use super::selection::past_bounds;
 use crate::error::{Error, Kind, Result};
 use crate::oci::walk::{MAX_NODES, Visit, Walk};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
@@ -91,9 +92,8 @@ impl AttachmentTags {
 ///
 /// Fails like [`read_manifest`]; [`Limit`](Kind::Limit) past the bounds of an image's graph.
 pub async fn manifests(store: &dyn Store, root: &Root, selection: &Selection) -> Result<Vec<Digest>> {
-    let past_bounds = |why| Error::new(Kind::Limit, "read indexes").on(store.label()).because(why);
     let (mut found, mut walk) = (Vec::new(), Walk::from(&root.node));
-    while let Some(Visit { item: node, depth, .. }) = walk.next().map_err(past_bounds)? {
+    while let Some(Visit { item: node, depth, .. }) = walk.next().map_err(|why| past_bounds(store, why))? {
         walk.count(1);
         found.push(node.digest);
         if !node.media_type.is_index() {

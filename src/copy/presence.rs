@@ -12,8 +12,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::graph::{Graph, Start, View};
 use super::schedule::LARGE;
+use super::selection::past_bounds;
 use super::{Destination, Job, Target};
-use crate::error::{Error, Kind, Result, Side};
+use crate::error::{Kind, Result, Side};
 use crate::oci::walk::{Visit, Walk};
 use crate::oci::{Descriptor, Manifest};
 use crate::store::read_manifest;
@@ -100,10 +101,11 @@ pub(super) async fn missing(job: &Job, presence: Presence) -> Result<Vec<Start>>
 /// what it refers to, unless it is such an index itself.
 async fn below(job: &Job, target: &Target) -> Result<Vec<Start>> {
     // A selection stays within the bounds of a walk.
-    let past_bounds = |why| Error::new(Kind::Limit, "read indexes").on(job.source.label()).because(why);
     let (mut missing, mut walk) = (Vec::new(), Walk::default());
     walk.add(target.node.digest, target.node.size, 0, (target.node.clone(), target.bytes.clone()));
-    while let Some(Visit { item: (index, bytes), depth, .. }) = walk.next().map_err(past_bounds)? {
+    while let Some(Visit { item: (index, bytes), depth, .. }) =
+        walk.next().map_err(|why| past_bounds(job.source.as_ref(), why))?
+    {
         let bytes = match bytes {
             Some(bytes) => bytes,
             None => read_manifest(job.source.as_ref(), &index).await.map_err(|error| error.at(Side::Source))?,

@@ -134,7 +134,8 @@ async fn read_indexes(store: &dyn Store, root: &Root, wanted: &[Platform]) -> Re
     Ok(read)
 }
 
-fn past_bounds(store: &dyn Store, why: PastBounds) -> Error {
+/// Returns the error for indexes past the bounds of a walk through `store`.
+pub(super) fn past_bounds(store: &dyn Store, why: PastBounds) -> Error {
     Error::new(Kind::Limit, "read indexes").on(store.label()).because(why)
 }
 
