@@ -26,6 +26,8 @@ macro_rules! targets {
 targets! {
     /// `Range` and `Content-Range` of uploads and downloads, and `Date`.
     arrived = crate::wire::fuzzing::arrived;
+    /// Signatures of files.
+    blob = crate::verify::fuzzing::blob;
     /// Sigstore bundles, and the statements inside them.
     bundle = crate::verify::fuzzing::bundle;
     /// `WWW-Authenticate`, and the scopes that a challenge names.

@@ -40,7 +40,7 @@ pub(crate) use self::place::{DiskRoot, Missing, Place, is_sole, number, taken};
 #[cfg(not(unix))]
 use self::portable as system;
 pub(crate) use self::publish::{Temporary, link, link_over, publish, publish_new};
-pub(crate) use self::read::read as read_file;
+pub(crate) use self::read::{open as open_file, read as read_file, read_through};
 pub(crate) use self::reader::{hash, read_bounded, stream, stream_in};
 #[cfg(unix)]
 use self::unix as system;

@@ -121,6 +121,16 @@ impl PublicKey {
         is_pure || self.prehashed.as_ref().is_some_and(|key| verifies_prehashed(key, message, signature))
     }
 
+    /// Whether this key made `signature` over content with this hash. Never with Ed25519, which signs no hash.
+    pub(super) fn verifies_hash(&self, hash: &aws_lc_rs::digest::Digest, signature: &[u8]) -> bool {
+        self.parsed.iter().any(|key| key.verify_digest_sig(hash, signature).is_ok())
+    }
+
+    /// Returns the key for the checks of Ed25519; none if it is of another kind.
+    pub(super) fn ed25519(&self) -> Option<&ed25519_dalek::VerifyingKey> {
+        self.prehashed.as_ref()
+    }
+
     /// Returns the kind of the key.
     #[must_use]
     pub fn scheme(&self) -> KeyScheme {

@@ -3,6 +3,8 @@
 //! `verify` decides; this module works on bytes alone.
 
 pub mod artifact;
+pub mod blob;
+pub mod blob_signature;
 pub(crate) mod claim;
 pub(crate) mod failure;
 pub(crate) mod key;

@@ -7,9 +7,8 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{self, Digest, SHA384_OUTPUT_LEN};
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsBigEndian as _, AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA256_ASN1_SIGNING, EcdsaKeyPair,
@@ -102,6 +101,19 @@ impl SigningKey {
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         self.pair.sign(message).map_err(|_| Error::new(Kind::Local, "sign"))
     }
+
+    /// Signs content by its SHA-256, in the same scheme. Fails with an Ed25519 key, which signs no hash.
+    pub(super) fn sign_hash(&self, sha256: &Digest) -> Result<Vec<u8>> {
+        self.pair.sign_hash(sha256).map_err(|_| Error::new(Kind::Local, "sign"))
+    }
+
+    /// Returns the private key of Ed25519; none if the key is of another kind.
+    pub(super) fn ed25519_seed(&self) -> Result<Option<[u8; 32]>> {
+        let Pair::Ed25519(pair) = &self.pair else { return Ok(None) };
+        let seed = pair.seed().and_then(|seed| seed.as_be_bytes()).ok();
+        let seed = seed.and_then(|seed| seed.as_ref().try_into().ok());
+        seed.map(Some).ok_or_else(|| Error::new(Kind::Local, "encode signing key"))
+    }
 }
 
 impl Pair {
@@ -132,14 +144,20 @@ impl Pair {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
-        let random = SystemRandom::new();
+        match self {
+            Self::Ed25519(pair) => Ok(pair.try_sign(message)?.as_ref().to_vec()),
+            _ => self.sign_hash(&digest::digest(&digest::SHA256, message)),
+        }
+    }
+
+    fn sign_hash(&self, sha256: &Digest) -> Result<Vec<u8>, Unspecified> {
         let signature = match self {
-            Self::Ecdsa(pair) => pair.sign(&random, message)?,
-            Self::P384(pair) => pair.sign_digest(&short_hash(message)?)?,
-            Self::Ed25519(pair) => pair.try_sign(message)?,
+            Self::Ecdsa(pair) => pair.sign_digest(sha256)?,
+            Self::P384(pair) => pair.sign_digest(&longer(sha256)?)?,
+            Self::Ed25519(_) => return Err(Unspecified),
             Self::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)?;
+                pair.sign_digest(&RSA_PKCS1_SHA256, sha256, &mut signature)?;
                 return Ok(signature);
             }
         };
@@ -147,13 +165,12 @@ impl Pair {
     }
 }
 
-/// Returns the SHA-256 of `message` for a curve for which aws-lc-rs signs longer hashes only.
+/// Returns a SHA-256 in the form of a longer hash, for a curve for which aws-lc-rs signs longer hashes only.
 ///
 /// ECDSA reads a hash as a number (FIPS 186-5, section 6.4.1): a hash shorter than the curve's order is the same number
 /// with zeros in front.
-fn short_hash(message: &[u8]) -> Result<Digest, Unspecified> {
+fn longer(hash: &Digest) -> Result<Digest, Unspecified> {
     let mut number = [0; SHA384_OUTPUT_LEN];
-    let hash = digest::digest(&digest::SHA256, message);
     number[SHA384_OUTPUT_LEN - hash.as_ref().len()..].copy_from_slice(hash.as_ref());
     Digest::import_less_safe(&number, &digest::SHA384)
 }

@@ -77,23 +77,33 @@ pub fn statement(digest: &Digest, signed_at: Option<Timestamp>) -> Vec<u8> {
 /// Returns the bundle of `statement` and the `signature` that `key` made over its [`pae`].
 #[must_use]
 pub fn build(key: &PublicKey, statement: &[u8], signature: &[u8]) -> Vec<u8> {
-    let hint = STANDARD.encode(Digest::sha256(key.spki()).as_bytes());
-    let (payload, signature) = (STANDARD.encode(statement), STANDARD.encode(signature));
+    let (hint, payload, signature) = (hint(key), STANDARD.encode(statement), STANDARD.encode(signature));
     let text = format!(
         r#"{{"mediaType":"{MEDIA_TYPE}","verificationMaterial":{{"publicKey":{{"hint":"{hint}"}}}},"dsseEnvelope":{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"sig":"{signature}"}}]}}}}"#
     );
     text.into_bytes()
 }
 
+/// Returns the name of a key in a bundle.
+pub(super) fn hint(key: &PublicKey) -> String {
+    STANDARD.encode(Digest::sha256(key.spki()).as_bytes())
+}
+
+/// Returns the parts of a bundle of version 0.3: its verification material, the signature of a blob, the envelope.
+pub(super) fn parts(whole: &Value) -> Result<[Option<&Value>; 3], Failure> {
+    let [media_type, material, blob_signature, envelope] =
+        message(whole, ["mediaType", "verificationMaterial", "messageSignature", "dsseEnvelope"])?;
+    if ![MEDIA_TYPE, OTHER_MEDIA_TYPE].contains(&text(media_type)?) {
+        return Err(format(&format!("is of type {:?}; version 0.3 is read", text(media_type)?)));
+    }
+    Ok([material, blob_signature, envelope])
+}
+
 impl Envelope {
     /// Parses the envelope of a bundle.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Failure> {
         let whole = json::parse(bytes).map_err(|why| format(&format!("is not readable: {why}")))?;
-        let [media_type, material, blob_signature, envelope] =
-            message(&whole, ["mediaType", "verificationMaterial", "messageSignature", "dsseEnvelope"])?;
-        if ![MEDIA_TYPE, OTHER_MEDIA_TYPE].contains(&text(media_type)?) {
-            return Err(format(&format!("is of type {:?}; version 0.3 is read", text(media_type)?)));
-        }
+        let [material, blob_signature, envelope] = parts(&whole)?;
         if blob_signature.is_some() || envelope.is_none() {
             return Err(format("holds no DSSE envelope alone, which an image signature is"));
         }
@@ -175,7 +185,7 @@ impl Envelope {
 }
 
 /// Checks the form of the verification material: whether a bare key made the signature, and the log entries.
-fn check_material(material: Option<&Value>) -> Result<(bool, &[Value]), Failure> {
+pub(super) fn check_material(material: Option<&Value>) -> Result<(bool, &[Value]), Failure> {
     let names = ["publicKey", "certificate", "x509CertificateChain", "tlogEntries", "timestampVerificationData"];
     let [key, certificate, chain, entries, stamps] = message(material.unwrap_or(&Value::Null), names)?;
     if [key, certificate, chain].iter().flatten().count() > 1 {

@@ -11,6 +11,8 @@ use crate::document::fuzzing::{elsewhere, is_private};
 use crate::document::json;
 use crate::error::{Kind, LONGEST_TEXT, printable};
 use crate::oci::{Digest, Reference};
+use crate::trust::blob::BlobVerifier;
+use crate::trust::blob_signature::BlobSignature;
 use crate::trust::claim::{Claim, SIGNED_AT};
 use crate::trust::failure::{ErrorClass, Failure};
 use crate::trust::key::PublicKey;
@@ -99,6 +101,20 @@ pub(crate) fn bundle(bytes: &[u8]) {
         is_by_key: true,
         entries: Vec::new(),
     });
+}
+
+/// Checks that no signature of a file is one of a key that did not sign it.
+pub(crate) fn blob(bytes: &[u8]) {
+    match BlobSignature::parse(bytes) {
+        Ok(signature) => {
+            let own = [OWN.public_key().expect("a public key")];
+            let mut verifier = BlobVerifier::new(&signature, &own);
+            verifier.update(bytes);
+            let failure = verifier.finish().signer.expect_err("this key has signed no file");
+            told(&failure, &[ErrorClass::SigNoMatch, ErrorClass::SigDigestMismatch]);
+        }
+        Err(failure) => told(&failure, &[ErrorClass::SigFormat, ErrorClass::SigLimit]),
+    }
 }
 
 fn signed(envelope: &Envelope) {

@@ -22,6 +22,7 @@ pub use crate::seed::{Outcome, SeedStatus, Verification, seed, seed_until};
 pub use batch::expand::CatalogEntry;
 pub use batch::roll_up::read_roll_up;
 pub use batch::{BatchEntry, Catalog, Seeded, forecast_catalog, seed_catalog};
+pub use bundle::blob::{FileReport, SignedFile, sign_file, verify_file};
 pub use bundle::keygen::{KeyPair, KeyPairPlace};
 pub use bundle::seal::{SealContent, SealRequest, SealedBundle, SealedSidecar, seal};
 pub use bundle::verify::{Unfinished, verify};

@@ -36,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
         needs: &["cosign", "docker-registry"],
         run: both_sign,
     },
+    Case { name: "cosign and we verify each other's signatures of files", needs: &["cosign"], run: files },
     Case {
         name: "log entries that we believe are those that cosign believes",
         needs: &["cosign", "docker-registry"],
@@ -167,6 +168,68 @@ fn private_keys(peers: &Peers) {
         .unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong).contains("KEY_PASSWORD"), "{}", text(&wrong));
+}
+
+/// With a key of each kind: files that we sign, files that cosign signs in both of its forms, and a file that was changed.
+fn files(peers: &Peers) {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (file, other) = (path("file"), path("other"));
+    std::fs::write(&file, vec![7; 3 << 20]).unwrap();
+    std::fs::write(&other, vec![8; 3 << 20]).unwrap();
+    let mut kinds = vec![("p256", Keys::generated(peers, &home.path().join("p256")))];
+    kinds.extend(every_kind().map(|(name, pkcs8)| (name, Keys::imported(peers, &home.path().join(name), &pkcs8))));
+    for (kind, keys) in kinds {
+        let cosign = |bundle: &str, file: &str| {
+            let mut verify = peers.command("cosign");
+            verify.args(["verify-blob", "--key", keys.public(), "--insecure-ignore-tlog", "--bundle", bundle, file]);
+            verify.output().unwrap()
+        };
+        let ours = |bundle: &str, file: &str| {
+            autonomy(&["bundle", "verify-blob", file, "--pub-key", keys.public(), "--bundle", bundle]).status.code()
+        };
+        let sealed = path(&format!("{kind}.ours"));
+        let done = autonomy(&["bundle", "sign-blob", &file, "--key", keys.private(), "--bundle", &sealed]);
+        assert!(done.status.success(), "{kind}: {}", text(&done));
+        let verified = cosign(&sealed, &file);
+        assert!(verified.status.success(), "cosign verifies what we signed with {kind}: {}", text(&verified));
+        assert!(!cosign(&sealed, &other).status.success(), "{kind}: another file");
+        for form in ["true", "false"] {
+            let theirs = path(&format!("{kind}.{form}"));
+            let mut sign = peers.command("cosign");
+            sign.args([
+                "sign-blob",
+                "--key",
+                keys.private(),
+                "--use-signing-config=false",
+                "--tlog-upload=false",
+                "-y",
+            ]);
+            let done =
+                sign.args([&format!("--new-bundle-format={form}"), "--bundle", &theirs, &file]).output().unwrap();
+            assert!(done.status.success(), "cosign sign-blob with {kind}: {}", text(&done));
+            assert_eq!((ours(&theirs, &file), ours(&theirs, &other)), (Some(0), Some(3)), "{kind}, new form {form}");
+        }
+        println!("table: a file signed with {kind}: by us and verified by cosign, by cosign and verified by us");
+    }
+}
+
+/// A new private key of each kind that cosign imports, in PKCS #8.
+fn every_kind() -> [(&'static str, Vec<u8>); 4] {
+    use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+    use aws_lc_rs::signature::{
+        ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    };
+    let ecdsa = |algorithm| EcdsaKeyPair::generate(algorithm).unwrap().to_pkcs8v1().unwrap().as_ref().to_vec();
+    let ed25519 = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref().to_vec();
+    let rsa = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let rsa: Pkcs8V1Der<'_> = rsa.as_der().unwrap();
+    [
+        ("p384", ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING)),
+        ("p521", ecdsa(&ECDSA_P521_SHA512_ASN1_SIGNING)),
+        ("ed25519", ed25519),
+        ("rsa", rsa.as_ref().to_vec()),
+    ]
 }
 
 fn both_sign(peers: &Peers) {

@@ -1,5 +1,6 @@
-//! Bundles: made, sealed and verified.
+//! Bundles: made, sealed and verified; and signatures of files.
 
+pub(super) mod blob;
 pub(super) mod keygen;
 pub(super) mod make;
 pub(super) mod seal;

@@ -2,7 +2,9 @@
 
 pub(crate) mod keygen;
 pub(crate) mod seal;
+pub(crate) mod sign_blob;
 pub(crate) mod verify;
+pub(crate) mod verify_blob;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,10 @@ pub(crate) enum Bundle {
     Keygen(keygen::KeygenArgs),
     /// Add lock and policy to an image, and sign all three
     Seal(seal::SealArgs),
+    /// Sign a file, as cosign sign-blob does
+    SignBlob(sign_blob::SignBlobArgs),
+    /// Verify the signature of a file, as cosign verify-blob does
+    VerifyBlob(verify_blob::VerifyBlobArgs),
 }
 
 impl Run for Bundle {
@@ -27,6 +33,8 @@ impl Run for Bundle {
             Self::Verify(command) => command.run(context).await,
             Self::Keygen(command) => command.run(context).await,
             Self::Seal(command) => command.run(context).await,
+            Self::SignBlob(command) => command.run(context).await,
+            Self::VerifyBlob(command) => command.run(context).await,
         }
     }
 }
