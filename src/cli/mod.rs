@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod context;
 mod interrupt;
+mod program_name;
 mod terminal;
 
 use std::num::NonZeroUsize;
@@ -51,6 +52,10 @@ enum Command {
     Bundle(commands::bundle::Bundle),
     /// Same as bundle verify, with flags for image and key
     Verify(commands::bundle::verify::ByFlags),
+    /// Print the completion script of a shell
+    Completion(commands::installing::completion::CompletionArgs),
+    /// Write the manual pages
+    Man(commands::installing::man::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,7 +99,10 @@ pub fn main() -> ExitCode {
 /// Parses the arguments of the process.
 fn parsed() -> Result<Autonomy, clap::Error> {
     let mut command = Autonomy::command();
-    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let arguments = program_name::complete(std::env::args_os(), &command);
+    let matches = command
+        .try_get_matches_from_mut(&arguments)
+        .map_err(|error| program_name::with_tip(error, &arguments, &command))?;
     context::check_quiet(&command, &matches)?;
     Autonomy::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
@@ -105,6 +113,8 @@ impl Run for Command {
             Self::Registry(command) => command.run(context).await,
             Self::Bundle(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,
+            Self::Completion(command) => command.print(Autonomy::command(), context),
+            Self::Man(command) => command.write(Autonomy::command(), context),
         }
     }
 }

@@ -2,5 +2,6 @@
 
 pub(super) mod bundle;
 pub(super) mod copying;
+pub(super) mod installing;
 pub(super) mod prepare;
 pub(super) mod serving;

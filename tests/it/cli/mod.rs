@@ -2,5 +2,6 @@
 
 mod command_line;
 mod demo;
+mod installing;
 mod publish_index;
 mod site_files;
