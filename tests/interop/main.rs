@@ -10,6 +10,7 @@ mod attached;
 mod clients;
 mod copies;
 mod cosign;
+mod installing;
 mod links;
 mod logins;
 mod matrix;
@@ -33,7 +34,7 @@ struct Case {
     run: fn(&Peers),
 }
 
-const SUITES: [&[Case]; 12] = [
+const SUITES: [&[Case]; 13] = [
     copies::CASES,
     clients::CASES,
     secured::CASES,
@@ -46,6 +47,7 @@ const SUITES: [&[Case]; 12] = [
     links::CASES,
     logins::CASES,
     alone::CASES,
+    installing::CASES,
 ];
 
 fn main() -> ExitCode {

@@ -24,6 +24,11 @@ pub(crate) fn how_to_get(name: &str) -> &'static str {
     match name {
         "skopeo" => "Debian package skopeo",
         "docker-registry" => "Debian package docker-registry",
+        "buildah" => "Debian package buildah",
+        "fish" => "Debian package fish",
+        "mandoc" => "Debian package mandoc",
+        "systemd-analyze" => "Debian package systemd",
+        "zsh" => "Debian package zsh",
         "zot" => "name its binary in ZOT_BIN",
         STATIC => "build it as the README says, and name it in AUTONOMY_STATIC",
         "root" => "chroot and device nodes are root's alone",

@@ -4,4 +4,5 @@ mod corpora;
 mod docs;
 mod examples;
 mod measures;
+mod packaging;
 mod security_page;

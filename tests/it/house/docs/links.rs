@@ -79,7 +79,7 @@ fn a_link_to_no_file_and_to_no_heading_is_found() {
 #[test]
 fn every_path_that_a_page_names_exists() {
     let mut named = 0;
-    let folders = ["src", "tests", "docs", "benches", "fuzz", "examples"];
+    let folders = ["src", "tests", "docs", "benches", "fuzz", "examples", "packaging"];
     for page in linked() {
         for (line, span) in &page.spans {
             let is_path = folders.iter().any(|folder| span.starts_with(&format!("{folder}/")))

@@ -38,6 +38,7 @@ macro_rules! pages {
 
 pages! {
     the_commands_of_the_readme_print_what_it_says: "README.md",
+    the_commands_of_install_print_what_it_says: "docs/install.md",
     the_commands_of_seed_print_what_it_says: "docs/seed.md",
     the_commands_of_catalogs_print_what_it_says: "docs/catalogs.md",
     the_commands_of_trust_print_what_it_says: "docs/trust.md",
