@@ -186,15 +186,14 @@ fn release(peers: &Peers) {
         let out = home.path().join(name);
         let mut command = Command::new(file("packaging/release"));
         command.arg("--program").arg(format!("{target}={}", peers.path(STATIC).display()));
-        command.args(["--key", keys.private(), "--out"]).arg(&out).env("COSIGN_PASSWORD", "");
+        // The makers of packages take minutes to build; `tests/run long` has them.
+        command.args(["--archives-only", "--key", keys.private(), "--out"]).arg(&out).env("COSIGN_PASSWORD", "");
         done(&mut command);
         out
     };
     let (one, two) = (write("one"), write("two"));
     let read = |folder: &Path, name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let archives =
-        |sums: &str| sums.lines().filter(|line| !line.ends_with(".rpm")).map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(archives(&read(&one, "SHA256SUMS")), archives(&read(&two, "SHA256SUMS")));
+    assert_eq!(read(&one, "SHA256SUMS"), read(&two, "SHA256SUMS"));
     done(Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(&one));
     let mut verify = peers.command("cosign");
     verify.args(["verify-blob", "--key", keys.public(), "--insecure-ignore-tlog", "--bundle", "SHA256SUMS.sig"]);
