@@ -107,6 +107,32 @@ impl Found {
         }
     }
 
+    /// Returns what the operator can do about a refusal of the request, for which the login counts (403).
+    pub(crate) fn refusal_hint(&self) -> String {
+        let (places, host) = (self.places.join(", "), &self.host);
+        match &self.credentials {
+            Some(Credentials::Password { user, .. }) if places.is_empty() => format!(
+                "asked as {user}: the registry knows this user and does not permit this; change the user's rights there"
+            ),
+            Some(Credentials::Password { user, .. }) => format!(
+                "asked as {user}, whose login comes from {places}: change the user's rights in the registry, or log in as another one with autonomy registry login {host}"
+            ),
+            Some(_) => format!(
+                "asked with the token from {places}: change its rights in the registry, or log in anew with autonomy registry login {host}"
+            ),
+            None => {
+                let hint = self.hint();
+                format!("asked without a login: {hint}")
+            }
+        }
+    }
+
+    /// Returns what the operator can do about a limit on requests (429), if a login does not help.
+    pub(crate) fn quota_hint(&self) -> Option<String> {
+        let Some(Credentials::Password { user, .. }) = &self.credentials else { return None };
+        Some(format!("asked as {user}, so the limit is this user's: wait, or ask for less at once with --jobs 1"))
+    }
+
     /// Returns what the operator can do about a refusal.
     pub(crate) fn hint(&self) -> String {
         if self.wants_identity {

@@ -9,7 +9,7 @@ use crate::store::{Root, Store};
 use crate::verify::SidecarKind;
 
 use super::endpoints::Endpoints;
-use super::explain::unresolved;
+use super::explain::{explained_with_tags, unresolved};
 use super::request::{Seed, SidecarHandling};
 use super::sidecars::{self, FoundSidecars};
 
@@ -60,7 +60,10 @@ pub(crate) async fn names(seed: &Seed, ends: &Endpoints) -> Result<Resolved> {
 
 async fn source_root(ends: &Endpoints, from: &Reference) -> Result<Root> {
     let root = ends.source.fetch(&from.name()).await;
-    let root = root.map_err(|error| unresolved(error, Side::Source, from))?;
+    let root = match root {
+        Ok(root) => root,
+        Err(error) => return Err(explained_with_tags(error.at(Side::Source), from, &ends.origin).await),
+    };
     if root.node.size == 0 {
         let error = Error::new(Kind::Invalid, "empty content digest resolved");
         return Err(unresolved(error, Side::Source, from));

@@ -217,7 +217,8 @@ impl Host {
             }
             shown = Some(next);
         }
-        Ok(answer.hinting(authenticator.hint()))
+        let hint = authenticator.hint_for(answer.status());
+        Ok(answer.hinting(hint))
     }
 
     /// Returns whether the answer asks for a login: this host's own 401, not that of a redirect's target.

@@ -79,8 +79,7 @@ impl Problem {
             let _ = write!(self.text, ": {told}");
         }
         self.retry_after = self.retry_after.or(quota.again);
-        self.hint = Some(quota.hint());
-        self
+        self.hint(quota.hint())
     }
 
     /// Sets the hint for the operator, unless there is one.

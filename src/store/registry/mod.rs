@@ -12,6 +12,7 @@ mod listing;
 mod manifest;
 mod refused_tags;
 mod session;
+mod some_tags;
 mod upload;
 
 use std::sync::atomic::{AtomicBool, Ordering};

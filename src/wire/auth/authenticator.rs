@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
 use tokio::time::Instant;
 use url::Url;
@@ -138,8 +139,13 @@ impl Authenticator {
     }
 
     /// Returns what the operator can do about a refusal.
-    pub(crate) fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         self.lookup.hint()
+    }
+
+    /// Returns what the operator can do about an answer with `status`, as far as the login matters.
+    pub(crate) fn hint_for(&self, status: StatusCode) -> Option<String> {
+        self.lookup.hint_for(status)
     }
 }
 

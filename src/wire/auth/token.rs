@@ -269,7 +269,7 @@ impl Tokens {
             if problem.status.is_client_error() && !problem.kind.is_transient() {
                 problem.kind = Kind::Denied;
             }
-            let hint = lookup.hint().unwrap_or_else(|| found.hint());
+            let hint = lookup.hint_for(problem.status).or_else(|| lookup.hint()).unwrap_or_else(|| found.hint());
             return Err(problem.hint(hint).into());
         }
         let wrong = answer.error(Kind::Invalid, "the token service's answer is not a token");

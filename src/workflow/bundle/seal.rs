@@ -165,7 +165,10 @@ impl SealRequest {
 /// Resolves the image from the bytes of its manifest. If a tag and a digest are given, both must name the same image.
 async fn image(store: &Registry, named: &Reference) -> Result<Descriptor> {
     let explained = |error| explain::explained(error, named);
-    let root = store.fetch(&named.name()).await.map_err(explained)?;
+    let root = match store.fetch(&named.name()).await {
+        Ok(root) => root,
+        Err(error) => return Err(explain::explained_with_tags(error, named, store).await),
+    };
     if let (Some(tag), Some(digest)) = (&named.tag, &named.digest) {
         let tagged = held_by(store, tag).await.map_err(explained)?;
         if tagged != *digest {

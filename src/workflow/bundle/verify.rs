@@ -36,7 +36,10 @@ impl From<Unfinished> for Error {
 pub async fn verify(reference: &Reference, demands: Demands, client: &Client) -> Result<VerifyReport, Unfinished> {
     let store = Registry::new(client, &reference.repository, Role::Source);
     let unresolved = |digest| move |error| Unfinished { digest, error: explain::explained(error, reference) };
-    let mut subject = Candidate::resolve_image(&store, reference).await.map_err(unresolved(None))?;
+    let mut subject = match Candidate::resolve_image(&store, reference).await {
+        Ok(subject) => subject,
+        Err(error) => return Err(explain::explained_with_tags(error, reference, &store).await.into()),
+    };
     let digest = Some(subject.root.digest);
     subject.resolve_sidecars(&store, &demands).await.map_err(unresolved(digest))?;
     let report = Pipeline::new(demands).run(&store, &subject).await;
