@@ -33,7 +33,9 @@ impl CertificateFolder {
             return Ok(Self::System);
         }
         let host = &end.reference.repository.host;
-        let own = options.cert_dir.as_ref().map(|folder| folder.join(host)).filter(|folder| holds_certificates(folder));
+        // A folder for each host, or skopeo's own form: one for all.
+        let named = options.cert_dir.iter().flat_map(|folder| [folder.join(host), folder.clone()]);
+        let own = named.into_iter().find(|folder| holds_certificates(folder));
         match (own, &options.ca_file) {
             (None, None) => Ok(Self::System),
             (Some(folder), None) => Ok(Self::Folder(folder)),
@@ -109,6 +111,19 @@ mod tests {
         let options = Options { ca_file: None, ..options };
         let own = CertificateFolder::of(&end(LocationScheme::Https), &options).unwrap();
         assert_eq!(own.folder(), Some(cert_dir.join("a.example:5000").as_path()), "nothing is made without need");
+    }
+
+    #[test]
+    fn a_flat_folder_is_for_every_host_without_one_of_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("ca.crt"), "flat").unwrap();
+        let options = Options { cert_dir: Some(place.path().to_owned()), ..Options::default() };
+        let folder =
+            || CertificateFolder::of(&end(LocationScheme::Https), &options).unwrap().folder().unwrap().to_owned();
+        assert_eq!(folder(), place.path());
+        fs::create_dir(place.path().join("a.example:5000")).unwrap();
+        fs::write(place.path().join("a.example:5000/ca.crt"), "own").unwrap();
+        assert_eq!(folder(), place.path().join("a.example:5000"));
     }
 
     #[test]

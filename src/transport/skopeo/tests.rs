@@ -213,8 +213,10 @@ async fn what_is_looked_at_is_the_images_tag_and_not_that_of_what_goes_by_the_en
     // The image's tag was not moved; the lock's tag names nothing at the sink, although its target has a former image.
     job.copy.targets[0].former = Some(rival.clone());
     job.copy = copy::Job::new(job.copy.source, job.copy.sink, job.copy.targets);
-    program.carry(&job, &copy::Options::default(), &copy::Events::none()).await.unwrap();
+    let carried = program.carry(&job, &copy::Options::default(), &copy::Events::none()).await.unwrap();
     assert_eq!(lines(&folder, "calls").len(), 2, "by digest, and under its tag");
+    let lock = job.copy.targets[1].node.size;
+    assert_eq!(carried.report.bytes_moved, image.size + lock, "what skopeo moves counts too");
     let watched = [Watch { tag: "v1".parse().unwrap(), node: image.digest, former: Some(rival.digest) }];
     assert_eq!((job.copy.tagged, &job.copy.watched[..]), (Some(image.digest), &watched[..]));
 }

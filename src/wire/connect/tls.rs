@@ -1,7 +1,8 @@
 //! TLS: the CAs that are trusted for a host, and the client certificate for it.
 //!
 //! Roots are the system's (Mozilla's where it has none), `--ca-file`, and the host's folder under `certs.d`, the layout
-//! that docker and podman share: `certs.d/<host>[:port]/{*.crt, *.cert + *.key}`.
+//! that docker and podman share: `certs.d/<host>[:port]/{*.crt, *.cert + *.key}`. `--cert-dir` may also have the files
+//! itself, as skopeo wants it: they are then for every host that has no folder in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ pub(crate) struct ClientTls {
     provider: Arc<CryptoProvider>,
     extra: Vec<CertificateDer<'static>>,
     dirs: Vec<PathBuf>,
+    /// A folder whose files are for every host without one of its own.
+    flat: Option<PathBuf>,
 }
 
 /// The system's roots. Reading them takes many milliseconds: only done when a host sends a certificate.
@@ -53,10 +56,12 @@ impl ClientTls {
         };
         let dirs = cert_dir.into_iter().chain(SYSTEM_DIRS.iter().map(Path::new)).map(Path::to_owned).collect();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        Ok(Self { provider, extra, dirs })
+        let flat = cert_dir.filter(|folder| holds_certificates(folder)).map(Path::to_owned);
+        Ok(Self { provider, extra, dirs, flat })
     }
 
-    /// Returns the first folder with any files for `host`: they show that the host speaks TLS.
+    /// Returns the first folder with any files for `host`: they show that the host speaks TLS. A flat folder shows it of
+    /// none: it is for all of them.
     pub(crate) fn set_up_in(&self, host: &str) -> Option<PathBuf> {
         self.folders(host).find(|folder| holds(folder, |_| true))
     }
@@ -115,7 +120,13 @@ impl ClientTls {
     /// who sets up a folder does not mean the system's as well. With podman an empty folder counts too, and hides later
     /// ones; here it is ignored.
     fn folder(&self, host: &str) -> Option<PathBuf> {
-        self.folders(host).find(|folder| holds_certificates(folder))
+        let mut folders = self.folders(host).filter(|folder| holds_certificates(folder));
+        match (&self.flat, folders.next()) {
+            // The operator named the flat folder, and not the system's.
+            (Some(flat), Some(found)) if found.starts_with(flat) => Some(found),
+            (Some(flat), _) => Some(flat.clone()),
+            (None, found) => found,
+        }
     }
 
     /// Returns the folders that may hold files for `host`; the default port may be part of the name or not.
@@ -236,6 +247,21 @@ mod tests {
         }
         let tls = ClientTls { dirs: dirs.to_vec(), ..ClientTls::new(None, None).unwrap() };
         (place, tls, dirs)
+    }
+
+    #[test]
+    fn a_flat_folder_is_for_every_host_without_one_of_its_own_and_shows_tls_of_none() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("ca.crt"), "").unwrap();
+        fs::create_dir(dir.path().join("r.example")).unwrap();
+        fs::write(dir.path().join("r.example/ca.crt"), "").unwrap();
+        let tls = ClientTls::new(None, Some(dir.path())).unwrap();
+        assert_eq!(tls.folder("s.example:5000").as_deref(), Some(dir.path()));
+        assert_eq!(tls.folder("r.example"), Some(dir.path().join("r.example")));
+        assert_eq!(tls.set_up_in("s.example:5000"), None);
+        fs::remove_file(dir.path().join("ca.crt")).unwrap();
+        fs::write(dir.path().join("README"), "").unwrap();
+        assert_eq!(ClientTls::new(None, Some(dir.path())).unwrap().folder("s.example:5000"), None);
     }
 
     #[test]

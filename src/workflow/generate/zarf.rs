@@ -39,7 +39,7 @@ pub struct Packaged {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The images, each once, in the catalog's order.
+    /// The images, each once, in the catalog's order, with the sidecars and signatures that are named by tags.
     pub images: Vec<Reference>,
     /// The images that name neither a version nor a digest.
     pub unpinned: Vec<Reference>,
@@ -92,13 +92,27 @@ fn images(catalog: &Catalog) -> Result<Vec<Reference>> {
     let mut images: Vec<Reference> = Vec::new();
     let mut known = std::collections::HashSet::new();
     for entry in &catalog.entries {
-        for image in sources(entry)? {
+        for image in sources(entry)?.into_iter().flat_map(|image| with_attached(entry, image)) {
             if known.insert(image.to_string()) {
                 images.push(image);
             }
         }
     }
     Ok(images)
+}
+
+/// Returns the image, the sidecars that the entry asks for, and the signature of an image that is named by digest: under
+/// cosign's tag, which only the digest gives.
+fn with_attached(entry: &Entry, image: Reference) -> Vec<Reference> {
+    let mut tags = Vec::new();
+    if let Some(tag) = image.tag.as_ref().filter(|_| entry.copy_policy) {
+        tags.extend(["lock", "policy"].map(|kind| format!("{tag}-{kind}")));
+    }
+    if let Some(digest) = image.digest.filter(|_| entry.pub_key.is_some()) {
+        tags.push(format!("{}.sig", digest.to_string().replace(':', "-")));
+    }
+    let attached: Vec<_> = tags.iter().filter_map(|tag| Some(image.repository.tagged(&tag.parse().ok()?))).collect();
+    std::iter::once(image).chain(attached).collect()
 }
 
 fn sources(entry: &Entry) -> Result<Vec<Reference>> {

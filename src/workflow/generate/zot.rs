@@ -47,8 +47,8 @@ pub struct Bootstrapped {
     pub image: Reference,
     /// The port on the host.
     pub port: u16,
-    /// The folder of the data, as written in the compose file.
-    pub data_dir: String,
+    /// The folder of the data, as this process sees it.
+    pub data_dir: PathBuf,
 }
 
 /// Writes zot's configuration and the compose file.
@@ -73,6 +73,8 @@ pub fn bootstrap(request: &Bootstrap) -> Result<Bootstrapped> {
     let texts = [(CONFIG, zot::config(request.port, request.search)), (COMPOSE, compose)];
     file_set::write(&request.out, &texts, request.existing)?;
     let [config, compose] = [CONFIG, COMPOSE].map(|name| request.out.join(name));
+    // The compose file's paths begin at its own folder.
+    let data_dir = request.out.join(data_dir.strip_prefix("./").unwrap_or(&data_dir));
     Ok(Bootstrapped { config, compose, image, port: request.port, data_dir })
 }
 

@@ -50,6 +50,8 @@ async fn bootstrap_writes_a_configuration_and_a_compose_file_that_belong_togethe
     assert_eq!(mounts[0], (&json!("./zot-config.json"), &zot["command"][1]), "what is mounted is what is read");
     assert_eq!(mounts[1], (&json!("./zot-data"), &config["storage"]["rootDirectory"]));
     assert!(text(&done).contains("docker compose -f") && text(&done).contains("localhost:5005"), "{}", text(&done));
+    let data = out.join("zot-data").display().to_string();
+    assert!(text(&done).contains(&data), "the folder as it is found from here, {data}: {}", text(&done));
 }
 
 #[tokio::test]
@@ -148,6 +150,36 @@ async fn a_package_holds_the_catalogs_sources_and_nobody_is_contacted() {
     assert_code(&package(home.path(), &["--name", "x"]).await, 2);
     assert_code(&package(home.path(), &["--name", "x", "--version", "1.2.3", "--force"]).await, 0);
     assert_eq!(yaml(home.path().join("package/zarf.yaml"))["metadata"]["version"], "1.2.3");
+}
+
+#[tokio::test]
+async fn a_package_holds_the_sidecars_that_an_entry_asks_for_and_the_signature_of_a_digest() {
+    let digest = autonomy_registry::oci::Digest::sha256(b"x");
+    let home = catalog(&format!(
+        "version: 1\nentries:\n- {{from: 'a.io/a:v1', to: 'b.io/a', copy_policy: true, pub_key: k}}\n\
+         - {{from: 'a.io/b@{digest}', to: 'b.io/b:v1', pub_key: k}}\n- {{from: 'a.io/c@{digest}', to: 'b.io/c:v1'}}\n\
+         - {{from: 'a.io/d:v1', to: 'b.io/d', pub_key: k}}\n\
+         - {{from: 'a.io/e', to: 'b.io/e', tags: [v1, v2], copy_policy: true, pub_key: k}}\n"
+    ));
+    assert_code(&package(home.path(), &["--name", "x"]).await, 0);
+    let signature = format!("a.io/b:{}.sig", digest.to_string().replace(':', "-"));
+    let (b, c) = (format!("a.io/b@{digest}"), format!("a.io/c@{digest}"));
+    let expected = json!([
+        "a.io/a:v1",
+        "a.io/a:v1-lock",
+        "a.io/a:v1-policy",
+        b,
+        signature,
+        c,
+        "a.io/d:v1",
+        "a.io/e:v1",
+        "a.io/e:v1-lock",
+        "a.io/e:v1-policy",
+        "a.io/e:v2",
+        "a.io/e:v2-lock",
+        "a.io/e:v2-policy"
+    ]);
+    assert_eq!(yaml(home.path().join("package/zarf.yaml"))["components"][0]["images"], expected);
 }
 
 #[tokio::test]

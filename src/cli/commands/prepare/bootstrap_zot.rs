@@ -54,7 +54,7 @@ fn human(done: &Bootstrapped) {
     row("config", done.config.display());
     row("compose", done.compose.display());
     row("image", &done.image);
-    row("data", &done.data_dir);
+    row("data", done.data_dir.display());
     row("start", format!("docker compose -f '{}' up -d", done.compose.display()));
     row("seed", format!("autonomy registry seed --to localhost:{}/… --allow-insecure-registry …", done.port));
 }

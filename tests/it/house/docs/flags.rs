@@ -6,7 +6,7 @@ use super::page::manual;
 use crate::kit::command::commands;
 
 /// Flags of other programs that form a whole code span.
-const FOREIGN: [&str; 1] = ["--insecure-ignore-tlog"];
+const FOREIGN: [&str; 2] = ["--insecure-ignore-tlog", "--allow-http-registry"];
 
 /// The flag at the start of a code span.
 fn flag(span: &str) -> Option<&str> {
