@@ -1,8 +1,8 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM, and SIGHUP for programs that read their files again.
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, Kind, Result};
 use crate::wire::Client;
 
 /// Longest time for cancelling open uploads at the end.
@@ -38,4 +38,38 @@ pub(crate) async fn interrupted() {
         }
     }
     let _ = tokio::signal::ctrl_c().await;
+}
+
+/// SIGHUP. From the start of this on, it does not end the program.
+#[derive(Debug)]
+pub(crate) struct Hangups {
+    #[cfg(unix)]
+    signals: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Catches the signal.
+    ///
+    /// # Errors
+    ///
+    /// [`Local`](Kind::Local) if the system refuses.
+    pub(crate) fn start() -> Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let failed = |why| Error::new(Kind::Local, "catch the signal SIGHUP").because(why);
+            signal(SignalKind::hangup()).map(|signals| Self { signals }).map_err(failed)
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signals.recv().await.is_some() {
+            return;
+        }
+        std::future::pending().await
+    }
 }

@@ -78,6 +78,8 @@ enum RegistryCommand {
     Login(commands::serving::login::LoginCommand),
     /// Log out of a registry
     Logout(commands::serving::login::Logout),
+    /// Print a line for the file of serve --htpasswd
+    Htpasswd(commands::serving::htpasswd::HtpasswdArgs),
     /// Serve a folder as an OCI registry
     Serve(Box<commands::serving::serve::ServeArgs>),
     /// Garbage-collect a data folder
@@ -131,6 +133,7 @@ impl Run for RegistryCommand {
             Self::Rollback(command) => command.run(context).await,
             Self::Login(command) => command.run(context).await,
             Self::Logout(command) => command.run(context).await,
+            Self::Htpasswd(command) => command.run(context).await,
             Self::Serve(command) => command.run(context).await,
             Self::Gc(command) => command.run(context).await,
             Self::Check(command) => command.run(context).await,

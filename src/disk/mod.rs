@@ -21,6 +21,7 @@ mod publish;
 mod read;
 mod reader;
 pub(crate) mod reload;
+mod space;
 #[cfg(test)]
 mod tests;
 #[cfg(unix)]
@@ -42,6 +43,7 @@ use self::portable as system;
 pub(crate) use self::publish::{Temporary, link, link_over, publish, publish_new};
 pub(crate) use self::read::{open as open_file, read as read_file, read_through};
 pub(crate) use self::reader::{hash, read_bounded, stream, stream_in};
+pub(crate) use self::space::{DiskSpace, space_at, space_of};
 #[cfg(unix)]
 use self::unix as system;
 pub(crate) use self::writer::{Writer, write_all};

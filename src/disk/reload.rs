@@ -30,6 +30,17 @@ pub(crate) struct Reloaded<T> {
 struct LoadedFile<T> {
     stamps: Option<Vec<FileStamp>>,
     value: Arc<T>,
+    /// Why the files as they are now are of no use; `value` is that of an earlier version.
+    fault: Option<String>,
+}
+
+/// When files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reread {
+    /// If they have changed.
+    IfChanged,
+    /// In any case.
+    Now,
 }
 
 /// Time, length and inode number of a file; None if it does not exist.
@@ -44,26 +55,35 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     pub(crate) fn open(paths: Vec<PathBuf>, read: Read<T>) -> Result<Self> {
         let stamps = stamps(&paths);
         let value = Arc::new(read(&paths)?);
-        Ok(Self { paths, read, held: Mutex::new(LoadedFile { stamps, value }) })
+        Ok(Self { paths, read, held: Mutex::new(LoadedFile { stamps, value, fault: None }) })
     }
 
     /// Returns the current value.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<T>> {
         let this = Arc::clone(self);
-        blocking(move || Ok(this.look())).await
+        blocking(move || Ok(this.look(Reread::IfChanged).0)).await
     }
 
-    fn look(&self) -> Arc<T> {
+    /// Returns why the files as they are now are of no use; the value that they had before stays in force.
+    pub(crate) async fn fault(self: &Arc<Self>, reread: Reread) -> Option<String> {
+        let this = Arc::clone(self);
+        blocking(move || Ok(this.look(reread).1)).await.unwrap_or_else(|why| Some(why.chain()))
+    }
+
+    fn look(&self, reread: Reread) -> (Arc<T>, Option<String>) {
         let stamps = stamps(&self.paths);
         let mut held = crate::sync::lock(&self.held);
-        if stamps.is_none() || stamps != held.stamps {
+        if reread == Reread::Now || stamps.is_none() || stamps != held.stamps {
             match (self.read)(&self.paths) {
-                Ok(value) => held.value = Arc::new(value),
-                Err(error) => tracing::error!(error = %error.chain(), "a changed file is of no use; what was goes on"),
+                Ok(value) => (held.value, held.fault) = (Arc::new(value), None),
+                Err(error) => {
+                    tracing::error!(error = %error.chain(), "a changed file is of no use; what was goes on");
+                    held.fault = Some(error.chain());
+                }
             }
             held.stamps = stamps;
         }
-        Arc::clone(&held.value)
+        (Arc::clone(&held.value), held.fault.clone())
     }
 }
 
@@ -109,11 +129,13 @@ mod tests {
         for broken in ["", "x"] {
             fs::write(&path, broken).unwrap();
             assert_eq!(now().await, 4);
+            assert!(current.fault(Reread::IfChanged).await.is_some(), "{broken:?}");
         }
         fs::remove_file(&path).unwrap();
         assert_eq!(now().await, 4);
         fs::write(&path, "5").unwrap();
         assert_eq!(now().await, 5);
+        assert_eq!(current.fault(Reread::IfChanged).await, None);
     }
 
     #[tokio::test]
@@ -132,5 +154,7 @@ mod tests {
             current.get().await.unwrap();
         }
         assert_eq!(READS.load(std::sync::atomic::Ordering::Relaxed), 1);
+        current.fault(Reread::Now).await;
+        assert_eq!(READS.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 }

@@ -50,7 +50,7 @@ impl Htpasswd {
             paths.first().ok_or_else(|| Error::new(Kind::Usage, "read passwords").because("no file is named"))?;
         let unusable = |why: Box<dyn std::error::Error + Send + Sync>| {
             let told = Error::new(Kind::Usage, "read passwords").on(path.display()).because(why);
-            told.hint("make its lines with: htpasswd -nB USER")
+            told.hint("make its lines with: autonomy registry htpasswd USER")
         };
         let size = fs::metadata(path).map_err(|why| unusable(why.into()))?.len();
         if size > MAX_BYTES {
@@ -100,6 +100,51 @@ impl Htpasswd {
         let highest = cost(self.decoy()).unwrap_or_default();
         cost(hash).unwrap_or(highest)..highest
     }
+}
+
+/// The cost of new hashes: a check takes some 50 ms.
+const NEW_COST: u32 = 10;
+
+/// Most bytes of a password that bcrypt reads: it would ignore the rest.
+const MAX_PASSWORD_BYTES: usize = 72;
+
+/// Checks that `user` can be a user: that a login can carry the name, that a line of the file can begin with it, and that
+/// it does not stand for all users or for none.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) with the reason.
+pub(crate) fn check_name(user: &str) -> Result<()> {
+    let why = match user {
+        "" => "the name is empty",
+        "*" | "anonymous" => "this name stands for all users, or for clients without a login",
+        _ if user.starts_with('#') => "a line that begins with # is a comment",
+        _ if user.contains(':') => "a name ends at the first colon",
+        _ if user.chars().any(char::is_control) || user.trim() != user => {
+            "a name has no space at its ends, and no control characters"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, "take the user").on(user).because(why))
+}
+
+/// Returns a user's line. Blocks, for as long as a check takes.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) for a name that is none, and for a password that bcrypt would not read to its end.
+pub(crate) fn line(user: &str, password: &str) -> Result<String> {
+    check_name(user)?;
+    let refused = |why: String| Err(Error::new(Kind::Usage, "take the password").because(why));
+    if password.is_empty() || password.contains('\0') {
+        return refused("it is empty, or has a zero byte in it".to_owned());
+    }
+    if password.len() > MAX_PASSWORD_BYTES {
+        return refused(format!("it has {} bytes, and bcrypt reads {MAX_PASSWORD_BYTES}", password.len()));
+    }
+    let hash = bcrypt::hash_with_result(password, NEW_COST);
+    let hash = hash.map_err(|why| Error::new(Kind::Local, "hash the password").because(why.to_string()))?;
+    Ok(format!("{user}:{}", hash.format_for_version(bcrypt::Version::TwoY)))
 }
 
 /// Returns the cost that a bcrypt hash names.
@@ -170,6 +215,26 @@ mod tests {
         assert_eq!(users.hash_of("ann"), Some(HASH));
         assert!(users.hash_of("bob").is_some() && users.hash_of("# site").is_none() && users.hash_of("").is_none());
         assert_eq!(Htpasswd::parse("").unwrap(), Htpasswd::default());
+    }
+
+    #[test]
+    fn a_line_that_is_made_is_read_and_its_password_is_right() {
+        let line = line("ann", "päss word").unwrap();
+        let users = Htpasswd::parse(&line).unwrap();
+        assert!(bcrypt::verify("päss word", users.hash_of("ann").unwrap()).unwrap());
+        assert!(line.starts_with("ann:$2y$10$"), "{line}");
+    }
+
+    #[test]
+    fn names_that_are_no_users_and_passwords_that_are_cut_are_refused() {
+        for user in ["", "*", "anonymous", "#ann", "a:b", "a\nb", " ann"] {
+            assert_eq!(line(user, "secret").unwrap_err().kind(), Kind::Usage, "{user:?}");
+        }
+        for password in ["", "a\0b", &"x".repeat(73)] {
+            let told = line("ann", password).unwrap_err();
+            assert!(told.kind() == Kind::Usage && !told.chain().contains("xx"), "{}", told.chain());
+        }
+        assert!(check_name("Anonymous").is_ok() && check_name("robot$ci").is_ok());
     }
 
     #[test]

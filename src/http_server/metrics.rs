@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{Method, StatusCode};
 
+use crate::disk::DiskSpace;
+
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -23,6 +25,14 @@ pub(crate) struct Metrics {
     pub(crate) connections: Arc<AtomicU64>,
 }
 
+/// Figures of the content at one moment; None where they cannot be had.
+#[derive(Debug, Default)]
+pub(crate) struct StoredContent {
+    pub(crate) repositories: Option<u64>,
+    /// The space on the file system of the content.
+    pub(crate) disk: Option<DiskSpace>,
+}
+
 impl Metrics {
     pub(crate) fn answered(&self, method: &Method, status: StatusCode) {
         let method = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1);
@@ -33,7 +43,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn text(&self, uploads: usize) -> String {
+    pub(crate) fn text(&self, uploads: usize, stored: &StoredContent) -> String {
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
             // Writing to a string cannot fail.
@@ -62,6 +72,15 @@ impl Metrics {
         let connections = one(self.connections.load(Ordering::Relaxed));
         family("autonomy_registry_connections", "gauge", "Connections open.", &connections);
         family("autonomy_registry_uploads", "gauge", "Uploads in progress.", &one(uploads as u64));
+        if let Some(count) = stored.repositories {
+            family("autonomy_registry_repositories", "gauge", "Repositories.", &one(count));
+        }
+        if let Some(DiskSpace { free, size }) = stored.disk {
+            let help = "Bytes free on the file system of the data folder.";
+            family("autonomy_registry_disk_free_bytes", "gauge", help, &one(free));
+            let help = "Bytes of the file system of the data folder.";
+            family("autonomy_registry_disk_size_bytes", "gauge", help, &one(size));
+        }
         text
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod connection_slots;
 pub(crate) mod htpasswd;
 pub(crate) mod limits;
+pub(crate) mod line_log;
 pub(crate) mod metrics;
 pub(crate) mod paced_body;
 pub(crate) mod password_check;

@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::htpasswd::{Htpasswd, cost};
 use crate::disk::blocking;
-use crate::disk::reload::Reloaded;
+use crate::disk::reload::{Reloaded, Reread};
 use crate::error::{Error, Kind, Result};
 use crate::sync::lock;
 
@@ -86,6 +86,11 @@ impl Logins {
             checks: AtomicU64::default(),
             rounds: Arc::default(),
         })
+    }
+
+    /// Returns why the file as it is now cannot be used; the former users stay in force.
+    pub(crate) async fn fault(&self, reread: Reread) -> Option<String> {
+        self.users.fault(reread).await
     }
 
     /// Checks a user's password for a client at `from`.

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::disk::reload::Reloaded;
+use crate::disk::reload::{Reloaded, Reread};
 use crate::error::{Error, Kind, Result};
 use crate::named_certificates::Named;
 
@@ -45,6 +45,11 @@ impl ServerTls {
     pub(crate) fn open(files: &ServerCertificates) -> Result<Self> {
         let paths = [&files.chain, &files.key].into_iter().chain(&files.client_ca).cloned().collect();
         Ok(Self(Arc::new(Reloaded::open(paths, read)?)))
+    }
+
+    /// Returns why the files as they are now cannot be used; the former ones stay in force.
+    pub(crate) async fn fault(&self, reread: Reread) -> Option<String> {
+        self.0.fault(reread).await
     }
 
     /// Runs the handshake with one client.

@@ -26,7 +26,7 @@ pub trait AccessLog: fmt::Debug + Send + Sync {
     /// to one that writes. Must not block.
     fn record(&self, record: &AccessRecord);
 
-    /// Returns once the records so far are durable. The server waits for it before it answers that a write is done, and
+    /// Returns once the records so far are as durable as this log promises. The server waits for it before it answers that a write is done, and
     /// for no other answer: a client that may not write must not make the disk busy.
     async fn flush(&self);
 }

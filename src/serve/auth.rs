@@ -18,6 +18,7 @@ use super::query::Query;
 use super::reply::json;
 use super::route::Route;
 use super::upload_quota::SessionOwner;
+use crate::disk::reload::Reread;
 use crate::http_server::acceptor::PeerAddress;
 use crate::http_server::connection_slots::network;
 use crate::http_server::password_check::{Logins, PasswordVerdict};
@@ -59,6 +60,11 @@ impl Gate {
     /// Whether requests need no credentials.
     pub(super) fn is_open(&self) -> bool {
         self.logins.is_none() && self.auth == ServerAuth::None
+    }
+
+    /// Returns why the file of the users as it is now cannot be used.
+    pub(super) async fn fault(&self, reread: Reread) -> Option<String> {
+        self.logins.as_ref()?.fault(reread).await
     }
 
     /// Returns the owner that the request counts for, or 401 with a challenge.

@@ -16,6 +16,7 @@ use super::route::Route;
 use super::state::{ServerState, WriteTarget};
 use super::upload_quota::SessionOwner;
 use super::{blob, listing, manifest, upload};
+use crate::disk::reload::Reread;
 
 /// Answers one request.
 pub(super) async fn dispatch(State(service): State<Arc<ServerState>>, request: Request) -> Response<Body> {
@@ -47,10 +48,11 @@ async fn answer(
     if query.len() > MAX_PARAMETERS {
         return Err(ErrorResponse::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", "the query has too many parameters"));
     }
-    // `/healthz` and `/token` skip authentication: load balancers have no password. Everything else, known or not,
+    // `/healthz`, `/readyz` and `/token` skip authentication: load balancers have no password. Everything else, known or not,
     // needs it, the metrics too: they show what goes on here, and Prometheus can log in.
     let client = match &route {
         Ok(Some(Route::Health)) => return Ok(reply(StatusCode::OK, [], Body::from("ok\n"))),
+        Ok(Some(Route::Ready)) => return Ok(readiness(service).await),
         Ok(Some(Route::Token)) => return service.gate.token(headers, query),
         _ => service.gate.check(head, route.as_ref().ok().and_then(Option::as_ref), query).await?,
     };
@@ -61,7 +63,7 @@ async fn answer(
     let Some(route) = route? else { return Err(no_such_page()) };
     match (method.as_str(), &route) {
         ("GET" | "HEAD", Route::Ping) => Ok(json(&serde_json::json!({}))),
-        ("GET" | "HEAD", Route::Metrics) => Ok(metrics(service)),
+        ("GET" | "HEAD", Route::Metrics) => Ok(metrics(service).await),
         ("GET", Route::Catalog) => listing::catalog(service, query, network_of(head)).await,
         ("GET", Route::Tags(name)) => listing::tags(service, name, query, network_of(head)).await,
         ("GET", Route::Referrers(name, subject)) => {
@@ -103,10 +105,17 @@ async fn write(
     }
 }
 
-fn metrics(service: &ServerState) -> Response<Body> {
+async fn readiness(service: &ServerState) -> Response<Body> {
+    let faults = service.faults(Reread::IfChanged).await;
+    let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let text = if faults.is_empty() { "ok".to_owned() } else { faults.join("\n") };
+    reply(status, [], Body::from(format!("{}\n", text)))
+}
+
+async fn metrics(service: &ServerState) -> Response<Body> {
     let headers = [("content-type", "text/plain; version=0.0.4".to_owned())];
     let uploads = service.writer.as_ref().map_or(0, |writer| writer.sessions.count());
-    reply(StatusCode::OK, headers, Body::from(service.metrics.text(uploads)))
+    reply(StatusCode::OK, headers, Body::from(service.metrics.text(uploads, &service.stored().await)))
 }
 
 fn no_such_page() -> ErrorResponse {

@@ -44,7 +44,7 @@ fn chunk(range: &str) {
 
 fn routed(route: &Route, path: &str) {
     let (name, printed) = match route {
-        Route::Ping | Route::Catalog | Route::Token | Route::Health | Route::Metrics => return,
+        Route::Ping | Route::Catalog | Route::Token | Route::Health | Route::Ready | Route::Metrics => return,
         Route::Blob(name, digest) => (name, format!("/v2/{name}/blobs/{digest}")),
         Route::Uploads(name) => (name, format!("/v2/{name}/blobs/uploads/")),
         Route::Upload(name, id) => {

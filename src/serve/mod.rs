@@ -68,7 +68,7 @@ pub use self::route::Route;
 pub use self::state::Hooks;
 use self::state::{RegistryWriter, ServerState};
 use self::upload_session::UploadSessions;
-use crate::disk::reload::Reloaded;
+use crate::disk::reload::{Reloaded, Reread};
 use crate::disk::{DiskRoot, blocking};
 use crate::error::{Error, Kind, Result};
 use crate::http_server::acceptor::Acceptor;
@@ -170,6 +170,10 @@ impl Server {
     /// certificates or passwords cannot be used.
     pub async fn bind(options: ServeOptions) -> Result<Self> {
         let ServeOptions { content, listen, hosts, behaviour, tls, htpasswd, limits, hooks } = options;
+        let folder = match &content {
+            ServedContent::DataDir(folder) | ServedContent::ReadOnlyDataDir(folder) => Some(folder.clone()),
+            ServedContent::Reader(_) => None,
+        };
         let (tls, logins) = blocking(move || {
             let tls = tls.as_ref().map(ServerTls::open).transpose()?;
             let users = htpasswd.map(|path| Reloaded::open(vec![path], Htpasswd::read)).transpose()?;
@@ -194,6 +198,8 @@ impl Server {
             behaviour,
             limits,
             hooks,
+            tls: tls.clone(),
+            folder,
         });
         let router = Router::new().fallback(dispatch::dispatch).with_state(Arc::clone(&service));
         Ok(Self { listener, address, service, router, tls, _residence: residence })
@@ -215,6 +221,12 @@ impl Server {
     #[must_use]
     pub fn asks_for_logins(&self) -> bool {
         !self.service.gate.is_open()
+    }
+
+    /// Returns a handle on the files that the server reads again while it runs.
+    #[must_use]
+    pub fn files(&self) -> ServerFiles {
+        ServerFiles(Arc::clone(&self.service))
     }
 
     /// Answers requests until `shutdown` is ready, then gives requests in flight a grace period. No task goes on
@@ -240,6 +252,18 @@ impl Server {
             () = acceptor.run(listener, shutdown) => Ok(()),
             () = sweeping => Ok(()),
         }
+    }
+}
+
+/// The files that a server reads again while it runs: certificates, their key and CA, and users.
+#[derive(Debug)]
+pub struct ServerFiles(Arc<ServerState>);
+
+impl ServerFiles {
+    /// Reads the files again, changed or not. Returns why files cannot be used: their former content stays in force, and
+    /// `/readyz` answers 503 until they are mended.
+    pub async fn read_again(&self) -> Vec<String> {
+        self.0.faults(Reread::Now).await
     }
 }
 

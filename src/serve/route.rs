@@ -14,6 +14,8 @@ pub enum Route {
     Token,
     /// Whether the server runs.
     Health,
+    /// Whether the server runs with its files as they are now.
+    Ready,
     /// The metrics.
     Metrics,
     /// A blob.
@@ -38,6 +40,7 @@ impl Route {
             "/v2/_catalog" => return Ok(Some(Self::Catalog)),
             "/token" => return Ok(Some(Self::Token)),
             "/healthz" => return Ok(Some(Self::Health)),
+            "/readyz" => return Ok(Some(Self::Ready)),
             "/metrics" => return Ok(Some(Self::Metrics)),
             _ => {}
         }

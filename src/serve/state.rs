@@ -1,5 +1,6 @@
 //! State that all requests share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::access_log::AccessLog;
@@ -13,8 +14,11 @@ use super::profile::Profile;
 use super::reader::RegistryReader;
 use super::upload_quota::SessionOwner;
 use super::upload_session::UploadSessions;
+use crate::disk::reload::Reread;
+use crate::disk::{self, blocking};
 use crate::http_server::limits::Limits;
-use crate::http_server::metrics::Metrics;
+use crate::http_server::metrics::{Metrics, StoredContent};
+use crate::http_server::tls::ServerTls;
 use crate::oci::{Digest, Name, RepositoryPath};
 use crate::store::{self, Layout, PagedStore};
 
@@ -40,6 +44,9 @@ pub(super) struct ServerState {
     pub(super) gate: Gate,
     pub(super) limits: Limits,
     pub(super) hooks: Hooks,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    /// The data folder, if the content is in one.
+    pub(super) folder: Option<PathBuf>,
 }
 
 /// The write side of a server: a data folder, and the uploads to it.
@@ -66,6 +73,27 @@ impl WriteTarget<'_> {
 }
 
 impl ServerState {
+    /// Returns why files that are read while the server runs cannot be used as they are now. Their former content stays in
+    /// force.
+    pub(super) async fn faults(&self, reread: Reread) -> Vec<String> {
+        let tls = match &self.tls {
+            Some(tls) => tls.fault(reread).await,
+            None => None,
+        };
+        tls.into_iter().chain(self.gate.fault(reread).await).collect()
+    }
+
+    /// Returns figures of the content, for the metrics. A figure that cannot be had is left out.
+    pub(super) async fn stored(&self) -> StoredContent {
+        let repositories = match self.memory.walk().await {
+            Ok(_alone) => self.reader.repositories().await.ok().map(|all| all.len() as u64),
+            Err(_) => None,
+        };
+        let Some(folder) = self.folder.clone() else { return StoredContent { repositories, disk: None } };
+        let disk = blocking(move || Ok(disk::space_of(&folder))).await.ok().flatten();
+        StoredContent { repositories, disk }
+    }
+
     /// Returns a repository, or 404.
     pub(super) async fn existing(&self, path: &RepositoryPath) -> Result<Arc<dyn PagedStore>, ErrorResponse> {
         self.reader.open(path).await?.ok_or_else(|| ErrorResponse::name_unknown(path))

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::disk;
 use crate::http_server::limits::Limits;
 
 /// The client that sessions are counted for.
@@ -226,16 +227,7 @@ impl Drop for SessionPart {
 
 /// Returns the bytes that this user may still write to the file system of `file`.
 fn free(file: &File) -> Option<u64> {
-    #[cfg(unix)]
-    {
-        let told = rustix::fs::fstatvfs(file).ok()?;
-        told.f_bavail.checked_mul(told.f_frsize)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        None
-    }
+    disk::space_at(file).map(|space| space.free)
 }
 
 #[cfg(test)]

@@ -17,4 +17,5 @@ mod manifests;
 mod memory;
 mod other_content;
 mod read_only;
+mod site;
 mod tls;

@@ -87,7 +87,7 @@ impl LoginCommand {
         let user = match &self.user {
             Some(user) => user.clone(),
             None => {
-                need_terminal()?;
+                need_terminal().map_err(flags_needed)?;
                 typed("User name: ", password::Shown::Yes).await?
             }
         };
@@ -100,7 +100,7 @@ impl LoginCommand {
         let password = if self.password_stdin {
             piped()?
         } else {
-            need_terminal()?;
+            need_terminal().map_err(flags_needed)?;
             typed("Password: ", password::Shown::No).await?
         };
         if password.is_empty() { Err(wrong("the password is empty")) } else { Ok(password) }
@@ -136,21 +136,25 @@ fn registry(text: &str) -> Result<Repository> {
     })
 }
 
-fn need_terminal() -> Result<()> {
+fn flags_needed(error: Error) -> Error {
+    error.hint("give --user USER --password-stdin, with the password on stdin")
+}
+
+/// Fails if there is no terminal to ask at.
+pub(super) fn need_terminal() -> Result<()> {
     if io::stdin().is_terminal() {
         return Ok(());
     }
-    let error = Error::new(Kind::Usage, "ask for the login").because("stdin is no terminal");
-    Err(error.hint("give --user USER --password-stdin, with the password on stdin"))
+    Err(Error::new(Kind::Usage, "ask for the login").because("stdin is no terminal"))
 }
 
-async fn typed(prompt: &str, shown: password::Shown) -> Result<String> {
+pub(super) async fn typed(prompt: &str, shown: password::Shown) -> Result<String> {
     let bytes = password::ask(prompt, shown).await?;
     String::from_utf8(bytes).map_err(|_| wrong("it is not text in UTF-8"))
 }
 
 /// Reads all of stdin, without the last line break.
-fn piped() -> Result<String> {
+pub(super) fn piped() -> Result<String> {
     let mut bytes = Vec::new();
     io::stdin()
         .lock()
@@ -165,7 +169,7 @@ fn piped() -> Result<String> {
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
-fn wrong(why: &str) -> Error {
+pub(super) fn wrong(why: &str) -> Error {
     Error::new(Kind::Usage, "take the login").because(why.to_owned())
 }
 
