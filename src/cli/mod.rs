@@ -4,16 +4,16 @@
 //! stderr.
 
 mod args;
+mod command_line;
 mod commands;
 mod context;
 mod interrupt;
-mod program_name;
 mod terminal;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use context::{GlobalArgs, Run, RunContext};
@@ -93,20 +93,12 @@ enum RegistryCommand {
 /// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Autonomy { global, command } = parsed().unwrap_or_else(|error| error.exit());
+    let parsed = command_line::parse::<Autonomy>(std::env::args_os().collect());
+    let command_line::Parsed { command: Autonomy { global, command }, warnings } =
+        parsed.unwrap_or_else(|error| error.exit());
     let context = RunContext::start(&global);
+    warnings.iter().for_each(|warning| context.warn(warning));
     run(command, &context).unwrap_or_else(|error| terminal::print::failure(&error, context.output))
-}
-
-/// Parses the arguments of the process.
-fn parsed() -> Result<Autonomy, clap::Error> {
-    let mut command = Autonomy::command();
-    let arguments = program_name::complete(std::env::args_os(), &command);
-    let matches = command
-        .try_get_matches_from_mut(&arguments)
-        .map_err(|error| program_name::with_tip(error, &arguments, &command))?;
-    context::check_quiet(&command, &matches)?;
-    Autonomy::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 impl Run for Command {
@@ -115,8 +107,8 @@ impl Run for Command {
             Self::Registry(command) => command.run(context).await,
             Self::Bundle(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,
-            Self::Completion(command) => command.print(Autonomy::command(), context),
-            Self::Man(command) => command.write(Autonomy::command(), context),
+            Self::Completion(command) => command.print(command_line::definition::<Autonomy>(), context),
+            Self::Man(command) => command.write(command_line::definition::<Autonomy>(), context),
         }
     }
 }
@@ -162,11 +154,4 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_definition_of_the_command_line_holds_together() {
-        Autonomy::command().debug_assert();
-    }
-}
+mod tests;

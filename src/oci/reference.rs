@@ -52,6 +52,18 @@ pub struct Reference {
 /// Why a text is not a reference, with the spelling that was probably meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
+    /// Nothing at all.
+    #[error("it is empty: write host[:port]/repository[:tag]; a variable in its place may not be set")]
+    Empty,
+    /// `oci://…`.
+    #[error("oci:// is how charts are named, and a reference has no scheme; write {0}")]
+    Chart(String),
+    /// `localhost:5000`.
+    #[error("it names a registry and no repository; write {0}/<repository>:<tag>")]
+    NoRepository(String),
+    /// `1.2.3+4`.
+    #[error("{0:?} is not a tag: + is written _ there, also in the version of a chart; write {plain}", plain = .0.replace('+', "_"))]
+    Plus(String),
     /// `docker://…`, `https://…`.
     #[error("a reference has no scheme; write {0}")]
     Scheme(String),
@@ -97,7 +109,13 @@ impl FromStr for Tag {
         let is_tag = (1..=128).contains(&bytes.len())
             && word(bytes[0])
             && bytes.iter().all(|&b| word(b) || b == b'.' || b == b'-');
-        if is_tag { Ok(Self(text.to_owned())) } else { Err(ReferenceError::Tag(text.to_owned())) }
+        match is_tag {
+            true => Ok(Self(text.to_owned())),
+            false if text.contains('+') && text.replace('+', "_").parse::<Self>().is_ok() => {
+                Err(ReferenceError::Plus(text.to_owned()))
+            }
+            false => Err(ReferenceError::Tag(text.to_owned())),
+        }
     }
 }
 
@@ -188,8 +206,13 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        if let Some((_, rest)) = text.split_once("://") {
-            return Err(ReferenceError::Scheme(rest.to_owned()));
+        if text.trim().is_empty() {
+            return Err(ReferenceError::Empty);
+        }
+        match text.split_once("://") {
+            Some(("oci", rest)) => return Err(ReferenceError::Chart(rest.replace('+', "_"))),
+            Some((_, rest)) => return Err(ReferenceError::Scheme(rest.to_owned())),
+            None => {}
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
@@ -210,6 +233,12 @@ impl FromStr for Reference {
 
 /// Splits `host/rest`; without a host, returns the spelling that was probably meant.
 fn split_host<'a>(text: &'a str, whole: &str) -> Result<(&'a str, &'a str), ReferenceError> {
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    let is_registry =
+        bare.starts_with(['[']) || bare.split(':').next().is_some_and(|name| name == "localhost" || name.contains('.'));
+    if is_registry && !bare.contains('/') && is_host(bare) {
+        return Err(ReferenceError::NoRepository(bare.to_owned()));
+    }
     let (first, rest) = text.split_once('/').unwrap_or(("", text));
     let names_host = first.contains(['.', ':', '[']) || first == "localhost";
     if !names_host {
@@ -374,6 +403,26 @@ mod tests {
             "docker://quay.io/acme/app:v1".parse::<Reference>(),
             Err(ReferenceError::Scheme("quay.io/acme/app:v1".into()))
         );
+    }
+
+    #[test]
+    fn the_error_for_a_common_slip_has_the_right_spelling() {
+        for (text, told) in [
+            ("", "a variable in its place may not be set"),
+            (" ", "a variable in its place may not be set"),
+            ("localhost:5705", "write localhost:5705/<repository>:<tag>"),
+            ("localhost:5705/", "write localhost:5705/<repository>:<tag>"),
+            ("localhost", "write localhost/<repository>:<tag>"),
+            ("r.example", "write r.example/<repository>:<tag>"),
+            ("[::1]:5000", "write [::1]:5000/<repository>:<tag>"),
+            ("oci://r.example/charts/app:1.2.3+4", "write r.example/charts/app:1.2.3_4"),
+            ("r.example/charts/app:1.2.3+4", "write 1.2.3_4"),
+            ("https://r.example/app:v1", "write r.example/app:v1"),
+            ("redis:7", "write docker.io/library/redis:7"),
+        ] {
+            let error = text.parse::<Reference>().unwrap_err().to_string();
+            assert!(error.contains(told), "{text:?}: {error}");
+        }
     }
 
     #[test]

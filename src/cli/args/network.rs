@@ -32,7 +32,7 @@ pub(crate) struct AccessArgs {
     /// Trust these certificate authorities (PEM) besides the system's
     #[arg(long, value_name = "PEM")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Folder of per-host certificates: DIR/host[:port]/{ca.crt,client.cert,client.key}
+    /// Folder of certificates: DIR/host[:port]/{ca.crt,client.cert,client.key}, or the files in DIR itself, for every host
     #[arg(long, value_name = "DIR")]
     pub(crate) cert_dir: Option<PathBuf>,
 }
@@ -90,8 +90,13 @@ pub(crate) struct Network {
     #[command(flatten)]
     pub(crate) access: AccessArgs,
     /// Most large blobs in flight at once; also most images of a catalog at once
-    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least_one)]
     pub(crate) jobs: NonZeroUsize,
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroUsize, &'static str> {
+    let number: usize = text.parse().map_err(|_| "is not a whole number")?;
+    NonZeroUsize::new(number).ok_or("1 is the least, and moves one large blob after the other")
 }
 
 impl Network {

@@ -2,6 +2,8 @@
 
 mod command_line;
 mod demo;
+mod environment;
+mod hints;
 mod installing;
 mod publish_index;
 mod site_files;

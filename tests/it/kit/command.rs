@@ -18,7 +18,8 @@ pub(crate) fn publisher(bed: &Testbed, path: &str) -> Registry {
 /// The program without anything of its user's: no login, no home, no time of trust.
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_autonomy"));
-    for name in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "AUTONOMY_TRUST_TIME"] {
+    let own = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("AUTONOMY_"));
+    for name in own.chain(["REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"].map(Into::into)) {
         command.env_remove(name);
     }
     command.env("HOME", "/nonexistent").args(arguments);

@@ -88,12 +88,15 @@ impl SeedArgs {
             None if self.skip_verify => Trust::Skip,
             None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
-        if self.to.digest.is_some() {
-            return Err(usage("a digest cannot be chosen for --to; name a tag").on(&self.to));
-        }
-        if self.copy_policy && (self.from.digest.is_some() || self.from.tag.is_none()) {
+        let is_by_tag = self.from.digest.is_none() && self.from.tag.is_some() && self.to.digest.is_none();
+        if self.copy_policy && !is_by_tag {
             return Err(usage("--copy-policy requires tag-based --from and --to")
                 .hint("sidecars stand beside the image as <tag>-lock and <tag>-policy; a digest has none"));
+        }
+        if self.to.digest.is_some() {
+            return Err(usage("a digest cannot be chosen for --to; name a tag")
+                .on(&self.to)
+                .hint(format!("write {}:<tag>", self.to.repository)));
         }
         let mut to = self.to.clone();
         if to.tag.is_none() {

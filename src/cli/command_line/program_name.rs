@@ -17,8 +17,7 @@ const SECOND_NAME: &str = "autonomy-registry";
 
 /// Returns the arguments with the word `registry`, if the name of the program stands for it and `command` has no command
 /// of the first word.
-pub(super) fn complete(arguments: impl Iterator<Item = OsString>, command: &Command) -> Vec<OsString> {
-    let mut arguments: Vec<_> = arguments.collect();
+pub(super) fn complete(mut arguments: Vec<OsString>, command: &Command) -> Vec<OsString> {
     let name = arguments.first().and_then(|path| Path::new(path).file_stem());
     let is_command = |word: &&OsStr| command.get_subcommands().any(|known| known.get_name() == *word);
     if name == Some(OsStr::new(SECOND_NAME)) && first_word(&arguments).filter(is_command).is_none() {
@@ -73,7 +72,7 @@ mod tests {
     use crate::cli::Autonomy;
 
     fn completed(line: &str) -> String {
-        let words = complete(line.split(' ').map(OsString::from), &Autonomy::command());
+        let words = complete(line.split(' ').map(OsString::from).collect(), &Autonomy::command());
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 

@@ -1,0 +1,91 @@
+//! The words of the command line, between the process and clap: examples in the help, variables that stand in for flags,
+//! `--flag=true`, the program's second name, and tips for flags and commands of other programs.
+
+pub(super) mod environment;
+pub(super) mod examples;
+pub(super) mod foreign_flags;
+mod program_name;
+mod switches;
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use super::context;
+
+/// The result of parsing.
+pub(super) struct Parsed<T> {
+    pub(super) command: T,
+    /// Warnings for the operator.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Returns the definition of the command line, with the examples and variables of every command.
+pub(super) fn definition<T: CommandFactory>() -> Command {
+    environment::applied(examples::applied(T::command()))
+}
+
+/// Parses the words of a command line, the program's name first.
+///
+/// # Errors
+///
+/// Fails like clap. A group of commands without a command's name is a request for help.
+pub(super) fn parse<T: CommandFactory + FromArgMatches>(words: Vec<OsString>) -> Result<Parsed<T>, clap::Error> {
+    let definition = definition::<T>();
+    let words = switches::bare(&definition, program_name::complete(words, &definition));
+    let (mut command, warnings) = environment::overruled(definition, &words);
+    let matches = match matches(&mut command, &words) {
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            matches(&mut command, &[&words[..], &["--help".into()]].concat())
+        }
+        matches => matches,
+    }?;
+    context::check_quiet(&command, &matches)?;
+    let parsed = T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok(Parsed { command: parsed, warnings })
+}
+
+fn matches(command: &mut Command, words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let explained = |error, command: &Command| explained(error, leaf(command, words), words);
+    command
+        .try_get_matches_from_mut(words)
+        .map_err(|error| program_name::with_tip(explained(error, command), words, command))
+}
+
+/// Returns the command that the words name.
+fn leaf<'a>(root: &'a Command, words: &[OsString]) -> &'a Command {
+    let names = words.iter().skip(1).filter_map(|word| word.to_str());
+    names.fold(root, |command, name| command.find_subcommand(name).unwrap_or(command))
+}
+
+/// Adds what the operator can do about an error, where the argument alone shows it.
+fn explained(mut error: clap::Error, leaf: &Command, words: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return error };
+    let tip = match error.kind() {
+        ErrorKind::UnknownArgument => foreign_flags::tip(named, leaf).map(str::to_owned),
+        ErrorKind::TooManyValues => switches::tip(named, leaf),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => environment::tip(named, leaf, words),
+        _ => None,
+    };
+    let Some(tip) = tip else { return error };
+    if error.kind() == ErrorKind::UnknownArgument {
+        // Clap's own guess is a flag that is spelt alike and means something else, and the usage shows it too.
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(leaf.clone().render_usage()));
+    }
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
+}
+
+/// Returns whether the words give the argument, by its long or its short name.
+fn is_given(argument: &clap::Arg, words: &[OsString]) -> bool {
+    let flags = words.iter().skip(1).filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    let mut names = flags.map(|word| word.split_once('=').map_or(word, |(name, _)| name));
+    let longs: Vec<_> = argument.get_long_and_visible_aliases().unwrap_or_default();
+    names.any(|name| match (name.strip_prefix("--"), argument.get_short()) {
+        (Some(long), _) => longs.contains(&long),
+        (None, Some(short)) => name.strip_prefix('-').is_some_and(|rest| rest.starts_with(short)),
+        (None, None) => false,
+    })
+}
