@@ -94,11 +94,16 @@ enum RegistryCommand {
 #[must_use]
 pub fn main() -> ExitCode {
     let parsed = command_line::parse::<Autonomy>(std::env::args_os().collect());
-    let command_line::Parsed { command: Autonomy { global, command }, warnings } =
+    let command_line::Parsed { command: Autonomy { global, command }, warnings, variables } =
         parsed.unwrap_or_else(|error| error.exit());
     let context = RunContext::start(&global);
     warnings.iter().for_each(|warning| context.warn(warning));
-    run(command, &context).unwrap_or_else(|error| terminal::print::failure(&error, context.output))
+    run(command, &context).unwrap_or_else(|error| {
+        let code = terminal::print::failure(&error, context.output);
+        let notes = variables.iter().filter_map(|variable| variable.note(&error.chain()));
+        notes.for_each(|note| terminal::print::note(&format!("  note: {note}")));
+        code
+    })
 }
 
 impl Run for Command {

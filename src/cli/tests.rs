@@ -43,6 +43,7 @@ fn every_command_has_examples_and_each_of_them_is_accepted() {
     let with_examples: BTreeSet<_> = EXAMPLES.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(paths, with_examples, "each command has examples, and no others do");
     for (path, lines) in EXAMPLES {
+        assert!((2..=3).contains(&lines.lines().count()), "{path}: two or three lines");
         for line in lines.lines() {
             let line = line
                 .split([' ', '\n'])

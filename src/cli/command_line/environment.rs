@@ -47,8 +47,8 @@ const VARIABLES: [FlagVariable; 17] = [
 pub(super) fn applied(command: Command) -> Command {
     let name = command.get_name().to_owned();
     let variable = |argument: &Arg| {
-        let own = VARIABLES.iter().filter(|variable| argument.get_long() == Some(variable.flag));
-        own.filter(|variable| variable.commands.is_empty() || variable.commands.contains(&name.as_str())).next_back()
+        let mut own = VARIABLES.iter().filter(|variable| argument.get_long() == Some(variable.flag));
+        own.rfind(|variable| variable.commands.is_empty() || variable.commands.contains(&name.as_str()))
     };
     let with_variable = |argument: Arg| match variable(&argument) {
         Some(FlagVariable { name, .. }) => argument.env(*name).hide_env_values(true),
@@ -57,27 +57,58 @@ pub(super) fn applied(command: Command) -> Command {
     command.mut_args(with_variable).mut_subcommands(applied)
 }
 
-/// Ignores the variables that are empty, and the variables whose flags are excluded by flags that are given. Returns
-/// warnings about the latter.
-pub(super) fn overruled(root: Command, words: &[OsString]) -> (Command, Vec<String>) {
-    let (mut ignored, mut warnings) = (Vec::new(), Vec::new());
+/// The variables of a command line.
+#[derive(Debug, Default)]
+pub(super) struct StandIns {
+    pub(super) variables: Vec<UsedVariable>,
+    /// Warnings about variables that are not used.
+    pub(super) warnings: Vec<String>,
+}
+
+/// A variable that stands in for a flag.
+#[derive(Debug)]
+pub(crate) struct UsedVariable {
+    name: String,
+    flag: String,
+    value: String,
+}
+
+impl UsedVariable {
+    /// Returns a note for an error that is about the value: the operator has not typed it.
+    pub(crate) fn note(&self, error: &str) -> Option<String> {
+        let Self { name, flag, value } = self;
+        // Short values, such as numbers, stand in errors about other things too.
+        let is_meant = error.contains(&format!("--{flag}")) || (value.len() > 3 && error.contains(value.as_str()));
+        is_meant.then(|| format!("--{flag} is that of the variable {name}"))
+    }
+}
+
+/// Ignores the variables that are empty, and the variables whose flags are excluded by flags that are given.
+pub(super) fn overruled(root: Command, words: &[OsString]) -> (Command, StandIns) {
+    let (mut ignored, mut found) = (Vec::new(), StandIns::default());
     let command = leaf(&root, words);
-    for argument in command.get_arguments() {
-        let Some(value) = argument.get_env().and(argument_value(argument)) else { continue };
+    for argument in command.get_arguments().filter(|argument| !is_given(argument, words)) {
+        let Some(value) = argument_value(argument) else { continue };
         let excluding = command.get_arguments().find(|other| {
             let excludes = |one: &Arg, two: &Arg| command.get_arg_conflicts_with(one).contains(&two);
             (excludes(argument, other) || excludes(other, argument)) && is_given(other, words)
         });
-        if let Some(excluding) = excluding.filter(|_| !value.is_empty() && !is_given(argument, words)) {
-            let flag = excluding.get_long().unwrap_or_default();
-            warnings.push(format!("--{flag} is given: {} is NOT used", variable_of(argument)));
-            ignored.push(argument.get_id().clone());
-        } else if value.is_empty() {
-            ignored.push(argument.get_id().clone());
+        let (name, flag) = (variable_of(argument), argument.get_long().unwrap_or_default().to_owned());
+        match excluding {
+            _ if value.is_empty() => ignored.push(argument.get_id().clone()),
+            Some(excluding) => {
+                let by = excluding.get_long().unwrap_or_default();
+                found.warnings.push(format!("--{by} is given: {name} is NOT used"));
+                ignored.push(argument.get_id().clone());
+            }
+            None => {
+                let value = value.to_string_lossy().into_owned();
+                found.variables.push(UsedVariable { name, flag, value });
+            }
         }
     }
     let name = command.get_name().to_owned();
-    (without(root, &name, &ignored), warnings)
+    (without(root, &name, &ignored), found)
 }
 
 /// Takes the variables of these arguments away from the command of that name.

@@ -34,12 +34,14 @@ autonomy registry seed-catalog --catalog catalog.yaml --out record --atomic --sp
     (
         "autonomy registry sync",
         "\
-autonomy registry sync --from-registry ghcr.io --to-registry site.example --repos acme/app:v1 --pub-key cosign.pub",
+autonomy registry sync --from-registry ghcr.io --to-registry site.example --repos acme/app:v1 --pub-key cosign.pub
+autonomy registry sync --from-registry a.example --to-registry b.example --repos app:v1,fleet/nav:v2 --pub-key cosign.pub --dry-run",
     ),
     (
         "autonomy registry publish-index",
         "\
-autonomy registry publish-index --manifest record/catalog-seed-manifest.json --to site.example/fleet:v1",
+autonomy registry publish-index --manifest record/catalog-seed-manifest.json --to site.example/fleet:v1
+autonomy registry publish-index --manifest record/catalog-seed-manifest.json --to site.example/fleet:v1 --output json",
     ),
     (
         "autonomy registry bootstrap-zot",
@@ -50,7 +52,8 @@ autonomy registry bootstrap-zot --out zot --data-dir /srv/zot --enable-search",
     (
         "autonomy registry package",
         "\
-autonomy registry package --catalog catalog.yaml --name fleet --version 1.2.3 --out package",
+autonomy registry package --catalog catalog.yaml --name fleet --version 1.2.3
+autonomy registry package --catalog catalog.yaml --name fleet --version 1.2.4 --out package --force",
     ),
     (
         "autonomy registry rollback",
@@ -64,7 +67,12 @@ autonomy registry rollback --manifest record/catalog-seed-manifest.json --yes",
 autonomy registry login ghcr.io -u robot
 autonomy registry login ghcr.io -u robot --password-stdin < token",
     ),
-    ("autonomy registry logout", "autonomy registry logout ghcr.io"),
+    (
+        "autonomy registry logout",
+        "\
+autonomy registry logout ghcr.io
+autonomy registry logout ghcr.io --authfile auth.json",
+    ),
     (
         "autonomy registry serve",
         "\
@@ -84,7 +92,12 @@ autonomy registry gc --data-dir /srv/images --untagged --older-than 720h",
 autonomy registry check --data-dir /srv/images
 autonomy registry check --data-dir /srv/images --repair-from ghcr.io/acme/app",
     ),
-    ("autonomy registry demo", "autonomy registry demo --out tour"),
+    (
+        "autonomy registry demo",
+        "\
+autonomy registry demo
+autonomy registry demo --out tour",
+    ),
     (
         "autonomy bundle",
         "\
@@ -98,7 +111,12 @@ autonomy bundle verify site.example/app:v1 --pub-key keys/cosign.pub --require-l
 autonomy bundle verify site.example/app:v1 --pub-key cosign.pub
 autonomy bundle verify site.example/app:v1 --pub-key cosign.pub --require-lock --require-policy --output json",
     ),
-    ("autonomy bundle keygen", "autonomy bundle keygen --out keys"),
+    (
+        "autonomy bundle keygen",
+        "\
+autonomy bundle keygen
+autonomy bundle keygen --out keys",
+    ),
     (
         "autonomy bundle seal",
         "\
@@ -113,7 +131,12 @@ autonomy bundle seal site.example/app:v1 --key cosign.key --policy policy --form
         "autonomy bundle verify-blob",
         "autonomy bundle verify-blob release.tar.gz --pub-key cosign.pub --bundle release.tar.gz.sig",
     ),
-    ("autonomy verify", "autonomy verify --image site.example/app:v1 --pub cosign.pub"),
+    (
+        "autonomy verify",
+        "\
+autonomy verify --image site.example/app:v1 --pub cosign.pub
+autonomy verify --image site.example/app:v1 --pub cosign.pub --require-lock --require-policy",
+    ),
     (
         "autonomy registry htpasswd",
         "\

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
+use self::environment::{StandIns, UsedVariable};
 use super::context;
 
 /// The result of parsing.
@@ -19,6 +20,8 @@ pub(super) struct Parsed<T> {
     pub(super) command: T,
     /// Warnings for the operator.
     pub(super) warnings: Vec<String>,
+    /// The variables that stand in for flags.
+    pub(super) variables: Vec<UsedVariable>,
 }
 
 /// Returns the definition of the command line, with the examples and variables of every command.
@@ -34,7 +37,7 @@ pub(super) fn definition<T: CommandFactory>() -> Command {
 pub(super) fn parse<T: CommandFactory + FromArgMatches>(words: Vec<OsString>) -> Result<Parsed<T>, clap::Error> {
     let definition = definition::<T>();
     let words = switches::bare(&definition, program_name::complete(words, &definition));
-    let (mut command, warnings) = environment::overruled(definition, &words);
+    let (mut command, StandIns { variables, warnings }) = environment::overruled(definition, &words);
     let matches = match matches(&mut command, &words) {
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             matches(&mut command, &[&words[..], &["--help".into()]].concat())
@@ -43,7 +46,7 @@ pub(super) fn parse<T: CommandFactory + FromArgMatches>(words: Vec<OsString>) ->
     }?;
     context::check_quiet(&command, &matches)?;
     let parsed = T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(Parsed { command: parsed, warnings })
+    Ok(Parsed { command: parsed, warnings, variables })
 }
 
 fn matches(command: &mut Command, words: &[OsString]) -> Result<ArgMatches, clap::Error> {

@@ -26,6 +26,9 @@ async fn a_variable_stands_in_for_its_flag_and_the_flag_wins() {
     assert!(text(&done).contains("/nonexistent") && !text(&done).contains(data), "{}", text(&done));
     let done = run(&seed(&[]), &[("AUTONOMY_PUB_KEY", "/nonexistent/key")]).await;
     assert!(text(&done).contains("use the key of --pub-key /nonexistent/key"), "{}", text(&done));
+    assert!(text(&done).contains("note: --pub-key is that of the variable AUTONOMY_PUB_KEY"), "{}", text(&done));
+    let done = run(&seed(&["--pub-key", "/nonexistent/k"]), &[("AUTONOMY_PUB_KEY", "/nonexistent/key")]).await;
+    assert!(!text(&done).contains("AUTONOMY_PUB_KEY"), "the flag was typed: {}", text(&done));
 }
 
 #[tokio::test]
