@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM, and SIGHUP for programs that read their files again.
+//! Ctrl-C, SIGTERM and SIGHUP, which ends a run and makes a server read its files again.
 
 use std::time::Duration;
 
@@ -24,8 +24,17 @@ pub(crate) async fn tidy(client: &Client) {
     client.settle(TIDY).await;
 }
 
-/// Resolves when the user presses Ctrl-C or SIGTERM arrives.
+/// Resolves when the user presses Ctrl-C, or SIGTERM or SIGHUP arrives: the terminal was closed, or the connection to it
+/// was lost.
 pub(crate) async fn interrupted() {
+    tokio::select! {
+        () = terminated() => {}
+        () = hung_up() => {}
+    }
+}
+
+/// Resolves when the user presses Ctrl-C or SIGTERM arrives.
+pub(crate) async fn terminated() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -72,4 +81,26 @@ impl Hangups {
         }
         std::future::pending().await
     }
+}
+
+/// Resolves when SIGHUP arrives. Never, if the program was started to ignore it (`nohup`): a handler would end that.
+async fn hung_up() {
+    if !ignores_hangup()
+        && let Ok(mut hangups) = Hangups::start()
+    {
+        return hangups.next().await;
+    }
+    std::future::pending().await
+}
+
+/// Returns whether SIGHUP is ignored, or may be: only Linux says so without unsafe code. Asked once, before a handler is
+/// there.
+fn ignores_hangup() -> bool {
+    static IGNORES: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        // Bit 0 is signal 1, SIGHUP.
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
+    });
+    *IGNORES
 }

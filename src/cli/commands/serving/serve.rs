@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::access_log::JsonAccessLog;
 use crate::cli::args::duration;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{Hangups, interrupted};
+use crate::cli::interrupt::{Hangups, terminated};
 use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
 use crate::serve::{Limits, ServeOptions, ServedContent, Server, ServerCertificates, ServerFiles, name_of};
@@ -140,9 +140,9 @@ impl Run for ServeArgs {
             context.show(&listening, |listening| print::line(&format!("listening on {}", listening.listening_on)))?;
         let (told, stopped) = tokio::sync::oneshot::channel();
         let twice = async {
-            interrupted().await;
+            terminated().await;
             let _ = told.send(());
-            interrupted().await;
+            terminated().await;
         };
         tokio::select! {
             ended = server.run(async { stopped.await.unwrap_or_default() }) => ended?,
