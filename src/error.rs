@@ -155,6 +155,7 @@ struct Inner {
     op: String,
     side: Option<Side>,
     subject: String,
+    image: Option<String>,
     hint: Option<String>,
     retry_after: Option<Duration>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -168,6 +169,7 @@ impl Error {
             op: op.into(),
             side: None,
             subject: String::new(),
+            image: None,
             hint: None,
             retry_after: None,
             source: None,
@@ -196,7 +198,14 @@ impl Error {
         self
     }
 
-    /// Wraps this error in a larger operation, `op` on `subject`. Keeps kind, side and hint.
+    /// Sets the image that the failure belongs to, by its destination, unless one is set already.
+    #[must_use]
+    pub fn of_image(mut self, image: impl fmt::Display) -> Self {
+        self.inner.image.get_or_insert_with(|| image.to_string());
+        self
+    }
+
+    /// Wraps this error in a larger operation, `op` on `subject`. Keeps kind, side, image and hint.
     #[must_use]
     pub fn during(mut self, op: impl Into<String>, subject: impl fmt::Display) -> Self {
         let inner = Inner {
@@ -204,6 +213,7 @@ impl Error {
             op: op.into(),
             side: self.inner.side.take(),
             subject: subject.to_string(),
+            image: self.inner.image.take(),
             hint: self.inner.hint.take(),
             retry_after: None,
             source: None,
@@ -243,19 +253,29 @@ impl Error {
         self.inner.side
     }
 
+    /// Returns the image that the failure belongs to, if known.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        self.inner.image.as_deref()
+    }
+
     /// Returns what the operator can do about it.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }
 
-    /// Returns this error and its causes in one line, without repeating a text that a cause shares.
+    /// Returns this error and its causes in one line, without repeating a text that a cause shares: no reference and no
+    /// digest that an outer operation names is the subject of an inner one again.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut next = self.source();
         while let Some(cause) = next {
-            let line = cause.to_string();
+            let line = match cause.downcast_ref::<Self>() {
+                Some(error) => error.inner.line(&unnamed(&text, &printable(&error.inner.subject))),
+                None => cause.to_string(),
+            };
             let line = shortened(&line);
             if !line.is_empty() && !text.ends_with(&*line) {
                 text.push_str(": ");
@@ -284,21 +304,46 @@ pub(crate) fn find_cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + '
     None
 }
 
+impl Inner {
+    /// Returns the line of this error alone, about `subject`.
+    fn line(&self, subject: &str) -> String {
+        let Self { kind, op, side, source, .. } = self;
+        let side = side.map(|side| format!("{side}: ")).unwrap_or_default();
+        let is_open = [" of", " to", " in", " on", " at", " from"].iter().any(|word| op.ends_with(word));
+        let subject = match subject {
+            "" if is_open && !self.subject.is_empty() => " it".to_owned(),
+            "" => String::new(),
+            subject => format!(" {subject}"),
+        };
+        // A cause says more than the kind does.
+        let kind = if source.is_none() && *kind != Kind::Usage { format!(": {kind}") } else { String::new() };
+        format!("{side}{op}{subject}{kind}")
+    }
+}
+
+/// Returns the part of `subject` that `text` does not name yet: nothing, the digest of a reference, or all of it.
+fn unnamed<'a>(text: &str, subject: &'a str) -> &'a str {
+    match subject.split_once('@') {
+        _ if names(text, subject) => "",
+        Some((repository, digest)) if names(text, repository) => unnamed(text, digest),
+        _ => subject,
+    }
+}
+
+/// Returns whether `text` has `name` as a whole: behind it may come a tag or a digest, but no more of the same name.
+fn names(text: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/');
+    let follows = |c: char| is_part(c) || c == '.';
+    let is_whole = |at: usize| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        !before.ends_with(|c| follows(c) || c == ':') && !after.starts_with(follows)
+    };
+    !name.is_empty() && text.match_indices(name).any(|(at, _)| is_whole(at))
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, op, side, subject, source, .. } = &*self.inner;
-        if let Some(side) = side {
-            write!(f, "{side}: ")?;
-        }
-        f.write_str(op)?;
-        if !subject.is_empty() {
-            write!(f, " {}", printable(subject))?;
-        }
-        // A cause says more than the kind does.
-        if source.is_none() && *kind != Kind::Usage {
-            write!(f, ": {kind}")?;
-        }
-        Ok(())
+        f.write_str(&self.inner.line(&printable(&self.inner.subject)))
     }
 }
 
@@ -375,6 +420,36 @@ mod tests {
         let error = inner.during("resolve manifest digest", "a.example/app:v1");
         assert_eq!(error.chain(), "source: resolve manifest digest a.example/app:v1: get manifest v1: not found");
         assert_eq!((error.kind(), error.hint_text()), (Kind::NotFound, Some("look at the tags")));
+    }
+
+    #[test]
+    fn no_reference_and_no_digest_stands_twice_in_an_error() {
+        let (image, digest) = ("a.example/app:v1", format!("sha256:{}", "0".repeat(64)));
+        let missing = |op: &str, subject: &str| Error::new(Kind::NotFound, op).on(subject);
+        for (inner, expected) in [
+            (missing("get manifest", image), "get manifest: not found"),
+            (
+                missing("get manifest", &format!("a.example/app@{digest}")),
+                &*format!("get manifest {digest}: not found"),
+            ),
+            (missing("choose platforms of", "a.example/app"), "choose platforms of it: not found"),
+            (missing("get manifest", "a.example/app-policy:v1"), "get manifest a.example/app-policy:v1: not found"),
+            (missing("get manifest", "b.a.example/app:v1"), "get manifest b.a.example/app:v1: not found"),
+            (missing("contact", "a.example"), "contact a.example: not found"),
+        ] {
+            assert_eq!(inner.during("seed", image).chain(), format!("seed {image}: {expected}"));
+        }
+        let put = missing("put manifest", &format!("a.example/app@{digest}")).during("put index", &digest);
+        assert_eq!(
+            put.during("seed", image).chain(),
+            format!("seed {image}: put index {digest}: put manifest: not found")
+        );
+    }
+
+    #[test]
+    fn the_first_image_stays() {
+        let error = Error::new(Kind::Denied, "get").of_image("a").during("seed", "b").of_image("b");
+        assert_eq!(error.image(), Some("a"));
     }
 
     #[test]
