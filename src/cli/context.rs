@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, ValueEnum};
 use serde::Serialize;
 
 use super::terminal::print::{self, Output};
+use super::terminal::seed_result::ResultDetail;
 use crate::copy::Events;
 use crate::error::Result;
 use crate::observe::{self, Listener, Screen, logging};
@@ -32,7 +33,7 @@ pub(crate) struct GlobalArgs {
     /// Form of the result on stdout
     #[arg(long, global = true, value_enum, default_value_t = Output::Human)]
     output: Output,
-    /// Verbose: -v logs retries, -vv every request
+    /// Verbose: -v logs retries and prints every detail of a result, -vv logs every request
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// No progress, no warnings: errors and the result only
@@ -70,6 +71,14 @@ pub(crate) fn check_quiet(mut command: &clap::Command, mut matches: &ArgMatches)
     Err(error)
 }
 
+/// Returns whether the command is asked for its progress as JSON.
+pub(crate) fn wants_json(mut matches: &ArgMatches) -> bool {
+    while let Some((_, below)) = matches.subcommand() {
+        matches = below;
+    }
+    matches.try_get_one("progress").is_ok_and(|form| form == Some(&ProgressForm::Json))
+}
+
 /// How progress is printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
@@ -97,15 +106,19 @@ enum ProgressForm {
 pub(crate) struct RunContext {
     /// Form of the result on stdout.
     pub(crate) output: Output,
+    /// Detail of a result for people.
+    pub(crate) detail: ResultDetail,
     is_quiet: bool,
     screen: Screen,
 }
 
 impl RunContext {
-    /// Starts the log on stderr.
-    pub(crate) fn start(flags: &GlobalArgs) -> Self {
-        let columns = || terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| width.0);
-        let screen = Screen::new(std::io::stderr(), columns);
+    /// Starts the log on stderr. `is_json` says that progress is asked for as JSON: then all of stderr is.
+    pub(crate) fn start(flags: &GlobalArgs, is_json: bool) -> Self {
+        let screen = print::stderr().clone();
+        if is_json && !flags.quiet {
+            screen.use_json();
+        }
         let detail = match (flags.quiet, flags.verbose) {
             (true, _) => logging::Detail::Errors,
             (false, 0) => logging::Detail::Warnings,
@@ -113,7 +126,13 @@ impl RunContext {
             (false, _) => logging::Detail::Trace,
         };
         logging::start(detail, &screen);
-        Self { output: flags.output, is_quiet: flags.quiet, screen }
+        let detail = if flags.verbose > 0 { ResultDetail::Full } else { ResultDetail::Short };
+        Self { output: flags.output, detail, is_quiet: flags.quiet, screen }
+    }
+
+    /// Names the image that the whole run is about, for messages that name none.
+    pub(crate) fn set_image(&self, image: &impl std::fmt::Display) {
+        self.screen.set_image(image);
     }
 
     /// Prints a warning, unless --quiet is given.

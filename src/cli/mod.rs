@@ -94,9 +94,9 @@ enum RegistryCommand {
 #[must_use]
 pub fn main() -> ExitCode {
     let parsed = command_line::parse::<Autonomy>(std::env::args_os().collect());
-    let command_line::Parsed { command: Autonomy { global, command }, warnings, variables } =
+    let command_line::Parsed { command: Autonomy { global, command }, is_json, warnings, variables } =
         parsed.unwrap_or_else(|error| error.exit());
-    let context = RunContext::start(&global);
+    let context = RunContext::start(&global, is_json);
     warnings.iter().for_each(|warning| context.warn(warning));
     run(command, &context).unwrap_or_else(|error| {
         let code = terminal::print::failure(&error, context.output);

@@ -1,19 +1,31 @@
 //! Events that the engine sends while it works.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::PlanTotals;
+use super::{LayerPlace, PlanTotals};
 use crate::oci::Descriptor;
 use crate::store::{Meter, Put};
+
+/// An event, and the image that it belongs to.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The destination of the image; none for the run as a whole.
+    pub image: Option<Arc<str>>,
+    /// The event.
+    pub event: Event,
+}
 
 /// Something that happened. Bytes in flight are not events: read the [`Meter`] for them, as often as needed.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A new part of the run begins.
+    /// A new place of the run begins.
     Stage(Stage),
+    /// The run copies so many images.
+    Images(u64),
     /// The plan is known.
     Planned(PlanTotals),
     /// A node is being copied.
@@ -22,6 +34,8 @@ pub enum Event {
         node: Descriptor,
         /// Its progress.
         meter: Arc<Meter>,
+        /// Its place in the image, if it is a large layer.
+        place: Option<LayerPlace>,
     },
     /// The sink holds a node.
     Finished {
@@ -40,10 +54,12 @@ pub enum Event {
         to: String,
         /// How it ended.
         end: ImageEnd,
+        /// Why it failed.
+        error: Option<String>,
     },
 }
 
-/// A part of a run; the variants are in the order of the run.
+/// A place of a run; the variants are in the order of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Names are resolved at both ends.
@@ -105,15 +121,16 @@ impl ImageEnd {
 /// engine.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
-    sender: Option<mpsc::Sender<Event>>,
+    sender: Option<mpsc::Sender<Message>>,
     dropped: Arc<AtomicU64>,
+    image: Option<Arc<str>>,
     is_one_of_many: bool,
 }
 
 impl Events {
     /// Creates a channel that holds up to `capacity` events.
     #[must_use]
-    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Event>) {
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<Message>) {
         let (sender, receiver) = mpsc::channel(capacity);
         (Self { sender: Some(sender), ..Self::default() }, receiver)
     }
@@ -131,13 +148,26 @@ impl Events {
         Self { is_one_of_many: true, ..self.clone() }
     }
 
+    /// Returns a sender on the same channel for events of `image`.
+    #[must_use]
+    pub fn of_image(&self, image: &impl fmt::Display) -> Self {
+        let image = self.is_heard().then(|| image.to_string().into());
+        Self { image, ..self.clone() }
+    }
+
+    /// Returns whether there is a listener.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.sender.is_some()
+    }
+
     /// Sends `event`, or drops it if the channel is full.
     pub fn send(&self, event: Event) {
         let Some(sender) = &self.sender else { return };
         if self.is_one_of_many && matches!(event, Event::Stage(_)) {
             return;
         }
-        if sender.try_send(event).is_err() {
+        if sender.try_send(Message { image: self.image.clone(), event }).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -160,7 +190,18 @@ mod tests {
             events.send(Event::Stage(Stage::Copying));
         }
         assert_eq!(events.dropped(), 2);
-        assert!(matches!(receiver.try_recv(), Ok(Event::Stage(Stage::Copying))));
+        assert!(matches!(receiver.try_recv(), Ok(Message { image: None, event: Event::Stage(Stage::Copying) })));
         Events::none().send(Event::Stage(Stage::Copying));
+    }
+
+    #[test]
+    fn events_of_an_image_carry_its_name() {
+        let (events, mut receiver) = Events::channel(2);
+        let image = events.of_one_among_many().of_image(&"site.example/app:v1");
+        image.send(Event::Stage(Stage::Copying));
+        image.send(Event::Warning("odd".into()));
+        let Message { image, event } = receiver.try_recv().unwrap();
+        assert!(matches!(event, Event::Warning(_)), "stages of many images contradict each other: {event:?}");
+        assert_eq!(image.as_deref(), Some("site.example/app:v1"));
     }
 }

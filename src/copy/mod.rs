@@ -12,6 +12,7 @@ mod compact;
 mod event;
 mod examine;
 mod graph;
+mod layer_place;
 mod plan;
 mod presence;
 mod report;
@@ -35,7 +36,8 @@ use crate::store::Store;
 
 pub use accessories::{Attached, AttachmentTags, KnownTags, attached, manifests, refers_to};
 pub use compact::Slim;
-pub use event::{Event, Events, ImageEnd, Stage};
+pub use event::{Event, Events, ImageEnd, Message, Stage};
+pub use layer_place::LayerPlace;
 pub use plan::{NodeFate, Plan, PlanStep, PlanTotals};
 pub use presence::Presence;
 pub use report::CopyReport;

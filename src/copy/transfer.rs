@@ -1,5 +1,6 @@
 //! Carries out a plan: one `put` per node, children before parents, a bounded number at a time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -7,7 +8,9 @@ use tokio::task::JoinSet;
 use super::examine::{self, Look};
 use super::schedule::{LARGE, LanePermit, Schedule};
 use super::single_flight::{Clearance, Flight, FlightEnd, Whereabouts};
-use super::{CopyReport, Event, Events, Job, NodeFate, Options, Plan, PlanStep, Presence, Watch};
+use super::{
+    CopyReport, Event, Events, Job, LayerPlace, NodeFate, Options, Plan, PlanStep, Presence, Watch, layer_place,
+};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Manifest};
 use crate::retry::Retry;
@@ -65,6 +68,8 @@ struct TransferRun<'a> {
     spool: Option<&'a Spool>,
     events: &'a Events,
     schedule: Schedule,
+    /// The places of large blobs in their images, if there is a listener.
+    places: HashMap<usize, LayerPlace>,
     /// How many steps each step still waits for.
     waiting: Vec<usize>,
     /// Which steps wait for each step.
@@ -85,6 +90,7 @@ impl<'a> TransferRun<'a> {
             spool: options.spool.as_ref(),
             events,
             schedule: Schedule::new(&options.lanes),
+            places: if events.is_heard() { layer_place::of_large_blobs(plan) } else { HashMap::new() },
             waiting: vec![0; steps.len()],
             parents: vec![Vec::new(); steps.len()],
             report: CopyReport { manifests: plan.totals.manifests, blobs: plan.totals.blobs, ..CopyReport::default() },
@@ -142,7 +148,8 @@ impl<'a> TransferRun<'a> {
             self.job.commit.begin();
         }
         let meter = body.meter();
-        self.events.send(Event::Started { node: body.node().clone(), meter: Arc::clone(&meter) });
+        let (node, place) = (body.node().clone(), self.places.get(&step).cloned());
+        self.events.send(Event::Started { node, meter: Arc::clone(&meter), place });
         let watched = watched(self.job, &self.plan.steps[step]);
         let are_all_watched = !watched.is_empty() && watched.len() == self.plan.steps[step].tags().len();
         let sink = Arc::clone(&self.job.sink);

@@ -6,19 +6,21 @@
 //! # JSON lines
 //!
 //! A stable format: fields may be added, none changes its meaning. Every line is one object with `"event"` and `"time"`
-//! (RFC 3339, UTC). Sizes are bytes, digests are complete, and control characters in foreign text are escaped.
+//! (RFC 3339, UTC), and with `"image"`, the destination, if it is about one image. Sizes are bytes, digests are complete, and control characters in foreign text are escaped.
 //!
 //! | `event` | further fields |
 //! |---|---|
 //! | `stage` | `stage`: the step that begins, such as `verifying the source` |
+//! | `images` | `images`: the number of images of a catalog |
 //! | `planned` | `manifests`, `blobs`, `bytes_total`: of the graph; `bytes_present`: known to be at the destination; `bytes_mountable`: shared by images of this run; `blobs_to_put`, `bytes_to_move`: the rest |
-//! | `started` | `digest`, `media_type`, `size` |
+//! | `started` | `digest`, `media_type`, `size`; of a large layer also `platform` (if an index names it), `layer` (its number, from 1) and `layers` |
 //! | `progress` | `bytes_done`: need not move any more; `bytes_moved`: read, again after a break included; `bytes_per_second`: null while unknown; `blobs_done`; `bytes_to_move` and `blobs_to_put` of all plans so far. At most two a second, none while nothing changes |
 //! | `finished` | `digest`, `media_type`, `size`, `how`: `sent`, `present` or `mounted`; `bytes_sent` |
 //! | `left_out` | `digest`, `media_type`, `size` of a foreign layer that the source does not serve |
-//! | `image` | `to`, and `outcome` (`seeded`, `unchanged`, `failed`) of one image of several |
+//! | `image` | `to`, and `outcome` (`seeded`, `unchanged`, `failed`) of one image of several; `error` if it failed |
 //! | `warning` | `text` |
-//! | `log` | `text`: a line of the log (see [`logging`]) |
+//! | `error` | `text`; of the error that ends the program also `kind`, `exit_code`, and `side` and `hint` if known |
+//! | `log` | `text`: a line of the log (see [`logging`]), such as a retry with `-v` |
 //!
 //! A `started` line may have no `finished` line: a run that fails stops at once. A listener that is too slow misses events
 //! (the engine never waits for it), so read totals from the report and not from here.
@@ -26,6 +28,8 @@
 mod bars;
 pub mod human;
 mod json;
+mod label;
+mod layout;
 pub mod logging;
 mod plain;
 mod progress;
@@ -42,7 +46,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::copy::Event;
+use crate::copy::Message;
 use bars::Bars;
 use json::Json;
 use plain::PlainLines;
@@ -76,12 +80,12 @@ pub enum Progress {
 ///
 /// Panics outside a tokio runtime.
 #[must_use]
-pub fn listen(progress: Progress, events: mpsc::Receiver<Event>, screen: &Screen) -> Listener {
+pub fn listen(progress: Progress, events: mpsc::Receiver<Message>, screen: &Screen) -> Listener {
     let screen = screen.clone();
     let teller: Option<Box<dyn Teller>> = match progress {
         Progress::Auto if screen.columns().is_some() => Some(Box::new(Bars::new(screen))),
         Progress::Bar => Some(Box::new(Bars::new(screen))),
-        Progress::Auto | Progress::Plain => Some(Box::new(PlainLines::new(screen))),
+        Progress::Auto | Progress::Plain => Some(Box::new(PlainLines::new(screen, Timestamp::now))),
         Progress::Json => Some(Box::new(Json::new(screen, Timestamp::now))),
         Progress::Warnings => Some(Box::new(Warnings(screen))),
         Progress::None => None,
@@ -109,7 +113,7 @@ impl Drop for Listener {
     }
 }
 
-async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>) {
+async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Message>) {
     let Some(mut teller) = teller else {
         while events.recv().await.is_some() {}
         return;
@@ -125,10 +129,10 @@ async fn tell(teller: Option<Box<dyn Teller>>, mut events: mpsc::Receiver<Event>
                 tally.sample(now);
                 teller.tick(&tally);
             }
-            event = events.recv() => {
-                let Some(event) = event else { break };
-                tally.take(&event);
-                teller.hear(&event, &tally);
+            message = events.recv() => {
+                let Some(message) = message else { break };
+                tally.take(&message);
+                teller.hear(&message, &tally);
             }
         }
     }

@@ -1,12 +1,14 @@
 //! The totals behind every display: planned, in flight, done.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::human;
 use super::rate::Rate;
-use crate::copy::{Event, PlanTotals};
+use crate::copy::{Event, ImageEnd, LayerPlace, Message, PlanTotals};
 use crate::oci::Descriptor;
 use crate::store::{Meter, Put};
 
@@ -14,6 +16,10 @@ use crate::store::{Meter, Put};
 #[derive(Debug, Default)]
 pub(super) struct ProgressTotals {
     pub(super) stage: Option<&'static str>,
+    /// The image of the run, if it is one.
+    pub(super) image: Option<Arc<str>>,
+    /// The images of the run, if they are several.
+    pub(super) images: Option<Images>,
     pub(super) is_planned: bool,
     pub(super) bytes_to_move: u64,
     pub(super) blobs_to_put: u64,
@@ -25,10 +31,30 @@ pub(super) struct ProgressTotals {
     rate: Rate,
 }
 
+/// The images of a run that copies several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Images {
+    pub(super) all: u64,
+    pub(super) done: u64,
+    pub(super) changed: u64,
+    pub(super) failed: u64,
+}
+
+/// Displays as `12 of 300 images, 3 changed`.
+impl fmt::Display for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { all, done, changed, failed } = self;
+        write!(f, "{done} of {}, {changed} changed", human::count(*all, "image"))?;
+        if *failed > 0 { write!(f, ", {failed} failed") } else { Ok(()) }
+    }
+}
+
 /// A node in flight.
 #[derive(Debug)]
 pub(super) struct MovingNode {
     pub(super) node: Descriptor,
+    /// Its place in the image, if it is a large layer.
+    pub(super) place: Option<LayerPlace>,
     meter: Arc<Meter>,
     rate: Rate,
     /// Whether the last sample found no other holder of the meter: the transfer has ended, with or without an event.
@@ -49,19 +75,28 @@ impl MovingNode {
 
 impl ProgressTotals {
     /// Adds one event.
-    pub(super) fn take(&mut self, event: &Event) {
+    pub(super) fn take(&mut self, Message { image, event }: &Message) {
+        if self.images.is_none() {
+            self.image.clone_from(image);
+        }
         match event {
+            Event::Images(all) => {
+                self.image = None;
+                self.images.get_or_insert_default().all += all;
+            }
             Event::Stage(stage) => self.stage = Some(stage.as_str()),
             Event::Planned(totals) => self.plan(totals),
-            Event::Started { node, meter } => self.flights.push(MovingNode {
+            Event::Started { node, meter, place } => self.flights.push(MovingNode {
                 node: node.clone(),
+                place: place.clone(),
                 meter: Arc::clone(meter),
                 rate: Rate::default(),
                 is_orphan: false,
             }),
             Event::Finished { node, put } => self.finish(node, Some(*put)),
             Event::LeftOut(node) => self.finish(node, None),
-            Event::Warning(_) | Event::Image { .. } => {}
+            Event::Image { end, .. } => self.count(*end),
+            Event::Warning(_) => {}
         }
     }
 
@@ -69,6 +104,16 @@ impl ProgressTotals {
         self.is_planned = true;
         self.bytes_to_move += totals.bytes_to_move + totals.bytes_mountable;
         self.blobs_to_put += totals.blobs_to_put;
+    }
+
+    fn count(&mut self, end: ImageEnd) {
+        let Some(images) = &mut self.images else { return };
+        images.done += 1;
+        match end {
+            ImageEnd::Seeded => images.changed += 1,
+            ImageEnd::Failed => images.failed += 1,
+            ImageEnd::Unchanged => {}
+        }
     }
 
     /// Counts a node as done, whether it was sent, present, mounted or left out: it need not move any more.

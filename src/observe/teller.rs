@@ -5,13 +5,13 @@ use std::fmt;
 use super::human;
 use super::progress::ProgressTotals;
 use super::terminal::Screen;
-use crate::copy::{Event, PlanTotals};
+use crate::copy::{Event, Message, PlanTotals};
 use crate::error::printable;
 
 /// One form of display.
 pub(super) trait Teller: fmt::Debug + Send {
-    /// Handles `event`, which `tally` already includes.
-    fn hear(&mut self, event: &Event, tally: &ProgressTotals);
+    /// Handles `message`, which `tally` already includes.
+    fn hear(&mut self, message: &Message, tally: &ProgressTotals);
     /// Updates the display; called ten times a second.
     fn tick(&mut self, tally: &ProgressTotals);
     /// Finishes the display after the last event.
@@ -23,15 +23,25 @@ pub(super) trait Teller: fmt::Debug + Send {
 pub(super) struct Warnings(pub(super) Screen);
 
 impl Teller for Warnings {
-    fn hear(&mut self, event: &Event, _: &ProgressTotals) {
-        if matches!(event, Event::Warning(_)) {
-            event_line(event).iter().for_each(|line| self.0.line(line));
+    fn hear(&mut self, message: &Message, tally: &ProgressTotals) {
+        if matches!(message.event, Event::Warning(_)) {
+            above(&self.0, message, tally);
         }
     }
 
     fn tick(&mut self, _: &ProgressTotals) {}
 
     fn end(&mut self, _: &ProgressTotals) {}
+}
+
+/// Writes the line about an event above the bars. Names the image if the run has several.
+pub(super) fn above(screen: &Screen, Message { image, event }: &Message, tally: &ProgressTotals) {
+    let image = image.as_deref().filter(|_| tally.images.is_some());
+    let line = match (event, image) {
+        (Event::Warning(text), Some(image)) => Some(format!("warning: {image}: {text}")),
+        _ => event_line(event),
+    };
+    line.iter().for_each(|line| screen.line(&screen.labelled(&printable(line))));
 }
 
 /// Returns the line for people about `event`, if it has one.
@@ -43,8 +53,8 @@ pub(super) fn event_line(event: &Event) -> Option<String> {
         Event::LeftOut(node) => {
             Some(format!("left out: foreign layer {}, which the source does not serve", node.digest))
         }
-        Event::Image { to, end } => Some(format!("{} {}", end.as_str(), printable(to))),
-        Event::Started { .. } | Event::Finished { .. } => None,
+        Event::Image { to, end, .. } => Some(format!("{} {}", end.as_str(), printable(to))),
+        Event::Images(_) | Event::Started { .. } | Event::Finished { .. } => None,
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use super::teller::event_line;
 use super::terminal::tests::Paper;
 use super::*;
-use crate::copy::{Events, PlanTotals, Stage};
+use crate::copy::{Event, Events, ImageEnd, LayerPlace, PlanTotals, Stage};
 use crate::error::Result;
 use crate::oci::{Descriptor, MediaType, Name, Tag};
 use crate::store::{Body, ByteStream, Memory, Put, Root, Store};
@@ -55,6 +55,10 @@ fn layer() -> Descriptor {
     Descriptor::of(MediaType::OCI_LAYER_GZIP, &[0; PIECE * PIECES])
 }
 
+fn place() -> LayerPlace {
+    LayerPlace { platform: Some("linux/arm64".into()), layer: 3, layers: 8 }
+}
+
 fn small(text: &str) -> Descriptor {
     Descriptor::of(MediaType::OCI_CONFIG, text.as_bytes())
 }
@@ -74,7 +78,7 @@ async fn carry(events: &Events) {
     events.send(Event::Planned(totals));
     for (text, put) in [("{}", Put::Present), ("12345", Put::Sent(5))] {
         let body = Body::bytes(small(text), text.to_owned());
-        events.send(Event::Started { node: small(text), meter: body.meter() });
+        events.send(Event::Started { node: small(text), meter: body.meter(), place: None });
         if put != Put::Present {
             body.open().collect::<Vec<_>>().await;
         }
@@ -83,7 +87,7 @@ async fn carry(events: &Events) {
     // Out of step with the display, so that no piece comes at the very moment of a sample.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let body = Body::stored(layer(), Arc::new(Trickle::default()));
-    events.send(Event::Started { node: layer(), meter: body.meter() });
+    events.send(Event::Started { node: layer(), meter: body.meter(), place: Some(place()) });
     let mut stream = body.open();
     while stream.next().await.is_some() {}
     events.send(Event::Finished { node: layer(), put: Put::Sent(layer().size) });
@@ -99,15 +103,23 @@ fn show(progress: Progress, columns: Option<u16>) -> (Events, Listener, Paper, S
 
 #[tokio::test(start_paused = true)]
 async fn plain_lines_are_few_and_exact() {
-    let (events, listener, paper, _screen) = show(Progress::Auto, None);
+    let (run, listener, paper, _screen) = show(Progress::Auto, None);
+    let events = run.of_image(&"site.example/app:v1");
+    drop(run);
     carry(&events).await;
     events.send(Event::Warning("odd\u{1b}[2J".into()));
     events.send(Event::LeftOut(small("x")));
     drop(events);
     listener.finish().await;
     let left_out = format!("left out: foreign layer {}, which the source does not serve", small("x").digest);
+    let text = paper.text();
+    let lines = text.lines().map(|line| {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(time.len() == "2026-05-25T00:00:00Z".len() && time.parse::<Timestamp>().is_ok(), "{line}");
+        rest.strip_prefix("site.example/app:v1: ").unwrap_or_else(|| panic!("{line}"))
+    });
     assert_eq!(
-        paper.text().lines().collect::<Vec<_>>(),
+        lines.collect::<Vec<_>>(),
         [
             "copying",
             "4 blobs, 1 manifest, 2.0 MiB to move",
@@ -126,11 +138,9 @@ async fn a_terminal_shows_bars_and_is_left_clean() {
     let copy = tokio::spawn(async move { carry(&events).await });
     tokio::time::sleep(Duration::from_millis(8_250)).await;
     screen.line("above");
-    let short = layer().digest.short();
-    let bar = format!("{short} [====>   ] 1.0 MiB of 2.0 MiB, 128.0 KiB/s");
-    // The blobs would be the 60th column and more.
-    let total = "copying: 1.0 MiB of 2.0 MiB, 128.0 KiB/s, 8 s left";
-    assert_eq!(paper.shown(), ["above", &bar, total]);
+    let bar = "linux/arm64 layer 3 of 8 [===========>           ]  50%    2.0 MiB  128.0 KiB/s";
+    let total = "copying [========>       ]  50% 1.0 of 2.0 MiB, 128.0 KiB/s, 8 s left";
+    assert_eq!(paper.shown(), ["above", bar, total]);
     copy.await.unwrap();
     listener.finish().await;
     assert_eq!(paper.shown(), ["above"]);
@@ -141,8 +151,7 @@ async fn a_narrow_terminal_gets_lines_that_fit() {
     let (events, _listener, paper, _screen) = show(Progress::Bar, Some(30));
     let copy = tokio::spawn(async move { carry(&events).await });
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(paper.shown().len(), 2);
-    assert!(paper.shown().iter().all(|line| line.len() < 30 && !line.contains('[')), "{:?}", paper.shown());
+    assert_eq!(paper.shown(), ["linux/arm64 layer 3 of 8  23%", "23% 480.0 KiB of 2.0 MiB"]);
     copy.abort();
 }
 
@@ -155,7 +164,7 @@ async fn lines_follow_the_width_of_the_terminal_and_stay_short() {
     let _listener = listen(Progress::Bar, receiver, &screen);
     let copy = tokio::spawn(async move { carry(&events).await });
     tokio::time::sleep(Duration::from_secs(4)).await;
-    for (width, most, has_bar) in [(200, 59, true), (55, 54, true), (30, 29, false), (5, 4, false), (0, 0, false)] {
+    for (width, most, has_bar) in [(200, 79, true), (65, 64, true), (30, 29, false), (5, 4, false), (0, 0, false)] {
         columns.store(width, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(200)).await;
         let shown = paper.shown();
@@ -165,8 +174,58 @@ async fn lines_follow_the_width_of_the_terminal_and_stay_short() {
     }
     columns.store(100, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(paper.shown().iter().map(|line| line.contains('[')).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(paper.shown().iter().map(|line| line.contains('[')).collect::<Vec<_>>(), [true, true]);
     copy.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_loses_its_bar_first_then_its_label_and_never_its_percentage() {
+    let (paper, columns) = (Paper::default(), Arc::new(AtomicU16::new(0)));
+    let width = Arc::clone(&columns);
+    let screen = Screen::new(paper.clone(), move || Some(width.load(Ordering::Relaxed)));
+    let (events, receiver) = Events::channel(64);
+    let _listener = listen(Progress::Bar, receiver, &screen);
+    let copy = tokio::spawn(async move { carry(&events).await });
+    tokio::time::sleep(Duration::from_millis(8_250)).await;
+    let mut seen = Vec::new();
+    for width in (6..=81).rev() {
+        columns.store(width, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let shown = paper.shown();
+        for (line, label, at) in [(&shown[0], "layer", 0), (&shown[1], "copying", 1)] {
+            assert!(line.chars().count() < width.into() && line.contains('%'), "{width}: {line:?}");
+            let state = (at, line.contains('['), line.contains(label));
+            if !seen.contains(&state) {
+                seen.push(state);
+            }
+        }
+    }
+    seen.sort_by_key(|(at, ..)| *at);
+    let each = |at| [(at, true, true), (at, false, true), (at, false, false)];
+    assert_eq!(seen, [each(0), each(1)].concat());
+    copy.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_counts_its_images_and_names_the_image_of_a_warning() {
+    for (progress, expected) in [
+        (
+            Progress::Bar,
+            &["seeded a:1", "warning: b:1: odd", "unchanged b:1", "failed c:1", "3 of 300 images, 1 changed, 1 failed"]
+                [..],
+        ),
+        (Progress::Warnings, &["warning: b:1: odd"]),
+    ] {
+        let (events, _listener, paper, _screen) = show(progress, Some(80));
+        events.send(Event::Images(300));
+        let end = |to: &str, end| events.send(Event::Image { to: to.to_owned(), end, error: None });
+        end("a:1", ImageEnd::Seeded);
+        events.of_one_among_many().of_image(&"b:1").send(Event::Warning("odd".into()));
+        end("b:1", ImageEnd::Unchanged);
+        end("c:1", ImageEnd::Failed);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert_eq!(paper.shown(), expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +234,7 @@ async fn there_are_never_more_bars_than_fit() {
     let bodies: Vec<_> =
         (0..20u8).map(|n| Body::bytes(Descriptor::of(MediaType::OCI_LAYER, &vec![n; 1 << 20]), "")).collect();
     for body in &bodies {
-        events.send(Event::Started { node: body.node().clone(), meter: body.meter() });
+        events.send(Event::Started { node: body.node().clone(), meter: body.meter(), place: None });
     }
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(paper.shown().len(), 8);
@@ -185,7 +244,7 @@ async fn there_are_never_more_bars_than_fit() {
 async fn a_transfer_that_was_given_up_does_not_stay_on_the_screen() {
     let (events, listener, paper, _screen) = show(Progress::Bar, Some(100));
     let body = Body::stored(layer(), Arc::new(Trickle::default()));
-    events.send(Event::Started { node: layer(), meter: body.meter() });
+    events.send(Event::Started { node: layer(), meter: body.meter(), place: None });
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(paper.shown().len(), 1);
     drop(body);
@@ -207,13 +266,19 @@ async fn a_display_that_is_cut_short_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn json_lines_are_objects_with_full_digests_and_at_most_two_samples_a_second() {
-    let (events, listener, paper, screen) = show(Progress::Json, None);
+    let (run, listener, paper, screen) = show(Progress::Json, None);
+    let events = run.of_image(&"site.example/app:v1");
+    drop(run);
     carry(&events).await;
     events.send(Event::Warning("odd \"text\"\u{202e}".into()));
     events.send(Event::LeftOut(small("x")));
     drop(events);
     listener.finish().await;
+    screen.set_image(&"site.example/app:v1");
     screen.log("WARN from the log");
+    screen.message("warning: by the way");
+    let kind = crate::error::Kind::Denied;
+    screen.fail(&crate::error::Error::new(kind, "get").hint("log in").of_image("site.example/other:v1"));
 
     let text = paper.text();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -229,6 +294,20 @@ async fn json_lines_are_objects_with_full_digests_and_at_most_two_samples_a_seco
     assert_eq!(named("warning")[0]["text"], "odd \"text\"\\u{202e}");
     assert_eq!(named("left_out")[0]["size"], 1);
     assert_eq!(named("log")[0]["text"], "WARN from the log");
+    assert_eq!(named("warning")[1]["text"], "by the way");
+    let error = named("error")[0];
+    assert_eq!(
+        (&error["text"], &error["hint"], &error["exit_code"]),
+        (&"get: access denied".into(), &"log in".into(), &4.into())
+    );
+    assert_eq!(error["image"], "site.example/other:v1", "its own image");
+    let about = |line: &&serde_json::Value| line["event"] != "error" && line["event"] != "progress";
+    assert!(lines.iter().filter(about).all(|line| line["image"] == "site.example/app:v1"), "{text}");
+    let started = named("started")[2];
+    assert_eq!(
+        (&started["platform"], &started["layer"], &started["layers"]),
+        (&"linux/arm64".into(), &3.into(), &8.into())
+    );
 
     let samples = named("progress");
     assert!((28..=34).contains(&samples.len()), "{} samples in 16 s", samples.len());

@@ -98,7 +98,8 @@ pub async fn seed_until(
     events: &Events,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Outcome> {
-    until(request, pin!(seed(request, client, journal, transport, events)), stop).await
+    let done = until(request, pin!(seed(request, client, journal, transport, events)), stop).await;
+    done.map_err(|error| error.of_image(&request.to))
 }
 
 /// Runs `flow`, a part of `request`, unless `stop` comes before the first tag is put.
@@ -150,16 +151,16 @@ impl<'a> Prepared<'a> {
     /// By kind as in the exit codes.
     pub(crate) async fn carry(mut self: Box<Self>, run: SeedRun<'_>) -> Result<Staged<'a>> {
         let begun = Instant::now();
-        let Self { seed, ends, found, .. } = &*self;
-        run.events.send(Event::Stage(Stage::Copying));
+        let Self { seed, ends, found, events, .. } = &*self;
+        events.send(Event::Stage(Stage::Copying));
         // The requests so far have measured the distance of both ends.
         let ends_away = [ends.origin.tally().fastest, ends.sink.tally().fastest];
         ends_away.into_iter().flatten().for_each(|round_trip| seed.engine.lanes.widen(round_trip));
         // Without staging the tags are put together with the content.
         let effects = || if previous::is_staged(seed, found) { vec![] } else { previous::effects(seed, found) };
-        let carry = run.transport.carry(&self.job, &seed.engine, run.events);
+        let carry = run.transport.carry(&self.job, &seed.engine, events);
         let carried = run.journal.record(effects, carry).await?;
-        let (destination, signature) = self.verified(run.events).await?;
+        let (destination, signature) = self.verified().await?;
         let evidence = destination.iter().flat_map(Approved::evidence);
         let proven = evidence.map(|evidence| evidence.node().digest).collect();
         confirm::arrived(ends, &self.cosign, &self.companions, &proven)
@@ -174,8 +175,8 @@ impl<'a> Prepared<'a> {
     /// Verifies the destination, once no other client can still be overwriting lists under cosign's tags. If the
     /// signature that verifies the image is not listed, because another client has overwritten it or the registry has
     /// stored no list of it, puts it again and verifies once more.
-    async fn verified(&self, events: &Events) -> Result<(Option<Approved>, Option<Signature>)> {
-        let Self { seed, ends, found, cosign, companions, .. } = self;
+    async fn verified(&self) -> Result<(Option<Approved>, Option<Signature>)> {
+        let Self { seed, ends, found, events, cosign, companions, .. } = self;
         let none = HashSet::new();
         if confirm::has_lists(companions) {
             ends.sink.settled().await;
@@ -211,10 +212,10 @@ impl Staged<'_> {
     /// By kind as in the exit codes.
     pub(crate) async fn finish(mut self, run: SeedRun<'_>) -> Result<Outcome> {
         let begun = Instant::now();
-        let Prepared { seed, ends, found, .. } = &*self.prepared;
+        let Prepared { seed, ends, found, events, .. } = &*self.prepared;
         let moves = previous::moves(seed, &ends.sink, found).await?;
         if previous::is_staged(seed, found) {
-            run.events.send(Event::Stage(Stage::Tagging));
+            events.send(Event::Stage(Stage::Tagging));
             seed.commit.begin();
             for step in moves.iter().filter(|step| step.is_needed()) {
                 let effect = || vec![effect(&seed.to.repository.tagged(&step.tag), step)];
@@ -222,7 +223,7 @@ impl Staged<'_> {
             }
         }
         self.prepared.spent += begun.elapsed();
-        self.record(run, &moves).await
+        self.record(&moves).await
     }
 
     /// Returns the tags that are to move. Checks first that everything that they will name is there, and keeps what they
@@ -249,10 +250,10 @@ impl Staged<'_> {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if the disk refuses.
-    pub(crate) async fn record(self, run: SeedRun<'_>, moves: &[Move]) -> Result<Outcome> {
+    pub(crate) async fn record(self, moves: &[Move]) -> Result<Outcome> {
         let Self { prepared, carried, destination, signature } = self;
         let Prepared { seed, ends, found, .. } = &*prepared;
-        run.events.send(Event::Stage(Stage::WritingRecord));
+        prepared.events.send(Event::Stage(Stage::WritingRecord));
         let mut accessories = prepared.accessories();
         accessories.extend(signature.iter().map(|signature| signature.digest));
         let manifest = SeedManifest {

@@ -43,6 +43,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) approved: Approved,
     pub(crate) platforms: Vec<String>,
     pub(super) companions: Vec<Accessory>,
+    /// Receives the events of this image.
+    pub(crate) events: Events,
     /// The destination, as a store that merges lists under cosign's tags.
     pub(crate) cosign: Arc<CosignTags>,
     pub(crate) job: Job,
@@ -60,7 +62,9 @@ impl<'a> Prepared<'a> {
     /// By kind as in the exit codes.
     pub(crate) async fn new(seed: &'a Seed, run: SeedRun<'_>) -> Result<Self> {
         let begun = Instant::now();
-        let SeedRun { events, commons, .. } = run;
+        let SeedRun { commons, .. } = run;
+        let own = run.events.of_image(&seed.to);
+        let events = &own;
         previous::check_names(seed)?;
         let record = if run.is_folder_tried { Record::below(&seed.folder) } else { Record::prepare(&seed.folder)? };
         let ends = Endpoints::new(run.client, seed);
@@ -85,7 +89,8 @@ impl<'a> Prepared<'a> {
         let (from, to) = (place(&seed.from, &ends.origin), place(&seed.to, &ends.sink));
         let job = Job::new(&covering(&approved, &found)?, from, to, job)?;
         let spent = begun.elapsed();
-        Ok(Self { seed, ends, record, found, approved, platforms, companions, cosign, job, unchecked, spent })
+        let events = own;
+        Ok(Self { seed, ends, record, found, approved, platforms, companions, events, cosign, job, unchecked, spent })
     }
 
     /// Plans what to carry, before anything moves.

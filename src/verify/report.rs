@@ -13,6 +13,7 @@ use super::evidence::Evidence;
 use super::seal_time::ChosenProofs;
 use crate::oci::{Digest, Reference};
 use crate::trust::failure::{ErrorClass, Failure};
+use crate::trust::key::short;
 
 /// A step of a verification, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,8 +74,18 @@ pub struct VerifyReport {
     steps: [StepResult; 4],
     weakened: Vec<String>,
     evidence: Vec<Evidence>,
+    signer: Option<ImageSignature>,
     signed: Vec<(Digest, Timestamp)>,
     error: Option<Failure>,
+}
+
+/// The signature that proved the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ImageSignature {
+    key: String,
+    time: Option<Timestamp>,
+    /// Whether a transparency log has recorded it.
+    is_logged: bool,
 }
 
 impl VerifyReport {
@@ -93,7 +104,8 @@ impl VerifyReport {
     fn blank(reference: Reference) -> Self {
         let skipped = |step| StepResult { step, outcome: StepOutcome::Skipped("not reached".to_owned()) };
         let (weakened, evidence, signed) = (Vec::new(), Vec::new(), Vec::new());
-        Self { reference, digest: None, steps: Step::ALL.map(skipped), weakened, evidence, signed, error: None }
+        let steps = Step::ALL.map(skipped);
+        Self { reference, digest: None, steps, weakened, evidence, signer: None, signed, error: None }
     }
 
     /// Returns the reference of the image, as the caller gave it.
@@ -142,6 +154,12 @@ impl VerifyReport {
 
     pub(super) fn prove(&mut self, proofs: impl IntoIterator<Item = ChosenProofs>) {
         for ChosenProofs { proof, newest, .. } in proofs {
+            // The image comes first.
+            self.signer.get_or_insert_with(|| ImageSignature {
+                key: proof.key.clone(),
+                time: proof.signed_at,
+                is_logged: proof.recorded.is_some(),
+            });
             let (signs, time) = (proof.signs, newest.as_ref().unwrap_or(&proof).signed_at);
             self.signed.extend(time.map(|time| (signs, time)));
             self.evidence.push(proof.evidence);
@@ -166,6 +184,19 @@ impl VerifyReport {
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.failure().is_none() && self.digest.is_some() && matches!(self.steps[0].outcome, StepOutcome::Ok(_))
+    }
+
+    /// Returns a successful report in a few words: the key, the time, and the further content that was verified, such as
+    /// `key 0123456789ab at 2026-05-25T00:00:00Z; lock, policy`.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let Some(ImageSignature { key, time, is_logged }) = &self.signer else { return "no signature".to_owned() };
+        let time = time.map(|time| format!(" at {time}")).unwrap_or_default();
+        let is_ok = |step: Step| matches!(self.steps[step as usize].outcome, StepOutcome::Ok(_));
+        let also = [(is_ok(Step::Digests), "lock"), (is_ok(Step::Semver), "policy"), (*is_logged, "log entry")];
+        let also: Vec<_> = also.into_iter().filter_map(|(holds, name)| holds.then_some(name)).collect();
+        let also = if also.is_empty() { String::new() } else { format!("; {}", also.join(", ")) };
+        format!("key {}{time}{also}", short(key))
     }
 
     /// Returns the step that failed and the reason; without a step if none could run.

@@ -18,6 +18,8 @@ use super::context;
 /// The result of parsing.
 pub(super) struct Parsed<T> {
     pub(super) command: T,
+    /// Whether progress is asked for as JSON.
+    pub(super) is_json: bool,
     /// Warnings for the operator.
     pub(super) warnings: Vec<String>,
     /// The variables that stand in for flags.
@@ -46,7 +48,7 @@ pub(super) fn parse<T: CommandFactory + FromArgMatches>(words: Vec<OsString>) ->
     }?;
     context::check_quiet(&command, &matches)?;
     let parsed = T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    Ok(Parsed { command: parsed, warnings, variables })
+    Ok(Parsed { command: parsed, is_json: context::wants_json(&matches), warnings, variables })
 }
 
 fn matches(command: &mut Command, words: &[OsString]) -> Result<ArgMatches, clap::Error> {

@@ -2,3 +2,4 @@
 
 pub(super) mod password;
 pub(super) mod print;
+pub(super) mod seed_result;

@@ -2,14 +2,16 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::document::roll_up::RollUpTotals;
 use crate::error::{Error, Kind, Result, printable};
+use crate::observe::Screen;
 use crate::observe::human;
-use crate::workflow::{DryRunCost, Forecast, Forecasts, Outcome, Rewritten, SeedStatus, Seeded, Verification};
+use crate::workflow::{DryRunCost, Forecast, Forecasts, Outcome, SeedStatus, Seeded};
 
 /// The form of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,14 +26,54 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Prints one named line below the first line of a result.
+/// Prints one named line below the first line of a result, wrapped at the width of the terminal.
 pub(crate) fn row(name: &str, text: impl std::fmt::Display) {
-    line(&format!("  {name:<10} {text}"));
+    line(&wrapped(name, &text.to_string(), columns()));
 }
 
-/// Prints one line for the user on stderr.
+/// Widest line of a result on a terminal: longer lines are hard to read.
+const MAX_COLUMNS: u16 = 100;
+
+/// Returns the width for results; none if stdout is not a terminal.
+fn columns() -> Option<usize> {
+    let size = terminal_size::terminal_size_of(std::io::stdout());
+    size.map(|(width, _)| width.0.clamp(1, MAX_COLUMNS).into())
+}
+
+/// Returns a named line. If it is wider than `columns`, it is wrapped between words, and further lines are indented; a
+/// first word that needs all the room, such as a digest, follows the name at once.
+fn wrapped(name: &str, text: &str, columns: Option<usize>) -> String {
+    let first = format!("  {name:<10} ");
+    let Some(columns) = columns else { return format!("{first}{text}") };
+    let word = text.split(' ').next().unwrap_or_default();
+    let is_tight = first.len() + word.len() > columns;
+    let first = if is_tight { format!("  {name} ") } else { first };
+    let indent = " ".repeat(13);
+    let options = textwrap::Options::new(columns).initial_indent(&first).subsequent_indent(&indent);
+    // A digest or a path that is broken cannot be copied.
+    let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(text, options)
+}
+
+/// Returns the screen on stderr, which progress, messages and logs share.
+pub(crate) fn stderr() -> &'static Screen {
+    static STDERR: LazyLock<Screen> = LazyLock::new(|| {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        // Asked at every frame: the window may have another width by now.
+        let size = move || terminal_size::terminal_size_of(std::io::stderr()).filter(|_| !is_dumb);
+        let screen = Screen::new(std::io::stderr(), move || size().map(|(width, _)| width.0));
+        // Decides as for clap's own messages: NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM.
+        match anstream::AutoStream::choice(&std::io::stderr()) {
+            anstream::ColorChoice::Never => screen,
+            _ => screen.coloured(),
+        }
+    });
+    &STDERR
+}
+
+/// Prints one message for the user on stderr, in the form of the progress.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+    stderr().message(text);
 }
 
 /// Prints `value` as JSON.
@@ -42,50 +84,11 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
 }
 
 /// A named line below the first line of a result.
-type Row = (&'static str, String);
-
-/// Prints the result of a seed, for people.
-pub(crate) fn outcome(outcome: &Outcome) {
-    line(&format!("{} {}", verb(outcome.status), outcome.seed.dest_ref));
-    summary(outcome).iter().for_each(|(name, text)| row(name, text));
-}
-
-fn summary(Outcome { seed, verification, rewritten, files, .. }: &Outcome) -> Vec<Row> {
-    let mut rows = vec![("digest", seed.dest_digest.to_string())];
-    if let Some(Rewritten { source_digest, signed_with }) = rewritten {
-        let signed = signed_with.as_ref().map_or("NOT signed".to_owned(), |key| format!("signed with {key}"));
-        rows.push(("rewritten", format!("a smaller index in the place of {source_digest}, {signed}")));
-    }
-    if !seed.platforms.is_empty() {
-        rows.push(("platforms", printable(&seed.platforms.join(", "))));
-    }
-    if let Some(Verification { source, destination }) = verification {
-        rows.extend(block("source", source.to_string().lines()));
-        rows.extend(block("site", destination.to_string().lines()));
-    }
-    rows.extend(block("weakened", seed.weakened.iter().map(String::as_str)));
-    if let Some(transfer) = &seed.transfer {
-        let mut totals = RollUpTotals { seconds: transfer.seconds, ..RollUpTotals::default() };
-        totals += transfer;
-        rows.extend(traffic(&totals, &format!(" of {}", transfer.blobs), transfer.bytes_not_read_back));
-        if transfer.foreign_layers_left_out > 0 {
-            let count = transfer.foreign_layers_left_out;
-            rows.push(("left out", format!("{count} foreign layers that the source does not serve")));
-        }
-    }
-    let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
-    rows.push(("record", files.join(", ")));
-    rows
-}
-
-/// Names the first of several lines.
-fn block<'a>(name: &'static str, lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Row> {
-    lines.enumerate().map(move |(number, text)| (if number == 0 { name } else { "" }, printable(text)))
-}
+pub(super) type Row = (&'static str, String);
 
 /// Says what was moved, and with how many requests. `of_blobs` follows the number of blobs that were moved; `not_read` is
 /// the number of bytes that were compared only by length.
-fn traffic(totals: &RollUpTotals, of_blobs: &str, not_read: u64) -> Vec<Row> {
+pub(super) fn traffic(totals: &RollUpTotals, of_blobs: &str, not_read: u64) -> Vec<Row> {
     let RollUpTotals { blobs_moved, source_requests, dest_requests, retries, seconds, .. } = *totals;
     let [moved, present, mounted] = [totals.bytes_moved, totals.bytes_present, totals.bytes_mounted].map(human::bytes);
     let mut rows =
@@ -142,7 +145,7 @@ fn costs(cost: &DryRunCost) -> String {
     format!("{to_move:>12} {present:>12} {mountable:>12} {:>9}", cost.requests)
 }
 
-fn verb(status: SeedStatus) -> &'static str {
+pub(super) fn verb(status: SeedStatus) -> &'static str {
     match status {
         SeedStatus::Seeded => "seeded",
         SeedStatus::Unchanged => "unchanged",
@@ -167,10 +170,7 @@ struct Told {
 
 /// Prints an error and its hint; as JSON too, if requested. Returns the exit code.
 pub(crate) fn failure(error: &Error, form: Output) -> ExitCode {
-    note(&format!("error: {}", error.chain()));
-    if let Some(hint) = error.hint_text() {
-        note(&format!("  hint: {hint}"));
-    }
+    stderr().fail(error);
     let exit_code = error.kind().exit_code();
     if form == Output::Json {
         let told = Told {
@@ -184,4 +184,19 @@ pub(crate) fn failure(error: &Error, form: Output) -> ExitCode {
         let _ = json(&FailureJson { error: told });
     }
     ExitCode::from(exit_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_wrapped_between_words_at_the_width_of_the_terminal() {
+        let text = "one two-three four";
+        assert_eq!(wrapped("name", text, None), "  name       one two-three four");
+        assert_eq!(wrapped("name", text, Some(31)), "  name       one two-three four");
+        assert_eq!(wrapped("name", text, Some(30)), "  name       one two-three\n             four");
+        assert_eq!(wrapped("name", text, Some(10)), "  name one\n             two-three\n             four");
+        assert_eq!(wrapped("digest", &"a".repeat(71), Some(80)), format!("  digest {}", "a".repeat(71)));
+    }
 }

@@ -109,7 +109,7 @@ pub async fn forecast(seed: &Seed, client: &Client, events: &Events) -> Result<F
         SeedRun { client, journal: &journal, transport: &Native, events, commons: &commons, is_folder_tried: true };
     let mut prepared = Prepared::new(seed, run).await?;
     prepared.plan().await?;
-    Ok(Forecasts::of(vec![prepared.forecast(prepared.reckon(&commons), events).await?]))
+    Ok(Forecasts::of(vec![prepared.forecast(prepared.reckon(&commons)).await?]))
 }
 
 /// The part of a forecast that follows from earlier forecasts, and the blobs to ask for.
@@ -153,8 +153,8 @@ impl Prepared<'_> {
     /// # Errors
     ///
     /// Fails if the destination cannot be asked what it holds.
-    pub(crate) async fn forecast(&self, reckoned: Reckoned, events: &Events) -> Result<Forecast> {
-        let Self { seed, found, .. } = self;
+    pub(crate) async fn forecast(&self, reckoned: Reckoned) -> Result<Forecast> {
+        let Self { seed, found, events, .. } = self;
         let Reckoned { mut cost, plan, unknown } = reckoned;
         self.blobs(&unknown, &mut cost).await.map_err(|error| error.at(Side::Destination))?;
         cost.requests += self.manifests(&plan, &mut cost).await.map_err(|error| error.at(Side::Destination))?;

@@ -182,6 +182,7 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Prepares all images, then carries all.
     async fn seed(self, name: &str, tagging: Tagging, mut entries: Vec<BatchEntry>) -> Result<Vec<BatchEntry>> {
+        self.events.send(Event::Images(entries.len() as u64));
         let prepared = self.prepared(&entries).await?;
         self.events.send(Event::Planned(PlanTotals::of_all(prepared.iter().filter_map(planned))));
         self.events.send(Event::Stage(Stage::Copying));
@@ -213,6 +214,7 @@ impl Batch<'_> {
     /// Forecasts all images. Assigns shared content in the order of the catalog: later images mount what earlier ones
     /// bring. Holds no more images than are in progress, however long the catalog is.
     async fn forecast(self, entries: &[BatchEntry]) -> Result<Vec<Forecast>> {
+        self.events.send(Event::Images(entries.len() as u64));
         let mut rest = entries.iter();
         let (mut preparing, mut asking) = (FuturesOrdered::new(), FuturesOrdered::new());
         let mut forecasts = Vec::with_capacity(entries.len());
@@ -227,7 +229,7 @@ impl Batch<'_> {
                 Some(prepared) = preparing.next() => {
                     let prepared = prepared?;
                     let reckoned = prepared.reckon(self.run.commons);
-                    asking.push_back(async move { prepared.forecast(reckoned, self.run.events).await });
+                    asking.push_back(async move { prepared.forecast(reckoned).await });
                 }
                 Some(forecast) = asking.next() => forecasts.push(forecast?),
                 else => return Ok(forecasts),
@@ -270,7 +272,9 @@ impl Batch<'_> {
 
     /// Runs `flow`, a part of `seed`, unless the run is halted.
     async fn part<T: Send>(self, seed: &Seed, flow: Pin<&mut (impl Future<Output = Result<T>> + Send)>) -> Result<T> {
-        until(seed, flow, self.halt.cancelled()).await.map_err(|error| error.during("seed", &seed.to))
+        until(seed, flow, self.halt.cancelled())
+            .await
+            .map_err(|error| error.during("seed", &seed.to).of_image(&seed.to))
     }
 
     /// Collects everything that must be known about an image before the first blob moves.
@@ -285,7 +289,7 @@ impl Batch<'_> {
     }
 
     async fn carry(self, prepared: Result<Box<Prepared<'_>>>) -> Result<Box<Outcome>> {
-        let prepared = prepared?;
+        let prepared = prepared.inspect_err(|error| self.tell_unprepared(error))?;
         let seed = prepared.seed;
         let flow = async { prepared.carry(self.run).await?.finish(self.run).await.map(Box::new) };
         let result = self.part(seed, pin!(flow)).await;
@@ -313,7 +317,7 @@ impl Batch<'_> {
         let mut outcomes = Vec::with_capacity(ready.len());
         for (at, (staged, moves)) in ready {
             let seed = staged.prepared.seed;
-            let result = staged.record(self.run, &moves).await.map(Box::new);
+            let result = staged.record(&moves).await.map(Box::new);
             self.tell(seed, &result);
             outcomes.push((at, Ok(result?)));
         }
@@ -331,13 +335,22 @@ impl Batch<'_> {
         Ok((staged, moves))
     }
 
+    /// Reports an image that failed before anything moved.
+    fn tell_unprepared(self, error: &Error) {
+        if let Some(to) = error.image() {
+            let (to, error) = (to.to_owned(), Some(error.chain()));
+            self.events.send(Event::Image { to, end: ImageEnd::Failed, error });
+        }
+    }
+
     fn tell(self, seed: &Seed, result: &Result<Box<Outcome>>) {
         let end = match result {
             Ok(outcome) if outcome.status == SeedStatus::Unchanged => ImageEnd::Unchanged,
             Ok(_) => ImageEnd::Seeded,
             Err(_) => ImageEnd::Failed,
         };
-        self.events.send(Event::Image { to: seed.to.to_string(), end });
+        let error = result.as_ref().err().map(Error::chain);
+        self.events.send(Event::Image { to: seed.to.to_string(), end, error });
     }
 }
 

@@ -123,7 +123,7 @@ pub async fn seal(request: &SealRequest, key: &SigningKey, client: &Client) -> R
     let (events, mut told) = Events::channel(MAX_WARNINGS);
     let signer = Signer::new(key, request.format, &events);
     let put = make::seal(&store, &at, &image, sidecars.as_ref(), &signer).await?;
-    let warnings = std::iter::from_fn(|| told.try_recv().ok()).filter_map(|event| match event {
+    let warnings = std::iter::from_fn(|| told.try_recv().ok()).filter_map(|message| match message.event {
         Event::Warning(text) => Some(text),
         _ => None,
     });

@@ -5,5 +5,6 @@ mod demo;
 mod environment;
 mod hints;
 mod installing;
+mod messages;
 mod publish_index;
 mod site_files;

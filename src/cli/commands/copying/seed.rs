@@ -10,7 +10,7 @@ use crate::cli::args::platforms::Subset;
 use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
 use crate::cli::interrupt::{interrupted, unless_interrupted};
-use crate::cli::terminal::print;
+use crate::cli::terminal::{print, seed_result};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::verify::Demands;
@@ -50,7 +50,9 @@ pub(crate) struct SeedArgs {
 
 impl Run for SeedArgs {
     async fn run(self, context: &RunContext) -> Result<ExitCode> {
+        context.set_image(&self.to);
         let mut seed = self.request()?;
+        context.set_image(&seed.to);
         seed.scope.index = self.subset.index().await?;
         let moving = self.movement.begin(context, matches!(seed.trust, Trust::Skip)).await?;
         seed.engine = moving.engine.clone();
@@ -65,7 +67,7 @@ impl Run for SeedArgs {
         let journal = workflow::Journal::none();
         let done = workflow::seed_until(&seed, client, &journal, transport, events, interrupted()).await;
         moving.end().await;
-        context.show(&done?, print::outcome)
+        context.show(&done?, |outcome| seed_result::outcome(outcome, context.detail))
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::context::{ProgressArgs, Run, RunContext};
 use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print;
+use crate::cli::terminal::{print, seed_result};
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{Demo as Tour, Forgery};
 
@@ -46,7 +46,7 @@ impl DemoArgs {
         let seeded = tour.seed(&events).await;
         drop(events);
         progress.finish().await;
-        print::outcome(&seeded?);
+        seed_result::outcome(&seeded?, context.detail);
 
         heading("Four forged bundles, one for each step of the verification");
         for forgery in Forgery::ALL {
