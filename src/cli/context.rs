@@ -151,6 +151,12 @@ impl RunContext {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Starts the progress display on stderr, for a command that is watched: without a terminal only if asked for.
+    pub(crate) fn listen_if_watched(&self, flags: &ProgressArgs) -> (Events, Listener) {
+        let is_watched = flags.progress != ProgressForm::Auto || self.screen.columns().is_some();
+        self.listen(&ProgressArgs { progress: if is_watched { flags.progress } else { ProgressForm::None } })
+    }
+
     /// Starts the progress display on stderr.
     pub(crate) fn listen(&self, flags: &ProgressArgs) -> (Events, Listener) {
         let progress = match flags.progress {

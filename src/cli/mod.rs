@@ -86,7 +86,7 @@ enum RegistryCommand {
     Gc(commands::serving::gc::Gc),
     /// Read and hash everything in a data folder; report or repair damage
     Check(Box<commands::serving::check::Check>),
-    /// Two-minute demo: two registries, a signed bundle, a verified seed, refused forgeries
+    /// Demo of 15 seconds: two registries, a signed bundle, a verified seed, refused forgeries
     Demo(commands::serving::demo::DemoArgs),
 }
 

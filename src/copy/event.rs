@@ -22,7 +22,7 @@ pub struct Message {
 /// Something that happened. Bytes in flight are not events: read the [`Meter`] for them, as often as needed.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A new place of the run begins.
+    /// A new part of the run begins.
     Stage(Stage),
     /// The run copies so many images.
     Images(u64),
@@ -59,7 +59,7 @@ pub enum Event {
     },
 }
 
-/// A place of a run; the variants are in the order of the run.
+/// A part of a run; the variants are in the order of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Names are resolved at both ends.

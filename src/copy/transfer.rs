@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::examine::{self, Look};
 use super::schedule::{LARGE, LanePermit, Schedule};
@@ -164,12 +165,14 @@ impl<'a> TransferRun<'a> {
             }
             carried.await
         };
-        tasks.spawn(async move {
+        let step = async move {
             let outcome = work.await;
             land(flight, &outcome);
             drop(lane);
             Done { step, outcome, spooled: meter.spooled() }
-        });
+        };
+        // The log names the image of a retry.
+        tasks.spawn(step.in_current_span());
         None
     }
 

@@ -1,7 +1,9 @@
 //! The demo: two registries on this machine, a signed bundle, a verified seed, and forgeries that are refused.
 //!
 //! Everything uses the same code as a real run: HTTP, the workflow of `registry seed`, its record. No output is prepared
-//! in advance.
+//! in advance. The line to the first registry is slow, so that the progress of a copy can be watched.
+
+mod slow_line;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use self::slow_line::SlowLine;
 use super::bundle::make::{self, SidecarContents};
 use super::{Outcome, Seed, Trust, seed};
 use crate::copy::Events;
@@ -28,6 +31,20 @@ const REPOSITORY: &str = "robot-behavior";
 const POLICY_VERSION: &str = "1.2.0";
 const PROMPT: &[u8] = b"carry the tray, slowly";
 
+/// Bytes of the layers of each platform at [`DemoPace::Watched`]: 60 MiB in all.
+const LAYERS: [usize; 2] = [12 << 20, 8 << 20];
+/// Bytes a second over the line to the first registry: nine seconds for these layers.
+const BYTES_PER_SECOND: u32 = 7 << 20;
+
+/// How much there is to watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DemoPace {
+    /// 60 MiB over a slow line.
+    Watched,
+    /// A few KiB, as fast as this machine can.
+    Fast,
+}
+
 /// A demo in progress. Its registries run until it is dropped.
 #[derive(Debug)]
 pub struct Demo {
@@ -36,12 +53,15 @@ pub struct Demo {
     site: DemoRegistry,
     client: Client,
     key: SigningKey,
+    pace: DemoPace,
 }
 
 /// A registry of the demo.
 #[derive(Debug)]
 struct DemoRegistry {
+    /// The address for clients: of the line in front of it, if there is one.
     address: SocketAddr,
+    _line: Option<SlowLine>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -89,7 +109,7 @@ impl Forgery {
         match self {
             Self::Image => "another image, under the genuine one's signature",
             Self::Lock => "a signed lock that was made for another image",
-            Self::Prompt => "a signed lock that was edited after its fingerprint was taken",
+            Self::Prompt => "a signed lock that was edited after it was sealed",
             Self::Policy => "a signed policy of another version than the lock names",
         }
     }
@@ -110,10 +130,12 @@ impl Demo {
     /// # Errors
     ///
     /// [`Local`](Kind::Local) if no port is free or a folder cannot be created.
-    pub async fn start(folder: &Path) -> Result<Self> {
+    pub async fn start(folder: &Path, pace: DemoPace) -> Result<Self> {
+        let rate = (pace == DemoPace::Watched).then_some(BYTES_PER_SECOND);
         Ok(Self {
-            upstream: DemoRegistry::start(&folder.join("upstream")).await?,
-            site: DemoRegistry::start(&folder.join("site")).await?,
+            pace,
+            upstream: DemoRegistry::start(&folder.join("upstream"), rate).await?,
+            site: DemoRegistry::start(&folder.join("site"), None).await?,
             client: Client::new(wire::ClientOptions { allow_plain_http: true, ..wire::ClientOptions::default() })?,
             key: SigningKey::generate()?,
             folder: folder.to_owned(),
@@ -134,7 +156,8 @@ impl Demo {
     pub async fn publish(&self) -> Result<Published> {
         let at = self.at(&self.upstream, "v1")?;
         let store = self.store(&at, Role::Sink);
-        let image = self.image(&store, &at, "the behavior that was tested").await?;
+        let layers: &[usize] = if self.pace == DemoPace::Watched { &LAYERS } else { &[] };
+        let image = self.image(&store, &at, "the behavior that was tested", layers).await?;
         let sidecars = sidecars(&at, image.digest)?;
         self.seal(&store, &at, &image, &sidecars).await?;
         put_attachment(&store, &sbom(&image), &[]).await?;
@@ -161,7 +184,7 @@ impl Demo {
     pub async fn forge(&self, forgery: Forgery) -> Result<ForgeryRefusal> {
         let at = self.at(&self.upstream, forgery.tag())?;
         let store = self.store(&at, Role::Sink);
-        let image = self.image(&store, &at, forgery.as_str()).await?;
+        let image = self.image(&store, &at, forgery.as_str(), &[]).await?;
         let mut sidecars = sidecars(&at, image.digest)?;
         match forgery {
             Forgery::Image => {}
@@ -215,9 +238,9 @@ impl Demo {
         store::put_bytes(store, &signature.node, signature.bytes, &[to]).await.map(drop)
     }
 
-    async fn image(&self, store: &Registry, at: &Reference, text: &str) -> Result<Descriptor> {
+    async fn image(&self, store: &Registry, at: &Reference, text: &str, layers: &[usize]) -> Result<Descriptor> {
         let tag = at.tag.as_ref().ok_or_else(|| Error::new(Kind::Usage, "name the tag").on(at))?;
-        make::image(store, &["amd64", "arm64", "riscv64"], text, tag).await
+        make::image(store, &["amd64", "arm64", "riscv64"], text, layers, tag).await
     }
 
     async fn seal(
@@ -273,9 +296,13 @@ fn sbom(image: &Descriptor) -> artifact::Attachment {
 }
 
 impl DemoRegistry {
-    async fn start(folder: &Path) -> Result<Self> {
+    async fn start(folder: &Path, rate: Option<u32>) -> Result<Self> {
         let server = Server::bind(ServeOptions::new(folder, SocketAddr::from(([127, 0, 0, 1], 0)))).await?;
-        let address = server.address();
+        let line = match rate {
+            Some(rate) => Some(SlowLine::to(server.address(), rate).await?),
+            None => None,
+        };
+        let address = line.as_ref().map_or(server.address(), |line| line.address);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async { drop(stopped.await) };
@@ -283,6 +310,6 @@ impl DemoRegistry {
                 tracing::warn!(error = %error.chain(), "a registry of the tour ended");
             }
         });
-        Ok(Self { address, stop: Some(stop), task })
+        Ok(Self { address, _line: line, stop: Some(stop), task })
     }
 }

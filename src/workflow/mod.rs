@@ -27,7 +27,7 @@ pub use bundle::keygen::{KeyPair, KeyPairPlace};
 pub use bundle::seal::{SealContent, SealRequest, SealedBundle, SealedSidecar, seal};
 pub use bundle::verify::{Unfinished, verify};
 pub use data_check::{Checked, DataCheck, check_data};
-pub use demo::{Demo, Forgery, ForgeryRefusal, Published};
+pub use demo::{Demo, DemoPace, Forgery, ForgeryRefusal, Published};
 pub use generate::zarf::{Packaged, ZarfPackage, package, read_catalog};
 pub use generate::zot::{Bootstrap, Bootstrapped, SearchExtension, bootstrap};
 pub use login::{LoggedIn, LoggedOut, login, logout};

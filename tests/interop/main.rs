@@ -17,6 +17,7 @@ mod matrix;
 mod modes;
 mod peers;
 mod rollback;
+mod screens;
 mod secured;
 mod signatures;
 mod subsets;
@@ -34,7 +35,7 @@ struct Case {
     run: fn(&Peers),
 }
 
-const SUITES: [&[Case]; 13] = [
+const SUITES: [&[Case]; 14] = [
     copies::CASES,
     clients::CASES,
     secured::CASES,
@@ -48,6 +49,7 @@ const SUITES: [&[Case]; 13] = [
     logins::CASES,
     alone::CASES,
     installing::CASES,
+    screens::CASES,
 ];
 
 fn main() -> ExitCode {

@@ -29,6 +29,7 @@ pub(crate) fn how_to_get(name: &str) -> &'static str {
         "mandoc" => "Debian package mandoc",
         "systemd-analyze" => "Debian package systemd",
         "zsh" => "Debian package zsh",
+        "tmux" => "Debian package tmux",
         "zot" => "name its binary in ZOT_BIN",
         STATIC => "build it as the README says, and name it in AUTONOMY_STATIC",
         "root" => "chroot and device nodes are root's alone",

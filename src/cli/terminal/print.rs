@@ -35,14 +35,14 @@ pub(crate) fn row(name: &str, text: impl std::fmt::Display) {
 const MAX_COLUMNS: u16 = 100;
 
 /// Returns the width for results; none if stdout is not a terminal.
-fn columns() -> Option<usize> {
+pub(crate) fn columns() -> Option<usize> {
     let size = terminal_size::terminal_size_of(std::io::stdout());
     size.map(|(width, _)| width.0.clamp(1, MAX_COLUMNS).into())
 }
 
 /// Returns a named line. If it is wider than `columns`, it is wrapped between words, and further lines are indented; a
 /// first word that needs all the room, such as a digest, follows the name at once.
-fn wrapped(name: &str, text: &str, columns: Option<usize>) -> String {
+pub(super) fn wrapped(name: &str, text: &str, columns: Option<usize>) -> String {
     let first = format!("  {name:<10} ");
     let Some(columns) = columns else { return format!("{first}{text}") };
     let word = text.split(' ').next().unwrap_or_default();

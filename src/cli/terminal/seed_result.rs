@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::print::{Row, line, row, traffic, verb};
+use super::print::{Row, columns, line, traffic, verb, wrapped};
 use crate::document::Transfer;
 use crate::document::roll_up::RollUpTotals;
 use crate::error::printable;
@@ -20,8 +20,14 @@ pub(crate) enum ResultDetail {
 
 /// Prints the result of a seed.
 pub(crate) fn outcome(outcome: &Outcome, detail: ResultDetail) {
-    line(&format!("{} {}", verb(outcome.status), outcome.seed.dest_ref));
-    rows(outcome, detail).iter().for_each(|(name, text)| row(name, printable(text)));
+    lines(outcome, detail, columns()).iter().for_each(|text| line(text));
+}
+
+/// Returns the lines of a result, wrapped at `columns`.
+pub(crate) fn lines(outcome: &Outcome, detail: ResultDetail, columns: Option<usize>) -> Vec<String> {
+    let first = format!("{} {}", verb(outcome.status), outcome.seed.dest_ref);
+    let rows = rows(outcome, detail).into_iter().map(|(name, text)| wrapped(name, &printable(&text), columns));
+    [first].into_iter().chain(rows).collect()
 }
 
 fn rows(Outcome { seed, verification, rewritten, files, .. }: &Outcome, detail: ResultDetail) -> Vec<Row> {

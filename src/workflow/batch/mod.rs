@@ -13,6 +13,7 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::atomic::TagMove;
 use self::expand::{CatalogEntry, Image};
@@ -272,9 +273,10 @@ impl Batch<'_> {
 
     /// Runs `flow`, a part of `seed`, unless the run is halted.
     async fn part<T: Send>(self, seed: &Seed, flow: Pin<&mut (impl Future<Output = Result<T>> + Send)>) -> Result<T> {
-        until(seed, flow, self.halt.cancelled())
-            .await
-            .map_err(|error| error.during("seed", &seed.to).of_image(&seed.to))
+        // The log names the image of a retry.
+        let span = tracing::debug_span!("seed", image = %seed.to);
+        let done = until(seed, flow, self.halt.cancelled()).instrument(span).await;
+        done.map_err(|error| error.during("seed", &seed.to).of_image(&seed.to))
     }
 
     /// Collects everything that must be known about an image before the first blob moves.

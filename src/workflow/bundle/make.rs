@@ -79,19 +79,31 @@ pub(crate) async fn seal(
     Ok(put)
 }
 
-/// Puts a small image for each of `architectures`, with one layer that holds `text`, and their index under `tag`.
-pub(crate) async fn image(store: &dyn Store, architectures: &[&str], text: &str, tag: &Tag) -> Result<Descriptor> {
+/// Puts an image for each of `architectures`, with a layer that holds `text` and one of each of the `sizes`, and their
+/// index under `tag`.
+pub(crate) async fn image(
+    store: &dyn Store,
+    architectures: &[&str],
+    text: &str,
+    sizes: &[usize],
+    tag: &Tag,
+) -> Result<Descriptor> {
     let mut entries = Vec::new();
     for architecture in architectures {
-        let layer = layer(&format!("{text} ({architecture})\n"))?;
-        let layer = put_new(store, MediaType::OCI_LAYER, layer).await?;
+        let text = format!("{text} ({architecture})\n");
+        let mut layers = vec![put_new(store, MediaType::OCI_LAYER, layer("etc/behavior.txt", text.as_bytes())?).await?];
+        for (number, &size) in sizes.iter().enumerate() {
+            let layer = layer(&format!("opt/weights-{number}"), &noise(&format!("{text}{number}"), size))?;
+            layers.push(put_new(store, MediaType::OCI_LAYER, layer).await?);
+        }
+        let digests: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
         let config = json!({
             "architecture": architecture, "os": "linux",
-            "rootfs": {"type": "layers", "diff_ids": [layer.digest]}, "config": {},
+            "rootfs": {"type": "layers", "diff_ids": digests}, "config": {},
         });
         let config = put_new(store, MediaType::OCI_CONFIG, config.to_string()).await?;
         let manifest =
-            json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": [layer]});
+            json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": config, "layers": layers});
         let manifest = put_new(store, MediaType::OCI_MANIFEST, manifest.to_string()).await?;
         entries.push(json!({
             "mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.size,
@@ -104,13 +116,21 @@ pub(crate) async fn image(store: &dyn Store, architectures: &[&str], text: &str,
     Ok(node)
 }
 
-fn layer(text: &str) -> Result<Vec<u8>> {
+/// Returns content that no compression makes smaller: the same for the same `name`.
+fn noise(name: &str, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Returns a layer with one file.
+fn layer(path: &str, content: &[u8]) -> Result<Vec<u8>> {
     let failed = |why| Error::new(Kind::Local, "make a layer").because(why);
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
-    header.set_size(text.len() as u64);
+    header.set_size(content.len() as u64);
     header.set_mode(0o644);
-    tar.append_data(&mut header, "etc/behavior.txt", text.as_bytes()).map_err(failed)?;
+    tar.append_data(&mut header, path, content).map_err(failed)?;
     tar.into_inner().map_err(failed)
 }
 

@@ -1,73 +1,79 @@
 //! `autonomy registry demo`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::cli::context::{ProgressArgs, Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::{print, seed_result};
+use crate::cli::interrupt::{interrupted, unless_interrupted};
+use crate::cli::terminal::print::{columns, line};
+use crate::cli::terminal::seed_result;
 use crate::error::{Error, Kind, Result};
-use crate::workflow::{Demo as Tour, Forgery};
+use crate::verify::ErrorClass;
+use crate::workflow::{Demo as Tour, DemoPace, Forgery};
+
+/// Widest line, in columns.
+const MAX_COLUMNS: usize = 80;
 
 /// Starts two registries on free loopback ports, publishes a signed bundle in the first, seeds the second from it with
-/// verification, and shows that forged bundles are refused. Needs only this program.
+/// verification over a slow line, and shows that forged bundles are refused. Needs only this program.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Folder for the registries' data and the record; default is a new temporary folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// A few KiB at full speed, in place of 60 MiB over a slow line
+    #[arg(long)]
+    fast: bool,
+    /// Leave both registries up until Ctrl-C, and print commands to try
+    #[arg(long)]
+    keep: bool,
     #[command(flatten)]
     progress: ProgressArgs,
 }
 
 impl Run for DemoArgs {
     async fn run(self, context: &RunContext) -> Result<ExitCode> {
-        unless_interrupted(self.tour(context), Error::new(Kind::Interrupted, "tour")).await
+        let stopped = || Error::new(Kind::Interrupted, "show the demo");
+        let tour = unless_interrupted(self.tour(context), stopped()).await?;
+        if self.keep {
+            interrupted().await;
+        }
+        tour.finish().await;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 impl DemoArgs {
-    async fn tour(&self, context: &RunContext) -> Result<ExitCode> {
+    async fn tour(&self, context: &RunContext) -> Result<Tour> {
         let folder = self.folder()?;
-        let tour = Tour::start(&folder).await?;
+        let tour = Tour::start(&folder, if self.fast { DemoPace::Fast } else { DemoPace::Watched }).await?;
         let (upstream, site) = tour.addresses();
-        heading("Two registries, each serving a folder");
-        print::line(&format!("  upstream   http://{upstream}\n  site       http://{site}"));
-
-        heading("A bundle is published upstream: image for three platforms, lock, policy, SBOM, signatures");
+        line(&format!("two registries: upstream {upstream}, site {site}"));
         let published = tour.publish().await?;
-        print::line(&format!("  {}@{}", published.reference, published.digest));
-        print::line(&format!("  signed; the public key is {}", published.public_key.display()));
+        line(&format!("published {}", published.reference));
+        line("  an image for 3 platforms with lock, policy and SBOM, all signed");
 
-        heading("The site is seeded: verified at the source, copied, verified from the site's own bytes, then tagged");
-        let (events, progress) = context.listen(&self.progress);
+        let (events, progress) = context.listen_if_watched(&self.progress);
         let seeded = tour.seed(&events).await;
         drop(events);
         progress.finish().await;
-        seed_result::outcome(&seeded?, context.detail);
+        let columns = columns().map_or(MAX_COLUMNS, |columns| columns.min(MAX_COLUMNS));
+        seed_result::lines(&seeded?, context.detail, Some(columns)).iter().for_each(|text| line(text));
 
-        heading("Four forged bundles, one for each step of the verification");
+        line("refused four forged bundles, each at another step; the site has none of them");
         for forgery in Forgery::ALL {
             let refusal = tour.forge(forgery).await?;
-            print::line(&format!("  {}", refusal.forgery.as_str()));
-            print::line(&format!("    refused  {}", refusal.error.chain()));
-            print::line("    and the site's registry has no such tag");
+            let class = ErrorClass::of(&refusal.error).map_or("", ErrorClass::as_str);
+            line(&format!("  {class:<20} {}", refusal.forgery.as_str()));
         }
-        tour.finish().await;
-
-        heading("What is left to look at");
-        for (name, what) in [
-            ("record/seed-manifest.json", "the record of the seed"),
-            ("record/seed.lock", "the one line that pins it"),
-            ("site", "the site's images; serve them: autonomy registry serve --data-dir"),
-        ] {
-            let path = folder.join(name);
-            let more = if name == "site" { format!(" {}", path.display()) } else { String::new() };
-            print::line(&format!("  {}  {what}{more}", path.display()));
+        line(&format!("the files are in {}", folder.display()));
+        match self.keep {
+            true => to_try(&tour, &folder),
+            false => line("its folder site can be served: autonomy registry serve --data-dir site"),
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(tour)
     }
 
     /// Returns the folder to work in: a given one must be empty, so that no existing image is changed.
@@ -86,6 +92,12 @@ impl DemoArgs {
     }
 }
 
-fn heading(text: &str) {
-    print::line(&format!("\n{text}"));
+/// Prints commands to try while the registries are up.
+fn to_try(tour: &Tour, folder: &Path) {
+    let (_, site) = tour.addresses();
+    line("both registries are up until Ctrl-C; in another terminal:");
+    line(&format!("  cd {}", folder.display()));
+    line(&format!("  autonomy bundle verify {site}/robot-behavior:v1 --pub-key cosign.pub"));
+    line(&format!("  curl http://{site}/v2/robot-behavior/tags/list"));
+    line("  autonomy registry check --data-dir site");
 }

@@ -166,7 +166,7 @@ impl World {
 
     /// Translates a command of a page into the command to run here.
     pub(super) fn inward(&self, text: &str) -> String {
-        let mut text = text.replace("cargo run --release -- ", "autonomy ");
+        let mut text = text.replace("cargo run --release -- registry demo", "autonomy registry demo --fast");
         text = text.replace(":5000", &format!(":{}", self.port)).replace("0.0.0.0:", "127.0.0.1:");
         for folder in ["/srv/", "/media/", "/var/cache/"] {
             for before in [" ", "=", ">"] {
