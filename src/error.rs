@@ -40,7 +40,8 @@ pub enum Kind {
     Unsupported,
     /// Verification failed. Never retried, never worked around.
     Untrusted,
-    /// Policy refused it: everything was asked and answered, and the answer is no. Commands to come return it.
+    /// Policy refused it: everything was asked and answered, and the answer is no. A dry run that would move something has
+    /// its exit code.
     Refused,
     /// This machine failed: disk, permissions, a missing program.
     Local,

@@ -123,6 +123,7 @@ impl Bed {
             tagging: Tagging::Plain,
             // Nothing is written.
             folder: PathBuf::from("out"),
+            kept_for: workflow::KEPT_FOR,
         };
         forecast_catalog(catalog, &client, &Events::none()).await.unwrap()
     }

@@ -36,7 +36,7 @@ pub(crate) struct GlobalArgs {
     /// Verbose: -v logs retries and prints every detail of a result, -vv logs every request
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// No progress, no warnings: errors and the result only
+    /// Silent on success: only errors are printed, and the result if --output json asks for it
     // Its conflicts: see `check_quiet`.
     #[arg(short, long, global = true)]
     quiet: bool,
@@ -142,8 +142,23 @@ impl RunContext {
         }
     }
 
-    /// Prints the result of a command that succeeds: as JSON if requested, else with `human`.
+    /// Prints a remark on what this command does, unless --quiet is given.
+    pub(crate) fn remark(&self, text: impl std::fmt::Display) {
+        if !self.is_quiet {
+            print::note(&format!("note: {text}"));
+        }
+    }
+
+    /// Prints the result of a command that succeeds: as JSON if requested, else with `human`, which --quiet silences.
     pub(crate) fn show<T: Serialize>(&self, result: &T, human: impl FnOnce(&T)) -> Result<ExitCode> {
+        match self.output {
+            Output::Human if self.is_quiet => Ok(ExitCode::SUCCESS),
+            _ => self.report(result, human),
+        }
+    }
+
+    /// Prints the result of a command that may have failed in parts: the details of an error, which --quiet leaves.
+    pub(crate) fn report<T: Serialize>(&self, result: &T, human: impl FnOnce(&T)) -> Result<ExitCode> {
         match self.output {
             Output::Json => print::json(result)?,
             Output::Human => human(result),

@@ -29,7 +29,7 @@ Exit codes:
   4    source or destination could not be read or written
   5    some entries failed (--keep-going), some tags could not be put back (rollback), or some repositories
        were left alone (gc)
-  6    refused by policy: everything was asked and answered, and the answer is no (no command yet)
+  6    everything was asked and answered, and the answer is no: something would move (--dry-run --exit-code)
   130  interrupted; the destination tag was not moved";
 
 /// Replicates container images between registries, verifies them fail-closed, and serves them at the edge.

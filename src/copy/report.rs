@@ -31,6 +31,12 @@ pub struct CopyReport {
 }
 
 impl CopyReport {
+    /// Returns whether the sink held everything already.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        (self.bytes_moved, self.blobs_moved, self.blobs_mounted) == (0, 0, 0)
+    }
+
     pub(super) fn add(&mut self, node: &Slim, put: Put) {
         match put {
             Put::Present => self.bytes_present += node.size,

@@ -82,8 +82,10 @@ pub struct SidecarTag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryStatus {
-    /// The destination holds it.
+    /// The destination holds it now.
     Seeded,
+    /// The destination held it already, with everything attached to it.
+    Unchanged,
     /// The destination lacks it, or it could not be verified there.
     Failed,
 }
@@ -94,8 +96,11 @@ pub enum EntryStatus {
 pub struct RollUpTotals {
     /// Images.
     pub entries: u64,
-    /// Images that the destination holds.
+    /// Images that this run brought to the destination, or something attached to them.
     pub seeded: u64,
+    /// Images that were in place; absent in roll-ups of versions that counted them as seeded.
+    #[serde(default)]
+    pub unchanged: u64,
     /// Images that failed.
     pub failed: u64,
     /// Bytes of content sent.
@@ -122,15 +127,13 @@ pub struct RollUpTotals {
 }
 
 impl RollUpTotals {
-    /// Sums what `entries` record. The caller adds what they do not record (time, the cost of failed entries).
+    /// Counts `entries`. The caller adds what this run moved: the record of an unchanged image has the transfer of the run
+    /// that seeded it.
     #[must_use]
     pub fn of(entries: &[Attempt]) -> Self {
-        let seeded = entries.iter().filter(|entry| entry.status == EntryStatus::Seeded).count() as u64;
-        let count = entries.len() as u64;
-        let mut totals = Self { entries: count, seeded, failed: count - seeded, ..Self::default() };
-        let transfers = entries.iter().filter_map(|entry| entry.seed.as_ref()?.transfer.as_ref());
-        transfers.for_each(|transfer| totals += transfer);
-        totals
+        let count = |status| entries.iter().filter(|entry| entry.status == status).count() as u64;
+        let [seeded, unchanged, failed] = [EntryStatus::Seeded, EntryStatus::Unchanged, EntryStatus::Failed].map(count);
+        Self { entries: entries.len() as u64, seeded, unchanged, failed, ..Self::default() }
     }
 }
 
@@ -185,16 +188,15 @@ impl RollUp {
         for (number, entry) in self.entries.iter().enumerate() {
             entry.check().map_err(|why| format!("entry {} ({}): {why}", number + 1, entry.to))?;
         }
-        let RollUpTotals { entries, seeded, failed, .. } = RollUpTotals::of(&self.entries);
-        let (said, found) = (&self.totals, [entries, seeded, failed]);
-        if [said.entries, said.seeded, said.failed] == found {
+        let counts = |totals: &RollUpTotals| [totals.entries, totals.seeded, totals.unchanged, totals.failed];
+        let (said, found) = (counts(&self.totals), counts(&RollUpTotals::of(&self.entries)));
+        if said == found {
             return Ok(());
         }
-        let RollUpTotals { entries, seeded, failed, .. } = said;
-        Err(format!(
-            "totals say {entries} entries, {seeded} seeded and {failed} failed, where there are {}, {} and {}",
-            found[0], found[1], found[2]
-        ))
+        let told = |[entries, seeded, unchanged, failed]: [u64; 4]| {
+            format!("{entries} entries, {seeded} seeded, {unchanged} unchanged and {failed} failed")
+        };
+        Err(format!("totals say {}, where there are {}", told(said), told(found)))
     }
 
     /// Returns the document as a file: indented, with a newline at the end.
@@ -226,11 +228,17 @@ impl Attempt {
         }
         match (self.status, &self.seed, &self.error) {
             (EntryStatus::Failed, ..) if !self.sidecars.is_empty() => Err("failed entries have no sidecars".into()),
-            (EntryStatus::Seeded, Some(seed), None) if seed.schema_version == SeedManifest::version() => Ok(()),
-            (EntryStatus::Seeded, Some(seed), None) => {
+            (EntryStatus::Seeded | EntryStatus::Unchanged, Some(seed), None)
+                if seed.schema_version == SeedManifest::version() =>
+            {
+                Ok(())
+            }
+            (EntryStatus::Seeded | EntryStatus::Unchanged, Some(seed), None) => {
                 Err(format!("seed has schema_version {:?}", seed.schema_version))
             }
-            (EntryStatus::Seeded, ..) => Err("seeded entries have seed and no error".into()),
+            (EntryStatus::Seeded | EntryStatus::Unchanged, ..) => {
+                Err("seeded and unchanged entries have seed and no error".into())
+            }
             (EntryStatus::Failed, None, Some(_)) => Ok(()),
             (EntryStatus::Failed, ..) => Err("failed entries have error and no seed".into()),
         }
@@ -282,6 +290,8 @@ mod tests {
             signing_key_ref: None,
             verified: false,
             seeded_at: jiff::Timestamp::UNIX_EPOCH,
+            pinned: false,
+            checked_at: None,
             weakened: vec![],
             transfer: Some(Transfer { bytes_moved: 5, blobs_moved: 2, retries: 1, ..Transfer::default() }),
         };
@@ -300,6 +310,10 @@ mod tests {
     fn failed(name: &str) -> Attempt {
         let error = Some("source: get manifest v1: not found".into());
         Attempt { status: EntryStatus::Failed, error, previous_digest: None, seed: None, ..seeded(name) }
+    }
+
+    fn unchanged(name: &str) -> Attempt {
+        Attempt { status: EntryStatus::Unchanged, ..seeded(name) }
     }
 
     fn roll_up(entries: Vec<Attempt>) -> RollUp {
@@ -324,11 +338,20 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_back_and_adds_up() {
-        let document = roll_up(vec![seeded("a"), failed("b"), seeded("c")]);
+        let document = roll_up(vec![seeded("a"), failed("b"), seeded("c"), unchanged("d")]);
         assert_eq!(RollUp::read(&document.to_json().unwrap()).unwrap(), document);
-        let RollUpTotals { entries, seeded, failed, bytes_moved, blobs_moved, retries, .. } = document.totals;
-        assert_eq!((entries, seeded, failed, bytes_moved, blobs_moved, retries), (3, 2, 1, 10, 4, 2));
+        let RollUpTotals { entries, seeded, unchanged, failed, bytes_moved, .. } = document.totals;
+        assert_eq!((entries, seeded, unchanged, failed), (4, 2, 1, 1));
+        assert_eq!(bytes_moved, 0, "the totals are of a run, and records may be of earlier ones");
         assert!(RollUp::read(&roll_up(vec![]).to_json().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_roll_up_that_counts_unchanged_images_as_seeded_is_read() {
+        let now = String::from_utf8(roll_up(vec![seeded("a"), failed("b")]).to_json().unwrap()).unwrap();
+        let former = now.replacen("    \"unchanged\": 0,\n", "", 1);
+        assert_ne!(former, now);
+        assert_eq!(RollUp::read(former.as_bytes()).unwrap(), RollUp::read(now.as_bytes()).unwrap());
     }
 
     #[test]
@@ -360,6 +383,9 @@ mod tests {
             ("\"status\": \"seeded\"", "\"status\": \"failed\""),
             ("\"status\": \"seeded\"", "\"status\": \"skipped\""),
             ("\"status\": \"failed\"", "\"status\": \"seeded\""),
+            ("\"status\": \"failed\"", "\"status\": \"unchanged\""),
+            ("\"status\": \"seeded\"", "\"status\": \"unchanged\""),
+            ("\"unchanged\": 0", "\"unchanged\": 1"),
             ("\"schema_version\": \"seed.v1\"", "\"schema_version\": \"seed.v2\""),
             ("\"catalog\": ", "\"catalogue\": "),
             ("\"catalog\": ", "\"catalog\": \"x\", \"catalog\": "),

@@ -30,12 +30,18 @@ pub struct SeedManifest {
     pub signing_key_ref: Option<String>,
     /// Whether the destination was verified from its own bytes.
     pub verified: bool,
-    /// When the destination was complete.
+    /// When the destination was complete. The record of an unchanged image keeps the time of the run that seeded it.
     pub seeded_at: jiff::Timestamp,
+    /// Whether the content was checked against a digest that the operator gave, and no signature; omitted if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub pinned: bool,
+    /// When a later run found the image unchanged; omitted in the record of the run that seeded it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checked_at: Option<jiff::Timestamp>,
     /// Checks that were relaxed or skipped, in words, such as `rollback allowed`; omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub weakened: Vec<String>,
-    /// How the content moved.
+    /// How the content moved. The record of an unchanged image keeps that of the run that seeded it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub transfer: Option<Transfer>,
 }
@@ -110,6 +116,22 @@ impl SeedManifest {
         }
     }
 
+    /// Returns the record of an image that a later run found unchanged, if `former` is the record of the same image at the
+    /// same place: time and transfer of the former record, everything else of this one.
+    #[must_use]
+    pub fn checked_again(self, former: Option<Self>) -> Self {
+        let is_same = |former: &Self| {
+            let places = former.dest_ref.canonical() == self.dest_ref.canonical();
+            places && (former.dest_digest, former.source_digest) == (self.dest_digest, self.source_digest)
+        };
+        match former.filter(is_same) {
+            Some(Self { seeded_at, transfer, .. }) => {
+                Self { checked_at: Some(self.seeded_at), seeded_at, transfer, ..self }
+            }
+            None => self,
+        }
+    }
+
     /// Returns the document as a file: indented, with a newline at the end.
     ///
     /// # Errors
@@ -145,6 +167,8 @@ mod tests {
             signing_key_ref: Some("./cosign.pub".into()),
             verified: true,
             seeded_at: "2026-05-25T00:00:00Z".parse().unwrap(),
+            pinned: false,
+            checked_at: None,
             weakened: vec![],
             transfer: None,
         }
@@ -172,6 +196,37 @@ mod tests {
             ]
         );
         assert!(text.contains("\"signing_key_ref\": null") && text.contains("\"seeded_at\": \"2026-05-25T00:00:00Z\""));
+    }
+
+    #[test]
+    fn the_optional_fields_follow_in_the_documented_order() {
+        let (checked_at, weakened) = (Some("2026-05-26T00:00:00Z".parse().unwrap()), vec!["rollback allowed".into()]);
+        let transfer = Some(Transfer::default());
+        let manifest = SeedManifest { pinned: true, checked_at, weakened, transfer, ..example() };
+        let text = String::from_utf8(manifest.to_json().unwrap()).unwrap();
+        let keys: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  \"")?.split('"').next()).collect();
+        assert_eq!(keys[9..], ["seeded_at", "pinned", "checked_at", "weakened", "transfer"]);
+        assert_eq!(SeedManifest::parse(text.as_bytes()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn an_unchanged_image_keeps_the_time_and_the_transfer_of_its_own_record_only() {
+        let moved = |bytes_moved| Some(Transfer { bytes_moved, ..Transfer::default() });
+        let former = SeedManifest { transfer: moved(7), verified: false, ..example() };
+        let later: jiff::Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let now = SeedManifest { seeded_at: later, transfer: moved(0), ..example() };
+        let checked = now.clone().checked_again(Some(former.clone()));
+        assert_eq!((checked.seeded_at, checked.checked_at), (former.seeded_at, Some(later)));
+        assert_eq!((checked.transfer, checked.verified), (moved(7), true), "verified by this run");
+        let elsewhere = "localhost:5000/robot-behavior:v2".parse().unwrap();
+        for other in [
+            None,
+            Some(SeedManifest { dest_ref: elsewhere, ..former.clone() }),
+            Some(SeedManifest { dest_digest: Digest::sha256(b"y"), ..former.clone() }),
+            Some(SeedManifest { source_digest: Digest::sha256(b"y"), ..former }),
+        ] {
+            assert_eq!(now.clone().checked_again(other), now);
+        }
     }
 
     #[test]

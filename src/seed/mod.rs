@@ -31,8 +31,8 @@ use self::request::{IndexHandling, Seed};
 use self::shared::Commons;
 use self::signing::Signature;
 use crate::copy::{Event, Events, Stage};
-use crate::document::SeedManifest;
 use crate::document::roll_up::SidecarTag;
+use crate::document::{SeedManifest, Transfer};
 use crate::error::{Error, Kind, Result, Side};
 use crate::journal::{Effect, Journal, TagChange};
 use crate::oci::{Digest, Reference};
@@ -56,8 +56,10 @@ pub enum SeedStatus {
 pub struct Outcome {
     /// Whether anything had to be done.
     pub status: SeedStatus,
-    /// The record.
+    /// The record. That of an unchanged image keeps time and transfer of the run that seeded it.
     pub seed: SeedManifest,
+    /// How the content moved in this run.
+    pub transfer: Transfer,
     /// The digest that the destination's tag named before; null if it did not exist.
     pub previous_digest: Option<Digest>,
     /// The same for the sidecars that were copied.
@@ -256,6 +258,9 @@ impl Staged<'_> {
         prepared.events.send(Event::Stage(Stage::WritingRecord));
         let mut accessories = prepared.accessories();
         accessories.extend(signature.iter().map(|signature| signature.digest));
+        let is_idle = signature.is_none() && carried.report.is_idle() && !moves.iter().any(Move::is_needed);
+        let status = if is_idle { SeedStatus::Unchanged } else { SeedStatus::Seeded };
+        let transfer = ends.account(carried, accessories, prepared.spent);
         let manifest = SeedManifest {
             schema_version: SeedManifest::version(),
             source_ref: seed.from.clone(),
@@ -267,12 +272,12 @@ impl Staged<'_> {
             signing_key_ref: seed.key(),
             verified: destination.is_some(),
             seeded_at: now()?,
+            pinned: false,
+            checked_at: None,
             weakened: prepared.weakened(),
-            transfer: Some(ends.account(carried, accessories, prepared.spent)),
+            transfer: Some(transfer.clone()),
         };
-        let (manifest, files) = prepared.record.clone().write_aside(manifest).await?;
-        let is_idle = found.is_unchanged() && carried.report.bytes_moved == 0 && signature.is_none();
-        let status = if is_idle { SeedStatus::Unchanged } else { SeedStatus::Seeded };
+        let (manifest, files) = prepared.record.clone().write_aside(manifest, is_idle).await?;
         let reports = prepared.approved.report().zip(destination.as_ref().and_then(Approved::report));
         let verification =
             reports.map(|(source, site)| Verification { source: source.clone(), destination: site.clone() });
@@ -286,7 +291,7 @@ impl Staged<'_> {
                 None
             },
         });
-        Ok(Outcome { status, seed: manifest, previous_digest, sidecars, rewritten, verification, files })
+        Ok(Outcome { status, seed: manifest, transfer, previous_digest, sidecars, rewritten, verification, files })
     }
 }
 

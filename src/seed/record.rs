@@ -44,10 +44,18 @@ impl Record {
         SeedManifest::parse(&fs::read(self.folder.join(MANIFEST)).ok()?).ok()
     }
 
-    /// Writes both files as [`write`](Self::write) does, without blocking other images while the disk flushes.
-    pub(super) async fn write_aside(self, manifest: SeedManifest) -> Result<(SeedManifest, Vec<PathBuf>)> {
-        let written = tokio::task::spawn_blocking(move || self.write(&manifest).map(|files| (manifest, files))).await;
-        written.map_err(|why| Error::new(Kind::Local, "write the record").because(why))?
+    /// Writes both files as [`write`](Self::write) does, without blocking other images while the disk flushes. Returns the
+    /// manifest as written: that of an unchanged image keeps what the former record says of the run that seeded it.
+    pub(super) async fn write_aside(
+        self,
+        manifest: SeedManifest,
+        is_unchanged: bool,
+    ) -> Result<(SeedManifest, Vec<PathBuf>)> {
+        let written = tokio::task::spawn_blocking(move || {
+            let manifest = if is_unchanged { manifest.checked_again(self.former()) } else { manifest };
+            self.write(&manifest).map(|files| (manifest, files))
+        });
+        written.await.map_err(|why| Error::new(Kind::Local, "write the record").because(why))?
     }
 
     /// Writes both files: each is complete and flushed under another name before either takes its place.
@@ -185,6 +193,8 @@ mod tests {
             signing_key_ref: None,
             verified: false,
             seeded_at: jiff::Timestamp::UNIX_EPOCH,
+            pinned: false,
+            checked_at: None,
             weakened: vec![],
             transfer: None,
         }

@@ -20,7 +20,7 @@ pub use crate::seed::request::{IndexHandling, Seed, SeedScope, SidecarHandling, 
 pub use crate::seed::signing::{Signature, SignatureFormat};
 pub use crate::seed::{Outcome, SeedStatus, Verification, seed, seed_until};
 pub use batch::expand::CatalogEntry;
-pub use batch::roll_up::read_roll_up;
+pub use batch::history::{KEPT_FOR, RecordedRun, RecordedRuns, read_roll_up, recorded_runs};
 pub use batch::{BatchEntry, Catalog, Seeded, forecast_catalog, seed_catalog};
 pub use bundle::blob::{FileReport, SignedFile, sign_file, verify_file};
 pub use bundle::keygen::{KeyPair, KeyPairPlace};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::batch::roll_up::read_roll_up;
+use super::batch::history::read_roll_up;
 use crate::document::roll_up::RollUp;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Reference, Tag};

@@ -1,5 +1,7 @@
 //! Shared by the commands that move images: flags, the client, progress and clean-up.
 
+use std::process::ExitCode;
+
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::network::{Network, Spooling};
@@ -12,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::observe::Listener;
 use crate::transport::{FallbackTransport, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
-use crate::workflow::Tagging;
+use crate::workflow::{Forecasts, Tagging};
 
 /// How images are moved.
 #[derive(Debug, Args)]
@@ -39,6 +41,9 @@ pub(crate) struct Movement {
     /// Show the actions and their cost; move and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// With --dry-run: exit 6 if something would move
+    #[arg(long, requires = "dry_run")]
+    exit_code: bool,
     /// Before a tag moves, keep the previous image under TAG-was-<12 hex digits>
     #[arg(long)]
     pub(super) keep_previous: bool,
@@ -118,6 +123,15 @@ impl Movement {
             Attachments::All => Accessories::All,
             Attachments::Root => Accessories::Root,
             Attachments::None => Accessories::None,
+        }
+    }
+
+    /// Returns the exit code of a dry run that was printed.
+    pub(crate) fn dry_run_code(&self, forecasts: &Forecasts) -> ExitCode {
+        match self.exit_code && forecasts.is_change() {
+            // A result and not a failure: it has no error text.
+            true => ExitCode::from(Kind::Refused.exit_code()),
+            false => ExitCode::SUCCESS,
         }
     }
 

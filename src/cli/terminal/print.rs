@@ -11,7 +11,7 @@ use crate::document::roll_up::RollUpTotals;
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::Screen;
 use crate::observe::human;
-use crate::workflow::{DryRunCost, Forecast, Forecasts, Outcome, SeedStatus, Seeded};
+use crate::workflow::{DryRunCost, Forecast, Forecasts, SeedStatus};
 
 /// The form of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,28 +106,6 @@ pub(super) fn traffic(totals: &RollUpTotals, of_blobs: &str, not_read: u64) -> V
     rows
 }
 
-/// Prints the results of a catalog.
-pub(crate) fn catalog(seeded: &Seeded) {
-    let Seeded { roll_up, entries, file } = seeded;
-    for entry in entries {
-        let to = &entry.seed.to;
-        match &entry.result {
-            Ok(outcome) => {
-                let Outcome { status, seed, .. } = outcome.as_ref();
-                let moved = seed.transfer.as_ref().map_or(0, |transfer| transfer.bytes_moved);
-                let (verb, digest) = (verb(*status), seed.dest_digest.short());
-                line(&format!("{verb:<9} {to}  {digest}  {} moved", human::bytes(moved)));
-            }
-            Err(error) => line(&printable(&format!("{:<9} {to}  {}", "failed", error.chain()))),
-        }
-    }
-    line(&format!("{} of {} images are in place", roll_up.totals.seeded, roll_up.totals.entries));
-    let transfers = entries.iter().filter_map(|entry| entry.result.as_ref().ok()?.seed.transfer.as_ref());
-    let not_read = transfers.map(|transfer| transfer.bytes_not_read_back).sum();
-    traffic(&roll_up.totals, "", not_read).iter().for_each(|(name, text)| row(name, text));
-    row("record", file.display());
-}
-
 /// Prints the cost of a dry run.
 pub(crate) fn forecasts(forecasts: &Forecasts) {
     let [move_, present, mounted] = ["to move", "present", "mountable"];
@@ -168,9 +146,14 @@ struct Told {
     exit_code: u8,
 }
 
+/// Prints an error and its hint on stderr, in the form of the progress.
+pub(super) fn error_and_hint(error: &Error) {
+    stderr().fail(error);
+}
+
 /// Prints an error and its hint; as JSON too, if requested. Returns the exit code.
 pub(crate) fn failure(error: &Error, form: Output) -> ExitCode {
-    stderr().fail(error);
+    error_and_hint(error);
     let exit_code = error.kind().exit_code();
     if form == Output::Json {
         let told = Told {

@@ -30,7 +30,7 @@ pub(crate) fn lines(outcome: &Outcome, detail: ResultDetail, columns: Option<usi
     [first].into_iter().chain(rows).collect()
 }
 
-fn rows(Outcome { seed, verification, rewritten, files, .. }: &Outcome, detail: ResultDetail) -> Vec<Row> {
+fn rows(Outcome { seed, transfer, verification, rewritten, files, .. }: &Outcome, detail: ResultDetail) -> Vec<Row> {
     let mut rows = vec![("digest", seed.dest_digest.to_string())];
     if let Some(Rewritten { source_digest, signed_with }) = rewritten {
         let signed = signed_with.as_ref().map_or("NOT signed".to_owned(), |key| format!("signed with {key}"));
@@ -41,7 +41,7 @@ fn rows(Outcome { seed, verification, rewritten, files, .. }: &Outcome, detail: 
     }
     rows.extend(verification.iter().flat_map(|both| verified(both, detail)));
     rows.extend(block("weakened", seed.weakened.iter().cloned()));
-    rows.extend(seed.transfer.iter().flat_map(|transfer| moved(transfer, &seed.platforms, detail)));
+    rows.extend(moved(transfer, &seed.platforms, detail));
     rows.push(("record", record(files)));
     rows
 }

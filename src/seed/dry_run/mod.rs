@@ -49,6 +49,9 @@ pub struct Forecast {
     /// Checks that are relaxed or skipped, as in the record of the run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub weakened: Vec<String>,
+    /// Whether the run would put content or move a tag.
+    #[serde(skip)]
+    pub is_change: bool,
 }
 
 /// The cost of one image, or of all.
@@ -92,6 +95,12 @@ impl Forecasts {
             totals.requests += cost.requests;
         }
         Self { images, totals }
+    }
+
+    /// Returns whether the run would change anything at a destination.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        self.images.iter().any(|image| image.is_change)
     }
 }
 
@@ -163,7 +172,11 @@ impl Prepared<'_> {
             events.send(Event::Warning(format!("{}: {words}", seed.to)));
         }
         let (from, to, root) = (seed.from.clone(), seed.to.clone(), found.root.node.digest);
-        Ok(Forecast { from, to, root, cost, weakened: self.weakened() })
+        let sidecars = found.sidecars.all().map(|sidecar| (&sidecar.former, &sidecar.root.node));
+        let mut names = sidecars.chain([(&found.former, &found.root.node)]);
+        let is_moved = names.any(|(former, node)| former.as_ref().is_none_or(|former| former.digest != node.digest));
+        let is_change = is_moved || cost.bytes_to_move > 0 || cost.bytes_mountable > 0;
+        Ok(Forecast { from, to, root, cost, weakened: self.weakened(), is_change })
     }
 
     /// Counts blobs: one request to the destination if it holds the blob, three in all if the blob moves.

@@ -3,12 +3,13 @@
 
 pub(super) mod atomic;
 pub(super) mod expand;
+pub(super) mod history;
 pub(super) mod roll_up;
 
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
@@ -51,6 +52,8 @@ pub struct Catalog {
     pub tagging: Tagging,
     /// Folder of the roll-up, with a subfolder for each image.
     pub folder: PathBuf,
+    /// How long the roll-ups of former runs are kept below it; zero keeps none.
+    pub kept_for: Duration,
 }
 
 /// The result of a catalog.
@@ -92,7 +95,7 @@ pub async fn seed_catalog(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<Seeded> {
     let begun = Instant::now();
-    let roll_up = roll_up::RollUpFile::prepare(&catalog.folder)?;
+    let roll_up = roll_up::RollUpFile::prepare(&catalog.folder, catalog.kept_for)?;
     let commons = Commons::default();
     let halt = CancellationToken::new();
     let each = events.of_one_among_many();
@@ -121,7 +124,7 @@ pub async fn seed_catalog(
             }
         }
     }?;
-    let (roll_up, file) = roll_up.write(name, &entries, choosing, begun.elapsed())?;
+    let (roll_up, file) = roll_up.write(name, &entries, choosing, begun.elapsed(), events)?;
     Ok(Seeded { roll_up, entries, file })
 }
 

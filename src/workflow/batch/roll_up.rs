@@ -1,21 +1,24 @@
-//! The roll-up of a catalog: the result of each image, in one file that appears at the end.
+//! The roll-up of a catalog: the result of each image, in one file that appears at the end, and in the history of runs.
 
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::BatchEntry;
-use crate::document::roll_up::{Attempt, EntryStatus, MAX_ROLLUP_BYTES, RollUp, RollUpTotals};
-use crate::error::{Error, Kind, Result, printable};
+use super::history::History;
+use crate::copy::{Event, Events};
+use crate::document::roll_up::{Attempt, EntryStatus, RollUp, RollUpTotals};
+use crate::error::{Result, printable};
 use crate::oci::Reference;
-use crate::seed::now;
 use crate::seed::record;
+use crate::seed::{SeedStatus, now};
 use crate::wire::Stats;
 
 /// The roll-up's file, in a folder that is writable.
 #[derive(Debug)]
 pub(crate) struct RollUpFile {
     folder: PathBuf,
+    /// How long former runs are kept; zero keeps none.
+    kept_for: Duration,
 }
 
 impl RollUpFile {
@@ -23,13 +26,17 @@ impl RollUpFile {
     ///
     /// # Errors
     ///
-    /// Fails like [`record::try_folder`].
-    pub(crate) fn prepare(folder: &Path) -> Result<Self> {
+    /// Fails like [`record::try_folder`] and [`History::check`].
+    pub(crate) fn prepare(folder: &Path, kept_for: Duration) -> Result<Self> {
         record::try_folder(folder, &[RollUp::FILE])?;
-        Ok(Self { folder: folder.to_owned() })
+        if !kept_for.is_zero() {
+            History::below(folder).check()?;
+        }
+        Ok(Self { folder: folder.to_owned(), kept_for })
     }
 
-    /// Writes the results of `entries`; `choosing` is the cost of listing tags for them.
+    /// Writes the results of `entries`, first to the history; `choosing` is the cost of listing tags for them. Old runs
+    /// that cannot be removed are a warning.
     ///
     /// # Errors
     ///
@@ -40,34 +47,25 @@ impl RollUpFile {
         entries: &[BatchEntry],
         choosing: Stats,
         spent: Duration,
+        events: &Events,
     ) -> Result<(RollUp, PathBuf)> {
-        let entries: Vec<_> = entries.iter().map(attempt).collect();
-        let mut totals = RollUpTotals::of(&entries);
+        let attempts: Vec<_> = entries.iter().map(attempt).collect();
+        let mut totals = RollUpTotals::of(&attempts);
+        entries.iter().flat_map(|entry| &entry.result).for_each(|outcome| totals += &outcome.transfer);
         totals.source_requests += choosing.requests;
         totals.retries += choosing.retries;
         totals.seconds = (spent.as_secs_f64() * 1000.0).round() / 1000.0;
-        let roll_up = RollUp::new(name.to_owned(), now()?, entries, totals);
-        record::write_files(&self.folder, &[(RollUp::FILE, roll_up.to_json()?)])?;
+        let roll_up = RollUp::new(name.to_owned(), now()?, attempts, totals);
+        let (history, bytes) = (History::below(&self.folder), roll_up.to_json()?);
+        if !self.kept_for.is_zero() {
+            history.add(&roll_up, &bytes)?;
+        }
+        record::write_files(&self.folder, &[(RollUp::FILE, bytes)])?;
+        if let Err(error) = history.prune(roll_up.seeded_at, self.kept_for) {
+            events.send(Event::Warning(error.chain()));
+        }
         Ok((roll_up, self.folder.join(RollUp::FILE)))
     }
-}
-
-/// Reads the roll-up in the file `path`; returns its bytes too.
-///
-/// # Errors
-///
-/// [`Usage`](Kind::Usage) for a file that cannot be read, or is not a roll-up.
-pub fn read_roll_up(path: &Path) -> Result<(RollUp, Vec<u8>)> {
-    let refused = |why: io::Error| {
-        let error = Error::new(Kind::Usage, "read").on(path.display()).because(why);
-        error.hint(format!("name the {} of a registry seed-catalog run", RollUp::FILE))
-    };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(refused)?;
-    // Reads one byte past the limit: `RollUp::read` then reports the excess.
-    file.take(MAX_ROLLUP_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(refused)?;
-    let roll_up = RollUp::read(&bytes).map_err(|error| error.during("use the roll-up", path.display()))?;
-    Ok((roll_up, bytes))
 }
 
 fn attempt(entry: &BatchEntry) -> Attempt {
@@ -81,7 +79,10 @@ fn attempt(entry: &BatchEntry) -> Attempt {
             },
             to,
             dir,
-            status: EntryStatus::Seeded,
+            status: match outcome.status {
+                SeedStatus::Seeded => EntryStatus::Seeded,
+                SeedStatus::Unchanged => EntryStatus::Unchanged,
+            },
             error: None,
             previous_digest: outcome.previous_digest,
             sidecars: outcome.sidecars.clone(),

@@ -129,6 +129,7 @@ async fn seed_together(bed: &Bed, journal: &Journal, names: &[&str]) -> Result<w
         keep_going: false,
         tagging: Tagging::Together,
         folder: bed.out(),
+        kept_for: workflow::KEPT_FOR,
     };
     workflow::seed_catalog(catalog, &client(), journal, &Native, &Events::none(), std::future::pending()).await
 }

@@ -2,5 +2,6 @@
 
 mod atomic;
 mod journal;
+mod nightly;
 mod rollback;
 mod whole;

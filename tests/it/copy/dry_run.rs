@@ -23,8 +23,7 @@ async fn forecast_and_run(source: &Testbed, sink: &Testbed, arguments: &[&str]) 
     source.clear_log();
     sink.clear_log();
     let done = json(arguments).await;
-    let ran =
-        done["totals"].as_object().cloned().unwrap_or_else(|| done["seed"]["transfer"].as_object().unwrap().clone());
+    let ran = done["totals"].as_object().cloned().unwrap_or_else(|| done["transfer"].as_object().unwrap().clone());
     let totals = &forecast["totals"];
     for (said, done) in
         [("bytes_to_move", "bytes_moved"), ("bytes_present", "bytes_present"), ("bytes_mountable", "bytes_mounted")]

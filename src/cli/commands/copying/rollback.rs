@@ -1,7 +1,7 @@
 //! `autonomy registry rollback`.
 
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,19 +10,25 @@ use crate::cli::args::network::AccessArgs;
 use crate::cli::context::{Run, RunContext};
 use crate::cli::interrupt::{interrupted, unless_interrupted};
 use crate::cli::terminal::print::Output;
-use crate::cli::terminal::{password, print};
+use crate::cli::terminal::{catalog_result, password, print};
 use crate::error::{Error, Kind, Result, printable};
 use crate::wire::Client;
-use crate::workflow::{self, RollbackFate, RollbackStep};
+use crate::workflow::{self, RecordedRun, RecordedRuns, RollbackFate, RollbackStep};
 
 /// Moves the tags of a seed-catalog or sync run, sidecars included, back to the previous images. Deletes tags that did
 /// not exist before, if the registry allows it; does not touch tags that another process has moved since. Checks and
 /// shows everything first. Exit 5 if a tag could not be moved back; it is safe to run again.
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
-    /// The roll-up of the run: catalog-seed-manifest.json
-    #[arg(long, value_name = "FILE")]
-    manifest: PathBuf,
+    /// The roll-up of the run: catalog-seed-manifest.json of --out, or of a folder in its history
+    #[arg(long, value_name = "FILE", required_unless_present = "list", conflicts_with = "list")]
+    manifest: Option<PathBuf>,
+    /// List the recorded runs, the latest first, and change nothing
+    #[arg(long, conflicts_with = "yes")]
+    list: bool,
+    /// With --list: the folder that was the --out of the runs [default: .]
+    #[arg(long, value_name = "DIR", requires = "list")]
+    out: Option<PathBuf>,
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
@@ -32,7 +38,10 @@ pub(crate) struct RollbackArgs {
 
 impl Run for RollbackArgs {
     async fn run(self, context: &RunContext) -> Result<ExitCode> {
-        let (roll_up, _) = workflow::read_roll_up(&self.manifest)?;
+        let Some(manifest) = &self.manifest else {
+            return list(context, self.out.as_deref().unwrap_or(Path::new(".")));
+        };
+        let (roll_up, _) = workflow::read_roll_up(manifest)?;
         if !self.yes && !io::stdin().is_terminal() {
             return Err(Error::new(Kind::Usage, "registry rollback asks before it acts, and stdin is no terminal")
                 .hint("give --yes to put everything back without being asked"));
@@ -49,18 +58,33 @@ impl Run for RollbackArgs {
             }
             done = rollback.act(&workflow::Journal::none(), interrupted()).await;
         }
-        let shown = context.show(&rollback, |rollback| human(&rollback.steps))?;
+        if done.is_ok() && rollback.is_back() {
+            return context.show(&rollback, |rollback| human(&rollback.steps));
+        }
+        context.report(&rollback, |rollback| human(&rollback.steps))?;
         if let Err(error) = done {
             // No JSON here: the report was printed as JSON already.
             return Ok(print::failure(&error, Output::Human));
-        }
-        if rollback.is_back() {
-            return Ok(shown);
         }
         let left = rollback.steps.iter().filter(|step| !step.fate.is_back()).count();
         print::note(&format!("error: {left} of {} tags could not be put back", rollback.steps.len()));
         Ok(ExitCode::from(Kind::Partial.exit_code()))
     }
+}
+
+/// Lists the runs that are recorded below `out`.
+fn list(context: &RunContext, out: &Path) -> Result<ExitCode> {
+    let recorded = workflow::recorded_runs(out)?;
+    recorded.warnings.iter().for_each(|warning| context.warn(warning));
+    context.show(&recorded, |RecordedRuns { runs, .. }| {
+        for RecordedRun { name, seeded_at, seeded, unchanged, failed, .. } in runs {
+            let name = name.as_deref().unwrap_or("last run");
+            print::line(&format!("{name:<19}  {seeded_at}  {}", catalog_result::counts(*seeded, *unchanged, *failed)));
+        }
+        if let Some(RecordedRun { manifest, .. }) = runs.iter().find(|run| run.seeded > 0) {
+            print::row("undo", format!("autonomy registry rollback --manifest {}", manifest.display()));
+        }
+    })
 }
 
 /// Shows the steps, and continues after a yes.

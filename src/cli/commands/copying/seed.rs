@@ -61,7 +61,9 @@ impl Run for SeedArgs {
             let done =
                 unless_interrupted(forecast, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            return context.show(&done?, print::forecasts);
+            let forecasts = done?;
+            context.show(&forecasts, print::forecasts)?;
+            return Ok(self.movement.dry_run_code(&forecasts));
         }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
         let journal = workflow::Journal::none();

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::seed;
 use crate::cli::args::copy::Movement;
-use crate::cli::args::trust;
+use crate::cli::args::{duration, trust};
 use crate::cli::context::{Run, RunContext};
 use crate::cli::interrupt::{interrupted, unless_interrupted};
-use crate::cli::terminal::print;
+use crate::cli::terminal::{catalog_result, print};
 use crate::document::catalog::{Catalog, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
@@ -74,6 +75,9 @@ struct Many {
     /// Folder for catalog-seed-manifest.json; each image gets a folder inside
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
+    /// Keep the roll-ups of former runs this long, in OUT/history, for rollback; 0 keeps none and removes those there
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = duration::parse)]
+    history: Duration,
     /// Continue with the other images after a failure; exit 5 if one failed
     #[arg(long)]
     keep_going: bool,
@@ -226,26 +230,24 @@ impl Many {
             images_at_once: self.movement.network.jobs.get(),
             keep_going: self.keep_going,
             tagging: if self.atomic { Tagging::Together } else { self.movement.tagging() },
-            folder: self.out,
+            folder: self.out.clone(),
+            kept_for: self.history,
         };
         if self.movement.dry_run {
             let forecasts = workflow::forecast_catalog(catalog, &moving.client, &moving.events);
             let done =
                 unless_interrupted(forecasts, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            return context.show(&done?, print::forecasts);
+            let forecasts = done?;
+            context.show(&forecasts, print::forecasts)?;
+            return Ok(self.movement.dry_run_code(&forecasts));
         }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
         let journal = workflow::Journal::none();
         let done = workflow::seed_catalog(catalog, client, &journal, transport, events, interrupted()).await;
         moving.end().await;
         let seeded = done?;
-        let shown = context.show(&seeded.roll_up, |_| print::catalog(&seeded))?;
-        let failed = seeded.roll_up.totals.failed;
-        if failed == 0 {
-            return Ok(shown);
-        }
-        print::note(&format!("error: {failed} of {} images failed", seeded.roll_up.totals.entries));
-        Ok(ExitCode::from(Kind::Partial.exit_code()))
+        context.show(&seeded.roll_up, |_| catalog_result::print(&seeded))?;
+        Ok(catalog_result::failures(&seeded))
     }
 }

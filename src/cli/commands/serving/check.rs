@@ -44,8 +44,11 @@ impl Run for Check {
         let check = DataCheck { data_dir: self.data_dir, jobs: self.network.jobs, repair_from };
         let stopped = Error::new(Kind::Interrupted, "check").on(check.data_dir.display());
         let checked = unless_interrupted(workflow::check_data(&check, &client), stopped).await?;
-        let shown = context.show(&checked, human)?;
-        Ok(if checked.audit.faults.is_empty() { shown } else { ExitCode::from(DAMAGED) })
+        if checked.audit.faults.is_empty() {
+            return context.show(&checked, human);
+        }
+        context.report(&checked, human)?;
+        Ok(ExitCode::from(DAMAGED))
     }
 }
 

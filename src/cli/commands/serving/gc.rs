@@ -41,13 +41,14 @@ impl Run for Gc {
             ..Collection::new(self.data_dir)
         })
         .await?;
-        let shown = context.show(&collected, human)?;
-        match collected.left_alone() {
-            0 => Ok(shown),
-            several => Err(Error::new(Kind::Partial, "collect garbage")
-                .because(format!("{several} of {} repositories were left alone", collected.repositories.len()))
-                .hint("they are damaged, or could not be read; nothing was taken that is needed")),
+        let several = collected.left_alone();
+        if several == 0 {
+            return context.show(&collected, human);
         }
+        context.report(&collected, human)?;
+        Err(Error::new(Kind::Partial, "collect garbage")
+            .because(format!("{several} of {} repositories were left alone", collected.repositories.len()))
+            .hint("they are damaged, or could not be read; nothing was taken that is needed"))
     }
 }
 
