@@ -66,6 +66,8 @@ enum RegistryCommand {
     SeedCatalog(Box<commands::copying::seed_catalog::SeedCatalog>),
     /// Copy repositories from one registry to another under the same names
     Sync(Box<commands::copying::seed_catalog::Sync>),
+    /// Write the digests of today into a catalog
+    Pin(Box<commands::prepare::pin::Pin>),
     /// Publish a catalog's results as an OCI artifact
     PublishIndex(commands::prepare::publish_index::PublishIndex),
     /// Write the files that start zot as a site's registry; nothing is pulled or started
@@ -124,6 +126,7 @@ impl Run for RegistryCommand {
             Self::Seed(command) => command.run(context).await,
             Self::SeedCatalog(command) => command.run(context).await,
             Self::Sync(command) => command.run(context).await,
+            Self::Pin(command) => command.run(context).await,
             Self::PublishIndex(command) => command.run(context).await,
             Self::BootstrapZot(command) => command.run(context).await,
             Self::Package(command) => command.run(context).await,

@@ -64,6 +64,25 @@ pub(crate) fn complete<T: AsRef<[u8]>>(folder: &Path, files: &[(&str, T)]) -> io
     complete.collect()
 }
 
+/// Replaces the file at `path`, which exists, by one with the same permissions, and where that is allowed with the same owner.
+/// A reader sees the old content or the new.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = named(path.parent().unwrap_or(Path::new("")));
+    let (about, mut file) = (fs::metadata(path)?, new_file(folder)?);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        // Only root may give a file away.
+        let _ = std::os::unix::fs::fchown(file.as_file(), Some(about.uid()), Some(about.gid()));
+    }
+    file.write_all(bytes)?;
+    // After the owner: a change of owner may take permissions away.
+    file.as_file().set_permissions(about.permissions())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|why| why.error)?;
+    settle(folder)
+}
+
 /// Flushes the renames in `folder`: a rename is on disk once its folder is.
 pub(crate) fn settle(folder: &Path) -> io::Result<()> {
     fs::File::open(folder).and_then(|folder| folder.sync_all())
@@ -110,6 +129,24 @@ mod tests {
         write(&folder, &files("3"), Existing::Replaced).unwrap();
         assert_eq!(fs::read_to_string(folder.join("b")).unwrap(), "b 3");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing else is left behind");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_replaced_file_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a");
+        fs::write(&path, "old").unwrap();
+        for mode in [0o600, 0o664] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            replace(&path, b"new").unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert_eq!(
+            (fs::read_to_string(&path).unwrap().as_str(), fs::read_dir(home.path()).unwrap().count()),
+            ("new", 1)
+        );
     }
 
     #[test]

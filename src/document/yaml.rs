@@ -47,11 +47,11 @@ pub(crate) struct At<T> {
     pub(crate) place: FilePlace,
 }
 
-/// A position in a file; both numbers begin at 1. Prints as `line 1, column 2`.
-#[derive(Clone, Copy)]
+/// A position in a file; both numbers begin at 1, columns count characters. Prints as `line 1, column 2`.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct FilePlace {
     pub(crate) line: u32,
-    column: u32,
+    pub(crate) column: u32,
 }
 
 /// The version alone: a file of another version may have other keys, and the error must name the version.

@@ -27,7 +27,7 @@ use self::accessories::confirm;
 use self::platforms::rewrite_index::{self, Rewritten};
 use self::prepare::{Prepared, SeedRun};
 use self::previous::Move;
-use self::request::{IndexHandling, Seed};
+use self::request::{IndexHandling, Seed, Trust};
 use self::shared::Commons;
 use self::signing::Signature;
 use crate::copy::{Event, Events, Stage};
@@ -270,9 +270,9 @@ impl Staged<'_> {
             platforms: prepared.platforms.clone(),
             copied_policy: found.sidecars.all().next().is_some(),
             signing_key_ref: seed.key(),
-            verified: destination.is_some(),
+            verified: destination.as_ref().is_some_and(Approved::is_verified),
             seeded_at: now()?,
-            pinned: false,
+            pinned: matches!(seed.trust, Trust::Pinned),
             checked_at: None,
             weakened: prepared.weakened(),
             transfer: Some(transfer.clone()),

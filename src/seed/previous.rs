@@ -91,7 +91,7 @@ pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
     let is_moved = |root: &Root, former: &Option<Descriptor>| {
         former.as_ref().is_some_and(|former| former.digest != root.node.digest)
     };
-    matches!(seed.trust, Trust::Verify { .. })
+    !matches!(seed.trust, Trust::Skip)
         || match seed.tagging {
             Tagging::Plain => false,
             // A new tag has no former root; see `new_tags`.

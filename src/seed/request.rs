@@ -95,6 +95,8 @@ pub enum Trust {
         /// The key as the user named it, for the record.
         key: String,
     },
+    /// The content is verified against the digest in the source's reference, at both ends; the publisher is not.
+    Pinned,
     /// No verification: for development only.
     Skip,
 }
@@ -137,7 +139,7 @@ impl Seed {
     /// [`Usage`](Kind::Usage) if an index is to be rewritten and verified without a key to sign it.
     pub(super) fn site_demands(&self) -> Result<Option<Demands>> {
         match (&self.trust, &self.scope.index) {
-            (Trust::Skip, _) => Ok(None),
+            (Trust::Skip | Trust::Pinned, _) => Ok(None),
             (Trust::Verify { demands, .. }, IndexHandling::Keep) => {
                 let identity = match &demands.identity {
                     IdentityRule::MatchRepository => IdentityRule::Named(self.from.repository.clone()),
@@ -164,7 +166,7 @@ impl Trust {
     fn key(&self) -> Option<String> {
         match self {
             Self::Verify { key, .. } => Some(key.clone()),
-            Self::Skip => None,
+            Self::Pinned | Self::Skip => None,
         }
     }
 }

@@ -104,7 +104,7 @@ async fn towards(seed: &Seed, ends: &Endpoints, kind: SidecarKind, root: Root, t
 fn unseen(error: Error, seed: &Seed) -> Error {
     match seed.trust {
         Trust::Verify { .. } => explain::failed(error, Side::Source, &seed.from),
-        Trust::Skip => error.at(Side::Source).during("look for sidecars of", &seed.from),
+        Trust::Pinned | Trust::Skip => error.at(Side::Source).during("look for sidecars of", &seed.from),
     }
 }
 

@@ -1,25 +1,31 @@
-//! Verifies both ends: approves the source before anything moves, and checks what arrived.
+//! Verifies both ends: approves the source before anything moves, and checks what arrived. A pinned image is verified by its
+//! digest alone.
 
 use super::endpoints::Endpoints;
 use super::explain;
-use super::request::{Seed, Trust};
+use super::request::{Seed, SidecarHandling, Trust};
 use super::resolve::Resolved;
 use super::sidecars;
 use crate::copy::{Event, Events, Stage};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Name, Reference, Tag};
+use crate::oci::{Descriptor, Digest, Name, Reference, Tag};
 use crate::store::{ListingStore, Root, read_manifest};
 use crate::verify::{Approved, Candidate, Demands, Pipeline, Sidecar, SidecarDemand, SidecarKind, VerifyReport};
 
-/// Approves the image at the source, or records that verification is skipped.
+/// Approves the image at the source, by its signature or by its digest, or records that verification is skipped.
 ///
 /// # Errors
 ///
 /// [`Untrusted`](Kind::Untrusted) if a demand is not met; the kind of the transport error if the source could not be
 /// asked. In both cases the text says `source verification failed (fail-closed)`.
 pub(crate) async fn source(seed: &Seed, ends: &Endpoints, found: &Resolved, events: &Events) -> Result<Approved> {
-    let Trust::Verify { demands, .. } = &seed.trust else {
-        return Ok(Approved::unchecked("--skip-verify"));
+    let demands = match &seed.trust {
+        Trust::Verify { demands, .. } => demands,
+        Trust::Pinned => {
+            let approved = by_digest(seed, &found.source_digest());
+            return approved.map_err(|error| explain::failed(error, Side::Source, &seed.from));
+        }
+        Trust::Skip => return Ok(Approved::unchecked("--skip-verify")),
     };
     events.send(Event::Stage(Stage::VerifyingSource));
     let checked = async {
@@ -49,7 +55,9 @@ pub(crate) async fn destination(
     found: &Resolved,
     events: &Events,
 ) -> Result<Option<Approved>> {
-    let Some(demands) = seed.site_demands()? else { return Ok(None) };
+    if matches!(seed.trust, Trust::Skip) {
+        return Ok(None);
+    }
     events.send(Event::Stage(Stage::VerifyingDestination));
     let checked = async {
         // The steps that need the sidecars' bytes read them; the image's own are read only here.
@@ -58,6 +66,7 @@ pub(crate) async fn destination(
         } else {
             read_manifest(sink, &found.root.node).await?;
         }
+        let Some(demands) = seed.site_demands()? else { return by_digest(seed, &found.root.node.digest) };
         let mut subject = subject(&seed.to, found);
         let is_there = |sidecar: &&sidecars::FoundSidecar| {
             sidecar.former.as_ref().is_some_and(|it| it.digest == sidecar.root.node.digest)
@@ -69,6 +78,16 @@ pub(crate) async fn destination(
         run(&demands, sink, &subject, found).await?.approve()
     };
     checked.await.map(Some).map_err(|error| explain::failed(error, Side::Destination, &seed.to))
+}
+
+/// Approves a pinned image. Its sidecars and a smaller index in its place have other digests, which nobody gave.
+fn by_digest(seed: &Seed, found: &Digest) -> Result<Approved> {
+    let given = seed.from.digest.filter(|_| seed.scope.sidecars == SidecarHandling::Leave);
+    let given = given.ok_or_else(|| Error::new(Kind::Usage, "a pinned image is named by its digest alone"))?;
+    Approved::pinned(given, found).ok_or_else(|| {
+        let error = Error::new(Kind::Untrusted, "compare digests");
+        error.because(format!("{found} is to be copied, and {given} is pinned"))
+    })
 }
 
 /// Reads content that is in place already by its tag. Only this shows what a pull of that tag returns: a cache in front

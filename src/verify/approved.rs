@@ -1,7 +1,7 @@
 //! Approval: the right to copy an image, and to let a tag name it.
 //!
-//! It comes from one of two sources only: a report in which every demanded step holds, or a reason for skipping
-//! verification. A caller that makes something smaller from approved content derives the approval for that.
+//! It comes from one of three sources only: a report in which every demanded step holds, a digest that the operator gave
+//! and the content has, or a reason for skipping verification. A caller that makes something smaller from approved content derives the approval for that.
 
 use super::evidence::Evidence;
 use super::report::{Step, VerifyReport};
@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 use crate::trust::failure::Failure;
 
-/// The right to copy an image: it was verified, or the operator gave a reason for skipping that.
+/// The right to copy an image: it was verified, the operator gave its digest, or a reason for skipping both.
 #[derive(Debug, Clone)]
 pub struct Approved {
     basis: Basis,
@@ -18,6 +18,7 @@ pub struct Approved {
 #[derive(Debug, Clone)]
 enum Basis {
     Verified { digest: Digest, report: Box<VerifyReport> },
+    Pinned { digest: Digest },
     Unchecked { reason: String },
 }
 
@@ -25,6 +26,12 @@ impl Approved {
     /// Makes an approval from a report; only [`VerifyReport::approve`] calls this, after every demanded step holds.
     fn verified(digest: Digest, report: VerifyReport) -> Self {
         Self { basis: Basis::Verified { digest, report: Box::new(report) } }
+    }
+
+    /// Approves content by the digest that the operator gave, whoever published it; `None` if `found` is other content.
+    #[must_use]
+    pub fn pinned(given: Digest, found: &Digest) -> Option<Self> {
+        (given == *found).then_some(Self { basis: Basis::Pinned { digest: given } })
     }
 
     /// Skips verification; the caller prints and records `reason`.
@@ -38,7 +45,8 @@ impl Approved {
     #[must_use]
     pub fn derived(&self, whole: &Digest, made: Digest) -> Option<Self> {
         match &self.basis {
-            Basis::Verified { digest, .. } if digest != whole => None,
+            Basis::Verified { digest, .. } | Basis::Pinned { digest } if digest != whole => None,
+            Basis::Pinned { .. } => Some(Self { basis: Basis::Pinned { digest: made } }),
             Basis::Verified { report, .. } => {
                 Some(Self { basis: Basis::Verified { digest: made, report: report.clone() } })
             }
@@ -46,16 +54,16 @@ impl Approved {
         }
     }
 
-    /// Returns the only content that was verified; none without verification.
+    /// Returns the only content that was verified or pinned; none without verification.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         match &self.basis {
-            Basis::Verified { digest, .. } => Some(*digest),
+            Basis::Verified { digest, .. } | Basis::Pinned { digest } => Some(*digest),
             Basis::Unchecked { .. } => None,
         }
     }
 
-    /// Whether this allows copying `digest`: it was verified, or verification was skipped.
+    /// Whether this allows copying `digest`: it was verified or pinned, or verification was skipped.
     #[must_use]
     pub fn covers(&self, digest: &Digest) -> bool {
         self.digest().is_none_or(|verified| verified == *digest)
@@ -66,7 +74,7 @@ impl Approved {
     pub fn report(&self) -> Option<&VerifyReport> {
         match &self.basis {
             Basis::Verified { report, .. } => Some(report),
-            Basis::Unchecked { .. } => None,
+            Basis::Pinned { .. } | Basis::Unchecked { .. } => None,
         }
     }
 
@@ -80,12 +88,12 @@ impl Approved {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match &self.basis {
-            Basis::Verified { .. } => None,
+            Basis::Verified { .. } | Basis::Pinned { .. } => None,
             Basis::Unchecked { reason } => Some(reason),
         }
     }
 
-    /// Whether it was verified.
+    /// Whether a signature was verified.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         matches!(self.basis, Basis::Verified { .. })

@@ -8,6 +8,7 @@ mod data_check;
 mod demo;
 mod generate;
 mod login;
+mod pin;
 mod publish_index;
 mod rollback;
 
@@ -31,5 +32,6 @@ pub use demo::{Demo, DemoPace, Forgery, ForgeryRefusal, Published};
 pub use generate::zarf::{Packaged, ZarfPackage, package, read_catalog};
 pub use generate::zot::{Bootstrap, Bootstrapped, SearchExtension, bootstrap};
 pub use login::{LoggedIn, LoggedOut, login, logout};
+pub use pin::{PinStatus, PinnedCatalog, PinnedEntry};
 pub use publish_index::{Change, Publication, publish_index};
 pub use rollback::{RollbackFate, RollbackPlan, RollbackStep};

@@ -44,9 +44,16 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
-    /// Returns whether any log flag was given.
-    pub(crate) fn is_asked(&self) -> bool {
-        self.require_tlog || !self.rekor_key.is_empty()
+    /// Refuses these flags if the flag `instead` says that no signature is verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) if there is such a flag.
+    pub(crate) fn check(&self, instead: Option<&str>) -> Result<()> {
+        let is_asked = self.require_tlog || !self.rekor_key.is_empty();
+        let Some(instead) = instead.filter(|_| is_asked) else { return Ok(()) };
+        let text = format!("--rekor-key and --require-tlog verify a signature, and {instead} does not");
+        Err(Error::new(Kind::Usage, text).hint("name the key that signed with --pub-key, or leave the log out"))
     }
 
     /// Adds these flags to `demands`.
@@ -85,17 +92,15 @@ impl Claims {
         self.max_age.is_some() || self.match_identity || self.identity.is_some()
     }
 
-    /// Refuses flags that need verification if nothing is verified.
+    /// Refuses flags that need a signature if the flag `instead` says that none is verified.
     ///
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if there is such a flag.
-    pub(crate) fn check(&self, is_unverified: bool) -> Result<()> {
-        if is_unverified && self.is_asked() {
-            let text = "--max-age, --match-identity and --identity verify, and --skip-verify does not";
-            return Err(Error::new(Kind::Usage, text).hint("name the key that signed, or leave them out"));
-        }
-        Ok(())
+    pub(crate) fn check(&self, instead: Option<&str>) -> Result<()> {
+        let Some(instead) = instead.filter(|_| self.is_asked()) else { return Ok(()) };
+        let text = format!("--max-age, --match-identity and --identity verify a signature, and {instead} does not");
+        Err(Error::new(Kind::Usage, text).hint("name the key that signed, or leave them out"))
     }
 
     /// Adds these flags to `demands`.

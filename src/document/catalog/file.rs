@@ -12,9 +12,9 @@ use crate::oci::{Platform, Reference, Tag};
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CatalogDocument {
+pub(super) struct CatalogDocument {
     version: At<u64>,
-    entries: At<Vec<At<CatalogFile>>>,
+    pub(super) entries: At<Vec<At<CatalogFile>>>,
 }
 
 impl YamlDocument for CatalogDocument {
@@ -34,8 +34,8 @@ impl YamlDocument for CatalogDocument {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CatalogFile {
-    from: At<String>,
+pub(super) struct CatalogFile {
+    pub(super) from: At<String>,
     to: At<String>,
     #[serde(default, deserialize_with = "given")]
     tags: Option<At<TagsField>>,
@@ -44,16 +44,18 @@ struct CatalogFile {
     #[serde(default, deserialize_with = "given")]
     copy_policy: Option<bool>,
     #[serde(default, deserialize_with = "given")]
-    pub_key: Option<At<String>>,
+    pub(super) pub_key: Option<At<String>>,
     #[serde(default, deserialize_with = "given")]
     platforms: Option<At<Vec<At<String>>>>,
     #[serde(default, deserialize_with = "given")]
     accessories: Option<At<String>>,
     #[serde(default, deserialize_with = "given")]
     allow_rollback: Option<bool>,
+    #[serde(default, deserialize_with = "given")]
+    pub(super) pinned: Option<bool>,
 }
 
-enum TagsField {
+pub(super) enum TagsField {
     List(Vec<At<String>>),
     /// A pattern or a range.
     Text(String),
@@ -104,6 +106,7 @@ impl At<CatalogFile> {
             platforms: written.platforms.as_ref().map(platforms).transpose()?.unwrap_or_default(),
             accessories: written.accessories.as_ref().map(accessories).transpose()?,
             allow_rollback: written.allow_rollback.unwrap_or_default(),
+            pinned: written.pinned.unwrap_or_default(),
             line: u64::from(place.line),
             ..Entry::new(from, to)
         };

@@ -7,6 +7,7 @@
 mod destinations;
 mod file;
 mod pattern;
+mod pin;
 mod range;
 mod select;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use crate::oci::{Platform, Reference, Tag};
 
 pub use destinations::Destinations;
 pub use pattern::{Pattern, PatternError};
+pub use pin::{PinnableCatalog, PinnableSource};
 pub use range::{Range, RangeError};
 pub use select::{Select, Which};
 
@@ -50,6 +52,8 @@ pub struct Entry {
     pub platforms: Vec<Platform>,
     /// Whether an image may replace one that was signed later.
     pub allow_rollback: bool,
+    /// Whether the digest in `from` takes the place of a signature.
+    pub pinned: bool,
     /// Which accessories are copied, if the entry says so.
     pub accessories: Option<Accessories>,
     /// The line where the entry begins; 0 without a file.
@@ -115,6 +119,7 @@ impl Entry {
             pub_key: None,
             platforms: Vec::new(),
             allow_rollback: false,
+            pinned: false,
             accessories: None,
             line: 0,
         }
@@ -156,6 +161,14 @@ impl Entry {
         let refused = |text: &str| Err(Error::new(Kind::Usage, text));
         if self.to.digest.is_some() {
             return refused("a digest cannot be chosen for to; name a tag");
+        }
+        if self.pinned && self.from.digest.is_none() {
+            let error = Error::new(Kind::Usage, "pinned needs a digest in from");
+            return Err(error.hint("registry pin writes the digests of today into a catalog"));
+        }
+        if self.pinned && self.pub_key.is_some() {
+            let error = Error::new(Kind::Usage, "pinned stands for no signature, and pub_key demands one");
+            return Err(error.hint("keep pub_key: the digest in from is checked all the same"));
         }
         if self.select.is_some() {
             if self.from.tag.is_some() || self.from.digest.is_some() {

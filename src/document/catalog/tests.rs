@@ -106,7 +106,7 @@ fn a_slip_is_told_with_its_place_and_the_word_that_was_meant() {
         ("tag: x", "line 5, column 5: unknown key `tag` (did you mean `tags`?)"),
         (
             "skip_verify: true",
-            "line 5, column 5: unknown key `skip_verify` (the keys here are from, to, tags, latest, copy_policy, pub_key, platforms, accessories, allow_rollback)",
+            "line 5, column 5: unknown key `skip_verify` (the keys here are from, to, tags, latest, copy_policy, pub_key, platforms, accessories, allow_rollback, pinned)",
         ),
         ("to: b.io/y:v1", "line 5, column 5: the key `to` stands twice ()"),
         ("pub_key:", "line 5, column 12: a value is missing here ()"),

@@ -75,7 +75,15 @@ pub fn package(request: &ZarfPackage) -> Result<Packaged> {
 ///
 /// [`Usage`](Kind::Usage) if it cannot be read, or is not a catalog.
 pub fn read_catalog(path: &Path) -> Result<Catalog> {
-    let refused = |error: Error| error.during("read catalog", path.display());
+    Catalog::parse(&catalog_text(path)?).map_err(|error| error.during("read catalog", path.display()))
+}
+
+/// Reads the text of the catalog in the file at `path`.
+///
+/// # Errors
+///
+/// [`Usage`](Kind::Usage) if it cannot be read.
+pub(crate) fn catalog_text(path: &Path) -> Result<String> {
     let unreadable = |why: io::Error| {
         Error::new(Kind::Usage, "read catalog").on(path.display()).because(why).hint("name a catalog file (YAML)")
     };
@@ -83,8 +91,7 @@ pub fn read_catalog(path: &Path) -> Result<Catalog> {
     // Reads one byte past the limit: `Catalog::parse` then reports the excess.
     let file = File::open(path).map_err(unreadable)?;
     file.take(MAX_CATALOG_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    let text = String::from_utf8(bytes).map_err(|why| unreadable(io::Error::other(why)))?;
-    Catalog::parse(&text).map_err(refused)
+    String::from_utf8(bytes).map_err(|why| unreadable(io::Error::other(why)))
 }
 
 /// Returns the source references, each once.

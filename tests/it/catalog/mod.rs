@@ -3,5 +3,6 @@
 mod atomic;
 mod journal;
 mod nightly;
+mod pinned;
 mod rollback;
 mod whole;

@@ -193,7 +193,7 @@ async fn listed(bed: &Bed) -> Vec<Value> {
     listed["runs"].as_array().unwrap().clone()
 }
 
-async fn undo(bed: &Bed, run: &Value) -> Output {
+async fn undo(run: &Value) -> Output {
     let fixed = ["registry", "rollback", "--allow-insecure-registry", "--yes", "--manifest"];
     autonomy(&[&fixed[..], &[run["manifest"].as_str().unwrap()]].concat()).await
 }
@@ -218,12 +218,12 @@ async fn every_run_is_kept_and_each_can_be_undone() {
         assert_eq!(Path::new(run["manifest"].as_str().unwrap()).parent(), Some(folder.as_path()));
     }
     // The last run that changed something, then the one before it.
-    assert_code(&undo(&bed, &runs[1]).await, 0);
+    assert_code(&undo(&runs[1]).await, 0);
     assert_eq!(bed.names("a", "v1").await, Some(roots[1]));
-    assert_code(&undo(&bed, &runs[2]).await, 0);
+    assert_code(&undo(&runs[2]).await, 0);
     assert_eq!(bed.names("a", "v1").await, Some(roots[0]));
     // A run before the current state is not undone over a later one.
-    assert_code(&undo(&bed, &runs[1]).await, 5);
+    assert_code(&undo(&runs[1]).await, 5);
     assert_eq!(bed.names("a", "v1").await, Some(roots[0]));
 }
 

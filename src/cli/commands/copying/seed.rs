@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::args::copy::Movement;
+use crate::cli::args::pinned::{self, WithoutSignature};
 use crate::cli::args::platforms::Subset;
 use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
@@ -32,9 +33,8 @@ pub(crate) struct SeedArgs {
     /// Cosign public key (SPKI PEM) that must have signed the image
     #[arg(long, value_name = "FILE", conflicts_with = "skip_verify")]
     pub_key: Option<PathBuf>,
-    /// No verification: development only
-    #[arg(long)]
-    skip_verify: bool,
+    #[command(flatten)]
+    without: WithoutSignature,
     #[command(flatten)]
     log: trust::LogArgs,
     #[command(flatten)]
@@ -54,6 +54,9 @@ impl Run for SeedArgs {
         let mut seed = self.request()?;
         context.set_image(&seed.to);
         seed.scope.index = self.subset.index().await?;
+        if matches!(seed.trust, Trust::Pinned) {
+            context.remark(pinned::REMARK);
+        }
         let moving = self.movement.begin(context, matches!(seed.trust, Trust::Skip)).await?;
         seed.engine = moving.engine.clone();
         if self.movement.dry_run {
@@ -77,20 +80,19 @@ impl SeedArgs {
     /// Builds the request; checks it as far as possible without contacting a registry.
     fn request(&self) -> Result<Seed> {
         let usage = |op: &str| Error::new(Kind::Usage, op);
-        self.subset.check(self.pub_key.is_some(), self.skip_verify, self.copy_policy)?;
+        self.subset.check(self.pub_key.is_some(), self.without.skip_verify, self.copy_policy)?;
         if self.subset.makes_an_index() && self.movement.is_skopeo() {
             return Err(usage("--rewrite-index cannot be used with --transport skopeo")
                 .hint("skopeo copies images as they are: leave --transport out, or give auto"));
         }
-        self.claims.check(self.pub_key.is_none() && self.skip_verify)?;
+        self.claims.check(self.without.flag())?;
+        self.log.check(self.without.flag())?;
         let trust = match &self.pub_key {
             Some(path) => demands("--pub-key", path, &self.log, &self.claims)?,
-            None if self.skip_verify && self.log.is_asked() => {
-                return Err(usage("--rekor-key and --require-tlog verify, and --skip-verify does not")
-                    .hint("name the key that signed with --pub-key, or leave the log out"));
+            None => {
+                let missing = "registry seed requires --pub-key or --skip-verify";
+                self.without.trust(missing, std::iter::once(&self.from))?
             }
-            None if self.skip_verify => Trust::Skip,
-            None => return Err(usage("registry seed requires --pub-key or --skip-verify")),
         };
         let is_by_tag = self.from.digest.is_none() && self.from.tag.is_some() && self.to.digest.is_none();
         if self.copy_policy && !is_by_tag {

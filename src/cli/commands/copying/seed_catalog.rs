@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::seed;
 use crate::cli::args::copy::Movement;
+use crate::cli::args::pinned::{self, WithoutSignature};
 use crate::cli::args::{duration, trust};
 use crate::cli::context::{Run, RunContext};
 use crate::cli::interrupt::{interrupted, unless_interrupted};
@@ -55,9 +56,8 @@ pub(crate) struct Sync {
     /// Cosign public key (SPKI PEM) that must have signed the images
     #[arg(long, value_name = "FILE", conflicts_with = "skip_verify")]
     pub_key: Option<PathBuf>,
-    /// No verification: development only
-    #[arg(long)]
-    skip_verify: bool,
+    #[command(flatten)]
+    without: WithoutSignature,
     /// Also copy the sidecars TAG-lock and TAG-policy
     #[arg(long)]
     copy_policy: bool,
@@ -93,8 +93,10 @@ impl Run for SeedCatalog {
         let name = self.catalog.display().to_string();
         let catalog = workflow::read_catalog(&self.catalog)?;
         let entries = self.entries(catalog).map_err(|error| error.during("use the catalog", &name))?;
-        self.claims.check(self.skip_verify)?;
-        self.run.start(context, name, entries, self.skip_verify, &self.log).await
+        let instead = self.skip_verify.then_some("--skip-verify");
+        self.claims.check(instead)?;
+        self.log.check(instead)?;
+        self.run.start(context, name, entries, self.skip_verify).await
     }
 }
 
@@ -106,6 +108,8 @@ impl SeedCatalog {
         let with_trust = |entry: Entry| {
             let trust = match &entry.pub_key {
                 _ if self.require_pinned && entry.select.is_none() && !entry.from.is_pinned() => Err(unpinned(&entry)),
+                // Nothing is weakened: --skip-verify is for the other entries.
+                None if entry.pinned => Ok(Trust::Pinned),
                 Some(key) if !self.skip_verify => {
                     keys.trust(key).map(|trust| relaxed(trust, &entry)).map_err(|error| at_line(error, &entry))
                 }
@@ -163,8 +167,11 @@ fn at_line(error: Error, entry: &Entry) -> Error {
 }
 
 fn keyless(entry: &Entry) -> Error {
-    at_line(Error::new(Kind::Usage, "the entry has no pub_key, and --skip-verify is not given").on(&entry.from), entry)
-        .hint("registry seed-catalog requires pub_key in every entry, or --skip-verify")
+    let error = Error::new(Kind::Usage, "the entry has no pub_key, and --skip-verify is not given").on(&entry.from);
+    at_line(error, entry).hint(match entry.from.digest {
+        Some(_) => "for a publisher who does not sign, write pinned: true: the content is checked against this digest",
+        None => "registry seed-catalog requires pub_key in every entry, or --skip-verify",
+    })
 }
 
 fn unpinned(entry: &Entry) -> Error {
@@ -174,17 +181,20 @@ fn unpinned(entry: &Entry) -> Error {
 
 impl Run for Sync {
     async fn run(self, context: &RunContext) -> Result<ExitCode> {
-        self.claims.check(self.pub_key.is_none() && self.skip_verify)?;
+        self.claims.check(self.without.flag())?;
+        self.log.check(self.without.flag())?;
+        let entries = self.repos.iter().map(|repo| self.entry(repo)).collect::<Result<_>>()?;
+        let entries = Catalog::new(entries)?.entries;
         let trust = match &self.pub_key {
             Some(path) => seed::demands("--pub-key", path, &self.log, &self.claims)?,
-            None if self.skip_verify => Trust::Skip,
-            None => return Err(Error::new(Kind::Usage, "registry sync requires --pub-key or --skip-verify")),
+            None => {
+                let missing = "registry sync requires --pub-key or --skip-verify";
+                self.without.trust(missing, entries.iter().map(|entry| &entry.from))?
+            }
         };
-        let entries = self.repos.iter().map(|repo| self.entry(repo)).collect::<Result<_>>()?;
-        let entries = Catalog::new(entries)?.entries.into_iter();
-        let entries = entries.map(|entry| CatalogEntry { entry, trust: trust.clone() }).collect();
+        let entries = entries.into_iter().map(|entry| CatalogEntry { entry, trust: trust.clone() }).collect();
         let name = format!("{} -> {}", self.from_registry, self.to_registry);
-        self.run.start(context, name, entries, self.skip_verify, &self.log).await
+        self.run.start(context, name, entries, self.without.skip_verify).await
     }
 }
 
@@ -216,10 +226,10 @@ impl Many {
         name: String,
         entries: Vec<CatalogEntry>,
         is_unverified: bool,
-        log: &trust::LogArgs,
     ) -> Result<ExitCode> {
-        if is_unverified && log.is_asked() {
-            return Err(Error::new(Kind::Usage, "--rekor-key and --require-tlog verify, and --skip-verify does not"));
+        let pinned = entries.iter().filter(|entry| matches!(entry.trust, Trust::Pinned)).count();
+        if pinned > 0 {
+            context.remark(format_args!("{pinned} of {} entries are {}", entries.len(), pinned::REMARK));
         }
         let moving = self.movement.begin(context, is_unverified).await?;
         let catalog = workflow::Catalog {

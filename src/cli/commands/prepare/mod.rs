@@ -2,4 +2,5 @@
 
 pub(crate) mod bootstrap_zot;
 pub(crate) mod package;
+pub(crate) mod pin;
 pub(crate) mod publish_index;
