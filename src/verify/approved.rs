@@ -130,3 +130,19 @@ struct StepFailure {
     #[source]
     failure: Failure,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_approval_is_for_its_digest_alone_and_is_no_verification() {
+        let (given, other) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
+        assert!(Approved::pinned(given, &other).is_none(), "other content is not approved");
+        let approved = Approved::pinned(given, &given).unwrap();
+        assert!(approved.covers(&given) && !approved.covers(&other));
+        assert!(!approved.is_verified() && approved.report().is_none() && approved.evidence().is_empty());
+        assert!(approved.derived(&other, given).is_none());
+        assert!(approved.derived(&given, other).is_some_and(|made| made.covers(&other) && !made.covers(&given)));
+    }
+}
