@@ -59,7 +59,14 @@ autonomy registry package --catalog catalog.yaml --name fleet --version 1.2.4 --
         "autonomy registry rollback",
         "\
 autonomy registry rollback --manifest record/catalog-seed-manifest.json
-autonomy registry rollback --manifest record/catalog-seed-manifest.json --yes",
+autonomy registry rollback --manifest record/catalog-seed-manifest.json --yes
+autonomy registry rollback --list --out record",
+    ),
+    (
+        "autonomy registry pin",
+        "\
+autonomy registry pin catalog.yaml --dry-run
+autonomy registry pin catalog.yaml",
     ),
     (
         "autonomy registry login",
