@@ -28,6 +28,7 @@
 mod bars;
 pub mod human;
 mod json;
+mod json_line;
 mod label;
 mod layout;
 pub mod logging;

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::json;
+use super::json_line::JsonLine;
 use super::label::{Label, painted};
 use crate::error::{Error, printable};
 
@@ -71,9 +71,9 @@ impl Screen {
             return self.line(&self.labelled(&text));
         }
         let line = match Label::split(&text) {
-            Some((Label::Error, _, rest)) => json::JsonLine::failure(rest),
-            Some((Label::Warning, _, rest)) => json::JsonLine::warning(rest),
-            Some((Label::Hint, ..)) | None => json::JsonLine::log(&text),
+            Some((Label::Error, _, rest)) => JsonLine::failure(rest),
+            Some((Label::Warning, _, rest)) => JsonLine::warning(rest),
+            Some((Label::Hint, ..)) | None => JsonLine::log(&text),
         };
         self.json(&line, None);
     }
@@ -81,7 +81,7 @@ impl Screen {
     /// Writes the error that ends the program, with its hint, in the form of the progress.
     pub fn fail(&self, error: &Error) {
         if self.is_json() {
-            return self.json(&json::JsonLine::error(error), error.image());
+            return self.json(&JsonLine::error(error), error.image());
         }
         self.message(&format!("error: {}", error.chain()));
         error.hint_text().into_iter().for_each(|hint| self.message(&format!("  hint: {hint}")));
@@ -89,11 +89,11 @@ impl Screen {
 
     /// Writes a line of the log in the form of the progress.
     pub(super) fn log(&self, text: &str) {
-        if self.is_json() { self.json(&json::JsonLine::log(text), None) } else { self.line(text) }
+        if self.is_json() { self.json(&JsonLine::log(text), None) } else { self.line(text) }
     }
 
     /// Writes a JSON line about `image`, or else about the image of the run.
-    pub(super) fn json(&self, line: &json::JsonLine, image: Option<&str>) {
+    pub(super) fn json(&self, line: &JsonLine, image: Option<&str>) {
         let of_the_run = self.lock().image.clone();
         self.line(&line.text(image.or(of_the_run.as_deref())));
     }
