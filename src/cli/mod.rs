@@ -29,7 +29,8 @@ Exit codes:
   4    source or destination could not be read or written
   5    some entries failed (--keep-going), some tags could not be put back (rollback), or some repositories
        were left alone (gc)
-  6    everything was asked and answered, and the answer is no: something would move (--dry-run --exit-code)
+  6    everything was asked and answered, and the answer is no: something would move
+       (--dry-run --exit-code)
   130  interrupted; the destination tag was not moved";
 
 /// Replicates container images between registries, verifies them fail-closed, and serves them at the edge.
