@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{LayerPlace, PlanTotals};
 use crate::oci::Descriptor;
+use crate::retry::OutageNews;
 use crate::store::{Meter, Put};
 
 /// An event, and the image that it belongs to.
@@ -48,6 +49,8 @@ pub enum Event {
     LeftOut(Descriptor),
     /// A message for the user that stops nothing.
     Warning(String),
+    /// A host does not answer, or answers again.
+    Outage(OutageNews),
     /// One image of several has ended.
     Image {
         /// Its destination.

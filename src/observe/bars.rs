@@ -54,7 +54,9 @@ impl Bars {
 impl Teller for Bars {
     fn hear(&mut self, message: &Message, tally: &ProgressTotals) {
         match message.event {
-            Event::Warning(_) | Event::LeftOut(_) | Event::Image { .. } => above(&self.screen, message, tally),
+            Event::Warning(_) | Event::Outage(_) | Event::LeftOut(_) | Event::Image { .. } => {
+                above(&self.screen, message, tally)
+            }
             // Stages are few, and a short one would be over between two ticks.
             Event::Stage(_) => self.tick(tally),
             _ => {}

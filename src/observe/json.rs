@@ -11,6 +11,7 @@ use super::teller::Teller;
 use super::terminal::Screen;
 use crate::copy::{Event, Message};
 use crate::error::printable;
+use crate::retry::{OutageNews, OutageState};
 use crate::store::Put;
 
 /// Shortest time between two `progress` lines.
@@ -53,7 +54,7 @@ impl Json {
 impl Teller for Json {
     fn hear(&mut self, Message { image, event }: &Message, _: &ProgressTotals) {
         let image = if let Event::Image { to, .. } = event { Some(to.as_str()) } else { image.as_deref() };
-        self.screen.json(&told(event, stamp((self.clock)())), image);
+        self.screen.json(&told(event, (self.clock)()), image);
     }
 
     fn tick(&mut self, tally: &ProgressTotals) {
@@ -67,8 +68,10 @@ impl Teller for Json {
     }
 }
 
-fn told(event: &Event, time: String) -> JsonLine {
+fn told(event: &Event, now: Timestamp) -> JsonLine {
+    let time = stamp(now);
     match event {
+        Event::Outage(news) => outage(news, now),
         Event::Stage(stage) => JsonLine::Stage { time, stage: stage.as_str() },
         Event::Images(images) => JsonLine::Images { time, images: *images },
         Event::Planned(totals) => JsonLine::Planned { time, totals: totals.clone() },
@@ -101,5 +104,16 @@ fn told(event: &Event, time: String) -> JsonLine {
             JsonLine::Image { time, to: printable(to), outcome: end.as_str(), error }
         }
         Event::Warning(text) => JsonLine::Warning { time, text: printable(text) },
+    }
+}
+
+fn outage(news: &OutageNews, now: Timestamp) -> JsonLine {
+    let (time, host, since) = (stamp(now), printable(&news.host), stamp(news.since));
+    match &news.state {
+        OutageState::Silent { why, next_try, left } => {
+            let (next_try, give_up) = (stamp(now + *next_try), stamp(now + *left));
+            JsonLine::Outage { time, host, since, why: printable(why), next_try, give_up }
+        }
+        OutageState::Over => JsonLine::OutageOver { time, host, since, seconds: news.lasted.as_secs() },
     }
 }

@@ -70,6 +70,20 @@ pub(super) enum JsonLine {
         time: String,
         text: String,
     },
+    Outage {
+        time: String,
+        host: String,
+        since: String,
+        why: String,
+        next_try: String,
+        give_up: String,
+    },
+    OutageOver {
+        time: String,
+        host: String,
+        since: String,
+        seconds: u64,
+    },
     Error {
         time: String,
         text: String,

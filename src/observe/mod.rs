@@ -19,6 +19,8 @@
 //! | `left_out` | `digest`, `media_type`, `size` of a foreign layer that the source does not serve |
 //! | `image` | `to`, and `outcome` (`seeded`, `unchanged`, `failed`) of one image of several; `error` if it failed |
 //! | `warning` | `text` |
+//! | `outage` | `host` that does not answer, `since` when, `why`; the times of the `next_try` and of the last one (`give_up`). At most two a minute |
+//! | `outage_over` | `host` that answers again, `since` when it did not, `seconds` |
 //! | `error` | `text`; of the error that ends the program also `kind`, `exit_code`, and `side` and `hint` if known |
 //! | `log` | `text`: a line of the log (see [`logging`]), such as a retry with `-v` |
 //!

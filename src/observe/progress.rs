@@ -96,7 +96,7 @@ impl ProgressTotals {
             Event::Finished { node, put } => self.finish(node, Some(*put)),
             Event::LeftOut(node) => self.finish(node, None),
             Event::Image { end, .. } => self.count(*end),
-            Event::Warning(_) => {}
+            Event::Warning(_) | Event::Outage(_) => {}
         }
     }
 

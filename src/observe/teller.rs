@@ -24,7 +24,7 @@ pub(super) struct Warnings(pub(super) Screen);
 
 impl Teller for Warnings {
     fn hear(&mut self, message: &Message, tally: &ProgressTotals) {
-        if matches!(message.event, Event::Warning(_)) {
+        if matches!(message.event, Event::Warning(_) | Event::Outage(_)) {
             above(&self.0, message, tally);
         }
     }
@@ -50,6 +50,7 @@ pub(super) fn event_line(event: &Event) -> Option<String> {
         Event::Stage(stage) => Some(stage.as_str().to_owned()),
         Event::Planned(totals) => Some(planned_line(totals)),
         Event::Warning(text) => Some(format!("warning: {}", printable(text))),
+        Event::Outage(news) => Some(printable(&news.to_string())),
         Event::LeftOut(node) => {
             Some(format!("left out: foreign layer {}, which the source does not serve", node.digest))
         }

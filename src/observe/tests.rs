@@ -13,6 +13,7 @@ use super::*;
 use crate::copy::{Event, Events, ImageEnd, LayerPlace, PlanTotals, Stage};
 use crate::error::Result;
 use crate::oci::{Descriptor, MediaType, Name, Tag};
+use crate::retry::{OutageNews, OutageState};
 use crate::store::{Body, ByteStream, Memory, Put, Root, Store};
 
 const PIECE: usize = 16 << 10;
@@ -339,6 +340,38 @@ async fn silence_is_silent_and_takes_all_events() {
     drop(events);
     listener.finish().await;
     assert_eq!(paper.text(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_form_but_none_says_that_a_host_is_away_and_that_it_is_back() {
+    let (since, second) = ("2026-01-02T03:04:05Z".parse().unwrap(), Duration::from_secs(1));
+    let state = OutageState::Silent { why: "odd\u{1b}[2J".into(), next_try: 3 * second, left: 60 * second };
+    let away = OutageNews { host: "r.example".into(), since, lasted: second, state };
+    let back = OutageNews { state: OutageState::Over, lasted: 9 * second, ..away.clone() };
+    let lines = [
+        "no answer from r.example since 03:04:05Z (odd\\u{1b}[2J): next try in 3 s, giving up in 1 min",
+        "r.example answers again after 9 s",
+    ];
+    for progress in [Progress::Bar, Progress::Plain, Progress::Warnings, Progress::Json, Progress::None] {
+        let (events, listener, paper, _screen) = show(progress, Some(100));
+        [&away, &back].into_iter().for_each(|news| events.send(Event::Outage(news.clone())));
+        drop(events);
+        listener.finish().await;
+        let shown = paper.shown();
+        match progress {
+            Progress::None => assert!(shown.is_empty()),
+            Progress::Json => {
+                let lines: Vec<serde_json::Value> =
+                    paper.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+                assert_eq!((&lines[0]["event"], &lines[1]["event"]), (&"outage".into(), &"outage_over".into()));
+                assert_eq!((&lines[0]["since"], &lines[1]["seconds"]), (&"2026-01-02T03:04:05.000Z".into(), &9.into()));
+                let time = |name: &str| lines[0][name].as_str().unwrap().parse::<Timestamp>().unwrap();
+                assert_eq!(time("next_try").duration_since(time("time")).as_secs(), 3);
+                assert_eq!(time("give_up").duration_since(time("time")).as_secs(), 60);
+            }
+            _ => assert_eq!(shown, lines, "{progress:?}"),
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Side};
 use crate::oci::{Name, Reference, Tag};
+use crate::retry::{is_first_contact, is_outage};
 use crate::store::Registry;
 
 /// Most tags in a hint.
@@ -16,7 +17,10 @@ pub(super) fn unresolved(error: Error, side: Side, reference: &Reference) -> Err
 pub(crate) fn explained(error: Error, reference: &Reference) -> Error {
     let hint = match error.kind() {
         Kind::NotFound => Some("check the repository and the tag; a tag is case-sensitive"),
-        Kind::Unavailable => Some("check the host name, the port and the network"),
+        // A host that has answered before is right; it is away.
+        Kind::Unavailable if !is_outage(&error) || is_first_contact(&error) => {
+            Some("check the host name, the port and the network")
+        }
         _ => None,
     };
     let error = error.during("resolve manifest digest", reference);

@@ -15,7 +15,7 @@ use super::flow::stats::Stats;
 use super::host::{Host, PeerState};
 use crate::error::Result;
 use crate::keychain::{Account, Environment, Keychain};
-use crate::retry::Retry;
+use crate::retry::{Outages, Retry};
 use crate::sync::lock;
 
 /// How to talk to registries.
@@ -42,7 +42,7 @@ pub struct ClientOptions {
     pub cert_dir: Option<PathBuf>,
     /// Most bytes per second, each way, over all connections together. Default no limit.
     pub bytes_per_second: Option<NonZeroU64>,
-    /// How to retry transient failures. Default [`Retry::default`].
+    /// How to retry transient failures, and how long to wait for hosts that do not answer. Default [`Retry::default`].
     pub retry: Retry,
     /// The `User-Agent`. Default name and version of the package.
     pub user_agent: String,
@@ -77,6 +77,7 @@ struct ClientInner {
     connections: Arc<Connections>,
     keychain: Arc<Keychain>,
     retry: Retry,
+    outages: Outages,
     peers: Mutex<BTreeMap<String, Arc<PeerState>>>,
     cleanup: Arc<Cleanup>,
 }
@@ -106,6 +107,7 @@ impl Client {
             connections: Arc::new(connections),
             keychain: Arc::new(keychain),
             retry,
+            outages: retry.outages(),
             peers: Mutex::default(),
             cleanup: Arc::default(),
         };
@@ -148,10 +150,10 @@ impl Client {
     /// Each call returns a handle that counts its own requests; all handles share the known state of the host.
     #[must_use]
     pub fn host(&self, name: &str, path: &str) -> Host {
-        let ClientInner { connections, keychain, retry, peers, cleanup } = &*self.inner;
+        let ClientInner { connections, keychain, retry, outages, peers, cleanup } = &*self.inner;
         let mut peers = lock(peers);
-        let peer = peers.entry(name.to_owned()).or_insert_with(|| PeerState::new(name, keychain));
-        Host::new(peer, path, connections, *retry, cleanup)
+        let peer = peers.entry(name.to_owned()).or_insert_with(|| PeerState::new(name, keychain, outages));
+        Host::new(peer, path, connections, (*retry, outages), cleanup)
     }
 
     /// Returns the counts of requests and bytes, by host.
@@ -175,6 +177,12 @@ impl Client {
     /// Waits until the cleanup at peers is done, for at most `limit`. Called before a program ends.
     pub async fn settle(&self, limit: Duration) {
         self.inner.cleanup.settle(limit).await;
+    }
+
+    /// Returns the outages that the hosts of this client have had.
+    #[must_use]
+    pub fn outages(&self) -> &Outages {
+        &self.inner.outages
     }
 
     /// Returns how transient failures are retried.

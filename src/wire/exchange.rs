@@ -7,24 +7,27 @@ use futures_util::{StreamExt as _, stream};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 use url::{Position, Url};
 
-use super::address::is_same_origin;
+use super::address::{host_port, is_same_origin};
 use super::connect::Connections;
-use super::connect::failure::{Class, ExchangeFault};
+use super::connect::failure::{Class, ExchangeFault, Peer};
+use super::connect::pool::BrokenExchange;
 use super::flow::request_body::RequestBody;
 use super::flow::slow_stream::Speed;
 use super::flow::stats::Counters;
 use super::flow::upload_watch::UploadWatch;
 use super::header;
+use super::problem::is_outage;
 use super::registry_resource::Resource;
 use super::request::{Payload, Request};
 use super::response::Response;
 use crate::error::Kind;
-use crate::retry::Retry;
+use crate::retry::{Contact, Outages, Retry};
 
-/// Longest wait for the headers of an answer to a small request.
-const HEADERS: Duration = Duration::from_secs(60);
+/// Longest wait for the headers of an answer, unless the host has to work on what it got ([`Request::work`]).
+const HEADERS: Duration = Duration::from_secs(30);
 
 /// Redirects followed for a request without a body.
 const MAX_REDIRECTS: u32 = 5;
@@ -47,6 +50,7 @@ pub(super) struct PeerFacts {
     pub(super) base: OnceLock<Url>,
     pub(super) speed: Arc<Speed>,
     pub(super) counters: Arc<Counters>,
+    pub(super) contact: Contact,
 }
 
 /// One host as a request sees it, for one repository.
@@ -57,6 +61,7 @@ pub(super) struct Endpoint {
     /// The repository whose credentials are used.
     pub(super) path: Box<str>,
     pub(super) retry: Retry,
+    pub(super) outages: Outages,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -123,6 +128,7 @@ impl Endpoint {
         let path = url[Position::BeforePath..Position::AfterQuery].parse::<PathAndQuery>();
         let path = path.map_err(|why| request.context.error(Kind::Invalid).because(why))?;
         let (body, watch) = self.body(request).await?;
+        let contact = self.contact(url);
         let mut sent = http::Request::new(body);
         *sent.method_mut() = request.method.clone();
         *sent.headers_mut() = request.headers.clone();
@@ -133,17 +139,21 @@ impl Endpoint {
             match &watch {
                 Some(watch) => watch.silence().await,
                 None => {
-                    tokio::time::sleep(HEADERS).await;
-                    HEADERS
+                    let limit = HEADERS + request.work;
+                    tokio::time::sleep(limit).await;
+                    limit
                 }
             }
         };
+        let begun = Instant::now();
         let sent = tokio::select! {
             biased;
             sent = pool.send(sent, path) => sent,
             limit = silence => {
-                let why = format!("no answer for {} s", limit.as_secs());
-                return Err(request.context.error(Kind::Unavailable).because(why).into());
+                // Other connections to a host that has fallen silent are hardly better; a new one may be.
+                pool.forget();
+                let outage = contact.outage(format!("no answer for {} s", limit.as_secs()), Instant::now() - limit);
+                return Err(request.context.error(Kind::Unavailable).because(outage).into());
             }
         };
         match sent {
@@ -151,13 +161,38 @@ impl Endpoint {
                 if watch.is_none() {
                     self.counters.answered(response.took);
                 }
-                Ok(Response::new(response, url.clone(), &request.context, &self.counters, &self.peer.speed))
+                if !is_outage(response.status) {
+                    contact.answered(response.status.is_success() || response.status == StatusCode::NOT_FOUND);
+                }
+                let response = Response::new(response, url.clone(), &request.context, &self.counters, &self.peer.speed);
+                Ok(response.of(contact))
             }
             Err(why) => Err(match watch.and_then(|watch| watch.failure()) {
                 // The source's error, unchanged: it is not this host's.
                 Some(error) => ExchangeFault { class: Class::Other, error },
-                None => ExchangeFault::of(&why, &request.context, self.origin().is_some(), self.connections.proxy(url)),
+                None => self.fault(&why, request, url, begun),
             }),
+        }
+    }
+
+    /// Classifies a failure of the exchange with `url` that began at `begun`.
+    pub(super) fn fault(&self, why: &BrokenExchange, request: &Request, url: &Url, begun: Instant) -> ExchangeFault {
+        // A connection that was there breaks now; one that is not made has been missing from the beginning.
+        let since = if why.is_connect { begun } else { Instant::now() };
+        let peer = Peer {
+            is_known: self.origin().is_some(),
+            proxy: self.connections.proxy(url),
+            contact: self.contact(url),
+            since,
+        };
+        ExchangeFault::of(why, &request.context, peer)
+    }
+
+    /// Returns the contact with the host of `url`: this one, the token service, or the target of a redirect.
+    fn contact(&self, url: &Url) -> Contact {
+        match self.origin() {
+            Some(base) if !is_same_origin(base, url) => self.outages.contact(&host_port(url)),
+            _ => self.peer.contact.clone(),
         }
     }
 
@@ -183,7 +218,7 @@ impl Endpoint {
                 let mut pieces = open();
                 let first = pieces.next().await.transpose()?;
                 let pieces = Box::pin(stream::iter(first.map(Ok)).chain(pieces));
-                let (body, watch) = UploadWatch::watch(pieces, &self.counters);
+                let (body, watch) = UploadWatch::watch(pieces, &self.counters, HEADERS + request.work);
                 Ok((RequestBody::stream(*length, body), Some(watch)))
             }
         }

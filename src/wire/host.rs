@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::time::Instant;
 use url::Url;
 
 use super::address::{host_port, is_same_origin};
@@ -23,7 +24,7 @@ use super::request::{Payload, Request, RequestTarget};
 use super::response::Response;
 use crate::error::{Error, Kind, Result};
 use crate::keychain::Keychain;
-use crate::retry::{Retry, Tries};
+use crate::retry::{Outages, Retry, Tries};
 use crate::sync::lock;
 
 /// Longest silence after a TLS hello from a host that should speak plain HTTP.
@@ -46,9 +47,9 @@ pub(super) struct PeerState {
 }
 
 impl PeerState {
-    pub(super) fn new(name: &str, keychain: &Arc<Keychain>) -> Arc<Self> {
-        let facts =
-            PeerFacts { name: name.into(), base: OnceLock::new(), speed: Arc::default(), counters: Arc::default() };
+    pub(super) fn new(name: &str, keychain: &Arc<Keychain>, outages: &Outages) -> Arc<Self> {
+        let (speed, counters, contact) = (Arc::default(), Arc::default(), outages.contact(name));
+        let facts = PeerFacts { name: name.into(), base: OnceLock::new(), speed, counters, contact };
         Arc::new(Self {
             facts: Arc::new(facts),
             first: tokio::sync::Mutex::default(),
@@ -84,7 +85,7 @@ impl Host {
         peer: &Arc<PeerState>,
         path: &str,
         connections: &Arc<Connections>,
-        retry: Retry,
+        (retry, outages): (Retry, &Outages),
         cleanup: &Arc<Cleanup>,
     ) -> Self {
         let endpoint = Endpoint {
@@ -92,6 +93,7 @@ impl Host {
             peer: Arc::clone(&peer.facts),
             path: path.into(),
             retry,
+            outages: outages.clone(),
             counters: Counters::below(&peer.facts.counters),
         };
         Self { peer: Arc::clone(peer), endpoint: Arc::new(endpoint), cleanup: Arc::clone(cleanup) }
@@ -147,16 +149,19 @@ impl Host {
         Fut: Future<Output = Result<T>> + Send,
         T: Send,
     {
-        self.tries(Duration::ZERO).run(again, attempt).await
+        self.tries().run(again, attempt).await
     }
 
-    /// Starts the tries of an operation that may itself take up to `longer`, which is added to the time budget.
+    /// Starts the tries of an operation.
     #[must_use]
-    pub fn tries(&self, longer: Duration) -> Tries {
-        let retry = self.endpoint.retry;
-        let budget = retry.budget.saturating_add(longer);
+    pub fn tries(&self) -> Tries {
         let counters = Arc::clone(&self.endpoint.counters);
-        Retry { budget, ..retry }.start().counted(move || counters.retry())
+        self.endpoint.retry.start().counted(move || counters.retry())
+    }
+
+    /// Records that content moves to or from this host.
+    pub fn content_moved(&self) {
+        self.endpoint.peer.contact.content_moved();
     }
 
     /// Sends a request once, with the login that the host requires, and follows redirects.
@@ -266,8 +271,8 @@ impl Host {
     async fn hello(&self, request: &Request, base: &Url) -> Result<(), ExchangeFault> {
         let silence = if self.connections().expects_plain_http(base) { HELLO } else { CONNECT };
         let pool = self.connections().pool(base).await.map_err(|why| why.hint("check --ca-file and certs.d"))?;
-        let greeted = pool.greet(silence).await;
-        greeted.map_err(|why| ExchangeFault::of(&why, &request.context, false, self.connections().proxy(base)))
+        let begun = Instant::now();
+        pool.greet(silence).await.map_err(|why| self.endpoint.fault(&why, request, base, begun))
     }
 
     /// Sends the first request. If it is answered, `base` becomes the host's scheme. For plain HTTP, only if the host

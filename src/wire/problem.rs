@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::flow::rate_limit::RateLimit;
 use super::request::Context;
 use crate::error::{Error, Kind, printable};
-use crate::retry::Unreachable;
+use crate::retry::{Contact, OtherServer};
 
 /// Most of an error's body that is read, in bytes.
 pub(super) const MAX_PROBLEM_BYTES: u64 = 64 << 10;
@@ -32,6 +32,8 @@ pub struct Problem {
     pub(super) context: Context,
     pub(super) retry_after: Option<Duration>,
     pub(super) hint: Option<String>,
+    /// The contact with the host that answered.
+    pub(super) contact: Option<Contact>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +65,7 @@ impl Problem {
         if !said.is_empty() {
             let _ = write!(text, ": {said}");
         }
-        Self { status, kind, codes, text, is_other, context, retry_after: None, hint: None }
+        Self { status, kind, codes, text, is_other, context, retry_after: None, hint: None, contact: None }
     }
 
     /// Returns whether the body names `code`.
@@ -94,9 +96,14 @@ impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
         let error = problem.context.error(problem.kind);
         if problem.is_other {
-            return Unreachable::Page(problem.text).told(error);
+            return OtherServer(problem.text).told(error);
         }
-        let mut error = error.because(problem.text);
+        let is_outage = is_outage(problem.status) || (problem.status.as_u16() == 429 && problem.retry_after.is_some());
+        let contact = problem.contact.filter(|_| is_outage && problem.kind == Kind::Unavailable);
+        let mut error = match contact {
+            Some(contact) => error.because(contact.refusal(problem.text)),
+            None => error.because(problem.text),
+        };
         if let Some(pause) = problem.retry_after {
             error = error.retry_after(pause);
         }
@@ -106,6 +113,11 @@ impl From<Problem> for Error {
             None => error,
         }
     }
+}
+
+/// Returns whether a gateway says with `status` that the registry is not there.
+pub(super) fn is_outage(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
 fn kind(status: StatusCode, codes: &[String]) -> Kind {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -58,6 +59,8 @@ pub struct Request {
     pub(super) context: Context,
     /// Whether the payload is a secret for its target: never redirected to another host.
     pub(super) is_secret: bool,
+    /// Time that the host may need for work before it answers, beyond the usual limit.
+    pub(super) work: Duration,
 }
 
 /// The operation and its subject, for errors.
@@ -96,6 +99,7 @@ impl Request {
             scopes: Scopes::default(),
             context,
             is_secret: false,
+            work: Duration::ZERO,
         }
     }
 
@@ -118,6 +122,13 @@ impl Request {
     /// Marks the payload as one that must not go to any other host.
     pub(super) fn secretly(mut self) -> Self {
         self.is_secret = true;
+        self
+    }
+
+    /// Lets the host work for so long before it answers, beyond the usual limit of 30 s.
+    #[must_use]
+    pub fn working_for(mut self, work: Duration) -> Self {
+        self.work = work;
         self
     }
 

@@ -22,7 +22,7 @@ use super::problem::{MAX_PROBLEM_BYTES, Problem};
 use super::registry_resource::Resource;
 use super::request::Context;
 use crate::error::{Error, Kind, Result};
-use crate::retry::Unreachable;
+use crate::retry::{Contact, OtherServer};
 use crate::stream::ByteStream;
 
 /// Longest silence inside a body.
@@ -44,6 +44,8 @@ pub struct Response {
     counters: Arc<Counters>,
     speed: Arc<Speed>,
     hint: Option<String>,
+    /// The contact with the host that answered; none in tests without a host.
+    contact: Option<Contact>,
 }
 
 impl Response {
@@ -55,7 +57,13 @@ impl Response {
         speed: &Arc<Speed>,
     ) -> Self {
         let (counters, speed) = (Arc::clone(counters), Arc::clone(speed));
-        Self { response, read: None, url, away_from: None, context: context.clone(), counters, speed, hint: None }
+        let context = context.clone();
+        Self { response, read: None, url, away_from: None, context, counters, speed, hint: None, contact: None }
+    }
+
+    /// Sets the contact with the host that answered.
+    pub(super) fn of(self, contact: Contact) -> Self {
+        Self { contact: Some(contact), ..self }
     }
 
     /// Returns the status.
@@ -166,13 +174,22 @@ impl Response {
     /// [`Limit`](Kind::Limit). Only waiting counts: a slow reader does not make a stream slow.
     #[must_use]
     pub fn stream(self) -> ByteStream {
-        let Self { response, read, context, counters, speed, .. } = self;
+        let Self { response, read, context, counters, speed, contact, .. } = self;
         let mut flow = Flow::new(&speed);
+        let outage_context = context.clone();
         let failed = move |counters: &Counters, kind: Kind, why: String| {
             if kind == Kind::Unavailable {
                 counters.retry();
             }
             Err(context.error(kind).because(why))
+        };
+        let lost = move |counters: &Counters, why: String, since: Instant| {
+            counters.retry();
+            let error = outage_context.error(Kind::Unavailable);
+            Err(match &contact {
+                Some(contact) => error.because(contact.outage(why, since)),
+                None => error.because(why),
+            })
         };
         let rest = pieces(response).map(move |(piece, took)| match piece {
             Some(Ok(piece)) => {
@@ -185,8 +202,9 @@ impl Response {
                     }
                 }
             }
+            Some(Err(error)) if error.is_break() => lost(&counters, deepest(&error), Instant::now()),
             Some(Err(error)) => failed(&counters, Kind::Unavailable, deepest(&error)),
-            None => failed(&counters, Kind::Unavailable, format!("silent for {} s", SILENCE.as_secs())),
+            None => lost(&counters, format!("silent for {} s", SILENCE.as_secs()), Instant::now() - SILENCE),
         });
         Box::pin(stream::iter(read.map(Ok)).chain(rest))
     }
@@ -207,7 +225,7 @@ impl Response {
     /// Reads the answer as an error.
     pub async fn problem(self) -> Problem {
         let (status, retry_after) = (self.status(), self.requested_pause());
-        let (context, hint) = (self.context.clone(), self.hint.clone());
+        let (context, hint, contact) = (self.context.clone(), self.hint.clone(), self.contact.clone());
         let quota =
             (status == StatusCode::TOO_MANY_REQUESTS).then(|| RateLimit::of(self.headers(), &self.url, retry_after));
         let mut body = BytesMut::new();
@@ -218,7 +236,7 @@ impl Response {
         {
             body.extend_from_slice(&piece);
         }
-        let problem = Problem { retry_after, hint, ..Problem::new(status, &body, context) };
+        let problem = Problem { retry_after, hint, contact, ..Problem::new(status, &body, context) };
         quota.into_iter().fold(problem, Problem::over)
     }
 
@@ -240,7 +258,7 @@ impl Response {
     /// Returns the error for a web page that is not from the host, which may answer itself the next time.
     #[must_use]
     pub fn page(&self, why: &str) -> Error {
-        Unreachable::Page(why.to_owned()).told(self.context.error(Kind::Unavailable))
+        OtherServer(why.to_owned()).told(self.context.error(Kind::Unavailable))
     }
 
     /// Records that the answer comes from another host than `home`, or after a redirect through one.

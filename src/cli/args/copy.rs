@@ -1,6 +1,7 @@
 //! Shared by the commands that move images: flags, the client, progress and clean-up.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
@@ -8,10 +9,11 @@ use crate::cli::args::network::{Network, Spooling};
 use crate::cli::context::{ProgressArgs, RunContext};
 use crate::cli::interrupt::tidy;
 use crate::cli::terminal::print;
-use crate::copy::{self, Events, Presence};
+use crate::copy::{self, Event, Events, Presence};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::observe::Listener;
+use crate::retry::{Outages, is_outage};
 use crate::transport::{FallbackTransport, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
 use crate::workflow::{Forecasts, Tagging};
@@ -137,9 +139,9 @@ impl Movement {
 
     /// Sets up everything that a run needs. Contacts no registry.
     pub(crate) async fn begin(&self, context: &RunContext, is_unverified: bool) -> Result<Moving> {
-        let transport = self.transport()?;
-        let engine = self.engine().await?;
         let client = Client::new(self.network.access.client())?;
+        let transport = self.transport(client.outages())?;
+        let engine = self.engine().await?;
         client.check_credentials().await?;
         if is_unverified {
             print::note(
@@ -147,10 +149,29 @@ impl Movement {
             );
         }
         let (events, progress) = context.listen(&self.progress);
+        let told = events.clone();
+        client.outages().report_to(Some(Arc::new(move |news| told.send(Event::Outage(news.clone())))));
         Ok(Moving { client, transport, engine, events, progress })
     }
 
-    fn transport(&self) -> Result<Box<dyn Transport>> {
+    /// Adds to `error`, if it is an outage, how to go on.
+    pub(crate) fn advise(&self, error: Error) -> Error {
+        match self.advice(&error) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// Returns how to go on after `error`, if it is an outage.
+    pub(crate) fn advice(&self, error: &Error) -> Option<&'static str> {
+        let hint = match self.spooling.spool {
+            None => "run it again; with --spool it goes on where it stopped",
+            Some(_) => "run it again: it goes on where it stopped",
+        };
+        is_outage(error).then_some(hint)
+    }
+
+    fn transport(&self, outages: &Outages) -> Result<Box<dyn Transport>> {
         let access = &self.network.access;
         let skopeo = || {
             let options = skopeo::Options {
@@ -158,7 +179,8 @@ impl Movement {
                 ca_file: access.ca_file.clone(),
                 cert_dir: access.cert_dir.clone(),
                 environment: std::env::vars_os().collect(),
-                ..skopeo::Options::default()
+                retry: access.retry(),
+                outages: outages.clone(),
             };
             Skopeo::find(std::env::var_os("PATH").as_deref(), options)
         };
@@ -174,6 +196,8 @@ impl Movement {
 impl Moving {
     /// Lets the progress display finish, and cancels open uploads.
     pub(crate) async fn end(self) {
+        // Every sender must be gone: the display waits for the last.
+        self.client.outages().report_to(None);
         drop(self.events);
         self.progress.finish().await;
         tidy(&self.client).await;

@@ -11,6 +11,7 @@ use crate::copy::{self, Lanes};
 use crate::error::Result;
 use crate::keychain;
 use crate::oci::Repository;
+use crate::retry::Retry;
 use crate::spool::Spool;
 use crate::wire;
 
@@ -35,6 +36,10 @@ pub(crate) struct AccessArgs {
     /// Folder of certificates: DIR/host[:port]/{ca.crt,client.cert,client.key}, or the files in DIR itself, for every host
     #[arg(long, value_name = "DIR")]
     pub(crate) cert_dir: Option<PathBuf>,
+    /// How long to wait for a registry that does not answer (no connection, silence, 502, 503, 504), such as 90s, 30m or
+    /// 1d; 0s never waits [default: 10m, and 20s for a registry that is not reached at first]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) retry_for: Option<Duration>,
 }
 
 /// Where plain HTTP is permitted: the value of --allow-insecure-registry.
@@ -69,8 +74,17 @@ impl AccessArgs {
             environment: keychain::Environment::of_process(),
             helper_limit: self.helper_timeout,
             proxies: wire::Proxies::of_process(),
+            retry: self.retry(),
             ..wire::ClientOptions::default()
         }
+    }
+
+    /// Returns how long to wait for registries.
+    pub(crate) fn retry(&self) -> Retry {
+        let usual = Retry::default();
+        let Some(limit) = self.retry_for else { return usual };
+        // A registry may ask for as long a pause as the user allows.
+        Retry { first_contact: limit, outage: limit, longest_requested: usual.longest_requested.max(limit), ..usual }
     }
 
     /// Returns options for the `bundle` commands: on this machine itself plain HTTP needs no flag (contract §8).

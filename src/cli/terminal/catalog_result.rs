@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::print::{error_and_hint, line, note, row, traffic, verb};
 use crate::document::roll_up::RollUpTotals;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::observe::human;
 use crate::workflow::{BatchEntry, SeedStatus, Seeded};
 
@@ -29,13 +29,20 @@ pub(crate) fn counts(seeded: u64, unchanged: u64, failed: u64) -> String {
     format!("{seeded} changed, {unchanged} unchanged, {failed} failed")
 }
 
-/// Prints each failure with its hint, in either form of the result. Returns the exit code.
-pub(crate) fn failures(Seeded { roll_up, entries, .. }: &Seeded) -> ExitCode {
+/// Prints each failure with its hint, in either form of the result, and the first of `advice` about one. Returns the exit
+/// code.
+pub(crate) fn failures(
+    Seeded { roll_up, entries, .. }: &Seeded,
+    advice: impl Fn(&Error) -> Option<&'static str>,
+) -> ExitCode {
     let errors: Vec<_> = entries.iter().filter_map(|BatchEntry { result, .. }| result.as_ref().err()).collect();
     if errors.is_empty() {
         return ExitCode::SUCCESS;
     }
     errors.iter().for_each(|error| error_and_hint(error));
     note(&format!("error: {} of {} images failed", errors.len(), roll_up.totals.entries));
+    if let Some(hint) = errors.iter().find_map(|error| advice(error)) {
+        note(&format!("  hint: {hint}"));
+    }
     ExitCode::from(Kind::Partial.exit_code())
 }

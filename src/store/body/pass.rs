@@ -14,8 +14,9 @@ use crate::retry::{Retry, Tries};
 use crate::spool::Next;
 use crate::store::{ByteStream, Store};
 
-/// Longest silence on a stream before it is opened again.
-const STALL: Duration = Duration::from_secs(30);
+/// Longest silence on a stream before it is opened again. A registry's own limit is 30 s, and its error names the host:
+/// this one is for stores without a limit.
+const STALL: Duration = Duration::from_secs(45);
 
 /// A pass over a body, and how far it has come.
 pub(crate) struct Pass {

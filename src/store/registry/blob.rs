@@ -45,6 +45,9 @@ impl Registry {
             request = request.header(RANGE, &format!("bytes={from}-"));
         }
         let answer = self.host.send(&request).await?;
+        if answer.status().is_success() && !is_manifest {
+            self.host.content_moved();
+        }
         match answer.status().as_u16() {
             200 => {
                 check_length(&answer, node.size, node.size)?;

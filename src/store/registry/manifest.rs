@@ -174,6 +174,7 @@ impl Registry {
         let answer = self.host.send(&request).await?;
         let is_told = answer.status().as_u16() == 201 || claimed_digest(&answer).is_some();
         if answer.status().is_success() && is_told {
+            self.host.content_moved();
             return Ok(Ok(answer));
         }
         if answer.status().is_success() && !answer.is_page() {

@@ -18,12 +18,19 @@ use super::session::{PushSession, SessionStanding};
 use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Algorithm, Descriptor, Name};
+use crate::retry::Outage;
 use crate::store::body::checkpoints::Checkpoints;
 use crate::store::{Body, ByteStream, Put};
 use crate::wire::{Payload, Request, Response, Scopes};
 
-/// The slowest link on which a broken upload is retried, in bytes per second.
-const SLOWEST_BYTES_PER_SECOND: u64 = 16 << 10;
+/// How often in a row an upload may break in the middle without a byte more at the registry: a link that breaks each time
+/// never carries the whole blob to a registry that forgets it.
+const MOST_IN_VAIN: u32 = 10;
+
+/// Slowest rate at which a registry works on a blob that it has received, in bytes per second: it hashes the blob again,
+/// or moves it to an object store. Longest time that it may take.
+const SLOWEST_COMMIT: u64 = 2 << 20;
+const LONGEST_COMMIT: Duration = Duration::from_secs(270);
 
 /// Below this many bytes, sending again is cheaper than asking how many arrived.
 const WORTH_ASKING: u64 = 64 << 10;
@@ -52,18 +59,20 @@ struct BrokenAttempt {
     session: Option<PushSession>,
     /// Whether another attempt may succeed.
     may_pass: bool,
+    /// Whether the registry had a session for it, and the bytes were on their way.
+    was_sending: bool,
 }
 
 impl BrokenAttempt {
     /// Returns an attempt that ended because the registry does not know the session. It may know the next one.
     fn lost(error: Error) -> Self {
-        Self { error, session: None, may_pass: true }
+        Self { error, session: None, may_pass: true, was_sending: true }
     }
 }
 
 impl From<Error> for BrokenAttempt {
     fn from(error: Error) -> Self {
-        Self { may_pass: own_failure_may_pass(&error), error, session: None }
+        Self { may_pass: own_failure_may_pass(&error), error, session: None, was_sending: false }
     }
 }
 
@@ -100,8 +109,7 @@ async fn begun_beside<T>(stream: ByteStream, work: impl Future<Output = T>) -> (
 impl Registry {
     /// Uploads a blob, in as many attempts as necessary.
     pub(super) async fn put_blob(&self, node: &Descriptor, body: &Body) -> Result<Put> {
-        // However slow the link, a large blob must not lose its second try because the first one took long.
-        let mut tries = self.host.tries(Duration::from_secs(node.size / SLOWEST_BYTES_PER_SECOND));
+        let (mut tries, mut in_vain) = (self.host.tries(), 0);
         let upload = Upload { node, body, trail: Arc::default() };
         let mut left = None;
         loop {
@@ -116,7 +124,16 @@ impl Registry {
                 Err(broken) => return Err(broken.error),
             };
             left = broken.session;
-            tries.progress(left.as_ref().map_or(0, |session| session.arrived.saturating_sub(before)));
+            let gained = left.as_ref().map_or(0, |session| session.arrived.saturating_sub(before));
+            tries.progress(gained);
+            if broken.was_sending && is_break(&broken.error) {
+                // The registry was there: however long the attempt took, it is not part of an outage.
+                tries.found_again();
+                in_vain = if gained > 0 { 0 } else { in_vain + 1 };
+                if in_vain >= MOST_IN_VAIN {
+                    return Err(broken.error);
+                }
+            }
             tries.wait(broken.error).await?;
         }
     }
@@ -179,7 +196,7 @@ impl Registry {
             Err(error) if own_failure_may_pass(&error) && error.kind() == Kind::Unavailable => {
                 let is_worth_it = upload.trail.reach() >= WORTH_ASKING;
                 let may_go_on = is_worth_it && !self.notes(|notes| &notes.forgets_uploads);
-                Err(BrokenAttempt { session: may_go_on.then_some(session), ..error.into() })
+                Err(BrokenAttempt { session: may_go_on.then_some(session), was_sending: true, ..error.into() })
             }
             // The registry's answer about the session was wrong: do not trust it again, and send the whole blob.
             Err(error) if is_continued && matches!(error.kind(), Kind::NotFound | Kind::Invalid | Kind::Corrupt) => {
@@ -294,8 +311,10 @@ impl Registry {
         let Some(url) = session.closing(&node.digest) else {
             return Err(self.error(Kind::Invalid, "put blob", what));
         };
+        self.host.content_moved();
         let mut request = Request::at(Method::PUT, url, "put blob", format!("{}{what}", self.label))
             .needing(self.scopes())
+            .working_for(Duration::from_secs(node.size / SLOWEST_COMMIT).min(LONGEST_COMMIT))
             .header(CONTENT_TYPE, "application/octet-stream");
         // All bytes arrived, but the answer did not: the digest was right, or the last bytes would not have been sent.
         if from == 0 || from < node.size {
@@ -333,6 +352,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// Returns whether the connection to the registry broke.
+fn is_break(error: &Error) -> bool {
+    Outage::of(error).is_some_and(Outage::is_break)
 }
 
 /// Registries hash with SHA-256 unless the request names another algorithm (distribution-spec, end-4c).

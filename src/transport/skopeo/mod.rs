@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result, Side};
 use crate::retry::Retry;
@@ -119,7 +120,17 @@ impl Skopeo {
             (to, certificates.1.folder()),
         );
         let (status, last_words) = self.run(&arguments).await?;
-        if status.success() { Ok(()) } else { Err(outcome::error(&last_words, status, from, to)) }
+        let contact = |end: &End| self.options.outages.contact(end.reference.repository.api_host());
+        if status.success() {
+            [from, to].into_iter().for_each(|end| contact(end).answered(true));
+            return Ok(());
+        }
+        let error = outcome::error(&last_words, status, from, to);
+        let silent = if error.side() == Some(Side::Source) { from } else { to };
+        Err(match outcome::outage(&last_words) {
+            Some(why) => error.because(contact(silent).outage(why, Instant::now())),
+            None => error,
+        })
     }
 
     async fn run(&self, arguments: &[OsString]) -> Result<(ExitStatus, String)> {

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::oci::Reference;
-use crate::retry::Retry;
+use crate::retry::{Outages, Retry};
 use crate::transport::LocationScheme;
 
 /// Settings for running skopeo.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Credentials, in docker's or podman's format. Default none: skopeo looks where we look (contract §10).
     pub authfile: Option<PathBuf>,
@@ -21,6 +21,16 @@ pub struct Options {
     pub environment: Vec<(OsString, OsString)>,
     /// How often a copy is retried after a transient error. Content that arrived before is not sent again.
     pub retry: Retry,
+    /// The outages of the run, which the native client shares. Default those of a run with a default [`Retry`].
+    pub outages: Outages,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let retry = Retry::default();
+        let (environment, outages) = (Vec::new(), retry.outages());
+        Self { authfile: None, ca_file: None, cert_dir: None, environment, retry, outages }
+    }
 }
 
 /// The source or destination of a copy.

@@ -34,6 +34,15 @@ pub(super) fn error(last_words: &str, status: ExitStatus, from: &End, to: &End) 
     }
 }
 
+/// Returns the cause, if it is an outage.
+pub(super) fn outage(last_words: &str) -> Option<String> {
+    let message = message(last_words)?;
+    let mut pieces = message.rsplit(": ").map(|piece| piece.trim().to_lowercase());
+    let (piece, kind) = pieces.find_map(|piece| kind_of(&piece).map(|kind| (piece, kind)))?;
+    let is_outage = status_code(&piece).map_or(piece != "toomanyrequests", |code| matches!(code, 502..=504));
+    (is_outage && kind == Kind::Unavailable).then(|| tellable(&message))
+}
+
 /// Returns the message of the last fatal line, else the last line that is not empty.
 fn message(last_words: &str) -> Option<String> {
     let lines = || last_words.lines().rev().map(str::trim).filter(|line| !line.is_empty());

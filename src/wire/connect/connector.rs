@@ -33,13 +33,13 @@ use crate::wire::flow::link::{Link, Linked};
 /// Longest time to make a connection.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
 
-/// Longest time that a peer may leave sent data unacknowledged, or its window closed, before TCP closes the connection:
-/// a slow disk behind a registry can take half a minute.
+/// Longest time that a peer may leave sent data or keep-alive probes unacknowledged, or its window closed, before TCP
+/// closes the connection. A peer that works on a large upload acknowledges probes, so it is not taken for a dead one.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Keep-alive: the interval between probes of a silent peer, and how many may fail before the connection is closed.
-const PROBE: (Duration, u32) = (Duration::from_secs(15), 3);
+const PROBE: (Duration, u32) = (Duration::from_secs(10), 2);
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -3,12 +3,14 @@
 use std::error::Error as StdError;
 use std::io;
 
+use tokio::time::Instant;
+
 use super::connector::NoTls;
 use super::pool::BrokenExchange;
 use super::proxy::Proxy;
 use super::resolver::Unknown;
 use crate::error::{Error, Kind, find_cause};
-use crate::retry::Unreachable;
+use crate::retry::Contact;
 use crate::wire::request::Context;
 
 /// The hint for a proxy that requires a login.
@@ -47,10 +49,27 @@ impl From<Error> for ExchangeFault {
     }
 }
 
+/// The peer of a failed exchange.
+pub(crate) struct Peer<'a> {
+    /// Whether it has answered before.
+    pub(crate) is_known: bool,
+    /// The proxy used.
+    pub(crate) proxy: Option<&'a Proxy>,
+    pub(crate) contact: Contact,
+    /// Since when it has not answered.
+    pub(crate) since: Instant,
+}
+
+impl Peer<'_> {
+    /// Returns the error of an outage.
+    fn outage(&self, context: &Context, why: impl Into<String>) -> Error {
+        context.error(Kind::Unavailable).because(self.contact.outage(why, self.since))
+    }
+}
+
 impl ExchangeFault {
-    /// Classifies an error of the HTTP client. `is_known` means that the peer has answered before, `proxy` is the proxy
-    /// used.
-    pub(crate) fn of(error: &BrokenExchange, context: &Context, is_known: bool, proxy: Option<&Proxy>) -> Self {
+    /// Classifies an error of the HTTP client.
+    pub(crate) fn of(error: &BrokenExchange, context: &Context, peer: Peer<'_>) -> Self {
         if let Some(ours) = find_cause::<Error>(error) {
             return ours.clone().into();
         }
@@ -58,12 +77,12 @@ impl ExchangeFault {
             return Self::of_tls(tls, context);
         }
         if let Some(why) = find_cause::<NoTls>(error) {
-            return Self::of_hello(*why, context);
+            return Self::of_hello(*why, context, &peer);
         }
         let deepest = deepest(error);
         // The proxy could not be reached; that says nothing about the registry.
-        if let Some(proxy) = proxy.filter(|_| error.is_connect) {
-            return Self::of_proxy(proxy, &deepest, context);
+        if let Some(proxy) = peer.proxy.filter(|_| error.is_connect) {
+            return Self::of_proxy(proxy, &deepest, context, &peer);
         }
         if deepest == HEAD_TOO_LARGE {
             return context.error(Kind::Limit).because("the head of the answer is longer than is read").into();
@@ -74,33 +93,38 @@ impl ExchangeFault {
             _ if error.is_connect => Class::Other,
             _ => Class::NotHttp,
         };
-        let unreachable = match class {
-            _ if is_known => None,
-            Class::Refused => Some(Unreachable::Refused),
-            _ => find_cause::<Unknown>(error).map(|_| Unreachable::Name),
+        let is_unknown = find_cause::<Unknown>(error).is_some();
+        let error = match class {
+            // It may have been damaged on its way: tried a few times.
+            _ if !error.is_break() => context.error(Kind::Unavailable).because(deepest),
+            Class::Refused => peer.outage(context, "connection refused"),
+            _ if is_unknown => peer.outage(context, "the host name does not resolve"),
+            _ => peer.outage(context, told(error)),
         };
-        let fault = context.error(Kind::Unavailable);
-        let error = match unreachable {
-            Some(why) => why.told(fault),
-            None => fault.because(deepest),
+        let error = match class {
+            _ if peer.is_known => error,
+            Class::Refused => error.hint("check host and port, and that the registry runs"),
+            _ if is_unknown => error.hint("check the spelling of the host and this machine's name service"),
+            _ => error,
         };
         Self { class, error }
     }
 
-    fn of_proxy(proxy: &Proxy, why: &str, context: &Context) -> Self {
+    fn of_proxy(proxy: &Proxy, why: &str, context: &Context, peer: &Peer<'_>) -> Self {
         let wants_login = why.contains("authorization required");
-        let kind = if wants_login { Kind::Denied } else { Kind::Unavailable };
-        let error = context.error(kind).because(format!("by way of {proxy}: {why}"));
+        let why = format!("by way of {proxy}: {why}");
+        let error = if wants_login { context.error(Kind::Denied).because(why) } else { peer.outage(context, why) };
         let hint = if wants_login { PROXY_LOGIN } else { "check the proxy's address, and what NO_PROXY leaves out" };
         error.hint(hint).into()
     }
 
-    fn of_hello(why: NoTls, context: &Context) -> Self {
-        let (class, kind) = match why {
-            NoTls::PlainHttp => (Class::SpeaksPlain, Kind::Invalid),
-            NoTls::Closed | NoTls::Silence(_) => (Class::Unanswered, Kind::Unavailable),
-        };
-        Self { class, error: context.error(kind).because(why) }
+    fn of_hello(why: NoTls, context: &Context, peer: &Peer<'_>) -> Self {
+        match why {
+            NoTls::PlainHttp => Self { class: Class::SpeaksPlain, error: context.error(Kind::Invalid).because(why) },
+            NoTls::Closed | NoTls::Silence(_) => {
+                Self { class: Class::Unanswered, error: peer.outage(context, why.to_string()) }
+            }
+        }
     }
 
     pub(crate) fn of_tls(error: &rustls::Error, context: &Context) -> Self {
@@ -128,6 +152,13 @@ impl ExchangeFault {
             other => fault(Kind::Invalid, format!("no TLS connection: {other}")).into(),
         }
     }
+}
+
+/// Returns the cause in words.
+fn told(error: &BrokenExchange) -> String {
+    // The HTTP library says that the connection was not ready.
+    let is_closed = find_cause::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled);
+    if is_closed { "the connection was closed at once".to_owned() } else { deepest(error) }
 }
 
 /// Returns the last cause, the most precise one: "connection reset by peer" and not "error sending request".

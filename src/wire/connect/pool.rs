@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use tokio::time::Instant;
 
 use super::connector::{BoxError, CONNECT, Connector};
+use crate::error::find_cause;
 use crate::sync::lock;
 use crate::wire::flow::request_body::RequestBody;
 
@@ -67,9 +69,19 @@ struct Idle {
 #[error("{}", if *.is_connect { "connect" } else { "exchange" })]
 pub(crate) struct BrokenExchange {
     /// Whether no connection was made at all.
-    pub(super) is_connect: bool,
+    pub(crate) is_connect: bool,
     #[source]
     cause: BoxError,
+}
+
+impl BrokenExchange {
+    /// Returns whether the connection is missing or broke, and not that the peer sent something that is not HTTP.
+    pub(crate) fn is_break(&self) -> bool {
+        let http = find_cause::<hyper::Error>(self);
+        let io = find_cause::<io::Error>(self).map(io::Error::kind);
+        !http.is_some_and(hyper::Error::is_parse)
+            && !matches!(io, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
+    }
 }
 
 impl Pool {
@@ -137,6 +149,11 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Closes all free connections.
+    pub(crate) fn forget(&self) {
+        lock(&self.idle).clear();
     }
 
     fn give_back(&self, connection: SendRequest<RequestBody>) {
@@ -470,7 +487,7 @@ mod tests {
         assert_eq!(connections.load(Ordering::Acquire), 2, "the rest of an answer was to come");
 
         let (pool, connections) = host("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", 9).await;
-        let (endless, _) = UploadWatch::watch(Box::pin(stream::pending()), &Arc::default());
+        let (endless, _) = UploadWatch::watch(Box::pin(stream::pending()), &Arc::default(), CONNECT);
         ask(&pool, RequestBody::stream(9, endless)).await.unwrap();
         ask(&pool, RequestBody::nothing()).await.unwrap();
         assert_eq!(connections.load(Ordering::Acquire), 2, "the rest of a request was to go");

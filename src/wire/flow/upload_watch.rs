@@ -12,20 +12,20 @@ use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::stream::ByteStream;
 
-/// Longest time that a peer may take nothing of the data offered. TCP notices sooner if the peer is gone; this is for
-/// one that is there and takes nothing. It allows for a [`SLICE`] on a link of 16 kbit/s that four streams share.
+/// Longest time that a peer may take nothing of the data offered. On Linux TCP notices after 30 s that nothing is
+/// acknowledged; the socket takes the next bytes only when a third of its buffer is free again, so that time says less
+/// here. It allows for a [`SLICE`] on a link of 16 kbit/s that four streams share.
 const SILENCE: Duration = Duration::from_secs(120);
 
 /// Most bytes offered at once. The peer would take larger pieces too seldom to show that it is alive.
 const SLICE: usize = 32 << 10;
 
-/// Longest time from the last byte sent to the answer: registries hash and move the content that they have received.
-const COMMIT: Duration = Duration::from_secs(300);
-
 /// The progress of an upload.
 #[derive(Debug)]
 pub(crate) struct UploadWatch {
     state: Mutex<WatchState>,
+    /// Longest time from the last byte sent to the answer.
+    answer: Duration,
 }
 
 #[derive(Debug)]
@@ -56,9 +56,9 @@ pub(crate) struct WatchedBody {
 }
 
 impl UploadWatch {
-    pub(crate) fn watch(stream: ByteStream, counters: &Arc<Counters>) -> (WatchedBody, Arc<Self>) {
+    pub(crate) fn watch(stream: ByteStream, counters: &Arc<Counters>, answer: Duration) -> (WatchedBody, Arc<Self>) {
         let state = WatchState { turn: WatchTurn::Sink, since: Instant::now(), failure: None };
-        let watch = Arc::new(Self { state: Mutex::new(state) });
+        let watch = Arc::new(Self { state: Mutex::new(state), answer });
         (WatchedBody { stream, rest: Bytes::new(), watch: Arc::clone(&watch), counters: Arc::clone(counters) }, watch)
     }
 
@@ -70,7 +70,7 @@ impl UploadWatch {
                 match state.turn {
                     WatchTurn::Source => (SILENCE, Instant::now()),
                     WatchTurn::Sink => (SILENCE, state.since),
-                    WatchTurn::Answer => (COMMIT, state.since),
+                    WatchTurn::Answer => (self.answer, state.since),
                 }
             };
             let deadline = since + limit;
@@ -127,8 +127,10 @@ mod tests {
     use crate::error::Kind;
     use futures_util::{StreamExt, stream};
 
+    const ANSWER: Duration = Duration::from_secs(300);
+
     fn watched(stream: ByteStream) -> (WatchedBody, Arc<UploadWatch>) {
-        UploadWatch::watch(stream, &Arc::default())
+        UploadWatch::watch(stream, &Arc::default(), ANSWER)
     }
 
     #[tokio::test(start_paused = true)]
@@ -147,8 +149,8 @@ mod tests {
     async fn the_answer_may_take_longer_than_a_piece() {
         let (mut body, watch) = watched(Box::pin(stream::empty()));
         assert!(body.next().await.is_none());
-        assert!(tokio::time::timeout(COMMIT - Duration::from_secs(1), watch.silence()).await.is_err());
-        assert_eq!(watch.silence().await, COMMIT);
+        assert!(tokio::time::timeout(ANSWER - Duration::from_secs(1), watch.silence()).await.is_err());
+        assert_eq!(watch.silence().await, ANSWER);
     }
 
     #[tokio::test]

@@ -269,7 +269,8 @@ async fn a_failure_before_the_first_step_is_reported_in_error() {
         (&reference, "/nonexistent/cosign.pub", 2, "KEY_INVALID"),
         ("127.0.0.1:1/robot:v1", &key, 4, "TRANSPORT"),
     ] {
-        let done = autonomy(&["verify", "--image", image, "--pub", key, "--output", "json"]).await;
+        let fixed = ["verify", "--output", "json", "--retry-for", "500ms"];
+        let done = autonomy(&[&fixed[..], &["--image", image, "--pub", key]].concat()).await;
         assert_code(&done, code);
         let report = report(&done);
         assert_eq!(

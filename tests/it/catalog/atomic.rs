@@ -70,7 +70,7 @@ async fn a_registry_that_stays_unavailable_is_no_other_case() {
     let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     bed.sink.fault(Fault::always(Kind::ManifestPut, What::Status(503)).at_the_end("site/b/manifests/v1"));
-    let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
+    let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic", "--retry-for", "1s"]).await;
     assert_code(&done, 4);
     assert_eq!(bed.all().await, [Some(first[0]), Some(first[1]), Some(first[2]), None]);
     assert!(text(&done).contains("503"), "{}", text(&done));
@@ -81,11 +81,9 @@ async fn a_tag_that_moved_although_its_answer_was_lost_is_put_back_too() {
     let bed = Bed::new(Profile::default()).await;
     let (first, _) = bed.two_generations().await;
     // Five attempts that the server carries out; the sixth PUT puts the tag back. Between them the program cannot read the tag.
-    bed.sink.fault(Fault {
-        times: 5,
-        ..Fault::next(Kind::ManifestPut, What::ResetAfter).at_the_end("site/b/manifests/v1")
-    });
-    let unheard = Fault::next(Kind::ManifestHead, What::Status(503)).at_the_end("site/b/manifests/v1");
+    let unheard = What::StatusAfter { status: 500, keeps_headers: false };
+    bed.sink.fault(Fault { times: 5, ..Fault::next(Kind::ManifestPut, unheard).at_the_end("site/b/manifests/v1") });
+    let unheard = Fault::next(Kind::ManifestHead, What::Status(500)).at_the_end("site/b/manifests/v1");
     bed.sink.fault(unheard.from_the(2).times(4));
     let done = bed.seed_catalog(&["a", "b", "c"], &["--atomic"]).await;
     assert_code(&done, 4);

@@ -10,7 +10,7 @@ use testkit::images;
 use testkit::images::shape;
 
 use crate::kit::asking::Asking;
-use crate::kit::command::{assert_code, autonomy, each_at_once, publisher, seed, seeding, text};
+use crate::kit::command::{SHORT_WAIT, assert_code, autonomy, each_at_once, publisher, seed, seeding, text};
 use crate::kit::route::Route;
 use crate::kit::site_bed::behaviours;
 
@@ -201,6 +201,7 @@ async fn wrong_input_gets_one_clear_line_and_the_right_exit_code() {
             all.extend(["--out", &out]);
         }
         all.extend(*arguments);
+        all.extend(SHORT_WAIT);
         let done = autonomy(&all).await;
         assert_code(&done, *code);
         assert!(text(&done).contains(says), "{arguments:?} says {says:?}: {}", text(&done));

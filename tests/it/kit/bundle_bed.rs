@@ -15,7 +15,7 @@ use autonomy_registry::verify::{SidecarKind, SigningKey, signature_tag};
 use jiff::{Timestamp, ToSpan as _};
 use testkit::images;
 
-use super::command::{autonomy, publisher};
+use super::command::{SHORT_WAIT, autonomy, publisher};
 
 /// The version of the honest policy.
 pub(crate) const VERSION: &str = "1.2.0";
@@ -71,7 +71,7 @@ impl BundleBed {
     /// `bundle verify` with the right key.
     pub(crate) async fn verify(&self, more: &[&str]) -> Output {
         let (reference, key) = (self.reference(), self.public_key());
-        autonomy(&[&["bundle", "verify", &reference, "--pub-key", &key], more].concat()).await
+        autonomy(&[&["bundle", "verify", &reference, "--pub-key", &key], &SHORT_WAIT[..], more].concat()).await
     }
 
     /// The report of `bundle verify` with lock and policy.

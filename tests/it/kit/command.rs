@@ -36,12 +36,15 @@ pub(crate) async fn seed(from: &str, to: &str, out: &Path, more: &[&str]) -> Out
     seeding(from, to, out, more).output().await.unwrap()
 }
 
-/// The command of [`seed`].
+/// The command of [`seed`]. It waits for a registry that stays away as long as for a few tries.
 pub(crate) fn seeding(from: &str, to: &str, out: &Path, more: &[&str]) -> Command {
     let out = out.to_str().unwrap();
     let fixed = ["registry", "seed", "--allow-insecure-registry", "--from", from, "--to", to, "--out", out];
-    program(&[&fixed, more].concat())
+    program(&[&fixed, &SHORT_WAIT[..], more].concat())
 }
+
+/// The flag for a short wait for a registry that stays away. A pause of a second that it asks for fits in.
+pub(crate) const SHORT_WAIT: [&str; 2] = ["--retry-for", "3s"];
 
 /// `bundle seal` with this password in the environment.
 pub(crate) async fn seal(reference: &str, key: &Path, password: &str, more: &[&str]) -> Output {

@@ -4,6 +4,7 @@ use std::future::IntoFuture as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use autonomy_registry::oci::{Reference, Repository};
 use autonomy_registry::retry::Retry;
@@ -97,7 +98,8 @@ pub(crate) fn status(status: u16) -> Response {
 
 /// Options that permit plain HTTP and have short pauses.
 pub(crate) fn options() -> ClientOptions {
-    let retry = Retry { first_pause: std::time::Duration::from_millis(1), ..Retry::default() };
+    let (first_pause, first_contact) = (Duration::from_millis(1), Duration::from_millis(200));
+    let retry = Retry { first_pause, first_contact, ..Retry::default() };
     ClientOptions { allow_plain_http: true, retry, ..ClientOptions::default() }
 }
 

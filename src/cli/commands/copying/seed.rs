@@ -64,7 +64,7 @@ impl Run for SeedArgs {
             let done =
                 unless_interrupted(forecast, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            let forecasts = done?;
+            let forecasts = done.map_err(|error| self.movement.advise(error))?;
             context.show(&forecasts, print::forecasts)?;
             return Ok(self.movement.dry_run_code(&forecasts));
         }
@@ -72,7 +72,8 @@ impl Run for SeedArgs {
         let journal = workflow::Journal::none();
         let done = workflow::seed_until(&seed, client, &journal, transport, events, interrupted()).await;
         moving.end().await;
-        context.show(&done?, |outcome| seed_result::outcome(outcome, context.detail))
+        let outcome = done.map_err(|error| self.movement.advise(error))?;
+        context.show(&outcome, |outcome| seed_result::outcome(outcome, context.detail))
     }
 }
 

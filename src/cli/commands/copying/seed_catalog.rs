@@ -248,7 +248,7 @@ impl Many {
             let done =
                 unless_interrupted(forecasts, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            let forecasts = done?;
+            let forecasts = done.map_err(|error| self.movement.advise(error))?;
             context.show(&forecasts, print::forecasts)?;
             return Ok(self.movement.dry_run_code(&forecasts));
         }
@@ -256,8 +256,8 @@ impl Many {
         let journal = workflow::Journal::none();
         let done = workflow::seed_catalog(catalog, client, &journal, transport, events, interrupted()).await;
         moving.end().await;
-        let seeded = done?;
+        let seeded = done.map_err(|error| self.movement.advise(error))?;
         context.show(&seeded.roll_up, |_| catalog_result::print(&seeded))?;
-        Ok(catalog_result::failures(&seeded))
+        Ok(catalog_result::failures(&seeded, |error| self.movement.advice(error)))
     }
 }

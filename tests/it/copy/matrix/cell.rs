@@ -193,7 +193,10 @@ impl Cell {
     /// Runs the seed.
     pub(super) async fn run(self) -> Outcome {
         let out = tempfile::tempdir().unwrap();
-        let retry = Retry { first_pause: Duration::from_millis(2), ..Retry::default() };
+        // A fault that stays is not waited for long; a pause of two seconds must fit in.
+        let stays = matches!(self.wrong, Wrong::UnavailableAlways | Wrong::LengthAlways | Wrong::HtmlAlways);
+        let outage = Duration::from_millis(if stays { 200 } else { 10_000 });
+        let retry = Retry { first_pause: Duration::from_millis(2), first_contact: outage, outage, ..Retry::default() };
         let client = Client::new(ClientOptions { allow_plain_http: true, retry, ..ClientOptions::default() }).unwrap();
         let demands = Box::new(self.field.demands.clone());
         let trust = Trust::Verify { demands, key: "cosign.pub".into() };

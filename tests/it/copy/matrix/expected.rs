@@ -6,7 +6,7 @@ use super::{On, Wrong};
 /// In the order of [`On::ALL`] and [`Wrong::ALL`]: `.` for done, `-` where there is no such cell, and a failure by its first
 /// letter (`u`navailable, `c`orrupt, `i`nvalid, `d`enied, `n`ot found, `m`issing children).
 ///
-/// - Transient failures are tried up to five times, damaged content up to three times.
+/// - Outages are waited for, other transient failures are tried up to five times, damaged content up to three times.
 /// - A response with a wrong content length breaks off. A wrong length in a response to HEAD, or in a GET of a blob of
 ///   known size, contradicts the manifest. The body of a response that confirms a write is not read.
 /// - An HTML page in place of a response comes from something in between and may be gone at the next try: there are up to

@@ -1,9 +1,12 @@
 //! The only retry loop in the program.
 //!
 //! Waits grow exponentially with jitter over their upper half (AWS Architecture Blog, "Exponential Backoff and Jitter",
-//! 2015, "Equal Jitter"), a peer's `Retry-After` is obeyed, and both the number of tries and the time spent are
-//! bounded. A transfer that makes progress between failures starts counting again: a link that breaks every ten seconds
-//! still ends with everything moved.
+//! 2015, "Equal Jitter"), and a peer's `Retry-After` is obeyed. The class of the failure decides how long to go on: an
+//! outage ([`Outages`]) is waited for by time, any other failure is tried a few times. A transfer that makes progress
+//! between failures starts counting again: a link that breaks every ten seconds still ends with everything moved.
+
+mod backoff;
+mod outage;
 
 use std::fmt;
 use std::future::Future;
@@ -12,6 +15,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use outage::{Contact, Outage};
+pub use outage::{OutageNews, OutageReporter, OutageState, Outages, is_first_contact, is_outage};
+
+use self::outage::OutagePause;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes that must move between two failures so that the count starts again. Less than the slowest link brings between
@@ -22,7 +29,8 @@ pub(crate) const PROGRESS: u64 = 4 << 10;
 /// How often and how long to try an operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
-    /// Tries in total, including the first. Default 5, so that four failures in a row are survived.
+    /// Tries in total, including the first, of what fails otherwise than by an outage. Default 5, so that four failures
+    /// in a row are survived.
     pub attempts: u32,
     /// Longest wait before the second try; doubles with every further one. Default 200 ms.
     pub first_pause: Duration,
@@ -30,8 +38,11 @@ pub struct Retry {
     pub longest_pause: Duration,
     /// Longest wait that a peer may ask for with `Retry-After`; a longer one ends the tries. Default 120 s.
     pub longest_requested: Duration,
-    /// Time after which no further try starts. Default 10 min.
-    pub budget: Duration,
+    /// How long an outage of a host is waited for that has not been reached before, while no content has moved: its
+    /// name may be wrong. Zero never waits. Default 20 s.
+    pub first_contact: Duration,
+    /// How long any other outage is waited for. Zero never waits. Default 10 min.
+    pub outage: Duration,
 }
 
 impl Default for Retry {
@@ -41,7 +52,8 @@ impl Default for Retry {
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(10),
             longest_requested: Duration::from_secs(120),
-            budget: Duration::from_secs(600),
+            first_contact: Duration::from_secs(20),
+            outage: Duration::from_secs(600),
         }
     }
 }
@@ -50,7 +62,7 @@ impl Retry {
     /// Returns settings that never try twice.
     #[must_use]
     pub fn never() -> Self {
-        Self { attempts: 1, ..Self::default() }
+        Self { attempts: 1, first_contact: Duration::ZERO, outage: Duration::ZERO, ..Self::default() }
     }
 
     /// Runs `attempt` until it succeeds, fails in a way that `again` does not accept, or the tries are used up.
@@ -70,7 +82,19 @@ impl Retry {
     /// Starts counting, for a caller whose attempts are not one call: a stream that is reopened where it broke.
     #[must_use]
     pub fn start(&self) -> Tries {
-        Tries { retry: *self, failures: 0, moved: 0, since: Instant::now(), hook: None }
+        Tries { retry: *self, failures: 0, silences: 0, silent_since: None, moved: 0, hook: None }
+    }
+
+    /// Returns the wait after so many failures.
+    fn pause(&self, failures: u32) -> Duration {
+        backoff::pause(self.first_pause, self.longest_pause, failures)
+    }
+
+    /// Returns the outages of a run that waits as long as this says. Reports them to the log until
+    /// [`report_to`](Outages::report_to) is called.
+    #[must_use]
+    pub fn outages(&self) -> Outages {
+        Outages::new(self.first_contact, self.outage)
     }
 
     /// The usual condition: the failure is transient.
@@ -99,10 +123,13 @@ impl fmt::Debug for Hook {
 #[derive(Debug)]
 pub struct Tries {
     retry: Retry,
+    /// Failures since the last progress that were no outages.
     failures: u32,
+    /// Outages since the last progress, and when the first one began.
+    silences: u32,
+    silent_since: Option<Instant>,
     /// Bytes since the last failure.
     moved: u64,
-    since: Instant,
     hook: Option<Hook>,
 }
 
@@ -138,24 +165,54 @@ impl Tries {
     ///
     /// `error` itself, if there is no further try.
     pub async fn wait(&mut self, error: Error) -> Result<()> {
-        self.failures += 1;
         self.moved = 0;
-        let mut attempts = self.retry.attempts;
-        if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) {
-            // Content that is wrong three times is wrong at its source, content that is lost three times is not kept
-            // there; waiting longer does not help.
-            attempts = attempts.min(3);
-        } else if let Some(unreachable) = Unreachable::of(&error) {
-            attempts = attempts.min(unreachable.attempts());
-        }
-        let Some(pause) = self.pause(&error) else { return Err(error) };
-        if self.failures >= attempts || self.since.elapsed() + pause > self.retry.budget {
+        let requested = error.requested_pause();
+        if requested.is_some_and(|pause| pause > self.retry.longest_requested) {
             return Err(error);
         }
-        tracing::debug!(error = %error.chain(), failures = self.failures, pause_ms = pause.as_millis() as u64, "trying again");
-        tokio::time::sleep(pause).await;
+        match Outage::of(&error) {
+            Some(outage) => {
+                let outage = outage.clone();
+                self.wait_out(&outage, requested, error).await?;
+            }
+            None => self.wait_once_more(requested, error).await?,
+        }
         if let Some(Hook(hook)) = &self.hook {
             hook();
+        }
+        Ok(())
+    }
+
+    /// Waits before the next try of what is tried only a few times.
+    async fn wait_once_more(&mut self, requested: Option<Duration>, error: Error) -> Result<()> {
+        self.failures += 1;
+        let mut attempts = self.retry.attempts;
+        if matches!(error.kind(), Kind::Corrupt | Kind::NotFound) || OtherServer::of(&error).is_some() {
+            // Content that is wrong three times is wrong at its source, content that is lost three times is not kept
+            // there, and a portal that answers three times will not go away: waiting longer does not help.
+            attempts = attempts.min(3);
+        }
+        if self.failures >= attempts {
+            return Err(error);
+        }
+        let pause = requested.unwrap_or_else(|| self.retry.pause(self.failures));
+        tracing::debug!(error = %error.chain(), failures = self.failures, pause_ms = pause.as_millis() as u64, "trying again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Waits before the next try during an outage.
+    async fn wait_out(&mut self, outage: &Outage, requested: Option<Duration>, error: Error) -> Result<()> {
+        self.silences += 1;
+        let since = *self.silent_since.get_or_insert(outage.since());
+        let wanted = OutagePause { requested, ours: self.retry.pause(self.silences) };
+        let Some(pause) = outage.pause(since, wanted, self.silences == 1) else {
+            return Err(outage.given_up(error, since));
+        };
+        tracing::debug!(error = %error.chain(), outages = self.silences, pause_ms = pause.as_millis() as u64, "trying again");
+        match requested {
+            Some(_) => tokio::time::sleep(pause).await,
+            None => outage.wait(pause).await,
         }
         Ok(())
     }
@@ -163,72 +220,40 @@ impl Tries {
     /// Records that so many more bytes have moved. Once they are enough since the last failure, it is forgotten.
     pub fn progress(&mut self, bytes: u64) {
         self.moved = self.moved.saturating_add(bytes);
-        if self.failures > 0 && self.moved >= PROGRESS {
+        if self.failures() > 0 && self.moved >= PROGRESS {
             self.failures = 0;
-            self.since = Instant::now();
+            self.found_again();
         }
+    }
+
+    /// Records that the peer was there, although nothing that it got counts: an outage after this is a new one.
+    pub(crate) fn found_again(&mut self) {
+        self.silences = 0;
+        self.silent_since = None;
     }
 
     /// Returns the number of failures since the last progress.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    fn pause(&self, error: &Error) -> Option<Duration> {
-        if let Some(requested) = error.requested_pause() {
-            return (requested <= self.retry.longest_requested).then_some(requested);
-        }
-        let doubled = self.retry.first_pause.saturating_mul(1 << (self.failures - 1).min(16));
-        Some(doubled.min(self.retry.longest_pause).mul_f64(jitter()))
+        self.failures + self.silences
     }
 }
 
-/// Returns a random factor from a half to one: clients that failed together must not come back together.
-fn jitter() -> f64 {
-    let mut bytes = [0; 2];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => 0.5 + f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX) / 2.0,
-        Err(_) => 1.0,
-    }
-}
-
-/// The cause of an error that waiting hardly helps: it is retried less often than others.
+/// The cause of an error: another server answers in the place of the host, as captive portals do. Holds the text to
+/// report.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unreachable {
-    /// The name is unknown.
-    #[error("the host name does not resolve")]
-    Name,
-    /// Nothing listens on the port.
-    #[error("connection refused")]
-    Refused,
-    /// Another server answers in its place, as captive portals do; holds the text to report.
-    #[error("{0}")]
-    Page(String),
-}
+#[error("{0}")]
+pub(crate) struct OtherServer(pub(crate) String);
 
-impl Unreachable {
-    /// Returns how often to try.
-    pub(crate) fn attempts(&self) -> u32 {
-        match self {
-            Self::Name => 2,
-            Self::Refused | Self::Page(_) => 3,
-        }
-    }
-
+impl OtherServer {
     /// Finds the cause in an error.
-    pub(crate) fn of(error: &Error) -> Option<&Self> {
+    fn of(error: &Error) -> Option<&Self> {
         std::error::Error::source(error).and_then(|cause| cause.downcast_ref())
     }
 
     /// Makes it the cause of `error`, and sets a hint for the operator.
     pub(crate) fn told(self, error: Error) -> Error {
-        let hint = match self {
-            Self::Name => "check the spelling of the host and this machine's name service",
-            Self::Refused => "check host and port, and that the registry runs",
-            Self::Page(_) => "check that the host is a registry, and that no portal answers in its place",
-        };
-        error.because(self).hint(hint)
+        error.because(self).hint("check that the host is a registry, and that no portal answers in its place")
     }
 }
 
@@ -260,19 +285,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waiting_hardly_mends_is_given_up_sooner() {
-        let page = Unreachable::Page("a page".into());
-        for (why, expected) in [(Unreachable::Name, 2), (Unreachable::Refused, 3), (page, 3)] {
-            let (tried, error) = (AtomicU32::new(0), why.clone().told(Error::new(Kind::Unavailable, "get")));
-            let result: Result<()> = Retry::default()
-                .run(Retry::transient, || async {
-                    tried.fetch_add(1, Ordering::Relaxed);
-                    Err(error.clone())
-                })
-                .await;
-            assert!(result.is_err());
-            assert_eq!(tried.into_inner(), expected, "{why}");
-        }
+    async fn a_portal_is_given_up_sooner() {
+        let (tried, error) =
+            (AtomicU32::new(0), OtherServer("a page".into()).told(Error::new(Kind::Unavailable, "get")));
+        let result: Result<()> = Retry::default()
+            .run(Retry::transient, || async {
+                tried.fetch_add(1, Ordering::Relaxed);
+                Err(error.clone())
+            })
+            .await;
+        assert!(result.is_err());
+        assert_eq!(tried.into_inner(), 3);
     }
 
     #[tokio::test(start_paused = true)]
@@ -302,13 +325,5 @@ mod tests {
             waits += 1;
         }
         assert_eq!(waits, 4);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_try_begins_after_the_time_is_up() {
-        let begun = Instant::now();
-        let retry = Retry { attempts: u32::MAX, budget: Duration::from_secs(60), ..Retry::default() };
-        assert!(count(retry, Kind::Unavailable, Retry::transient).await > 5);
-        assert!(begun.elapsed() <= retry.budget, "{:?}", begun.elapsed());
     }
 }
