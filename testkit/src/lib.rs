@@ -3,6 +3,7 @@
 //! A function here panics where a test would: a test without its set-up has failed.
 
 pub mod connection;
+pub mod cut_line;
 pub mod images;
 pub mod link;
 pub mod proxy;

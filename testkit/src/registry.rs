@@ -72,6 +72,7 @@ pub struct Server {
     pub host: String,
     /// The tunnel around its TLS, where it has that.
     tunnel: Option<Tunnel>,
+    command: Command,
     child: Child,
     home: tempfile::TempDir,
 }
@@ -122,13 +123,30 @@ impl Server {
             command.arg("serve").arg(&config);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Self { host, tunnel: None, child, home };
+        let server = Self { host, tunnel: None, command, child, home };
+        server.wait();
+        server
+    }
+
+    /// Kills it, and starts it again on the same port and folder after so long.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub fn restart(&mut self, away: Duration) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::thread::sleep(away);
+        self.child = self.command.spawn().unwrap();
+        self.wait();
+    }
+
+    fn wait(&self) {
         let begun = Instant::now();
-        while TcpStream::connect(&server.host).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "no {} came up on {}", kind.name(), server.host);
+        while TcpStream::connect(&self.host).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "no registry came up on {}", self.host);
             std::thread::sleep(Duration::from_millis(5));
         }
-        server
     }
 }
 

@@ -8,15 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use autonomy_registry::oci::{Descriptor, Digest, MediaType};
 use autonomy_registry::store::{Body, Put, Store};
 
-use crate::Case;
-use crate::copies::{block_on, repository};
-use crate::peers::{Kind, Peers, Server};
+use testkit::cut_line::{Cut, CutLine, Moment, Way};
+use testkit::images::shape;
 
-pub(crate) const CASES: &[Case] = &[Case {
-    name: "an upload that breaks off goes on at distribution 3 and begins anew at 2.8 and zot",
-    needs: &["crane", "docker-registry", "registry3"],
-    run: broken_uploads,
-}];
+use crate::Case;
+use crate::copies::{block_on, repository, seed};
+use crate::peers::{Kind, Peers, Server, text};
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "an upload that breaks off goes on at distribution 3 and begins anew at 2.8 and zot",
+        needs: &["crane", "docker-registry", "registry3"],
+        run: broken_uploads,
+    },
+    Case {
+        name: "a line that is away for three seconds ends no seed",
+        needs: &["crane", "docker-registry", "registry3"],
+        run: lines_away,
+    },
+];
 
 const SIZE: u64 = 24 << 20;
 /// A connection breaks after this many bytes, as long as breaks are left.
@@ -102,5 +112,37 @@ fn broken_uploads(peers: &Peers) {
         pulled.args(["blob", "--insecure"]);
         let pulled = pulled.arg(format!("{}/site/app@{}", server.host, node.digest)).output().unwrap();
         assert!(pulled.status.success() && Digest::sha256(&pulled.stdout) == node.digest, "{}", kind.name());
+    }
+}
+
+fn lines_away(peers: &Peers) {
+    let image = shape::single_manifest(1, &[SIZE]);
+    let source = Server::start(peers, Kind::Distribution3);
+    block_on(image.put(&repository(&source.host, "app"), &["v1".parse().unwrap()]));
+    for (kind, goes_on) in [(Kind::Distribution2, false), (Kind::Distribution3, true), (Kind::Embedded, true)] {
+        for moment in [
+            Moment::After(Way::FromServer, SIZE / 2),
+            Moment::After(Way::ToServer, SIZE / 2),
+            Moment::At("PUT /v2/app/manifests/".into()),
+        ] {
+            let sink = Server::start(peers, kind);
+            let (from, to) = (CutLine::to(&source.host), CutLine::to(&sink.host));
+            let line = if matches!(moment, Moment::After(Way::FromServer, _)) { &from } else { &to };
+            line.plan(moment.clone(), Cut::Closed, std::time::Duration::from_secs(3));
+            let out = tempfile::tempdir().unwrap();
+            let flags = ["--skip-verify", "--accessories=none"];
+            let done = seed(out.path(), &format!("{}/app:v1", from.host), &format!("{}/app:v1", to.host), &flags);
+            let what = format!("{} {moment:?}", kind.name());
+            assert!(done.status.success(), "{what}: {}", text(&done));
+            assert_eq!(line.cuts(), 1, "{what}");
+            let found = peers.run("crane", ["digest", "--insecure", &format!("{}/app:v1", sink.host)]);
+            assert_eq!(found.trim(), image.root.digest.to_string(), "{what}");
+            let again =
+                [from.carried(Way::FromServer), to.carried(Way::ToServer)].map(|bytes| bytes.saturating_sub(SIZE));
+            println!("table: {what}: {} and {} bytes moved again", again[0], again[1]);
+            let forgets = !goes_on && matches!(moment, Moment::After(Way::ToServer, _));
+            let most = if forgets { SIZE } else { 8 << 20 };
+            assert!(again[0] <= most && again[1] <= if goes_on { HEADS } else { most }, "{what}: {again:?}");
+        }
     }
 }

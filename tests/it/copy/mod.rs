@@ -4,6 +4,7 @@ mod accessories;
 mod deep;
 mod dry_run;
 mod matrix;
+mod outage;
 mod refusals;
 mod rewrite;
 mod seed;

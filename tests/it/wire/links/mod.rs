@@ -2,6 +2,7 @@
 
 mod download;
 mod hostile;
+mod outage;
 mod pace;
 mod rate;
 mod upload;
