@@ -23,7 +23,7 @@ const fn everywhere(name: &'static str, flag: &'static str) -> FlagVariable {
 
 /// Only flags that are the same every day, at a place where each command means the same by them: a folder for keys is
 /// none for records.
-const VARIABLES: [FlagVariable; 17] = [
+const VARIABLES: &[FlagVariable] = &[
     everywhere("AUTONOMY_PUB_KEY", "pub-key"),
     FlagVariable { name: "AUTONOMY_PUB_KEY", flag: "pub", commands: &["verify"] },
     FlagVariable { name: "AUTONOMY_OUT", flag: "out", commands: &["seed", "seed-catalog", "sync"] },
@@ -31,6 +31,7 @@ const VARIABLES: [FlagVariable; 17] = [
     everywhere("AUTONOMY_SPOOL", "spool"),
     everywhere("AUTONOMY_JOBS", "jobs"),
     everywhere("AUTONOMY_PROGRESS", "progress"),
+    everywhere("AUTONOMY_RETRY_FOR", "retry-for"),
     everywhere("AUTONOMY_AUTHFILE", "authfile"),
     everywhere("AUTONOMY_CA_FILE", "ca-file"),
     everywhere("AUTONOMY_CERT_DIR", "cert-dir"),
