@@ -87,7 +87,10 @@ impl UsedVariable {
 /// Ignores the variables that are empty, and the variables whose flags are excluded by flags that are given.
 pub(super) fn overruled(root: Command, words: &[OsString]) -> (Command, StandIns) {
     let (mut ignored, mut found) = (Vec::new(), StandIns::default());
-    let command = leaf(&root, words);
+    // Only a definition that is built has the global flags below.
+    let mut built = root.clone();
+    built.build();
+    let command = leaf(&built, words);
     for argument in command.get_arguments().filter(|argument| !is_given(argument, words)) {
         let Some(value) = argument_value(argument) else { continue };
         let excluding = command.get_arguments().find(|other| {
