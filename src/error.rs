@@ -274,7 +274,7 @@ impl Error {
         let mut next = self.source();
         while let Some(cause) = next {
             let line = match cause.downcast_ref::<Self>() {
-                Some(error) => error.inner.line(&unnamed(&text, &printable(&error.inner.subject))),
+                Some(error) => error.inner.line(unnamed(&text, &printable(&error.inner.subject))),
                 None => cause.to_string(),
             };
             let line = shortened(&line);

@@ -32,7 +32,7 @@ impl fmt::Display for LayerPlace {
 /// own in a display, so manifests without large blobs are not parsed again.
 pub(super) fn of_large_blobs(plan: &Plan) -> HashMap<usize, LayerPlace> {
     let is_large = |&need: &usize| is_large_blob(&plan.steps[need]);
-    let images = plan.steps.iter().filter(|step| step.needs().iter().any(|need| is_large(need)));
+    let images = plan.steps.iter().filter(|step| step.needs().iter().any(is_large));
     let mut places = HashMap::new();
     let mut platforms = None;
     for image in images {
