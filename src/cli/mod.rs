@@ -27,8 +27,8 @@ Exit codes:
   2    usage: flags, references, catalog or key file are wrong; nothing was contacted
   3    verification failed (fail-closed), at the source or at the destination; a data folder is damaged (check)
   4    source or destination could not be read or written
-  5    some entries failed (--keep-going), some tags could not be put back (rollback), or some repositories
-       were left alone (gc)
+  5    some entries failed (--keep-going) or could not be read (ls -l), some tags could not be put back
+       (rollback), or some repositories were left alone (gc)
   6    everything was asked and answered, and the answer is no: something would move
        (--dry-run --exit-code)
   130  interrupted; the destination tag was not moved";
@@ -75,6 +75,8 @@ enum RegistryCommand {
     BootstrapZot(commands::prepare::bootstrap_zot::BootstrapZot),
     /// Write a catalog's images as a Zarf package; nothing is pulled
     Package(commands::prepare::package::PackageArgs),
+    /// List the repositories of a registry, or the tags of a repository
+    Ls(commands::everyday::ls::Ls),
     /// Move the tags of a seed-catalog or sync run back to the previous images
     Rollback(Box<commands::copying::rollback::RollbackArgs>),
     /// Log in to a registry; docker and podman find the login too
@@ -131,6 +133,7 @@ impl Run for RegistryCommand {
             Self::PublishIndex(command) => command.run(context).await,
             Self::BootstrapZot(command) => command.run(context).await,
             Self::Package(command) => command.run(context).await,
+            Self::Ls(command) => command.run(context).await,
             Self::Rollback(command) => command.run(context).await,
             Self::Login(command) => command.run(context).await,
             Self::Logout(command) => command.run(context).await,

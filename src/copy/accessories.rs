@@ -17,6 +17,7 @@ use futures_util::{StreamExt, try_join};
 use super::Selection;
 use super::selection::past_bounds;
 use crate::error::{Error, Kind, Result};
+use crate::oci::tag_order::is_attachment;
 use crate::oci::walk::{MAX_NODES, Visit, Walk};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Name, Tag};
 use crate::store::{Listing, ListingStore, Root, Store, find_manifest, read_manifest};
@@ -74,8 +75,13 @@ impl AttachmentTags {
             KnownTags::Something => !tags.is_empty(),
             KnownTags::Tag(known) => tags.contains(known),
         };
-        let attachments = tags.into_iter().filter(is_attachment);
-        Self(is_likely.then(|| Arc::new(attachments.collect())))
+        if is_likely { Self::of(tags) } else { Self(None) }
+    }
+
+    /// Takes the tags of attachments from a whole list.
+    #[must_use]
+    pub fn of(tags: impl IntoIterator<Item = Tag>) -> Self {
+        Self(Some(Arc::new(tags.into_iter().filter(|tag| is_attachment(tag.as_str())).collect())))
     }
 
     /// Returns whether `tag` is worth a request.
@@ -221,10 +227,6 @@ async fn referrers(store: &dyn ListingStore, tags: &AttachmentTags, subject: &Di
 fn slim(entry: &Descriptor) -> Descriptor {
     let media_type = if entry.is_manifest() { entry.media_type.clone() } else { MediaType::OCTET_STREAM };
     Descriptor::new(media_type, entry.digest, entry.size)
-}
-
-fn is_attachment(tag: &Tag) -> bool {
-    ["sha256-", "sha512-"].iter().any(|start| tag.as_str().starts_with(start))
 }
 
 /// Returns the tags that cosign uses for `digest`. A SHA-512 digest has none: they would be too long.

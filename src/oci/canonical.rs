@@ -12,6 +12,11 @@ pub(super) fn is_docker_hub(host: &str) -> bool {
     canonical_host(host) == DOCKER_HUB
 }
 
+/// Returns the host to connect to: Docker Hub's API has another name than its references.
+pub(super) fn api_host(host: &str) -> &str {
+    if is_docker_hub(host) { "registry-1.docker.io" } else { host }
+}
+
 /// Returns `host[:port]` in one spelling: lower case, addresses as the standard library writes them, no port if it is the
 /// HTTPS port. Parses names like the client does for a connection, so that both agree which hosts are the same.
 pub(super) fn canonical_host(host: &str) -> String {

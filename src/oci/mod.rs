@@ -13,13 +13,16 @@ pub(crate) mod fuzzing;
 pub(crate) mod json_cost;
 mod manifest;
 mod media_type;
+mod place;
 mod platform;
 mod reference;
+pub(crate) mod tag_order;
 pub(crate) mod walk;
 
 pub use descriptor::{Descriptor, empty_json};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use manifest::{Manifest, ManifestError, Shape};
 pub use media_type::MediaType;
+pub use place::{ListPlace, PlaceError, RegistryHost};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Name, Reference, ReferenceError, Repository, RepositoryPath, Tag};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Digest;
-use super::canonical::{DOCKER_HUB, canonical_host, is_docker_hub};
+use super::canonical::{DOCKER_HUB, api_host, canonical_host, is_docker_hub};
 
 /// A tag: up to 128 letters, digits, `_`, `.`, `-`, not starting with `.` or `-` (distribution-spec, "Pulling
 /// manifests").
@@ -149,7 +149,7 @@ impl Repository {
     /// Returns the host to connect to: Docker Hub's API has another name than its references.
     #[must_use]
     pub fn api_host(&self) -> &str {
-        if is_docker_hub(&self.host) { "registry-1.docker.io" } else { &self.host }
+        api_host(&self.host)
     }
 
     /// Returns whether the host is this machine itself: `localhost`, `127.0.0.0/8` or `[::1]`.
@@ -240,11 +240,15 @@ fn split_host<'a>(text: &'a str, whole: &str) -> Result<(&'a str, &'a str), Refe
         return Err(ReferenceError::NoRepository(bare.to_owned()));
     }
     let (first, rest) = text.split_once('/').unwrap_or(("", text));
-    let names_host = first.contains(['.', ':', '[']) || first == "localhost";
-    if !names_host {
+    if !names_host(first) {
         return Err(ReferenceError::Host(full_spelling(whole)));
     }
     if is_host(first) { Ok((first, rest)) } else { Err(ReferenceError::BadHost(first.to_owned())) }
+}
+
+/// Returns whether the first part of a reference is meant as a host: a namespace contains none of these characters.
+pub(super) fn names_host(first: &str) -> bool {
+    first.contains(['.', ':', '[']) || first == "localhost"
 }
 
 fn full_spelling(short: &str) -> String {
@@ -255,7 +259,7 @@ fn full_spelling(short: &str) -> String {
 }
 
 /// Returns whether `text` is a DNS name, an IPv4 address or a bracketed IPv6 address, with or without a port.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let Some((address, rest)) = rest.split_once(']') else { return false };
@@ -299,6 +303,18 @@ impl fmt::Display for RepositoryPath {
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.host, self.path)
+    }
+}
+
+impl From<Tag> for Name {
+    fn from(tag: Tag) -> Self {
+        Self::Tag(tag)
+    }
+}
+
+impl From<Digest> for Name {
+    fn from(digest: Digest) -> Self {
+        Self::Digest(digest)
     }
 }
 

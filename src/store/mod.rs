@@ -27,7 +27,7 @@ pub use memory::Memory;
 pub use page::{NamesPage, PagedStore, ReferrersPage};
 #[cfg(feature = "fuzzing")]
 pub(crate) use registry::fuzzing;
-pub use registry::{Registry, Role, Untagged};
+pub use registry::{Registry, RegistryCatalog, Role, Untagged};
 
 pub use crate::stream::ByteStream;
 

@@ -29,6 +29,12 @@ impl Scopes {
         Self::default().with(&format!("repository:{path}"), &["delete"])
     }
 
+    /// Returns the scope for listing the repositories of a registry.
+    #[must_use]
+    pub fn catalog() -> Self {
+        Self::default().with("registry:catalog", &["*"])
+    }
+
     /// Returns the union of both sets.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {

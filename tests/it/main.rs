@@ -5,6 +5,7 @@ mod bundle;
 mod catalog;
 mod cli;
 mod copy;
+mod everyday;
 mod hostile;
 mod house;
 mod kit;

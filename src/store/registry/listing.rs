@@ -15,22 +15,39 @@ use super::{Notes, Registry, suffix};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, MediaType, Name, Tag, json_cost};
 use crate::retry::Retry;
-use crate::wire::{Request, Response};
+use crate::wire::{Request, Response, Scopes};
 
-/// How much of a list of tags is read.
-pub(super) struct TagBounds {
+/// How much of a list of names is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NameBounds {
     pages: usize,
     bytes: u64,
 }
 
-/// All of it: as many tags as are allowed, at their longest.
-pub(super) const ALL_TAGS: TagBounds = TagBounds { pages: 1_000, bytes: 16 << 20 };
+/// All of it: as many names as are allowed, at the length of the longest tags.
+pub(super) const ALL_NAMES: NameBounds = NameBounds { pages: 1_000, bytes: 16 << 20 };
 
 /// As much as asking for each of an image's accessories by name would cost: a few dozen requests.
-pub(super) const FEW_TAGS: TagBounds = TagBounds { pages: 8, bytes: 512 << 10 };
+pub(super) const FEW_NAMES: NameBounds = NameBounds { pages: 8, bytes: 512 << 10 };
 
-/// Most tags of a repository.
-const MAX_TAGS: usize = 100_000;
+/// Most names in a list: tags of a repository, repositories of a registry.
+const MAX_NAMES: usize = 100_000;
+
+/// A page's length that registries grant: distribution 3 refuses a longer page of repositories.
+pub(super) const PAGE_NAMES: usize = 1_000;
+
+/// A list of names: where it is, and what it is called in errors.
+#[derive(Debug)]
+pub(super) struct NameList<'a> {
+    pub(super) path: &'a str,
+    pub(super) op: &'static str,
+    /// The names, in an error.
+    pub(super) names: &'static str,
+    pub(super) scopes: Scopes,
+    /// The length of a page to ask for. Without it, some registries send everything at once and others a short page.
+    pub(super) page: Option<usize>,
+    pub(super) most: NameBounds,
+}
 
 /// Most pages of a list of referrers.
 const MAX_REFERRER_PAGES: usize = 16;
@@ -47,13 +64,21 @@ pub(super) struct TagsPage {
     pub(super) tags: Vec<String>,
 }
 
+impl From<TagsPage> for Vec<String> {
+    fn from(page: TagsPage) -> Self {
+        page.tags
+    }
+}
+
 #[derive(Deserialize)]
 pub(super) struct ReferrersIndex {
     #[serde(deserialize_with = "null_is_empty")]
     pub(super) manifests: Vec<Descriptor>,
 }
 
-fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+pub(super) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -82,32 +107,69 @@ pub(super) enum NoPage {
 }
 
 /// A page, or why there is none.
-type Listed<T> = std::result::Result<T, NoPage>;
+pub(super) type Listed<T> = std::result::Result<T, NoPage>;
 
 /// Makes the request for a page.
 type Ask<'a> = &'a (dyn Fn(Option<Url>) -> Request + Sync);
 
 impl Registry {
-    pub(super) async fn listed_tags(&self, most: &TagBounds) -> Result<Vec<Tag>> {
-        // No `n`: registries that cap a page cap it anyway, and the others then return everything at once.
-        let ask = |next| match next {
-            None => self.request(Method::GET, "tags/list", "list tags of", ""),
-            Some(url) => Request::at(Method::GET, url, "list tags of", &self.label).needing(self.scopes()),
+    pub(super) async fn listed_tags(&self, most: NameBounds) -> Result<Vec<Tag>> {
+        // No length of a page: registries that cap a page cap it anyway, and the others then return everything at once.
+        Ok(self.tag_names(most, None).await?.unwrap_or_default())
+    }
+
+    /// Returns all tags, in pages of a thousand. For a caller that shows them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](Kind::NotFound) if there is no such repository; otherwise fails like
+    /// [`Listing::tags`](crate::store::Listing::tags).
+    pub async fn every_tag(&self) -> Result<Vec<Tag>> {
+        let listed = match self.tag_names(ALL_NAMES, Some(PAGE_NAMES)).await {
+            // The registry may refuse pages of this length.
+            Err(error) if error.kind() == Kind::Invalid => self.tag_names(ALL_NAMES, None).await?,
+            listed => listed?,
+        };
+        listed.map_err(|_| self.error(Kind::NotFound, "list tags of", ""))
+    }
+
+    async fn tag_names(&self, most: NameBounds, page: Option<usize>) -> Result<Listed<Vec<Tag>>> {
+        let path = format!("/v2/{}/tags/list", self.path);
+        let list = NameList { path: &path, op: "list tags of", names: "tags", scopes: self.scopes(), page, most };
+        let names = self.listed_names::<TagsPage>(&list).await?;
+        // Skip entries that are not valid tags: they could not be requested anyway.
+        Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
+    }
+
+    /// Returns all names of a list.
+    pub(super) async fn listed_names<T: DeserializeOwned + Into<Vec<String>>>(
+        &self,
+        list: &NameList<'_>,
+    ) -> Result<Listed<Vec<String>>> {
+        let &NameList { path, op, names, ref scopes, page, most } = list;
+        let first = page.map_or_else(|| path.to_owned(), |count| format!("{path}?n={count}"));
+        let ask = |next| {
+            let request = match next {
+                None => Request::new(Method::GET, &*first, op, &self.label),
+                Some(url) => Request::at(Method::GET, url, op, &self.label),
+            };
+            request.needing(scopes.clone())
         };
         let mut found = Vec::new();
-        let mut pages = Pages::new(most.pages, MAX_TAGS, most.bytes);
+        let mut pages = Pages::new(most.pages, MAX_NAMES, most.bytes);
         while let Some(url) = pages.next() {
-            let Ok((page, next)) = self.page::<TagsPage>(&ask, url, &mut pages).await? else { break };
-            // Skip entries that are not valid tags: they could not be requested anyway.
-            found.extend(page.tags.iter().filter_map(|tag| tag.parse().ok()));
-            let is_bounded =
-                pages.continued(next).map_err(|why| self.error(Kind::Invalid, "list tags of", "").because(why))?;
-            if found.len() > MAX_TAGS || !is_bounded {
-                let why = format!("more than {MAX_TAGS} tags or {} pages", most.pages);
-                return Err(self.error(Kind::Limit, "list tags of", "").because(why));
+            let (page, next) = match self.page::<T>(&ask, url, &mut pages).await? {
+                Ok(page) => page,
+                Err(missing) => return Ok(Err(missing)),
+            };
+            found.extend(page.into());
+            let is_bounded = pages.continued(next).map_err(|why| self.error(Kind::Invalid, op, "").because(why))?;
+            if found.len() > MAX_NAMES || !is_bounded {
+                let why = format!("more than {MAX_NAMES} {names} or {} pages", most.pages);
+                return Err(self.error(Kind::Limit, op, "").because(why));
             }
         }
-        Ok(found)
+        Ok(Ok(found))
     }
 
     pub(super) async fn all_referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {

@@ -4,6 +4,7 @@
 //! POST that asks for a mount and opens the upload session at the same time, and one PUT.
 
 mod blob;
+mod catalog;
 mod delete_tag;
 mod fallback_index;
 #[cfg(feature = "fuzzing")]
@@ -29,6 +30,7 @@ use crate::oci::{Descriptor, Digest, Name, Repository, Tag};
 use crate::retry::Retry;
 use crate::wire::{Client, Host, Request, Scopes, Stats};
 
+pub use catalog::RegistryCatalog;
 pub use delete_tag::Untagged;
 
 /// Pause before a second try if a registry says that it does not hold a blob.
@@ -81,11 +83,14 @@ impl Registry {
     #[must_use]
     pub fn new(client: &Client, repository: &Repository, role: Role) -> Self {
         let path = repository.path.as_str();
-        let host = client.host(repository.api_host(), path);
+        Self::at(client.host(repository.api_host(), path), &repository.to_string(), path, role)
+    }
+
+    fn at(host: Host, label: &str, path: &str, role: Role) -> Self {
         let notes = host.notes();
         Self {
             host,
-            label: repository.to_string().into(),
+            label: label.into(),
             path: path.into(),
             role,
             refusal: refused_tags::Refusal::default(),
@@ -212,11 +217,11 @@ impl Store for Registry {
 #[async_trait]
 impl Listing for Registry {
     async fn tags(&self) -> Result<Vec<Tag>> {
-        self.listed_tags(&listing::ALL_TAGS).await
+        self.listed_tags(listing::ALL_NAMES).await
     }
 
     async fn few_tags(&self) -> Result<Vec<Tag>> {
-        self.listed_tags(&listing::FEW_TAGS).await
+        self.listed_tags(listing::FEW_NAMES).await
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {

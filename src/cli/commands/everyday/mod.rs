@@ -1,0 +1,16 @@
+//! Commands that show what a registry holds.
+
+pub(crate) mod ls;
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+
+/// How many requests are in flight.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Requests {
+    /// Most entries asked for at the same time
+    #[arg(long, value_name = "N", default_value = "8")]
+    jobs: NonZeroUsize,
+}
