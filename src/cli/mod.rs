@@ -77,6 +77,8 @@ enum RegistryCommand {
     Package(commands::prepare::package::PackageArgs),
     /// List the repositories of a registry, or the tags of a repository
     Ls(commands::everyday::ls::Ls),
+    /// Show an image with its platforms and everything attached to it
+    Inspect(commands::everyday::inspect::Inspect),
     /// Move the tags of a seed-catalog or sync run back to the previous images
     Rollback(Box<commands::copying::rollback::RollbackArgs>),
     /// Log in to a registry; docker and podman find the login too
@@ -134,6 +136,7 @@ impl Run for RegistryCommand {
             Self::BootstrapZot(command) => command.run(context).await,
             Self::Package(command) => command.run(context).await,
             Self::Ls(command) => command.run(context).await,
+            Self::Inspect(command) => command.run(context).await,
             Self::Rollback(command) => command.run(context).await,
             Self::Login(command) => command.run(context).await,
             Self::Logout(command) => command.run(context).await,

@@ -6,6 +6,7 @@ pub mod artifact;
 pub mod blob;
 pub mod blob_signature;
 pub(crate) mod claim;
+pub(crate) mod claimed_signer;
 pub(crate) mod failure;
 pub(crate) mod key;
 pub(crate) mod key_file;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Reference};
 use crate::seed::explain;
-use crate::store::{Registry, Role};
+use crate::store::{ListingStore, Registry, Role};
 use crate::verify::{Candidate, Demands, Pipeline, VerifyReport};
 use crate::wire::Client;
 
@@ -35,13 +35,27 @@ impl From<Unfinished> for Error {
 /// Fails if the registry cannot be asked; this never becomes a report that says "not signed".
 pub async fn verify(reference: &Reference, demands: Demands, client: &Client) -> Result<VerifyReport, Unfinished> {
     let store = Registry::new(client, &reference.repository, Role::Source);
-    let unresolved = |digest| move |error| Unfinished { digest, error: explain::explained(error, reference) };
-    let mut subject = match Candidate::resolve_image(&store, reference).await {
+    let subject = match Candidate::resolve_image(&store, reference).await {
         Ok(subject) => subject,
         Err(error) => return Err(explain::explained_with_tags(error, reference, &store).await.into()),
     };
     let digest = Some(subject.root.digest);
-    subject.resolve_sidecars(&store, &demands).await.map_err(unresolved(digest))?;
-    let report = Pipeline::new(demands).run(&store, &subject).await;
-    report.map_err(|error| Unfinished { digest, error: error.during("verify", reference) })
+    verify_resolved(&store, subject, demands).await.map_err(|error| Unfinished { digest, error })
+}
+
+/// Does the same for an image whose root is resolved.
+///
+/// # Errors
+///
+/// Fails like [`verify`].
+pub(crate) async fn verify_resolved(
+    store: &dyn ListingStore,
+    mut subject: Candidate,
+    demands: Demands,
+) -> Result<VerifyReport> {
+    let reference = subject.reference.clone();
+    let sidecars = subject.resolve_sidecars(store, &demands).await;
+    sidecars.map_err(|error| explain::explained(error, &reference))?;
+    let report = Pipeline::new(demands).run(store, &subject).await;
+    report.map_err(|error| error.during("verify", &reference))
 }

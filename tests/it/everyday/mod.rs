@@ -1,5 +1,6 @@
 //! The commands that show what a registry holds.
 
+mod inspect;
 mod ls;
 
 use std::process::Output;

@@ -64,6 +64,13 @@ impl BundleBed {
         self.file("cosign.pub").to_str().unwrap().to_owned()
     }
 
+    /// Writes the public key into another folder, under a name of its own.
+    pub(crate) fn public_key_elsewhere(&self, folder: &std::path::Path) -> String {
+        let path = folder.join("other.pub");
+        std::fs::write(&path, self.key.public_pem().unwrap()).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }

@@ -48,7 +48,7 @@ pub(crate) struct ByFlags {
 
 /// Requirements beyond the image's signature.
 #[derive(Debug, Args)]
-struct Demanded {
+pub(crate) struct Demanded {
     /// Require the lock sidecar: signed, and matching the image
     #[arg(long)]
     require_lock: bool,
@@ -64,7 +64,7 @@ struct Demanded {
     #[command(flatten)]
     log: trust::LogArgs,
     #[command(flatten)]
-    access: AccessArgs,
+    pub(crate) access: AccessArgs,
 }
 
 impl Run for ByFlags {
@@ -98,15 +98,27 @@ impl Run for Verify {
 
 impl Verify {
     async fn report(&self) -> Result<VerifyReport, Unfinished> {
-        let demands = self.demands()?;
+        let demands = self.demanded.demands(&self.pub_key)?;
         let client = Client::new(self.demanded.access.client_for(&self.image.repository))?;
         let stopped = Error::new(Kind::Interrupted, "verify").on(&self.image);
         unless_interrupted(workflow::verify(&self.image, demands, &client), stopped).await
     }
+}
 
-    fn demands(&self) -> Result<Demands> {
-        let Demanded { require_lock, require_policy, max_age, match_identity, log, .. } = &self.demanded;
-        let keys = self.pub_key.iter().map(|path| trust::public_key("--pub-key", path)).collect::<Result<_>>()?;
+impl Demanded {
+    /// Returns whether there are requirements that need a key.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.require_lock || self.match_identity || self.log.is_asked()
+    }
+
+    /// Reads the keys, and returns all requirements.
+    ///
+    /// # Errors
+    ///
+    /// [`Usage`](Kind::Usage) for a file that holds no public key.
+    pub(crate) fn demands(&self, pub_key: &[PathBuf]) -> Result<Demands> {
+        let Self { require_lock, require_policy, max_age, match_identity, log, .. } = self;
+        let keys = pub_key.iter().map(|path| trust::public_key("--pub-key", path)).collect::<Result<_>>()?;
         let demand = |is_asked| if is_asked { SidecarDemand::Required } else { SidecarDemand::NotAsked };
         let mut demands = Demands {
             max_age: *max_age,

@@ -1,5 +1,6 @@
 //! Commands that show what a registry holds.
 
+pub(crate) mod inspect;
 pub(crate) mod ls;
 
 use std::num::NonZeroUsize;
