@@ -40,8 +40,8 @@ pub enum Kind {
     Unsupported,
     /// Verification failed. Never retried, never worked around.
     Untrusted,
-    /// Policy refused it: everything was asked and answered, and the answer is no. A dry run that would move something has
-    /// its exit code.
+    /// Refused: everything was asked and answered, and the answer is no. A dry run that would move something has its exit
+    /// code.
     Refused,
     /// This machine failed: disk, permissions, a missing program.
     Local,
@@ -107,7 +107,7 @@ impl Kind {
             Self::Conflict => "changed by somebody else meanwhile",
             Self::Unsupported => "unsupported",
             Self::Untrusted => "not trusted",
-            Self::Refused => "refused by policy",
+            Self::Refused => "refused",
             Self::Local => "local failure",
             Self::Partial => "some entries failed",
             Self::Interrupted => "interrupted",
@@ -456,7 +456,7 @@ mod tests {
     #[test]
     fn a_refusal_is_final_and_has_an_exit_code_of_its_own() {
         let refused = Kind::Refused;
-        assert_eq!((refused.exit_code(), refused.as_str()), (6, "refused by policy"));
+        assert_eq!((refused.exit_code(), refused.as_str()), (6, "refused"));
         assert!(!refused.is_transient() && !refused.is_worth_refetching() && !refused.allows_other_transport());
     }
 

@@ -29,8 +29,8 @@ Exit codes:
   4    source or destination could not be read or written
   5    some entries failed (--keep-going) or could not be read (ls -l), some tags could not be put back
        (rollback), or some repositories were left alone (gc)
-  6    everything was asked and answered, and the answer is no: something would move
-       (--dry-run --exit-code)
+  6    everything was asked and answered, and the answer is no: something would move (--dry-run --exit-code),
+       tags still name the digest, or the registry does not delete (rm)
   130  interrupted; the destination tag was not moved";
 
 /// Replicates container images between registries, verifies them fail-closed, and serves them at the edge.
@@ -79,6 +79,8 @@ enum RegistryCommand {
     Ls(commands::everyday::ls::Ls),
     /// Show an image with its platforms and everything attached to it
     Inspect(commands::everyday::inspect::Inspect),
+    /// Remove a tag, or an image with everything attached to it
+    Rm(commands::everyday::rm::Rm),
     /// Move the tags of a seed-catalog or sync run back to the previous images
     Rollback(Box<commands::copying::rollback::RollbackArgs>),
     /// Log in to a registry; docker and podman find the login too
@@ -137,6 +139,7 @@ impl Run for RegistryCommand {
             Self::Package(command) => command.run(context).await,
             Self::Ls(command) => command.run(context).await,
             Self::Inspect(command) => command.run(context).await,
+            Self::Rm(command) => command.run(context).await,
             Self::Rollback(command) => command.run(context).await,
             Self::Login(command) => command.run(context).await,
             Self::Logout(command) => command.run(context).await,

@@ -13,6 +13,7 @@ mod list;
 mod login;
 mod pin;
 mod publish_index;
+mod remove;
 mod rollback;
 
 pub use crate::disk::Existing;
@@ -39,4 +40,5 @@ pub use list::{ListDetail, ListedImage, ListedRepository, ListedTag, RepositoryL
 pub use login::{LoggedIn, LoggedOut, login, logout};
 pub use pin::{PinStatus, PinnedCatalog, PinnedEntry};
 pub use publish_index::{Change, Publication, publish_index};
+pub use remove::{Removal, RemovalFate, RemovalItem};
 pub use rollback::{RollbackFate, RollbackPlan, RollbackStep};

@@ -5,7 +5,7 @@
 
 mod blob;
 mod catalog;
-mod delete_tag;
+mod delete;
 mod fallback_index;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -31,7 +31,7 @@ use crate::retry::Retry;
 use crate::wire::{Client, Host, Request, Scopes, Stats};
 
 pub use catalog::RegistryCatalog;
-pub use delete_tag::Untagged;
+pub use delete::Untagged;
 
 /// Pause before a second try if a registry says that it does not hold a blob.
 const SECOND_THOUGHT: Duration = Duration::from_millis(50);

@@ -1,7 +1,8 @@
-//! The commands that show what a registry holds.
+//! The commands that show what a registry holds, and remove from it.
 
 mod inspect;
 mod ls;
+mod rm;
 
 use std::process::Output;
 

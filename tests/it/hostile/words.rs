@@ -182,3 +182,47 @@ async fn content_without_a_type_is_reported_as_such() {
     let said = text(&run.output);
     assert!(said.contains("what came has no type, and is no manifest that tells its own"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_text_of_a_registry_reaches_the_terminal_when_it_is_shown() {
+    let bed = source().await;
+    let store = publisher(&bed, "app");
+    let v1 = autonomy_registry::oci::Name::Tag("v1".parse().unwrap());
+    let image = autonomy_registry::store::Store::resolve(&store, &v1).await.unwrap();
+    let attached = images::sidecar(&store, &image, &format!("application/x.{EVIL}"), b"{}").await;
+    images::tag(&store, &attached, "evil").await;
+    let layer =
+        json!({"mediaType": EVIL, "digest": attached.digest, "size": 1, "annotations": {"predicateType": EVIL}});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "artifactType": EVIL, "layers": [layer],
+        "subject": image, "annotations": {"org.opencontainers.image.created": EVIL},
+    });
+    bed.fault(
+        Fault::always(
+            Kind::ManifestGet,
+            What::Serve {
+                media_type: "application/vnd.oci.image.manifest.v1+json",
+                bytes: manifest.to_string().into(),
+            },
+        )
+        .at_the_end("/manifests/evil"),
+    );
+    let list = json!({"name": EVIL, "tags": ["v1", "evil", EVIL]}).to_string();
+    bed.fault(Fault::always(Kind::Tags, What::Replace(list.into())));
+    let (repository, image) = (format!("{}/app", bed.host()), format!("{}/app:v1", bed.host()));
+    let evil = format!("{}/app:evil", bed.host());
+    for words in [
+        &["ls", &repository][..],
+        &["ls", "-l", &repository],
+        &["ls", "-l", bed.host()],
+        &["inspect", &image],
+        &["inspect", &evil],
+        &["rm", &image, "--dry-run"],
+    ] {
+        for voice in [&["-vv"][..], &["--output", "json"]] {
+            let done = autonomy(&[&["registry"], words, &["--allow-insecure-registry"], voice].concat()).await;
+            tame(&done, &format!("{words:?}"));
+            assert_code(&done, 0);
+        }
+    }
+}

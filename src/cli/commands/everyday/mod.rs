@@ -1,7 +1,8 @@
-//! Commands that show what a registry holds.
+//! Commands that show what a registry holds, and remove from it.
 
 pub(crate) mod inspect;
 pub(crate) mod ls;
+pub(crate) mod rm;
 
 use std::num::NonZeroUsize;
 

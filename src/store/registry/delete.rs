@@ -1,19 +1,20 @@
-//! Deletes a tag (distribution-spec, "Deleting tags"): optional, and many registries do not support it.
+//! Deletes a tag or a manifest (distribution-spec, "Content Management"): optional, and many registries do not support
+//! it.
 
 use http::Method;
 
-use super::{Registry, own_failure_may_pass};
+use super::{Registry, own_failure_may_pass, suffix};
 use crate::error::{Error, Kind, Result};
-use crate::oci::Tag;
+use crate::oci::{Digest, Name, Tag};
 
-/// The result of deleting a tag.
+/// The result of deleting a tag or a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Untagged {
     /// The registry deleted it.
     Removed,
-    /// The registry has no such tag, or says so.
+    /// The registry has no such tag or manifest, or says so.
     Absent,
-    /// The registry does not delete tags; the reason in its words.
+    /// The registry does not delete; the reason in its words.
     Unsupported(String),
 }
 
@@ -24,9 +25,21 @@ impl Registry {
     ///
     /// [`Denied`](Kind::Denied) without the right to delete; otherwise fails like the transport.
     pub async fn untag(&self, tag: &Tag) -> Result<Untagged> {
+        self.delete(&Name::Tag(tag.clone()), "delete tag").await
+    }
+
+    /// Deletes the manifest `digest`, and with it every tag that names it.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`untag`](Self::untag).
+    pub async fn delete_manifest(&self, digest: Digest) -> Result<Untagged> {
+        self.delete(&Name::Digest(digest), "delete manifest").await
+    }
+
+    async fn delete(&self, name: &Name, op: &'static str) -> Result<Untagged> {
         let scopes = self.scopes().and(&crate::wire::Scopes::delete(&self.path));
-        let request =
-            self.request(Method::DELETE, &format!("manifests/{tag}"), "delete tag", format!(":{tag}")).needing(scopes);
+        let request = self.request(Method::DELETE, &format!("manifests/{name}"), op, suffix(name)).needing(scopes);
         self.host
             .retrying(own_failure_may_pass, || async {
                 let answer = self.host.send(&request).await?;
