@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
+use command_line::foreign_commands;
 use context::{GlobalArgs, Run, RunContext};
 
 use crate::error::{Error, Kind, Result};
@@ -102,9 +103,14 @@ enum RegistryCommand {
 /// Runs the program and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let parsed = command_line::parse::<Autonomy>(std::env::args_os().collect());
-    let command_line::Parsed { command: Autonomy { global, command }, is_json, warnings, variables } =
-        parsed.unwrap_or_else(|error| error.exit());
+    let parsed = match command_line::parse::<Autonomy>(std::env::args_os().collect()) {
+        Ok(parsed) => parsed,
+        Err(error) => match foreign_commands::explained(&error) {
+            Some(error) => return terminal::print::failure(&error, terminal::print::Output::Human),
+            None => error.exit(),
+        },
+    };
+    let command_line::Parsed { command: Autonomy { global, command }, is_json, warnings, variables } = parsed;
     let context = RunContext::start(&global, is_json);
     warnings.iter().for_each(|warning| context.warn(warning));
     run(command, &context).unwrap_or_else(|error| {

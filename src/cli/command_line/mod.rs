@@ -3,6 +3,7 @@
 
 pub(super) mod environment;
 pub(super) mod examples;
+pub(super) mod foreign_commands;
 pub(super) mod foreign_flags;
 mod program_name;
 mod switches;

@@ -2,6 +2,7 @@
 
 mod inspect;
 mod ls;
+mod other_words;
 mod rm;
 
 use std::process::Output;
