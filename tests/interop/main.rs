@@ -10,6 +10,7 @@ mod attached;
 mod clients;
 mod copies;
 mod cosign;
+mod everyday;
 mod installing;
 mod links;
 mod logins;
@@ -35,7 +36,7 @@ struct Case {
     run: fn(&Peers),
 }
 
-const SUITES: [&[Case]; 14] = [
+const SUITES: &[&[Case]] = &[
     copies::CASES,
     clients::CASES,
     secured::CASES,
@@ -44,6 +45,7 @@ const SUITES: [&[Case]; 14] = [
     modes::CASES,
     attached::CASES,
     rollback::CASES,
+    everyday::CASES,
     subsets::CASES,
     links::CASES,
     logins::CASES,

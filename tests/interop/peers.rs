@@ -128,11 +128,20 @@ impl Server {
 
     /// One of the two distributions with `more` appended to the `http` section of its configuration.
     pub(crate) fn configured(peers: &Peers, kind: Kind, more: &str) -> Self {
+        Self::run(peers, kind, |text| text + more)
+    }
+
+    /// One of the two distributions as it is installed: it deletes nothing.
+    pub(crate) fn start_without_deletion(peers: &Peers, kind: Kind) -> Self {
+        Self::run(peers, kind, |text| text.replace("  delete:\n    enabled: true\n", ""))
+    }
+
+    fn run(peers: &Peers, kind: Kind, change: impl FnOnce(String) -> String) -> Self {
         let home = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
         let config = home.path().join("config");
-        std::fs::write(&config, configuration(kind, &host, home.path()) + more).unwrap();
+        std::fs::write(&config, change(configuration(kind, &host, home.path()))).unwrap();
         let mut command = match kind.program() {
             None => {
                 let mut command = Command::new(AUTONOMY);
