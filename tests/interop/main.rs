@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         let peers = Arc::clone(&peers);
         Trial::ignorable_test(case.name, move || run(case, &peers, is_ci))
     };
-    libtest_mimic::run(&arguments, SUITES.into_iter().flatten().map(trial).collect()).exit_code()
+    libtest_mimic::run(&arguments, SUITES.iter().copied().flatten().map(trial).collect()).exit_code()
 }
 
 /// Runs one check. A missing peer fails in CI; elsewhere it skips the check. zot may be missing anywhere.

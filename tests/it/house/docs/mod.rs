@@ -41,6 +41,7 @@ pages! {
     the_commands_of_install_print_what_it_says: "docs/install.md",
     the_commands_of_seed_print_what_it_says: "docs/seed.md",
     the_commands_of_catalogs_print_what_it_says: "docs/catalogs.md",
+    the_commands_of_everyday_print_what_it_says: "docs/everyday.md",
     the_commands_of_trust_print_what_it_says: "docs/trust.md",
     the_commands_of_serve_print_what_it_says: "docs/serve.md",
     the_commands_of_logins_and_tls_print_what_it_says: "docs/logins-and-tls.md",
