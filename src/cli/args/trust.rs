@@ -44,14 +44,18 @@ pub(crate) struct LogArgs {
 }
 
 impl LogArgs {
+    /// Returns whether one of these flags is given.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.require_tlog || !self.rekor_key.is_empty()
+    }
+
     /// Refuses these flags if the flag `instead` says that no signature is verified.
     ///
     /// # Errors
     ///
     /// [`Usage`](Kind::Usage) if there is such a flag.
     pub(crate) fn check(&self, instead: Option<&str>) -> Result<()> {
-        let is_asked = self.require_tlog || !self.rekor_key.is_empty();
-        let Some(instead) = instead.filter(|_| is_asked) else { return Ok(()) };
+        let Some(instead) = instead.filter(|_| self.is_asked()) else { return Ok(()) };
         let text = format!("--rekor-key and --require-tlog verify a signature, and {instead} does not");
         Err(Error::new(Kind::Usage, text).hint("name the key that signed with --pub-key, or leave the log out"))
     }
