@@ -221,14 +221,14 @@ impl Tries {
     pub fn progress(&mut self, bytes: u64) {
         self.moved = self.moved.saturating_add(bytes);
         if self.failures() > 0 && self.moved >= PROGRESS {
-            self.failures = 0;
+            (self.failures, self.silences) = (0, 0);
             self.found_again();
         }
     }
 
-    /// Records that the peer was there, although nothing that it got counts: an outage after this is a new one.
+    /// Records that the peer was there, although nothing that it got counts: the time of an outage begins anew, and the
+    /// pauses go on growing.
     pub(crate) fn found_again(&mut self) {
-        self.silences = 0;
         self.silent_since = None;
     }
 

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-use super::{is_given, leaf};
+use super::words::{is_given, leaf};
 
 /// A variable, and the flag that it stands in for.
 struct FlagVariable {

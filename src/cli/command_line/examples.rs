@@ -75,6 +75,24 @@ autonomy registry login ghcr.io -u robot
 autonomy registry login ghcr.io -u robot --password-stdin < token",
     ),
     (
+        "autonomy registry ls",
+        "\
+autonomy registry ls site.example
+autonomy registry ls -l site.example/acme/app",
+    ),
+    (
+        "autonomy registry inspect",
+        "\
+autonomy registry inspect site.example/app:v1
+autonomy registry inspect site.example/app:v1 --pub-key cosign.pub --output json",
+    ),
+    (
+        "autonomy registry rm",
+        "\
+autonomy registry rm site.example/app:v1 --dry-run
+autonomy registry rm site.example/app:v1 --yes",
+    ),
+    (
         "autonomy registry logout",
         "\
 autonomy registry logout ghcr.io

@@ -7,6 +7,7 @@ pub(super) mod foreign_commands;
 pub(super) mod foreign_flags;
 mod program_name;
 mod switches;
+mod words;
 
 use std::ffi::OsString;
 
@@ -14,6 +15,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use self::environment::{StandIns, UsedVariable};
+use self::words::leaf;
 use super::context;
 
 /// The result of parsing.
@@ -59,12 +61,6 @@ fn matches(command: &mut Command, words: &[OsString]) -> Result<ArgMatches, clap
         .map_err(|error| program_name::with_tip(explained(error, command), words, command))
 }
 
-/// Returns the command that the words name.
-fn leaf<'a>(root: &'a Command, words: &[OsString]) -> &'a Command {
-    let names = words.iter().skip(1).filter_map(|word| word.to_str());
-    names.fold(root, |command, name| command.find_subcommand(name).unwrap_or(command))
-}
-
 /// Adds what the operator can do about an error, where the argument alone shows it.
 fn explained(mut error: clap::Error, leaf: &Command, words: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else { return error };
@@ -82,16 +78,4 @@ fn explained(mut error: clap::Error, leaf: &Command, words: &[OsString]) -> clap
     }
     error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     error
-}
-
-/// Returns whether the words give the argument, by its long or its short name.
-fn is_given(argument: &clap::Arg, words: &[OsString]) -> bool {
-    let flags = words.iter().skip(1).filter_map(|word| word.to_str()).take_while(|word| *word != "--");
-    let mut names = flags.map(|word| word.split_once('=').map_or(word, |(name, _)| name));
-    let longs: Vec<_> = argument.get_long_and_visible_aliases().unwrap_or_default();
-    names.any(|name| match (name.strip_prefix("--"), argument.get_short()) {
-        (Some(long), _) => longs.contains(&long),
-        (None, Some(short)) => name.strip_prefix('-').is_some_and(|rest| rest.starts_with(short)),
-        (None, None) => false,
-    })
 }

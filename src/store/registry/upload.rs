@@ -25,7 +25,7 @@ use crate::wire::{Payload, Request, Response, Scopes};
 
 /// How often in a row an upload may break in the middle without a byte more at the registry: a link that breaks each time
 /// never carries the whole blob to a registry that forgets it.
-const MOST_IN_VAIN: u32 = 10;
+const MOST_IN_VAIN: u32 = 20;
 
 /// Slowest rate at which a registry works on a blob that it has received, in bytes per second: it hashes the blob again,
 /// or moves it to an object store. Longest time that it may take.

@@ -26,9 +26,8 @@ fn client() -> Client {
 }
 
 /// The faults that are an outage.
-fn outages() -> [What; 5] {
-    let busy = What::StatusWith { status: 429, retry_after: Some("0".into()) };
-    [What::ResetBefore, What::Status(502), What::Status(503), What::Status(504), busy]
+fn outages() -> [What; 4] {
+    [What::ResetBefore, What::Status(502), What::Status(503), What::Status(504)]
 }
 
 /// Every kind of request that a seed sends, with the image `app:v1` to ask for.
@@ -43,7 +42,7 @@ const REQUESTS: [Asks; 8] = [
     Asks::ManifestPut,
 ];
 
-/// Sends one request of each kind, and what it needs. Each call needs another `number`, so that there is a new blob.
+/// Sends one request of each kind, and what it needs. Each call needs another `number`, so that blob and tag are new.
 async fn use_all(
     sink: &Registry,
     root: &Descriptor,
@@ -56,10 +55,17 @@ async fn use_all(
     read_small(sink, blob, blob.size).await?;
     sink.referrers(&root.digest).await?;
     sink.tags().await?;
-    let bytes = content(3000 + number.fetch_add(1, Ordering::Relaxed) as usize);
+    let number = number.fetch_add(1, Ordering::Relaxed);
+    let bytes = content(3000 + number as usize);
     sink.put(&layer(&bytes), &Body::bytes(layer(&bytes), bytes), &[]).await?;
     let index = br#"{"schemaVersion":2,"manifests":[]}"#;
-    put_bytes(sink, &Descriptor::of(MediaType::OCI_INDEX, index), &index[..], &["v2".parse().unwrap()]).await?;
+    put_bytes(
+        sink,
+        &Descriptor::of(MediaType::OCI_INDEX, index),
+        &index[..],
+        &[format!("v1.{number}").parse().unwrap()],
+    )
+    .await?;
     Ok(())
 }
 
