@@ -280,7 +280,9 @@ impl Removal {
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
         if let Some(error) = &self.error {
-            return Some(error.clone().during("remove", &self.reference).hint(self.remaining_hint()));
+            // How far the removal came matters more than a hint about its end.
+            let broken_off = Error::new(error.kind(), "remove").on(&self.reference);
+            return Some(broken_off.hint(self.remaining_hint()).because(error.clone()));
         }
         let refused = |why: String| Error::new(Kind::Refused, "remove").on(&self.reference).because(why);
         self.items.iter().enumerate().find_map(|(position, item)| match &item.fate {

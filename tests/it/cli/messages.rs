@@ -121,7 +121,7 @@ async fn every_line_is_json_if_progress_is_with_warnings_retries_and_the_error_b
     let error = lines.last().unwrap();
     assert_eq!((&error["event"], &error["exit_code"]), (&"error".into(), &4.into()), "{lines:#?}");
     assert_eq!((&error["kind"], &error["side"], &error["image"]), (&"not found".into(), &"source".into(), &to.into()));
-    assert!(error["hint"].as_str().unwrap().contains("check the repository and the tag"), "{error:#}");
+    assert!(error["hint"].as_str().unwrap().contains("did you mean v1?"), "{error:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
