@@ -6,7 +6,8 @@
 //! `floors` reads the imports of every file and fails on an upward or sideways one.
 //!
 //! ```text
-//! floor 10 cli  fuzzing
+//! floor 11 cli  fuzzing
+//! floor 10 terminal
 //! floor 9  observe
 //! floor 8  workflow
 //! floor 7  seed
@@ -16,14 +17,14 @@
 //! floor 3  wire
 //! floor 2  keychain  spool  http_server  trust  render
 //! floor 1  document  disk  journal  retry  named_certificates
-//! floor 0  oci  error  clock  sync  stream
+//! floor 0  oci  error  clock  sync  stream  quantity
 //! ```
 //!
 //! Each module has a border: `oci` knows no HTTP and no files; `disk`, `keychain`, `wire` and `http_server` know no
 //! images; `trust` knows no store and no I/O; `document` and `render` know no I/O; `spool` knows no stores; `store`
 //! knows no seeds; `copy` knows neither verification nor HTTP nor files; `verify` and `serve` do not know the engine;
-//! `transport` does not know the command line; `seed` and `workflow` know neither clap nor terminals; `observe` does not know the
-//! engine's internals.
+//! `transport` does not know the command line; `seed` and `workflow` know neither clap nor terminals; `terminal` knows no
+//! commands; `observe` does not know the engine's internals.
 //!
 //! # As a library
 //!
@@ -64,6 +65,7 @@ pub mod keychain;
 mod named_certificates;
 pub mod observe;
 pub mod oci;
+mod quantity;
 mod render;
 pub mod retry;
 mod seed;
@@ -72,6 +74,7 @@ pub mod spool;
 pub mod store;
 mod stream;
 mod sync;
+mod terminal;
 pub mod transport;
 pub mod trust;
 pub mod verify;

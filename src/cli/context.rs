@@ -7,11 +7,11 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use serde::Serialize;
 
-use super::terminal::print::{self, Output};
-use super::terminal::seed_result::ResultDetail;
 use crate::copy::Events;
 use crate::error::Result;
 use crate::observe::{self, Listener, Screen, logging};
+use crate::terminal::print::{self, Output};
+use crate::terminal::seed_result::ResultDetail;
 
 /// Events that may wait for a slow terminal before they are dropped.
 const WAITING_EVENTS: usize = 4096;

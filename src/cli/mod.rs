@@ -1,4 +1,4 @@
-//! The command line: the only module that knows clap, the terminal, the environment and exit codes.
+//! The command line: the only module that knows clap, the environment and exit codes.
 //!
 //! Parse without I/O, resolve once, call one workflow, print one result. Results go to stdout, everything else to
 //! stderr.
@@ -7,8 +7,6 @@ mod args;
 mod command_line;
 mod commands;
 mod context;
-mod interrupt;
-mod terminal;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -20,6 +18,7 @@ use command_line::foreign_commands;
 use context::{GlobalArgs, Run, RunContext};
 
 use crate::error::{Error, Kind, Result};
+use crate::terminal;
 
 const EXIT_CODES: &str = "\
 Exit codes:

@@ -7,13 +7,13 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::args::network::{Network, Spooling};
 use crate::cli::context::{ProgressArgs, RunContext};
-use crate::cli::interrupt::tidy;
-use crate::cli::terminal::print;
 use crate::copy::{self, Event, Events, Presence};
 use crate::document::Accessories;
 use crate::error::{Error, Kind, Result};
 use crate::observe::Listener;
 use crate::retry::{Outages, is_outage};
+use crate::terminal::interrupt::tidy;
+use crate::terminal::print;
 use crate::transport::{FallbackTransport, Native, Skopeo, Transport, skopeo};
 use crate::wire::Client;
 use crate::workflow::{Forecasts, Tagging};

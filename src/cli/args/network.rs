@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{duration, size};
 use crate::copy::{self, Lanes};
 use crate::error::Result;
 use crate::keychain;
 use crate::oci::Repository;
+use crate::quantity::{duration, size};
 use crate::retry::Retry;
 use crate::spool::Spool;
 use crate::wire;

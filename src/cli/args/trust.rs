@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::duration;
-use crate::cli::terminal::password;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Reference, Repository};
+use crate::quantity::duration;
+use crate::terminal::password;
 use crate::verify::{Demands, ErrorClass, Failure, IdentityRule, PublicKey, RollbackRule, SigningKey, Tlog, TrustTime};
 
 /// Reads the public key that `flag` names.

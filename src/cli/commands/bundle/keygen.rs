@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::context::{Run, RunContext};
-use crate::cli::terminal::{password, print};
 use crate::error::Result;
+use crate::terminal::{password, print};
 use crate::workflow::{Existing, KeyPairPlace as Workflow};
 
 /// Makes a key pair, cosign.key and cosign.pub, in cosign's format. The password comes from COSIGN_PASSWORD or a prompt.

@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use crate::cli::args::network::AccessArgs;
 use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{tidy, unless_interrupted};
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
+use crate::terminal::interrupt::{tidy, unless_interrupted};
+use crate::terminal::print;
 use crate::wire::Client;
 use crate::workflow::{self, SealContent, SealedBundle};
 

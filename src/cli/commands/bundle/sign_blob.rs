@@ -8,9 +8,9 @@ use clap::Args;
 
 use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::print;
 use crate::workflow;
 
 /// Signs a file of any kind and any length. Writes the signature as a sigstore bundle, which cosign verify-blob reads.

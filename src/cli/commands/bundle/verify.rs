@@ -8,13 +8,14 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
-use crate::cli::args::{duration, trust};
+use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print;
-use crate::cli::terminal::print::Output;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
+use crate::quantity::duration;
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::print;
+use crate::terminal::print::Output;
 use crate::verify::{Demands, Failure, IdentityRule, SidecarDemand, VerifyReport};
 use crate::wire::Client;
 use crate::workflow::{self, Unfinished};

@@ -7,9 +7,9 @@ use clap::Args;
 
 use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print::{self, Output};
 use crate::error::{Error, Kind, Result};
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::print::{self, Output};
 use crate::workflow::{self, FileReport};
 
 /// Verifies the signature of a file, fail-closed: from bundle sign-blob or cosign sign-blob. The age of the signature is

@@ -8,10 +8,10 @@ use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{interrupted, unless_interrupted};
-use crate::cli::terminal::print::Output;
-use crate::cli::terminal::{catalog_result, password, print};
 use crate::error::{Error, Kind, Result, printable};
+use crate::terminal::interrupt::{interrupted, unless_interrupted};
+use crate::terminal::print::Output;
+use crate::terminal::{catalog_result, password, print};
 use crate::wire::Client;
 use crate::workflow::{self, RecordedRun, RecordedRuns, RollbackFate, RollbackStep};
 

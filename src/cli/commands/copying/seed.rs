@@ -10,10 +10,10 @@ use crate::cli::args::pinned::{self, WithoutSignature};
 use crate::cli::args::platforms::Subset;
 use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{interrupted, unless_interrupted};
-use crate::cli::terminal::{print, seed_result};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
+use crate::terminal::interrupt::{interrupted, unless_interrupted};
+use crate::terminal::{print, seed_result};
 use crate::verify::Demands;
 use crate::workflow::{self, IndexHandling, Seed, SeedScope, SidecarHandling, Trust};
 

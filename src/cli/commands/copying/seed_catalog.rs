@@ -10,13 +10,14 @@ use clap::Args;
 use super::seed;
 use crate::cli::args::copy::Movement;
 use crate::cli::args::pinned::{self, WithoutSignature};
-use crate::cli::args::{duration, trust};
+use crate::cli::args::trust;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{interrupted, unless_interrupted};
-use crate::cli::terminal::{catalog_result, print};
 use crate::document::catalog::{Catalog, Entry};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
+use crate::quantity::duration;
+use crate::terminal::interrupt::{interrupted, unless_interrupted};
+use crate::terminal::{catalog_result, print};
 use crate::verify::RollbackRule;
 use crate::workflow::{self, CatalogEntry, Tagging, Trust};
 

@@ -8,11 +8,11 @@ use clap::Args;
 use super::Requests;
 use crate::cli::commands::bundle::verify::Demanded;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print::{self, Output};
 use crate::error::{Error, Kind, Result};
 use crate::observe::human;
 use crate::oci::Reference;
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::print::{self, Output};
 use crate::wire::Client;
 use crate::workflow::{AttachmentKind, InspectedAttachment, InspectedPlatform, Inspection};
 

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use super::Requests;
 use crate::cli::args::network::AccessArgs;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
 use crate::observe::human;
 use crate::oci::ListPlace;
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::print;
 use crate::wire::Client;
 use crate::workflow::{ListDetail, ListedImage, ListedTag, RepositoryList, TagList};
 

@@ -8,12 +8,12 @@ use clap::Args;
 use super::Requests;
 use crate::cli::args::network::AccessArgs;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{interrupted, unless_interrupted};
-use crate::cli::terminal::print::Output;
-use crate::cli::terminal::{password, print};
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
 use crate::oci::Reference;
+use crate::terminal::interrupt::{interrupted, unless_interrupted};
+use crate::terminal::print::Output;
+use crate::terminal::{password, print};
 use crate::wire::Client;
 use crate::workflow::{Removal, RemovalFate, RemovalItem};
 

@@ -7,8 +7,8 @@ use clap_complete::{Shell, generate};
 use serde::Serialize;
 
 use crate::cli::context::RunContext;
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
+use crate::terminal::print;
 
 /// Prints a script that completes commands, flags and values in a shell. The shell reads it when it starts; docs/install.md
 /// names the places.

@@ -8,9 +8,9 @@ use clap_mangen::Man;
 use serde::Serialize;
 
 use crate::cli::context::RunContext;
-use crate::cli::terminal::print;
 use crate::disk::{Existing, file_set};
 use crate::error::{Error, Kind, Result};
+use crate::terminal::print;
 
 /// Writes a manual page for each command, such as autonomy-registry-seed.1. Pages of an older version are replaced.
 #[derive(Debug, Args)]

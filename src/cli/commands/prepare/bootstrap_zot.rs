@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::context::{Run, RunContext};
-use crate::cli::terminal::print::{self, row};
 use crate::error::Result;
 use crate::oci::Reference;
+use crate::terminal::print::{self, row};
 use crate::workflow::{self, Bootstrap, Bootstrapped, Existing, SearchExtension};
 
 /// Writes zot-config.json and docker-compose.zot.yml, which start zot as a site's registry. Nothing is pulled, started or

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::context::{Run, RunContext};
-use crate::cli::terminal::print::{self, row};
 use crate::error::Result;
+use crate::terminal::print::{self, row};
 use crate::workflow::{self, Existing, Packaged};
 
 /// Writes zarf.yaml, a package of the catalog's source images. Nothing is pulled or contacted: zarf package create does

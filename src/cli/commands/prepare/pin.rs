@@ -7,10 +7,10 @@ use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::print;
 use crate::wire::Client;
 use crate::workflow::{PinStatus, PinnedCatalog, PinnedEntry};
 

@@ -7,10 +7,10 @@ use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{tidy, unless_interrupted};
-use crate::cli::terminal::print::{self, row};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{MediaType, Reference};
+use crate::terminal::interrupt::{tidy, unless_interrupted};
+use crate::terminal::print::{self, row};
 use crate::wire::Client;
 use crate::workflow::{self, Change, Publication};
 

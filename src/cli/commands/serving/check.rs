@@ -7,12 +7,12 @@ use clap::Args;
 
 use crate::cli::args::network::Network;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::human;
 use crate::oci::Reference;
 use crate::serve::{Damage, DataAudit, NodeFault};
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::print;
 use crate::wire::Client;
 use crate::workflow::{self, Checked, DataCheck};
 

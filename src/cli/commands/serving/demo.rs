@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::context::{ProgressArgs, Run, RunContext};
-use crate::cli::interrupt::{interrupted, unless_interrupted};
-use crate::cli::terminal::print::{columns, line};
-use crate::cli::terminal::seed_result;
 use crate::error::{Error, Kind, Result};
+use crate::terminal::interrupt::{interrupted, unless_interrupted};
+use crate::terminal::print::{columns, line};
+use crate::terminal::seed_result;
 use crate::verify::ErrorClass;
 use crate::workflow::{Demo as Tour, DemoPace, Forgery};
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::duration;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
 use crate::observe::human;
+use crate::quantity::duration;
 use crate::serve::{Collected, Collection, Effect, KeptManifests, Swept, collect};
+use crate::terminal::print;
 
 /// Garbage-collects the data folder of registry serve: removes blobs that no manifest refers to, abandoned uploads,
 /// unfinished files, and empty repositories. It may run while a server uses the folder. Reports a damaged repository and

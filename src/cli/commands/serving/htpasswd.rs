@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::login::{need_terminal, piped, typed, wrong};
 use crate::cli::context::{Run, RunContext};
-use crate::cli::terminal::{password, print};
 use crate::disk::blocking;
 use crate::error::Result;
 use crate::http_server::htpasswd;
+use crate::terminal::{password, print};
 
 /// Prints a line for the file of registry serve --htpasswd: the user and the bcrypt hash of the password. The password
 /// is asked for twice at the terminal, or read from stdin.

@@ -7,11 +7,11 @@ use clap::Args;
 
 use crate::cli::args::network::AccessArgs;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::unless_interrupted;
-use crate::cli::terminal::{password, print};
 use crate::error::{Error, Kind, Result, printable};
 use crate::keychain::{Account, Vault};
 use crate::oci::{Reference, Repository};
+use crate::terminal::interrupt::unless_interrupted;
+use crate::terminal::{password, print};
 use crate::wire::ClientOptions;
 use crate::workflow::{self, LoggedIn, LoggedOut};
 

@@ -11,12 +11,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::access_log::JsonAccessLog;
-use crate::cli::args::duration;
 use crate::cli::context::{Run, RunContext};
-use crate::cli::interrupt::{Hangups, terminated};
-use crate::cli::terminal::print;
 use crate::error::{Error, Kind, Result};
+use crate::quantity::duration;
 use crate::serve::{Limits, ServeOptions, ServedContent, Server, ServerCertificates, ServerFiles, name_of};
+use crate::terminal::interrupt::{Hangups, terminated};
+use crate::terminal::print;
 
 /// Serves a folder as an OCI registry until Ctrl-C or SIGTERM.
 ///

@@ -50,7 +50,7 @@ pub(crate) enum Shown {
 pub(crate) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
     let failed = |why: io::Error| Error::new(Kind::Local, "ask at the terminal").because(why);
     let stopped = || Error::new(Kind::Interrupted, "ask at the terminal");
-    let mut interrupted = std::pin::pin!(crate::cli::interrupt::interrupted());
+    let mut interrupted = std::pin::pin!(crate::terminal::interrupt::interrupted());
     // Registered before echo is turned off: a Ctrl-C that ends the program at once would leave the terminal without echo.
     tokio::select! {
         biased;
