@@ -65,7 +65,7 @@ pub mod keychain;
 mod named_certificates;
 pub mod observe;
 pub mod oci;
-mod quantity;
+pub mod quantity;
 mod render;
 pub mod retry;
 mod seed;

@@ -1,9 +1,9 @@
 //! The lines of the bars: which parts a line has at a given width. A line that gets narrow loses its bar first, then its
 //! label, then its rates, and never its percentage.
 
-use super::human::{bytes, duration, rate};
 use super::progress::{MovingNode, ProgressTotals};
 use crate::error::printable;
+use crate::quantity::human::{bytes, duration, rate};
 
 /// Narrowest and widest bar, in columns between its ends.
 const BAR: std::ops::RangeInclusive<usize> = 6..=30;

@@ -28,7 +28,6 @@
 //! (the engine never waits for it), so read totals from the report and not from here.
 
 mod bars;
-pub mod human;
 mod json;
 mod json_line;
 mod label;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::human::{bytes, duration, rate};
 use super::progress::ProgressTotals;
 use super::teller::{Teller, event_line};
 use super::terminal::Screen;
 use crate::copy::{Event, Message};
 use crate::error::printable;
+use crate::quantity::human::{bytes, duration, rate};
 
 /// Shortest time between two lines of progress.
 const PACE: Duration = Duration::from_secs(5);

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::human;
 use super::rate::Rate;
 use crate::copy::{Event, ImageEnd, LayerPlace, Message, PlanTotals};
 use crate::oci::Descriptor;
+use crate::quantity::human;
 use crate::store::{Meter, Put};
 
 /// Totals of all events so far. Several plans (the images of a catalog) add up.

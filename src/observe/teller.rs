@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::human;
 use super::progress::ProgressTotals;
 use super::terminal::Screen;
 use crate::copy::{Event, Message, PlanTotals};
 use crate::error::printable;
+use crate::quantity::human;
 
 /// One form of display.
 pub(super) trait Teller: fmt::Debug + Send {

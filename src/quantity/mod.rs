@@ -1,5 +1,6 @@
-//! Durations and sizes as people write them, in flags and in files.
+//! Quantities as people write and read them: durations, sizes, rates, numbers of things.
 
 mod decimal;
 pub(crate) mod duration;
+pub mod human;
 pub(crate) mod size;

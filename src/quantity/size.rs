@@ -141,7 +141,7 @@ mod tests {
 
         #[test]
         fn what_this_program_prints_is_near_what_it_reads(bytes in 1u64..15 << 60) {
-            let read = parse(&crate::observe::human::bytes(bytes)).unwrap();
+            let read = parse(&crate::quantity::human::bytes(bytes)).unwrap();
             proptest::prop_assert!(read.abs_diff(bytes) <= bytes / 19, "{} {}", read, bytes);
         }
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::print::{error_and_hint, line, note, row, traffic, verb};
 use crate::document::roll_up::RollUpTotals;
 use crate::error::{Error, Kind};
-use crate::observe::human;
+use crate::quantity::human;
 use crate::workflow::{BatchEntry, SeedStatus, Seeded};
 
 /// Prints a line for each image that changed, and the sums. Unchanged images are only counted: most images of a nightly

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::document::roll_up::RollUpTotals;
 use crate::error::{Error, Kind, Result, printable};
 use crate::observe::Screen;
-use crate::observe::human;
+use crate::quantity::human;
 use crate::workflow::{DryRunCost, Forecast, Forecasts, SeedStatus};
 
 /// The form of results.

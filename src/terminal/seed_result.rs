@@ -6,7 +6,7 @@ use super::print::{Row, columns, line, traffic, verb, wrapped};
 use crate::document::Transfer;
 use crate::document::roll_up::RollUpTotals;
 use crate::error::printable;
-use crate::observe::human;
+use crate::quantity::human;
 use crate::workflow::{Outcome, Rewritten, Verification};
 
 /// How much a result says.

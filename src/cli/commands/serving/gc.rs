@@ -8,8 +8,8 @@ use clap::Args;
 
 use crate::cli::context::{Run, RunContext};
 use crate::error::{Error, Kind, Result};
-use crate::observe::human;
 use crate::quantity::duration;
+use crate::quantity::human;
 use crate::serve::{Collected, Collection, Effect, KeptManifests, Swept, collect};
 use crate::terminal::print;
 
