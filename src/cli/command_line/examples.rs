@@ -150,11 +150,15 @@ autonomy bundle seal site.example/app:v1 --key cosign.key --policy policy --form
     ),
     (
         "autonomy bundle sign-blob",
-        "autonomy bundle sign-blob release.tar.gz --key cosign.key --bundle release.tar.gz.sig",
+        "\
+autonomy bundle sign-blob release.tar.gz --key cosign.key --bundle release.tar.gz.sig
+autonomy bundle sign-blob SHA256SUMS --key cosign.key --bundle SHA256SUMS.sig --output json",
     ),
     (
         "autonomy bundle verify-blob",
-        "autonomy bundle verify-blob release.tar.gz --pub-key cosign.pub --bundle release.tar.gz.sig",
+        "\
+autonomy bundle verify-blob release.tar.gz --pub-key cosign.pub --bundle release.tar.gz.sig
+autonomy bundle verify-blob SHA256SUMS --pub-key cosign.pub --bundle SHA256SUMS.sig --output json",
     ),
     (
         "autonomy verify",
@@ -174,7 +178,12 @@ autonomy registry htpasswd robot --password-stdin < password >> users",
 autonomy completion bash > autonomy.bash
 autonomy completion zsh > _autonomy",
     ),
-    ("autonomy man", "autonomy man --out man1"),
+    (
+        "autonomy man",
+        "\
+autonomy man --out man1
+autonomy man --out /usr/local/share/man/man1",
+    ),
 ];
 
 /// Adds the examples to the help of every command, before what stands there.

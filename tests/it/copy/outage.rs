@@ -21,6 +21,10 @@ const AWAY: Duration = Duration::from_millis(3500);
 /// Most bytes of a blob that move again.
 const MOST_AGAIN: u64 = 8 * MIB;
 
+/// Most bytes that may come again from the source after the destination broke: the source's connection is closed too, and
+/// its socket buffers are lost (up to 11.4 MiB in the runs of `benches/README.md`).
+const MOST_FETCHED_AGAIN: u64 = 12 * MIB;
+
 /// An image of one large layer, with a line to each side.
 struct Lines {
     route: Route,
@@ -62,7 +66,9 @@ async fn a_line_that_is_cut_inside_a_large_blob_moves_little_again() {
         assert_eq!(lines.route.tagged().await, Some(lines.route.root.digest));
         assert!(line.cuts() == 1 && line.turned_away() > 0, "{way:?}: the line was away");
         let fetched = lines.from.carried(Way::FromServer);
-        assert!(fetched <= 24 * MIB + MOST_AGAIN, "{way:?}: {fetched} bytes came from the source");
+        let again = if way == Way::FromServer { MOST_AGAIN } else { MOST_FETCHED_AGAIN };
+        // The layer has 24 MiB, of which 14 MiB had arrived: without going on, 38 MiB come from the source.
+        assert!(fetched <= 24 * MIB + again, "{way:?}: {fetched} bytes came from the source");
         let sent = lines.to.carried(Way::ToServer);
         assert!(sent <= 24 * MIB + MIB, "{way:?}: {sent} bytes went to the destination, which can resume");
         let told = text(&done);

@@ -137,7 +137,7 @@ impl Run for ServeArgs {
         let again = read_again(Hangups::start()?, server.files(), log.clone());
         let listening = Listening { listening_on: server.url() };
         let shown =
-            context.show(&listening, |listening| print::line(&format!("listening on {}", listening.listening_on)))?;
+            context.report(&listening, |listening| print::line(&format!("listening on {}", listening.listening_on)))?;
         let (told, stopped) = tokio::sync::oneshot::channel();
         let twice = async {
             terminated().await;

@@ -80,8 +80,9 @@ async fn filled() -> (Testbed, Descriptor, Descriptor) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_waits_for_an_outage_and_not_for_a_number_of_tries() {
-    let ((bed, root, blob), number) = (filled().await, AtomicU32::new(0));
-    for what in outages() {
+    // Side by side: most of the time passes in pauses.
+    let each = outages().into_iter().map(|what| async move {
+        let ((bed, root, blob), number) = (filled().await, AtomicU32::new(0));
         // The body that breaks the connection is not read for a HEAD.
         for on in REQUESTS.into_iter().filter(|on| *on != Asks::ManifestHead || !matches!(what, What::ResetBefore)) {
             bed.heal();
@@ -92,7 +93,8 @@ async fn every_request_waits_for_an_outage_and_not_for_a_number_of_tries() {
             assert!(done.is_ok(), "{on:?} {what:?}: {}", done.unwrap_err().chain());
             assert!(bed.count(on) > MANY as usize, "{on:?} {what:?}: {} requests", bed.count(on));
         }
-    }
+    });
+    futures_util::future::join_all(each).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
