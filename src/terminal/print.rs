@@ -62,9 +62,12 @@ pub(crate) fn stderr() -> &'static Screen {
         // Asked at every frame: the window may have another width by now.
         let size = move || terminal_size::terminal_size_of(std::io::stderr()).filter(|_| !is_dumb);
         let screen = Screen::new(std::io::stderr(), move || size().map(|(width, _)| width.0));
-        // Decides as for clap's own messages: NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM.
+        // Decides as for clap's own messages: NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM. A variable CI does not make a
+        // dumb terminal show colours.
+        let is_forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
         match anstream::AutoStream::choice(&std::io::stderr()) {
             anstream::ColorChoice::Never => screen,
+            _ if is_dumb && !is_forced => screen,
             _ => screen.coloured(),
         }
     });

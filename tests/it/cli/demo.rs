@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::kit::asking::client;
 use crate::kit::command::{assert_code, autonomy, program, text};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +45,7 @@ async fn registries_that_are_kept_answer_until_an_interrupt() {
         assert_code(&command.current_dir(&out).output().await.unwrap(), 0);
     }
     let url = commands[2].trim().strip_prefix("curl ").unwrap();
-    let tags = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let tags = client().get(url).send().await.unwrap().text().await.unwrap();
     assert_eq!(tags.matches("v1").count(), 3, "the image, its lock and its policy: {tags}");
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());

@@ -16,7 +16,7 @@ use super::{content, layer, registry};
 use crate::kit::wire_server::{Asked, Server, answer, ask, status};
 
 /// More failures in a row than what is tried only a few times survives.
-const MANY: u32 = 12;
+const MANY: u32 = 7;
 
 /// A client with short pauses, so that many tries fit into a short time.
 fn client() -> Client {
