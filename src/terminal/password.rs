@@ -46,6 +46,12 @@ pub(crate) enum Shown {
     No,
 }
 
+/// Asks for a confirmation. No answer is a no.
+pub(crate) async fn is_confirmed(question: &str) -> bool {
+    let answer = ask(&format!("{question} [y/N] "), Shown::Yes).await.unwrap_or_default();
+    matches!(answer.trim_ascii(), b"y" | b"Y" | b"yes")
+}
+
 /// Reads a line from the terminal. Restores the terminal on Ctrl-C.
 pub(crate) async fn ask(prompt: &str, shown: Shown) -> Result<Vec<u8>> {
     let failed = |why: io::Error| Error::new(Kind::Local, "ask at the terminal").because(why);

@@ -93,12 +93,9 @@ async fn ask(steps: &[RollbackStep]) -> Result<()> {
         print::note(&row(step));
     }
     let count = steps.iter().filter(|step| step.fate.is_pending()).count();
-    let question = format!("Put back {count} of {} tags? [y/N] ", steps.len());
-    // No answer is a no.
-    let answer = password::ask(&question, password::Shown::Yes).await.unwrap_or_default();
-    match answer.trim_ascii() {
-        b"y" | b"Y" | b"yes" => Ok(()),
-        _ => Err(declined("nobody said yes; no tag was moved")),
+    match password::is_confirmed(&format!("Put back {count} of {} tags?", steps.len())).await {
+        true => Ok(()),
+        false => Err(declined("nobody said yes; no tag was moved")),
     }
 }
 

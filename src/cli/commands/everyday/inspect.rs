@@ -16,16 +16,9 @@ use crate::terminal::print::{self, Output};
 use crate::wire::Client;
 use crate::workflow::{AttachmentKind, InspectedAttachment, InspectedPlatform, Inspection};
 
-const EXAMPLES: &str = "\
-Examples:
-  autonomy registry inspect registry.example.com/robot-behavior:v1
-  autonomy registry inspect registry.example.com/robot-behavior:v1 --pub-key cosign.pub
-  autonomy registry inspect registry.example.com/robot-behavior:v1 --output json | jq -r .digest";
-
 /// Shows an image in its registry: digest, platforms, sizes, and everything attached, as a tree. Reads no layer. With
 /// --pub-key it is verified as by bundle verify: exit 3 if it fails.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
     /// The image: host[:port]/repository[:tag][@digest]
     #[arg(value_name = "REF")]

@@ -21,16 +21,9 @@ const COLUMNS: usize = 80;
 /// Longest tag that shares its line with the details of its image.
 const LONGEST_TAG: usize = 24;
 
-const EXAMPLES: &str = "\
-Examples:
-  autonomy registry ls registry.example.com
-  autonomy registry ls -l registry.example.com/robot-behavior
-  autonomy registry ls registry.example.com/robot-behavior --output json";
-
 /// Lists the repositories of a registry, or the tags of a repository: names, then versions from the lowest up, then the
 /// tags of signatures. One request for a thousand names.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub(crate) struct Ls {
     /// The registry, host[:port], or a repository on it, host[:port]/repository
     #[arg(value_name = "HOST[/REPOSITORY]")]

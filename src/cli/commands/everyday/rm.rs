@@ -17,16 +17,10 @@ use crate::terminal::{password, print};
 use crate::wire::Client;
 use crate::workflow::{Removal, RemovalFate, RemovalItem};
 
-const EXAMPLES: &str = "\
-Examples:
-  autonomy registry rm registry.example.com/robot-behavior:v1 --dry-run
-  autonomy registry rm registry.example.com/robot-behavior:v1";
-
 /// Removes an image with its signatures, everything else attached to it, and its lock and policy. A tag goes alone while
 /// another tag names the same image; a digest that tags still name is refused (exit 6). Blobs and the manifests of
 /// platforms stay until the registry collects its garbage. Shows everything and asks first.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub(crate) struct Rm {
     /// The image: host[:port]/repository:tag, or @digest if no tag names it
     #[arg(value_name = "REF")]
@@ -88,12 +82,9 @@ impl Rm {
 async fn ask(removal: &Removal) -> Result<()> {
     lines(removal).iter().for_each(|line| print::note(line));
     let count = removal.items.iter().filter(|item| item.fate == RemovalFate::Remove).count();
-    let question = format!("Remove {}? [y/N] ", human::count(count as u64, "item"));
-    // No answer is a no.
-    let answer = password::ask(&question, password::Shown::Yes).await.unwrap_or_default();
-    match answer.trim_ascii() {
-        b"y" | b"Y" | b"yes" => Ok(()),
-        _ => Err(declined("not confirmed; nothing was removed")),
+    match password::is_confirmed(&format!("Remove {}?", human::count(count as u64, "item"))).await {
+        true => Ok(()),
+        false => Err(declined("not confirmed; nothing was removed")),
     }
 }
 
