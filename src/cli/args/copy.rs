@@ -128,13 +128,15 @@ impl Movement {
         }
     }
 
-    /// Returns the exit code of a dry run that was printed.
-    pub(crate) fn dry_run_code(&self, forecasts: &Forecasts) -> ExitCode {
-        match self.exit_code && forecasts.is_change() {
+    /// Prints the result of a dry run.
+    pub(crate) fn show_forecasts(&self, context: &RunContext, done: Result<Forecasts>) -> Result<ExitCode> {
+        let forecasts = done.map_err(|error| self.advise(error))?;
+        context.show(&forecasts, print::forecasts)?;
+        Ok(match self.exit_code && forecasts.is_change() {
             // A result and not a failure: it has no error text.
             true => ExitCode::from(Kind::Refused.exit_code()),
             false => ExitCode::SUCCESS,
-        }
+        })
     }
 
     /// Sets up everything that a run needs. Contacts no registry.

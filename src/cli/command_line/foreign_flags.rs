@@ -6,7 +6,7 @@ use clap::Command;
 pub(crate) struct ForeignFlag {
     /// The spellings that other programs have.
     pub(crate) spellings: &'static [&'static str],
-    /// What to do here. The row counts for the commands that have every flag that this text names.
+    /// The advice for this program. The row counts for the commands that have every flag that this text names.
     pub(crate) tip: &'static str,
 }
 

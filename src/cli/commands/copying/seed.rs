@@ -13,7 +13,7 @@ use crate::cli::context::{Run, RunContext};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Reference;
 use crate::terminal::interrupt::{interrupted, unless_interrupted};
-use crate::terminal::{print, seed_result};
+use crate::terminal::seed_result;
 use crate::verify::Demands;
 use crate::workflow::{self, IndexHandling, Seed, SeedScope, SidecarHandling, Trust};
 
@@ -64,9 +64,7 @@ impl Run for SeedArgs {
             let done =
                 unless_interrupted(forecast, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            let forecasts = done.map_err(|error| self.movement.advise(error))?;
-            context.show(&forecasts, print::forecasts)?;
-            return Ok(self.movement.dry_run_code(&forecasts));
+            return self.movement.show_forecasts(context, done);
         }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
         let journal = workflow::Journal::none();

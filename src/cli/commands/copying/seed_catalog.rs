@@ -249,9 +249,7 @@ impl Many {
             let done =
                 unless_interrupted(forecasts, Error::new(Kind::Interrupted, "interrupted; nothing was moved")).await;
             moving.end().await;
-            let forecasts = done.map_err(|error| self.movement.advise(error))?;
-            context.show(&forecasts, print::forecasts)?;
-            return Ok(self.movement.dry_run_code(&forecasts));
+            return self.movement.show_forecasts(context, done);
         }
         let (client, transport, events) = (&moving.client, moving.transport.as_ref(), &moving.events);
         let journal = workflow::Journal::none();
