@@ -88,17 +88,14 @@ pub(super) fn check_names(seed: &Seed) -> Result<()> {
 
 /// Returns whether everything is put by digest first, and the tags after that.
 pub(super) fn is_staged(seed: &Seed, found: &Resolved) -> bool {
-    let is_moved = |root: &Root, former: &Option<Descriptor>| {
+    let is_moved = |(root, former): (&Root, &Option<Descriptor>)| {
         former.as_ref().is_some_and(|former| former.digest != root.node.digest)
     };
     !matches!(seed.trust, Trust::Skip)
         || match seed.tagging {
             Tagging::Plain => false,
             // A new tag has no former root; see `new_tags`.
-            Tagging::Keep => {
-                is_moved(&found.root, &found.former)
-                    || found.sidecars.all().any(|sidecar| is_moved(&sidecar.root, &sidecar.former))
-            }
+            Tagging::Keep => found.roots().any(is_moved),
             Tagging::Together => true,
         }
 }

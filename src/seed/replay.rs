@@ -36,10 +36,9 @@ pub(crate) async fn refused(
     if demands.rollback == RollbackRule::Allow {
         return Ok(Vec::new());
     }
-    let names = found.sidecars.all().map(|sidecar| (&sidecar.root.node, &sidecar.former));
-    let moved = names.chain([(&found.root.node, &found.former)]).filter_map(|(node, former)| {
-        let former = former.as_ref().filter(|former| former.digest != node.digest)?;
-        Some((node, former))
+    let moved = found.roots().filter_map(|(root, former)| {
+        let former = former.as_ref().filter(|former| former.digest != root.node.digest)?;
+        Some((&root.node, former))
     });
     let replay = Replay { seed, ends, demands, report };
     let mut weakened = Vec::new();

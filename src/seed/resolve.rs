@@ -90,6 +90,12 @@ impl Resolved {
         Ok(subjects)
     }
 
+    /// Returns the roots of the sidecars, and last that of the image, each with what its tag names at the destination.
+    pub(super) fn roots(&self) -> impl Iterator<Item = (&Root, &Option<Descriptor>)> {
+        let sidecars = self.sidecars.all().map(|sidecar| (&sidecar.root, &sidecar.former));
+        sidecars.chain([(&self.root, &self.former)])
+    }
+
     /// Returns whether the destination's tag names the image already.
     pub(super) fn is_unchanged(&self) -> bool {
         self.former.as_ref().is_some_and(|former| former.digest == self.root.node.digest)

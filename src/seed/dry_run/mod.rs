@@ -172,9 +172,8 @@ impl Prepared<'_> {
             events.send(Event::Warning(format!("{}: {words}", seed.to)));
         }
         let (from, to, root) = (seed.from.clone(), seed.to.clone(), found.root.node.digest);
-        let sidecars = found.sidecars.all().map(|sidecar| (&sidecar.former, &sidecar.root.node));
-        let mut names = sidecars.chain([(&found.former, &found.root.node)]);
-        let is_moved = names.any(|(former, node)| former.as_ref().is_none_or(|former| former.digest != node.digest));
+        let is_moved =
+            found.roots().any(|(root, former)| former.as_ref().is_none_or(|former| former.digest != root.node.digest));
         let is_change = is_moved || cost.bytes_to_move > 0 || cost.bytes_mountable > 0;
         Ok(Forecast { from, to, root, cost, weakened: self.weakened(), is_change })
     }
@@ -229,14 +228,13 @@ impl Prepared<'_> {
             Some(_) => None,
         };
         let proven: HashSet<_> = site.iter().flat_map(Approved::evidence).map(|one| one.node().digest).collect();
-        let sidecars = found.sidecars.all().map(|sidecar| (&sidecar.former, &sidecar.root.node));
-        let names = sidecars.chain([(&found.former, &found.root.node)]);
         let is_staged = previous::is_staged(seed, found);
         let is_moved = found.former.is_some() && !found.is_unchanged();
         // The tag is read right before it moves, if nothing else reads it then.
         let watched = u64::from(!is_staged && is_moved && seed.tagging == Tagging::Plain)
             + previous::new_tags(seed, found)?.len() as u64;
-        let tags: u64 = names.map(|(former, root)| tagging(seed.tagging, is_staged, former.as_ref(), root)).sum();
+        let tags = found.roots().map(|(root, former)| tagging(seed.tagging, is_staged, former.as_ref(), &root.node));
+        let tags: u64 = tags.sum();
         Ok(rehearsal.requests() + watched + tags + confirm::questions(&self.companions, &proven))
     }
 }
