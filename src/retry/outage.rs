@@ -155,6 +155,11 @@ impl Contact {
         }
     }
 
+    /// Returns the contact of the same run with another host.
+    pub(crate) fn of_host(&self, host: &str) -> Self {
+        self.outages.contact(host)
+    }
+
     /// Records that content has moved to or from the host.
     pub(crate) fn content_moved(&self) {
         self.outages.content_moved();

@@ -153,7 +153,7 @@ impl Client {
         let ClientInner { connections, keychain, retry, outages, peers, cleanup } = &*self.inner;
         let mut peers = lock(peers);
         let peer = peers.entry(name.to_owned()).or_insert_with(|| PeerState::new(name, keychain, outages));
-        Host::new(peer, path, connections, (*retry, outages), cleanup)
+        Host::new(peer, path, connections, *retry, cleanup)
     }
 
     /// Returns the counts of requests and bytes, by host.

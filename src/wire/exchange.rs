@@ -24,7 +24,7 @@ use super::registry_resource::Resource;
 use super::request::{Payload, Request};
 use super::response::Response;
 use crate::error::Kind;
-use crate::retry::{Contact, Outages, Retry};
+use crate::retry::{Contact, Retry};
 
 /// Longest wait for the headers of an answer, unless the host has to work on what it got ([`Request::work`]).
 const HEADERS: Duration = Duration::from_secs(30);
@@ -61,7 +61,6 @@ pub(super) struct Endpoint {
     /// The repository whose credentials are used.
     pub(super) path: Box<str>,
     pub(super) retry: Retry,
-    pub(super) outages: Outages,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -191,7 +190,7 @@ impl Endpoint {
     /// Returns the contact with the host of `url`: this one, the token service, or the target of a redirect.
     fn contact(&self, url: &Url) -> Contact {
         match self.origin() {
-            Some(base) if !is_same_origin(base, url) => self.outages.contact(&host_port(url)),
+            Some(base) if !is_same_origin(base, url) => self.peer.contact.of_host(&host_port(url)),
             _ => self.peer.contact.clone(),
         }
     }

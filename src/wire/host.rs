@@ -85,7 +85,7 @@ impl Host {
         peer: &Arc<PeerState>,
         path: &str,
         connections: &Arc<Connections>,
-        (retry, outages): (Retry, &Outages),
+        retry: Retry,
         cleanup: &Arc<Cleanup>,
     ) -> Self {
         let endpoint = Endpoint {
@@ -93,7 +93,6 @@ impl Host {
             peer: Arc::clone(&peer.facts),
             path: path.into(),
             retry,
-            outages: outages.clone(),
             counters: Counters::below(&peer.facts.counters),
         };
         Self { peer: Arc::clone(peer), endpoint: Arc::new(endpoint), cleanup: Arc::clone(cleanup) }
