@@ -6,7 +6,7 @@ use std::path::Path;
 /// The space on a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DiskSpace {
-    /// What this user may still write.
+    /// The bytes that this user may still write.
     pub(crate) free: u64,
     pub(crate) size: u64,
 }

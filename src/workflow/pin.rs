@@ -49,14 +49,14 @@ pub struct PinnedEntry {
     pub from: Reference,
     /// The digest that its source has now.
     pub digest: Option<Digest>,
-    /// What was done.
+    /// The result for the entry.
     pub status: PinStatus,
     /// The reason for an entry that is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
 }
 
-/// What pinning did with an entry.
+/// The result of pinning for an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PinStatus {

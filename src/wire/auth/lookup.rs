@@ -23,7 +23,7 @@ pub(super) struct Lookup {
     advice: Mutex<Option<LoginAdvice>>,
 }
 
-/// What the operator can do about refusals.
+/// The operator's remedies for refusals.
 #[derive(Debug, Clone)]
 enum LoginAdvice {
     /// As the search for credentials came out.

@@ -235,7 +235,7 @@ impl Removal {
                 self.error.get_or_insert(error);
                 RemovalFate::Failed { why }
             });
-            // What belongs to the image is removed only after the image.
+            // Attachments of the image are removed only after the image.
             stays = self.is_image(position) && !fate.is_gone();
             self.items[position].fate = fate;
         }
